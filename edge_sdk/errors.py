@@ -1,0 +1,137 @@
+"""The one tree of errors that Impasto raises on purpose.
+
+    ImpastoError
+    ├── BundleError             the exported model on disk
+    │   ├── BundleMissing           no bundle in that folder
+    │   └── BundleCorrupt           a file is missing, or its hash is not the one in impasto.json
+    ├── ExportError             a model cannot be exported
+    │   └── VerificationFailed      the export does not compute what torch computes
+    ├── AdapterError            LoRA factors
+    │   ├── AdapterFormatError      not a LoRA safetensors file
+    │   ├── AdapterMismatch         of another base model, or shapes that fit no slot
+    │   └── AdapterValueError       NaN, infinite or absurdly large numbers
+    ├── PictureError            the owner's pictures
+    │   ├── NoPictures              an empty folder
+    │   └── PictureUnreadable       a file that cannot be decoded
+    ├── PromptError             a prompt that cannot be used as it is
+    ├── TrainingError           fine-tuning cannot start or go on
+    ├── WireError               a message that breaks the protocol
+    │   ├── MessageInvalid          cannot be decoded, or says what it must not
+    │   └── TransferError           a transfer whose chunks do not add up to its manifest
+    ├── TransportError          the network
+    │   ├── BrokerUnreachable       no connection within the deadline
+    │   ├── PayloadTooLarge         larger than the broker accepts
+    │   └── DeadlineExceeded        an answer did not come in time
+    └── FederationError         the federation as a whole
+        ├── UnknownFederation       nobody coordinates a federation of that name here
+        ├── Rejected                the coordinator refused the device, with its reason
+        └── ConfigurationError      a federation file that makes no sense
+
+Every message says what is wrong and what to do next. A program that catches `ImpastoError` catches them all.
+"""
+
+from __future__ import annotations
+
+
+class ImpastoError(Exception):
+    """Base of all errors that Impasto raises on purpose."""
+
+
+class BundleError(ImpastoError):
+    """The exported model on disk cannot be used."""
+
+
+class BundleMissing(BundleError):
+    """There is no bundle in the folder."""
+
+
+class BundleCorrupt(BundleError):
+    """A file of the bundle is missing, or its hash is not the one that impasto.json states."""
+
+
+class ExportError(ImpastoError):
+    """A model cannot be exported."""
+
+
+class VerificationFailed(ExportError):
+    """The exported graph does not compute what torch computes."""
+
+
+class AdapterError(ImpastoError):
+    """An adapter cannot be used."""
+
+
+class AdapterFormatError(AdapterError):
+    """The file or message is not a LoRA adapter in safetensors form."""
+
+
+class AdapterMismatch(AdapterError):
+    """The adapter belongs to another base model, or its shapes fit no slot."""
+
+
+class AdapterValueError(AdapterError):
+    """The adapter holds NaN, infinite or absurdly large numbers."""
+
+
+class PictureError(ImpastoError):
+    """The owner's pictures cannot be used."""
+
+
+class NoPictures(PictureError):
+    """The folder holds no picture with a caption."""
+
+
+class PictureUnreadable(PictureError):
+    """A picture file cannot be decoded."""
+
+
+class PromptError(ImpastoError):
+    """The prompt cannot be used as it is."""
+
+
+class TrainingError(ImpastoError):
+    """Fine-tuning cannot start or go on."""
+
+
+class WireError(ImpastoError):
+    """A message breaks the protocol."""
+
+
+class MessageInvalid(WireError):
+    """A message cannot be decoded, or says what it must not."""
+
+
+class TransferError(WireError):
+    """The chunks of a transfer do not add up to its manifest."""
+
+
+class TransportError(ImpastoError):
+    """The network did not do what was asked."""
+
+
+class BrokerUnreachable(TransportError):
+    """No connection to the broker within the deadline."""
+
+
+class PayloadTooLarge(TransportError):
+    """The payload is larger than the broker accepts."""
+
+
+class DeadlineExceeded(TransportError):
+    """An answer did not come in time."""
+
+
+class FederationError(ImpastoError):
+    """The federation as a whole cannot go on."""
+
+
+class UnknownFederation(FederationError):
+    """Nobody coordinates a federation of that name on this broker."""
+
+
+class Rejected(FederationError):
+    """The coordinator refused the device; the message carries its reason."""
+
+
+class ConfigurationError(FederationError):
+    """A federation file makes no sense."""

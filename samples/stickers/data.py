@@ -1,0 +1,46 @@
+"""Read the stickers archive: pictures as arrays, rows as records."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+ARCHIVE = Path(__file__).parent / "data" / "stickers.zip"
+
+
+@dataclass(frozen=True)
+class Sticker:
+    """One row of the archive's metadata.jsonl."""
+
+    file_name: str
+    text: str
+    style: str
+    subject: str
+    group: str
+    subgroup: str
+    tags: tuple[str, ...]
+    split: str
+
+
+def read(archive: Path = ARCHIVE, keep: Callable[[Sticker], bool] = lambda sticker: True) -> list[Sticker]:
+    """The rows of the archive for which `keep` is true, in the archive's order."""
+    with zipfile.ZipFile(archive) as file:
+        lines = file.read("metadata.jsonl").decode("utf-8").splitlines()
+    rows = (json.loads(line) for line in lines)
+    stickers = (Sticker(**(row | {"tags": tuple(row["tags"])})) for row in rows)
+    return [sticker for sticker in stickers if keep(sticker)]
+
+
+def pictures(stickers: list[Sticker], archive: Path = ARCHIVE) -> npt.NDArray[np.uint8]:
+    """The pictures of these rows: (n, 64, 64, 3) uint8."""
+    with zipfile.ZipFile(archive) as file:
+        images = (Image.open(io.BytesIO(file.read(sticker.file_name))) for sticker in stickers)
+        return np.stack([np.asarray(image.convert("RGB")) for image in images])

@@ -1,0 +1,1 @@
+"""How the stickers base model is made: autoencoder, text encoder, denoiser, one file each."""
