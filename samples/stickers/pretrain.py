@@ -1,0 +1,87 @@
+"""Make the stickers base model: a 64 x 64 StableDiffusionPipeline small enough to live in a repository.
+
+    python -m samples.stickers.pretrain                  # everything; goes on where it was stopped
+    python -m samples.stickers.pretrain --unet-steps 20000   # the denoiser trained for longer
+
+Checkpoints lie in the work folder; what is shipped is written to `samples/stickers/model` at the end, with a sheet of
+samples. `samples.stickers.judge` then measures the pictures and writes the figures into the model card.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+
+from samples.stickers import data
+from samples.stickers.pretraining import autoencoder, captions, denoiser, text
+from samples.stickers.styles import STYLES
+
+HERE = Path(__file__).parent
+SHEET_SUBJECTS = (
+    "fox", "cat face", "red apple", "airplane", "pizza", "evergreen tree", "grinning face", "sailboat",
+    "guitar", "umbrella", "hamburger", "owl", "locomotive", "castle", "soccer ball", "rose",
+)  # fmt: skip
+
+
+def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: object) -> StableDiffusionPipeline:
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=denoiser.new_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
+    """Sixteen subjects in both base styles, one row of eight after the other."""
+    prompts = [f"{s.words} of a {subject}" for s in STYLES.values() if s.base for subject in SHEET_SUBJECTS]
+    generators = [torch.Generator().manual_seed(1000 + i) for i in range(len(prompts))]
+    pictures = pipe(prompts, num_inference_steps=steps, guidance_scale=4.0, generator=generators).images
+    page = Image.new("RGB", (8 * 66, (len(pictures) + 7) // 8 * 66), "white")
+    for i, picture in enumerate(pictures):
+        page.paste(picture, (i % 8 * 66 + 1, i // 8 * 66 + 1))
+    return page.resize((page.width * 2, page.height * 2), Image.Resampling.LANCZOS)
+
+
+def main(
+    work: Annotated[Path, typer.Option(help="Folder of checkpoints and logs; a stopped run goes on from it.")] = Path(
+        "out/pretrain"
+    ),
+    out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 1500,
+    text_steps: Annotated[int, typer.Option(help="Steps of 192 captions for the text encoder's warm-up.")] = 800,
+    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 9000,
+    seed: Annotated[int, typer.Option(help="Seed of initial weights.")] = 0,
+) -> None:
+    """Train the stickers base model, or go on training it."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    work.mkdir(parents=True, exist_ok=True)
+    stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
+    pictures = data.pictures(stickers)
+    tokenizer = captions.train_tokenizer(stickers, work / "tokenizer")
+    vae = autoencoder.train(pictures, work, vae_steps)
+    latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
+    encoder = text.warm_up(tokenizer, stickers, latents, work, text_steps)
+    unet, encoder, steps, seconds = denoiser.train(tokenizer, encoder, stickers, latents, work, unet_steps)
+    pipe = pipeline(vae, tokenizer, encoder, unet)
+    pipe.set_progress_bar_config(disable=True)
+    sheet(pipe).save(work / "sheet.png")
+    pipe.to(torch.float16).save_pretrained(out)
+    (work / "pretrain.json").write_text(json.dumps({"unet_steps": steps, "unet_seconds": seconds}), "utf-8")
+    typer.echo(f"Saved {out}; the samples are in {work / 'sheet.png'}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

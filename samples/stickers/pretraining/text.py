@@ -1,0 +1,106 @@
+"""Stage 2: a small CLIPTextModel, warmed up by telling which caption belongs to which latents.
+
+The warm-up is CLIP's symmetric contrastive loss against a throw-away convolutional network over the latents. It takes
+minutes and spares the denoiser, which costs a hundred times more a step, from teaching words one by one.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from samples.stickers.data import Sticker
+from samples.stickers.pretraining.captions import MAX_TOKENS, variant
+from samples.stickers.pretraining.loop import Log, load_checkpoint, run, save_checkpoint, warmup_cosine
+
+WIDTH = 192
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=6,
+            max_position_embeddings=MAX_TOKENS,
+            projection_dim=WIDTH,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            # The default of 0.02 is made for widths of 512 and more.
+            initializer_factor=2.0,
+        )
+    )
+
+
+def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
+    """As StableDiffusionPipeline does: padded to the model's length, cut beyond it. (n, 32) int64."""
+    return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
+
+
+def mean_token(hidden: torch.Tensor, ids: torch.Tensor, end: int) -> torch.Tensor:
+    """Mean of the hidden states up to and with the first end token: the same mean that prompt codes use."""
+    ends = (ids == end).int().argmax(dim=1, keepdim=True)
+    mask = (torch.arange(ids.shape[1]) <= ends).float().unsqueeze(-1)
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
+class LatentEncoder(nn.Sequential):
+    """Latents (n, 4, 16, 16) -> (n, width)."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        layers: list[nn.Module] = []
+        for inner, stride in ((64, 1), (128, 2), (192, 2), (256, 2)):
+            layers += [nn.Conv2d(channels, inner, 3, stride, 1), nn.GroupNorm(16, inner), nn.SiLU()]
+            channels = inner
+        super().__init__(*layers, nn.Flatten(), nn.Linear(channels * 4, width))
+
+
+def warm_up(
+    tokenizer: CLIPTokenizer, stickers: list[Sticker], latents: torch.Tensor, work: Path, steps: int, batch: int = 192
+) -> CLIPTextModel:
+    """Train or resume the warm-up; returns the text encoder."""
+    torch.manual_seed(1)
+    text, image = new_text_encoder(tokenizer), LatentEncoder(latents.shape[1], WIDTH)
+    scale = nn.Parameter(torch.tensor(2.5))
+    parameters = [*text.parameters(), *image.parameters(), scale]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02)
+    log, start, path = Log(work / "text.jsonl"), 0, work / "text.pt"
+    if state := load_checkpoint(path):
+        text.load_state_dict(state["text"])
+        image.load_state_dict(state["image"])
+        scale.data.copy_(state["scale"])
+        optimizer.load_state_dict(state["optimizer"])
+        start, log.seconds = state["step"], state["seconds"]
+
+    def one_step(step: int) -> dict[str, float]:
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * warmup_cosine(step, steps, 50)
+        rng, words = torch.Generator().manual_seed(step), random.Random(step)
+        rows = torch.randperm(len(stickers), generator=rng)[:batch]
+        texts = [variant(stickers[i], words) or stickers[i].text for i in rows.tolist()]
+        ids = tokenize(tokenizer, texts)
+        noisy = latents[rows] + 0.3 * torch.randn(latents[rows].shape, generator=rng)
+        t = F.normalize(mean_token(text(ids).last_hidden_state, ids, tokenizer.eos_token_id), dim=1)
+        logits = scale.exp().clamp(max=50) * t @ F.normalize(image(noisy), dim=1).T
+        target = torch.arange(batch)
+        loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        return {"loss": loss.item(), "right": (logits.argmax(1) == target).float().mean().item()}
+
+    def save(step: int) -> None:
+        state = {"text": text.state_dict(), "image": image.state_dict(), "scale": scale.data}
+        save_checkpoint(path, state | {"optimizer": optimizer.state_dict(), "step": step, "seconds": log.seconds})
+
+    run(steps, start, one_step, save, log)
+    return text
