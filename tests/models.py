@@ -1,0 +1,201 @@
+"""Tiny base models with random weights: genuine StableDiffusionPipeline folders, and bundles exported from them.
+
+`tiny_model(kind)` and `tiny_bundle(kind)` build once per test session and return the same folder afterwards: treat it as
+read-only, or copy it. Two kinds, so that both ends of what must work are always tested:
+
+    "v_prediction"  like the stickers demo: 32 tokens, linear betas, trailing steps, no attention in the autoencoder
+    "epsilon"       like Stable Diffusion 1.5: 77 tokens, PNDM with scaled-linear betas, attention in the autoencoder
+
+Both draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is cheap.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+Kind = Literal["v_prediction", "epsilon"]
+KINDS: tuple[Kind, ...] = ("v_prediction", "epsilon")
+IMAGE_SIZE = 32
+LATENT_SHAPE = (4, 8, 8)
+WIDTH = 32
+
+_CORPUS = (
+    "a red fox jumping over the lazy dog",
+    "a watercolour painting of a mountain lake at night",
+    "black ink stamp of a cat face, flat icon, shaded sticker",
+    "a photo of an apple, a banana and the moon",
+)
+_TOKENS = {"v_prediction": 32, "epsilon": 77}
+_SCHEDULERS: dict[str, dict[str, Any]] = {
+    "v_prediction": {
+        "_class_name": "DDIMScheduler",
+        "beta_start": 1e-4,
+        "beta_end": 0.02,
+        "beta_schedule": "linear",
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "prediction_type": "v_prediction",
+        "set_alpha_to_one": True,
+        "steps_offset": 0,
+        "timestep_spacing": "trailing",
+    },
+    # As shipped with Stable Diffusion 1.5: it states neither the prediction type nor the spacing.
+    "epsilon": {
+        "_class_name": "PNDMScheduler",
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "clip_sample": False,
+        "num_train_timesteps": 1000,
+        "set_alpha_to_one": False,
+        "skip_prk_steps": True,
+        "steps_offset": 1,
+    },
+}
+
+
+def tiny_model(kind: Kind = "v_prediction") -> Path:
+    """The diffusers folder of a tiny base model."""
+    # The argument is passed by position, so that the default and the same kind spelled out share one folder.
+    return _model(kind)
+
+
+def tiny_bundle(kind: Kind = "v_prediction") -> Path:
+    """The bundle of `tiny_model(kind)`, made by the real export."""
+    return _bundle(kind)
+
+
+def write_model(folder: Path, kind: Kind = "v_prediction", seed: int = 0) -> Path:
+    """Write a new tiny base model into `folder`; another seed is another base model."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        tokenizer = _tokenizer(folder / "tokenizer", _TOKENS[kind])
+        pipeline = StableDiffusionPipeline(
+            vae=_autoencoder(attention=kind == "epsilon"),
+            text_encoder=_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            unet=_unet(),
+            scheduler=scheduler(kind),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    pipeline.save_pretrained(folder)
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(_SCHEDULERS[kind]), "utf-8")
+    return folder
+
+
+def scheduler(kind: Kind) -> Any:
+    """The diffusers scheduler that the model of this kind carries."""
+    import diffusers
+
+    config = _SCHEDULERS[kind]
+    return getattr(diffusers, config["_class_name"]).from_config(config)
+
+
+@functools.cache
+def _session_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="impasto-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
+def _model(kind: Kind) -> Path:
+    return write_model(_session_folder() / "models" / kind, kind)
+
+
+@functools.cache
+def _bundle(kind: Kind) -> Path:
+    from export.bundle import export
+
+    return export(str(tiny_model(kind)), _session_folder() / "bundles" / kind, verify=False)
+
+
+def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:
+    """A CLIPTokenizer with every byte (inside and at the end of a word) and merges learned from a few sentences."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trained = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    trained.normalizer = normalizers.Lowercase()
+    trained.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    trained.train_from_iterator(_CORPUS, trainer)
+    folder.mkdir(parents=True, exist_ok=True)
+    trained.model.save(str(folder))
+    learned = sorted(trained.get_vocab().items(), key=lambda item: item[1])
+    tokens = dict.fromkeys([*alphabet, *(f"{letter}</w>" for letter in alphabet), *(token for token, _ in learned)])
+    vocabulary = {token: i for i, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), "utf-8")
+    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=max_tokens)
+
+
+def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=tokenizer.model_max_length,
+        projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def _autoencoder(attention: bool) -> AutoencoderKL:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=LATENT_SHAPE[0],
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=IMAGE_SIZE,
+        mid_block_add_attention=attention,
+        scaling_factor=0.3,
+    )
+
+
+def _unet() -> UNet2DConditionModel:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=LATENT_SHAPE[1],
+        in_channels=LATENT_SHAPE[0],
+        out_channels=LATENT_SHAPE[0],
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        cross_attention_dim=WIDTH,
+        # diffusers reads this as the number of heads of each level.
+        attention_head_dim=[2, 4],
+        norm_num_groups=8,
+    )
