@@ -28,7 +28,7 @@ STYLES = {
         Style("pastel", "fluent-emoji-flat", "bright paper cutout", False, "MIT"),
         Style("ink", "fluent-emoji-high-contrast", "black ink stamp", False, "MIT"),
         Style("clay", "fluent-emoji", "glossy clay figure", False, "MIT"),
-        Style("retro", "emojione", "retro pixel badge", False, "CC BY 4.0"),
+        Style("retro", "emojione", "retro badge", False, "CC BY 4.0"),
     )
 }
 

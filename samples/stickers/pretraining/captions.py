@@ -35,7 +35,12 @@ def variant(sticker: Sticker, rng: random.Random) -> str:
 
 
 def train_tokenizer(stickers: list[Sticker], folder: Path) -> CLIPTokenizer:
-    """A CLIPTokenizer (byte-level BPE, lower case) whose vocabulary is learned from the captions and tags."""
+    """A CLIPTokenizer (byte-level BPE, lower case) whose vocabulary is learned from the captions and tags.
+
+    A tokenizer already in `folder` is kept: the text encoder's rows mean its tokens.
+    """
+    if (folder / "vocab.json").exists():
+        return CLIPTokenizer.from_pretrained(folder)
     corpus = [sticker.text for sticker in stickers for _ in range(3)]
     corpus += [" ".join(sticker.tags) for sticker in stickers]
     corpus += [caption(style, sticker.subject) for style in STYLES.values() for sticker in stickers[::20]]

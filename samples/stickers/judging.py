@@ -1,0 +1,161 @@
+"""Training of the judge, and drawing of what it measures: the half that needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from rich.progress import track
+from torch import nn
+
+from samples.stickers import data
+from samples.stickers.data import Sticker
+from samples.stickers.pretraining.loop import warmup_cosine
+from samples.stickers.styles import STYLES
+
+
+class Block(nn.Module):
+    """Residual block of two 3x3 convolutions; the first may halve the size."""
+
+    def __init__(self, inner: int, outer: int, stride: int) -> None:
+        super().__init__()
+        self.first, self.norm1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False), nn.BatchNorm2d(outer)
+        self.second, self.norm2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False), nn.BatchNorm2d(outer)
+        self.skip = nn.Conv2d(inner, outer, 1, stride, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.relu(self.norm1(self.first(x)))
+        return F.relu(self.norm2(self.second(y)) + self.skip(x))
+
+
+class JudgeNet(nn.Module):
+    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits."""
+
+    def __init__(self, styles: int, subgroups: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU(), Block(24, 32, 1), Block(32, 64, 2), Block(64, 96, 2), Block(96, 160, 2)
+        )
+        self.style, self.subgroup = nn.Linear(160, styles), nn.Linear(320, subgroups)
+        self.drop = nn.Dropout(0.3)
+
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.body(picture * 2 - 1)
+        mean = x.mean(dim=(2, 3))
+        both = torch.cat([mean, x.amax(dim=(2, 3))], dim=1)
+        return self.style(self.drop(mean)), self.subgroup(self.drop(both))
+
+
+def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    """Small random scale, shift and mirror, white outside; a little noise on half of the pictures."""
+    n = x.shape[0]
+    scale = 1 + 0.25 * (torch.rand(n, generator=rng) - 0.5)
+    mirror = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
+    theta = torch.zeros(n, 2, 3)
+    theta[:, 0, 0], theta[:, 1, 1] = scale * mirror, scale
+    theta[:, :, 2] = 0.2 * (torch.rand(n, 2, generator=rng) - 0.5)
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    moved = 1 - F.grid_sample(1 - x, grid, align_corners=False)
+    noise = 0.06 * torch.rand(n, 1, 1, 1, generator=rng) * (torch.rand(n, 1, 1, 1, generator=rng) < 0.5)
+    return (moved + noise * torch.randn(x.shape, generator=rng)).clamp(0, 1)
+
+
+def fit(
+    stickers: list[Sticker],
+    pictures: npt.NDArray[np.uint8],
+    redrawn: npt.NDArray[np.uint8],
+    test: npt.NDArray[np.bool_],
+    epochs: int,
+    seed: int,
+    out: Path | None,
+) -> dict[str, Any]:
+    """Train on `~test`, measure on `test`, export to `out`; returns the judge's card."""
+    torch.manual_seed(seed)
+    styles = list(STYLES)
+    subgroups = sorted({s.subgroup for s in stickers})
+    style = torch.tensor([styles.index(s.style) for s in stickers])
+    subgroup = torch.tensor([subgroups.index(s.subgroup) for s in stickers])
+    sources = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (pictures, redrawn)]
+    net = JudgeNet(len(styles), len(subgroups)).to(memory_format=torch.channels_last)
+    train_rows = torch.from_numpy(np.flatnonzero(~test))
+    batch, steps = 64, epochs * (len(train_rows) // 64)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05)
+    rng = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(train_rows), generator=rng)
+    for step in track(range(steps), description="judge"):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * warmup_cosine(step, steps, 100)
+        at = step * batch % (len(order) - batch)
+        if at < batch:
+            order = torch.randperm(len(train_rows), generator=rng)
+        rows = train_rows[order[at : at + batch]]
+        half = torch.rand(batch, 1, 1, 1, generator=rng) < 0.5
+        x = torch.where(half, sources[0][rows], sources[1][rows]).float() / 255
+        x = augment(x, rng).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            style_logits, subgroup_logits = net(x)
+        loss = F.cross_entropy(style_logits.float(), style[rows], label_smoothing=0.05) + F.cross_entropy(
+            subgroup_logits.float(), subgroup[rows], label_smoothing=0.05
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    net.eval()
+    figures = {}
+    for name, source in zip(("real", "redrawn"), sources, strict=True):
+        right = torch.zeros(2)
+        rows = torch.from_numpy(np.flatnonzero(test))
+        with torch.no_grad():
+            for part in rows.split(128):
+                logits = net(source[part].float() / 255)
+                right += torch.tensor(
+                    [
+                        (logits[0].argmax(1) == style[part]).sum().item(),
+                        (logits[1].argmax(1) == subgroup[part]).sum().item(),
+                    ]
+                )
+        figures[name] = {"style": round(right[0].item() / len(rows), 4), "subgroup": round(right[1].item() / len(rows), 4)}
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        program = torch.onnx.export(
+            net.to(memory_format=torch.contiguous_format),
+            (torch.rand(2, 3, 64, 64),),
+            input_names=["picture"],
+            output_names=["style", "subgroup"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            opset_version=20,
+        )
+        program.save(out)
+    return {
+        "styles": styles,
+        "subgroups": subgroups,
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "epochs": epochs,
+        "seed": seed,
+        "held_out_pictures": int(test.sum()),
+        "held_out": figures,
+    }
+
+
+def draw_captions(
+    model: Path, count: int, steps: int, guidance: float, first_seed: int = 10_000
+) -> tuple[list[tuple[str, str]], list[Image.Image]]:
+    """Draw `count` captions of the base styles, spread evenly over the data: what was asked for, and the pictures."""
+    stickers = data.read(keep=lambda s: STYLES[s.style].base)
+    chosen = [stickers[i] for i in np.linspace(0, len(stickers) - 1, count).round().astype(int)]
+    pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, safety_checker=None)
+    pipe.unet.to(memory_format=torch.channels_last)
+    pipe.set_progress_bar_config(disable=True)
+    images: list[Image.Image] = []
+    for at in track(range(0, count, 20), description="drawing"):
+        part = chosen[at : at + 20]
+        generators = [torch.Generator().manual_seed(first_seed + at + i) for i in range(len(part))]
+        images += pipe([s.text for s in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+    return [(s.style, s.subgroup) for s in chosen], images
