@@ -1,0 +1,46 @@
+"""LoRA adapters as numpy arrays: the model, the file, the algebra. Needs neither torch nor a network."""
+
+from __future__ import annotations
+
+from edge_sdk.adapter.algebra import (
+    align,
+    basis_similarity,
+    concatenate,
+    cosine,
+    distance,
+    inner_product,
+    left_basis,
+    mean,
+    norm,
+    scale,
+    subspace_similarity,
+    truncate,
+)
+from edge_sdk.adapter.file import from_bytes, load, save, to_bytes
+from edge_sdk.adapter.model import MAX_LAYERS, MAX_MAGNITUDE, MAX_RANK, Adapter, Factors, check, check_values
+
+__all__ = [
+    "MAX_LAYERS",
+    "MAX_MAGNITUDE",
+    "MAX_RANK",
+    "Adapter",
+    "Factors",
+    "align",
+    "basis_similarity",
+    "check",
+    "check_values",
+    "concatenate",
+    "cosine",
+    "distance",
+    "from_bytes",
+    "inner_product",
+    "left_basis",
+    "load",
+    "mean",
+    "norm",
+    "save",
+    "scale",
+    "subspace_similarity",
+    "to_bytes",
+    "truncate",
+]

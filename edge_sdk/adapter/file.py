@@ -1,0 +1,318 @@
+"""Adapters as safetensors files that diffusers and PEFT load.
+
+Written: keys "<layer>.lora_A.weight" and "<layer>.lora_B.weight" in float32 with the scale folded into B, and the
+header `lora_adapter_metadata` that says alpha = r, so that readers with and without support for the header agree.
+Read: that, any other scale in the header, diffusers' older "lora.down"/"lora.up" keys, and kohya files. The file format
+is specified in docs/adapters.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import save as _serialize
+
+from edge_sdk.adapter import kohya
+from edge_sdk.adapter.model import MAX_LAYERS, Adapter, Array, Factors, check_values
+from edge_sdk.errors import AdapterFormatError
+
+BASE_ID_KEY = "impasto.base_id"
+NOTE_PREFIX = "impasto.note."
+LORA_METADATA_KEY = "lora_adapter_metadata"
+
+_MAX_HEADER = 8 << 20
+_ENDINGS = {  # ending of a tensor's key -> which factor it is
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora.down.weight": "a",
+    ".lora.up.weight": "b",
+    ".lora_down.weight": "a",
+    ".lora_up.weight": "b",
+    ".alpha": "alpha",
+}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+}
+_REGEX_CHARACTERS = frozenset("*+?()[]{}|^$\\")
+
+
+def load(path: Path | str) -> Adapter:
+    """Read an adapter file.
+
+    Raises:
+        AdapterFormatError: no such file, or not a LoRA safetensors file.
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise AdapterFormatError(f"Cannot read the adapter file {path}: {error.strerror}.") from error
+    try:
+        return from_bytes(data)
+    except AdapterFormatError as error:
+        raise AdapterFormatError(f"{path}: {error}") from error
+
+
+def save(adapter: Adapter, path: Path | str) -> None:
+    """Write an adapter file; it appears whole or not at all, and is synced to disk.
+
+    Raises:
+        AdapterValueError: NaN, infinite or huge numbers; nothing is written.
+    """
+    path = Path(path)
+    data = to_bytes(adapter)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # the rename itself must survive a power cut
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def to_bytes(adapter: Adapter) -> bytes:
+    """The content of the adapter's file. Equal adapters give equal bytes, so the hash names the content.
+
+    Raises:
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    check_values(adapter)
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for name, factors in adapter.layers.items():
+        tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(factors.a, dtype=np.float32)
+        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(factors.b, dtype=np.float32)
+    metadata = {"format": "pt", LORA_METADATA_KEY: json.dumps(_lora_metadata(adapter), sort_keys=True)}
+    if adapter.base_id is not None:
+        metadata[BASE_ID_KEY] = adapter.base_id
+    metadata.update({f"{NOTE_PREFIX}{key}": value for key, value in adapter.notes.items()})
+    return _sort_metadata(_serialize(tensors, metadata=metadata))
+
+
+def from_bytes(data: bytes) -> Adapter:
+    """Read an adapter from the content of a file.
+
+    Raises:
+        AdapterFormatError: not safetensors, not LoRA, factors that do not pair up, or a variant that is not a plain
+            linear LoRA (DoRA, biases, 3x3 convolutions).
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    metadata = _metadata(data)
+    try:
+        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+        raise AdapterFormatError(f"Not a safetensors file ({error}). Is the download complete?") from error
+    if len(tensors) > 3 * MAX_LAYERS:
+        raise AdapterFormatError(f"{len(tensors)} tensors are too many for an adapter of at most {MAX_LAYERS} layers.")
+
+    parts: dict[str, dict[str, Array]] = {}
+    for key, view in tensors:
+        layer, part = _parse_key(key)
+        if part in parts.setdefault(layer, {}):
+            raise AdapterFormatError(f"Layer {layer} is in the file twice, under two spellings.")
+        parts[layer][part] = _array(key, view, matrix=part != "alpha")
+
+    config = _lora_config(metadata)
+    scales = {component: _scales(component, config) for component in {layer.partition(".")[0] for layer in parts}}
+    layers: dict[str, Factors] = {}
+    for layer, found in sorted(parts.items()):
+        if "a" not in found or "b" not in found:
+            raise AdapterFormatError(f"Layer {layer} lacks one of its two factors.")
+        factors = Factors(found["a"], found["b"])
+        if "alpha" in found:
+            scale = _single(layer, found["alpha"]) / factors.rank
+        else:
+            scale = scales[layer.partition(".")[0]].of(layer, factors.rank)
+        if scale != 1.0:
+            with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+                factors = Factors(factors.a, (factors.b * np.float64(scale)).astype(np.float32))
+        layers[layer] = factors
+    notes = {key[len(NOTE_PREFIX) :]: value for key, value in metadata.items() if key.startswith(NOTE_PREFIX)}
+    adapter = Adapter(layers, metadata.get(BASE_ID_KEY), notes)
+    check_values(adapter)
+    return adapter
+
+
+# --- names ----------------------------------------------------------------------------------------------------------
+
+
+def _parse_key(key: str) -> tuple[str, str]:
+    """Which layer and which part of it ("a", "b" or "alpha") a tensor's key means."""
+    for ending, part in _ENDINGS.items():
+        if key.endswith(ending):
+            return _canonical(key[: -len(ending)]), part
+    raise AdapterFormatError(
+        f"Tensor {key[:200]!r} is not part of a plain LoRA. Expected keys such as "
+        "'unet.….to_q.lora_A.weight'; DoRA, biases and full weights are not supported."
+    )
+
+
+def _canonical(name: str) -> str:
+    if kohya.is_kohya(name):
+        return _canonical(kohya.layer_path(name))
+    component, _, rest = name.partition(".")
+    if component == "base_model":
+        raise AdapterFormatError(
+            "This is a file of PeftModel.save_pretrained, whose scale is in another file. "
+            "Write it with StableDiffusionPipeline.save_lora_weights instead."
+        )
+    # transformers 5.6 dropped "text_model." from its module paths; all other software keeps it.
+    if component.startswith("text_encoder") and rest.startswith("encoder."):
+        return f"{component}.text_model.{rest}"
+    return name
+
+
+# --- numbers --------------------------------------------------------------------------------------------------------
+
+
+def _array(key: str, view: Mapping[str, Any], *, matrix: bool) -> Array:
+    dtype = _DTYPES.get(view["dtype"])
+    if dtype is None:
+        raise AdapterFormatError(f"Tensor {key[:200]!r} is {view['dtype']}; use float32, float16 or bfloat16.")
+    raw: NDArray[Any] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
+    if view["dtype"] == "BF16":  # the upper half of a float32
+        raw = (raw.astype(np.uint32) << 16).view(np.float32)
+    if matrix and raw.ndim == 4 and raw.shape[2:] == (1, 1):  # a 1x1 convolution is a linear layer
+        raw = raw[:, :, 0, 0]
+    if matrix and raw.ndim != 2:
+        raise AdapterFormatError(f"Tensor {key[:200]!r} has shape {raw.shape}: only linear layers are supported.")
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused
+        return np.asarray(raw, dtype=np.float32)
+
+
+def _single(layer: str, alpha: Array) -> float:
+    if alpha.size != 1:
+        raise AdapterFormatError(f"The alpha of layer {layer} is not a single number.")
+    return float(alpha.reshape(()))
+
+
+@dataclass(frozen=True)
+class _Scales:
+    """What the header says about alpha, for the layers of one component."""
+
+    alpha: object = None
+    patterns: Mapping[str, object] = field(default_factory=dict)
+    rank_stabilised: bool = False
+
+    def of(self, layer: str, rank: int) -> float:
+        """alpha / rank, or alpha / sqrt(rank) for a rank-stabilised LoRA."""
+        alpha = next((self.patterns[path] for path in _suffixes(layer) if path in self.patterns), self.alpha)
+        if alpha is None:
+            return 1.0
+        if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
+            raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is not a number.")
+        return float(alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
+
+
+def _scales(component: str, config: Mapping[str, Any]) -> _Scales:
+    if config.get(f"{component}.use_dora"):
+        raise AdapterFormatError("DoRA adapters are not supported: train a plain LoRA.")
+    patterns = config.get(f"{component}.alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise AdapterFormatError(f"alpha_pattern in {LORA_METADATA_KEY} is not a map.")
+    for pattern in patterns:
+        # PEFT reads these as regular expressions; diffusers writes plain module names. Nobody's expression is run here.
+        if _REGEX_CHARACTERS & set(pattern):
+            raise AdapterFormatError(f"alpha_pattern {pattern[:100]!r} is a regular expression; use module names.")
+    return _Scales(config.get(f"{component}.lora_alpha"), patterns, bool(config.get(f"{component}.use_rslora")))
+
+
+def _suffixes(layer: str) -> Iterator[str]:
+    """The module paths by which a header may name a layer, the longest first."""
+    path = layer
+    while "." in path:
+        path = path.partition(".")[2]
+        yield path
+
+
+# --- header ---------------------------------------------------------------------------------------------------------
+
+
+def _lora_metadata(adapter: Adapter) -> dict[str, Any]:
+    """What diffusers hands to peft.LoraConfig: one flat map, keys prefixed by the component."""
+    ranks: dict[str, dict[str, int]] = {}
+    for name, factors in adapter.layers.items():
+        component, _, module = name.partition(".")
+        ranks.setdefault(component, {})[module] = factors.rank
+    metadata: dict[str, Any] = {}
+    for component, modules in ranks.items():
+        usual = _most_common(modules.values())
+        others = {module: rank for module, rank in sorted(modules.items()) if rank != usual}
+        metadata[f"{component}.r"] = usual
+        metadata[f"{component}.lora_alpha"] = usual
+        metadata[f"{component}.rank_pattern"] = others
+        metadata[f"{component}.alpha_pattern"] = others
+        metadata[f"{component}.target_modules"] = sorted(modules)
+    return metadata
+
+
+def _most_common(ranks: Iterable[int]) -> int:
+    counts = Counter(ranks)
+    return max(counts, key=lambda rank: (counts[rank], -rank))
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    header = _header(data)[0]
+    metadata = header.get("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise AdapterFormatError("The metadata of the safetensors header is not a map of strings.")
+    return metadata
+
+
+def _header(data: bytes) -> tuple[dict[str, Any], int]:
+    """The JSON header of a safetensors file and where the tensors begin."""
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
+        raise AdapterFormatError("Not a safetensors file, or cut short. Is the download complete?")
+    try:
+        header = json.loads(data[8 : 8 + length])
+    except (ValueError, RecursionError) as error:
+        raise AdapterFormatError("The header of the safetensors file is not JSON.") from error
+    if not isinstance(header, dict):
+        raise AdapterFormatError("The header of the safetensors file is not a JSON map.")
+    return header, 8 + length
+
+
+def _sort_metadata(data: bytes) -> bytes:
+    """Put the metadata in order: safetensors writes it in the order of a randomised hash map."""
+    header, start = _header(data)
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns tensors to 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[start:]
+
+
+def _lora_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    text = metadata.get(LORA_METADATA_KEY)
+    if text is None:
+        return {}
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AdapterFormatError(f"The header {LORA_METADATA_KEY} is not JSON.") from error
+    if not isinstance(config, dict):
+        raise AdapterFormatError(f"The header {LORA_METADATA_KEY} is not a JSON map.")
+    return config

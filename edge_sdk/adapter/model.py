@@ -1,0 +1,155 @@
+"""What an adapter is: LoRA factors keyed by layer, and the checks that decide whether to trust one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.errors import AdapterFormatError, AdapterMismatch, AdapterValueError
+
+MAX_LAYERS = 4096
+MAX_RANK = 1024
+# Factors of trained adapters stay below 10. Whatever is far beyond is a broken or a hostile file.
+MAX_MAGNITUDE = 1e4
+
+_LAYER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z0-9_]{1,64}){1,32}")
+_NOTE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAX_NOTES = 64
+_MAX_NOTE = 4096
+
+Array = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """The factors of one linear layer: its weight (out, in) changes by `b @ a`.
+
+    The LoRA scale alpha / rank is folded into `b`. Floating-point dtypes are kept as they are (files hold float32; the
+    algebra keeps float64 where it is given float64).
+
+    Attributes:
+        a: shape (rank, in_features); PEFT's `lora_A.weight`.
+        b: shape (out_features, rank); PEFT's `lora_B.weight`.
+
+    Raises:
+        AdapterFormatError: not two float matrices that share a rank between 1 and 1024.
+    """
+
+    a: Array
+    b: Array
+
+    def __post_init__(self) -> None:
+        for matrix in (self.a, self.b):
+            if not isinstance(matrix, np.ndarray) or matrix.ndim != 2 or matrix.dtype not in (np.float32, np.float64):
+                raise AdapterFormatError("LoRA factors must be two matrices of float32 or float64.")
+        if self.a.shape[0] != self.b.shape[1]:
+            raise AdapterFormatError(
+                f"LoRA factors do not fit: A is {self.a.shape} and B is {self.b.shape}; "
+                "A must be (rank, in) and B (out, rank)."
+            )
+        if not 1 <= self.rank <= MAX_RANK or not self.in_features or not self.out_features:
+            raise AdapterFormatError(f"LoRA rank {self.rank} is not between 1 and {MAX_RANK}, or a side is empty.")
+
+    @property
+    def rank(self) -> int:
+        return int(self.a.shape[0])
+
+    @property
+    def in_features(self) -> int:
+        return int(self.a.shape[1])
+
+    @property
+    def out_features(self) -> int:
+        return int(self.b.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """LoRA factors by layer.
+
+    Attributes:
+        layers: full PEFT path with the component in front -> factors, for example
+            "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q". Layers of the CLIP text encoder are named
+            "text_encoder.text_model. ...", whatever the version of transformers.
+        base_id: the base model that it was trained on; None if the file does not say.
+        notes: free metadata, short strings; shared with whoever gets the adapter.
+
+    Raises:
+        AdapterFormatError: no layer, too many, or a name that is no layer path; notes that are no short strings.
+    """
+
+    layers: Mapping[str, Factors]
+    base_id: str | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.layers) <= MAX_LAYERS:
+            raise AdapterFormatError(f"An adapter has 1 to {MAX_LAYERS} layers, this one has {len(self.layers)}.")
+        for name in self.layers:
+            if not _LAYER.fullmatch(name):
+                raise AdapterFormatError(f"{name[:200]!r} is no layer path such as 'unet.mid_block.attentions.0.to_q'.")
+        if len(self.notes) > _MAX_NOTES or any(
+            not _NOTE.fullmatch(key) or len(value) > _MAX_NOTE for key, value in self.notes.items()
+        ):
+            raise AdapterFormatError(
+                f"Notes of an adapter: at most {_MAX_NOTES}, keys of 1 to 64 letters, digits, '_', '.', '-', "
+                f"values of at most {_MAX_NOTE} characters."
+            )
+        if self.base_id is not None and not 1 <= len(self.base_id) <= 128:
+            raise AdapterFormatError("The base id of an adapter has 1 to 128 characters.")
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of its layers."""
+        return max(factors.rank for factors in self.layers.values())
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers its factors hold."""
+        return sum(factors.a.size + factors.b.size for factors in self.layers.values())
+
+
+def check_values(adapter: Adapter) -> None:
+    """Raise AdapterValueError if a factor holds NaN, infinity or a magnitude above `MAX_MAGNITUDE`."""
+    for name, factors in adapter.layers.items():
+        for letter, matrix in (("A", factors.a), ("B", factors.b)):
+            # One comparison finds all three: NaN compares false.
+            if not bool(np.all(np.abs(matrix) <= MAX_MAGNITUDE)):
+                raise AdapterValueError(
+                    f"Factor {letter} of layer {name} holds NaN, infinite or huge numbers (above {MAX_MAGNITUDE:g}). "
+                    "Its training diverged or the file is damaged: train it again with a smaller learning rate."
+                )
+
+
+def check(adapter: Adapter, slots: Mapping[str, tuple[int, int]], base_id: str) -> None:
+    """Decide whether an adapter may be used on a base model.
+
+    Args:
+        adapter: the adapter; one without a base id is judged by its shapes alone.
+        slots: the LoRA slots of the base model, name -> (in_features, out_features).
+        base_id: the id of the base model.
+
+    Raises:
+        AdapterMismatch: of another base model, a layer without a slot, or other shapes than the slot's.
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    if adapter.base_id is not None and adapter.base_id != base_id:
+        raise AdapterMismatch(
+            f"The adapter belongs to base model {adapter.base_id[:12]}…, this one is {base_id[:12]}…. "
+            "Load the base model that it was trained on, or train the adapter again."
+        )
+    for name, factors in adapter.layers.items():
+        if name not in slots:
+            raise AdapterMismatch(f"The base model has no LoRA slot {name!r}: the adapter fits another architecture.")
+        found = (factors.in_features, factors.out_features)
+        if found != tuple(slots[name]):
+            raise AdapterMismatch(
+                f"Layer {name}: the adapter has (in, out) = {found}, the slot {tuple(slots[name])}. "
+                "It was trained on another base model."
+            )
+    check_values(adapter)
