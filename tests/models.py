@@ -46,7 +46,8 @@ _SCHEDULERS: dict[str, dict[str, Any]] = {
         "num_train_timesteps": 1000,
         "prediction_type": "v_prediction",
         "set_alpha_to_one": True,
-        "steps_offset": 0,
+        # Of no effect with trailing steps, but StableDiffusionPipeline warns of any other value.
+        "steps_offset": 1,
         "timestep_spacing": "trailing",
     },
     # As shipped with Stable Diffusion 1.5: it states neither the prediction type nor the spacing.
@@ -120,9 +121,9 @@ def _model(kind: Kind) -> Path:
 
 @functools.cache
 def _bundle(kind: Kind) -> Path:
-    from export.bundle import export
+    from export import export_model
 
-    return export(str(tiny_model(kind)), _session_folder() / "bundles" / kind, verify=False)
+    return export_model(tiny_model(kind), _session_folder() / "bundles" / kind, verify=False).folder
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:

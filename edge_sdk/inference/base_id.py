@@ -1,0 +1,90 @@
+"""The identity of a base model: a hash of its weights, the same on every machine and for every way of storing them.
+
+Two folders have one id exactly if their text encoder, UNet and autoencoder hold the same numbers: float16, bfloat16 and
+float32 copies of the same values agree, and so do single and sharded files. Rounding to float16 makes another base model.
+No torch is needed, so that devices, exports and coordinators all ask this one function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+
+from edge_sdk.errors import BundleCorrupt, BundleMissing
+
+COMPONENTS = ("text_encoder", "unet", "vae")
+_FLOATS = {"F16", "F32", "F64", "BF16"}
+_Read = Callable[[], npt.NDArray[np.float32]]
+
+
+def compute_base_id(model: Path | str) -> str:
+    """SHA-256 in hex over the weights of a diffusers folder.
+
+    Hashed are, sorted by name and each ended by a zero byte: "<component>.<tensor>", its shape as "320x4x3x3", and then the
+    values as little-endian float32. Integer buffers (old text encoders store their position ids) are no weights. A
+    leading "text_model." is dropped, because transformers dropped it from its names in version 5.6.
+
+    Raises:
+        BundleMissing: the folder lacks safetensors of one of the three components.
+        BundleCorrupt: a safetensors file cannot be read.
+    """
+    digest = hashlib.sha256()
+    tensors = {name: item for part in COMPONENTS for name, item in _component(Path(model), part)}
+    for name in sorted(tensors):
+        shape, read = tensors[name]
+        digest.update(f"{name}\0{'x'.join(map(str, shape))}\0".encode())
+        digest.update(np.ascontiguousarray(read(), dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[int, ...], _Read]]]:
+    """(name, (shape, how to read it)) of every weight of one component."""
+    for file in _weight_files(model, component):
+        try:
+            tensors = safetensors.safe_open(file, "np")
+            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
+                piece = tensors.get_slice(key)
+                if piece.get_dtype() in _FLOATS:
+                    name = f"{component}.{key.removeprefix('text_model.')}"
+                    yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, piece.get_dtype()))
+        except safetensors.SafetensorError as error:
+            raise BundleCorrupt(f"{file} is no valid safetensors file ({error}): fetch the base model again.") from error
+
+
+def _weight_files(model: Path, component: str) -> list[Path]:
+    """The files that diffusers would load: without a variant such as .fp16 if there are such, else any one variant."""
+    files = sorted((model / component).glob("*.safetensors"))
+    # "model.safetensors" and "model-00001-of-00002.safetensors" have no variant, "model.fp16.safetensors" has.
+    plain = [file for file in files if "." not in file.name.removesuffix(".safetensors")]
+    if plain:
+        return plain
+    variants = {file.name.removesuffix(".safetensors").split(".", 1)[1].split("-")[0] for file in files}
+    if len(variants) == 1:
+        return files
+    raise BundleMissing(
+        f"{model} is no base model: {component}/ holds no safetensors weights. "
+        "Point to a diffusers folder saved with safe_serialization=True."
+    )
+
+
+def _reader(file: Path, tensors: Any, key: str, dtype: str) -> _Read:
+    def read() -> npt.NDArray[np.float32]:
+        if dtype == "BF16":
+            return _read_bfloat16(file, key)
+        array: npt.NDArray[np.float32] = tensors.get_tensor(key).astype(np.float32)
+        return array
+
+    return read
+
+
+def _read_bfloat16(file: Path, key: str) -> npt.NDArray[np.float32]:
+    """numpy has no bfloat16: its bits are the upper half of a float32."""
+    data = dict(safetensors.deserialize(file.read_bytes()))[key]
+    upper = np.frombuffer(data["data"], "<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(data["shape"])

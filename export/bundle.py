@@ -1,0 +1,192 @@
+"""All of the export, in order: load, identify, export each part, rewrite it, check it, describe it, put it in place.
+
+Everything is written beside the target and renamed at the end, so that a bundle is whole or not there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from transformers import PreTrainedModel
+
+from edge_sdk.errors import ExportError
+from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.inference.bundle import INDEX, BundleIndex, Slot, hash_files, write_index
+from export.parts import Part, image_size, parts_of, slots_of, to_onnx, vae_scale_factor
+from export.passes import add_lora_slots, clean, fuse_attention
+from export.pipeline import find_model, load_pipeline
+from export.verify import check_part
+
+_SCHEDULER = "scheduler/scheduler_config.json"
+# One protobuf message holds at most 2 GiB.
+_INLINE_BYTES = 1_500_000_000
+_PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made. errors: what was compared -> relative error, empty if it was not verified."""
+
+    folder: Path
+    index: BundleIndex
+    errors: dict[str, float]
+
+
+def export_model(
+    model: str | Path,
+    out: str | Path,
+    *,
+    verify: bool = True,
+    overwrite: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Exported:
+    """Export a diffusers pipeline to a bundle.
+
+    Args:
+        model: a diffusers folder or a hub id.
+        out: the bundle's folder; must not exist or be empty, or be a bundle if `overwrite`.
+        verify: compare each part with torch on random input, the UNet also with a random adapter.
+        on_progress: told what is being done, a few words each time.
+
+    Raises:
+        ExportError: the model cannot be exported, or `out` is in use.
+        VerificationFailed: a graph differs from torch by more than 1e-3.
+        BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
+    """
+    out = Path(out).absolute()
+    _check_target(out, overwrite)
+    on_progress("find the base model")
+    source = find_model(str(model))
+    with _beside(out) as folder:
+        index, errors = _write(source, folder, verify, on_progress)
+        _put_in_place(folder, out)
+    return Exported(out, index, errors)
+
+
+def _write(
+    source: Path, folder: Path, verify: bool, on_progress: Callable[[str], None]
+) -> tuple[BundleIndex, dict[str, float]]:
+    on_progress("load the base model")
+    pipeline = load_pipeline(source)
+    base_id = compute_base_id(source)
+    slots = slots_of(pipeline.unet)
+    if not slots:
+        raise ExportError(f"{source} has no transformer block in its UNet: there is nothing that an adapter could change.")
+    errors: dict[str, float] = {}
+    for part in parts_of(pipeline):
+        on_progress(f"export {part.name}")
+        own = slots if part.name == "unet" else []
+        path = _write_part(part, folder / part.name, own)
+        if verify:
+            on_progress(f"verify {part.name}")
+            errors |= check_part(part, path, own)
+    on_progress("hash the files")
+    _write_companions(pipeline, source, folder)
+    index = BundleIndex(
+        base_id=base_id,
+        image_size=image_size(pipeline),
+        vae_scale_factor=vae_scale_factor(pipeline),
+        latent_channels=pipeline.vae.config.latent_channels,
+        vae_scaling_factor=pipeline.vae.config.scaling_factor,
+        slots=slots,
+        files=hash_files(folder),
+        versions=_versions(),
+    )
+    write_index(folder, index)
+    return index, errors
+
+
+def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
+    folder.mkdir()
+    with warnings.catch_warnings():
+        # torch.export warns about its own use of pytree.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        model = to_onnx(part).model
+    fuse_attention(model)
+    # The wrapper module's attribute is called "unet" too, so slot names are the graph's own module paths.
+    add_lora_slots(model, slots)
+    clean(model, f"Impasto bundle, {part.name}")
+    path = folder / "model.onnx"
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    ir.save(model, path, external_data="model.onnx_data" if weights > _INLINE_BYTES else None)
+    # transformers keeps its configuration in an object of its own, diffusers in the model.
+    if isinstance(part.network, PreTrainedModel):
+        part.network.config.save_pretrained(folder)
+    else:
+        part.network.save_config(folder)
+    return path
+
+
+def _write_companions(pipeline: Any, source: Path, folder: Path) -> None:
+    """Tokenizer, scheduler and pipeline index, as optimum reads them."""
+    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+    (folder / "scheduler").mkdir()
+    (folder / _SCHEDULER).write_text(json.dumps(_scheduler_config(pipeline, source), indent=2) + "\n", "utf-8")
+    pipeline.save_config(folder)
+
+
+def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
+    """What the base model's file states, as StableDiffusionPipeline corrects it (steps_offset, clip_sample).
+
+    What the file leaves open stays open, because each scheduler has defaults of its own for it.
+    """
+    stated = json.loads((source / _SCHEDULER).read_text("utf-8"))
+    corrected = {key: pipeline.scheduler.config[key] for key in ("steps_offset", "clip_sample") if key in stated}
+    return {**stated, **corrected}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _check_target(out: Path, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if not out.is_dir() or not (out / INDEX).is_file():
+        raise ExportError(f"{out} exists and is no bundle: choose another folder.")
+    if not overwrite:
+        raise ExportError(f"{out} already holds a bundle: choose another folder, or ask to overwrite it.")
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A new folder on the same disk as `out`, removed at the end if it is still there."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise ExportError(f"Cannot write into {out.parent}: {error}") from error
+    try:
+        folder.chmod(0o755)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, out: Path) -> None:
+    """Rename `folder` to `out`; an old bundle there is moved away first and deleted last."""
+    if out.exists() and any(out.iterdir()):
+        old = folder.with_name(f"{folder.name}-old")
+        out.rename(old)
+        folder.rename(out)
+        shutil.rmtree(old)
+    else:
+        folder.rename(out)
