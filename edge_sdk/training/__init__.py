@@ -1,0 +1,19 @@
+"""Fine-tuning on the device: torch and peft, imported only when this package is.
+
+Raises:
+    TrainingError: on import, where torch, diffusers, transformers or peft is not installed.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from edge_sdk.errors import TrainingError
+
+_missing = [name for name in ("torch", "diffusers", "transformers", "peft") if find_spec(name) is None]
+if _missing:
+    raise TrainingError(f'Training needs {", ".join(_missing)}. Install them with: pip install "impasto[train]"')
+
+from edge_sdk.training.trainer import Progress, Trainer, TrainingResult  # noqa: E402 (the check above must come first)
+
+__all__ = ["Progress", "Trainer", "TrainingResult"]

@@ -1,0 +1,80 @@
+"""Training state on disk: one safetensors file that is always whole, and that knows which run it belongs to."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import save as _serialize
+from torch import Tensor, nn
+
+from edge_sdk.errors import TrainingError
+
+_FORMAT = "impasto training 1"
+
+
+@dataclass
+class State:
+    """What a run needs to go on: everything else follows from its settings and the step number.
+
+    Attributes:
+        losses: loss of every step done so far; their number is the next step.
+        seconds: time spent in training so far.
+    """
+
+    losses: list[float]
+    seconds: float
+
+
+def save_checkpoint(
+    path: Path, run: str, state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """Write the state of run `run` beside `path`, sync it and rename it: a kill leaves the last whole checkpoint."""
+    tensors = {"losses": torch.tensor(state.losses, dtype=torch.float64)}
+    for name, parameter in parameters.items():
+        tensors[f"parameter/{name}"] = parameter.detach()
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"{key}/{name}"] = value
+    data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def load_checkpoint(
+    path: Path, run: str, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> State:
+    """Bring parameters and optimizer to where the checkpoint left them; an absent file means: start.
+
+    Raises:
+        TrainingError: the file is damaged, or belongs to a run with other settings, pictures or adapters.
+    """
+    if not path.exists():
+        return State([], 0.0)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise TrainingError(f"The checkpoint {path} cannot be read ({error}). Delete it to start again.") from error
+    if metadata.get("format") != _FORMAT or metadata.get("run") != run:
+        raise TrainingError(
+            f"The checkpoint {path} belongs to another training (other pictures, settings or adapters). "
+            "Delete it to start again, or give the same arguments as before."
+        )
+    for name, parameter in parameters.items():
+        parameter.data.copy_(tensors.pop(f"parameter/{name}"))
+    losses = tensors.pop("losses").tolist()
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        optimizer.state[parameters[name]][kind] = value
+    return State(losses, json.loads(metadata["seconds"]))

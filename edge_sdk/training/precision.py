@@ -1,0 +1,49 @@
+"""In which precision, and with which kernels, this CPU trains fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+Precision = Literal["bf16", "fp32"]
+# Features that multiply bfloat16 in hardware, on x86 and on Arm. Elsewhere torch emulates it, slower than float32.
+_BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16", "sve_bf16"})
+# Up to here (tokens, squared latent side) plain matrix products beat the fused attention: measured forward and backward
+# on 64 tokens, bf16: 3.8 against 14.2 ms; on 1024 tokens it is 196 against 61 ms.
+_SHORT_SEQUENCE = 16 * 16
+
+
+def native_precision() -> Precision:
+    """ "bf16" where the CPU has instructions for it, else "fp32"."""
+    return "bf16" if _BF16 & _cpu_features() else "fp32"
+
+
+@contextmanager
+def fast_kernels(precision: Precision, latent_side: int) -> Iterator[None]:
+    """Run the UNet inside: mixed precision, and the faster attention for latents of this side."""
+    attention = sdpa_kernel(SDPBackend.MATH) if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
+    with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+@contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Let torch use so many threads inside, and as many as before afterwards. None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _cpu_features() -> set[str]:
+    if hasattr(torch.cpu, "get_capabilities"):
+        return {name for name, present in torch.cpu.get_capabilities().items() if present is True}
+    cpuinfo = Path("/proc/cpuinfo")  # torch before 2.12
+    return set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else set()

@@ -1,0 +1,264 @@
+"""Trainer: an adapter learned from a folder of pictures, and the loss that tells whether it is any good."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from edge_sdk.adapter import Adapter, to_bytes
+from edge_sdk.errors import TrainingError
+from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.training.checkpoint import State, load_checkpoint, save_checkpoint
+from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
+from edge_sdk.training.lora import Slots, Trained
+from edge_sdk.training.objective import Objective
+from edge_sdk.training.precision import Precision, fast_kernels, limited_threads, native_precision
+from edge_sdk.training.randomness import Draw, Draws, evaluation_draw
+
+Weighted = Sequence[tuple[Adapter, float]]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands after a step.
+
+    Attributes:
+        step: steps done.
+        steps: steps to do, None if the training ends by time.
+        loss: loss of the last step.
+        seconds: training time so far, without the time before an interruption's last checkpoint that was lost.
+    """
+
+    step: int
+    steps: int | None
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A trained adapter and how it went.
+
+    Attributes:
+        adapter: the factors, `base_id` set.
+        first_loss: mean training loss of the first quarter of the steps (at most 50).
+        last_loss: mean training loss of the last quarter of the steps (at most 50).
+        steps: steps done.
+        seconds: training time.
+    """
+
+    adapter: Adapter
+    first_loss: float
+    last_loss: float
+    steps: int
+    seconds: float
+
+
+class Trainer:
+    """Learns LoRA adapters for one base model from one set of pictures.
+
+    Latents and prompt embeddings are computed here, once; afterwards only the UNet stays in memory.
+
+    Args:
+        model: a diffusers folder of the Stable Diffusion 1.x/2.x family (epsilon or v-prediction).
+        pictures: a folder (see `edge_sdk.pictures`), or pictures with their captions.
+        rank: LoRA rank of new factors.
+        batch_size: pictures a step.
+        learning_rate: of Adam, constant.
+        min_snr_gamma: see `edge_sdk.training.objective`; None weighs all timesteps alike.
+        caption_dropout: share of captions left out, which keeps classifier-free guidance working.
+        precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
+        threads: how many threads torch may use; None leaves that to torch.
+
+    Raises:
+        NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
+        TrainingError: the folder is no base model that can be trained, or a setting makes no sense.
+        BundleMissing, BundleCorrupt: its weights cannot be read.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        pictures: Pictures,
+        *,
+        rank: int = 8,
+        batch_size: int = 8,
+        learning_rate: float = 5e-4,
+        min_snr_gamma: float | None = 5.0,
+        caption_dropout: float = 0.05,
+        precision: Precision | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if rank < 1 or batch_size < 1 or not learning_rate > 0 or not 0 <= caption_dropout <= 1:
+            raise TrainingError(
+                "Training needs rank >= 1, batch_size >= 1, learning_rate > 0, 0 <= caption_dropout <= 1."
+            )
+        self._model = Path(model).expanduser()
+        self._rank = rank
+        self._batch_size = batch_size
+        self._learning_rate = learning_rate
+        self._gamma = min_snr_gamma
+        self._dropout = caption_dropout
+        self._threads = threads
+        self.precision: Precision = precision or native_precision()
+        self.image_size = image_size(self._model)
+        self._judged: Encoded | None = None
+        with limited_threads(threads):
+            self._pictures = encode(self._model, gather(pictures, self.image_size))
+            self._objective = Objective.of_model(self._model)
+            self._unet = load_unet(self._model)
+        self._slots = Slots(self._unet, compute_base_id(self._model))
+        if self.precision == "bf16":
+            # Once here instead of at every use. Vectors (norms, biases) stay float32; autocast handles the mixture.
+            for parameter in self._unet.parameters():
+                if parameter.ndim > 1:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+
+    @property
+    def base_id(self) -> str:
+        """The id of the base model; every adapter made here carries it."""
+        return self._slots.base_id
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures it learns from."""
+        return len(self._pictures)
+
+    def train(
+        self,
+        *,
+        steps: int | None = None,
+        minutes: float | None = None,
+        start: Adapter | None = None,
+        frozen: Weighted = (),
+        seed: int = 0,
+        on_step: Callable[[Progress], None] | None = None,
+        checkpoint: Path | str | None = None,
+        checkpoint_seconds: float = 20.0,
+    ) -> TrainingResult:
+        """Train until `steps` are done or `minutes` are over, whichever comes first.
+
+        With a `checkpoint`, the state is saved there every `checkpoint_seconds` and at the end. If the file is there
+        already, the training goes on from it, and a training that was killed ends bit for bit where an uninterrupted
+        one on the same machine with as many threads would. Delete the file once the adapter is saved.
+
+        Args:
+            start: go on from these factors; None starts from the common initialisation of `seed`.
+            frozen: (adapter, weight) pairs that lie under the trained one and do not change.
+            seed: same seed, same initial factors on every device; the noise differs by pictures and `start`.
+            on_step: called after every step; what it raises ends the training.
+
+        Raises:
+            TrainingError: neither steps nor minutes, a loss that is not finite, or a checkpoint of another run.
+            AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
+        """
+        if (steps is None and minutes is None) or (steps or 1) < 1 or (minutes is not None and not minutes > 0):
+            raise TrainingError("Say how long to train: steps=200 or minutes=10.")
+        path = Path(checkpoint).expanduser() if checkpoint is not None else None
+        draws = self._draws(seed, start)
+        with (
+            limited_threads(self._threads),
+            self._slots.laid_on(frozen),
+            self._slots.trained(start, self._rank, seed) as lora,
+        ):
+            parameters = list(lora.parameters.values())
+            optimizer = torch.optim.Adam(parameters, self._learning_rate, betas=(0.9, 0.99))
+            run = self._run_id(draws, frozen)
+            state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State([], 0.0)
+            began, saved = time.monotonic() - state.seconds, time.monotonic()
+            while not _done(state, steps, minutes):
+                loss = self._loss(draws.step(len(state.losses)))
+                if not math.isfinite(loss.item()):
+                    raise TrainingError(
+                        f"The loss is {loss.item()} at step {len(state.losses) + 1}: use a smaller learning rate."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                state.losses.append(loss.item())
+                state.seconds = time.monotonic() - began
+                if path and (time.monotonic() - saved >= checkpoint_seconds or _done(state, steps, minutes)):
+                    save_checkpoint(path, run, state, lora.parameters, optimizer)
+                    saved = time.monotonic()
+                if on_step:
+                    on_step(Progress(len(state.losses), steps, loss.item(), state.seconds))
+            return _result(lora, state)
+
+    def evaluate(
+        self, adapters: Weighted = (), pictures: Pictures | None = None, *, seed: int = 0, levels: int = 8
+    ) -> float:
+        """The mean denoising loss of the base model with these adapters: the smaller, the better.
+
+        Noise and timesteps are fixed by `seed`, so that adapters can be compared: for every picture one timestep from
+        each of `levels` equal parts of the schedule. All timesteps weigh the same here.
+
+        Args:
+            adapters: (adapter, weight) pairs; none for the base model alone.
+            pictures: pictures that were not trained on; None takes the trained ones.
+        """
+        with limited_threads(self._threads), self._slots.laid_on(adapters), torch.no_grad():
+            data = self._pictures if pictures is None else self._encoded_for_judging(pictures)
+            draws = [
+                evaluation_draw(i, levels, self._objective.timesteps, data.latent_shape, seed) for i in range(len(data))
+            ]
+            total = sum(float(self._errors(draw, data).sum()) for draw in draws)
+        return total / (levels * len(data))
+
+    def _loss(self, draw: Draw) -> Tensor:
+        return (self._objective.weights(draw.timesteps, self._gamma) * self._errors(draw, self._pictures)).mean()
+
+    def _errors(self, draw: Draw, data: Encoded) -> Tensor:
+        """Mean squared error of each picture of the draw, (n,)."""
+        latents = data.latents[draw.indices]
+        prompts = torch.where(draw.dropped[:, None, None], data.empty_prompt, data.prompts[draw.indices])
+        noised = self._objective.noised(latents, draw.noise, draw.timesteps).contiguous(
+            memory_format=torch.channels_last
+        )
+        with fast_kernels(self.precision, latents.shape[-1]):
+            predicted = self._unet(noised, draw.timesteps, prompts).sample
+        target = self._objective.target(latents, draw.noise, draw.timesteps)
+        return (predicted.float() - target).square().mean(dim=(1, 2, 3))
+
+    def _encoded_for_judging(self, pictures: Pictures) -> Encoded:
+        """Encoded held-out pictures. The last set is remembered: the same one is usually asked for again."""
+        captioned = gather(pictures, self.image_size)
+        if self._judged is None or self._judged.digest != captioned.digest:
+            self._judged = encode(self._model, captioned)
+        return self._judged
+
+    def _draws(self, seed: int, start: Adapter | None) -> Draws:
+        data = self._pictures
+        # Devices share the seed but must not share the noise, and neither must two rounds of one device.
+        key = f"{seed}/{data.digest}/{_digest(start)}"
+        return Draws(key, len(data), self._batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
+
+    def _run_id(self, draws: Draws, frozen: Weighted) -> str:
+        """A hash of everything that decides what a training computes, apart from its length."""
+        settings: list[object] = [self.base_id, draws.key, self._batch_size, self._dropout]
+        settings += [self._rank, self._learning_rate, self._gamma, self.precision]
+        settings += [[_digest(adapter), weight] for adapter, weight in frozen]
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+
+def _done(state: State, steps: int | None, minutes: float | None) -> bool:
+    out_of_time = minutes is not None and state.seconds >= 60 * minutes
+    return out_of_time or (steps is not None and len(state.losses) >= steps)
+
+
+def _result(lora: Trained, state: State) -> TrainingResult:
+    n = min(50, max(1, len(state.losses) // 4))
+    first, last = state.losses[:n], state.losses[-n:]
+    return TrainingResult(lora.adapter(), sum(first) / n, sum(last) / n, len(state.losses), state.seconds)
+
+
+def _digest(adapter: Adapter | None) -> str:
+    return hashlib.sha256(to_bytes(adapter)).hexdigest() if adapter else ""
