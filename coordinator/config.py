@@ -1,0 +1,210 @@
+"""The federation file: one TOML file says everything that an operator decides."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from coordinator.aggregation import AGGREGATORS
+from coordinator.clustering import CLUSTERERS
+from coordinator.interaction import INTERACTIONS
+from coordinator.rounds import Rules
+from edge_sdk.errors import ConfigurationError
+from edge_sdk.wire.messages import Count, Name, Positive, Rank
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Span = Annotated[float, Meta(gt=0, le=1e7)]
+
+
+class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the file says; `load` also resolves its paths against the file's folder. Times in seconds."""
+
+    name: Name
+    broker: str = "mqtt://127.0.0.1:1883"
+    bundle: str | None = None
+    slots: str | None = None
+    home: str | None = None
+    database: str | None = None
+    blobs: str | None = None
+
+    min_devices: Positive = 2
+    rounds: Positive = 5
+    root_rounds: Count = 1
+    quorum: Annotated[float, Meta(gt=0, le=1)] = 0.6
+    deadline: Span = 600.0
+    grace: Span = 30.0
+    extensions: Count = 2
+
+    rank: Rank = 8
+    steps: Positive = 40
+    batch_size: Positive = 8
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
+    seed: Count = 0
+
+    aggregation: str = "product"
+    clustering: str = "fused"
+    clusters: Count = 0
+    min_cluster: Positive = 2
+    interaction: str = "attention"
+    rho: Share = 0.1
+    tau: Annotated[float, Meta(gt=0, le=100)] = 0.5
+
+    def rules(self, base_id: str, max_update: int) -> Rules:
+        """What the round machine needs of it. `max_update` is the largest update in bytes."""
+        names = Rules.__struct_fields__
+        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        mixed = AGGREGATORS[self.aggregation].mixed_ranks
+        return Rules(**own, base_id=base_id, max_update=max_update, min_rank=1 if mixed else self.rank)
+
+
+class BaseModel(msgspec.Struct, frozen=True):
+    """The coordinator's whole knowledge of the base model: its id and its LoRA slots, name -> (in, out)."""
+
+    base_id: str
+    slots: Mapping[str, tuple[int, int]]
+
+    def update_size(self, rank: int) -> int:
+        """Upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
+        floats = sum(rank * (in_features + out_features) for in_features, out_features in self.slots.values())
+        return 4 * floats + 1024 * (len(self.slots) + 64)
+
+
+class _Slot(msgspec.Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=500)]
+    in_features: Annotated[int, Meta(ge=1, le=2**20)]
+    out_features: Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class _Impasto(msgspec.Struct, frozen=True):
+    """The part of impasto.json that the coordinator reads."""
+
+    base_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    slots: Annotated[list[_Slot], Meta(min_length=1)]
+
+
+def load(path: Path | str) -> Federation:
+    """Read and check a federation file.
+
+    Raises:
+        ConfigurationError: no such file, not TOML, an unknown key or method, a value out of its range.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"Cannot read the federation file {path}: {error}. `impasto-coordinator init {path}` writes one."
+        ) from error
+    return parse(text, folder=path.parent, source=str(path))
+
+
+def parse(text: str, *, folder: Path, source: str = "federation file") -> Federation:
+    """Like `load`, from the text itself; relative paths are taken from `folder`."""
+    try:
+        table: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{source} is not TOML: {error}.") from error
+    try:
+        federation = msgspec.convert(table, Federation)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{source}: {error}. See docs/coordinator.md for the keys.") from error
+    _check_methods(federation, source)
+    _check_sense(federation, source)
+    home = folder / (federation.home or f"{federation.name}.coordinator")
+    return msgspec.structs.replace(
+        federation,
+        bundle=str(folder / federation.bundle) if federation.bundle else None,
+        slots=str(folder / federation.slots) if federation.slots else None,
+        home=str(home),
+        database=federation.database or f"sqlite:///{home / 'coordinator.sqlite'}",
+        blobs=federation.blobs or str(home / "blobs"),
+    )
+
+
+def read_base_model(federation: Federation) -> BaseModel:
+    """Read base id and slots from the bundle's impasto.json, or from a copy of it named by `slots`.
+
+    Raises:
+        ConfigurationError: the file is missing or is not what export writes.
+    """
+    path = Path(federation.bundle) / "impasto.json" if federation.bundle else Path(federation.slots or "")
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_Impasto)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
+        ) from error
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
+    slots = {slot.name: (slot.in_features, slot.out_features) for slot in content.slots}
+    return BaseModel(base_id=content.base_id, slots=slots)
+
+
+def template(name: str, bundle: str, broker: str) -> str:
+    """A commented federation file to start from."""
+    return _TEMPLATE.format(name=name, bundle=json.dumps(bundle), broker=json.dumps(broker))
+
+
+def _check_methods(federation: Federation, source: str) -> None:
+    for key, registry in (("aggregation", AGGREGATORS), ("clustering", CLUSTERERS), ("interaction", INTERACTIONS)):
+        value = getattr(federation, key)
+        if value not in registry:
+            raise ConfigurationError(f"{source}: {key} = {value!r} is unknown; use one of {', '.join(registry)}.")
+
+
+def _check_sense(federation: Federation, source: str) -> None:
+    if bool(federation.bundle) == bool(federation.slots):
+        raise ConfigurationError(f"{source}: give either `bundle` (a folder) or `slots` (a copy of its impasto.json).")
+    if federation.root_rounds > federation.rounds:
+        raise ConfigurationError(
+            f"{source}: root_rounds = {federation.root_rounds} is more than rounds = {federation.rounds}."
+        )
+
+
+_TEMPLATE = """\
+# A federation of Impasto: one base model and the devices that learn on top of it.
+# Run it with: impasto-coordinator serve THIS_FILE
+name = "{name}"
+broker = {broker}                # mqtt://host:port, mqtts://host:port
+bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
+                                 # or: slots = "impasto.json", a copy of that file
+# home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it
+# database = "postgresql://..."  # any SQLAlchemy URL instead of SQLite in `home`
+# blobs = "s3://bucket/prefix"   # any fsspec URL instead of `home`/blobs
+
+# Rounds
+min_devices = 2        # the first round starts when so many have joined
+rounds = 5             # in all
+root_rounds = 1        # of these, the first train the root adapter that all devices share
+quorum = 0.6           # share of a round's devices that must deliver before its deadline may close it
+deadline = 600.0       # seconds a round waits
+grace = 30.0           # seconds an offline device is still waited for
+extensions = 2         # how often a round without quorum waits once more
+
+# What every device trains in a round
+rank = 8
+steps = 40
+batch_size = 8
+learning_rate = 1e-3
+seed = 0
+
+# Methods
+aggregation = "product"    # product: exact mean of the products; fedit: factors averaged apart
+clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt: prompt codes only
+clusters = 0               # how many; 0 chooses by silhouette
+min_cluster = 2            # no cluster is smaller
+interaction = "attention"  # clusters teach each other; none: they do not
+rho = 0.1                  # how much of a cluster's adapter comes from the others' (and its own) by attention
+tau = 0.5                  # temperature of that attention: small listens to similar clusters only
+"""

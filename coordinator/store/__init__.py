@@ -1,0 +1,8 @@
+"""What the coordinator must not forget: a database for facts, a blob store for adapters."""
+
+from __future__ import annotations
+
+from coordinator.store.blobs import Blobs, open_blobs
+from coordinator.store.database import Database
+
+__all__ = ["Blobs", "Database", "open_blobs"]

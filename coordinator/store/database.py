@@ -1,0 +1,133 @@
+"""The coordinator's facts in SQL: the state of the rounds, the devices' profiles, one row per counted update and round.
+
+SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. One `save` is one transaction:
+the state and the rows that explain it are written together or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from coordinator.rounds import State
+from edge_sdk.errors import ConfigurationError
+from edge_sdk.wire.messages import DeviceProfile
+
+_METADATA = sa.MetaData()
+_FEDERATION = sa.Table(
+    "federation",
+    _METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("base_id", sa.String(128), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("state", sa.LargeBinary, nullable=False),
+)
+_DEVICES = sa.Table(
+    "devices",
+    _METADATA,
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("profile", sa.LargeBinary, nullable=False),
+)
+_UPDATES = sa.Table(
+    "updates",
+    _METADATA,
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("cluster", sa.Integer),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("pictures", sa.Integer, nullable=False),
+    sa.Column("first_loss", sa.Float, nullable=False),
+    sa.Column("last_loss", sa.Float, nullable=False),
+    sa.Column("train_seconds", sa.Float, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+)
+
+
+class Database:
+    """The facts of one federation.
+
+    Raises (on opening):
+        ConfigurationError: the URL is none, the database cannot be opened, or it holds another federation.
+    """
+
+    def __init__(self, url: str, name: str, base_id: str) -> None:
+        self._name = name
+        try:
+            parsed = sa.make_url(url)
+            if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            self._engine = sa.create_engine(parsed)
+            if parsed.get_backend_name() == "sqlite":
+                sa.event.listen(self._engine, "connect", _durable)
+            _METADATA.create_all(self._engine)
+            self._enrol(base_id)
+        except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
+            raise ConfigurationError(f"Cannot open the database {url!r}: {error}. Correct `database`.") from error
+
+    def _enrol(self, base_id: str) -> None:
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(_FEDERATION.c.name, _FEDERATION.c.base_id)).first()
+            if row is None:
+                state = msgspec.msgpack.encode(State())
+                values = {"name": self._name, "base_id": base_id, "epoch": 0, "state": state}
+                connection.execute(_FEDERATION.insert().values(values))
+            elif (row.name, row.base_id) != (self._name, base_id):
+                raise ConfigurationError(
+                    f"This database holds federation {row.name!r} of base model {row.base_id[:12]}…, not "
+                    f"{self._name!r} of {base_id[:12]}…: give each federation a `home` of its own."
+                )
+
+    def next_epoch(self) -> int:
+        """A number that grows with every start of the coordinator."""
+        with self._engine.begin() as connection:
+            connection.execute(_FEDERATION.update().values(epoch=_FEDERATION.c.epoch + 1))
+            return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
+
+    def load(self) -> State:
+        """The state as it was saved last."""
+        with self._engine.connect() as connection:
+            data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
+        return msgspec.msgpack.decode(data, type=State)
+
+    def save(self, state: State, updates: Iterable[dict[str, Any]] = ()) -> None:
+        """Write the state and the updates that it newly counts, in one synced transaction.
+
+        A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
+        """
+        rows = list(updates)
+        with self._engine.begin() as connection:
+            connection.execute(_FEDERATION.update().values(state=msgspec.msgpack.encode(state)))
+            if rows:
+                connection.execute(_UPDATES.insert(), rows)
+
+    def put_profile(self, device: str, profile: DeviceProfile) -> None:
+        data = msgspec.msgpack.encode(profile)
+        with self._engine.begin() as connection:
+            connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
+            connection.execute(_DEVICES.insert().values(device=device, profile=data))
+
+    def profiles(self) -> dict[str, DeviceProfile]:
+        """All profiles, by device."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_DEVICES)).all()
+        return {row.device: msgspec.msgpack.decode(row.profile, type=DeviceProfile) for row in rows}
+
+    def updates(self) -> list[dict[str, Any]]:
+        """One row per counted update, by round and device."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_UPDATES).order_by(_UPDATES.c.round, _UPDATES.c.device))
+            return [dict(row) for row in rows.mappings()]
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def _durable(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

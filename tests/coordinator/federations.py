@@ -1,0 +1,106 @@
+"""Rules, profiles and offers for the tests of the round machine."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from coordinator.rounds import Action, Aggregate, Aggregated, Cluster, Clustered, Rules, Send, State, step
+from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer
+
+BASE_ID = "b" * 64
+
+
+def rules(**changes: object) -> Rules:
+    values: dict[str, object] = {
+        "base_id": BASE_ID,
+        "min_devices": 3,
+        "rounds": 3,
+        "root_rounds": 1,
+        "quorum": 0.5,
+        "deadline": 100.0,
+        "grace": 10.0,
+        "extensions": 1,
+        "rank": 4,
+        "min_rank": 1,
+        "steps": 5,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "seed": 7,
+        "max_update": 10_000,
+        **changes,
+    }
+    return Rules(**values)  # type: ignore[arg-type]
+
+
+def profile(code: list[float] | None = None, **changes: object) -> DeviceProfile:
+    values: dict[str, object] = {
+        "base_id": BASE_ID,
+        "prompt_code": np.array(code or [1, 2, 3], dtype="<f4").tobytes(),
+        "pictures": 10,
+        "max_rank": 4,
+        **changes,
+    }
+    return DeviceProfile(**values)  # type: ignore[arg-type]
+
+
+def manifest(content: str, role: str = "update", size: int = 100) -> Manifest:
+    sha256 = hashlib.sha256(content.encode()).hexdigest()
+    return Manifest(role=role, name=role, sha256=sha256, size=size, chunk_size=1024)  # type: ignore[arg-type]
+
+
+def offer(device: str, number: int, attempt: int = 0, **changes: object) -> Offer:
+    values: dict[str, object] = {
+        "round": number,
+        "manifest": manifest(f"{device}/{number}/{attempt}"),
+        "pictures": 10,
+        "first_loss": 1.0,
+        "last_loss": 0.5,
+        "train_seconds": 2.0,
+        **changes,
+    }
+    return Offer(**values)  # type: ignore[arg-type]
+
+
+def cluster_by_name(action: Cluster) -> Clustered:
+    """Devices whose names begin alike belong together."""
+    initials = sorted({name[0] for name in action.devices})
+    return Clustered({name: initials.index(name[0]) for name in action.devices})
+
+
+def aggregate_by_name(action: Aggregate) -> Aggregated:
+    """Manifests that name what went in."""
+    closed = action.round
+    if closed.stage == "root":
+        return Aggregated(closed.number, root=manifest(f"root/{closed.number}", "root"))
+    clusters = {closed.cohort[name].cluster for name in closed.updates}
+    return Aggregated(
+        closed.number, clusters={c: manifest(f"{c}/{closed.number}", "cluster") for c in clusters if c is not None}
+    )
+
+
+class Machine:
+    """A round machine with a clock and somebody who answers its questions at once."""
+
+    def __init__(self, given: Rules, state: State | None = None) -> None:
+        self.rules = given
+        self.state = state or State()
+        self.now = 0.0
+        self.actions: list[Action] = []
+
+    def __call__(self, *events: object) -> list[Action]:
+        """Feed events and whatever answers follow from them; returns all actions."""
+        self.actions = []
+        queue = list(events)
+        while queue:
+            self.state, actions = step(self.rules, self.state, queue.pop(0), self.now)  # type: ignore[arg-type]
+            self.actions += actions
+            queue += [cluster_by_name(a) for a in actions if isinstance(a, Cluster)]
+            queue += [aggregate_by_name(a) for a in actions if isinstance(a, Aggregate)]
+        return self.actions
+
+    def sent(self, device: str, kind: type[Message] | None = None) -> list[Message]:
+        """The messages of the last call to a device."""
+        sends = [action for action in self.actions if isinstance(action, Send) and action.device == device]
+        return [action.message for action in sends if kind is None or isinstance(action.message, kind)]

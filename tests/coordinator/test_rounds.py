@@ -1,0 +1,378 @@
+"""The round machine, case by case."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from coordinator.rounds import (
+    Aggregate,
+    Aggregated,
+    Cluster,
+    Clustered,
+    Fetch,
+    Joined,
+    Left,
+    Offered,
+    Place,
+    Placed,
+    Report,
+    Restarted,
+    Seen,
+    Spoiled,
+    State,
+    Stored,
+    Tick,
+    all_served,
+    next_wake,
+    step,
+)
+from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome
+from tests.coordinator.federations import Machine, manifest, offer, profile, rules
+
+DEVICES = ("a1", "a2", "b1", "b2")
+
+
+def started(**changes: object) -> Machine:
+    """A federation of four devices whose first round is open."""
+    machine = Machine(rules(min_devices=4, **changes))
+    machine(*(Joined(name, profile()) for name in DEVICES))
+    return machine
+
+
+def deliver(machine: Machine, number: int, *names: str) -> None:
+    machine(*(Stored(name, offer(name, number)) for name in names))
+
+
+def refusals(machine: Machine, device: str) -> list[str]:
+    return [message.code for message in machine.sent(device, Refused) if isinstance(message, Refused)]
+
+
+class TestJoining:
+    def test_rounds_start_when_enough_have_joined(self) -> None:
+        machine = Machine(rules(min_devices=2))
+        machine(Joined("a1", profile()))
+        assert machine.sent("a1") == [Welcome(round=0, rounds=3)]
+        machine(Joined("a2", profile()))
+        (start,) = machine.sent("a1", RoundStart)
+        assert start == RoundStart(
+            round=1,
+            rounds=3,
+            stage="root",
+            cluster=None,
+            frozen=[],
+            start=None,
+            rank=4,
+            seed=7,
+            steps=5,
+            batch_size=2,
+            learning_rate=1e-3,
+            deadline=100.0,
+        )
+
+    @pytest.mark.parametrize(
+        ("wrong", "code"),
+        [
+            ({"base_id": "c" * 64}, "BaseModelMismatch"),
+            ({"max_rank": 2}, "RankTooSmall"),
+            ({"code": [1.0, 2.0]}, "PromptCodeMismatch"),
+        ],
+    )
+    def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
+        machine = Machine(rules(min_rank=4))
+        machine(Joined("a1", profile()))
+        before = machine.state
+        machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
+        assert refusals(machine, "x") == [code]
+        assert machine.state == before
+
+    def test_a_device_that_joins_again_gets_its_round_start_again(self) -> None:
+        machine = started()
+        first = machine.sent("a1", RoundStart)
+        machine.now = 40.0
+        machine(Joined("a1", profile()))
+        (again,) = machine.sent("a1", RoundStart)
+        assert first == [msgspec.structs.replace(again, deadline=100.0)]
+        assert again.deadline == 60.0
+
+    def test_but_not_if_it_has_delivered(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1")
+        machine(Joined("a1", profile()))
+        assert machine.sent("a1") == [Welcome(round=0, rounds=3)]
+
+    def test_a_newcomer_waits_for_the_next_round(self) -> None:
+        machine = started()
+        machine(Joined("b3", profile()))
+        assert machine.sent("b3") == [Welcome(round=0, rounds=3)]
+        deliver(machine, 1, *DEVICES)
+        (start,) = machine.sent("b3", RoundStart)
+        assert (start.round, start.cluster) == (2, 1)
+
+    def test_a_weak_device_trains_a_smaller_rank(self) -> None:
+        machine = Machine(rules(min_devices=1))
+        machine(Joined("a1", profile(max_rank=2)))
+        assert [start.rank for start in machine.sent("a1", RoundStart)] == [2]
+
+
+class TestUpdates:
+    def test_an_update_is_fetched_then_committed(self) -> None:
+        machine = started()
+        machine(Offered("a1", offer("a1", 1)))
+        assert machine.actions == [Fetch("a1", offer("a1", 1))]
+        machine(Stored("a1", offer("a1", 1)))
+        assert machine.sent("a1") == [Committed(sha256=offer("a1", 1).manifest.sha256)]
+
+    def test_an_update_sent_twice_is_committed_again_but_counts_once(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1")
+        for event in (Offered("a1", offer("a1", 1)), Stored("a1", offer("a1", 1))):
+            before = machine.state
+            machine(event)
+            assert machine.sent("a1") == [Committed(sha256=offer("a1", 1).manifest.sha256)]
+            assert machine.state == before
+
+    def test_a_lost_acknowledgement_is_repeated_after_the_round(self) -> None:
+        machine = started()
+        deliver(machine, 1, *DEVICES)
+        machine(Offered("a1", offer("a1", 1)))
+        assert machine.sent("a1") == [Committed(sha256=offer("a1", 1).manifest.sha256)]
+
+    @pytest.mark.parametrize(
+        ("device", "given", "code"),
+        [
+            ("nobody", offer("nobody", 1), "UnknownDevice"),
+            ("a1", offer("a1", 2), "FutureUpdate"),
+            ("b3", offer("b3", 1), "NotInCohort"),
+            ("a2", offer("a2", 1, attempt=1), "DuplicateUpdate"),
+            ("a1", offer("a1", 1, first_loss=float("nan")), "OfferInvalid"),
+            ("a1", offer("a1", 1, manifest=manifest("x", "root")), "OfferInvalid"),
+            ("a1", offer("a1", 1, manifest=manifest("x", size=10_001)), "UpdateTooLarge"),
+        ],
+    )
+    def test_wrong_offers_are_refused_by_name_and_change_nothing(self, device: str, given: object, code: str) -> None:
+        machine = started()
+        deliver(machine, 1, "a2")
+        machine(Joined("b3", profile()))
+        before = machine.state
+        for event in (Offered, Stored):
+            machine(event(device, given))  # type: ignore[arg-type]
+            assert refusals(machine, device) == [code]
+            assert machine.state == before
+
+    def test_a_stale_update_is_refused(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine.now = 100.0
+        machine(Tick())
+        assert machine.state.round == 1
+        for event in (Offered, Stored):
+            machine(event("b2", offer("b2", 1)))
+            assert refusals(machine, "b2") == ["StaleUpdate"]
+
+    def test_nobody_waits_for_an_update_that_was_refused_for_good(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Spoiled("b2", offer("b2", 1), "AdapterValueError", "NaN", final=True))
+        assert refusals(machine, "b2") == ["AdapterValueError"]
+        assert machine.state.round == 1
+        assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=False, updates=3)]
+
+    def test_a_failed_transfer_may_be_tried_again(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Spoiled("b2", offer("b2", 1), "DeadlineExceeded", "slow", final=False))
+        assert machine.state.round == 0
+        deliver(machine, 1, "b2")
+        assert machine.state.round == 1
+
+
+class TestRounds:
+    def test_root_then_clusters(self) -> None:
+        machine = started()
+        deliver(machine, 1, *DEVICES)
+        root = manifest("root/1", "root")
+        (start,) = machine.sent("b1", RoundStart)
+        assert (start.round, start.stage, start.cluster, start.frozen, start.start) == (2, "cluster", 1, [root], None)
+        assert start.seed != 7
+        deliver(machine, 2, *DEVICES)
+        (start,) = machine.sent("b1", RoundStart)
+        assert (start.round, start.start) == (3, manifest("1/2", "cluster"))
+        deliver(machine, 3, *DEVICES)
+        assert machine.sent("b1", RoundDone) == [RoundDone(round=3, accepted=True, updates=4)]
+        assert machine.sent("b1", Finished) == [
+            Finished(rounds=3, cluster=1, adapters=[root, manifest("1/3", "cluster"), manifest("0/3", "cluster")])
+        ]
+
+    def test_without_root_rounds(self) -> None:
+        machine = started(root_rounds=0)
+        (start,) = machine.sent("a1", RoundStart)
+        assert (start.stage, start.cluster, start.frozen) == ("cluster", 0, [])
+
+    def test_quorum_is_not_enough_before_the_deadline(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine.now = 99.0
+        machine(Tick())
+        assert machine.state.round == 0
+        assert next_wake(machine.rules, machine.state, machine.now) == 100.0
+
+    def test_the_deadline_closes_a_round_with_quorum(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "b1")
+        machine.now = 100.0
+        machine(Tick())
+        assert machine.state.round == 1
+        assert machine.sent("a1", RoundDone) == [RoundDone(round=1, accepted=True, updates=2)]
+        assert machine.sent("a2", RoundDone) == [RoundDone(round=1, accepted=False, updates=2)]
+
+    def test_a_round_without_quorum_is_extended_then_closed_with_what_there_is(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1")
+        machine.now = 100.0
+        machine(Tick())
+        assert machine.state.round == 0
+        assert [start.deadline for start in machine.sent("b2", RoundStart)] == [100.0]
+        assert machine.sent("a1") == []
+        machine.now = 200.0
+        machine(Tick())
+        assert machine.state.round == 1
+
+    def test_a_round_in_which_nobody_delivers_begins_again(self) -> None:
+        machine = started()
+        for machine.now in (100.0, 200.0):
+            machine(Tick())
+        assert "round_abandoned" in [action.event for action in machine.actions if isinstance(action, Report)]
+        (start,) = machine.sent("a1", RoundStart)
+        assert start.round == 1
+        deliver(machine, 1, *DEVICES)
+        assert machine.state.round == 1
+
+    def test_a_device_that_leaves_is_not_waited_for(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Left("b2", "battery"))
+        assert machine.state.round == 1
+        assert machine.sent("b2", RoundStart) == []
+
+    def test_an_update_of_a_device_that_left_still_counts(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1")
+        machine(Left("a1"))
+        deliver(machine, 1, "a2", "b1", "b2")
+        assert machine.sent("a2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
+
+    def test_a_device_that_is_offline_is_waited_for_during_its_grace(self) -> None:
+        machine = started()
+        machine(Seen("b2", True, 5))
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine.now = 20.0
+        machine(Seen("b2", False, 5))
+        assert next_wake(machine.rules, machine.state, machine.now) == 30.0
+        machine.now = 29.0
+        machine(Tick())
+        assert machine.state.round == 0
+        machine.now = 30.0
+        machine(Tick())
+        assert machine.state.round == 1
+
+    def test_the_late_death_of_an_old_session_is_void(self) -> None:
+        machine = started()
+        machine(Seen("b2", True, 6), Seen("b2", False, 5))
+        assert machine.state.devices["b2"].offline_since is None
+
+    def test_everybody_leaves_and_comes_back(self) -> None:
+        machine = started()
+        machine(*(Left(name) for name in DEVICES))
+        assert machine.state.phase == "gathering"
+        machine(*(Joined(name, profile()) for name in DEVICES))
+        assert machine.state.phase == "training"
+        assert machine.state.round == 0
+
+    def test_a_federation_under_way_goes_on_with_quorum(self) -> None:
+        machine = started()
+        deliver(machine, 1, *DEVICES)
+        machine(Left("a1"))
+        deliver(machine, 2, "a2", "b1", "b2")
+        assert [start.round for start in machine.sent("a2", RoundStart)] == [3]
+
+    def test_a_cluster_that_splits_goes_on_from_its_parents_adapter(self) -> None:
+        given = rules(root_rounds=0)
+        state = State(clusters={0: manifest("0/1", "cluster")}, round=1, next_cluster=1, phase="clustering")
+        state, _ = step(given, state, Joined("a1", profile()), 0.0)
+        state, _ = step(given, state, Joined("b1", profile()), 0.0)
+        state, _ = step(given, state, Clustered({"a1": 0, "b1": 1}, {1: 0}), 0.0)
+        assert state.clusters == {0: manifest("0/1", "cluster"), 1: manifest("0/1", "cluster")}
+        assert state.next_cluster == 2
+
+
+class TestTheEnd:
+    def finished(self) -> Machine:
+        machine = started(rounds=2)
+        for number in (1, 2):
+            deliver(machine, number, *DEVICES)
+        return machine
+
+    def test_served_when_everybody_has_said_goodbye(self) -> None:
+        machine = self.finished()
+        assert not all_served(machine.rules, machine.state, machine.now)
+        machine(*(Left(name) for name in DEVICES[:3]), Seen("b2", False, 1))
+        assert not all_served(machine.rules, machine.state, machine.now)
+        assert all_served(machine.rules, machine.state, machine.now + 10)
+
+    def test_a_newcomer_gets_the_adapters_of_the_nearest_cluster(self) -> None:
+        machine = self.finished()
+        machine(Joined("c9", profile()))
+        (question,) = [action for action in machine.actions if isinstance(action, Place)]
+        assert question.assignment == {"a1": 0, "a2": 0, "b1": 1, "b2": 1}
+        machine(Placed("c9", 1))
+        assert [message.cluster for message in machine.sent("c9", Finished)] == [1]
+        machine(Joined("c9", profile()))
+        assert [message.cluster for message in machine.sent("c9", Finished)] == [1]
+
+    def test_nothing_can_be_offered_any_more(self) -> None:
+        machine = self.finished()
+        machine(Offered("a1", offer("a1", 2, attempt=1)), Offered("a1", offer("a1", 3)))
+        assert refusals(machine, "a1") == ["StaleUpdate", "StaleUpdate"]
+
+
+class TestRestart:
+    def restarted(self, machine: Machine) -> Machine:
+        return Machine(machine.rules, msgspec.msgpack.decode(msgspec.msgpack.encode(machine.state), type=State))
+
+    def test_the_state_survives_msgpack(self) -> None:
+        machine = started()
+        deliver(machine, 1, *DEVICES)
+        deliver(machine, 2, "a1")
+        assert self.restarted(machine).state == machine.state
+
+    def test_a_round_goes_on_with_a_fresh_deadline(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        again = self.restarted(machine)
+        again.now = 5000.0
+        again(Restarted())
+        assert again.state.round == 0
+        again(Joined("b2", profile()))
+        assert [start.deadline for start in again.sent("b2", RoundStart)] == [100.0]
+        deliver(again, 1, "b2")
+        assert again.sent("a1", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
+
+    def test_an_aggregation_that_was_cut_short_is_asked_for_again(self) -> None:
+        given = rules(min_devices=1)
+        machine = Machine(given)
+        machine(Joined("a1", profile()))
+        state, actions = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        (question,) = [action for action in actions if isinstance(action, Aggregate)]
+        state, actions = step(given, state, Restarted(), 0.0)
+        assert actions == [question]
+        state, _ = step(given, state, Aggregated(1, root=manifest("r", "root")), 0.0)
+        assert state.round == 1
+        late, actions = step(given, state, Aggregated(1, root=manifest("other", "root")), 0.0)
+        assert (late, actions) == (state, [])
+
+    def test_a_clustering_that_was_cut_short_is_asked_for_again(self) -> None:
+        given = rules(min_devices=1)
+        state, actions = step(given, State(), Joined("a1", profile()), 0.0)
+        (question,) = [action for action in actions if isinstance(action, Cluster)]
+        assert step(given, state, Restarted(), 0.0)[1] == [question]
