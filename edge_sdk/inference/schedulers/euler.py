@@ -1,0 +1,30 @@
+"""Euler's method on the probability-flow ODE. Source: Karras et al., arXiv 2206.00364, algorithm 2 without churn.
+
+Twin of diffusers' EulerDiscreteScheduler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource
+
+
+def euler(
+    denoise: Denoise, noise: Latents, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
+) -> Iterator[Latents]:
+    """With y = x / sqrt(alpha) = x_0 + sigma noise: dy / dsigma = noise, so y <- y + (sigma' - sigma) noise.
+
+    Yields y, which ends as x_0. Timesteps may lie between trained ones.
+    """
+    timesteps = schedule.timesteps(steps, "linspace")
+    sigmas = schedule.sigmas(timesteps)
+    # Timesteps spaced "leading" do not start at pure noise: y is given the variance sigma^2 + 1 of signal and noise.
+    y = noise * float((sigmas[0] ** 2 + (schedule.spacing == "leading")) ** 0.5)
+    for t, (sigma, after) in zip(timesteps.tolist(), pairwise(sigmas.tolist()), strict=True):
+        alpha = 1 / (sigma**2 + 1)
+        x = alpha**0.5 * y
+        _, epsilon = schedule.split(denoise(x, t), x, alpha)
+        y = y + (after - sigma) * epsilon
+        yield y

@@ -1,0 +1,99 @@
+"""Every scheduler against its diffusers twin, over whole trajectories, and what the schedule refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import diffusers
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from edge_sdk.errors import BundleError
+from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule
+
+# diffusers turns tensors into arrays the way of numpy 1.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+SHAPE = (2, 4, 8, 8)
+TWINS = {
+    "ddim": diffusers.DDIMScheduler,
+    "dpm++": diffusers.DPMSolverMultistepScheduler,
+    "euler": diffusers.EulerDiscreteScheduler,
+    "lcm": diffusers.LCMScheduler,
+}
+STABLE_DIFFUSION = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+LINEAR = {"beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear", "clip_sample": False}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "stickers": {**LINEAR, "timestep_spacing": "trailing"},
+    "sd15": {**STABLE_DIFFUSION, "set_alpha_to_one": False, "steps_offset": 1},
+    "leading": {**STABLE_DIFFUSION, "set_alpha_to_one": False, "steps_offset": 1, "timestep_spacing": "leading"},
+    "linspace": {**STABLE_DIFFUSION, "timestep_spacing": "linspace"},
+    "clipped": {**STABLE_DIFFUSION, "clip_sample": True, "clip_sample_range": 1.5, "timestep_spacing": "trailing"},
+    "short": {**LINEAR, "num_train_timesteps": 400, "timestep_spacing": "trailing"},
+}
+
+
+def model(x: npt.NDArray[np.float32], t: float) -> npt.NDArray[np.float32]:
+    """Depends on both arguments, is not linear, and stays of size 1 as a trained model's prediction does."""
+    return np.tanh(0.7 * x + np.roll(x, 1, axis=-1) - t / 500).astype(np.float32)
+
+
+def twin_trajectory(twin: Any, noise: npt.NDArray[np.float32], steps: int) -> Iterator[npt.NDArray[np.float32]]:
+    twin.set_timesteps(steps)
+    x = torch.from_numpy(noise) * twin.init_noise_sigma
+    generator = torch.Generator().manual_seed(5)
+    options = {"generator": generator} if isinstance(twin, diffusers.LCMScheduler) else {}
+    for t in twin.timesteps:
+        predicted = torch.from_numpy(model(twin.scale_model_input(x, t).numpy(), float(t)))
+        x = twin.step(predicted, t, x, **options).prev_sample
+        yield x.numpy()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_equals_its_diffusers_twin(name: str, config: str, prediction: str) -> None:
+    stated = {**CONFIGS[config], "prediction_type": prediction}
+    schedule = NoiseSchedule.from_json(json.dumps(stated).encode())
+    noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
+    for steps in (1, 4, 7, 25):
+        generator = torch.Generator().manual_seed(5)
+        ours = SCHEDULERS[name](model, noise, schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy())
+        theirs = twin_trajectory(TWINS[name].from_config(stated), noise, steps)
+        for step, (x, y) in enumerate(zip(ours, theirs, strict=True)):
+            assert x.dtype == np.float32
+            # Relative to the size of the latents: Euler's start at sigma = 157.
+            assert np.abs(x - y).max() <= 1e-4 * max(1.0, float(np.abs(y).max())), (steps, step)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_impossible_numbers_of_steps_are_refused(name: str, steps: int) -> None:
+    schedule = NoiseSchedule.from_json(b"{}")
+    noise = np.zeros(SHAPE, np.float32)
+    with pytest.raises(ValueError, match="steps must be between 1 and"):
+        next(SCHEDULERS[name](model, noise, schedule, steps, lambda: noise))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"",
+        b"[]",
+        b"\xff\xfe",
+        b'{"beta_schedule": "squaredcos_cap_v2"}',
+        b'{"prediction_type": "flow_prediction"}',
+        b'{"trained_betas": [0.1, 0.2]}',
+        b'{"rescale_betas_zero_snr": true}',
+        b'{"use_karras_sigmas": true}',
+        b'{"thresholding": true}',
+        b'{"num_train_timesteps": 0}',
+        b'{"beta_end": 2.0}',
+    ],
+)
+def test_what_cannot_be_done_is_refused(config: bytes) -> None:
+    with pytest.raises(BundleError, match=r"scheduler_config\.json cannot be used"):
+        NoiseSchedule.from_json(config)
