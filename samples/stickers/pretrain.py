@@ -59,8 +59,8 @@ def main(
         "out/pretrain"
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
-    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 1500,
-    text_steps: Annotated[int, typer.Option(help="Steps of 192 captions for the text encoder's warm-up.")] = 800,
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 1400,
+    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 700,
     unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 9000,
     seed: Annotated[int, typer.Option(help="Seed of initial weights.")] = 0,
 ) -> None:

@@ -64,11 +64,12 @@ class LatentEncoder(nn.Sequential):
 
 
 def warm_up(
-    tokenizer: CLIPTokenizer, stickers: list[Sticker], latents: torch.Tensor, work: Path, steps: int, batch: int = 192
+    tokenizer: CLIPTokenizer, stickers: list[Sticker], latents: torch.Tensor, work: Path, steps: int, batch: int = 128
 ) -> CLIPTextModel:
     """Train or resume the warm-up; returns the text encoder."""
     torch.manual_seed(1)
     text, image = new_text_encoder(tokenizer), LatentEncoder(latents.shape[1], WIDTH)
+    image.to(memory_format=torch.channels_last)
     scale = nn.Parameter(torch.tensor(2.5))
     parameters = [*text.parameters(), *image.parameters(), scale]
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.02)
@@ -86,10 +87,13 @@ def warm_up(
         rng, words = torch.Generator().manual_seed(step), random.Random(step)
         rows = torch.randperm(len(stickers), generator=rng)[:batch]
         texts = [variant(stickers[i], words) or stickers[i].text for i in rows.tolist()]
-        ids = tokenize(tokenizer, texts)
+        # Attention is causal, so that shorter padding changes nothing but the time.
+        ids = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").input_ids
         noisy = latents[rows] + 0.3 * torch.randn(latents[rows].shape, generator=rng)
-        t = F.normalize(mean_token(text(ids).last_hidden_state, ids, tokenizer.eos_token_id), dim=1)
-        logits = scale.exp().clamp(max=50) * t @ F.normalize(image(noisy), dim=1).T
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden, seen = text(ids).last_hidden_state, image(noisy.contiguous(memory_format=torch.channels_last))
+        t = F.normalize(mean_token(hidden.float(), ids, tokenizer.eos_token_id), dim=1)
+        logits = scale.exp().clamp(max=50) * t @ F.normalize(seen.float(), dim=1).T
         target = torch.arange(batch)
         loss = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         optimizer.zero_grad()

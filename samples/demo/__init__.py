@@ -1,0 +1,1 @@
+"""`make demo`: a federation of devices on one machine, with a report."""
