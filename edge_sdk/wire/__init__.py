@@ -1,1 +1,1 @@
-"""The protocol without any I/O: topics, messages, transfers."""
+"""The protocol without any I/O: topics, messages, transfers. docs/protocol.md describes it for other languages."""

@@ -1,7 +1,7 @@
 """The messages of protocol version 1: msgpack maps, tagged by "type", validated on decoding.
 
 Control messages travel on `Topics.control`; `CoordinatorState` and `Presence` are retained on their own topics.
-Binary numbers are little-endian float32.
+Binary numbers are little-endian float32. docs/protocol.md describes every field for other languages.
 """
 
 from __future__ import annotations
@@ -9,20 +9,30 @@ from __future__ import annotations
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from edge_sdk.errors import MessageInvalid
 
 VERSION = 1
+MAX_MESSAGE = 128 * 1024  # bytes of an encoded message; what hosted brokers let through
+MAX_CHUNK = 128 * 1024  # bytes of an encoded chunk
+CHUNK_HEADER = 36  # sha256 of the transfer and index of the chunk
+MIN_CHUNK = 1024  # bytes of content in a chunk
+MAX_CHUNKS = 2**19  # of one transfer, so that its bitmap fits into a message
+MAX_CREDIT = 64
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+# \Z rather than $, which also matches before a final newline.
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
+Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Rank = Annotated[int, Meta(ge=1, le=1024)]
 Size = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
+Loss = Annotated[float, Meta(ge=-1e9, le=1e9)]
+BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
 
@@ -38,7 +48,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     name: Annotated[str, Meta(max_length=100)]
     sha256: Sha256
     size: Size
-    chunk_size: Annotated[int, Meta(ge=1024, le=128 * 1024)]
+    chunk_size: Annotated[int, Meta(ge=MIN_CHUNK, le=MAX_CHUNK - CHUNK_HEADER)]
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks it takes; the last one may be shorter."""
+        return -(-self.size // self.chunk_size)
+
+    def __post_init__(self) -> None:
+        if self.chunks > MAX_CHUNKS:
+            raise ValueError(f"{self.chunks} chunks are more than {MAX_CHUNKS}: choose larger chunks")
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,31 +67,40 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     updates); max_rank: the largest LoRA rank that it can train.
     """
 
-    base_id: Annotated[str, Meta(max_length=128)]
+    base_id: BaseId
     prompt_code: Annotated[bytes, Meta(min_length=4, max_length=16384)]
     pictures: Positive
     max_rank: Rank
-    capabilities: dict[str, Annotated[str, Meta(max_length=200)]] = {}
+    capabilities: Annotated[
+        dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=200)]], Meta(max_length=32)
+    ] = {}
+
+    def __post_init__(self) -> None:
+        if len(self.prompt_code) % 4 or not np.isfinite(np.frombuffer(self.prompt_code, "<f4")).all():
+            raise ValueError("prompt_code must be finite float32 numbers")
 
 
 # --- both directions: transfers -------------------------------------------------------------------------------------
 
 
-class Pull(_Message):
-    """Receiver to sender: send these chunks now. `missing` has one bit a chunk, bit i of byte i // 8."""
+class Pull(_Message, frozen=True, kw_only=True):
+    """Receiver to sender: send these chunks now, at most `credit` of them, lowest index first.
+
+    `missing` has one bit a chunk: bit i % 8 (1 << i % 8) of byte i // 8. Trailing zero bytes may be left out.
+    """
 
     sha256: Sha256
-    missing: Annotated[bytes, Meta(max_length=2**18)]
-    credit: Annotated[int, Meta(ge=1, le=64)]
+    missing: Annotated[bytes, Meta(max_length=MAX_CHUNKS // 8)]
+    credit: Annotated[int, Meta(ge=1, le=MAX_CREDIT)]
 
 
-class Committed(_Message):
+class Committed(_Message, frozen=True, kw_only=True):
     """Receiver to sender: the whole transfer lies on disk, checked and synced."""
 
     sha256: Sha256
 
 
-class Refused(_Message):
+class Refused(_Message, frozen=True, kw_only=True):
     """What was sent is not accepted: `code` is the name of the error, `about` the hash or type it concerns."""
 
     code: Annotated[str, Meta(max_length=64)]
@@ -83,24 +111,24 @@ class Refused(_Message):
 # --- device to coordinator ------------------------------------------------------------------------------------------
 
 
-class Join(_Message):
+class Join(_Message, frozen=True, kw_only=True):
     """A device asks to take part, or says so again after a restart."""
 
     profile: DeviceProfile
 
 
-class Offer(_Message):
+class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps."""
 
     round: Positive
     manifest: Manifest
     pictures: Positive
-    first_loss: float
-    last_loss: float
+    first_loss: Loss
+    last_loss: Loss
     train_seconds: Seconds
 
 
-class Leave(_Message):
+class Leave(_Message, frozen=True, kw_only=True):
     """A device says goodbye; it takes no part in further rounds."""
 
     reason: Text = ""
@@ -109,14 +137,14 @@ class Leave(_Message):
 # --- coordinator to device ------------------------------------------------------------------------------------------
 
 
-class Welcome(_Message):
+class Welcome(_Message, frozen=True, kw_only=True):
     """The device is registered; rounds start when there are enough devices."""
 
     round: Count
     rounds: Positive
 
 
-class RoundStart(_Message):
+class RoundStart(_Message, frozen=True, kw_only=True):
     """A device is in the cohort of this round.
 
     stage: which adapter the round trains; frozen: adapters to keep under it (the root, in a cluster round);
@@ -127,7 +155,7 @@ class RoundStart(_Message):
     rounds: Positive
     stage: Stage
     cluster: Count | None
-    frozen: list[Manifest]
+    frozen: Annotated[list[Manifest], Meta(max_length=16)]
     start: Manifest | None
     rank: Rank
     seed: Count
@@ -137,7 +165,7 @@ class RoundStart(_Message):
     deadline: Seconds
 
 
-class RoundDone(_Message):
+class RoundDone(_Message, frozen=True, kw_only=True):
     """The round is closed. `accepted` says whether this device's update was counted."""
 
     round: Positive
@@ -145,43 +173,42 @@ class RoundDone(_Message):
     updates: Count
 
 
-class Finished(_Message):
+class Finished(_Message, frozen=True, kw_only=True):
     """The last round is closed: the adapters to keep, the device's own cluster first among the clusters."""
 
     rounds: Positive
     cluster: Count
-    adapters: list[Manifest]
+    adapters: Annotated[list[Manifest], Meta(max_length=256)]
 
 
 # --- retained -------------------------------------------------------------------------------------------------------
 
 
-class CoordinatorState(_Message):
+class CoordinatorState(_Message, frozen=True, kw_only=True):
     """Whether somebody coordinates this federation, and of which base model. `epoch` grows with every start."""
 
     online: bool
     epoch: Count
     federation: Name
-    base_id: Annotated[str, Meta(max_length=128)]
+    base_id: BaseId
 
 
-class Presence(_Message):
+class Presence(_Message, frozen=True, kw_only=True):
     """Birth and death of a device's session. A death of an older epoch than the last birth is void."""
 
     online: bool
     epoch: Count
 
 
-Control: TypeAlias = (
-    Pull | Committed | Refused | Join | Offer | Leave | Welcome | RoundStart | RoundDone | Finished
-)
+Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | RoundStart | RoundDone | Finished
 Message: TypeAlias = Control | CoordinatorState | Presence
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)  # type: ignore[arg-type]
+_DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
 def encode(message: Message) -> bytes:
+    """The msgpack form of a message."""
     return _ENCODER.encode(message)
 
 
@@ -189,9 +216,12 @@ def decode(data: bytes) -> Message:
     """Decode and validate one message.
 
     Raises:
-        MessageInvalid: not msgpack, an unknown type or field, a value out of its range, or another protocol version.
+        MessageInvalid: too large, not msgpack, an unknown type or field, a value out of its range, or another
+            protocol version.
     """
+    if len(data) > MAX_MESSAGE:
+        raise MessageInvalid(f"Message refused: {len(data)} bytes are more than {MAX_MESSAGE}.")
     try:
         return _DECODER.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MessageInvalid(f"Message refused: {error}") from error

@@ -1,0 +1,240 @@
+"""All transfers with one peer, both ways, without I/O: events and the time go in, effects come out.
+
+    exchange.offer(data, manifest)                   answer the peer's pulls for this content
+    exchange.fetch(manifest, now, deadline)          pull a content that the peer has announced
+    exchange.on_message(message, now)                a Pull, Committed or Refused came from the peer
+    exchange.on_chunk(payload, now)                  a chunk came from the peer
+    exchange.tick(now)                               time went by; call it at `next_tick` at the latest
+
+Every call returns what is to be done, in order. After `Received`, store the content durably, then call `commit`: only
+that tells the peer that its content is safe. Times are seconds on any monotonic clock. Not thread-safe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from edge_sdk.errors import DeadlineExceeded, ImpastoError, TransferError
+from edge_sdk.wire.messages import Committed, Manifest, Message, Pull, Refused
+from edge_sdk.wire.transfer import (
+    DEFAULT_CREDIT,
+    DEFAULT_MAX_SIZE,
+    Chunk,
+    Data,
+    Receiver,
+    Sender,
+    decode_chunk,
+)
+
+PATIENCE = 5.0
+NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for what is not offered
+_MAX_PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Send:
+    """Publish this message on the peer's control topic."""
+
+    message: Pull | Committed | Refused
+
+
+@dataclass(frozen=True)
+class SendChunk:
+    """Publish this payload on the peer's chunk topic."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Received:
+    """A content came whole and its hash is right: store it, then call `commit`."""
+
+    manifest: Manifest
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """The peer has stored what was offered; the offer is closed."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded."""
+
+    manifest: Manifest
+    error: ImpastoError
+
+
+Effect: TypeAlias = Send | SendChunk | Received | Delivered | Failed
+
+
+@dataclass
+class _Fetch:
+    receiver: Receiver
+    deadline: float
+    patience: float
+    retry_at: float
+
+
+class Exchange:
+    """The transfers with one peer.
+
+    Args:
+        max_bytes: of all contents being fetched together; more is refused before memory is taken.
+        credit: how many chunks of one content may be under way, 1 to 64.
+        patience: seconds without a new chunk after which it is pulled again; doubles with each vain attempt.
+    """
+
+    def __init__(
+        self, *, max_bytes: int = DEFAULT_MAX_SIZE, credit: int = DEFAULT_CREDIT, patience: float = PATIENCE
+    ) -> None:
+        self._max_bytes = max_bytes
+        self._credit = credit
+        self._patience = patience
+        self._offers: dict[str, Sender] = {}
+        self._fetches: dict[str, _Fetch] = {}
+
+    @property
+    def next_tick(self) -> float | None:
+        """When `tick` has something to do next; None if nothing is being fetched."""
+        return min((min(fetch.retry_at, fetch.deadline) for fetch in self._fetches.values()), default=None)
+
+    @property
+    def offered(self) -> tuple[Manifest, ...]:
+        return tuple(sender.manifest for sender in self._offers.values())
+
+    @property
+    def fetching(self) -> tuple[Manifest, ...]:
+        return tuple(fetch.receiver.manifest for fetch in self._fetches.values())
+
+    def progress(self, sha256: str) -> tuple[int, int] | None:
+        """(chunks received, chunks in all) of a content being fetched; None if it is not."""
+        fetch = self._fetches.get(sha256)
+        return (fetch.receiver.received, fetch.receiver.manifest.chunks) if fetch else None
+
+    # --- what the owner wants -----------------------------------------------------------------------------------
+
+    def offer(self, data: Data, manifest: Manifest) -> None:
+        """Answer pulls for `data` until it is committed, refused or withdrawn. Announcing it is the owner's part.
+
+        Raises:
+            TransferError: the data is not what the manifest says.
+        """
+        self._offers[manifest.sha256] = Sender(data, manifest)
+
+    def withdraw(self, sha256: str) -> None:
+        """Forget an offer, if there is one."""
+        self._offers.pop(sha256, None)
+
+    def fetch(self, manifest: Manifest, now: float, deadline: float) -> list[Effect]:
+        """Begin to pull a content. Fetching what is being fetched already only prolongs its deadline.
+
+        Raises:
+            TransferError: it would take more memory than `max_bytes`; nothing changes.
+        """
+        known = self._fetches.get(manifest.sha256)
+        if known is not None:
+            known.deadline = max(known.deadline, deadline)
+            return []
+        room = self._max_bytes - sum(fetch.receiver.manifest.size for fetch in self._fetches.values())
+        receiver = Receiver(manifest, max_size=room, credit=self._credit)
+        self._fetches[manifest.sha256] = _Fetch(receiver, deadline, self._patience, now + self._patience)
+        return _send(receiver.pull())
+
+    def cancel(self, sha256: str) -> None:
+        """Give up a fetch without telling the peer, if there is one."""
+        self._fetches.pop(sha256, None)
+
+    def commit(self, sha256: str) -> list[Effect]:
+        """The content lies on disk, synced: tell the peer. May be repeated, also for what was stored long ago."""
+        return [Send(Committed(sha256=sha256))]
+
+    def refuse(self, sha256: str, error: ImpastoError) -> list[Effect]:
+        """The content was received but cannot be accepted: tell the peer why."""
+        self.cancel(sha256)
+        return [Send(Refused(code=type(error).__name__, reason=str(error)[:1000], about=sha256))]
+
+    # --- what the peer does -------------------------------------------------------------------------------------
+
+    def on_message(self, message: Message, now: float) -> list[Effect]:
+        """Take in a Pull, Committed or Refused; other messages are none of its business and are ignored.
+
+        A Refused ends what it is about: a fetch if its code is "NotOffered", an offer otherwise.
+
+        Raises:
+            TransferError: a pull for chunks that there are not; nothing changes.
+        """
+        if isinstance(message, Pull):
+            sender = self._offers.get(message.sha256)
+            if sender is None:
+                reason = "This content is not offered (any more). Ask for a new manifest."
+                return [Send(Refused(code=NOT_OFFERED, reason=reason, about=message.sha256))]
+            return [SendChunk(payload) for payload in sender.on_pull(message)]
+        if isinstance(message, Committed):
+            sender = self._offers.pop(message.sha256, None)
+            return [Delivered(sender.manifest)] if sender else []
+        if isinstance(message, Refused):
+            return self._on_refused(message)
+        return []
+
+    def on_chunk(self, payload: bytes, now: float) -> list[Effect]:
+        """Take in a chunk. Chunks of contents that are not being fetched (late or repeated ones) are ignored.
+
+        Raises:
+            TransferError: not a chunk, or one that contradicts its manifest; nothing changes.
+        """
+        chunk = decode_chunk(payload)
+        fetch = self._fetches.get(chunk.sha256)
+        if fetch is None:
+            return []
+        before = fetch.receiver.received
+        pull = fetch.receiver.on_chunk(chunk)
+        if fetch.receiver.received > before:
+            fetch.patience = self._patience
+            fetch.retry_at = now + self._patience
+        return self._finish(fetch, chunk) if fetch.receiver.done else _send(pull)
+
+    def tick(self, now: float) -> list[Effect]:
+        """Pull again what has been silent for too long, and end what is past its deadline."""
+        effects: list[Effect] = []
+        for sha256, fetch in list(self._fetches.items()):
+            receiver = fetch.receiver
+            if now >= fetch.deadline:
+                del self._fetches[sha256]
+                late = DeadlineExceeded(
+                    f"{receiver.manifest.name!r}: only {receiver.received} of {receiver.manifest.chunks} chunks came "
+                    "in time. Check that the other side is online, or allow more time."
+                )
+                effects.append(Failed(receiver.manifest, late))
+            elif now >= fetch.retry_at:
+                fetch.patience = min(2 * fetch.patience, max(_MAX_PATIENCE, self._patience))
+                fetch.retry_at = now + fetch.patience
+                effects += _send(receiver.pull())
+        return effects
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _finish(self, fetch: _Fetch, chunk: Chunk) -> list[Effect]:
+        del self._fetches[chunk.sha256]
+        manifest = fetch.receiver.manifest
+        try:
+            return [Received(manifest, fetch.receiver.result())]
+        except TransferError as error:
+            return [*self.refuse(chunk.sha256, error), Failed(manifest, error)]
+
+    def _on_refused(self, refused: Refused) -> list[Effect]:
+        """The peer gives a transfer up: as the receiver of our offer, or because it has not what we fetch."""
+        error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
+        if refused.code == NOT_OFFERED:
+            fetch = self._fetches.pop(refused.about, None)
+            return [Failed(fetch.receiver.manifest, error)] if fetch else []
+        sender = self._offers.pop(refused.about, None)
+        return [Failed(sender.manifest, error)] if sender else []
+
+
+def _send(pull: Pull | None) -> list[Effect]:
+    return [] if pull is None else [Send(pull)]

@@ -1,0 +1,230 @@
+"""One transfer, as two state machines without I/O: the receiver pulls chunks, the sender answers.
+
+A chunk on the wire is the 32-byte SHA-256 of the whole content, the chunk's index as a little-endian uint32, then the
+bytes from `index * chunk_size` on. The sender keeps no state between pulls, and the receiver only a bitmap and the
+bytes that it has: chunks may come in any order, twice or never, and a transfer resumes from the bitmap.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import struct
+from dataclasses import dataclass
+
+from edge_sdk.errors import TransferError
+from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, MAX_CHUNKS, MAX_CREDIT, MIN_CHUNK, Manifest, Pull, Role
+
+DEFAULT_CHUNK = MAX_CHUNK - CHUNK_HEADER
+DEFAULT_CREDIT = 32
+DEFAULT_MAX_SIZE = 256 << 20
+
+_HEADER = struct.Struct("<32sI")
+assert _HEADER.size == CHUNK_HEADER
+
+Data = bytes | bytearray | memoryview | mmap.mmap
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A decoded chunk: of which transfer, its index, its bytes."""
+
+    sha256: str
+    index: int
+    data: memoryview
+
+
+def encode_chunk(sha256: str, index: int, data: Data) -> bytes:
+    """The payload of one chunk."""
+    return _HEADER.pack(bytes.fromhex(sha256), index) + data
+
+
+def decode_chunk(payload: bytes) -> Chunk:
+    """Take a chunk's payload apart, without copying its bytes.
+
+    Raises:
+        TransferError: too short or too long to be a chunk.
+    """
+    if not CHUNK_HEADER < len(payload) <= MAX_CHUNK:
+        raise TransferError(f"A chunk of {len(payload)} bytes: expected {CHUNK_HEADER + 1} to {MAX_CHUNK}.")
+    digest, index = _HEADER.unpack_from(payload)
+    return Chunk(digest.hex(), index, memoryview(payload)[CHUNK_HEADER:])
+
+
+def make_manifest(data: Data, role: Role, name: str, chunk_size: int = DEFAULT_CHUNK) -> Manifest:
+    """The manifest that describes `data`.
+
+    Raises:
+        TransferError: empty, larger than a transfer can be, or chunks of an unsuitable size.
+    """
+    if not 0 < len(data) < 2**31:
+        raise TransferError(f"A transfer has 1 to {2**31 - 1} bytes, not {len(data)}.")
+    if not MIN_CHUNK <= chunk_size <= DEFAULT_CHUNK or len(data) > chunk_size * MAX_CHUNKS:
+        raise TransferError(
+            f"Chunks of {chunk_size} bytes do not suit {len(data)} bytes: choose {MIN_CHUNK} to {DEFAULT_CHUNK}, "
+            f"and at most {MAX_CHUNKS} chunks."
+        )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Manifest(role=role, name=name, sha256=sha256, size=len(data), chunk_size=chunk_size)
+
+
+class Sender:
+    """Answers the pulls for one content. Give an `mmap` for contents that should not lie in memory."""
+
+    def __init__(self, data: Data, manifest: Manifest) -> None:
+        if len(data) != manifest.size:
+            raise TransferError(
+                f"The data of {manifest.name!r} has {len(data)} bytes, its manifest says {manifest.size}."
+            )
+        self.manifest = manifest
+        self._data = data
+
+    def on_pull(self, pull: Pull) -> list[bytes]:
+        """The chunks to publish now, at most `pull.credit`.
+
+        Raises:
+            TransferError: the pull is for another content, or for chunks that there are not.
+        """
+        if pull.sha256 != self.manifest.sha256:
+            raise TransferError(f"A pull for {pull.sha256[:12]}… instead of {self.manifest.sha256[:12]}….")
+        wanted = _indices(pull.missing, min(pull.credit, MAX_CREDIT))
+        count = self.manifest.chunks
+        if int.from_bytes(pull.missing, "little") >> count:
+            raise TransferError(f"A pull for chunks beyond the {count} of {self.manifest.name!r}.")
+        size = self.manifest.chunk_size
+        return [encode_chunk(pull.sha256, index, self._data[index * size : (index + 1) * size]) for index in wanted]
+
+
+class Receiver:
+    """Collects the chunks of one content.
+
+    Args:
+        manifest: what to receive.
+        max_size: refuse manifests that claim more bytes, before any memory is taken.
+        credit: how many chunks may be under way at once, 1 to 64.
+        have: bitmap of the chunks that `buffer` already holds, to resume.
+        buffer: the bytes of an earlier attempt, `manifest.size` of them; the receiver takes it over.
+
+    Raises:
+        TransferError: larger than `max_size`, or a `buffer` of another size.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        max_size: int = DEFAULT_MAX_SIZE,
+        credit: int = DEFAULT_CREDIT,
+        have: bytes = b"",
+        buffer: bytearray | None = None,
+    ) -> None:
+        if manifest.size > max_size:
+            raise TransferError(
+                f"{manifest.name!r} would take {manifest.size} bytes, more than the {max_size} accepted here."
+            )
+        if (buffer is not None and len(buffer) != manifest.size) or (have and buffer is None):
+            raise TransferError(f"Cannot resume {manifest.name!r}: its buffer is missing or of another size.")
+        if not 1 <= credit <= MAX_CREDIT:
+            raise ValueError(f"credit must be 1 to {MAX_CREDIT}")
+        self.manifest = manifest
+        self._credit = credit
+        self._missing = ((1 << manifest.chunks) - 1) & ~int.from_bytes(have, "little")
+        self._requested = 0
+        self._left = self._missing.bit_count()
+        self._buffer = bytearray(manifest.size) if buffer is None else buffer
+
+    @property
+    def done(self) -> bool:
+        """Whether every chunk has come; `result` then tells whether they are the right ones."""
+        return not self._left
+
+    @property
+    def received(self) -> int:
+        """How many of `manifest.chunks` have come."""
+        return self.manifest.chunks - self._left
+
+    @property
+    def bitmap(self) -> bytes:
+        """The chunks that have come; with `buffer`, all that it takes to resume."""
+        held = ((1 << self.manifest.chunks) - 1) & ~self._missing
+        return held.to_bytes(-(-self.manifest.chunks // 8), "little")
+
+    @property
+    def buffer(self) -> bytearray:
+        return self._buffer
+
+    def pull(self) -> Pull | None:
+        """Ask for a whole window anew, as if nothing were under way: at the start, and after a silence.
+
+        None if nothing is missing.
+        """
+        self._requested = 0
+        return self._next_pull()
+
+    def on_chunk(self, chunk: Chunk | bytes) -> Pull | None:
+        """Take a chunk in; a repeated one is ignored. Returns the next pull, if it is time for one.
+
+        Raises:
+            TransferError: of another transfer, an index that there is not, or of a wrong length; nothing changes.
+        """
+        chunk = chunk if isinstance(chunk, Chunk) else decode_chunk(chunk)
+        index, data, manifest = chunk.index, chunk.data, self.manifest
+        if chunk.sha256 != manifest.sha256:
+            raise TransferError(f"A chunk of {chunk.sha256[:12]}… came instead of {manifest.sha256[:12]}….")
+        if index >= manifest.chunks:
+            raise TransferError(f"Chunk {index} of {manifest.name!r}, which has only {manifest.chunks}.")
+        start = index * manifest.chunk_size
+        expected = min(manifest.chunk_size, manifest.size - start)
+        if len(data) != expected:
+            raise TransferError(f"Chunk {index} of {manifest.name!r} has {len(data)} bytes instead of {expected}.")
+        bit = 1 << index
+        if not self._missing & bit:
+            return None
+        self._buffer[start : start + expected] = data
+        self._missing &= ~bit
+        self._requested &= ~bit
+        self._left -= 1
+        # Ask again when half of the window is used up, so that the sender never runs dry.
+        return self._next_pull() if self._requested.bit_count() <= self._credit // 2 else None
+
+    def result(self) -> bytes:
+        """The whole content.
+
+        Raises:
+            TransferError: chunks are missing, or the content is not what the manifest promised.
+        """
+        if not self.done:
+            raise TransferError(f"{self.manifest.name!r}: {self._left} of {self.manifest.chunks} chunks are missing.")
+        if hashlib.sha256(self._buffer).hexdigest() != self.manifest.sha256:
+            raise TransferError(f"{self.manifest.name!r} came whole, but its hash is not the one in its manifest.")
+        return bytes(self._buffer)
+
+    def _next_pull(self) -> Pull | None:
+        room = self._credit - self._requested.bit_count()
+        wanted = _lowest_bits(self._missing & ~self._requested, room)
+        if not wanted:
+            return None
+        self._requested |= wanted
+        missing = wanted.to_bytes(-(-wanted.bit_length() // 8), "little")
+        return Pull(sha256=self.manifest.sha256, missing=missing, credit=wanted.bit_count())
+
+
+def _lowest_bits(bits: int, count: int) -> int:
+    chosen = 0
+    while bits and count > 0:
+        lowest = bits & -bits
+        chosen |= lowest
+        bits ^= lowest
+        count -= 1
+    return chosen
+
+
+def _indices(bitmap: bytes, count: int) -> list[int]:
+    """The positions of the `count` lowest bits that are set."""
+    found: list[int] = []
+    bits = _lowest_bits(int.from_bytes(bitmap, "little"), count)
+    while bits:
+        lowest = bits & -bits
+        found.append(lowest.bit_length() - 1)
+        bits ^= lowest
+    return found

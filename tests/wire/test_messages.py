@@ -1,0 +1,152 @@
+"""Messages survive the round trip; what breaks the protocol is refused by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_sdk.errors import MessageInvalid
+from edge_sdk.wire import messages as m
+
+SHA = "ab" * 32
+MANIFEST = m.Manifest(role="cluster", name="cluster-1", sha256=SHA, size=5000, chunk_size=1024)
+PROFILE = m.DeviceProfile(
+    base_id="b1", prompt_code=np.ones(8, "<f4").tobytes(), pictures=12, max_rank=8, capabilities={"cpu": "x86"}
+)
+EXAMPLES: list[m.Message] = [
+    m.Pull(sha256=SHA, missing=b"\x1f", credit=5),
+    m.Committed(sha256=SHA),
+    m.Refused(code="AdapterMismatch", reason="another base model", about=SHA),
+    m.Join(profile=PROFILE),
+    m.Offer(round=1, manifest=MANIFEST, pictures=12, first_loss=0.5, last_loss=0.4, train_seconds=12.5),
+    m.Leave(),
+    m.Welcome(round=0, rounds=5),
+    m.RoundStart(
+        round=1,
+        rounds=5,
+        stage="cluster",
+        cluster=2,
+        frozen=[MANIFEST],
+        start=None,
+        rank=8,
+        seed=1,
+        steps=20,
+        batch_size=4,
+        learning_rate=1e-3,
+        deadline=60.0,
+    ),
+    m.RoundDone(round=1, accepted=True, updates=8),
+    m.Finished(rounds=5, cluster=2, adapters=[MANIFEST]),
+    m.CoordinatorState(online=True, epoch=3, federation="stickers", base_id="b1"),
+    m.Presence(online=False, epoch=7),
+]
+
+
+def test_there_is_an_example_of_every_message() -> None:
+    assert {type(message) for message in EXAMPLES} == set(m._Message.__subclasses__())
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_round_trip_and_the_form_on_the_wire(message: m.Message) -> None:
+    data = m.encode(message)
+    assert m.decode(data) == message
+    raw = msgspec.msgpack.decode(data)
+    assert raw["type"] == type(message).__name__.lower()
+    assert raw["version"] == 1
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+@pytest.mark.parametrize("change", [{"version": 2}, {"type": "other"}, {"surprise": 1}])
+def test_other_versions_types_and_fields_are_refused(message: m.Message, change: dict[str, Any]) -> None:
+    raw = msgspec.msgpack.decode(m.encode(message))
+    with pytest.raises(MessageInvalid):
+        m.decode(msgspec.msgpack.encode({**raw, **change}))
+
+
+@pytest.mark.parametrize(
+    ("number", "change"),
+    [
+        (0, {"sha256": SHA.upper()}),
+        (0, {"sha256": SHA + "\n"}),
+        (0, {"credit": 65}),
+        (0, {"credit": 0}),
+        (0, {"missing": bytes(2**16 + 1)}),
+        (2, {"reason": "x" * 1001}),
+        (4, {"first_loss": float("nan")}),
+        (4, {"last_loss": float("inf")}),
+        (4, {"train_seconds": -1.0}),
+        (4, {"round": 0}),
+        (7, {"stage": "leaf"}),
+        (7, {"rank": 1025}),
+        (7, {"learning_rate": 0.0}),
+        (7, {"learning_rate": float("nan")}),
+        (10, {"federation": "a/b"}),
+        (10, {"federation": "a\n"}),
+        (11, {"epoch": -1}),
+        (11, {"online": 1}),
+    ],
+)
+def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) -> None:
+    raw = msgspec.msgpack.decode(m.encode(EXAMPLES[number]))
+    with pytest.raises(MessageInvalid):
+        m.decode(msgspec.msgpack.encode({**raw, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt_code": b"123"},
+        {"prompt_code": b""},
+        {"prompt_code": np.array([1, np.nan], "<f4").tobytes()},
+        {"pictures": 0},
+        {"max_rank": 0},
+        {"base_id": ""},
+        {"capabilities": {"x" * 65: ""}},
+        {"capabilities": {str(i): "" for i in range(33)}},
+    ],
+)
+def test_profiles_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
+    raw = msgspec.msgpack.decode(m.encode(m.Join(profile=PROFILE)))
+    raw["profile"].update(change)
+    with pytest.raises(MessageInvalid):
+        m.decode(msgspec.msgpack.encode(raw))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 2**31 - 1}, {"size": 0}, {"chunk_size": 1023}, {"chunk_size": 128 * 1024 - 35}, {"role": "leaf"}],
+)
+def test_manifests_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:
+    raw = msgspec.msgpack.decode(m.encode(EXAMPLES[4]))
+    raw["manifest"].update(change)
+    with pytest.raises(MessageInvalid):
+        m.decode(msgspec.msgpack.encode(raw))
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_refused(data: bytes) -> None:
+    with pytest.raises(MessageInvalid):
+        m.decode(data)
+
+
+@given(st.sampled_from(EXAMPLES), st.integers(0, 10_000), st.integers(0, 255))
+def test_damaged_messages_are_refused_or_valid(message: m.Message, position: int, value: int) -> None:
+    data = bytearray(m.encode(message))
+    data[position % len(data)] = value
+    try:
+        decoded = m.decode(bytes(data))
+    except MessageInvalid:
+        return
+    assert m.decode(m.encode(decoded)) == decoded
+
+
+def test_too_large_and_too_deep_messages_are_refused() -> None:
+    with pytest.raises(MessageInvalid, match="more than"):
+        m.decode(bytes(m.MAX_MESSAGE + 1))
+    with pytest.raises(MessageInvalid):
+        m.decode(b"\x91" * 100_000)
