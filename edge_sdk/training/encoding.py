@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -78,21 +80,11 @@ def image_size(model: Path) -> int:
     Raises:
         TrainingError: no Stable Diffusion folder, or one of another kind than text to square image.
     """
-    configs = {}
-    for component in ("unet", "vae"):
-        file = model / component / "config.json"
-        try:
-            configs[component] = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise TrainingError(f"{model} is no Stable Diffusion folder: cannot read {file} ({error}).") from error
-    unet, side = configs["unet"], configs["unet"].get("sample_size")
-    if not isinstance(side, int):
-        raise TrainingError(f"{model} does not draw square pictures (sample_size {side!r}); it cannot be trained.")
-    if unet.get("in_channels") != configs["vae"].get("latent_channels") or unet.get("addition_embed_type"):
-        raise TrainingError(
-            f"{model} is not of the Stable Diffusion 1.x/2.x text-to-image family; it cannot be trained."
-        )
-    return side * 2 ** (len(configs["vae"]["block_out_channels"]) - 1)
+    unet = _config(model / "unet" / "config.json", _UNetConfig)
+    vae = _config(model / "vae" / "config.json", _AutoencoderConfig)
+    if unet.in_channels != vae.latent_channels or unet.addition_embed_type is not None:
+        raise TrainingError(f"{model} is no Stable Diffusion 1.x/2.x text-to-image model; it cannot be trained.")
+    return unet.sample_size << (len(vae.block_out_channels) - 1)
 
 
 def load_unet(model: Path) -> UNet2DConditionModel:
@@ -100,6 +92,20 @@ def load_unet(model: Path) -> UNet2DConditionModel:
     with _explained(model):
         unet = UNet2DConditionModel.from_pretrained(model / "unet", use_safetensors=True, torch_dtype=torch.float32)
     return unet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+
+class _UNetConfig(msgspec.Struct):
+    sample_size: int
+    in_channels: int
+    addition_embed_type: str | None = None
+
+
+class _AutoencoderConfig(msgspec.Struct):
+    latent_channels: int
+    block_out_channels: list[int]
+
+
+_Config = TypeVar("_Config", _UNetConfig, _AutoencoderConfig)
 
 
 def gather(pictures: Pictures, size: int) -> Captioned:
@@ -129,6 +135,15 @@ def encode(model: Path, pictures: Captioned) -> Encoded:
     with torch.no_grad():
         prompts = _encode_texts(model, [*pictures.captions, ""])
         return Encoded(_encode_pixels(model, pictures.pixels), prompts[:-1], prompts[-1:], pictures.digest)
+
+
+def _config(file: Path, kind: type[_Config]) -> _Config:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError) as error:
+        raise TrainingError(
+            f"{file} is not the config of a Stable Diffusion part that draws square pictures: {error}"
+        ) from error
 
 
 def _encode_pixels(model: Path, pixels: NDArray[np.uint8]) -> Tensor:

@@ -97,9 +97,11 @@ class Trainer:
         precision: Precision | None = None,
         threads: int | None = None,
     ) -> None:
-        if rank < 1 or batch_size < 1 or not learning_rate > 0 or not 0 <= caption_dropout <= 1:
+        counts = (rank, batch_size, 1 if threads is None else threads)
+        if min(counts) < 1 or not learning_rate > 0 or not 0 <= caption_dropout <= 1:
             raise TrainingError(
-                "Training needs rank >= 1, batch_size >= 1, learning_rate > 0, 0 <= caption_dropout <= 1."
+                "Training needs rank, batch_size and threads of at least 1, learning_rate above 0, "
+                "caption_dropout between 0 and 1."
             )
         self._model = Path(model).expanduser()
         self._rank = rank
@@ -160,7 +162,8 @@ class Trainer:
             TrainingError: neither steps nor minutes, a loss that is not finite, or a checkpoint of another run.
             AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
         """
-        if (steps is None and minutes is None) or (steps or 1) < 1 or (minutes is not None and not minutes > 0):
+        limits = [limit for limit in (steps, minutes) if limit is not None]
+        if not limits or not all(limit > 0 for limit in limits):
             raise TrainingError("Say how long to train: steps=200 or minutes=10.")
         path = Path(checkpoint).expanduser() if checkpoint is not None else None
         draws = self._draws(seed, start)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+
+from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.errors import AdapterMismatch, AdapterValueError
+from edge_sdk.training.encoding import load_unet
+from edge_sdk.training.lora import Slots, initial_factors
+from tests.models import tiny_model
+
+BASE = "the base"
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return Slots(load_unet(tiny_model()), BASE)
+
+
+def some_adapter(slots: Slots, seed: int, rank: int = 2, base_id: str | None = BASE) -> Adapter:
+    rng = np.random.default_rng(seed)
+    return Adapter(
+        {
+            name: Factors(
+                rng.normal(size=(rank, n_in)).astype(np.float32), rng.normal(size=(n_out, rank)).astype(np.float32)
+            )
+            for name, (n_in, n_out) in slots.shapes.items()
+        },
+        base_id,
+    )
+
+
+def weights(slots: Slots) -> dict[str, torch.Tensor]:
+    return {name: layer.weight.detach().clone() for name, layer in slots._layers.items()}
+
+
+@contextmanager
+def leaves_no_trace(slots: Slots) -> Iterator[None]:
+    before, names = weights(slots), list(dict(slots._unet.named_modules()))
+    yield
+    assert list(dict(slots._unet.named_modules())) == names
+    for name, weight in weights(slots).items():
+        assert torch.equal(weight, before[name])
+
+
+def test_slots_are_the_attention_projections(slots: Slots) -> None:
+    names = list(slots.shapes)
+    assert all(name.startswith("unet.") and ".attn" in name for name in names)
+    assert {name.split(".attn")[1][2:] for name in names} == {"to_q", "to_k", "to_v", "to_out.0"}
+
+
+def test_adapters_laid_on_are_weighted_sums_and_come_off_again(slots: Slots) -> None:
+    x, y = some_adapter(slots, 1), some_adapter(slots, 2, rank=5)
+    before = weights(slots)
+    with leaves_no_trace(slots), slots.laid_on([(x, 0.5), (y, -2.0)]):
+        for name, weight in weights(slots).items():
+            change = 0.5 * x.layers[name].b @ x.layers[name].a - 2.0 * y.layers[name].b @ y.layers[name].a
+            assert np.allclose((weight - before[name]).numpy(), change, atol=1e-4)
+
+
+def test_training_starts_at_the_given_product_and_leaves_a_plain_unet(slots: Slots) -> None:
+    start = some_adapter(slots, 3, rank=2)
+    with leaves_no_trace(slots), slots.trained(start, 4, seed=0) as lora:
+        assert len(lora.parameters) == 2 * len(slots.shapes)
+        assert all(p.requires_grad and p.dtype == torch.float32 for p in lora.parameters.values())
+        adapter = lora.adapter()
+    assert adapter.base_id == BASE
+    for name, factors in adapter.layers.items():
+        assert factors.rank == 4
+        assert np.allclose(factors.b @ factors.a, start.layers[name].b @ start.layers[name].a, atol=1e-6)
+
+
+def test_a_wider_start_keeps_its_rank_and_missing_layers_start_afresh(slots: Slots) -> None:
+    first = next(iter(slots.shapes))
+    start = Adapter({first: some_adapter(slots, 4, rank=6).layers[first]}, BASE)
+    with slots.trained(start, 2, seed=0) as lora:
+        ranks = {name: factors.rank for name, factors in lora.adapter().layers.items()}
+    assert ranks.pop(first) == 6
+    assert set(ranks.values()) == {2}
+
+
+def test_the_side_branch_computes_what_laying_on_computes(slots: Slots) -> None:
+    """Training sees the adapter as PEFT's side branch, evaluation inside the weights: both must be the same model."""
+    adapter = some_adapter(slots, 5)
+    rng = torch.Generator().manual_seed(0)
+    sample, t, prompt = (
+        torch.randn(2, 4, 8, 8, generator=rng),
+        torch.tensor([3, 700]),
+        torch.randn(2, 32, 32, generator=rng),
+    )
+    with torch.no_grad():
+        with slots.laid_on([(adapter, 1.0)]):
+            inside = slots._unet(sample, t, prompt).sample
+        with slots.trained(adapter, 2, seed=0):
+            beside = slots._unet(sample, t, prompt).sample
+        assert not torch.allclose(inside, slots._unet(sample, t, prompt).sample, atol=1e-2)
+    assert torch.allclose(inside, beside, atol=1e-4)
+
+
+def test_common_initialisation() -> None:
+    small, large = (initial_factors("unet.a.to_q", (64, 32), rank, seed=7) for rank in (2, 8))
+    assert np.array_equal(small.a, large.a[:2])
+    assert not small.b.any()
+    assert 0.9 / 8 < np.abs(large.a).max() <= 1 / 8
+    assert not np.array_equal(small.a, initial_factors("unet.a.to_k", (64, 32), 2, seed=7).a)
+    assert not np.array_equal(small.a, initial_factors("unet.a.to_q", (64, 32), 2, seed=8).a)
+
+
+def test_the_common_initialisation_never_changes() -> None:
+    """Devices with other versions of Impasto or numpy must draw the same numbers: a federation depends on it."""
+    a = initial_factors("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q", (4, 4), 1, seed=0).a
+    assert a.tolist() == [pytest.approx([0.04630505, -0.02635035, -0.08957766, -0.42056489])]
+
+
+def test_foreign_adapters_change_nothing(slots: Slots) -> None:
+    first = next(iter(slots.shapes))
+    good = some_adapter(slots, 6)
+    factors = good.layers[first]
+    foreign = some_adapter(slots, 6, base_id="another base")
+    misshapen = Adapter({first: Factors(factors.a[:, :-1], factors.b)}, BASE)
+    unknown = Adapter({"unet.nowhere.to_q": factors}, BASE)
+    poisoned = Adapter({first: Factors(factors.a * np.float32("nan"), factors.b)}, BASE)
+    for bad, error in (
+        (foreign, AdapterMismatch),
+        (misshapen, AdapterMismatch),
+        (unknown, AdapterMismatch),
+        (poisoned, AdapterValueError),
+    ):
+        with leaves_no_trace(slots), pytest.raises(error), slots.laid_on([(good, 1.0), (bad, 1.0)]):
+            pass
+        with leaves_no_trace(slots), pytest.raises(error), slots.trained(bad, 2, seed=0):
+            pass

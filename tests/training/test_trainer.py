@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk import adapter as adapters
+from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.errors import AdapterMismatch, NoPictures, PictureUnreadable, TrainingError
+from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.training import Progress, Trainer
+from edge_sdk.training.precision import Precision
+from tests.models import KINDS, Kind, tiny_model, write_model
+from tests.training.samples import squares
+
+
+def new_trainer(
+    kind: Kind = "v_prediction", rate: float = 3e-3, precision: Precision = "fp32", pictures: int = 6
+) -> Trainer:
+    return Trainer(tiny_model(kind), squares(pictures), rank=4, learning_rate=rate, precision=precision, threads=1)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return new_trainer()
+
+
+def equal(x: Adapter, y: Adapter) -> bool:
+    return adapters.to_bytes(x) == adapters.to_bytes(y)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_it_learns(kind: Kind, precision: Precision) -> None:
+    trainer = new_trainer(kind, precision=precision)
+    held_out = squares(9)[6:]
+    before = trainer.evaluate(pictures=held_out)
+    result = trainer.train(steps=40)
+    assert result.steps == 40
+    assert result.last_loss < result.first_loss
+    assert result.adapter.base_id == trainer.base_id == compute_base_id(tiny_model(kind))
+    assert result.adapter.rank == 4
+    assert trainer.evaluate([(result.adapter, 1.0)], held_out) < 0.95 * before
+    assert trainer.evaluate(pictures=held_out) == before
+
+
+def test_the_same_run_gives_the_same_adapter(trainer: Trainer) -> None:
+    first, again, other = (trainer.train(steps=3, seed=seed).adapter for seed in (5, 5, 6))
+    assert equal(first, again)
+    assert not equal(first, other)
+
+
+def test_devices_share_the_start_but_not_the_noise() -> None:
+    """One step at a vanishing learning rate leaves A where it was; B shows the gradient."""
+    layer, factors = next(iter(new_trainer(pictures=4, rate=1e-9).train(steps=1, seed=1).adapter.layers.items()))
+    other = new_trainer(pictures=5, rate=1e-9).train(steps=1, seed=1).adapter.layers[layer]
+    assert np.allclose(factors.a, other.a, atol=1e-7)
+    assert not np.array_equal(factors.b, other.b)
+
+
+def test_training_goes_on_from_a_start(trainer: Trainer) -> None:
+    first = trainer.train(steps=30)
+    second = trainer.train(steps=10, start=first.adapter)
+    assert second.first_loss < 0.95 * first.first_loss
+    assert adapters.cosine(first.adapter, second.adapter) > 0.7
+
+
+def test_frozen_adapters_lie_under_the_trained_one(trainer: Trainer) -> None:
+    root = trainer.train(steps=30).adapter
+    alone = trainer.train(steps=5)
+    on_top = trainer.train(steps=5, frozen=[(root, 1.0)])
+    assert on_top.first_loss < 0.95 * alone.first_loss
+    assert trainer.evaluate([(root, 1.0), (on_top.adapter, 1.0)]) < trainer.evaluate([(on_top.adapter, 1.0)])
+
+
+def test_evaluation_is_the_same_for_an_adapter_in_parts(trainer: Trainer) -> None:
+    adapter = trainer.train(steps=5).adapter
+    whole = trainer.evaluate([(adapter, 1.0)])
+    assert trainer.evaluate([(adapter, 0.25), (adapter, 0.75)]) == pytest.approx(whole, rel=1e-5)
+    assert trainer.evaluate([(adapter, 1.0)], seed=1) != whole
+
+
+def test_it_stops_on_time(trainer: Trainer) -> None:
+    result = trainer.train(minutes=1e-6)
+    assert result.steps == 1
+    assert result.seconds > 0
+
+
+def test_progress_is_reported_and_may_end_the_training(trainer: Trainer) -> None:
+    seen: list[Progress] = []
+    trainer.train(steps=3, on_step=seen.append)
+    assert [(progress.step, progress.steps) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert all(progress.loss > 0 for progress in seen)
+
+    def stop(progress: Progress) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        trainer.train(steps=3, on_step=stop)
+    assert trainer.train(steps=1).steps == 1
+
+
+def test_a_long_caption_is_cut_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="edge_sdk"):
+        Trainer(tiny_model(), [(squares(1)[0][0], "very " * 60 + "red")], threads=1)
+    assert "Caption cut" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        lambda t: t.train(),
+        lambda t: t.train(steps=0),
+        lambda t: t.train(minutes=0),
+        lambda t: t.train(minutes=float("nan")),
+    ],
+    ids=["neither", "no steps", "no time", "nan"],
+)
+def test_how_long_must_be_said(trainer: Trainer, train: Callable[[Trainer], object]) -> None:
+    with pytest.raises(TrainingError, match="how long"):
+        train(trainer)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"rank": 0}, {"batch_size": 0}, {"learning_rate": -1.0}, {"caption_dropout": 2.0}, {"threads": 0}]
+)
+def test_settings_that_make_no_sense(settings: dict[str, float]) -> None:
+    with pytest.raises(TrainingError, match="Training needs"):
+        Trainer(tiny_model(), squares(1), **settings)  # type: ignore[arg-type]
+
+
+def test_a_diverging_training_is_named() -> None:
+    with pytest.raises(TrainingError, match="smaller learning rate"):
+        new_trainer(rate=1e30).train(steps=5)
+
+
+def test_no_pictures() -> None:
+    with pytest.raises(NoPictures):
+        Trainer(tiny_model(), [])
+
+
+def test_a_damaged_picture_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "a.txt").write_text("a caption", encoding="utf-8")
+    with pytest.raises(PictureUnreadable, match=r"a\.png"):
+        Trainer(tiny_model(), tmp_path)
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="Stable Diffusion"):
+        Trainer(tmp_path, squares(1))
+
+
+def test_a_model_without_weights_is_named(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "model")
+    (model / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(TrainingError, match="cannot be loaded"):
+        Trainer(model, squares(1), threads=1)
+
+
+def test_an_adapter_of_another_model_is_refused(trainer: Trainer) -> None:
+    foreign = Adapter({name: Factors(f.a, f.b) for name, f in trainer.train(steps=1).adapter.layers.items()}, "other")
+    before = trainer.evaluate()
+    with pytest.raises(AdapterMismatch):
+        trainer.train(steps=1, start=foreign)
+    with pytest.raises(AdapterMismatch):
+        trainer.evaluate([(foreign, 1.0)])
+    assert trainer.evaluate() == before
