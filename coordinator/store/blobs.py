@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Set
 from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
 
+from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, TransferError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +42,7 @@ def open_blobs(url: str) -> Blobs:
 
 
 class FolderBlobs:
-    """A folder of the local disk: temporary file, fsync, rename, fsync of the folder."""
+    """A folder of the local disk."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,22 +52,7 @@ class FolderBlobs:
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(self._folder / sha256)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        if os.name == "posix":  # Windows cannot sync a folder, and need not
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        durable.write(self._folder / sha256, data)
         return sha256
 
     def get(self, sha256: str) -> bytes:

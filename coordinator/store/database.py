@@ -25,6 +25,8 @@ _FEDERATION = sa.Table(
     sa.Column("base_id", sa.String(128), nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
+    sa.Column("bytes_up", sa.BigInteger, nullable=False, default=0),
+    sa.Column("bytes_down", sa.BigInteger, nullable=False, default=0),
 )
 _DEVICES = sa.Table(
     "devices",
@@ -93,14 +95,21 @@ class Database:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
         return msgspec.msgpack.decode(data, type=State)
 
-    def save(self, state: State, updates: Iterable[dict[str, Any]] = ()) -> None:
-        """Write the state and the updates that it newly counts, in one synced transaction.
+    def traffic(self) -> tuple[int, int]:
+        """Payload bytes received and sent until the last save, over all sessions."""
+        with self._engine.connect() as connection:
+            up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
+        return int(up), int(down)
+
+    def save(self, state: State, updates: Iterable[dict[str, Any]] = (), traffic: tuple[int, int] = (0, 0)) -> None:
+        """Write the state, the updates that it newly counts and the traffic so far, in one synced transaction.
 
         A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
         """
         rows = list(updates)
         with self._engine.begin() as connection:
-            connection.execute(_FEDERATION.update().values(state=msgspec.msgpack.encode(state)))
+            values = {"state": msgspec.msgpack.encode(state), "bytes_up": traffic[0], "bytes_down": traffic[1]}
+            connection.execute(_FEDERATION.update().values(values))
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
 

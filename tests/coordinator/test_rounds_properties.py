@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coordinator.rounds import (
     Aggregate,
@@ -83,6 +83,24 @@ class Rounds(RuleBasedStateMachine):
         if isinstance(question, Aggregate):
             return aggregate_by_name(question)
         return Placed(question.device, 0)
+
+    @initialize()
+    def begin(self) -> None:
+        for name in ("a1", "a2", "b1", "b2"):
+            self.feed(Joined(name, profile()))
+            self.answer_a_question()
+
+    @rule(device=DEVICES)
+    def deliver(self, device: str) -> None:
+        """A device does what it was told to do last; what follows from it is computed at once."""
+        if device in self.starts:
+            self.feed(Stored(device, offer(device, self.starts[device].round)))
+            self.answer_a_question()
+
+    @rule(devices=st.lists(DEVICES, min_size=2, unique=True))
+    def deliver_several(self, devices: list[str]) -> None:
+        for device in devices:
+            self.deliver(device)
 
     @rule(device=DEVICES)
     def join(self, device: str) -> None:
@@ -165,4 +183,4 @@ class Rounds(RuleBasedStateMachine):
 
 
 TestRounds = Rounds.TestCase
-TestRounds.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

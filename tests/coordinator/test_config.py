@@ -1,0 +1,102 @@
+"""The federation file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coordinator import config
+from edge_sdk.adapter import to_bytes
+from edge_sdk.errors import ConfigurationError
+from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
+
+
+def write_bundle(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o) in SLOTS.items()]
+    content = {"format": 1, "base_id": BASE_ID, "pipeline": "StableDiffusionPipeline", "slots": slots, "files": {}}
+    (folder / "impasto.json").write_text(json.dumps(content))
+    return folder
+
+
+def parse(text: str, folder: Path = Path("/somewhere")) -> config.Federation:
+    return config.parse(text, folder=folder)
+
+
+MINIMAL = 'name = "stickers"\nbundle = "bundle"\n'
+
+
+def test_defaults_and_paths() -> None:
+    federation = parse(MINIMAL)
+    assert federation.bundle == "/somewhere/bundle"
+    assert federation.home == "/somewhere/stickers.coordinator"
+    assert federation.database == "sqlite:////somewhere/stickers.coordinator/coordinator.sqlite"
+    assert federation.blobs == "/somewhere/stickers.coordinator/blobs"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("name =", "TOML"),
+        ('bundle = "b"', "name"),
+        ('name = "a/b"\nbundle = "b"', "name"),
+        ('name = "a"', "bundle"),
+        (MINIMAL + 'slots = "s.json"', "slots"),
+        (MINIMAL + "ronds = 3", "ronds"),
+        (MINIMAL + "rounds = 0", "rounds"),
+        (MINIMAL + 'rounds = "many"', "rounds"),
+        (MINIMAL + "rounds = 2\nroot_rounds = 3", "root_rounds"),
+        (MINIMAL + "quorum = 0", "quorum"),
+        (MINIMAL + "deadline = -1", "deadline"),
+        (MINIMAL + "learning_rate = nan", "learning_rate"),
+        (MINIMAL + 'aggregation = "magic"', "aggregation = 'magic' is unknown; use one of product, fedit"),
+        (MINIMAL + 'clustering = "magic"', "clustering"),
+        (MINIMAL + 'interaction = "magic"', "interaction"),
+    ],
+)
+def test_errors_name_the_key(text: str, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        parse(text)
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="impasto-coordinator init"):
+        config.load(tmp_path / "none.toml")
+
+
+def test_the_template_is_a_federation_file_with_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "stickers.toml"
+    path.write_text(config.template("stickers", "my bundle", "mqtt://127.0.0.1:1883"))
+    (tmp_path / "plain.toml").write_text('name = "stickers"\nbundle = "my bundle"\n')
+    assert config.load(path) == config.load(tmp_path / "plain.toml")
+
+
+def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    from_bundle = config.read_base_model(parse(MINIMAL, tmp_path))
+    assert from_bundle == config.BaseModel(base_id=BASE_ID, slots=SLOTS)
+    (bundle / "impasto.json").rename(tmp_path / "copy.json")
+    assert config.read_base_model(parse('name = "s"\nslots = "copy.json"', tmp_path)) == from_bundle
+    with pytest.raises(ConfigurationError, match="impasto-export"):
+        config.read_base_model(parse(MINIMAL, tmp_path))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"base_id": "x", "slots": []}', '{"base_id": "x"}'])
+def test_a_broken_description_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "impasto.json").write_text(content)
+    with pytest.raises(ConfigurationError, match="impasto"):
+        config.read_base_model(parse('name = "s"\nslots = "impasto.json"', tmp_path))
+
+
+def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
+    base = config.BaseModel(base_id=BASE_ID, slots=SLOTS)
+    for rank in (1, 4, 16):
+        assert len(to_bytes(random_adapter(0, rank))) <= base.update_size(rank)
+        assert base.update_size(rank) < base.update_size(rank + 1)
+
+
+def test_methods_without_mixed_ranks_demand_the_rank() -> None:
+    assert parse(MINIMAL).rules(BASE_ID, 1).min_rank == 1
+    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(BASE_ID, 1).min_rank == 6

@@ -1,0 +1,129 @@
+"""The store: one contract for all blob stores, then the database."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from coordinator.rounds import Stored
+from coordinator.store import Database, open_blobs
+from edge_sdk.errors import ConfigurationError, TransferError
+from tests.coordinator.federations import BASE_ID, offer, profile
+from tests.coordinator.test_rounds import started
+
+
+@pytest.fixture(params=["folder", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "blobs") if request.param == "folder" else f"memory://{tmp_path.name}"
+
+
+class TestBlobs:
+    def test_put_and_get(self, url: str) -> None:
+        sha256 = open_blobs(url).put(b"adapter")
+        assert sha256 == hashlib.sha256(b"adapter").hexdigest()
+        assert open_blobs(url).get(sha256) == b"adapter"
+        assert open_blobs(url).put(b"adapter") == sha256
+
+    @pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", ""])
+    def test_what_is_not_there(self, url: str, name: str) -> None:
+        with pytest.raises(TransferError):
+            open_blobs(url).get(name)
+
+    def test_prune(self, url: str) -> None:
+        blobs = open_blobs(url)
+        kept, gone = blobs.put(b"kept"), blobs.put(b"gone")
+        assert blobs.prune({kept}) == 1
+        assert blobs.get(kept) == b"kept"
+        with pytest.raises(TransferError):
+            blobs.get(gone)
+
+    def test_damage_is_noticed(self, tmp_path: Path) -> None:
+        blobs = open_blobs(str(tmp_path))
+        sha256 = blobs.put(b"adapter")
+        (tmp_path / sha256).write_bytes(b"adaptor")
+        with pytest.raises(TransferError, match="damaged"):
+            blobs.get(sha256)
+
+    def test_half_written_files_are_swept_up(self, tmp_path: Path) -> None:
+        (tmp_path / ".xyz.tmp").write_bytes(b"half")
+        open_blobs(str(tmp_path))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_unknown_protocol(self) -> None:
+        with pytest.raises(ConfigurationError, match="blobs"):
+            open_blobs("carrier-pigeon://loft")
+
+
+class TestDatabase:
+    @pytest.fixture
+    def address(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'deep' / 'c.sqlite'}"
+
+    def test_state_survives(self, address: str) -> None:
+        state = started().state
+        first = Database(address, "stickers", BASE_ID)
+        first.save(state, traffic=(10, 20))
+        first.close()
+        second = Database(address, "stickers", BASE_ID)
+        assert second.load() == state
+        assert second.traffic() == (10, 20)
+        second.close()
+
+    def test_epochs_grow(self, address: str) -> None:
+        epochs = []
+        for _ in range(3):
+            database = Database(address, "stickers", BASE_ID)
+            epochs.append(database.next_epoch())
+            database.close()
+        assert epochs == [1, 2, 3]
+
+    def test_an_update_cannot_be_written_twice_and_a_failed_save_changes_nothing(self, address: str) -> None:
+        database = Database(address, "stickers", BASE_ID)
+        machine = started()
+        machine(Stored("a1", offer("a1", 1)))
+        row = {
+            "round": 1,
+            "device": "a1",
+            "cluster": None,
+            "sha256": "0" * 64,
+            "pictures": 10,
+            "first_loss": 1.0,
+            "last_loss": 0.5,
+            "train_seconds": 1.0,
+            "size": 100,
+        }
+        database.save(machine.state, [row])
+        machine(Stored("a2", offer("a2", 1)))
+        with pytest.raises(sa.exc.IntegrityError):
+            database.save(machine.state, [row])
+        assert list(database.load().current.updates) == ["a1"]  # type: ignore[union-attr]
+        assert database.updates() == [row]
+        database.close()
+
+    def test_profiles(self, address: str) -> None:
+        database = Database(address, "stickers", BASE_ID)
+        database.put_profile("a1", profile(pictures=3))
+        database.put_profile("a1", profile(pictures=4))
+        assert database.profiles() == {"a1": profile(pictures=4)}
+        database.close()
+
+    def test_another_federation_is_refused(self, address: str) -> None:
+        Database(address, "stickers", BASE_ID).close()
+        for name, base_id in (("paintings", BASE_ID), ("stickers", "c" * 64)):
+            with pytest.raises(ConfigurationError, match="home"):
+                Database(address, name, base_id)
+
+    @pytest.mark.parametrize("wrong", ["no url", "sqlite:////proc/none/x.sqlite", "nosuchdb://x"])
+    def test_a_wrong_address(self, wrong: str) -> None:
+        with pytest.raises(ConfigurationError, match="database"):
+            Database(wrong, "stickers", BASE_ID)
+
+    def test_sqlite_is_durable(self, address: str) -> None:
+        database = Database(address, "stickers", BASE_ID)
+        with database._engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+            assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
+        database.close()
