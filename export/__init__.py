@@ -1,11 +1,11 @@
 """Turns a diffusers pipeline into a bundle that devices draw with, and proves that both compute the same.
 
-    pipeline.py   a folder or hub id -> a checked StableDiffusionPipeline
-    parts.py      its four networks as plain torch modules with named inputs and outputs
-    passes.py     what is done to their ONNX graphs: attention kernels, LoRA slots, clean metadata
-    verify.py     the written graphs against torch, without and with an adapter
-    bundle.py     all of it in order, into one folder
-    cli.py        `impasto-export MODEL OUT`
+pipeline.py   a folder or hub id -> a checked StableDiffusionPipeline
+parts.py      its four networks as plain torch modules with named inputs and outputs
+passes.py     what is done to their ONNX graphs: attention kernels, LoRA slots, clean metadata
+verify.py     the written graphs against torch, without and with an adapter
+bundle.py     all of it in order, into one folder
+cli.py        `impasto-export MODEL OUT`
 """
 
 from __future__ import annotations

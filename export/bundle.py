@@ -8,11 +8,10 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ from export.verify import check_part
 _SCHEDULER = "scheduler/scheduler_config.json"
 # One protobuf message holds at most 2 GiB.
 _INLINE_BYTES = 1_500_000_000
+# How often `on_progress` is called with `verify`, without it four times less.
+STAGES = 11
 _PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -81,7 +82,9 @@ def _write(
     base_id = compute_base_id(source)
     slots = slots_of(pipeline.unet)
     if not slots:
-        raise ExportError(f"{source} has no transformer block in its UNet: there is nothing that an adapter could change.")
+        raise ExportError(
+            f"{source} has no transformer block in its UNet: there is nothing that an adapter could change."
+        )
     errors: dict[str, float] = {}
     for part in parts_of(pipeline):
         on_progress(f"export {part.name}")
@@ -108,12 +111,8 @@ def _write(
 
 def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
     folder.mkdir()
-    with warnings.catch_warnings():
-        # torch.export warns about its own use of pytree.
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
-        model = to_onnx(part).model
+    model = to_onnx(part)
     fuse_attention(model)
-    # The wrapper module's attribute is called "unet" too, so slot names are the graph's own module paths.
     add_lora_slots(model, slots)
     clean(model, f"Impasto bundle, {part.name}")
     path = folder / "model.onnx"
@@ -124,6 +123,7 @@ def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
         part.network.config.save_pretrained(folder)
     else:
         part.network.save_config(folder)
+    _forget_origin(folder / "config.json")
     return path
 
 
@@ -133,6 +133,14 @@ def _write_companions(pipeline: Any, source: Path, folder: Path) -> None:
     (folder / "scheduler").mkdir()
     (folder / _SCHEDULER).write_text(json.dumps(_scheduler_config(pipeline, source), indent=2) + "\n", "utf-8")
     pipeline.save_config(folder)
+    _forget_origin(folder / "model_index.json")
+
+
+def _forget_origin(path: Path) -> None:
+    """Drop the local path that diffusers notes in its configurations."""
+    config = json.loads(path.read_text("utf-8"))
+    config.pop("_name_or_path", None)
+    path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
@@ -146,13 +154,7 @@ def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

@@ -1,15 +1,18 @@
-"""The four networks of a pipeline as plain torch modules: positional tensors in, tensors out, in optimum's names and layout.
+"""The four networks of a pipeline as plain torch modules: positional tensors in, tensors out, in optimum's names and
+layout.
 
-The batch (and the UNet's number of text tokens) is dynamic. Picture and latents have the size the base model was trained for:
-a fixed size lets ONNX Runtime plan its memory, and models of this kind draw badly at other sizes anyway.
+The batch (and the UNet's number of text tokens) is dynamic. Picture and latents have the size the base model was
+trained for: a fixed size lets ONNX Runtime plan its memory, and models of this kind draw badly at other sizes anyway.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
@@ -25,63 +28,58 @@ _BATCH = {0: torch.export.Dim("batch")}
 class Part:
     """One graph of the bundle.
 
-    make_inputs: batch size, random generator -> random inputs by name, in the order of the module's arguments;
-    dynamic: input name -> {axis: torch.export.Dim}; network: the model itself, whose configuration optimum reads beside the graph.
+    Attributes:
+        name: its folder.
+        network: the model, whose configuration optimum reads beside the graph.
+        call: network, tensors -> tensor or tensors, in the order of `outputs`.
+        make_inputs: batch size, random generator -> random inputs by name, in the order of `call`.
+        outputs: their names.
+        dynamic: for each input, axis -> torch.export.Dim.
     """
 
     name: str
-    module: nn.Module
+    network: Any
+    call: Callable[..., Any]
     make_inputs: Callable[[int, torch.Generator], dict[str, Tensor]]
     outputs: tuple[str, ...]
-    dynamic: Mapping[str, Mapping[int, Any]]
-    network: Any
+    dynamic: tuple[Mapping[int, Any], ...]
 
     def run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What torch computes for these inputs, in the order of `outputs`."""
         with torch.no_grad():
-            result = self.module(*inputs.values())
+            result = self.call(self.network, *inputs.values())
         return result if isinstance(result, tuple) else (result,)
 
 
-class _TextEncoder(nn.Module):
-    def __init__(self, text_encoder: nn.Module) -> None:
+class _Plain(nn.Module):  # type: ignore[misc]  # torch is not type-checked
+    """A network under its own name, called with tensors by position."""
+
+    def __init__(self, name: str, network: nn.Module, call: Callable[..., Any]) -> None:
         super().__init__()
-        self.text_encoder = text_encoder
+        self.add_module(name, network)
+        self._call = call
 
-    def forward(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        hidden, pooled = self.text_encoder(input_ids, return_dict=False)[:2]
-        return hidden, pooled
-
-
-class _Unet(nn.Module):
-    def __init__(self, unet: nn.Module) -> None:
-        super().__init__()
-        self.unet = unet
-
-    def forward(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Tensor:
-        noise: Tensor = self.unet(sample, timestep, encoder_hidden_states, return_dict=False)[0]
-        return noise
+    def forward(self, *inputs: Tensor) -> Any:
+        (network,) = self.children()
+        return self._call(network, *inputs)
 
 
-class _VaeDecoder(nn.Module):
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latent_sample: Tensor) -> Tensor:
-        picture: Tensor = self.vae.decode(latent_sample, return_dict=False)[0]
-        return picture
+def _encode_text(text_encoder: Any, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+    hidden, pooled = text_encoder(input_ids, return_dict=False)[:2]
+    return hidden, pooled
 
 
-class _VaeEncoder(nn.Module):
-    def __init__(self, vae: nn.Module) -> None:
-        super().__init__()
-        self.vae = vae
+def _denoise(unet: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Any:
+    return unet(sample, timestep, encoder_hidden_states, return_dict=False)[0]
 
-    def forward(self, sample: Tensor) -> Tensor:
-        """Mean and log-variance of the latents, side by side."""
-        parameters: Tensor = self.vae.encode(sample, return_dict=False)[0].parameters
-        return parameters
+
+def _decode(vae: Any, latent_sample: Tensor) -> Any:
+    return vae.decode(latent_sample, return_dict=False)[0]
+
+
+def _encode(vae: Any, sample: Tensor) -> Any:
+    """Mean and log-variance of the latents, side by side."""
+    return vae.encode(sample, return_dict=False)[0].parameters
 
 
 def parts_of(pipeline: Any) -> tuple[Part, ...]:
@@ -111,19 +109,14 @@ def parts_of(pipeline: Any) -> tuple[Part, ...]:
     def encoder_inputs(batch: int, rng: torch.Generator) -> dict[str, Tensor]:
         return {"sample": torch.rand(batch, vae.config.in_channels, size, size, generator=rng) * 2 - 1}
 
-    hidden = {"sample": _BATCH, "timestep": {}, "encoder_hidden_states": {**_BATCH, 1: torch.export.Dim("tokens")}}
+    prompts = {**_BATCH, 1: torch.export.Dim("tokens")}
+    text_encoder = pipeline.text_encoder
+    text_outputs = ("last_hidden_state", "pooler_output")
     return (
-        Part(
-            "text_encoder",
-            _TextEncoder(pipeline.text_encoder),
-            text_inputs,
-            ("last_hidden_state", "pooler_output"),
-            {"input_ids": _BATCH},
-            pipeline.text_encoder,
-        ),
-        Part("unet", _Unet(unet), unet_inputs, ("out_sample",), hidden, unet),
-        Part("vae_decoder", _VaeDecoder(vae), decoder_inputs, ("sample",), {"latent_sample": _BATCH}, vae),
-        Part("vae_encoder", _VaeEncoder(vae), encoder_inputs, ("latent_parameters",), {"sample": _BATCH}, vae),
+        Part("text_encoder", text_encoder, _encode_text, text_inputs, text_outputs, (_BATCH,)),
+        Part("unet", unet, _denoise, unet_inputs, ("out_sample",), (_BATCH, {}, prompts)),
+        Part("vae_decoder", vae, _decode, decoder_inputs, ("sample",), (_BATCH,)),
+        Part("vae_encoder", vae, _encode, encoder_inputs, ("latent_parameters",), (_BATCH,)),
     )
 
 
@@ -151,20 +144,23 @@ def slots_of(unet: nn.Module) -> list[Slot]:
     return sorted(slots, key=lambda slot: slot.name)
 
 
-def to_onnx(part: Part) -> torch.onnx.ONNXProgram:
-    """Let torch write the graph of a part."""
-    dynamic = {name: dict(axes) for name, axes in part.dynamic.items()}
+def to_onnx(part: Part) -> ir.Model:
+    """Let torch write the graph of a part. The network is known in it by the part's name: "unet.mid_block..."."""
     # A batch of 1 would be taken for a constant.
     inputs = part.make_inputs(2, torch.Generator().manual_seed(0))
-    program = torch.onnx.export(
-        part.module.eval(),
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        output_names=list(part.outputs),
-        opset_version=OPSET,
-        dynamic_shapes=dynamic,
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    return program
+    with warnings.catch_warnings():
+        # torch.export warns of its own use of pytree, and that two inputs share the symbol "batch", as they should.
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        warnings.filterwarnings("ignore", r"# The axis name: batch will not be used", UserWarning)
+        program = torch.onnx.export(
+            _Plain(part.name, part.network, part.call).eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            output_names=list(part.outputs),
+            opset_version=OPSET,
+            dynamic_shapes=(tuple(dict(axes) for axes in part.dynamic),),
+            dynamo=True,
+            verbose=False,
+        )
+    model: ir.Model = program.model
+    return model

@@ -1,13 +1,14 @@
 """What is done to the ONNX graphs after torch has written them.
 
 `fuse_attention` replaces the opset-23 Attention on (batch, heads, tokens, size) by the contrib kernel
-com.microsoft.MultiHeadAttention on (batch, tokens, heads * size): the four reshapes and transposes around it go away and the
-CPU runs flash attention instead of forming the whole score matrix.
+com.microsoft.MultiHeadAttention on (batch, tokens, heads * size): the four reshapes and transposes around it go away
+and the CPU runs flash attention instead of forming the whole score matrix.
 
-`add_lora_slots` gives linear layers the optional inputs A (in, r) and B (r, out) and adds (x A) B to their result. The weights'
-names do not survive the exporter's constant folding, so layers are found by the module path that every node keeps in its
-metadata. Each slot has a rank symbol of its own: with one symbol for all, ONNX Runtime reuses buffers of the wrong shape as soon
-as an adapter covers only some layers or mixes ranks. A rank-0 initializer of the same name makes an input optional.
+`add_lora_slots` gives linear layers the optional inputs A (in, r) and B (r, out) and adds (x A) B to their result. The
+weights' names do not survive the exporter's constant folding, so layers are found by the module path that every node
+keeps in its metadata. Each slot has a rank symbol of its own: with one symbol for all, ONNX Runtime reuses buffers of
+the wrong shape as soon as an adapter covers only some layers or mixes ranks. A rank-0 initializer of the same name
+makes an input optional.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def clean(model: ir.Model, description: str) -> None:
 
 
 def _fuse(graph: ir.Graph, node: ir.Node) -> int:
-    """1 if `node` was replaced, 0 if it is not the plain pattern reshape - transpose - attention - transpose - reshape."""
+    """1 if `node` was replaced, 0 if it is not plain reshape - transpose - attention - transpose - reshape."""
     given = [value for value in node.inputs if value is not None]
     is_causal = node.attributes.get("is_causal")
     if len(given) != 3 or (is_causal is not None and is_causal.as_int()):

@@ -1,4 +1,4 @@
-"""A diffusers folder or hub id -> a StableDiffusionPipeline that can be exported, or an ExportError that says why not."""
+"""A diffusers folder or hub id -> a StableDiffusionPipeline that can be exported, or an ExportError that says why."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ def find_model(model: str) -> Path:
     folder = Path(model)
     if folder.is_dir():
         if not (folder / _INDEX).is_file():
-            raise ExportError(f"{folder} is no diffusers folder: it has no {_INDEX}. Point to the folder that holds it.")
+            raise ExportError(
+                f"{folder} is no diffusers folder: it has no {_INDEX}. Point to the folder that holds it."
+            )
         return folder
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ExportError(f"There is no folder {model}: give a diffusers folder, or a hub id such as 'owner/name'.")
@@ -44,7 +46,11 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
     _check_kind(folder)
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+            folder,
+            torch_dtype=torch.float32,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
     # diffusers and transformers raise whatever their loaders happen to raise.
     except Exception as error:

@@ -24,8 +24,8 @@ _Arrays = dict[str, npt.NDArray[np.float32]]
 def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, float]:
     """Compare a graph with its torch module on random input, and with a random adapter if it has slots.
 
-    The batch is another one than the graph was traced with. The adapter leaves out every fifth slot and mixes ranks, which
-    is what devices of different strength send.
+    The batch is another one than the graph was traced with. The adapter leaves out every fifth slot and mixes ranks,
+    which is what devices of different strength send.
 
     Returns:
         What was compared ("unet", "unet with adapter") -> the largest difference relative to torch's largest value.
@@ -47,14 +47,14 @@ def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, 
     errors = {part.name: error({})}
     if slots:
         factors = random_factors(slots, rng)
-        with merged(part.module, slots, factors):
+        with merged(part.network, slots, factors):
             errors[f"{part.name} with adapter"] = error(factors)
     for what, value in errors.items():
         # Also true for NaN.
         if not value <= TOLERANCE:
             raise VerificationFailed(
-                f"The exported {what} differs from torch by {value:.1e} (at most {TOLERANCE:.0e} is allowed): nothing was "
-                "written. Use the versions of constraints.txt, or report the model."
+                f"The exported {what} differs from torch by {value:.1e}, at most {TOLERANCE:.0e} is allowed. Nothing "
+                "was written: use the versions of constraints.txt, or report the model."
             )
     return errors
 
@@ -80,13 +80,13 @@ def random_factors(slots: Sequence[Slot], rng: torch.Generator) -> _Arrays:
 
 
 @contextmanager
-def merged(module: nn.Module, slots: Sequence[Slot], factors: _Arrays) -> Iterator[None]:
-    """The torch module with the factors added to its weights, which are put back afterwards."""
+def merged(unet: nn.Module, slots: Sequence[Slot], factors: _Arrays) -> Iterator[None]:
+    """The UNet with the factors added to its weights, which are put back afterwards."""
     originals: dict[nn.Linear, torch.Tensor] = {}
     try:
         for slot in slots:
             if slot.input_a in factors:
-                layer = module.get_submodule(slot.name)
+                layer = unet.get_submodule(slot.name.removeprefix("unet."))
                 assert isinstance(layer, nn.Linear)
                 originals[layer] = layer.weight.data
                 delta = torch.from_numpy(factors[slot.input_a] @ factors[slot.input_b]).T

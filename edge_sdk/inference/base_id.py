@@ -1,8 +1,8 @@
 """The identity of a base model: a hash of its weights, the same on every machine and for every way of storing them.
 
 Two folders have one id exactly if their text encoder, UNet and autoencoder hold the same numbers: float16, bfloat16 and
-float32 copies of the same values agree, and so do single and sharded files. Rounding to float16 makes another base model.
-No torch is needed, so that devices, exports and coordinators all ask this one function.
+float32 copies of the same values agree, and so do single and sharded files. Rounding to float16 makes another base
+model. No torch is needed, so that devices, exports and coordinators all ask this one function.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _Read = Callable[[], npt.NDArray[np.float32]]
 def compute_base_id(model: Path | str) -> str:
     """SHA-256 in hex over the weights of a diffusers folder.
 
-    Hashed are, sorted by name and each ended by a zero byte: "<component>.<tensor>", its shape as "320x4x3x3", and then the
-    values as little-endian float32. Integer buffers (old text encoders store their position ids) are no weights. A
+    Hashed are, sorted by name and each ended by a zero byte: "<component>.<tensor>", its shape as "320x4x3x3", and then
+    the values as little-endian float32. Integer buffers (old text encoders store their position ids) are no weights. A
     leading "text_model." is dropped, because transformers dropped it from its names in version 5.6.
 
     Raises:
@@ -46,15 +46,19 @@ def compute_base_id(model: Path | str) -> str:
 def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[int, ...], _Read]]]:
     """(name, (shape, how to read it)) of every weight of one component."""
     for file in _weight_files(model, component):
-        try:
-            tensors = safetensors.safe_open(file, "np")
-            for key in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
-                piece = tensors.get_slice(key)
-                if piece.get_dtype() in _FLOATS:
-                    name = f"{component}.{key.removeprefix('text_model.')}"
-                    yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, piece.get_dtype()))
-        except safetensors.SafetensorError as error:
-            raise BundleCorrupt(f"{file} is no valid safetensors file ({error}): fetch the base model again.") from error
+        tensors = _open(file)
+        for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
+            piece = tensors.get_slice(key)
+            if piece.get_dtype() in _FLOATS:
+                name = f"{component}.{key.removeprefix('text_model.')}"
+                yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, piece.get_dtype()))
+
+
+def _open(file: Path) -> Any:
+    try:
+        return safetensors.safe_open(file, "np")
+    except safetensors.SafetensorError as error:
+        raise BundleCorrupt(f"{file} is no safetensors file ({error}): fetch the base model again.") from error
 
 
 def _weight_files(model: Path, component: str) -> list[Path]:
@@ -85,6 +89,6 @@ def _reader(file: Path, tensors: Any, key: str, dtype: str) -> _Read:
 
 def _read_bfloat16(file: Path, key: str) -> npt.NDArray[np.float32]:
     """numpy has no bfloat16: its bits are the upper half of a float32."""
-    data = dict(safetensors.deserialize(file.read_bytes()))[key]
+    data = dict(safetensors.deserialize(file.read_bytes()))[key]  # type: ignore[no-untyped-call]
     upper = np.frombuffer(data["data"], "<u2").astype(np.uint32)
     return (upper << 16).view(np.float32).reshape(data["shape"])

@@ -54,7 +54,8 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """impasto.json.
 
-    base_id: `compute_base_id` of the base model; image_size: pixels a side; vae_scale_factor: pixels per latent, a side;
+    base_id: `compute_base_id` of the base model; image_size: pixels a side; vae_scale_factor: pixels per latent, a
+    side;
     vae_scaling_factor: what latents are divided by before decoding; files: SHA-256 of every other file in the folder.
     """
 
@@ -104,7 +105,9 @@ class Bundle:
         try:
             index = msgspec.json.decode(data, type=BundleIndex)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BundleCorrupt(f"{folder / INDEX} cannot be used ({error}): export or copy the bundle again.") from error
+            raise BundleCorrupt(
+                f"{folder / INDEX} cannot be used ({error}): export or copy the bundle again."
+            ) from error
         for name in {*REQUIRED, *index.files}:
             _check_file(folder, name, index.files.get(name), verify)
         return cls(folder, index)
@@ -129,14 +132,18 @@ def hash_files(folder: Path) -> dict[str, str]:
 def _check_file(folder: Path, name: str, expected: str | None, verify: bool) -> None:
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name:
-        raise BundleCorrupt(f"{folder / INDEX} names {name!r}, which is outside the bundle: get it from a trusted source.")
+        raise BundleCorrupt(
+            f"{folder / INDEX} names {name!r}, which is outside the bundle: get it from a trusted source."
+        )
     if expected is None:
         raise BundleCorrupt(f"{folder / INDEX} does not list {name}: export the bundle again.")
     path = folder / name
     if not path.is_file():
         raise BundleCorrupt(f"{path} is missing: export or copy the bundle again.")
     if verify and _sha256(path) != expected:
-        raise BundleCorrupt(f"{path} is not the file that was exported (its hash differs): export or copy the bundle again.")
+        raise BundleCorrupt(
+            f"{path} is not the file that was exported (its hash differs): export or copy the bundle again."
+        )
 
 
 def _sha256(path: Path) -> str:

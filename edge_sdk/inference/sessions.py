@@ -31,7 +31,8 @@ def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession
     # onnxruntime's exceptions derive from Exception itself, one class for each status code.
     except Exception as error:
         raise BundleCorrupt(
-            f"ONNX Runtime {ort.__version__} cannot load {path} ({error}): export the bundle again, or update onnxruntime."
+            f"ONNX Runtime {ort.__version__} cannot load {path} ({error}): "
+            "export the bundle again, or update onnxruntime."
         ) from error
 
 

@@ -1,10 +1,11 @@
 """From noise to latents, in numpy.
 
-A scheduler is a function: it gets the model, unit noise and a `NoiseSchedule`, and yields the latents after every step. To add
-one, write it in a file of its own and give it a name below.
+A scheduler is a function: it gets the model, unit noise and a `NoiseSchedule`, and yields the latents after every step.
+To add one, write it in a file of its own and give it a name below.
 
 x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise throughout, with alpha_t the cumulated product that diffusers calls
-`alphas_cumprod`. Every scheduler equals its diffusers twin over whole trajectories (tests/inference/test_schedulers.py).
+`alphas_cumprod`. Every scheduler equals its diffusers twin over whole trajectories
+(tests/inference/test_schedulers.py).
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import sqrt
 from typing import Annotated, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -92,12 +93,12 @@ class NoiseSchedule:
             config = msgspec.json.decode(data, type=_Config)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BundleError(
-                f"The base model's scheduler_config.json cannot be used: {error}. Supported are linear and scaled_linear "
-                "betas, epsilon and v_prediction, and no rescaled or Karras-like noise levels."
+                f"The base model's scheduler_config.json cannot be used: {error}. Supported are linear and "
+                "scaled_linear betas, epsilon and v_prediction, and no rescaled or Karras-like noise levels."
             ) from error
         power = 0.5 if config.beta_schedule == "scaled_linear" else 1.0
         betas = np.linspace(config.beta_start**power, config.beta_end**power, config.num_train_timesteps) ** (1 / power)
-        alphas = np.cumprod(1 - betas)
+        alphas = np.cumprod(1 - betas, dtype=np.float64)
         return cls(
             alphas=alphas,
             final_alpha=1.0 if config.set_alpha_to_one else float(alphas[0]),
@@ -135,15 +136,16 @@ class NoiseSchedule:
             found = (np.arange(points) * (self.length // points) + self.offset)[::-1].astype(np.float64)
         else:
             found = np.linspace(0, self.length - 1, points)[::-1]
-        return np.clip(found[:steps], 0, self.length - 1)
+        visited: npt.NDArray[np.float64] = np.clip(found[:steps], 0, self.length - 1)
+        return visited
 
     def split(self, predicted: Latents, x: Latents, alpha: float) -> tuple[Latents, Latents]:
         """(x_0, noise) that the model sees in x, given what it predicts there."""
-        signal, spread = float(np.sqrt(alpha)), float(np.sqrt(1 - alpha))
+        signal, spread = np.float32(sqrt(alpha)), np.float32(sqrt(1 - alpha))
         if self.prediction == "v_prediction":
             return signal * x - spread * predicted, signal * predicted + spread * x
         return (x - spread * predicted) / signal, predicted
 
     def limit(self, x_0: Latents) -> Latents:
         """x_0 within the limits that the base model states."""
-        return x_0 if self.clip is None else np.clip(x_0, -self.clip, self.clip)
+        return x_0 if self.clip is None else x_0.clip(-self.clip, self.clip)

@@ -1,0 +1,64 @@
+"""`impasto-export MODEL OUT`: a diffusers folder or hub id becomes a bundle."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edge_sdk.errors import ImpastoError
+
+_console = Console(stderr=True)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A diffusers folder, or a hub id such as owner/name.")],
+    out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
+) -> None:
+    """Export a Stable Diffusion pipeline to a bundle that devices draw with."""
+    # torch takes seconds to import, and --help should not.
+    from diffusers.utils.logging import disable_progress_bar
+
+    from export.bundle import STAGES, export_model
+
+    disable_progress_bar()
+    # torch reports at warning level that torchvision, which is not needed, is absent.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=_console) as progress:
+            task = progress.add_task("start", total=STAGES)
+
+            def show(what: str) -> None:
+                progress.update(task, description=what, advance=1)
+
+            made = export_model(model, out, verify=verify, overwrite=overwrite, on_progress=show)
+            progress.update(task, description="done", completed=STAGES)
+    except ImpastoError as error:
+        _console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        raise typer.Exit(1) from error
+    _report(made.folder, made.index.base_id, len(made.index.slots), made.errors)
+
+
+def main() -> None:
+    """The console script `impasto-export`."""
+    typer.run(export)
+
+
+def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:
+    if errors:
+        table = Table("compared with torch", "relative error", box=None)
+        for what, error in errors.items():
+            table.add_row(what, f"{error:.1e}")
+        _console.print(table)
+    else:
+        _console.print("not verified", style="yellow")
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    _console.print(f"{folder}: {size / 1e6:.1f} MB, {slots} LoRA slots, base id {base_id[:12]}…", highlight=False)
