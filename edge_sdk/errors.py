@@ -15,6 +15,7 @@
     │   └── PictureUnreadable       a file that cannot be decoded
     ├── PromptError             a prompt that cannot be used as it is
     ├── TrainingError           fine-tuning cannot start or go on
+    │   └── CheckpointError         a checkpoint that is damaged or belongs to another training
     ├── WireError               a message that breaks the protocol
     │   ├── MessageInvalid          cannot be decoded, or says what it must not
     │   └── TransferError           a transfer whose chunks do not add up to its manifest
@@ -91,6 +92,10 @@ class PromptError(ImpastoError):
 
 class TrainingError(ImpastoError):
     """Fine-tuning cannot start or go on."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint is damaged or belongs to another training."""
 
 
 class WireError(ImpastoError):

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save as _serialize
 from torch import Tensor, nn
 
-from edge_sdk.errors import TrainingError
+from edge_sdk.errors import CheckpointError
 
 _FORMAT = "impasto training 1"
 
@@ -56,7 +56,7 @@ def load_checkpoint(
     """Bring parameters and optimizer to where the checkpoint left them; an absent file means: start.
 
     Raises:
-        TrainingError: the file is damaged, or belongs to a run with other settings, pictures or adapters.
+        CheckpointError: the file is damaged, or belongs to a run with other settings, pictures or adapters.
     """
     if not path.exists():
         return State([], 0.0)
@@ -65,9 +65,9 @@ def load_checkpoint(
             metadata = file.metadata() or {}
             tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (OSError, safetensors.SafetensorError) as error:
-        raise TrainingError(f"The checkpoint {path} cannot be read ({error}). Delete it to start again.") from error
+        raise CheckpointError(f"The checkpoint {path} cannot be read ({error}). Delete it to start again.") from error
     if metadata.get("format") != _FORMAT or metadata.get("run") != run:
-        raise TrainingError(
+        raise CheckpointError(
             f"The checkpoint {path} belongs to another training (other pictures, settings or adapters). "
             "Delete it to start again, or give the same arguments as before."
         )

@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +63,26 @@ class TrainingResult:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Settings:
+    """What may differ from one training of a trainer to the next."""
+
+    rank: int
+    batch_size: int
+    learning_rate: float
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
+            raise TrainingError("Training needs rank and batch_size of at least 1 and a learning_rate above 0.")
+
+    def changed(self, rank: int | None, batch_size: int | None, learning_rate: float | None) -> _Settings:
+        return _Settings(
+            self.rank if rank is None else rank,
+            self.batch_size if batch_size is None else batch_size,
+            self.learning_rate if learning_rate is None else learning_rate,
+        )
+
+
 class Trainer:
     """Learns LoRA adapters for one base model from one set of pictures.
 
@@ -97,16 +118,10 @@ class Trainer:
         precision: Precision | None = None,
         threads: int | None = None,
     ) -> None:
-        counts = (rank, batch_size, 1 if threads is None else threads)
-        if min(counts) < 1 or not learning_rate > 0 or not 0 <= caption_dropout <= 1:
-            raise TrainingError(
-                "Training needs rank, batch_size and threads of at least 1, learning_rate above 0, "
-                "caption_dropout between 0 and 1."
-            )
+        if (threads is not None and threads < 1) or not 0 <= caption_dropout <= 1:
+            raise TrainingError("Training needs threads of at least 1 and a caption_dropout between 0 and 1.")
+        self._defaults = _Settings(rank, batch_size, learning_rate)
         self._model = Path(model).expanduser()
-        self._rank = rank
-        self._batch_size = batch_size
-        self._learning_rate = learning_rate
         self._gamma = min_snr_gamma
         self._dropout = caption_dropout
         self._threads = threads
@@ -142,6 +157,9 @@ class Trainer:
         start: Adapter | None = None,
         frozen: Weighted = (),
         seed: int = 0,
+        rank: int | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
         on_step: Callable[[Progress], None] | None = None,
         checkpoint: Path | str | None = None,
         checkpoint_seconds: float = 20.0,
@@ -156,25 +174,27 @@ class Trainer:
             start: go on from these factors; None starts from the common initialisation of `seed`.
             frozen: (adapter, weight) pairs that lie under the trained one and do not change.
             seed: same seed, same initial factors on every device; the noise differs by pictures and `start`.
+            rank, batch_size, learning_rate: for this training only; None takes the trainer's.
             on_step: called after every step; what it raises ends the training.
 
         Raises:
-            TrainingError: neither steps nor minutes, a loss that is not finite, or a checkpoint of another run.
+            TrainingError: neither steps nor minutes, or a loss that is not finite.
+            CheckpointError: the checkpoint is damaged or of another training; it stays as it is.
             AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
         """
         limits = [limit for limit in (steps, minutes) if limit is not None]
         if not limits or not all(limit > 0 for limit in limits):
             raise TrainingError("Say how long to train: steps=200 or minutes=10.")
         path = Path(checkpoint).expanduser() if checkpoint is not None else None
-        draws = self._draws(seed, start)
-        with (
-            limited_threads(self._threads),
-            self._slots.laid_on(frozen),
-            self._slots.trained(start, self._rank, seed) as lora,
-        ):
+        settings = self._defaults.changed(rank, batch_size, learning_rate)
+        draws = self._draws(seed, start, settings.batch_size)
+        run = self._run_id(draws, settings, frozen)
+        with ExitStack() as stack:
+            stack.enter_context(limited_threads(self._threads))
+            stack.enter_context(self._slots.laid_on(frozen))
+            lora = stack.enter_context(self._slots.trained(start, settings.rank, seed))
             parameters = list(lora.parameters.values())
-            optimizer = torch.optim.Adam(parameters, self._learning_rate, betas=(0.9, 0.99))
-            run = self._run_id(draws, frozen)
+            optimizer = torch.optim.Adam(parameters, settings.learning_rate, betas=(0.9, 0.99))
             state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State([], 0.0)
             began, saved = time.monotonic() - state.seconds, time.monotonic()
             while not _done(state, steps, minutes):
@@ -238,18 +258,20 @@ class Trainer:
             self._judged = encode(self._model, captioned)
         return self._judged
 
-    def _draws(self, seed: int, start: Adapter | None) -> Draws:
+    def _draws(self, seed: int, start: Adapter | None, batch_size: int) -> Draws:
         data = self._pictures
         # Devices share the seed but must not share the noise, and neither must two rounds of one device.
         key = f"{seed}/{data.digest}/{_digest(start)}"
-        return Draws(key, len(data), self._batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
+        return Draws(key, len(data), batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
 
-    def _run_id(self, draws: Draws, frozen: Weighted) -> str:
+    def _run_id(self, draws: Draws, settings: _Settings, frozen: Weighted) -> str:
         """A hash of everything that decides what a training computes, apart from its length."""
-        settings: list[object] = [self.base_id, draws.key, self._batch_size, self._dropout]
-        settings += [self._rank, self._learning_rate, self._gamma, self.precision]
-        settings += [[_digest(adapter), weight] for adapter, weight in frozen]
-        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+        decisive = [
+            *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
+            *(settings.rank, settings.batch_size, settings.learning_rate),
+            *([_digest(adapter), weight] for adapter, weight in frozen),
+        ]
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 def _done(state: State, steps: int | None, minutes: float | None) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import adapter as adapters
-from edge_sdk.errors import TrainingError
+from edge_sdk.errors import CheckpointError
 from edge_sdk.training import Trainer
 from tests.models import tiny_model
 from tests.training.samples import squares
@@ -65,11 +65,11 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(trainer: Trainer, 
     checkpoint = tmp_path / "state.safetensors"
     first = trainer.train(steps=1, checkpoint=checkpoint).adapter
     content = checkpoint.read_bytes()
-    with pytest.raises(TrainingError, match="another training"):
+    with pytest.raises(CheckpointError, match="another training"):
         trainer.train(steps=1, seed=1, checkpoint=checkpoint)
-    with pytest.raises(TrainingError, match="another training"):
+    with pytest.raises(CheckpointError, match="another training"):
         trainer.train(steps=1, start=first, checkpoint=checkpoint)
-    with pytest.raises(TrainingError, match="another training"):
+    with pytest.raises(CheckpointError, match="another training"):
         trainer.train(steps=1, frozen=[(first, 1.0)], checkpoint=checkpoint)
     assert checkpoint.read_bytes() == content
 
@@ -78,5 +78,5 @@ def test_a_checkpoint_of_another_training_is_refused_and_kept(trainer: Trainer, 
 def test_a_damaged_checkpoint_is_named(trainer: Trainer, tmp_path: Path, content: bytes) -> None:
     checkpoint = tmp_path / "state.safetensors"
     checkpoint.write_bytes(content)
-    with pytest.raises(TrainingError, match="Delete it"):
+    with pytest.raises(CheckpointError, match="Delete it"):
         trainer.train(steps=1, checkpoint=checkpoint)
