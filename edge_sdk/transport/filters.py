@@ -1,0 +1,34 @@
+"""MQTT topics and topic filters: which are valid (MQTT 5, section 4.7), and which match."""
+
+from __future__ import annotations
+
+from paho.mqtt.client import topic_matches_sub
+
+_MAX_BYTES = 65535
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a valid filter matches a valid topic."""
+    return bool(topic_matches_sub(topic_filter, topic))
+
+
+def check_topic(topic: str) -> str:
+    """Return `topic` if one can publish on it; raise ValueError otherwise."""
+    if not topic or len(topic.encode()) > _MAX_BYTES or any(character in topic for character in "+#\0"):
+        raise ValueError(f"{topic[:100]!r} is no topic: it must not be empty, too long, or hold '+', '#' or NUL.")
+    return topic
+
+
+def check_filter(topic_filter: str) -> str:
+    """Return `topic_filter` if one can subscribe to it; raise ValueError otherwise."""
+    levels = topic_filter.split("/")
+    misplaced = any(("+" in level and level != "+") or ("#" in level and level != "#") for level in levels)
+    if (
+        not topic_filter
+        or len(topic_filter.encode()) > _MAX_BYTES
+        or "\0" in topic_filter
+        or misplaced
+        or "#" in levels[:-1]
+    ):
+        raise ValueError(f"{topic_filter[:100]!r} is no topic filter: '+' takes one whole level, '#' the last ones.")
+    return topic_filter

@@ -1,0 +1,338 @@
+"""MQTT 5 through paho-mqtt.
+
+What paho leaves to the application and this module does: keep few messages in flight (paho ignores the broker's
+Receive Maximum and resends its whole queue after a reconnection), refuse what is over the broker's Maximum Packet Size
+(else it is resent for ever and blocks all behind it), subscribe again after a reconnection, and run handlers on their
+own thread, so that they may publish. Incoming messages are acknowledged once handled; together with the Receive Maximum
+that we announce, this bounds what waits in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import sys
+import threading
+from typing import Any
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
+from edge_sdk.transport.base import Handler, Settings, Tls
+from edge_sdk.transport.delivery import Delivery
+from edge_sdk.transport.filters import check_filter, check_topic, matches
+
+_LOG = logging.getLogger(__name__)
+
+_RECEIVE_MAXIMUM = 64  # messages that the broker may send before we have handled earlier ones
+_MAX_UNACKNOWLEDGED = 1000  # waiting messages of QoS 0, which Receive Maximum does not cover; beyond, they are dropped
+_MAX_TOPIC = 256
+_SESSION_EXPIRY = 60  # seconds that the broker keeps our session (and delays our will) after a loss
+_CLOSE_DEADLINE = 5.0
+_RETRYABLE_REFUSALS = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: try again
+
+
+class MqttTransport:
+    """A connection to an MQTT 5 broker, by "mqtt://" or, encrypted, "mqtts://"."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._changed = threading.Condition()  # guards all that follows
+        self._connected = False
+        self._ever_connected = False
+        self._closed = False
+        self._generation = 0  # counts connections: message ids are only valid within one
+        self._refusal: str | None = None  # why connecting is hopeless
+        self._last_failure = "no answer"
+        self._in_flight = 0
+        self._window = settings.window
+        self._max_packet: int | None = None
+        self._handlers: dict[str, Handler] = {}
+        self._subscribing: dict[int, str] = {}  # message id of a SUBSCRIBE -> its filter
+        self._confirmed: dict[str, ReasonCode] = {}  # filter -> the broker's answer in this connection
+        self._delivery = Delivery(f"mqtt-delivery-{settings.client_id}")
+        self._client = self._make_client()
+
+    # --- Transport ------------------------------------------------------------------------------------------------
+
+    @property
+    def max_payload(self) -> int:
+        return min(self._settings.max_payload, self._room(_MAX_TOPIC))
+
+    def connect(self, deadline: float) -> None:
+        host = self._settings.host
+        port = self._settings.port or (8883 if self._settings.scheme == "mqtts" else 1883)
+        self._client.connect_timeout = max(0.1, min(5.0, deadline))
+        # The session outlives a lost connection a little, so that what was on its way still comes.
+        delay = self._settings.will.delay if self._settings.will else 0.0
+        properties = _properties(
+            PacketTypes.CONNECT,
+            SessionExpiryInterval=max(_SESSION_EXPIRY, int(delay)),
+            ReceiveMaximum=_RECEIVE_MAXIMUM,
+            MaximumPacketSize=self._settings.max_payload + 4096,
+        )
+        self._client.connect_async(host, port, self._settings.keepalive, properties=properties)
+        self._client.loop_start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._connected or self._refusal is not None, deadline)
+            if self._connected:
+                return
+            failure = self._refusal or self._last_failure
+            refused = self._refusal is not None
+        self.close()
+        if refused:
+            raise BrokerUnreachable(f"The broker at {host}:{port} refused the connection: {failure}.")
+        raise BrokerUnreachable(
+            f"No MQTT broker at {host}:{port} within {deadline:g} s ({failure}). "
+            "Check the address, and that the broker is running and reachable from here."
+        )
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        check_topic(topic)
+        deadline = self._settings.publish_deadline
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or (self._connected and self._has_room()), deadline)
+            if self._closed:
+                raise TransportError("This transport is closed.")
+            limit = min(self._settings.max_payload, self._room(len(topic.encode())))
+            if len(payload) > limit:
+                raise PayloadTooLarge(
+                    f"A message of {len(payload)} bytes is larger than the {limit} that the broker at "
+                    f"{self._settings.host} accepts: choose smaller chunks, or raise the broker's maximum packet size."
+                )
+            if not self._connected:
+                raise DeadlineExceeded(f"The connection to {self._settings.host} was away for {deadline:g} s.")
+            if not self._has_room():
+                raise DeadlineExceeded(
+                    f"The broker at {self._settings.host} acknowledged nothing for {deadline:g} s: it is overloaded."
+                )
+            self._in_flight += 1
+        # Outside the lock: paho holds a lock of its own while it calls `_on_publish`, which takes ours.
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):  # the latter stays queued
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+            raise TransportError(f"The message could not be sent: {info.rc.name}.")
+
+    def subscribe(self, topic_filter: str, handler: Handler) -> None:
+        check_filter(topic_filter)
+        with self._changed:
+            if self._closed:
+                raise TransportError("This transport is closed.")
+            self._handlers[topic_filter] = handler
+            self._confirmed.pop(topic_filter, None)
+        self._ask_for(topic_filter)
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or topic_filter in self._confirmed, self._settings.publish_deadline
+            )
+            answer = self._confirmed.get(topic_filter)
+            if answer is None or answer.is_failure:
+                self._handlers.pop(topic_filter, None)
+        if answer is None:
+            raise DeadlineExceeded(f"The broker at {self._settings.host} did not confirm the subscription in time.")
+        if answer.is_failure:
+            raise TransportError(
+                f"The broker at {self._settings.host} refuses the subscription to {topic_filter!r}: {answer}. "
+                "Check its access rules for this user."
+            )
+
+    def flush(self, deadline: float) -> None:
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._in_flight <= 0, deadline):
+                raise DeadlineExceeded(
+                    f"{self._in_flight} messages were not acknowledged by {self._settings.host} in {deadline:g} s."
+                )
+
+    def close(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            if self._connected:
+                self._changed.wait_for(lambda: self._in_flight <= 0 or not self._connected, _CLOSE_DEADLINE)
+            self._closed = True
+            self._changed.notify_all()
+        self._client.disconnect(properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
+        self._client.loop_stop()
+        self._delivery.stop(_CLOSE_DEADLINE)
+
+    def abort(self) -> None:
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        # paho reconnects unless it has been told to disconnect; shutting the socket first keeps the goodbye unsent.
+        connection = self._client.socket()
+        if isinstance(connection, socket.socket):
+            connection.shutdown(socket.SHUT_RDWR)
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._delivery.stop(_CLOSE_DEADLINE)
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _make_client(self) -> Client:
+        settings = self._settings
+        client = Client(CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTv5, manual_ack=True)
+        username, password = settings.credentials
+        if username is not None:
+            client.username_pw_set(username, password)
+        if settings.scheme == "mqtts":
+            client.tls_set_context(_tls_context(settings.tls or Tls()))
+        if settings.will is not None:
+            properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
+            client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
+        client.max_inflight_messages_set(settings.window)
+        client.reconnect_delay_set(*settings.reconnect_delay)
+        client.on_socket_open = _without_delay
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def _has_room(self) -> bool:
+        return self._in_flight < self._window
+
+    def _room(self, topic_bytes: int) -> int:
+        """The payload that fits beside a topic: fixed header 5, topic length 2, message id 2, properties 1."""
+        return sys.maxsize if self._max_packet is None else self._max_packet - topic_bytes - 10
+
+    def _ask_for(self, topic_filter: str) -> None:
+        """Send a SUBSCRIBE, if connected; otherwise `_on_connect` will."""
+        with self._changed:  # held, so that `_on_subscribe` finds the id noted; SUBSCRIBE needs no lock of paho's
+            if not self._connected:
+                return
+            _, message_id = self._client.subscribe(topic_filter, qos=1)
+            if message_id is not None:
+                self._subscribing[message_id] = topic_filter
+
+    # --- called by paho's network thread ----------------------------------------------------------------------------
+
+    def _on_connect(
+        self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        if reason.is_failure:
+            with self._changed:
+                self._last_failure = str(reason)
+                if reason.value not in _RETRYABLE_REFUSALS:
+                    self._refusal = str(reason)
+                self._changed.notify_all()
+            if self._ever_connected:
+                _LOG.warning("The broker at %s refuses to take us back: %s", self._settings.host, reason)
+            return
+        with self._changed:
+            self._generation += 1
+            self._connected = True
+            returning, self._ever_connected = self._ever_connected, True
+            self._max_packet = getattr(properties, "MaximumPacketSize", None)
+            self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", None) or 65535)
+            self._confirmed.clear()
+            self._subscribing.clear()
+            filters = list(self._handlers)
+            self._changed.notify_all()
+        for topic_filter in filters:
+            self._ask_for(topic_filter)
+        if returning:
+            self._report(True)
+
+    def _on_connect_fail(self, client: Client, _: object) -> None:
+        error = sys.exc_info()[1]  # paho calls this while it handles the error
+        with self._changed:
+            self._last_failure = str(error) or type(error).__name__
+            if isinstance(error, ssl.SSLError):
+                self._refusal = f"{error}. Check the certificates"
+            self._changed.notify_all()
+
+    def _on_disconnect(
+        self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        with self._changed:
+            lost, self._connected = self._connected, False
+            self._generation += 1
+            closed = self._closed
+            self._changed.notify_all()
+        if lost and not closed:
+            _LOG.info("Lost the connection to the broker at %s (%s); trying again.", self._settings.host, reason)
+            self._report(False)
+
+    def _on_subscribe(
+        self, client: Client, _: object, message_id: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        with self._changed:
+            topic_filter = self._subscribing.pop(message_id, None)
+            if topic_filter is not None:
+                self._confirmed[topic_filter] = reasons[0]
+            self._changed.notify_all()
+
+    def _on_publish(
+        self, client: Client, _: object, message_id: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        with self._changed:
+            self._in_flight -= 1
+            self._changed.notify_all()
+        if reason.is_failure:
+            _LOG.warning("The broker at %s refused a message: %s", self._settings.host, reason)
+
+    def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            _LOG.warning("A message on a topic that is no UTF-8 was dropped.")
+            client.ack(message.mid, message.qos)
+            return
+        if message.qos == 0 and self._delivery.waiting > _MAX_UNACKNOWLEDGED:
+            return
+        with self._changed:
+            generation = self._generation
+            handlers = [handler for topic_filter, handler in self._handlers.items() if matches(topic_filter, topic)]
+        payload = bytes(message.payload)
+
+        def deliver() -> None:
+            try:
+                for handler in handlers:
+                    handler(topic, payload)
+            finally:
+                with self._changed:
+                    current = generation == self._generation
+                if current and message.qos:
+                    client.ack(message.mid, message.qos)
+
+        self._delivery.put(deliver)
+
+    def _report(self, online: bool) -> None:
+        callback = self._settings.on_connection
+        if callback is not None:
+            self._delivery.put(lambda: callback(online))
+
+
+def _properties(packet: int, **values: int) -> Properties:
+    """MQTT 5 properties of a packet."""
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    for name, value in values.items():
+        setattr(properties, name, value)
+    return properties
+
+
+def _without_delay(client: Client, _: object, connection: Any) -> None:
+    """Switch Nagle's algorithm off: it costs 40 ms a round trip together with delayed acknowledgements."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _tls_context(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
+        if tls.certificate is not None:
+            context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key))
+    except (OSError, ssl.SSLError) as error:
+        raise TransportError(f"Cannot use the TLS files {tls}: {error}.") from error
+    return context
