@@ -1,0 +1,367 @@
+"""The coordinator at work: binds the round machine to a transport, a store and the learning methods.
+
+One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes it out,
+feeds the round machine, saves its state, and only then carries out its actions: what is not saved has not happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from coordinator import rounds
+from coordinator.config import Federation, read_base_model
+from coordinator.learning import Learning
+from coordinator.store import Database, open_blobs
+from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, TransportError
+from edge_sdk.transport import Settings, Transport, Will, create
+from edge_sdk.wire import exchange
+from edge_sdk.wire.messages import (
+    Committed,
+    CoordinatorState,
+    Finished,
+    Join,
+    Leave,
+    Manifest,
+    Message,
+    Offer,
+    Presence,
+    Pull,
+    Refused,
+    RoundStart,
+    decode,
+    encode,
+)
+from edge_sdk.wire.topics import Topics
+
+OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
+
+CONNECT_DEADLINE = 30.0
+_WILL_DELAY = 5.0
+# Messages that wait for the loop while it aggregates. Chunks are at most 64 of 128 KiB a fetch, and fetches are few.
+_INBOX = 4096
+# Updates pulled at the same time: bounds memory, and the others are not slower for it, as the line is shared anyway.
+_FETCHES = 8
+# Longest sleep of the loop, so that a stop is noticed.
+_NAP = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """Coordinates one federation.
+
+    Args:
+        federation: the federation file, loaded.
+        settings: of the transport, where the broker's URL in the file is not enough; will and client id are filled in.
+        on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
+            and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
+
+    Raises:
+        ConfigurationError: the base model, the database or the blob store cannot be read.
+    """
+
+    def __init__(
+        self, federation: Federation, *, settings: Settings | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        base = read_base_model(federation)
+        self._federation = federation
+        self._base = base
+        self._rules = federation.rules(base.base_id, base.update_size(federation.rank))
+        self._topics = Topics(federation.name)
+        self._database = Database(str(federation.database), federation.name, base.base_id)
+        self._blobs = open_blobs(str(federation.blobs))
+        self._learning = Learning(federation, base, self._database, self._blobs)
+        self._settings = settings or Settings(url=federation.broker, client_id="")
+        self._on_event = on_event
+        self._state = self._database.load()
+        self._up, self._down = self._database.traffic()
+        self._inbox: queue.Queue[tuple[str, bytes] | None] = queue.Queue(_INBOX)
+        self._dropped = 0
+        self._stopped = threading.Event()
+        self._peers: dict[str, exchange.Exchange] = {}
+        self._fetching: dict[tuple[str, str], Offer] = {}
+        self._waiting: deque[rounds.Fetch] = deque()
+        self._published: dict[str, bytes] = {}
+        self._transport: Transport
+        self._online: bytes
+
+    @property
+    def state(self) -> rounds.State:
+        return self._state
+
+    def stop(self) -> None:
+        """Let `run` return soon; from any thread or signal handler."""
+        self._stopped.set()
+
+    def run(self, *, once: bool = False) -> None:
+        """Coordinate until `stop`; with `once`, until the last round is closed and every device has been served.
+
+        Raises:
+            BrokerUnreachable: no connection at the start.
+        """
+        epoch = self._database.next_epoch()
+        self._online = self._announcement(epoch, online=True)
+        will = Will(self._topics.coordinator_state, self._announcement(epoch, online=False), delay=_WILL_DELAY)
+        self._transport = create(
+            replace(
+                self._settings,
+                client_id=f"{self._federation.name}.coordinator",
+                will=will,
+                on_connection=self._connection_changed,
+            )
+        )
+        try:
+            self._transport.connect(CONNECT_DEADLINE)
+            self._transport.subscribe(self._topics.all_up, self._arrived)
+            self._transport.subscribe(self._topics.all_presence, self._arrived)
+            self._report("coordinator_started", epoch=epoch, rounds=self._rules.rounds, round=self._state.round)
+            self._feed(rounds.Restarted())
+            self._publish(self._topics.coordinator_state, self._online, retain=True)
+            while not self._stopped.is_set():
+                self._turn()
+                if once and rounds.all_served(self._rules, self._state, time.monotonic()):
+                    break
+            self._publish(self._topics.coordinator_state, will.payload, retain=True)
+            self._report("coordinator_stopped", round=self._state.round)
+        finally:
+            self._transport.close()
+            self._database.close()
+
+    def _announcement(self, epoch: int, *, online: bool) -> bytes:
+        name, base_id = self._federation.name, self._base.base_id
+        return encode(CoordinatorState(online=online, epoch=epoch, federation=name, base_id=base_id))
+
+    # the loop -------------------------------------------------------------------------------------------------------
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        """On the transport's thread: must not block. What finds no room is asked for or sent again by its sender."""
+        try:
+            self._inbox.put_nowait((topic, payload))
+        except queue.Full:
+            self._dropped += 1
+
+    def _connection_changed(self, online: bool) -> None:
+        """On the transport's thread. The broker may have published our will, or have lost what it retained."""
+        if online:
+            with suppress(queue.Full):
+                self._inbox.put_nowait(None)
+
+    def _turn(self) -> None:
+        with suppress(queue.Empty):
+            item = self._inbox.get(timeout=self._patience())
+            if item is None:
+                self._publish(self._topics.coordinator_state, self._online, retain=True)
+            else:
+                self._up += len(item[1])
+                self._take(*item)
+        now = time.monotonic()
+        for device, peer in list(self._peers.items()):
+            due = peer.next_tick
+            if due is not None and due <= now:
+                self._carry_out(device, peer.tick(now))
+        wake = rounds.next_wake(self._rules, self._state, now)
+        if wake is not None and wake <= now:
+            self._feed(rounds.Tick())
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        ticks = [tick for peer in self._peers.values() if (tick := peer.next_tick) is not None]
+        wake = rounds.next_wake(self._rules, self._state, now)
+        due = min([*ticks, *([] if wake is None else [wake]), now + _NAP])
+        return max(0.0, due - now)
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens."""
+        device = ""
+        try:
+            device = self._topics.device_of(topic)
+            if topic == self._topics.chunks(device, "up"):
+                if device in self._peers:  # nothing is fetched from strangers
+                    self._carry_out(device, self._peers[device].on_chunk(payload, time.monotonic()))
+            elif payload:  # an empty retained message only clears a topic
+                self._hear(device, topic, decode(payload))
+        except ImpastoError as error:
+            self._report("refused", device=device, code=type(error).__name__, reason=str(error))
+            if device in self._state.devices:
+                refused = Refused(code=type(error).__name__, reason=str(error)[:1000])
+                self._send(device, refused)
+
+    def _hear(self, device: str, topic: str, message: Message) -> None:
+        if topic == self._topics.presence(device):
+            if not isinstance(message, Presence):
+                raise MessageInvalid(f"A {type(message).__name__} does not belong on a presence topic.")
+            self._feed(rounds.Seen(device, message.online, message.epoch))
+            return
+        match message:
+            case Join():
+                self._feed(rounds.Joined(device, message.profile))
+            case Leave():
+                self._feed(rounds.Left(device, message.reason))
+            case Offer():
+                self._feed(rounds.Offered(device, message))
+            case Pull() | Committed() | Refused():
+                if device in self._state.devices:
+                    self._carry_out(device, self._peer(device).on_message(message, time.monotonic()))
+            case _:
+                raise MessageInvalid(f"A device does not send {type(message).__name__}.")
+
+    # the round machine ----------------------------------------------------------------------------------------------
+
+    def _feed(self, event: rounds.Event) -> None:
+        """One step of the machine, and the steps that its questions lead to."""
+        events = deque([event])
+        while events:
+            event = events.popleft()
+            before = self._state
+            self._state, actions = rounds.step(self._rules, before, event, time.monotonic())
+            if isinstance(event, rounds.Joined) and event.device in self._state.devices and not _refused(actions):
+                self._database.put_profile(event.device, event.profile)
+            if self._state is not before:
+                self._database.save(self._state, _newly_counted(before, self._state), (self._up, self._down))
+            for action in actions:
+                answer = self._act(action)
+                if answer is not None:
+                    events.append(answer)
+            if isinstance(event, rounds.Aggregated):
+                self._forget_old_blobs()
+
+    def _act(self, action: rounds.Action) -> rounds.Event | None:
+        match action:
+            case rounds.Send(device, message):
+                self._send(device, message)
+            case rounds.Report(event, values):
+                self._report(event, **values)
+            case rounds.Fetch():
+                self._waiting.append(action)
+                self._fetch_next()
+            case rounds.Cluster():
+                return self._learning.cluster(action)
+            case rounds.Place():
+                return self._learning.place(action)
+            case rounds.Aggregate():
+                return self._learning.aggregate(action)
+        return None
+
+    def _forget_old_blobs(self) -> None:
+        needed = self._state.blobs()
+        self._blobs.prune(needed)
+        for sha256 in set(self._published) - needed:
+            del self._published[sha256]
+            for peer in self._peers.values():
+                peer.withdraw(sha256)
+
+    # updates coming in ----------------------------------------------------------------------------------------------
+
+    def _fetch_next(self) -> None:
+        while self._waiting and len(self._fetching) < _FETCHES:
+            fetch = self._waiting.popleft()
+            device, offer = fetch.device, fetch.offer
+            self._fetching[device, offer.manifest.sha256] = offer
+            now = time.monotonic()
+            try:
+                effects = self._peer(device).fetch(offer.manifest, now, now + self._rules.deadline)
+            except ImpastoError as error:
+                effects = [exchange.Failed(offer.manifest, error)]
+            self._carry_out(device, effects)
+
+    def _carry_out(self, device: str, effects: list[exchange.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case exchange.Send(message):
+                    self._send(device, message)
+                case exchange.SendChunk(payload):
+                    self._publish(self._topics.chunks(device, "down"), payload)
+                case exchange.Received(manifest, data):
+                    self._received(device, manifest, data)
+                case exchange.Delivered(manifest):
+                    self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
+                case exchange.Failed(manifest, error):
+                    offer = self._fetching.pop((device, manifest.sha256), None)
+                    if offer:
+                        self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
+                        self._fetch_next()
+
+    def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
+        """An update came whole: check it, store it, count it. The machine's Committed follows the synced save."""
+        offer = self._fetching.pop((device, manifest.sha256))
+        current = self._state.current
+        member = current.cohort.get(device) if current and current.number == offer.round else None
+        try:
+            self._learning.check_update(data, member.rank if member else self._rules.rank)
+        except AdapterError as error:
+            self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
+        else:
+            self._blobs.put(data)
+            self._feed(rounds.Stored(device, offer))
+        self._fetch_next()
+
+    # going out ------------------------------------------------------------------------------------------------------
+
+    def _peer(self, device: str) -> exchange.Exchange:
+        if device not in self._peers:
+            self._peers[device] = exchange.Exchange(max_bytes=2 * self._rules.max_update)
+        return self._peers[device]
+
+    def _send(self, device: str, message: Message) -> None:
+        if isinstance(message, RoundStart):
+            self._offer(device, [*message.frozen, *([message.start] if message.start else [])])
+        elif isinstance(message, Finished):
+            self._offer(device, message.adapters)
+        self._publish(self._topics.control(device, "down"), encode(message))
+
+    def _offer(self, device: str, manifests: list[Manifest]) -> None:
+        """Be ready to answer the device's pulls; all devices are served from one copy of the bytes."""
+        for manifest in manifests:
+            if manifest.sha256 not in self._published:
+                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
+            self._peer(device).offer(self._published[manifest.sha256], manifest)
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""
+        try:
+            self._transport.publish(topic, payload, retain=retain)
+        except TransportError as error:
+            self._report("send_failed", topic=topic, code=type(error).__name__, reason=str(error))
+        else:
+            self._down += len(payload)
+
+    def _report(self, event: str, **values: Any) -> None:
+        if self._on_event:
+            traffic = {"up": self._up, "down": self._down}
+            self._on_event({"event": event, "time": time.time(), **values, "bytes": traffic})
+        _log.debug("%s %s", event, values)
+
+
+def _refused(actions: list[rounds.Action]) -> bool:
+    return any(isinstance(action, rounds.Send) and isinstance(action.message, Refused) for action in actions)
+
+
+def _newly_counted(before: rounds.State, after: rounds.State) -> list[dict[str, Any]]:
+    """Database rows for the updates that `after` counts and `before` did not."""
+    if not after.current:
+        return []
+    same = before.current and before.current.number == after.current.number
+    known = before.current.updates if same and before.current else {}
+    return [
+        {
+            "round": after.current.number,
+            "device": name,
+            "cluster": after.current.cohort[name].cluster,
+            "sha256": update.manifest.sha256,
+            "pictures": update.pictures,
+            "first_loss": update.first_loss,
+            "last_loss": update.last_loss,
+            "train_seconds": update.train_seconds,
+            "size": update.manifest.size,
+        }
+        for name, update in after.current.updates.items()
+        if name not in known
+    ]

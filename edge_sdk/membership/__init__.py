@@ -1,0 +1,8 @@
+"""A device's half of the rounds: join, train when asked, hand updates in, bring the adapters home. Needs no torch."""
+
+from __future__ import annotations
+
+from edge_sdk.membership.client import Membership, MembershipResult
+from edge_sdk.membership.plan import RoundPlan, Train, TrainedUpdate
+
+__all__ = ["Membership", "MembershipResult", "RoundPlan", "Train", "TrainedUpdate"]

@@ -1,0 +1,429 @@
+"""Membership: a device takes part in a federation, from joining to the adapters at home."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+
+from edge_sdk.adapter import Adapter, Factors, align, from_bytes, to_bytes, truncate
+from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, UnknownFederation
+from edge_sdk.membership.home import Home
+from edge_sdk.membership.link import Heard, Link
+from edge_sdk.membership.plan import RoundPlan, Train
+from edge_sdk.transport import Settings, Will
+from edge_sdk.wire.exchange import Delivered, Failed, Received
+from edge_sdk.wire.messages import (
+    CoordinatorState,
+    DeviceProfile,
+    Finished,
+    Join,
+    Leave,
+    Manifest,
+    Offer,
+    Presence,
+    Refused,
+    RoundDone,
+    RoundStart,
+    Welcome,
+    encode,
+)
+from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import make_manifest
+
+OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
+
+# Seconds that a lost connection may take to come back before the others are told.
+_WILL_DELAY = 5.0
+# Transfers of one round's adapters that may fail one after the other.
+_FAILURES = 5
+# Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
+_REPEAT = 10.0
+_MAX_ADAPTERS = 512 << 20  # bytes of all adapters being fetched at once
+
+
+@dataclass(frozen=True)
+class MembershipResult:
+    """What a device brings home.
+
+    Attributes:
+        finished: whether the federation closed its last round; False if the device left before.
+        updates: how many of its updates were committed in this session.
+        cluster: its cluster, None if it never had one.
+        adapters: "root", "cluster" (its own) and "cluster-<n>" (all) -> file in the home folder.
+        bytes_up, bytes_down: payload bytes of this session.
+    """
+
+    finished: bool
+    updates: int
+    cluster: int | None
+    adapters: dict[str, Path] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Membership:
+    """A device's part in a federation. Use it as a context manager, or call `close`.
+
+    Args:
+        broker: its URL, or the transport's settings (for TLS, user and password); will and client id are filled in.
+        federation: its name.
+        device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
+        profile: what the coordinator shall know of the device.
+        home: folder for adapters and for what a restart needs; one per federation.
+        train: called in the thread of `run` with the plan of each round.
+        on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing.
+
+    Raises:
+        MessageInvalid: a name that cannot be part of a topic.
+        ConfigurationError: a home that cannot be written.
+    """
+
+    def __init__(
+        self,
+        broker: str | Settings,
+        federation: str,
+        device_id: str,
+        profile: DeviceProfile,
+        home: Path | str,
+        train: Train,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self._topics = Topics(federation)
+        self._federation = federation
+        self._device = device_id
+        self._profile = profile
+        self._train = train
+        self._on_event = on_event
+        self._home = Home(home)
+        epoch = self._home.next_epoch()
+        death = Will(self._topics.presence(device_id), encode(Presence(online=False, epoch=epoch)), delay=_WILL_DELAY)
+        given = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
+        settings = replace(given, client_id=f"{federation}.{device_id}", will=death)
+        self._link = Link(settings, self._topics, device_id, Presence(online=True, epoch=epoch), _MAX_ADAPTERS)
+        self._aside: deque[Heard] = deque()
+        self._coordinator: CoordinatorState | None = None
+        self._cluster: int | None = None
+        self._committed: set[str] = set()
+        self._failures = 0
+
+    def __enter__(self) -> Membership:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Say that the device is gone and hang up. The federation goes on without it; `run` in a new one resumes."""
+        self._link.close()
+
+    def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
+        """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
+
+        Args:
+            rounds: leave after so many committed updates, with the adapters as they are then; None: stay to the end.
+            deadline: longest wait, in seconds, for the coordinator's next step while other devices work.
+            answer: longest wait, in seconds, for the broker and for the coordinator to show themselves.
+
+        Raises:
+            BrokerUnreachable: no connection to the broker.
+            UnknownFederation: nobody coordinates a federation of that name on this broker.
+            Rejected: the coordinator refused the device; the message has its reason.
+            DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
+            AdapterError: an adapter from the coordinator that is not one of this base model.
+            Whatever `train` raises.
+        """
+        self._link.open(answer)
+        self._find_coordinator(answer)
+        self._join(answer)
+        while True:
+            heard = self._next(deadline)
+            if isinstance(heard, RoundStart):
+                if self._is_outdated(heard):
+                    continue
+                if rounds is not None and len(self._committed) >= rounds:
+                    return self._leave_early(heard, deadline)
+                self._take_part(heard, deadline)
+            elif isinstance(heard, Finished):
+                return self._come_home(heard, deadline)
+
+    def _is_outdated(self, start: RoundStart) -> bool:
+        """Whether something newer came while the device was busy."""
+        while (heard := self._link.hear(0)) is not None:
+            self._aside.append(heard)
+        later = [h for h in self._aside if isinstance(h, Finished | RoundStart)]
+        return any(isinstance(h, Finished) or h.round >= start.round for h in later)
+
+    # joining --------------------------------------------------------------------------------------------------------
+
+    def _find_coordinator(self, answer: float) -> None:
+        until = time.monotonic() + answer
+        while self._coordinator is None or not self._coordinator.online:
+            heard = self._link.hear(until - time.monotonic())
+            if heard is None:
+                state = "is offline" if self._coordinator else "does not exist"
+                raise UnknownFederation(
+                    f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
+                    "Check the federation's name, or start it with `impasto-coordinator serve`."
+                )
+            self._note(heard)
+
+    def _join(self, answer: float) -> None:
+        self._link.send(Join(profile=self._profile))
+        until = time.monotonic() + answer
+        while True:
+            heard = self._hear(until, Join(profile=self._profile))
+            if isinstance(heard, Welcome):
+                self._tell("joined", round=heard.round, rounds=heard.rounds)
+                return
+            if isinstance(heard, Refused) and heard.about == "join":
+                raise self._rejected(heard)
+            if heard is None:
+                raise self._silence(answer, "did not answer Join")
+            if not isinstance(heard, CoordinatorState):
+                self._aside.append(heard)
+
+    # rounds ---------------------------------------------------------------------------------------------------------
+
+    def _take_part(self, start: RoundStart, deadline: float) -> None:
+        """One round: bring the adapters that it names, train unless that was done before, hand the update in."""
+        self._cluster = start.cluster if start.cluster is not None else self._cluster
+        self._tell("round_started", round=start.round, rounds=start.rounds, stage=start.stage, cluster=start.cluster)
+        manifests = [*start.frozen, *([start.start] if start.start else [])]
+        contents = self._bring(manifests, deadline)
+        if contents is None:
+            return  # something newer came
+        plan_id = _plan_id(self._federation, start)
+        kept = self._home.kept_update(plan_id)
+        if kept is None:
+            kept = self._work(plan_id, start, contents)
+        else:
+            self._tell("update_resumed", round=start.round)
+        self._hand_in(plan_id, *kept, deadline)
+
+    def _work(self, plan_id: str, start: RoundStart, contents: dict[str, bytes]) -> tuple[Offer, bytes]:
+        adapters = {sha256: self._adapter(data) for sha256, data in contents.items()}
+        plan = RoundPlan(
+            round=start.round,
+            rounds=start.rounds,
+            stage=start.stage,
+            cluster=start.cluster,
+            frozen=tuple(adapters[manifest.sha256] for manifest in start.frozen),
+            start=_fit(adapters[start.start.sha256], start.rank) if start.start else None,
+            rank=start.rank,
+            seed=start.seed,
+            steps=start.steps,
+            batch_size=start.batch_size,
+            learning_rate=start.learning_rate,
+            deadline=start.deadline,
+        )
+        trained = self._train(plan)
+        data = to_bytes(Adapter(trained.adapter.layers, self._profile.base_id))
+        offer = Offer(
+            round=start.round,
+            manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
+            pictures=trained.pictures,
+            first_loss=float(trained.first_loss),
+            last_loss=float(trained.last_loss),
+            train_seconds=max(0.0, float(trained.seconds)),
+        )
+        self._home.keep_update(plan_id, offer, data)
+        self._tell(
+            "trained",
+            round=start.round,
+            first_loss=offer.first_loss,
+            last_loss=offer.last_loss,
+            seconds=offer.train_seconds,
+        )
+        return offer, data
+
+    def _hand_in(self, plan_id: str, offer: Offer, data: bytes, deadline: float) -> None:
+        """Offer the update until the coordinator has committed or refused it, or the federation has moved on."""
+        self._link.offer(data, offer.manifest)
+        self._link.send(offer)
+        until = time.monotonic() + deadline
+        sha256 = offer.manifest.sha256
+        while True:
+            heard = self._hear(until, offer)
+            match heard:
+                case None:
+                    raise self._silence(deadline, f"did not take the update of round {offer.round}")
+                case Delivered(manifest) if manifest.sha256 == sha256:
+                    if plan_id not in self._committed:
+                        self._committed.add(plan_id)
+                        self._tell("update_committed", round=offer.round, size=manifest.size)
+                    return
+                case Failed(manifest, error) if manifest.sha256 == sha256:
+                    self._tell("update_refused", round=offer.round, reason=str(error))
+                    return
+                case RoundDone(round=number) if number >= offer.round:
+                    self._tell_done(heard)
+                    return
+                case Finished():
+                    self._aside.append(heard)
+                    return
+                case RoundStart():
+                    if _plan_id(self._federation, heard) != plan_id:
+                        self._aside.append(heard)
+                        return
+                case CoordinatorState(online=True):  # it restarted and has forgotten the transfer
+                    self._link.send(offer)
+
+    # adapters -------------------------------------------------------------------------------------------------------
+
+    def _bring(self, manifests: Sequence[Manifest], deadline: float) -> dict[str, bytes] | None:
+        """The adapters by hash, from disk or by transfer. None if the coordinator has meanwhile something newer."""
+        contents: dict[str, bytes] = {}
+        self._home.forget_received(manifest.sha256 for manifest in manifests)
+        for manifest in manifests:
+            data = self._home.received(manifest.sha256)
+            if data is not None:
+                contents[manifest.sha256] = data
+                self._link.commit(manifest.sha256)
+            else:
+                self._link.fetch(manifest, deadline)
+        until = time.monotonic() + deadline
+        while len(contents) < len({manifest.sha256 for manifest in manifests}):
+            heard = self._hear(until, Join(profile=self._profile))
+            match heard:
+                case None:
+                    raise self._silence(deadline, "did not send its adapters")
+                case Received(manifest, data):
+                    self._home.receive(manifest.sha256, data)
+                    self._link.commit(manifest.sha256)
+                    contents[manifest.sha256] = data
+                    self._tell("adapter_received", name=manifest.name, size=manifest.size)
+                case Failed(_, error):
+                    # Most likely the round is over and its adapters with it. Join brings what is true now.
+                    self._failures += 1
+                    if self._failures > _FAILURES:
+                        raise error
+                    self._tell("transfer_failed", reason=str(error))
+                    self._link.send(Join(profile=self._profile))
+                    return None
+                case Finished() | RoundStart():
+                    wanted = heard.adapters if isinstance(heard, Finished) else [*heard.frozen, heard.start]
+                    if {m.sha256 for m in wanted if m} != {m.sha256 for m in manifests}:
+                        self._aside.append(heard)
+                        return None
+        self._failures = 0
+        return contents
+
+    def _come_home(self, finished: Finished, deadline: float) -> MembershipResult:
+        self._cluster = finished.cluster
+        contents = self._bring(finished.adapters, deadline)
+        while contents is None:
+            heard = self._next(deadline)
+            if isinstance(heard, Finished):
+                finished = heard
+                contents = self._bring(finished.adapters, deadline)
+        return self._settle(finished.adapters, contents, finished=True)
+
+    def _leave_early(self, start: RoundStart, deadline: float) -> MembershipResult:
+        """The start of the round that the device does not take part in any more has the newest adapters."""
+        self._cluster = start.cluster if start.cluster is not None else self._cluster
+        manifests = [*start.frozen, *([start.start] if start.start else [])]
+        contents = self._bring(manifests, deadline)
+        return self._settle(manifests, contents or {}, finished=False)
+
+    def _settle(self, manifests: Sequence[Manifest], contents: dict[str, bytes], *, finished: bool) -> MembershipResult:
+        for data in contents.values():
+            self._adapter(data)
+        pairs = [(manifest, contents[manifest.sha256]) for manifest in manifests if manifest.sha256 in contents]
+        paths = self._home.settle(pairs, self._cluster)
+        self._home.forget_received(())
+        self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
+        result = MembershipResult(finished, len(self._committed), self._cluster, paths, self._link.up, self._link.down)
+        self._tell("finished", cluster=self._cluster, updates=len(self._committed), adapters=sorted(paths))
+        return result
+
+    def _adapter(self, data: bytes) -> Adapter:
+        adapter = from_bytes(data)
+        if adapter.base_id != self._profile.base_id:
+            raise AdapterMismatch(
+                f"The coordinator sent an adapter of base model {str(adapter.base_id)[:12]}…, this device has "
+                f"{self._profile.base_id[:12]}…. Tell the operator of federation {self._federation!r}."
+            )
+        return adapter
+
+    # hearing --------------------------------------------------------------------------------------------------------
+
+    def _next(self, deadline: float) -> Heard:
+        """The next message that was put aside or comes; DeadlineExceeded after so many seconds."""
+        heard: Heard | None
+        if self._aside:
+            heard = self._aside.popleft()
+            self._react(heard)
+        else:
+            heard = self._hear(time.monotonic() + deadline, Join(profile=self._profile))
+        if heard is None:
+            raise self._silence(deadline, "did not go on")
+        if isinstance(heard, RoundDone):
+            self._tell_done(heard)
+        elif isinstance(heard, Refused) and heard.about == "join":
+            raise self._rejected(heard)
+        return heard
+
+    def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
+        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time."""
+        while (left := until - time.monotonic()) > 0:
+            heard = self._link.hear(min(left, _REPEAT))
+            if heard is None:
+                self._link.send(repeat)
+            else:
+                self._react(heard)
+                return heard
+        return None
+
+    def _react(self, heard: Heard) -> None:
+        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
+        if self._note(heard) and self._coordinator and self._coordinator.online:
+            self._link.send(Join(profile=self._profile))
+
+    def _note(self, heard: Heard) -> bool:
+        """Take in what is no step of the round; whether it was that."""
+        if not isinstance(heard, CoordinatorState):
+            return False
+        if heard != self._coordinator:
+            self._tell("coordinator_online" if heard.online else "coordinator_offline", epoch=heard.epoch)
+        self._coordinator = heard
+        return True
+
+    def _rejected(self, refused: Refused) -> Rejected:
+        return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")
+
+    def _silence(self, seconds: float, what: str) -> DeadlineExceeded:
+        trouble = f" Last trouble: {self._link.trouble}" if self._link.trouble else ""
+        online = "online" if self._coordinator and self._coordinator.online else "offline"
+        return DeadlineExceeded(
+            f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{trouble} Run again to "
+            "resume; what was trained is kept."
+        )
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._on_event:
+            traffic = {"up": self._link.up, "down": self._link.down}
+            self._on_event({"event": event, "time": time.time(), "device": self._device, **values, "bytes": traffic})
+
+    def _tell_done(self, done: RoundDone) -> None:
+        self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
+
+
+def _plan_id(federation: str, start: RoundStart) -> str:
+    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
+    content = msgspec.msgpack.encode((federation, msgspec.structs.replace(start, deadline=0.0)))
+    return hashlib.sha256(content).hexdigest()
+
+
+def _fit(adapter: Adapter, rank: int) -> Adapter:
+    """The adapter at a rank that this device can train, in the gauge that it came in."""
+    if adapter.rank <= rank:
+        return adapter
+    rows = {name: Factors(f.a[:rank], f.b[:, :rank]) for name, f in adapter.layers.items()}
+    return align(truncate(adapter, rank)[0], Adapter(rows))

@@ -1,0 +1,190 @@
+"""A device's line to the coordinator: a thread that serves transfers, and a queue of what concerns the device itself.
+
+The thread lets the device answer pulls while it trains. It alone touches the exchange; the device's own wishes travel
+to it through the same inbox as messages do.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from edge_sdk.errors import ImpastoError, TransportError
+from edge_sdk.transport import Settings, create
+from edge_sdk.wire import exchange
+from edge_sdk.wire.messages import Committed, Manifest, Message, Presence, Pull, decode, encode
+from edge_sdk.wire.topics import Topics
+
+Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed
+Wish: TypeAlias = Callable[[], list[exchange.Effect]]
+
+# At most 64 chunks are under way; the rest is room for messages.
+_INBOX = 1024
+_HEARD = 1024
+_NAP = 0.5
+
+
+class Link:
+    """The line of one device; `close` it.
+
+    Args:
+        settings: of the transport; will and client id included.
+        topics, device: whose topics.
+        birth: the presence to publish on every connection.
+        max_bytes: of all adapters being fetched at once.
+
+    Attributes:
+        up, down: payload bytes sent and received.
+        trouble: what went wrong last, in words; empty if nothing did.
+    """
+
+    def __init__(self, settings: Settings, topics: Topics, device: str, birth: Presence, max_bytes: int) -> None:
+        self.up = 0
+        self.down = 0
+        self.trouble = ""
+        self._topics = topics
+        self._device = device
+        self._birth = birth
+        self._exchange = exchange.Exchange(max_bytes=max_bytes)
+        self._inbox: queue.Queue[tuple[str, bytes] | Wish] = queue.Queue(_INBOX)
+        self._heard: queue.Queue[Heard] = queue.Queue(_HEARD)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name=f"impasto-{device}", daemon=True)
+        self._transport = create(replace(settings, on_connection=self._reconnected))
+
+    def open(self, deadline: float) -> None:
+        """Connect and subscribe, within `deadline` seconds; BrokerUnreachable or DeadlineExceeded otherwise."""
+        self._transport.connect(deadline)
+        self._thread.start()
+        self._transport.subscribe(self._topics.all_down(self._device), self._arrived)
+        self._announce(self._birth)
+        self._transport.subscribe(self._topics.coordinator_state, self._arrived)
+
+    def send(self, message: Message) -> None:
+        """Send a control message; a failure is noted as trouble, the caller repeats what matters."""
+        self._publish(self._topics.control(self._device, "up"), encode(message))
+
+    def offer(self, data: bytes, manifest: Manifest) -> None:
+        """Answer the coordinator's pulls for this content until it is committed or refused."""
+
+        def wish() -> list[exchange.Effect]:
+            self._exchange.offer(data, manifest)
+            return []
+
+        self._inbox.put(wish)
+
+    def fetch(self, manifest: Manifest, seconds: float) -> None:
+        """Pull a content; `hear` brings Received or Failed."""
+
+        def wish() -> list[exchange.Effect]:
+            now = time.monotonic()
+            try:
+                return self._exchange.fetch(manifest, now, now + seconds)
+            except ImpastoError as error:
+                return [exchange.Failed(manifest, error)]
+
+        self._inbox.put(wish)
+
+    def commit(self, sha256: str) -> None:
+        """Tell the coordinator that a content lies safely on disk."""
+        self._inbox.put(lambda: self._exchange.commit(sha256))
+
+    def hear(self, seconds: float) -> Heard | None:
+        """The next thing that concerns the device; None if nothing comes in time."""
+        try:
+            return self._heard.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        """Say goodbye and hang up. May be repeated."""
+        if self._thread.is_alive():
+            self._announce(Presence(online=False, epoch=self._birth.epoch))
+            self._closed.set()
+            self._thread.join(timeout=10.0)
+        self._transport.close()
+
+    def _announce(self, presence: Presence) -> None:
+        self._publish(self._topics.presence(self._device), encode(presence), retain=True)
+
+    # on the transport's thread --------------------------------------------------------------------------------------
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        try:
+            self._inbox.put_nowait((topic, payload))
+        except queue.Full:
+            self.trouble = "messages came faster than they could be handled"  # their sender repeats them
+
+    def _reconnected(self, online: bool) -> None:
+        if not online:
+            self.trouble = "the connection to the broker was lost"
+            return
+
+        def wish() -> list[exchange.Effect]:
+            self._announce(self._birth)  # meanwhile the broker may have published the will
+            return []
+
+        try:
+            self._inbox.put_nowait(wish)
+        except queue.Full:
+            self.trouble = "messages came faster than they could be handled"
+
+    # on the own thread ----------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            due = self._exchange.next_tick
+            now = time.monotonic()
+            try:
+                item = self._inbox.get(timeout=min(_NAP, max(0.0, _NAP if due is None else due - now)))
+            except queue.Empty:
+                item = None
+            try:
+                effects = self._take(item) if item is not None else []
+                effects += self._exchange.tick(time.monotonic())
+            except ImpastoError as error:  # a message that makes no sense changes nothing
+                self.trouble = str(error)
+                continue
+            for effect in effects:
+                self._carry_out(effect)
+
+    def _take(self, item: tuple[str, bytes] | Wish) -> list[exchange.Effect]:
+        if callable(item):
+            return item()
+        topic, payload = item
+        self.down += len(payload)
+        if topic == self._topics.chunks(self._device, "down"):
+            return self._exchange.on_chunk(payload, time.monotonic())
+        if not payload:  # an empty retained message only clears a topic
+            return []
+        message = decode(payload)
+        if not isinstance(message, Pull | Committed):
+            self._tell(message)
+        return self._exchange.on_message(message, time.monotonic())
+
+    def _tell(self, heard: Heard) -> None:
+        try:
+            self._heard.put_nowait(heard)
+        except queue.Full:
+            self.trouble = "more was heard than could be acted on"
+
+    def _carry_out(self, effect: exchange.Effect) -> None:
+        match effect:
+            case exchange.Send(message):
+                self.send(message)
+            case exchange.SendChunk(payload):
+                self._publish(self._topics.chunks(self._device, "up"), payload)
+            case _:
+                self._tell(effect)
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        try:
+            self._transport.publish(topic, payload, retain=retain)
+        except TransportError as error:
+            self.trouble = str(error)
+        else:
+            self.up += len(payload)

@@ -1,0 +1,60 @@
+"""What a device is asked to train in a round, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from edge_sdk.adapter import Adapter
+from edge_sdk.wire.messages import Stage
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """One round's work.
+
+    Attributes:
+        round, rounds: this round's number, from 1, and how many there are.
+        stage: which adapter the round trains, "root" or "cluster".
+        cluster: the device's cluster, None in a root round.
+        frozen: adapters to keep under the trained one at weight 1 (the root, in a cluster round).
+        start: the adapter to go on from, of at most rank `rank`; None: start from the initialisation that `seed` gives
+            to every device alike.
+        rank, steps, batch_size, learning_rate, seed: how to train.
+        deadline: seconds left until the round may close without this device.
+    """
+
+    round: int
+    rounds: int
+    stage: Stage
+    cluster: int | None
+    frozen: tuple[Adapter, ...]
+    start: Adapter | None
+    rank: int
+    seed: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    deadline: float
+
+
+@dataclass(frozen=True)
+class TrainedUpdate:
+    """What training gives back.
+
+    Attributes:
+        adapter: the whole trained adapter (not the difference to `start`), of at most the plan's rank.
+        pictures: how many pictures it learnt from: its weight in the mean.
+        first_loss, last_loss: mean training losses over the first and the last steps.
+        seconds: how long training took.
+    """
+
+    adapter: Adapter
+    pictures: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+
+
+Train: TypeAlias = Callable[[RoundPlan], TrainedUpdate]

@@ -1,0 +1,115 @@
+"""Devices with a cheap deterministic trainer, for tests of everything around training."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_sdk.adapter import Adapter, concatenate, norm, truncate
+from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.wire.messages import DeviceProfile
+from tests.coordinator.adapters import BASE_ID, random_adapter
+
+FEDERATION = """
+name = "tastes"
+broker = "{broker}"
+slots = "impasto.json"
+min_devices = 6
+rounds = {rounds}
+root_rounds = 1
+deadline = 60.0
+grace = 20.0
+rank = 4
+interaction = "none"
+"""
+
+GROUPS = ("apples", "boats")
+
+
+def target(group: str) -> Adapter:
+    """What the devices of a group would learn from endless training: root knowledge plus the group's own."""
+    own = random_adapter(10 + GROUPS.index(group), 2)
+    return concatenate([(random_adapter(5, 1), 1.0), (own, 0.5)])
+
+
+def train(group: str, device: int, plan: RoundPlan) -> TrainedUpdate:
+    """Half of the way from what the plan's adapters draw to the group's target, plus a little noise of the device's own.
+
+    The product moves as gradient descent on a quadratic loss would move it, truncated to the plan's rank.
+    """
+    have = [(adapter, 1.0) for adapter in plan.frozen] + ([(plan.start, 1.0)] if plan.start else [])
+    missing = concatenate([(target(group), 1.0), *((adapter, -weight) for adapter, weight in have)])
+    noise = random_adapter(1000 * plan.round + device, 1)
+    terms = [(missing, 0.5), (noise, 0.02), *([(plan.start, 1.0)] if plan.start else [])]
+    update = truncate(concatenate(terms), plan.rank)[0]
+    left = concatenate([(missing, 1.0), (update, -1.0), *([(plan.start, 1.0)] if plan.start else [])])
+    return TrainedUpdate(update, 10 + device, norm(missing), norm(left), 0.01)
+
+
+def code(group: str, device: int) -> bytes:
+    """Prompt codes of a group are alike, and all codes share a large mean."""
+    centre = np.random.default_rng(GROUPS.index(group)).normal(size=16)
+    own = np.random.default_rng(100 + device).normal(size=16)
+    return (5.0 + centre + 0.1 * own).astype("<f4").tobytes()
+
+
+def profile(group: str, device: int, **changes: Any) -> DeviceProfile:
+    values = {"base_id": BASE_ID, "prompt_code": code(group, device), "pictures": 10 + device, "max_rank": 4, **changes}
+    return DeviceProfile(**values)
+
+
+@dataclass
+class Device:
+    """A device in a thread of this process."""
+
+    number: int
+    broker: str
+    home: Path
+    before_training: Callable[[RoundPlan], None] = lambda plan: None
+    result: MembershipResult | None = None
+    error: BaseException | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return f"device-{self.number}"
+
+    @property
+    def group(self) -> str:
+        return GROUPS[self.number % 2]
+
+    def start(self, **run: Any) -> Device:
+        self._thread = threading.Thread(target=self._run, args=(run,), name=self.name, daemon=True)
+        self._thread.start()
+        return self
+
+    def join(self, seconds: float = 90.0) -> Device:
+        self._thread.join(seconds)
+        assert not self._thread.is_alive(), f"{self.name} still runs; last events: {self.events[-3:]}"
+        return self
+
+    def _run(self, run: dict[str, Any]) -> None:
+        try:
+            with Membership(
+                self.broker,
+                "tastes",
+                self.name,
+                profile(self.group, self.number),
+                self.home,
+                self._train,
+                self.events.append,
+            ) as membership:
+                self.result = membership.run(**run)
+        except BaseException as error:
+            self.error = error
+
+    def _train(self, plan: RoundPlan) -> TrainedUpdate:
+        self.before_training(plan)
+        self.trained.append(plan.round)
+        return train(self.group, self.number, plan)
