@@ -1,0 +1,44 @@
+"""`impasto`, the device on the command line. One module a command; what a command needs is imported when it runs.
+
+Exit codes: 0 done; 1 an error that Impasto names, in one line on stderr; 2 a command line that makes no sense.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from edge_sdk.cli.generate import generate
+from edge_sdk.cli.info import info
+from edge_sdk.cli.join import join
+from edge_sdk.cli.terminal import print_error
+from edge_sdk.cli.train import train
+from edge_sdk.errors import ImpastoError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="impasto",
+    help=(
+        "Draw on this device, learn from your own pictures, and share only adapters.\n\n"
+        "A first picture:  impasto generate 'a fox' --bundle bundle/\n\n"
+        "Your own style:  impasto train my_pictures/ --model model/ --out mine.safetensors\n\n"
+        "Draw with it:  impasto generate 'a fox' --bundle bundle/ --adapter mine.safetensors\n\n"
+        "A bundle is made of a diffusers folder by impasto-export."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (generate, train, join, info):
+    app.command()(_command)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        app()
+    except (ImpastoError, OSError) as error:
+        print_error(error)
+        sys.exit(1)

@@ -1,0 +1,33 @@
+"""Adapters on the command line: FILE or NAME, with a weight if it is not 1: mine.safetensors:0.7"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from edge_sdk.adapter import Adapter
+
+
+def parse(argument: str) -> tuple[str, float]:
+    """Split "leaf:0.7" into ("leaf", 0.7); without a weight it is 1."""
+    name, _, weight = argument.rpartition(":")
+    try:
+        return (name, float(weight)) if name else (argument, 1.0)
+    except ValueError:  # the colon is part of the name, as in C:\mine.safetensors
+        return argument, 1.0
+
+
+def read(arguments: list[str], home: Path | None = None) -> list[tuple[Adapter, float]]:
+    """Read adapters, given as files or as names of adapters at home."""
+    from edge_sdk import adapter
+
+    terms = []
+    for name, weight in map(parse, arguments):
+        if weight != weight or abs(weight) == float("inf"):
+            raise typer.BadParameter(f"The weight of {name} must be a finite number.")
+        inside = home.expanduser() / f"{name}.safetensors" if home and name in ("root", "cluster", "leaf") else None
+        terms.append((adapter.load(inside if inside and not Path(name).is_file() else name), weight))
+    return terms

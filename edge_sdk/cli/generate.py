@@ -1,0 +1,86 @@
+"""impasto generate"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_sdk.cli import adapters
+from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
+
+if TYPE_CHECKING:
+    from edge_sdk.inference.schedulers import Latents
+
+
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder made by impasto-export.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the picture goes; the suffix is the format.")] = Path(
+        "picture.png"
+    ),
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            "-a",
+            help="Draw with an adapter; repeat it to mix several. FILE, or with --home: root, cluster, leaf. "
+            "A weight may follow: mine.safetensors:0.7",
+            show_default=False,
+        ),
+    ] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Home folder of a device, for its adapters.", show_default=False)
+    ] = None,
+    negative: Annotated[str, typer.Option("--negative", "-n", help="What to keep away from.")] = "",
+    seed: Annotated[
+        int | None, typer.Option("--seed", "-s", min=0, help="The same seed draws the same picture.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="More steps, finer picture.")] = 25,
+    guidance: Annotated[float, typer.Option(help="How strongly to follow the prompt; 1 is twice as fast.")] = 5.0,
+    scheduler: Annotated[str, typer.Option(help="ddim, dpm++, euler or lcm.")] = "dpm++",
+    count: Annotated[int, typer.Option(min=1, max=64, help="How many pictures.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+) -> None:
+    """Draw a picture, offline.
+
+    impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
+    """
+    from PIL import Image
+
+    from edge_sdk.inference import SCHEDULERS, Generator
+
+    if scheduler not in SCHEDULERS:
+        raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+    if out.suffix.lower() not in Image.registered_extensions():
+        raise typer.BadParameter(f"{out} has no suffix of a picture format; use {out.with_suffix('.png')}.")
+    terms = adapters.read(adapter or [], home)
+    generator = Generator.load(bundle, threads=threads)
+    began = time.monotonic()
+    with printed_warnings(), progress_bar() as bar:
+        task = bar.add_task("drawing", total=steps, note="")
+
+        def on_step(step: int, of: int, latents: Latents) -> None:
+            bar.update(task, completed=step, total=of)
+
+        try:
+            pictures = generator.generate(
+                prompt,
+                negative_prompt=negative,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                scheduler=scheduler,
+                adapters=terms,
+                count=count,
+                on_step=on_step,
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    out.parent.mkdir(parents=True, exist_ok=True)
+    files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
+    for picture, file in zip(pictures, files, strict=True):
+        picture.save(file)
+    console().print(f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)

@@ -1,0 +1,70 @@
+"""impasto join"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_sdk.cli.terminal import console
+
+_WORDS = {
+    "joined": "joined; {rounds} rounds",
+    "round_started": "round {round} of {rounds} starts: {stage} adapter",
+    "adapter_received": "received {name} ({size:,} bytes)",
+    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {seconds:.0f} s",
+    "update_committed": "round {round}: update handed in ({size:,} bytes)",
+    "update_refused": "round {round}: update refused: {reason}",
+    "update_resumed": "round {round}: update was trained before",
+    "round_done": "round {round} done: {updates} updates",
+    "transfer_failed": "a transfer failed: {reason}",
+    "coordinator_online": "the coordinator is online",
+    "coordinator_offline": "the coordinator is offline; waiting for it",
+    "finished": "finished",
+}
+
+
+def join(
+    url: Annotated[str, typer.Argument(help="The broker: mqtt://host:1883 or mqtts://host:8883.", show_default=False)],
+    federation: Annotated[str, typer.Option("--federation", "-f", help="Its name.", show_default=False)],
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder made by impasto-export.", show_default=False)],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The base model: a diffusers folder.", show_default=False)
+    ],
+    pictures: Annotated[
+        Path, typer.Option("--pictures", "-p", help="Folder of pictures with captions.", show_default=False)
+    ],
+    home: Annotated[Path, typer.Option(help="Where adapters and unfinished work are kept.")] = Path("~/.impasto"),
+    device_id: Annotated[
+        str | None, typer.Option(help="This device's name.", show_default="one of its own, kept in --home")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
+    ] = None,
+    deadline: Annotated[float, typer.Option(min=1, help="Longest wait for the coordinator, in seconds.")] = 3600.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for programs.")] = False,
+) -> None:
+    """Take part in a federation: train when asked, share adapters, bring home what all have learned.
+
+    impasto join mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
+
+    Pictures and captions never leave the device; a prompt code and adapters do. What is interrupted goes on when the
+    same command runs again.
+    """
+    from edge_sdk.device import Device
+
+    def show(event: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps(event), flush=True)
+        elif event["event"] in _WORDS:
+            console().print(_WORDS[event["event"]].format(**event), markup=False, soft_wrap=True)
+
+    device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
+    with device.join(url, federation=federation, device_id=device_id, on_event=show) as membership:
+        result = membership.run(rounds, deadline=deadline)
+    if not as_json:
+        names = ", ".join(result.adapters) or "no adapters yet"
+        console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)

@@ -1,0 +1,95 @@
+"""impasto train"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_sdk.cli import adapters
+from edge_sdk.cli.terminal import console, progress_bar
+
+if TYPE_CHECKING:
+    from edge_sdk.training import Progress
+
+
+def train(
+    pictures: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of pictures with captions: in metadata.jsonl, or in a .txt file beside each.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path, typer.Option("--model", "-m", help="The base model: a diffusers folder.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the adapter goes.")] = Path("leaf.safetensors"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Stop after so many steps.", show_default=False)] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Stop after so much time.", show_default="10 without --steps")
+    ] = None,
+    rank: Annotated[
+        int, typer.Option(min=1, max=1024, help="LoRA rank: more can learn more, and makes larger files.")
+    ] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 8,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-8, max=1, help="Larger learns faster, until it diverges.")
+    ] = 5e-4,
+    start: Annotated[Path | None, typer.Option(help="Go on from this adapter.", show_default=False)] = None,
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An adapter that lies under the new one and stays as it is, such as root or cluster; "
+            "FILE or FILE:WEIGHT, repeat it for several.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same adapter.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+) -> None:
+    """Learn an adapter from your pictures. They stay where they are.
+
+    impasto train my_pictures/ -m model/ -o mine.safetensors --minutes 10
+
+    What is interrupted goes on where it was when the same command runs again; the state lies beside the adapter,
+    in a file that ends in .checkpoint. diffusers and PEFT load the adapter too.
+    """
+    from edge_sdk import adapter
+    from edge_sdk.training import Trainer
+
+    if steps is None and minutes is None:
+        minutes = 10.0
+    below = adapters.read(under or [])
+    first = adapter.load(start) if start else None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = out.with_name(f"{out.name}.checkpoint")
+    trainer = Trainer(model, pictures, threads=threads)
+    with progress_bar() as bar:
+        task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
+
+        def on_step(progress: Progress) -> None:
+            bar.update(task, completed=progress.step, note=f"loss {progress.loss:.3f}")
+
+        result = trainer.train(
+            steps=steps,
+            minutes=minutes,
+            start=first,
+            frozen=below,
+            seed=seed,
+            rank=rank,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            on_step=on_step,
+            checkpoint=checkpoint,
+        )
+    adapter.save(result.adapter, out)
+    checkpoint.unlink()
+    loss = f"loss {result.first_loss:.3f} to {result.last_loss:.3f}"
+    console().print(
+        f"{out}: {result.steps} steps in {result.seconds:.0f} s, {loss}, "
+        f"rank {result.adapter.rank}, {out.stat().st_size / 1e6:.1f} MB",
+        soft_wrap=True,
+        markup=False,
+    )

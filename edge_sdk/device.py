@@ -1,0 +1,304 @@
+"""Device: what an app embeds. It draws, learns from its owner's pictures, and takes part in a federation.
+
+    device = Device(bundle="bundle/", model="model/", pictures="my_pictures/")
+    device.generate("a fox").save("fox.png")
+    device.learn(minutes=10)
+    with device.join("mqtts://broker:8883", federation="stickers") as membership:
+        membership.run(rounds=5)
+    device.generate("a fox", adapters={"cluster": 0.7, "leaf": 1.0}).save("mine.png")
+
+Adapters live in the home folder under their names: "root" and "cluster" come from the federation, "leaf" is learned
+here and never leaves. Opening a device reads nothing; torch is imported by `learn` and `join` only.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import warnings
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+
+from edge_sdk import adapter as adapters_
+from edge_sdk.adapter import Adapter
+from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
+from edge_sdk.inference import Generator, OnStep, PromptTruncated
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
+from edge_sdk.pictures import list_pictures
+from edge_sdk.privacy import prompt_code
+from edge_sdk.wire.messages import DeviceProfile
+
+if TYPE_CHECKING:
+    from edge_sdk.membership.client import OnEvent
+    from edge_sdk.training import Progress, Trainer, TrainingResult
+
+_CLUSTERS = re.compile(r"cluster-\d{1,9}")
+
+
+class Device:
+    """One device: a bundle to draw with, a base model to learn with, pictures to learn from, a home for its adapters.
+
+    Args:
+        bundle: the exported base model.
+        model: the diffusers folder that the bundle was made of; only learning needs it.
+        pictures: folder of captioned pictures, see `edge_sdk.pictures`; only learning needs it.
+        home: folder for adapters and unfinished work, made when it is needed; one per federation.
+        threads: CPU threads to draw and to learn with; None leaves that to the libraries.
+    """
+
+    def __init__(
+        self,
+        bundle: Path | str,
+        *,
+        model: Path | str | None = None,
+        pictures: Path | str | None = None,
+        home: Path | str = "~/.impasto",
+        threads: int | None = None,
+    ) -> None:
+        self.bundle = Path(bundle).expanduser()
+        self.model = Path(model).expanduser() if model is not None else None
+        self.pictures = Path(pictures).expanduser() if pictures is not None else None
+        self.home = Path(home).expanduser()
+        self._threads = threads
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator behind `generate`, for whoever wants more than one picture or other inputs.
+
+        Raises:
+            BundleMissing, BundleCorrupt: the bundle cannot be used.
+        """
+        return Generator.load(self.bundle, threads=self._threads)
+
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """The adapters at home, name -> file: "root", "cluster", "leaf", and "cluster-<n>" of other clusters."""
+        own = {name: self.home / f"{name}.safetensors" for name in ("root", "cluster", "leaf")}
+        others = sorted((self.home / "clusters").glob("*.safetensors")) if (self.home / "clusters").is_dir() else []
+        named = own | {f"cluster-{path.stem}": path for path in others}
+        return {name: path for name, path in named.items() if path.is_file()}
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        seed: int | None = None,
+        steps: int = 25,
+        guidance: float = 5.0,
+        scheduler: str = "dpm++",
+        adapters: Mapping[str, float] | None = None,
+        on_step: OnStep | None = None,
+    ) -> Image.Image:
+        """Draw one picture, offline.
+
+        Args:
+            adapters: weights of adapters at home by name. None takes all that this device draws with (root, cluster and
+                leaf, as far as they are there, at weight 1); {} draws with the base model alone.
+            The others: see `Generator.generate`.
+
+        Raises:
+            AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
+            BundleMissing, BundleCorrupt: the bundle cannot be used.
+            ImpastoError: `on_step` cancelled.
+        """
+        weights = {name: 1.0 for name in ("root", "cluster", "leaf") if name in self.adapters}
+        chosen = weights if adapters is None else adapters
+        pictures = self.generator.generate(
+            prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            adapters=[(self.adapter(name), weight) for name, weight in chosen.items()],
+            on_step=on_step,
+        )
+        if not pictures:
+            raise ImpastoError("The drawing was cancelled.")
+        return pictures[0]
+
+    def adapter(self, name: str) -> Adapter:
+        """Read an adapter at home.
+
+        Raises:
+            AdapterError: there is none of that name; AdapterFormatError, AdapterValueError: its file is damaged.
+        """
+        files = self.adapters
+        if name not in files:
+            known = ", ".join(files) or "none yet: learn, or join a federation"
+            raise AdapterError(f"There is no adapter {name!r} in {self.home} ({known}).")
+        return adapters_.load(files[name])
+
+    def learn(
+        self,
+        *,
+        minutes: float | None = None,
+        steps: int | None = None,
+        rank: int = 8,
+        batch_size: int = 8,
+        learning_rate: float = 5e-4,
+        afresh: bool = False,
+        seed: int = 0,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> TrainingResult:
+        """Learn the leaf adapter from the pictures, on top of the root and cluster adapters at home, and save it.
+
+        Goes on from the leaf that is there. A call that was interrupted, even by a power cut, is resumed by the next
+        one with the same arguments.
+
+        Args:
+            minutes, steps: when to stop, whichever comes first.
+            afresh: forget the present leaf.
+            The others: see `edge_sdk.training.Trainer`.
+
+        Raises:
+            TrainingError: no base model was given, or it is not the bundle's; torch is missing; see `Trainer.train`.
+            NoPictures, PictureError: no pictures were given, or they cannot be used.
+        """
+        trainer = self._new_trainer()
+        self.home.mkdir(parents=True, exist_ok=True)
+        below = [(self.adapter(name), 1.0) for name in ("root", "cluster") if name in self.adapters]
+        start = self.adapter("leaf") if "leaf" in self.adapters and not afresh else None
+        checkpoint = self.home / "leaf.checkpoint"
+
+        def train() -> TrainingResult:
+            return trainer.train(
+                minutes=minutes,
+                steps=steps,
+                start=start,
+                frozen=below,
+                seed=seed,
+                rank=rank,
+                batch_size=batch_size,
+                learning_rate=learning_rate,
+                on_step=on_step,
+                checkpoint=checkpoint,
+            )
+
+        result = _resumed(train, checkpoint)
+        adapters_.save(result.adapter, self.home / "leaf.safetensors")
+        checkpoint.unlink()
+        return result
+
+    def join(
+        self,
+        url: str,
+        *,
+        federation: str,
+        device_id: str | None = None,
+        max_rank: int = 64,
+        privacy: str = "plain",
+        on_event: OnEvent | None = None,
+        on_step: Callable[[Progress], None] | None = None,
+    ) -> Membership:
+        """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
+
+        What leaves the device: one prompt code, the number of pictures, and the adapters that it trains for the
+        federation. Pictures, captions and the leaf adapter stay.
+
+        Args:
+            url: the broker, "mqtt://host:port" or "mqtts://...".
+            federation: its name.
+            device_id: this device's name in the federation; None keeps one in the home folder.
+            max_rank: the largest LoRA rank that this device trains.
+            privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            on_event: called for what is worth showing, see `Membership`.
+            on_step: called after every training step.
+
+        Raises:
+            TrainingError, NoPictures, PictureError: as `learn`.
+            ConfigurationError: the home folder cannot be used, or no such privacy level.
+            MessageInvalid: a name that cannot be part of a topic.
+            `Membership.run` raises what the network and the coordinator do.
+        """
+        trainer = self._new_trainer()
+        profile = DeviceProfile(
+            base_id=trainer.base_id,
+            prompt_code=self._prompt_code(privacy),
+            pictures=trainer.pictures,
+            max_rank=max_rank,
+            capabilities={"precision": trainer.precision},
+        )
+        return Membership(
+            url,
+            federation,
+            device_id or self._own_id(),
+            profile,
+            self.home,
+            lambda plan: self._train_round(trainer, plan, on_step),
+            on_event,
+        )
+
+    def _train_round(
+        self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None
+    ) -> TrainedUpdate:
+        checkpoint = self.home / "round.checkpoint"
+
+        def train() -> TrainingResult:
+            return trainer.train(
+                steps=plan.steps,
+                start=plan.start,
+                frozen=[(adapter, 1.0) for adapter in plan.frozen],
+                seed=plan.seed,
+                rank=plan.rank,
+                batch_size=plan.batch_size,
+                learning_rate=plan.learning_rate,
+                on_step=on_step,
+                checkpoint=checkpoint,
+            )
+
+        result = _resumed(train, checkpoint)
+        return TrainedUpdate(result.adapter, trainer.pictures, result.first_loss, result.last_loss, result.seconds)
+
+    def _new_trainer(self) -> Trainer:
+        if self.model is None:
+            raise TrainingError(
+                "Learning needs the base model itself, not only its bundle: Device(..., model='folder'), "
+                "the diffusers folder that the bundle was exported from."
+            )
+        from edge_sdk.training import Trainer
+
+        trainer = Trainer(self.model, self._own_pictures(), threads=self._threads)
+        if trainer.base_id != self.generator.base_id:
+            raise TrainingError(
+                f"{self.model} is not the base model that {self.bundle} was exported from "
+                f"({trainer.base_id[:12]}… and {self.generator.base_id[:12]}…). Export this model, or find its bundle."
+            )
+        return trainer
+
+    def _own_pictures(self) -> Path:
+        if self.pictures is None:
+            raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
+        return self.pictures
+
+    def _prompt_code(self, level: str) -> bytes:
+        captions = [text for _, text in list_pictures(self._own_pictures())]
+        with warnings.catch_warnings():
+            # The beginning of a long caption says what a picture is about, which is all that a code is for.
+            warnings.simplefilter("ignore", PromptTruncated)
+            embeddings = self.generator.encode_prompt(captions)[1]
+        return prompt_code(embeddings, level).astype("<f4").tobytes()
+
+    def _own_id(self) -> str:
+        """The name that this device gave itself, the same one at every start."""
+        file = self.home / "device_id"
+        if not file.is_file():
+            self.home.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"device-{secrets.token_hex(6)}\n", encoding="utf-8")
+        return file.read_text(encoding="utf-8").strip()
+
+
+def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:
+    """Train from the checkpoint if it is of this training; what another training left behind is of no use any more."""
+    from edge_sdk.errors import CheckpointError
+
+    try:
+        return train()
+    except CheckpointError:
+        checkpoint.unlink()
+        return train()

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_sdk import adapter as adapters
+from edge_sdk import cli
+from edge_sdk.cli.adapters import parse
+from edge_sdk.inference import Bundle
+from tests.models import tiny_bundle, tiny_model
+from tests.training.samples import write_squares
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def impasto(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run the console script in this process, in an empty folder: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["impasto", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def leaf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter of the tiny model, trained by the command."""
+    folder = tmp_path_factory.mktemp("leaf")
+    pictures = write_squares(folder / "pictures", 4)
+    arguments = ["train", pictures, "-m", tiny_model(), "-o", folder / "leaf.safetensors", "--steps", 3, "--rank", 2]
+    command = [sys.executable, "-c", "import edge_sdk.cli; edge_sdk.cli.main()", *map(str, arguments), "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "3 steps" in done.stdout
+    assert "rank 2" in done.stdout
+    assert sorted(path.name for path in folder.iterdir()) == ["leaf.safetensors", "pictures"]
+    return folder / "leaf.safetensors"
+
+
+def test_help_teaches_the_commands(impasto: Run) -> None:
+    code, out, _ = impasto("--help")
+    assert code == 0
+    assert all(word in out for word in ("generate", "train", "join", "info", "impasto-export"))
+
+
+def test_generate_is_the_same_for_the_same_seed(impasto: Run) -> None:
+    for name in ("a.png", "b.png"):
+        code, out, _ = impasto("generate", "a fox", "-b", tiny_bundle(), "-o", name, "--steps", 2, "--seed", 3)
+        assert code == 0
+        assert name in out
+    assert np.array_equal(np.asarray(Image.open("a.png")), np.asarray(Image.open("b.png")))
+
+
+def test_generate_mixes_adapters(impasto: Run, leaf: Path, tmp_path: Path) -> None:
+    trained = adapters.load(leaf)
+    adapters.save(adapters.scale(trained, 30.0), "strong.safetensors")
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy("strong.safetensors", home / "leaf.safetensors")
+    options = ("-b", tiny_bundle(), "--steps", 2, "--seed", 3)
+    assert impasto("generate", "a fox", *options, "-o", "plain.png")[0] == 0
+    assert impasto("generate", "a fox", *options, "-o", "one.png", "-a", "strong.safetensors")[0] == 0
+    assert (
+        impasto(
+            "generate",
+            "a fox",
+            *options,
+            "-o",
+            "two.png",
+            "-a",
+            "strong.safetensors:0.5",
+            "-a",
+            "strong.safetensors:.5",
+        )[0]
+        == 0
+    )
+    assert impasto("generate", "a fox", *options, "-o", "home.png", "-a", "leaf", "--home", home)[0] == 0
+    plain, one, two, at_home = (
+        np.asarray(Image.open(f"{name}.png")).astype(int) for name in ("plain", "one", "two", "home")
+    )
+    assert np.abs(one - plain).max() > 3
+    assert np.abs(one - two).max() <= 1
+    assert np.array_equal(one, at_home)
+
+
+def test_generate_draws_several(impasto: Run, tmp_path: Path) -> None:
+    assert impasto("generate", "a fox", "-b", tiny_bundle(), "-o", "new/fox.png", "--steps", 1, "--count", 2)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["fox-1.png", "fox-2.png"]
+
+
+def test_generate_says_what_it_cuts(impasto: Run) -> None:
+    code, _, err = impasto("generate", "very " * 60 + "small fox", "-b", tiny_bundle(), "--steps", 1)
+    assert code == 0
+    assert err.startswith("note: ")
+    assert len(err.splitlines()) == 1
+
+
+def test_drawing_imports_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys, edge_sdk.cli\n"
+        f"sys.argv = ['impasto', 'generate', 'a fox', '-b', {str(tiny_bundle())!r}, '--steps', '1', '-o', 'fox.png']\n"
+        "try:\n    edge_sdk.cli.main()\n"
+        "except SystemExit as stopped:\n    assert not stopped.code\n"
+        "print([name for name in ('torch', 'diffusers', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("[]\n")
+    assert (tmp_path / "fox.png").is_file()
+
+
+def test_a_training_whose_adapter_could_not_be_written_is_not_lost(impasto: Run, leaf: Path, tmp_path: Path) -> None:
+    write_squares(tmp_path / "pictures", 4)
+    arguments = (
+        "train",
+        "pictures",
+        "-m",
+        tiny_model(),
+        "-o",
+        "a.safetensors",
+        "--steps",
+        3,
+        "--rank",
+        2,
+        "--threads",
+        1,
+    )
+    Path("a.safetensors").mkdir()
+    code, _, err = impasto(*arguments)
+    assert code == 1
+    assert "a.safetensors" in err
+    Path("a.safetensors").rmdir()
+    assert Path("a.safetensors.checkpoint").is_file()
+    assert impasto(*arguments)[0] == 0
+    assert Path("a.safetensors").read_bytes() == leaf.read_bytes()
+    assert not Path("a.safetensors.checkpoint").exists()
+
+
+def test_info_on_everything(impasto: Run, leaf: Path) -> None:
+    base_id = Bundle.load(tiny_bundle()).index.base_id
+    for path, words in (
+        (tiny_bundle(), ("bundle", "32 x 32 pixels", "LoRA slots")),
+        (tiny_model(), ("base model", "impasto-export")),
+        (leaf, ("adapter", "rank", "2", "layers")),
+    ):
+        code, out, _ = impasto("info", path)
+        assert code == 0
+        assert base_id in out
+        assert all(word in out for word in words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "a fox", "-b", "nowhere"], "There is no bundle in nowhere"),
+        (["generate", "a fox", "-b", "BUNDLE", "-a", "gone.safetensors"], "gone.safetensors"),
+        (["generate", "a fox", "-b", "BUNDLE", "-a", "junk.safetensors"], "Not a safetensors file"),
+        (["train", "nowhere", "-m", "MODEL"], "nowhere is not a folder"),
+        (["train", ".", "-m", "MODEL"], "holds no pictures"),
+        (["train", ".", "-m", "nowhere"], "Stable Diffusion"),
+        (["info", "nowhere"], "There is no bundle in nowhere"),
+        (["info", "junk.safetensors"], "Not a safetensors file"),
+        (
+            ["join", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
+            "carrier-pigeon",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str], message: str, tmp_path: Path) -> None:
+    Path("junk.safetensors").write_bytes(b"junk")
+    write_squares(tmp_path / "pictures", 1)
+    places = {"BUNDLE": str(tiny_bundle()), "MODEL": str(tiny_model())}
+    code, out, err = impasto(*(places.get(argument, argument) for argument in arguments), *_home(arguments, tmp_path))
+    assert (code, out) == (1, "")
+    line = err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert message in line
+    assert "Traceback" not in err
+
+
+def _home(arguments: list[str], tmp_path: Path) -> list[str]:
+    return ["--home", str(tmp_path / "home")] if arguments[0] == "join" else []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "a fox"],
+        ["generate", "a fox", "-b", "BUNDLE", "--steps", "0"],
+        ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "heun"],
+        ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "lcm", "--steps", "60"],
+        ["generate", "a fox", "-b", "BUNDLE", "-o", "fox"],
+        ["generate", "a fox", "-b", "BUNDLE", "-a", "x.safetensors:nan"],
+        ["train", "pictures"],
+        ["paint"],
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_exit_code_2(impasto: Run, arguments: list[str]) -> None:
+    code, _, err = impasto(*(str(tiny_bundle()) if argument == "BUNDLE" else argument for argument in arguments))
+    assert code == 2
+    assert "Usage" in err
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("leaf", ("leaf", 1.0)),
+        ("leaf:0.7", ("leaf", 0.7)),
+        ("a:b.safetensors", ("a:b.safetensors", 1.0)),
+        ("a:b.safetensors:-2", ("a:b.safetensors", -2.0)),
+        (r"C:\mine.safetensors", (r"C:\mine.safetensors", 1.0)),
+        (":0.5", (":0.5", 1.0)),
+    ],
+)
+def test_adapter_arguments(argument: str, expected: tuple[str, float]) -> None:
+    assert parse(argument) == expected

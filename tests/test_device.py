@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from coordinator.config import parse
+from coordinator.service import Service
+from edge_sdk import Device
+from edge_sdk import adapter as adapters
+from edge_sdk.errors import (
+    AdapterError,
+    AdapterMismatch,
+    BundleMissing,
+    ImpastoError,
+    NoPictures,
+    TrainingError,
+    UnknownFederation,
+)
+from edge_sdk.transport.embedded import EmbeddedBroker
+from tests.models import tiny_bundle, tiny_model, write_model
+from tests.training.samples import write_squares
+
+FEDERATION = """
+name = "squares"
+broker = "{broker}"
+bundle = "{bundle}"
+min_devices = 1
+rounds = 2
+root_rounds = 1
+quorum = 1.0
+deadline = 120.0
+clusters = 1
+rank = 4
+steps = 2
+learning_rate = 3e-3
+"""
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_squares(tmp_path_factory.mktemp("pictures"), 6)
+
+
+@pytest.fixture
+def device(pictures: Path, tmp_path: Path) -> Device:
+    return Device(tiny_bundle(), model=tiny_model(), pictures=pictures, home=tmp_path / "home", threads=1)
+
+
+def drawing(device: Device, **options: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(device.generate("a red square", seed=1, steps=2, **options))
+
+
+def test_it_draws_at_once(device: Device) -> None:
+    picture = device.generate("a red square", seed=1, steps=2)
+    assert isinstance(picture, Image.Image)
+    assert picture.size == (32, 32)
+    assert not device.home.exists(), "drawing leaves nothing behind"
+
+
+def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
+    before = drawing(device)
+    result = device.learn(steps=10, learning_rate=1e-2)
+    assert list(device.adapters) == ["leaf"]
+    assert sorted(path.name for path in device.home.iterdir()) == ["leaf.safetensors"]
+    assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(result.adapter)
+    with_leaf = drawing(device)
+    assert not np.array_equal(with_leaf, before)
+    assert np.array_equal(drawing(device, adapters={"leaf": 1.0}), with_leaf)
+    assert np.array_equal(drawing(device, adapters={}), before)
+
+
+def test_learning_goes_on_from_the_leaf_unless_asked_afresh(device: Device) -> None:
+    first = device.learn(steps=2).adapter
+    second = device.learn(steps=2).adapter
+    assert adapters.distance(first, second) > 1e-3
+    assert adapters.to_bytes(device.learn(steps=2, afresh=True).adapter) == adapters.to_bytes(first)
+
+
+def test_interrupted_learning_is_resumed(device: Device) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    steps: list[int] = []
+
+    def cut(progress: Any) -> None:
+        steps.append(progress.step)
+        if len(steps) == 3:
+            raise PowerCutError
+
+    # The callback runs after the last step's checkpoint was written: as if the power failed before the leaf was saved.
+    with pytest.raises(PowerCutError):
+        device.learn(steps=3, on_step=cut)
+    assert "leaf" not in device.adapters
+    resumed = device.learn(steps=4, on_step=cut).adapter
+    assert steps == [1, 2, 3, 4]
+    assert adapters.to_bytes(resumed) == adapters.to_bytes(device.learn(steps=4, afresh=True).adapter)
+
+
+def test_what_another_training_left_behind_is_dropped(device: Device) -> None:
+    device.home.mkdir()
+    (device.home / "leaf.checkpoint").write_bytes(b"of an older version")
+    assert device.learn(steps=1).steps == 1
+
+
+def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
+    device.learn(steps=1)
+    with EmbeddedBroker() as broker:
+        federation = parse(FEDERATION.format(broker=broker.url, bundle=tiny_bundle()), folder=tmp_path)
+        service = Service(federation)
+        coordinating = threading.Thread(target=service.run, kwargs={"once": True}, daemon=True)
+        coordinating.start()
+        events: list[dict[str, Any]] = []
+        with device.join(broker.url, federation="squares", on_event=events.append) as membership:
+            result = membership.run(deadline=120.0)
+        service.stop()
+        coordinating.join(60)
+    assert not coordinating.is_alive()
+    assert result.finished
+    assert result.updates == 2
+    assert [event["stage"] for event in events if event["event"] == "round_started"] == ["root", "cluster"]
+    assert {"root", "cluster", "leaf"} <= set(device.adapters)
+    assert all(device.adapter(name).base_id == device.generator.base_id for name in device.adapters)
+    everything = drawing(device)
+    assert np.array_equal(everything, drawing(device, adapters={"root": 1.0, "cluster": 1.0, "leaf": 1.0}))
+    assert not np.array_equal(everything, drawing(device, adapters={"leaf": 1.0}))
+    assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
+
+
+def test_it_keeps_its_name(device: Device) -> None:
+    assert device._own_id() == device._own_id()
+    assert device._own_id().startswith("device-")
+
+
+def test_a_federation_that_nobody_coordinates(device: Device) -> None:
+    with (
+        EmbeddedBroker() as broker,
+        device.join(broker.url, federation="nowhere") as membership,
+        pytest.raises(UnknownFederation, match="nowhere"),
+    ):
+        membership.run(answer=0.5)
+
+
+def test_an_adapter_that_is_not_at_home(device: Device) -> None:
+    with pytest.raises(AdapterError, match=r"no adapter 'leaf'.*none yet"):
+        device.generate("a fox", adapters={"leaf": 1.0})
+
+
+def test_an_adapter_of_another_model_at_home(device: Device) -> None:
+    leaf = device.learn(steps=1).adapter
+    adapters.save(adapters.Adapter(leaf.layers, "another model"), device.home / "leaf.safetensors")
+    with pytest.raises(AdapterMismatch):
+        device.generate("a fox")
+
+
+def test_a_cancelled_drawing_is_no_picture(device: Device) -> None:
+    with pytest.raises(ImpastoError, match="cancelled"):
+        device.generate("a fox", steps=2, on_step=lambda *step: False)
+
+
+def test_what_learning_needs_is_named(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="model="):
+        Device(tiny_bundle(), pictures=pictures, home=tmp_path).learn(steps=1)
+    with pytest.raises(NoPictures, match="pictures="):
+        Device(tiny_bundle(), model=tiny_model(), home=tmp_path).learn(steps=1)
+    with pytest.raises(BundleMissing):
+        Device(tmp_path, home=tmp_path).generate("a fox")
+
+
+def test_model_and_bundle_must_be_one(pictures: Path, tmp_path: Path) -> None:
+    other = write_model(tmp_path / "model", seed=1)
+    device = Device(tiny_bundle(), model=other, pictures=pictures, home=tmp_path / "home")
+    with pytest.raises(TrainingError, match="not the base model"):
+        device.learn(steps=1)
+    assert not device.home.exists()
