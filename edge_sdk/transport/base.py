@@ -53,8 +53,9 @@ class Settings:
         window: messages that may await their acknowledgement at once.
         keepalive: seconds after which a silent connection counts as lost, times 1.5.
         reconnect_delay: (first, largest) seconds between attempts to connect again.
-        on_connection: called with False when the connection is lost and with True when it has come back and all
-            subscriptions are asked for again; not called for the first connection. Runs on the delivery thread.
+        on_connection: called with False when the connection is lost and with True when it has come back and the
+            broker has confirmed all subscriptions anew; not called for the first connection. Runs on the delivery
+            thread.
         tls: for "mqtts://".
     """
 

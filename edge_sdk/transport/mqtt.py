@@ -45,6 +45,7 @@ class MqttTransport:
         self._changed = threading.Condition()  # guards all that follows
         self._connected = False
         self._ever_connected = False
+        self._returning = False  # connected again, but not all subscriptions are confirmed yet
         self._closed = False
         self._generation = 0  # counts connections: message ids are only valid within one
         self._refusal: str | None = None  # why connecting is hopeless
@@ -233,7 +234,7 @@ class MqttTransport:
         with self._changed:
             self._generation += 1
             self._connected = True
-            returning, self._ever_connected = self._ever_connected, True
+            self._returning, self._ever_connected = self._ever_connected, True
             self._max_packet = getattr(properties, "MaximumPacketSize", None)
             self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", None) or 65535)
             self._confirmed.clear()
@@ -242,8 +243,7 @@ class MqttTransport:
             self._changed.notify_all()
         for topic_filter in filters:
             self._ask_for(topic_filter)
-        if returning:
-            self._report(True)
+        self._report_return()
 
     def _on_connect_fail(self, client: Client, _: object) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error
@@ -257,7 +257,9 @@ class MqttTransport:
         self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         with self._changed:
-            lost, self._connected = self._connected, False
+            # A return that nobody was told of is no loss either.
+            lost = self._connected and not self._returning
+            self._connected = False
             self._generation += 1
             closed = self._closed
             self._changed.notify_all()
@@ -273,6 +275,10 @@ class MqttTransport:
             if topic_filter is not None:
                 self._confirmed[topic_filter] = reasons[0]
             self._changed.notify_all()
+            refused = self._returning and reasons[0].is_failure
+        if refused:
+            _LOG.warning("The broker at %s no longer accepts %r: %s", self._settings.host, topic_filter, reasons[0])
+        self._report_return()
 
     def _on_publish(
         self, client: Client, _: object, message_id: int, reason: ReasonCode, properties: Properties | None
@@ -308,6 +314,15 @@ class MqttTransport:
                     client.ack(message.mid, message.qos)
 
         self._delivery.put(deliver)
+
+    def _report_return(self) -> None:
+        """Say that the connection is back, once it is and every subscription has been answered."""
+        with self._changed:
+            back = self._returning and self._connected and not self._subscribing
+            if back:
+                self._returning = False
+        if back:
+            self._report(True)
 
     def _report(self, online: bool) -> None:
         callback = self._settings.on_connection

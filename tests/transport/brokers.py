@@ -37,7 +37,8 @@ class Mosquitto:
         self._executable = executable
         self._config = folder / "mosquitto.conf"
         self.port = free_port()
-        listener = [f"listener {self.port} 127.0.0.1", "persistence false"]
+        # Started by root, it would change to a user that cannot read our files.
+        listener = [f"listener {self.port} 127.0.0.1", "persistence false", "user root"]
         if not any(line.startswith("allow_anonymous") for line in lines):
             listener.append("allow_anonymous true")
         self._config.write_text("\n".join([*listener, *lines]) + "\n", "utf-8")

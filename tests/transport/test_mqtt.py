@@ -1,0 +1,265 @@
+"""What is particular to MQTT: reconnection, limits that the broker states, refusals, TLS."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
+from edge_sdk.transport import Tls, Will, connect
+from edge_sdk.transport.embedded import EmbeddedBroker
+from tests.transport.brokers import Mosquitto
+from tests.transport.inbox import DEADLINE, Inbox
+from tests.transport.proxy import Proxy
+from tests.transport.scripted import ScriptedBroker
+
+
+@pytest.fixture(scope="module")
+def mosquitto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("mosquitto")) as broker:
+        yield broker
+
+
+class States(Inbox):
+    """An `on_connection` callback that tests can wait on."""
+
+    def changed(self, online: bool) -> None:
+        self(str(online), b"")
+
+    def wait_until(self, *expected: bool) -> None:
+        self.wait(lambda messages: [topic for topic, _ in messages] == [str(state) for state in expected])
+
+
+# --- losing the connection ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["iotcore", "mosquitto"])
+def test_after_a_restart_of_the_broker_subscriptions_are_back(kind: str, tmp_path: Path) -> None:
+    broker = EmbeddedBroker() if kind == "iotcore" else Mosquitto(tmp_path)
+    with broker:
+        inbox, states = Inbox(), States()
+        receiver = connect(broker.url, client_id="receiver", on_connection=states.changed)
+        receiver.subscribe("a/+", inbox)
+        sender = connect(broker.url, client_id="sender")
+        sender.publish("a/b", b"1")
+        inbox.wait_for(1)
+        broker.stop()
+        states.wait_until(False)
+        broker.start()
+        states.wait_until(False, True)
+        sender.publish("a/b", b"2")  # waits until the sender is back, too
+        assert inbox.wait_for(2) == [("a/b", b"1"), ("a/b", b"2")]
+        sender.close()
+        receiver.close()
+
+
+def test_a_short_drop_loses_nothing_and_does_not_publish_the_will(mosquitto: Mosquitto) -> None:
+    with Proxy(mosquitto.port) as proxy:
+        inbox, watched, states = Inbox(), Inbox(), States()
+        watcher = connect(mosquitto.url, client_id="watcher")
+        watcher.subscribe("drop/state", watched)
+        device = connect(
+            proxy.url, client_id="device", will=Will("drop/state", b"dead", delay=30), on_connection=states.changed
+        )
+        device.subscribe("drop/down", inbox)
+        watcher.publish("drop/down", b"1")
+        inbox.wait_for(1)
+        proxy.cut()
+        states.wait_until(False)
+        watcher.publish("drop/down", b"2")  # kept by the broker for the session
+        states.wait_until(False, True)
+        watcher.publish("drop/down", b"3")
+        payloads = {payload for _, payload in inbox.wait(lambda m: len({payload for _, payload in m}) >= 3)}
+        assert payloads == {b"1", b"2", b"3"}
+        watcher.publish("drop/state", b"end")
+        assert watched.wait_for(1) == [("drop/state", b"end")]
+        device.close()
+        watcher.close()
+
+
+def test_a_delayed_will_comes_when_the_client_stays_away(mosquitto: Mosquitto) -> None:
+    inbox = Inbox()
+    watcher = connect(mosquitto.url, client_id="watcher")
+    watcher.subscribe("delay/state", inbox)
+    connect(mosquitto.url, client_id="device", will=Will("delay/state", b"dead", delay=1)).abort()
+    assert inbox.wait_for(1) == [("delay/state", b"dead")]
+    watcher.close()
+
+
+def test_a_reconnection_resends_no_more_than_the_window() -> None:
+    with ScriptedBroker() as broker:
+        transport = connect(broker.url, client_id="x", window=4, publish_deadline=0.2)
+        for i in range(4):
+            transport.publish("a", bytes([i]))
+        with pytest.raises(DeadlineExceeded, match="acknowledged nothing"):
+            transport.publish("a", b"no room")
+        broker.wait_for_publishes(0, 4)
+        broker.cut()
+        broker.wait_for_publishes(1, 4)
+        assert broker.publishes(0) == broker.publishes(1) == 4
+        with pytest.raises(DeadlineExceeded, match="not acknowledged"):
+            transport.flush(0.1)
+        transport.abort()
+
+
+def test_publishing_while_the_broker_is_away_ends_at_the_deadline(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        states = States()
+        transport = connect(broker.url, client_id="x", publish_deadline=0.2, on_connection=states.changed)
+        broker.stop(kill=True)
+        states.wait_until(False)
+        with pytest.raises(DeadlineExceeded, match="away"):
+            transport.publish("a", b"")
+        with pytest.raises(DeadlineExceeded, match="confirm"):
+            transport.subscribe("a", Inbox())
+        transport.close()
+
+
+def test_connecting_waits_for_a_broker_that_is_still_starting(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    connected = threading.Event()
+
+    def device() -> None:
+        connect(broker.url, client_id="early", deadline=DEADLINE).close()
+        connected.set()
+
+    thread = threading.Thread(target=device)
+    thread.start()
+    with broker:
+        assert connected.wait(DEADLINE)
+        thread.join(DEADLINE)
+
+
+# --- limits that the broker states ----------------------------------------------------------------------------------
+
+
+def test_the_brokers_maximum_packet_size_is_kept_to_the_byte(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path, "max_packet_size 5000") as broker:
+        inbox = Inbox()
+        transport = connect(broker.url, client_id="x", reconnect_delay=(60, 60))
+        assert transport.max_payload < 5000 - 256
+        transport.subscribe("a", inbox)
+        with pytest.raises(PayloadTooLarge, match="maximum packet size"):
+            transport.publish("a", bytes(5000))
+        largest = next(size for size in range(5000, 0, -1) if _fits(transport, size))
+        assert len(inbox.wait_for(1)[0][1]) == largest
+        assert 5000 - largest <= 11
+        transport.close()
+
+
+def _fits(transport: object, size: int) -> bool:
+    try:
+        transport.publish("a", bytes(size))  # type: ignore[attr-defined]
+    except PayloadTooLarge:
+        return False
+    return True
+
+
+def test_the_brokers_receive_maximum_is_kept(tmp_path: Path) -> None:
+    """Mosquitto cuts clients off that exceed it."""
+    with Mosquitto(tmp_path, "max_inflight_messages 2") as broker:
+        inbox, states = Inbox(), States()
+        receiver = connect(broker.url, client_id="receiver")
+        receiver.subscribe("a", inbox)
+        sender = connect(broker.url, client_id="sender", window=16, on_connection=states.changed)
+        for i in range(200):
+            sender.publish("a", bytes([i]))
+        assert [payload[0] for _, payload in inbox.wait_for(200)] == list(range(200))
+        assert states.messages == []
+        sender.close()
+        receiver.close()
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_peer_that_does_not_answer_is_named_within_the_deadline() -> None:
+    with ScriptedBroker(answer=None) as broker, pytest.raises(BrokerUnreachable, match=r"within 0\.3 s"):
+        connect(broker.url, client_id="x", deadline=0.3)
+
+
+def test_wrong_passwords_are_refused_at_once_and_right_ones_work(tmp_path: Path) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "pi-4", "p@ss/word"], check=True, capture_output=True)
+    acl = tmp_path / "acl"
+    acl.write_text("user pi-4\ntopic readwrite mine/#\n", "utf-8")
+    with Mosquitto(tmp_path, "allow_anonymous false", f"password_file {passwords}", f"acl_file {acl}") as broker:
+        with pytest.raises(BrokerUnreachable, match="refused the connection: Not authorized"):
+            connect(broker.url, client_id="x", deadline=DEADLINE)
+        address = broker.url.partition("://")[2]
+        with pytest.raises(BrokerUnreachable, match="refused") as caught:
+            connect(f"mqtt://pi-4:wrong@{address}", client_id="x", deadline=DEADLINE)
+        assert "wrong" not in str(caught.value)
+        inbox = Inbox()
+        transport = connect(f"mqtt://pi-4:p%40ss%2Fword@{address}", client_id="x")
+        transport.subscribe("mine/a", inbox)
+        transport.publish("mine/a", b"1")
+        inbox.wait_for(1)
+        transport.close()
+        apart = connect(broker.url, client_id="x", username="pi-4", password="p@ss/word")
+        apart.close()
+
+
+@pytest.mark.parametrize(
+    "url", ["", "stickers", "http://host", "mqtt://", "mqtt://host:port", "mqtt://host:99999", "memory://", "mqtt:/x"]
+)
+def test_urls_that_make_no_sense_are_refused(url: str) -> None:
+    with pytest.raises(TransportError, match="URL"):
+        connect(url, client_id="x", deadline=0.1)
+
+
+def test_passwords_do_not_show_in_errors() -> None:
+    with pytest.raises(TransportError) as caught:
+        connect("mqt://me:secret@host", client_id="x")
+    assert "secret" not in str(caught.value)
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+def _openssl(folder: Path, *arguments: str) -> None:
+    assert shutil.which("openssl"), "openssl is not installed: apt-get install openssl."
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and a certificate of it for the broker and one for a device."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    _openssl(folder, "req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test CA", "-days", "2")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n", "utf-8")
+    for name in ("broker", "pi-4"):
+        _openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names", "-days", "2")
+        _openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.pem")
+    return folder
+
+
+# paho leaves the socket of a failed TLS handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
+def test_tls_with_certificates_on_both_sides(certificates: Path, tmp_path: Path) -> None:
+    lines = [
+        f"cafile {certificates / 'ca.pem'}",
+        f"certfile {certificates / 'broker.pem'}",
+        f"keyfile {certificates / 'broker.key'}",
+        "require_certificate true",
+        "use_identity_as_username true",
+    ]
+    ours = Tls(certificates / "ca.pem", certificates / "pi-4.pem", certificates / "pi-4.key")
+    with Mosquitto(tmp_path, *lines, tls=True) as broker:
+        inbox = Inbox()
+        transport = connect(broker.url, client_id="x", tls=ours)
+        transport.subscribe("a", inbox)
+        transport.publish("a", bytes(100_000))
+        assert inbox.wait_for(1) == [("a", bytes(100_000))]
+        transport.close()
+        with pytest.raises(BrokerUnreachable, match="certificate"):  # the system does not trust our authority
+            connect(broker.url, client_id="x", deadline=DEADLINE)
+        with pytest.raises(TransportError, match="TLS files"):
+            connect(broker.url, client_id="x", tls=Tls(tmp_path / "absent.pem"))
