@@ -92,6 +92,9 @@ class Service:
         self._published: dict[str, bytes] = {}
         self._transport: Transport
         self._online: bytes
+        self._epoch = 0
+        self._superseded = False
+        self._finished_at: float | None = None
 
     @property
     def state(self) -> rounds.State:
@@ -107,13 +110,14 @@ class Service:
         Raises:
             BrokerUnreachable: no connection at the start.
         """
-        epoch = self._database.next_epoch()
+        epoch = self._epoch = self._database.next_epoch()
         self._online = self._announcement(epoch, online=True)
         will = Will(self._topics.coordinator_state, self._announcement(epoch, online=False), delay=_WILL_DELAY)
         self._transport = create(
             replace(
                 self._settings,
-                client_id=f"{self._federation.name}.coordinator",
+                # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
+                client_id=f"{self._federation.name}.coordinator.{epoch}",
                 will=will,
                 on_connection=self._connection_changed,
             )
@@ -122,18 +126,28 @@ class Service:
             self._transport.connect(CONNECT_DEADLINE)
             self._transport.subscribe(self._topics.all_up, self._arrived)
             self._transport.subscribe(self._topics.all_presence, self._arrived)
+            self._transport.subscribe(self._topics.coordinator_state, self._arrived)
             self._report("coordinator_started", epoch=epoch, rounds=self._rules.rounds, round=self._state.round)
             self._feed(rounds.Restarted())
             self._publish(self._topics.coordinator_state, self._online, retain=True)
             while not self._stopped.is_set():
                 self._turn()
-                if once and rounds.all_served(self._rules, self._state, time.monotonic()):
+                if once and self._has_served_all():
                     break
-            self._publish(self._topics.coordinator_state, will.payload, retain=True)
+            if not self._superseded:
+                self._publish(self._topics.coordinator_state, will.payload, retain=True)
             self._report("coordinator_stopped", round=self._state.round)
         finally:
             self._transport.close()
             self._database.close()
+
+    def _has_served_all(self) -> bool:
+        """Whether every device has its adapters, or has had a whole deadline to fetch them."""
+        now = time.monotonic()
+        if self._state.phase == "finished" and self._finished_at is None:
+            self._finished_at = now
+        overdue = self._finished_at is not None and now - self._finished_at > self._rules.deadline
+        return overdue or rounds.all_served(self._rules, self._state, now)
 
     def _announcement(self, epoch: int, *, online: bool) -> bytes:
         name, base_id = self._federation.name, self._base.base_id
@@ -182,6 +196,9 @@ class Service:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens."""
         device = ""
         try:
+            if topic == self._topics.coordinator_state:
+                self._see_coordinator(decode(payload))
+                return
             device = self._topics.device_of(topic)
             if topic == self._topics.chunks(device, "up"):
                 if device in self._peers:  # nothing is fetched from strangers
@@ -193,6 +210,17 @@ class Service:
             if device in self._state.devices:
                 refused = Refused(code=type(error).__name__, reason=str(error)[:1000])
                 self._send(device, refused)
+
+    def _see_coordinator(self, state: Message) -> None:
+        """Our own topic: the will of an earlier life may come late, and a later life may have begun elsewhere."""
+        if not isinstance(state, CoordinatorState):
+            raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
+        if state.epoch > self._epoch and state.online:
+            self._superseded = True
+            self._report("coordinator_superseded", epoch=state.epoch)
+            self.stop()
+        elif not state.online:
+            self._publish(self._topics.coordinator_state, self._online, retain=True)
 
     def _hear(self, device: str, topic: str, message: Message) -> None:
         if topic == self._topics.presence(device):

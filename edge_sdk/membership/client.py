@@ -390,6 +390,8 @@ class Membership:
         """Take in what is no step of the round; whether it was that."""
         if not isinstance(heard, CoordinatorState):
             return False
+        if self._coordinator and not heard.online and heard.epoch < self._coordinator.epoch:
+            return True  # the will of an earlier life, come late
         if heard != self._coordinator:
             self._tell("coordinator_online" if heard.online else "coordinator_offline", epoch=heard.epoch)
         self._coordinator = heard

@@ -38,7 +38,7 @@ def target(group: str) -> Adapter:
 
 
 def train(group: str, device: int, plan: RoundPlan) -> TrainedUpdate:
-    """Half of the way from what the plan's adapters draw to the group's target, plus a little noise of the device's own.
+    """Half of the way from what the plan's adapters draw to the group's target, plus a little noise of its own.
 
     The product moves as gradient descent on a quadratic loss would move it, truncated to the plan's rank.
     """

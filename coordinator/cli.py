@@ -1,0 +1,105 @@
+"""impasto-coordinator: serve, init, status."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from coordinator import config
+from coordinator.console import Narrator, print_status
+from coordinator.service import Service
+from coordinator.store import Database
+from edge_sdk.errors import ConfigurationError, ImpastoError
+
+app = typer.Typer(
+    name="impasto-coordinator", help="Coordinate a federation of devices that share adapters.", no_args_is_help=True
+)
+
+FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
+
+
+@app.command()
+def serve(
+    federation: FederationFile,
+    once: Annotated[bool, typer.Option("--once", help="End when the last round is closed and served.")] = False,
+    events: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+) -> None:
+    """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
+    loaded = config.load(federation)
+    narrator = Narrator(Console())
+    with ExitStack() as stack:
+        file = stack.enter_context(_open_events(events)) if events else None
+
+        def on_event(event: dict[str, Any]) -> None:
+            narrator.tell(event)
+            if file:
+                file.write(json.dumps(event) + "\n")
+                file.flush()
+
+        service = Service(loaded, on_event=on_event)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
+        service.run(once=once)
+
+
+@app.command()
+def init(
+    federation: FederationFile,
+    bundle: Annotated[str, typer.Option(help="The bundle of the base model.")] = "bundle",
+    broker: Annotated[str, typer.Option(help="The broker's URL.")] = "mqtt://127.0.0.1:1883",
+) -> None:
+    """Write a commented federation file to start from."""
+    text = config.template(federation.stem, bundle, broker)
+    config.parse(text, folder=federation.parent, source=str(federation))
+    try:
+        with federation.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise ConfigurationError(f"{federation} exists already: choose another name, or delete it first.") from error
+    except OSError as error:
+        raise ConfigurationError(f"Cannot write {federation}: {error}.") from error
+    Console().print(f"Wrote {federation}. Next: impasto-coordinator serve {federation}", highlight=False)
+
+
+@app.command()
+def status(federation: FederationFile) -> None:
+    """Show the devices and rounds of a federation, running or not."""
+    loaded = config.load(federation)
+    if str(loaded.database).startswith("sqlite:///") and not Path(str(loaded.database)[10:]).exists():
+        raise ConfigurationError(
+            f"Federation {loaded.name!r} has not been served yet: impasto-coordinator serve {federation}"
+        )
+    database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
+    try:
+        print_status(Console(), loaded.name, database.load(), database.updates())
+    finally:
+        database.close()
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The console script: errors that Impasto raises on purpose are told in one line, exit code 1."""
+    try:
+        app(arguments)
+    except ImpastoError as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _open_events(path: Path) -> Any:
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"Cannot write events to {path}: {error}.") from error
+
+
+if __name__ == "__main__":
+    main()

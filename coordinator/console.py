@@ -1,0 +1,104 @@
+"""What the operator sees: one line for every event of the service, and the table of `status`."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from coordinator.rounds import State
+
+_MUTED = frozenset({"adapter_delivered", "device_online"})
+
+
+class Narrator:
+    """Prints events as they happen. Give its `tell` to a Service as `on_event`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def tell(self, event: Mapping[str, Any]) -> None:
+        if event["event"] in _MUTED:
+            return
+        clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
+        self._console.print(f"[dim]{clock}[/dim]  {describe(event)}", soft_wrap=True, highlight=False)
+
+
+def describe(event: Mapping[str, Any]) -> str:
+    """One event in words, as rich markup."""
+    e: dict[str, Any] = {key: escape(value) if isinstance(value, str) else value for key, value in event.items()}
+    match e["event"]:
+        case "coordinator_started":
+            return f"coordinating, {e['round']} of {e['rounds']} rounds done (start {e['epoch']})"
+        case "coordinator_superseded":
+            return f"[yellow]another coordinator (start {e['epoch']}) has taken over[/yellow]"
+        case "coordinator_stopped":
+            return f"stopped after round {e['round']}; {_traffic(event)}"
+        case "device_joined":
+            return f"[cyan]{e['device']}[/cyan] joined with {e['pictures']} pictures"
+        case "device_left":
+            return f"[cyan]{e['device']}[/cyan] left{': ' + e['reason'] if e['reason'] else ''}"
+        case "device_offline":
+            return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
+        case "device_placed":
+            return f"[cyan]{e['device']}[/cyan] came late, cluster {e['cluster']}"
+        case "clusters":
+            return f"clusters for round {e['round']}: {_sizes(event['assignment'])}"
+        case "round_started":
+            return f"[bold]round {e['round']} of {e['rounds']}[/bold] ({e['stage']}): {len(e['cohort'])} devices"
+        case "update_counted":
+            cluster = "" if e["cluster"] is None else f" for cluster {e['cluster']}"
+            loss = f"loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            return f"[cyan]{e['device']}[/cyan] delivered{cluster}, {loss}, {_bytes(e['size'])}"
+        case "round_extended":
+            return f"[yellow]round {e['round']} waits once more[/yellow] for {', '.join(e['awaited'])}"
+        case "round_abandoned":
+            return f"[yellow]round {e['round']} begins again[/yellow]: {e['reason']}"
+        case "round_closed":
+            missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
+            loss = f"mean loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}"
+            return f"{head}; {loss}; {_traffic(event)}"
+        case "finished":
+            return f"[bold green]all {e['rounds']} rounds done[/bold green]; devices take their adapters home"
+        case "refused":
+            return f"[red]refused[/red] [cyan]{e['device']}[/cyan] ({e['code']}): {e['reason']}"
+        case "send_failed":
+            return f"[red]not sent[/red] ({e['code']}): {e['reason']}"
+        case _:
+            return str(e["event"])
+
+
+def print_status(console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]]) -> None:
+    """A federation in one line, and its devices with what they delivered."""
+    clusters = len(state.clusters)
+    console.print(
+        f"[bold]{name}[/bold]: {state.phase}, {state.round} rounds closed, {clusters} clusters", highlight=False
+    )
+    counted = Counter(update["device"] for update in updates)
+    table = Table()
+    for column in ("device", "cluster", "updates", "state"):
+        table.add_column(column)
+    for device, known in sorted(state.devices.items()):
+        presence = "left" if known.left else ("online" if known.offline_since is None else "offline")
+        cluster = "-" if known.cluster is None else str(known.cluster)
+        table.add_row(device, cluster, str(counted[device]), presence)
+    console.print(table)
+
+
+def _sizes(assignment: Mapping[str, int]) -> str:
+    sizes = sorted(Counter(assignment.values()).items())
+    return ", ".join(f"{cluster} ({count} devices)" for cluster, count in sizes)
+
+
+def _traffic(event: Mapping[str, Any]) -> str:
+    return f"{_bytes(event['bytes']['up'])} up, {_bytes(event['bytes']['down'])} down"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

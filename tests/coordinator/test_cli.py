@@ -1,0 +1,63 @@
+"""The command line, apart from serving (tests/integration/test_federation.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordinator import config
+from coordinator.cli import main
+from tests.coordinator.test_config import write_bundle
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command; returns its exit code and what it said."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as end:
+            main(list(arguments))
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), " ".join((out + err).split())
+
+    return call
+
+
+def test_init_writes_a_file_that_loads_and_never_overwrites(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "stickers.toml"
+    assert run("init", str(path), "--bundle", "my bundle")[0] == 0
+    assert config.load(path).name == "stickers"
+    path.write_text("mine")
+    code, said = run("init", str(path))
+    assert code == 1
+    assert "exists already" in said
+    assert path.read_text() == "mine"
+
+
+def test_errors_are_told_by_name_without_a_traceback(run: Run, tmp_path: Path) -> None:
+    code, said = run("serve", str(tmp_path / "none.toml"))
+    assert code == 1
+    assert said.startswith("ConfigurationError: Cannot read the federation file")
+
+
+def test_status_of_what_was_never_served(run: Run, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nbundle = "bundle"\n')
+    code, said = run("status", str(path))
+    assert code == 1
+    assert "has not been served" in said
+    assert not (tmp_path / "stickers.coordinator").exists()
+
+
+def test_serving_without_a_broker_ends_with_its_name(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nslots = "impasto.json"\nbroker = "memory://nobody"\n')
+    (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
+    code, said = run("serve", str(path))
+    assert code == 1
+    assert said.startswith("BrokerUnreachable")

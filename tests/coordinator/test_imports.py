@@ -1,0 +1,27 @@
+"""The coordinator is slim: no deep-learning or inference library is loaded, whatever is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "onnx", "onnxruntime", "PIL", "tokenizers")
+
+
+def test_the_coordinator_imports_no_torch() -> None:
+    program = (
+        "import sys, coordinator.cli, coordinator.learning, edge_sdk.membership, edge_sdk.transport.mqtt\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_a_device_can_be_a_member_without_the_coordinators_libraries() -> None:
+    foreign = (*HEAVY[:6], "sklearn", "scipy", "sqlalchemy", "fsspec", "coordinator")
+    program = (
+        "import sys, edge_sdk.membership, edge_sdk.transport.mqtt\n"
+        f"print([name for name in {foreign!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == "[]"

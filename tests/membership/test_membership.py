@@ -1,0 +1,336 @@
+"""A device against a coordinator that is played by the test, message by message."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from edge_sdk.adapter import Adapter, distance, norm, to_bytes
+from edge_sdk.errors import AdapterMismatch, DeadlineExceeded
+from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.transport import Settings, create
+from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire import exchange
+from edge_sdk.wire.messages import (
+    CoordinatorState,
+    Finished,
+    Join,
+    Leave,
+    Manifest,
+    Message,
+    Offer,
+    Presence,
+    RoundDone,
+    RoundStart,
+    Welcome,
+    decode,
+    encode,
+)
+from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import make_manifest
+from tests.coordinator.adapters import BASE_ID, random_adapter
+from tests.integration.devices import profile
+
+TOPICS = Topics("tastes")
+M = TypeVar("M", bound=Message)
+
+
+class Stage:
+    """The test's side: says what a coordinator says, hears what the device says, serves and pulls transfers."""
+
+    def __init__(self, url: str) -> None:
+        self.transport = create(Settings(url=url, client_id="stage"))
+        self.transport.connect(5.0)
+        self.exchange = exchange.Exchange()
+        self.heard: queue.Queue[Message] = queue.Queue()
+        self.updates: queue.Queue[bytes] = queue.Queue()
+        self.delivered: queue.Queue[Manifest] = queue.Queue()
+        self.transport.subscribe(TOPICS.all_up, self._arrived)
+        self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
+
+    def online(self, epoch: int = 1) -> None:
+        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID)
+        self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
+
+    def say(self, message: Message) -> None:
+        self.transport.publish(TOPICS.control("me", "down"), encode(message))
+
+    def serve(self, adapter: Adapter, role: str, name: str) -> Manifest:
+        data = to_bytes(adapter)
+        manifest = make_manifest(data, role=role, name=name)  # type: ignore[arg-type]
+        self.exchange.offer(data, manifest)
+        return manifest
+
+    def hear(self, kind: type[M]) -> M:
+        """The next message of a kind; others are skipped."""
+        while True:
+            message = self.heard.get(timeout=20)
+            if isinstance(message, kind):
+                return message
+
+    def take(self, offer: Offer) -> bytes:
+        """Pull an update and commit it."""
+        self._act(self.exchange.fetch(offer.manifest, time.monotonic(), time.monotonic() + 20))
+        data = self.updates.get(timeout=20)
+        self._act(self.exchange.commit(offer.manifest.sha256))
+        return data
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        now = time.monotonic()
+        if topic.endswith("/chunk"):
+            self._act(self.exchange.on_chunk(payload, now))
+            return
+        message = decode(payload)
+        self.heard.put(message)
+        self._act(self.exchange.on_message(message, now))
+
+    def _act(self, effects: list[exchange.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case exchange.Send(message):
+                    self.say(message)
+                case exchange.SendChunk(payload):
+                    self.transport.publish(TOPICS.chunks("me", "down"), payload)
+                case exchange.Received(_, data):
+                    self.updates.put(data)
+                case exchange.Delivered(manifest):
+                    self.delivered.put(manifest)
+
+
+class Me:
+    """The device under test, in a thread."""
+
+    def __init__(self, url: str, home: Path, train: Callable[[RoundPlan], TrainedUpdate], **run: Any) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
+
+        def work() -> None:
+            try:
+                with Membership(url, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
+                    self.outcome.put(mine.run(**run))
+            except BaseException as error:
+                self.outcome.put(error)
+
+        threading.Thread(target=work, daemon=True).start()
+
+    def result(self) -> MembershipResult:
+        outcome = self.outcome.get(timeout=30)
+        assert isinstance(outcome, MembershipResult), outcome
+        return outcome
+
+    def error(self) -> BaseException:
+        outcome = self.outcome.get(timeout=30)
+        assert isinstance(outcome, BaseException), outcome
+        return outcome
+
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with MemoryBroker() as broker:
+        yield broker.url
+
+
+@pytest.fixture
+def stage(url: str) -> Stage:
+    return Stage(url)
+
+
+def start(number: int = 1, **changes: Any) -> RoundStart:
+    values: dict[str, Any] = {
+        "round": number,
+        "rounds": 3,
+        "stage": "root",
+        "cluster": None,
+        "frozen": [],
+        "start": None,
+        "rank": 4,
+        "seed": 7,
+        "steps": 5,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "deadline": 60.0,
+        **changes,
+    }
+    return RoundStart(**values)
+
+
+class Learner:
+    """Returns a fixed adapter and notes what it was asked for."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self.plans: list[RoundPlan] = []
+        self.adapter = Adapter(random_adapter(seed).layers)
+
+    def __call__(self, plan: RoundPlan) -> TrainedUpdate:
+        self.plans.append(plan)
+        return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
+
+
+def join(stage: Stage) -> None:
+    stage.online()
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+
+
+def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    assert stage.hear(Presence).online
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    assert (offer.round, offer.pictures) == (1, 12)
+    assert (offer.first_loss, offer.last_loss, offer.train_seconds) == (1.0, 0.5, 3.0)
+    data = stage.take(offer)
+    assert data == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
+    stage.say(RoundDone(round=1, accepted=True, updates=1))
+    with_base = Adapter(random_adapter(2).layers, BASE_ID)
+    root = stage.serve(with_base, "root", "root")
+    own = stage.serve(random_adapter(3), "cluster", "cluster-2")
+    other = stage.serve(random_adapter(4), "cluster", "cluster-0")
+    stage.say(Finished(rounds=1, cluster=2, adapters=[root, own, other]))
+    stage.hear(Leave)
+    result = me.result()
+    assert (result.finished, result.updates, result.cluster) == (True, 1, 2)
+    assert set(result.adapters) == {"root", "cluster", "cluster-0", "cluster-2"}
+    assert result.adapters["cluster"].read_bytes() == to_bytes(random_adapter(3))
+    assert {stage.delivered.get(timeout=5).sha256 for _ in range(3)} == {root.sha256, own.sha256, other.sha256}
+    assert not stage.hear(Presence).online
+
+
+def test_the_plan_brings_frozen_and_start(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    Me(url, tmp_path, learn)
+    join(stage)
+    root = stage.serve(random_adapter(2), "root", "root")
+    cluster = stage.serve(random_adapter(3), "cluster", "cluster-1")
+    stage.say(start(2, stage="cluster", cluster=1, frozen=[root], start=cluster))
+    stage.hear(Offer)
+    (plan,) = learn.plans
+    assert (plan.round, plan.stage, plan.cluster, plan.rank, plan.seed, plan.steps) == (2, "cluster", 1, 4, 7, 5)
+    assert distance(plan.frozen[0], random_adapter(2)) < 1e-5
+    assert plan.start is not None
+    assert distance(plan.start, random_adapter(3)) < 1e-5
+
+
+def test_a_weak_device_starts_from_the_best_small_adapter(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    Me(url, tmp_path, learn)
+    join(stage)
+    cluster = stage.serve(random_adapter(3), "cluster", "cluster-1")
+    stage.say(start(rank=2, start=cluster))
+    stage.hear(Offer)
+    small = learn.plans[0].start
+    assert small is not None
+    assert small.rank == 2
+    assert distance(small, random_adapter(3)) < 0.9 * norm(random_adapter(3))
+
+
+def test_the_same_round_again_is_not_trained_again(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The coordinator repeats itself when a device joins again, and when a round is extended."""
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start())
+    first = stage.hear(Offer)
+    stage.take(first)
+    stage.say(start(deadline=30.0))
+    assert stage.hear(Offer) == first
+    stage.take(first)
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert len(learn.plans) == 1
+
+
+def test_what_came_while_training_is_caught_up_with(url: str, stage: Stage, tmp_path: Path) -> None:
+    """Rounds 1 and 2 closed without the device: it goes on with round 3 and does not train round 2."""
+    rounds_closed = threading.Event()
+    learn = Learner()
+
+    def slow(plan: RoundPlan) -> TrainedUpdate:
+        if plan.round == 1:
+            stage.say(RoundDone(round=1, accepted=False, updates=2))
+            stage.say(start(2))
+            stage.say(RoundDone(round=2, accepted=False, updates=2))
+            stage.say(start(3))
+            rounds_closed.set()
+        return learn(plan)
+
+    me = Me(url, tmp_path, slow)
+    join(stage)
+    stage.say(start(1))
+    assert stage.hear(Offer).round == 1
+    offer = stage.hear(Offer)
+    assert offer.round == 3
+    stage.take(offer)
+    stage.say(Finished(rounds=3, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert [plan.round for plan in learn.plans] == [1, 3]
+
+
+def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    stage.online(epoch=2)
+    stage.hear(Join)
+    assert stage.hear(Offer) == offer
+    stage.take(offer)
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+
+
+def test_silence_ends_with_a_named_error(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner(), deadline=0.3)
+    join(stage)
+    error = me.error()
+    assert isinstance(error, DeadlineExceeded)
+    assert "did not go on" in str(error)
+
+
+def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner(), answer=0.3)
+    stage.online()
+    assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_an_adapter_of_another_base_model_is_not_trained_on(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    foreign = stage.serve(Adapter(random_adapter(2).layers, "c" * 64), "root", "root")
+    stage.say(start(frozen=[foreign]))
+    assert isinstance(me.error(), AdapterMismatch)
+    assert learn.plans == []
+
+
+def test_an_error_in_training_reaches_the_caller(url: str, stage: Stage, tmp_path: Path) -> None:
+    def broken(plan: RoundPlan) -> TrainedUpdate:
+        raise ZeroDivisionError("no pictures")
+
+    me = Me(url, tmp_path, broken)
+    join(stage)
+    stage.say(start())
+    assert isinstance(me.error(), ZeroDivisionError)
+
+
+def test_garbage_changes_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    for payload in (b"", b"\xff\x00", b"x" * 200_000):
+        stage.transport.publish(TOPICS.control("me", "down"), payload)
+        stage.transport.publish(TOPICS.chunks("me", "down"), payload)
+    stage.say(start())
+    stage.take(stage.hear(Offer))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
