@@ -6,10 +6,23 @@ passes.py     what is done to their ONNX graphs: attention kernels, LoRA slots, 
 verify.py     the written graphs against torch, without and with an adapter
 bundle.py     all of it in order, into one folder
 cli.py        `impasto-export MODEL OUT`
+
+Names are imported when they are first used: `impasto-export --help` need not wait for torch.
 """
 
 from __future__ import annotations
 
-from export.bundle import Exported, export_model
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from export.bundle import Exported, export_model
 
 __all__ = ["Exported", "export_model"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'export' has no attribute {name!r}")
+    from export import bundle
+
+    return getattr(bundle, name)

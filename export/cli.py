@@ -23,15 +23,20 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
     """Export a Stable Diffusion pipeline to a bundle that devices draw with."""
+    _quiet()
     # torch takes seconds to import, and --help should not.
     from diffusers.utils.logging import disable_progress_bar
 
     from export.bundle import STAGES, export_model
 
     disable_progress_bar()
-    # torch reports at warning level that torchvision, which is not needed, is absent.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
     try:
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=STAGES)
@@ -50,6 +55,12 @@ def export(
 def main() -> None:
     """The console script `impasto-export`."""
     typer.run(export)
+
+
+def _quiet() -> None:
+    """What these two report at warning level: torchvision, which is not needed, is absent; optimum-onnx is present."""
+    for name in ("torch.onnx", "diffusers.utils.import_utils"):
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline, StableDiffusionPipeline
 
-from edge_sdk.errors import ExportError
+from edge_sdk.errors import BundleError, ExportError
+from edge_sdk.inference.schedulers import NoiseSchedule
 
 SUPPORTED = "StableDiffusionPipeline"
 _INDEX = "model_index.json"
@@ -44,6 +45,7 @@ def load_pipeline(folder: Path) -> StableDiffusionPipeline:
         ExportError: another kind of pipeline, or a variant of Stable Diffusion that the device cannot draw with.
     """
     _check_kind(folder)
+    _check_scheduler(folder / "scheduler" / "scheduler_config.json")
     try:
         pipeline = StableDiffusionPipeline.from_pretrained(
             folder,
@@ -69,6 +71,14 @@ def _check_kind(folder: Path) -> None:
     kind = index.get("_class_name") if isinstance(index, dict) else None
     if kind != SUPPORTED:
         raise ExportError(f"{folder} is a {kind}; only a {SUPPORTED} (text to image) can be exported.")
+
+
+def _check_scheduler(path: Path) -> None:
+    """The device's own reader decides."""
+    try:
+        NoiseSchedule.from_json(path.read_bytes())
+    except (OSError, BundleError) as error:
+        raise ExportError(str(error)) from error
 
 
 def _check_networks(pipeline: Any) -> None:

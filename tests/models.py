@@ -1,12 +1,13 @@
 """Tiny base models with random weights: genuine StableDiffusionPipeline folders, and bundles exported from them.
 
-`tiny_model(kind)` and `tiny_bundle(kind)` build once per test session and return the same folder afterwards: treat it as
-read-only, or copy it. Two kinds, so that both ends of what must work are always tested:
+`tiny_model(kind)` and `tiny_bundle(kind)` build once per test session and return the same folder afterwards: treat it
+as read-only, or copy it. Two kinds, so that both ends of what must work are always tested:
 
     "v_prediction"  like the stickers demo: 32 tokens, linear betas, trailing steps, no attention in the autoencoder
     "epsilon"       like Stable Diffusion 1.5: 77 tokens, PNDM with scaled-linear betas, attention in the autoencoder
 
-Both draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is cheap.
+Both draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
+cheap.
 """
 
 from __future__ import annotations

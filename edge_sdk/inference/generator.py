@@ -153,6 +153,8 @@ class Generator:
         """
         if scheduler not in SCHEDULERS:
             raise ValueError(f"There is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+        if not math.isfinite(guidance):
+            raise ValueError(f"guidance must be a finite number, not {guidance}.")
         feed = to_feed(self._terms(adapters), self._slots)
         noise, fresh_noise = _noise_sources(seed, count, self.bundle.index.latent_shape)
         start = noise if latents is None else _checked_latents(latents, noise.shape)

@@ -76,15 +76,14 @@ class Tokenizer:
                 _text(token) for token in (config.bos_token, config.eos_token, config.unk_token, config.pad_token)
             ]
             self._start, self._end, _, self._pad = (vocabulary[token] for token in special)
+            model = models.BPE(vocabulary, merges, unk_token=special[2], end_of_word_suffix="</w>")
         # The tokenizers library raises plain Exceptions.
         except Exception as error:
             raise BundleCorrupt(
                 f"The tokenizer in {folder} cannot be used ({error}): export the bundle again."
             ) from error
         self.length = config.model_max_length
-        self._tokenizer = tokenizers.Tokenizer(
-            models.BPE(vocabulary, merges, unk_token=special[2], end_of_word_suffix="</w>")
-        )
+        self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.normalizer = normalizers.Sequence(
             [
                 normalizers.BertNormalizer(

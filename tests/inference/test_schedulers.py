@@ -16,7 +16,9 @@ from edge_sdk.errors import BundleError
 from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule
 
 # diffusers turns tensors into arrays the way of numpy 1.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
+)
 SHAPE = (2, 4, 8, 8)
 TWINS = {
     "ddim": diffusers.DDIMScheduler,
@@ -61,7 +63,9 @@ def test_equals_its_diffusers_twin(name: str, config: str, prediction: str) -> N
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     for steps in (1, 4, 7, 25):
         generator = torch.Generator().manual_seed(5)
-        ours = SCHEDULERS[name](model, noise, schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy())
+        ours = SCHEDULERS[name](
+            model, noise, schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy()
+        )
         theirs = twin_trajectory(TWINS[name].from_config(stated), noise, steps)
         for step, (x, y) in enumerate(zip(ours, theirs, strict=True)):
             assert x.dtype == np.float32

@@ -144,7 +144,7 @@ class NoiseSchedule:
         signal, spread = np.float32(sqrt(alpha)), np.float32(sqrt(1 - alpha))
         if self.prediction == "v_prediction":
             return signal * x - spread * predicted, signal * predicted + spread * x
-        return (x - spread * predicted) / signal, predicted
+        return (x - spread * predicted) * np.float32(1 / sqrt(alpha)), predicted
 
     def limit(self, x_0: Latents) -> Latents:
         """x_0 within the limits that the base model states."""

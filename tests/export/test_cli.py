@@ -1,0 +1,44 @@
+"""`impasto-export` as a person uses it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from edge_sdk.inference import Bundle
+from tests.models import tiny_bundle, tiny_model
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from export.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240)
+
+
+def test_replaces_a_bundle_when_asked_and_reports_the_errors(tmp_path: Path) -> None:
+    out = shutil.copytree(tiny_bundle(), tmp_path / "bundle")
+    (out / "left over").write_text("")
+    done = run(tiny_model(), out, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    for part in ("text_encoder", "unet", "unet with adapter", "vae_decoder", "vae_encoder"):
+        assert re.search(rf"\n {part} +\d\.\de-0[5-9]", done.stderr), done.stderr
+    assert Bundle.load(out).index.base_id[:12] in done.stderr
+    assert "Warning" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    # Made twice from the same weights, on different days, the files are the same.
+    assert Bundle.load(out).index.files == Bundle.load(tiny_bundle()).index.files
+
+
+def test_errors_are_one_message(tmp_path: Path) -> None:
+    done = run(tmp_path / "nothing", tmp_path / "bundle")
+    assert done.returncode == 1
+    assert "ExportError: There is no folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_is_quick_to_come() -> None:
+    script = "import sys, export.cli; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    assert "--no-verify" in run("--help").stdout
