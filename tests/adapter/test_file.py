@@ -1,0 +1,299 @@
+"""Adapter files: round trips, foreign spellings and scales, hostile content."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save as serialize
+
+from edge_sdk.adapter import MAX_RANK, Adapter, Factors, from_bytes, load, save, to_bytes
+from edge_sdk.errors import AdapterError, AdapterFormatError, AdapterValueError
+from tests.adapter.strategies import adapters
+
+LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+MODULE = LAYER.removeprefix("unet.")
+RNG = np.random.default_rng(0)
+A = RNG.normal(size=(4, 6)).astype(np.float32)
+B = RNG.normal(size=(5, 4)).astype(np.float32)
+
+
+def plain(**metadata: Any) -> bytes:
+    """A file as diffusers writes it, with this `lora_adapter_metadata`."""
+    header = {"format": "pt", "lora_adapter_metadata": json.dumps(metadata)}
+    return serialize({f"{LAYER}.lora_A.weight": A, f"{LAYER}.lora_B.weight": B}, metadata=header)
+
+
+def scale_of(data: bytes) -> float:
+    factors = from_bytes(data).layers[LAYER]
+    np.testing.assert_array_equal(factors.a, A)
+    ratio = factors.b / B
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-6)
+    return float(ratio[0, 0])
+
+
+@given(adapters())
+def test_round_trip(x: Adapter) -> None:
+    single = {name: Factors(f.a.astype(np.float32), f.b.astype(np.float32)) for name, f in x.layers.items()}
+    original = Adapter(single, base_id="abc", notes={"round": "3", "made.by": "täst"})
+    result = from_bytes(to_bytes(original))
+    assert (result.base_id, result.notes) == (original.base_id, original.notes)
+    assert result.layers.keys() == original.layers.keys()
+    for name, factors in original.layers.items():
+        np.testing.assert_array_equal(result.layers[name].a, factors.a)
+        np.testing.assert_array_equal(result.layers[name].b, factors.b)
+
+
+def test_equal_adapters_give_equal_bytes_in_every_process() -> None:
+    program = (
+        "import hashlib, numpy as np; from edge_sdk.adapter import Adapter, Factors, to_bytes\n"
+        "f = Factors(np.ones((2, 3), np.float32), np.ones((4, 2), np.float32))\n"
+        "names = [f'unet.layer_{i}.to_q' for i in range(9)]\n"
+        "x = Adapter({n: f for n in names}, 'base', {str(i): 'x' for i in range(9)})\n"
+        "y = Adapter({n: f for n in reversed(names)}, 'base', {str(i): 'x' for i in reversed(range(9))})\n"
+        "assert to_bytes(x) == to_bytes(y)\n"
+        "print(hashlib.sha256(to_bytes(x)).hexdigest())"
+    )
+    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stdout for _ in range(2)]
+    assert runs[0] == runs[1]
+
+
+def test_saving_is_all_or_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "adapter.safetensors"
+    good = Adapter({LAYER: Factors(A, B)})
+    save(good, path)
+    before = path.read_bytes()
+    bad = Adapter({LAYER: Factors(A * np.float32(np.nan), B)})
+    with pytest.raises(AdapterValueError):
+        save(bad, path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    np.testing.assert_array_equal(load(path).layers[LAYER].b, B)
+
+
+def test_what_was_never_an_adapter_file(tmp_path: Path) -> None:
+    with pytest.raises(AdapterFormatError, match="Cannot read"):
+        load(tmp_path / "absent.safetensors")
+    with pytest.raises(AdapterFormatError, match="Cannot read"):
+        load(tmp_path)
+    (tmp_path / "text").write_text("hello, world", "utf-8")
+    with pytest.raises(AdapterFormatError, match="text"):
+        load(tmp_path / "text")
+
+
+# --- scales ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ({}, 1.0),
+        ({"unet.r": 4, "unet.lora_alpha": 4}, 1.0),
+        ({"unet.r": 4, "unet.lora_alpha": 2}, 0.5),
+        ({"unet.lora_alpha": 16.0}, 4.0),
+        ({"unet.lora_alpha": 8, "unet.use_rslora": True}, 4.0),
+        ({"unet.lora_alpha": 4, "unet.alpha_pattern": {MODULE: 12}}, 3.0),
+        ({"unet.lora_alpha": 4, "unet.alpha_pattern": {"attn1.to_q": 12}}, 3.0),
+        ({"unet.lora_alpha": 4, "unet.alpha_pattern": {"to_q": 1, "attn1.to_q": 12}}, 3.0),
+        ({"unet.lora_alpha": 4, "unet.alpha_pattern": {"o_q": 12, "attn2.to_q": 12}}, 1.0),
+        ({"text_encoder.lora_alpha": 16}, 1.0),
+        ({"unet.lora_alpha": 4, "unet.alpha_pattern": None}, 1.0),
+    ],
+)
+def test_the_scale_in_the_header_is_folded_into_b(metadata: dict[str, Any], expected: float) -> None:
+    assert scale_of(plain(**metadata)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"unet.lora_alpha": "4"},
+        {"unet.lora_alpha": True},
+        {"unet.alpha_pattern": [1]},
+        {"unet.alpha_pattern": {"(a+)+$": 1}},
+        {"unet.use_dora": True},
+    ],
+)
+def test_headers_that_cannot_be_followed_are_refused(metadata: dict[str, Any]) -> None:
+    with pytest.raises(AdapterFormatError):
+        from_bytes(plain(**metadata))
+
+
+def test_a_scale_that_is_no_number_or_overflows_is_refused() -> None:
+    for alpha in (float("nan"), float("inf"), 1e30, 1e300):
+        with pytest.raises(AdapterValueError):
+            from_bytes(plain(**{"unet.lora_alpha": alpha}))
+
+
+def test_written_files_state_their_ranks_for_peft() -> None:
+    layers = {
+        "unet.a.to_q": Factors(A, B),
+        "unet.a.to_k": Factors(A, B),
+        "unet.b.to_q": Factors(A[:2], B[:, :2]),
+        "text_encoder.text_model.encoder.layers.0.self_attn.q_proj": Factors(A[:1], B[:, :1]),
+    }
+    data = to_bytes(Adapter(layers))
+    header = json.loads(data[8 : 8 + struct.unpack("<Q", data[:8])[0]])
+    metadata = json.loads(header["__metadata__"]["lora_adapter_metadata"])
+    assert (metadata["unet.r"], metadata["unet.lora_alpha"]) == (4, 4)
+    assert metadata["unet.rank_pattern"] == metadata["unet.alpha_pattern"] == {"b.to_q": 2}
+    assert metadata["unet.target_modules"] == ["a.to_k", "a.to_q", "b.to_q"]
+    assert metadata["text_encoder.r"] == 1
+
+
+# --- foreign spellings ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prefix", "down", "up", "expected"),
+    [
+        (LAYER, "lora.down", "lora.up", LAYER),
+        (LAYER, "lora_A", "lora_B", LAYER),
+        (f"lora_unet_{MODULE.replace('.', '_')}", "lora_down", "lora_up", LAYER),
+        (
+            "text_encoder.encoder.layers.3.self_attn.q_proj",
+            "lora_A",
+            "lora_B",
+            "text_encoder.text_model.encoder.layers.3.self_attn.q_proj",
+        ),
+    ],
+)
+def test_other_spellings_are_read(prefix: str, down: str, up: str, expected: str) -> None:
+    adapter = from_bytes(serialize({f"{prefix}.{down}.weight": A, f"{prefix}.{up}.weight": B}))
+    assert list(adapter.layers) == [expected]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "unet.down_blocks.0.attentions.1.transformer_blocks.0.attn2.to_out.0",
+        "unet.up_blocks.3.attentions.2.transformer_blocks.0.ff.net.0.proj",
+        "unet.up_blocks.3.attentions.2.transformer_blocks.0.ff.net.2",
+        "unet.mid_block.attentions.0.proj_in",
+        "unet.mid_block.attentions.0.proj_out",
+        "unet.down_blocks.2.resnets.0.time_emb_proj",
+        "unet.time_embedding.linear_1",
+        "text_encoder.text_model.encoder.layers.11.self_attn.out_proj",
+        "text_encoder.text_model.encoder.layers.0.mlp.fc1",
+    ],
+)
+def test_kohya_names(path: str) -> None:
+    component, _, module = path.partition(".")
+    name = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[component] + module.replace(".", "_")
+    tensors = {
+        f"{name}.lora_down.weight": A,
+        f"{name}.lora_up.weight": B,
+        f"{name}.alpha": np.array(2.0, np.float32),
+    }
+    adapter = from_bytes(serialize(tensors, metadata={"ss_network_dim": "4", "ss_tag_frequency": "private"}))
+    assert list(adapter.layers) == [path]
+    np.testing.assert_allclose(adapter.layers[path].b, B * 0.5)
+    assert adapter.notes == {}  # what strangers wrote about their data is not carried on
+
+
+def test_a_1x1_convolution_is_a_linear_layer_and_a_3x3_one_is_refused() -> None:
+    for side in (1, 3):
+        tensors = {f"{LAYER}.lora.down.weight": np.ones((4, 6, side, side), np.float32), f"{LAYER}.lora.up.weight": B}
+        if side == 1:
+            assert from_bytes(serialize(tensors)).layers[LAYER].a.shape == (4, 6)
+        else:
+            with pytest.raises(AdapterFormatError, match="linear"):
+                from_bytes(serialize(tensors))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_precisions_become_float32(dtype: type) -> None:
+    data = serialize({f"{LAYER}.lora_A.weight": A.astype(dtype), f"{LAYER}.lora_B.weight": B.astype(dtype)})
+    factors = from_bytes(data).layers[LAYER]
+    assert factors.a.dtype == factors.b.dtype == np.float32
+    np.testing.assert_allclose(factors.a, A, rtol=1e-3)
+
+
+def test_bfloat16_becomes_float32() -> None:
+    halves = [(matrix.view(np.uint32) >> 16).astype("<u2") for matrix in (A, B)]
+    data = serialize({f"{LAYER}.lora_A.weight": halves[0], f"{LAYER}.lora_B.weight": halves[1]})
+    length = struct.unpack("<Q", data[:8])[0]
+    header = data[8 : 8 + length].replace(b'"U16"', b'"BF16"').rstrip()
+    header += b" " * (-len(header) % 8)
+    factors = from_bytes(struct.pack("<Q", len(header)) + header + data[8 + length :]).layers[LAYER]
+    np.testing.assert_allclose(factors.a, A, rtol=1e-2)
+    np.testing.assert_allclose(factors.b, B, rtol=1e-2)
+
+
+# --- hostile files --------------------------------------------------------------------------------------------------
+
+
+def file(header: object, body: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + body
+
+
+def tensor(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+
+
+A_KEY, B_KEY = f"{LAYER}.lora_A.weight", f"{LAYER}.lora_B.weight"
+HOSTILE = {
+    "nothing": b"",
+    "only a length": struct.pack("<Q", 2**63),
+    "a header longer than the file": struct.pack("<Q", 1000) + b"{}",
+    "a header that is no json": file(b"{" * 100),
+    "a header that is deeply nested": file(b"[" * 100_000),
+    "a header that is a list": file([1, 2]),
+    "no tensors": file({}),
+    "metadata that is no map": file({"__metadata__": [1]}),
+    "metadata that is no text": file({"__metadata__": {"a": 1}}),
+    "tensors beyond the end": file({A_KEY: tensor([4, 6], 0, 96), B_KEY: tensor([5, 4], 96, 176)}),
+    "a huge shape": file({A_KEY: tensor([2**40, 2**40], 0, 4)}, bytes(4)),
+    "overlapping tensors": file({A_KEY: tensor([1, 1], 0, 4), B_KEY: tensor([1, 1], 0, 4)}, bytes(4)),
+    "one factor only": serialize({A_KEY: A}),
+    "factors that do not fit": serialize({A_KEY: A, B_KEY: B.T.copy()}),
+    "integers": serialize({A_KEY: A.astype(np.int32), B_KEY: B.astype(np.int32)}),
+    "full weights": serialize({f"{LAYER}.weight": A}),
+    "a dora": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora_magnitude_vector": A[0]}),
+    "a bias": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora_B.bias": A[0]}),
+    "an alpha that is a matrix": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.alpha": A}),
+    "a layer twice": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora.down.weight": A, f"{LAYER}.lora.up.weight": B}),
+    "a path instead of a layer": serialize({"../../etc/passwd.lora_A.weight": A, "../../etc/passwd.lora_B.weight": B}),
+    "a peft file": serialize({f"base_model.model.{MODULE}.lora_A.weight": A}),
+    "an sdxl kohya file": serialize({"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": A}),
+    "an absurd rank": serialize({A_KEY: np.ones((MAX_RANK + 1, 6)), B_KEY: np.ones((5, MAX_RANK + 1))}),
+    "a pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files_are_refused_by_name(name: str) -> None:
+    with pytest.raises(AdapterFormatError):
+        from_bytes(HOSTILE[name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
+def test_values_that_make_no_sense_are_refused(value: float) -> None:
+    bad = A.copy()
+    bad[2, 3] = value
+    with pytest.raises(AdapterValueError):
+        from_bytes(serialize({A_KEY: bad, B_KEY: B}))
+    with pytest.raises(AdapterValueError):
+        to_bytes(Adapter({LAYER: Factors(bad, B)}))
+
+
+@given(st.data())
+def test_damaged_files_are_refused_or_are_adapters(data: st.DataObject) -> None:
+    content = bytearray(to_bytes(Adapter({LAYER: Factors(A, B)}, base_id="x")))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(content)))
+    try:
+        adapter = from_bytes(bytes(content[: cut or None]))
+    except AdapterError:
+        return
+    assert adapter.parameters > 0
