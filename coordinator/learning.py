@@ -15,13 +15,13 @@ import numpy.typing as npt
 
 from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS, Aggregate
-from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place
+from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
 from coordinator.store import Blobs, Database
 from edge_sdk.adapter import Adapter, check, concatenate, from_bytes, left_basis, to_bytes, truncate
 from edge_sdk.adapter.algebra import Bases
-from edge_sdk.errors import AdapterMismatch, MessageInvalid
+from edge_sdk.errors import AdapterMismatch
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import make_manifest
 
@@ -56,7 +56,8 @@ class Learning:
             present=len(set(before.values())),
         )
         assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
-        return rounds.Clustered(assignment, parents)
+        points = dict(zip(names, plane(similarity).round(4).tolist(), strict=True))
+        return rounds.Clustered(assignment, parents, {"map": points})
 
     def place(self, action: rounds.Place) -> rounds.Placed:
         names = sorted(action.assignment)
@@ -124,10 +125,5 @@ def _figures(retained_energy: float | dict[str, float | None] | None, started: f
 
 
 def read_code(data: bytes) -> npt.NDArray[np.float64]:
-    """A prompt code (dimensions,) from its bytes; MessageInvalid if it holds anything but finite numbers, not all 0."""
-    if len(data) % 4:
-        raise MessageInvalid(f"A prompt code of {len(data)} bytes is not a row of float32 numbers.")
-    code = np.frombuffer(data, dtype="<f4").astype(np.float64)
-    if not np.isfinite(code).all() or not code.any():
-        raise MessageInvalid("The prompt code holds NaN or infinity, or is all zero: encode the captions again.")
-    return code
+    """A prompt code (dimensions,) from its bytes; DeviceProfile has checked that they are finite float32 numbers."""
+    return np.frombuffer(data, dtype="<f4").astype(np.float64)

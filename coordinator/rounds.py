@@ -186,10 +186,11 @@ class Spoiled(msgspec.Struct, frozen=True):
 
 
 class Clustered(msgspec.Struct, frozen=True):
-    """`parents`: for each cluster that is new, the one that most of its devices come from."""
+    """`parents`: for each cluster that is new, the one that most of its devices come from; `figures`: to report."""
 
     assignment: dict[str, int]
     parents: dict[int, int] = {}
+    figures: dict[str, Any] = {}
 
 
 class Placed(msgspec.Struct, frozen=True):
@@ -497,7 +498,8 @@ class _Turn:
         self._set(
             devices=devices, clusters=clusters, next_cluster=max([self.state.next_cluster, *(c + 1 for c in alive)])
         )
-        self._report("clusters", round=self.state.round + 1, assignment=dict(sorted(event.assignment.items())))
+        assignment = dict(sorted(event.assignment.items()))
+        self._report("clusters", round=self.state.round + 1, assignment=assignment, **event.figures)
         self._open()
 
     def _open(self) -> None:

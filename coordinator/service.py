@@ -42,6 +42,7 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.topics import Topics
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
+Reaction: TypeAlias = Callable[[], None]
 
 CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
@@ -193,53 +194,65 @@ class Service:
         return max(0.0, due - now)
 
     def _take(self, topic: str, payload: bytes) -> None:
-        """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens."""
+        """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
+
+        Only reading it is guarded: an error of our own (a lost blob, say) must not pass for a device's.
+        """
         device = ""
         try:
             if topic == self._topics.coordinator_state:
-                self._see_coordinator(decode(payload))
-                return
-            device = self._topics.device_of(topic)
-            if topic == self._topics.chunks(device, "up"):
-                if device in self._peers:  # nothing is fetched from strangers
-                    self._carry_out(device, self._peers[device].on_chunk(payload, time.monotonic()))
-            elif payload:  # an empty retained message only clears a topic
-                self._hear(device, topic, decode(payload))
+                react = self._read_coordinator(decode(payload))
+            else:
+                device = self._topics.device_of(topic)
+                react = self._read(device, topic, payload)
         except ImpastoError as error:
-            self._report("refused", device=device, code=type(error).__name__, reason=str(error))
+            code, reason = type(error).__name__, str(error)
+            self._report("refused", device=device, code=code, reason=reason)
             if device in self._state.devices:
-                refused = Refused(code=type(error).__name__, reason=str(error)[:1000])
-                self._send(device, refused)
+                self._send(device, Refused(code=code, reason=reason[:1000]))
+        else:
+            react()
 
-    def _see_coordinator(self, state: Message) -> None:
+    def _read(self, device: str, topic: str, payload: bytes) -> Reaction:
+        """What a device's message calls for."""
+        known = device in self._state.devices
+        if topic == self._topics.chunks(device, "up"):
+            if device not in self._peers:  # nothing is fetched from strangers
+                return _nothing
+            effects = self._peers[device].on_chunk(payload, time.monotonic())
+            return lambda: self._carry_out(device, effects)
+        if not payload:  # an empty retained message only clears a topic
+            return _nothing
+        message = decode(payload)
+        on_presence = topic == self._topics.presence(device)
+        match message:
+            case Presence() if on_presence:
+                return lambda: self._feed(rounds.Seen(device, message.online, message.epoch))
+            case Join() if not on_presence:
+                return lambda: self._feed(rounds.Joined(device, message.profile))
+            case Leave() if not on_presence:
+                return lambda: self._feed(rounds.Left(device, message.reason))
+            case Offer() if not on_presence:
+                return lambda: self._feed(rounds.Offered(device, message))
+            case Pull() | Committed() | Refused() if not on_presence:
+                effects = self._peer(device).on_message(message, time.monotonic()) if known else []
+                return lambda: self._carry_out(device, effects)
+        raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
+
+    def _read_coordinator(self, state: Message) -> Reaction:
         """Our own topic: the will of an earlier life may come late, and a later life may have begun elsewhere."""
         if not isinstance(state, CoordinatorState):
             raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
         if state.epoch > self._epoch and state.online:
-            self._superseded = True
-            self._report("coordinator_superseded", epoch=state.epoch)
-            self.stop()
-        elif not state.online:
-            self._publish(self._topics.coordinator_state, self._online, retain=True)
+            return lambda: self._give_way(state.epoch)
+        if not state.online:
+            return lambda: self._publish(self._topics.coordinator_state, self._online, retain=True)
+        return _nothing
 
-    def _hear(self, device: str, topic: str, message: Message) -> None:
-        if topic == self._topics.presence(device):
-            if not isinstance(message, Presence):
-                raise MessageInvalid(f"A {type(message).__name__} does not belong on a presence topic.")
-            self._feed(rounds.Seen(device, message.online, message.epoch))
-            return
-        match message:
-            case Join():
-                self._feed(rounds.Joined(device, message.profile))
-            case Leave():
-                self._feed(rounds.Left(device, message.reason))
-            case Offer():
-                self._feed(rounds.Offered(device, message))
-            case Pull() | Committed() | Refused():
-                if device in self._state.devices:
-                    self._carry_out(device, self._peer(device).on_message(message, time.monotonic()))
-            case _:
-                raise MessageInvalid(f"A device does not send {type(message).__name__}.")
+    def _give_way(self, epoch: int) -> None:
+        self._superseded = True
+        self._report("coordinator_superseded", epoch=epoch)
+        self.stop()
 
     # the round machine ----------------------------------------------------------------------------------------------
 
@@ -366,6 +379,10 @@ class Service:
             traffic = {"up": self._up, "down": self._down}
             self._on_event({"event": event, "time": time.time(), **values, "bytes": traffic})
         _log.debug("%s %s", event, values)
+
+
+def _nothing() -> None:
+    """The reaction to what needs none."""
 
 
 def _refused(actions: list[rounds.Action]) -> bool:

@@ -12,8 +12,9 @@ from coordinator.clustering.fused import fused
 from coordinator.clustering.identity import match_identities
 from coordinator.clustering.partition import groups, partition
 from coordinator.clustering.place import place
+from coordinator.clustering.plane import plane
 from coordinator.clustering.prompt import prompt
 
 CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt}
 
-__all__ = ["CLUSTERERS", "Clusterer", "Evidence", "groups", "match_identities", "partition", "place"]
+__all__ = ["CLUSTERERS", "Clusterer", "Evidence", "groups", "match_identities", "partition", "place", "plane"]

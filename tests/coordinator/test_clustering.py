@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place
+from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.clustering.evidence import centred_cosines
 from coordinator.clustering.fused import prompt_weight
 from edge_sdk.adapter import left_basis
@@ -133,6 +133,17 @@ class TestIdentities:
         shuffled = rng.permutation(4)
         new = [{d for d in devices if before[d] == c} for c in shuffled]
         assert match_identities(new, before, 4)[0] == before
+
+
+def test_the_plane_keeps_distances_between_groups() -> None:
+    codes = codes_of_groups([3, 3, 3], noise=0.02)
+    points = plane(CLUSTERERS["prompt"](Evidence(codes, [None] * 9, 0)))
+    assert points.shape == (9, 2)
+    apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+    same = np.equal.outer(truth_of([3, 3, 3]), truth_of([3, 3, 3]))
+    assert apart[same].max() < 0.3 * apart[~same].min()
+    assert plane(np.ones((1, 1))).tolist() == [[0.0, 0.0]]
+    assert plane(np.eye(2)).shape == (2, 2)
 
 
 def test_groups_lists_the_devices_of_each_label() -> None:

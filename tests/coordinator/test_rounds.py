@@ -276,6 +276,12 @@ class TestRounds:
         machine(Tick())
         assert machine.state.round == 1
 
+    def test_a_device_that_was_given_up_wakes_nobody(self) -> None:
+        machine = started()
+        machine(Seen("b2", False, 5))
+        machine.now = 50.0
+        assert next_wake(machine.rules, machine.state, machine.now) == 100.0
+
     def test_the_late_death_of_an_old_session_is_void(self) -> None:
         machine = started()
         machine(Seen("b2", True, 6), Seen("b2", False, 5))
