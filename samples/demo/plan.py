@@ -24,7 +24,7 @@ HELD_OUT = 24
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One device: its hidden group is its style; `pictures` to learn from, `held_out` of subjects that nobody learns."""
+    """One device: its hidden group is its style; `pictures` to learn from, `held_out` of subjects nobody learns."""
 
     id: str
     group: str

@@ -81,7 +81,9 @@ def reconstructions(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.ND
 def train(
     vae: Path = HERE / "model" / "vae",
     epochs: int = 24,
-    by_subject: bool = typer.Option(False, help="Hold out whole subjects instead of pictures; measures, ships nothing."),
+    by_subject: bool = typer.Option(
+        False, help="Hold out whole subjects instead of pictures; measures, ships nothing."
+    ),
     seed: int = 0,
 ) -> None:
     """Train the judge on real pictures of all styles and ship it as ONNX."""
@@ -91,9 +93,7 @@ def train(
     stickers = data.read()
     pictures = data.pictures(stickers)
     test = np.array([s.split == "held-out" if by_subject else held_out(s.file_name) for s in stickers])
-    report = fit(
-        stickers, pictures, reconstructions(vae, pictures), test, epochs, seed, None if by_subject else MODEL
-    )
+    report = fit(stickers, pictures, reconstructions(vae, pictures), test, epochs, seed, None if by_subject else MODEL)
     typer.echo(json.dumps({key: value for key, value in report.items() if key not in ("styles", "subgroups")}))
     if by_subject:
         card = json.loads(CARD.read_text("utf-8"))

@@ -40,7 +40,12 @@ class JudgeNet(nn.Module):
     def __init__(self, styles: int, subgroups: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(3, 24, 3, 2, 1), nn.ReLU(), Block(24, 32, 1), Block(32, 64, 2), Block(64, 96, 2), Block(96, 160, 2)
+            nn.Conv2d(3, 24, 3, 2, 1),
+            nn.ReLU(),
+            Block(24, 32, 1),
+            Block(32, 64, 2),
+            Block(64, 96, 2),
+            Block(96, 160, 2),
         )
         self.style, self.subgroup = nn.Linear(160, styles), nn.Linear(320, subgroups)
         self.drop = nn.Dropout(0.3)
@@ -120,7 +125,10 @@ def fit(
                         (logits[1].argmax(1) == subgroup[part]).sum().item(),
                     ]
                 )
-        figures[name] = {"style": round(right[0].item() / len(rows), 4), "subgroup": round(right[1].item() / len(rows), 4)}
+        figures[name] = {
+            "style": round(right[0].item() / len(rows), 4),
+            "subgroup": round(right[1].item() / len(rows), 4),
+        }
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         program = torch.onnx.export(
@@ -157,5 +165,7 @@ def draw_captions(
     for at in track(range(0, count, 20), description="drawing"):
         part = chosen[at : at + 20]
         generators = [torch.Generator().manual_seed(first_seed + at + i) for i in range(len(part))]
-        images += pipe([s.text for s in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators).images
+        images += pipe(
+            [s.text for s in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
+        ).images
     return [(s.style, s.subgroup) for s in chosen], images

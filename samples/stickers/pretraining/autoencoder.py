@@ -49,22 +49,32 @@ def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     mix = torch.where(keep, torch.eye(3).expand(n, 3, 3), mix)
     y = torch.einsum("nij,njhw->nihw", mix, x)
     gain = torch.where(
-        torch.rand(n, 1, 1, 1, generator=rng) < 0.25, 1 + 3 * torch.rand(n, 1, 1, 1, generator=rng), torch.ones(n, 1, 1, 1)
+        torch.rand(n, 1, 1, 1, generator=rng) < 0.25,
+        1 + 3 * torch.rand(n, 1, 1, 1, generator=rng),
+        torch.ones(n, 1, 1, 1),
     )
     y = (1 + (y - 1) * gain).clamp(-1, 1)
     return y.contiguous(memory_format=torch.channels_last)
 
 
 def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """L1 at three scales plus L1 of the differences between neighbours, which keeps outlines sharp."""
+    """L1 at three scales, L1 of the differences between neighbours, which keeps outlines sharp, and L1 of hues.
+
+    Without the last term an autoencoder of four channels spends none on the axis from green to purple: outlines pay more.
+    """
     loss = (y - x).abs().mean()
     for scale in (2, 4):
         loss = loss + 0.5 * (F.avg_pool2d(y, scale) - F.avg_pool2d(x, scale)).abs().mean()
+    opponent = torch.tensor([[1.0, -1.0, 0.0], [-0.5, 1.0, -0.5], [-0.5, -0.5, 1.0]])
+    hues = torch.einsum("ij,njhw->nihw", opponent, F.avg_pool2d(y - x, 4))
+    loss = loss + 2.0 * hues.abs().mean()
     edges = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
     return loss + 0.5 * edges
 
 
-def train(pictures: npt.NDArray[np.uint8], work: Path, steps: int, batch: int = 16, lr: float = 1.5e-3) -> AutoencoderKL:
+def train(
+    pictures: npt.NDArray[np.uint8], work: Path, steps: int, batch: int = 16, lr: float = 1.5e-3
+) -> AutoencoderKL:
     """Train or resume; returns the averaged autoencoder, its latents scaled to unit variance."""
     torch.manual_seed(0)
     vae = new_autoencoder().to(memory_format=torch.channels_last)

@@ -83,7 +83,9 @@ class Log:
             print(row, flush=True)
 
 
-def run(steps: int, start: int, one_step: Callable[[int], dict[str, float]], save: Callable[[int], None], log: Log) -> None:
+def run(
+    steps: int, start: int, one_step: Callable[[int], dict[str, float]], save: Callable[[int], None], log: Log
+) -> None:
     """Call `one_step(step)` from `start` to `steps`, save every 250 steps and at the end."""
     for step in range(start, steps):
         log.add(step + 1, **one_step(step))

@@ -1,0 +1,206 @@
+"""`make demo`: a broker, a coordinator and devices as processes on this machine, then a report.
+
+python -m samples.demo --devices 8 --rounds 5 --seed 0
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from edge_sdk.errors import DeadlineExceeded, ImpastoError
+from edge_sdk.transport.embedded import EmbeddedBroker
+from samples.demo import report
+from samples.demo.live import Tail, View
+from samples.demo.plan import DevicePlan, make_plan, write_folder
+from samples.demo.settings import FEDERATION, Settings
+
+MODEL = Path(__file__).parents[1] / "stickers" / "model"
+
+
+class ProcessFailed(ImpastoError):
+    """A process of the demo ended with an error."""
+
+
+def main(
+    devices: Annotated[int, typer.Option(help="Devices, each a process; four hidden taste groups share them.")] = 8,
+    rounds: Annotated[int, typer.Option(help="Rounds; the first trains the root adapter.")] = 6,
+    seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo there is replaced.")] = Path(
+        "out/demo"
+    ),
+    steps: Annotated[int, typer.Option(help="Training steps a round and device.")] = 12,
+    judged: Annotated[int, typer.Option(help="Pictures that each device draws with each set of adapters.")] = 8,
+    minutes: Annotated[float, typer.Option(help="Give up after so long.")] = 30.0,
+) -> None:
+    """Run a federation of devices that learn from real pictures, and write a report of it."""
+    console = Console()
+    began = time.monotonic()
+    seconds: dict[str, float] = {}
+    deadline = began + 60 * minutes
+    with ExitStack() as stack:
+        broker = stack.enter_context(EmbeddedBroker())
+        settings = Settings(
+            out=str(out), model=str(MODEL), bundle=str(out.parent / "bundle"), broker=broker.url, devices=devices,
+            rounds=rounds, root_rounds=1, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
+            judged=judged, draw_steps=15, guidance=3.0, deadline=60 * minutes,
+        )  # fmt: skip
+        plans = make_plan(devices, seed)
+        with _stage(seconds, "prepare", console, "preparing folders and the bundle"):
+            _lay_out(settings, plans)
+            _export(settings)
+        with _stage(seconds, "federation", console, None):
+            coordinator = stack.enter_context(_process(_coordinator(settings), out / "coordinator.log"))
+            running = {
+                plan.id: stack.enter_context(_process(_device(settings, plan), settings.device_folder(plan.id) / "log"))
+                for plan in plans
+            }
+            _watch(settings, plans, running, coordinator, console, deadline)
+    with _stage(seconds, "report", console, "judging and drawing hybrids"):
+        outcomes = report.read_outcomes(settings, plans)
+        rates = report.judge_all(outcomes)
+        hybrid = report.draw_hybrid(settings, outcomes)
+    seconds["total"] = time.monotonic() - began
+    events = list(Tail(out / "events.jsonl").read())
+    _, verdict = report.write(settings, outcomes, events, seconds, rates, hybrid)
+    table = Table(box=None, header_style="dim")
+    for heading in ("", "measured", "wanted", ""):
+        table.add_column(heading)
+    for bar in verdict:
+        table.add_row(bar.name, bar.shown, bar.wanted, "[green]holds" if bar.holds else "[red]does not hold")
+    console.print(table)
+    console.print(f"{seconds['total']:.0f} s. Report: {out / 'index.html'} and {out / 'report.json'}", highlight=False)
+
+
+@contextmanager
+def _stage(seconds: dict[str, float], name: str, console: Console, words: str | None) -> Iterator[None]:
+    started = time.monotonic()
+    with console.status(words) if words else ExitStack():
+        yield
+    seconds[name] = time.monotonic() - started
+
+
+def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
+    """Empty the demo's folder, but only if it is one."""
+    if settings.folder.exists():
+        if any(settings.folder.iterdir()) and not settings.file.exists():
+            raise ImpastoError(f"{settings.folder} is not empty and holds no demo: choose another --out.")
+        shutil.rmtree(settings.folder)
+    settings.folder.mkdir(parents=True)
+    settings.save()
+    for plan in plans:
+        write_folder(plan.pictures, settings.device_folder(plan.id) / "pictures")
+        write_folder(plan.held_out, settings.device_folder(plan.id) / "held_out")
+    values = {
+        "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
+        "min_devices": settings.devices, "rounds": settings.rounds, "root_rounds": settings.root_rounds,
+        "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
+        "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
+    }  # fmt: skip
+    # A TOML value of these kinds is written as JSON writes it.
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+    (settings.folder / "stickers.toml").write_text(text, "utf-8")
+
+
+def _export(settings: Settings) -> None:
+    """Export the base model, unless an earlier demo has exported this very one."""
+    from edge_sdk.inference.base_id import compute_base_id
+    from edge_sdk.inference.bundle import Bundle
+
+    try:
+        if Bundle.load(settings.bundle).index.base_id == compute_base_id(Path(settings.model)):
+            return
+    except ImpastoError:
+        pass
+    command = [str(Path(sys.executable).with_name("impasto-export")), settings.model, settings.bundle, "--overwrite"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProcessFailed(f"The export failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def _coordinator(settings: Settings) -> list[str]:
+    files = [str(settings.folder / "stickers.toml"), "--once", "--events", str(settings.folder / "events.jsonl")]
+    return [str(Path(sys.executable).with_name("impasto-coordinator")), "serve", *files]
+
+
+def _device(settings: Settings, plan: DevicePlan) -> list[str]:
+    return [sys.executable, "-m", "samples.demo.device", str(settings.file), plan.id]
+
+
+@contextmanager
+def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command with its output in a file; on the way out it is asked to stop, then made to."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _watch(
+    settings: Settings,
+    plans: Sequence[DevicePlan],
+    running: Mapping[str, subprocess.Popen[bytes]],
+    coordinator: subprocess.Popen[bytes],
+    console: Console,
+    deadline: float,
+) -> None:
+    """Show what happens until every device is done."""
+    view = View({plan.id: plan.group for plan in plans})
+    tails = {plan.id: Tail(settings.device_folder(plan.id) / "events.jsonl") for plan in plans}
+    served = Tail(settings.folder / "events.jsonl")
+    with Live(view, console=console, refresh_per_second=2, transient=True):
+        while True:
+            codes = {device: process.poll() for device, process in running.items()}
+            failed = [device for device, code in codes.items() if code]
+            for event in served.read():
+                view.take_coordinator(event)
+            for device, tail in tails.items():
+                for event in tail.read():
+                    view.rows[device].take(event)
+            if failed:
+                raise ProcessFailed(_last_words(failed[0], settings.device_folder(failed[0]) / "log"))
+            if coordinator.poll():
+                raise ProcessFailed(_last_words("the coordinator", settings.folder / "coordinator.log"))
+            if all(code == 0 for code in codes.values()):
+                return
+            if time.monotonic() > deadline:
+                raise DeadlineExceeded(f"The demo did not end in time. Its logs are in {settings.folder}.")
+            time.sleep(0.25)
+
+
+def _last_words(who: str, log: Path) -> str:
+    return f"{who} ended with an error ({log}):\n{log.read_text('utf-8', errors='replace')[-2000:]}"
+
+
+def _run() -> NoReturn:
+    try:
+        typer.run(main)
+    except ImpastoError as error:
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {error}", highlight=False, markup=True)
+        sys.exit(1)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    _run()

@@ -1,0 +1,162 @@
+"""One device of the demo, a process of its own: it learns alone, then with the federation, then draws.
+
+    python -m samples.demo.device SETTINGS.json DEVICE
+
+It reads its own folder only (`pictures/` to learn from, `held_out/` to be measured on) and writes there what the report
+shows: events.jsonl while it works, result.json and drawn/ at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_sdk.adapter import Adapter, load
+from edge_sdk.inference import Generator
+from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.pictures import load_pictures
+from edge_sdk.privacy import prompt_code
+from edge_sdk.training import Progress, Trainer
+from edge_sdk.wire.messages import DeviceProfile
+from samples.demo.settings import FEDERATION, Settings
+
+Weighted = list[tuple[Adapter, float]]
+# Timesteps a picture: few for the curves, more for the figures that are compared.
+CURVE_LEVELS, FINAL_LEVELS = 4, 8
+
+
+class DemoDevice:
+    def __init__(self, settings: Settings, device: str) -> None:
+        self.settings, self.id = settings, device
+        self.folder = settings.device_folder(device)
+        self._events = (self.folder / "events.jsonl").open("a", encoding="utf-8", buffering=1)
+        self.tell("opening")
+        self.trainer = Trainer(settings.model, self.folder / "pictures", threads=1)
+        self.generator = Generator.load(settings.bundle, threads=1)
+        self.held_out = load_pictures(self.folder / "held_out", self.trainer.image_size)
+
+    def tell(self, event: str, **values: Any) -> None:
+        self._events.write(json.dumps({"event": event, "time": time.time(), "device": self.id, **values}) + "\n")
+
+    def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
+        return self.trainer.evaluate(adapters, self.held_out, seed=self.settings.seed, levels=levels)
+
+    def learn_alone(self) -> tuple[Adapter, list[tuple[int, float]]]:
+        """As many steps as the federation will ask for, in one go: no exchange, no fresh optimiser every round."""
+        s, checkpoint = self.settings, self.folder / "alone.checkpoint"
+        curve = [(0, self.loss([], CURVE_LEVELS))]
+        for rounds in sorted({(s.rounds + 1) // 2, s.rounds}):
+            result = self.trainer.train(
+                steps=rounds * s.steps,
+                seed=s.seed,
+                rank=s.rank,
+                batch_size=s.batch_size,
+                learning_rate=s.learning_rate,
+                checkpoint=checkpoint,
+                on_step=self._progress("alone", s.rounds * s.steps),
+            )
+            curve.append((rounds, self.loss([(result.adapter, 1.0)], CURVE_LEVELS)))
+            self.tell("alone", loss=curve[-1][1], rounds=rounds)
+        checkpoint.unlink()
+        return result.adapter, curve
+
+    def learn_together(self) -> tuple[MembershipResult, list[tuple[int, float]]]:
+        curve: list[tuple[int, float]] = []
+
+        def train(plan: RoundPlan) -> TrainedUpdate:
+            below = [(adapter, 1.0) for adapter in plan.frozen]
+            now = self.loss([*below, *([(plan.start, 1.0)] if plan.start else [])], CURVE_LEVELS)
+            curve.append((plan.round - 1, now))
+            self.tell("round", round=plan.round, stage=plan.stage, cluster=plan.cluster, loss=now)
+            result = self.trainer.train(
+                steps=plan.steps,
+                start=plan.start,
+                frozen=below,
+                seed=plan.seed,
+                rank=plan.rank,
+                batch_size=plan.batch_size,
+                learning_rate=plan.learning_rate,
+                on_step=self._progress(f"round {plan.round}", plan.steps),
+            )
+            return TrainedUpdate(
+                result.adapter, self.trainer.pictures, result.first_loss, result.last_loss, result.seconds
+            )
+
+        captions = [text for text, _ in self._asked(self.folder / "pictures")]
+        profile = DeviceProfile(
+            base_id=self.trainer.base_id,
+            prompt_code=prompt_code(self.generator.encode_prompt(captions)[1], "plain").astype("<f4").tobytes(),
+            pictures=self.trainer.pictures,
+            max_rank=self.settings.rank,
+        )
+        with Membership(self.settings.broker, FEDERATION, self.id, profile, self.folder / "home", train) as membership:
+            self.tell("joining")
+            result = membership.run(deadline=self.settings.deadline)
+        return result, curve
+
+    def draw(self, arms: dict[str, Weighted]) -> None:
+        """The same held-out captions and seeds with each set of adapters."""
+        asked = self._asked(self.folder / "held_out")[: self.settings.judged]
+        for done, (text, _) in enumerate(asked):
+            self.tell("drawing", done=done, of=len(asked))
+            for arm, adapters in arms.items():
+                picture = self.generator.generate(
+                    text,
+                    seed=self.settings.seed + done,
+                    steps=self.settings.draw_steps,
+                    guidance=self.settings.guidance,
+                    adapters=adapters,
+                )[0]
+                file = self.folder / "drawn" / arm / f"{done:02d}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(file)
+
+    def run(self) -> None:
+        losses = {"base": self.loss([])}
+        self.tell("base", loss=losses["base"])
+        alone, alone_curve = self.learn_alone()
+        losses["local"] = self.loss([(alone, 1.0)])
+        home, curve = self.learn_together()
+        together = [(load(home.adapters[name]), 1.0) for name in ("root", "cluster") if name in home.adapters]
+        losses["federated"] = self.loss(together)
+        curve.append((self.settings.rounds, self.loss(together, CURVE_LEVELS)))
+        self.tell("together", loss=losses["federated"], cluster=home.cluster)
+        self.draw({"base": [], "local": [(alone, 1.0)], "federated": together})
+        result = {
+            "cluster": home.cluster,
+            "loss": losses,
+            "curve": {"local": alone_curve, "federated": curve},
+            "bytes": {"up": home.bytes_up, "down": home.bytes_down},
+            "asked": self._asked(self.folder / "held_out")[: self.settings.judged],
+        }
+        (self.folder / "result.json").write_text(json.dumps(result), "utf-8")
+        self.tell("done")
+
+    def _progress(self, what: str, steps: int) -> Any:
+        def on_step(progress: Progress) -> None:
+            if progress.step % 4 == 0 or progress.step == progress.steps:
+                self.tell("step", what=what, step=progress.step, steps=steps)
+
+        return on_step
+
+    def _asked(self, folder: Path) -> Sequence[tuple[str, tuple[str, str]]]:
+        """(caption, (style, subgroup)) of a folder's pictures."""
+        rows = map(json.loads, (folder / "metadata.jsonl").read_text("utf-8").splitlines())
+        return [(row["text"], (row["style"], row["subgroup"])) for row in rows]
+
+
+def main(
+    settings: Annotated[Path, typer.Argument(help="settings.json of a demo.")],
+    device: Annotated[str, typer.Argument(help="Which device of it.")],
+) -> None:
+    """Be one device of the demo."""
+    DemoDevice(Settings.load(settings), device).run()
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,51 @@
+"""What the demo's processes agree on: one JSON file in the demo's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+FEDERATION = "stickers"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Folders, the broker, and how much is trained, judged and drawn.
+
+    A device trains `rounds * steps` steps in the federation and as many when it learns alone.
+    """
+
+    out: str
+    model: str
+    bundle: str
+    broker: str
+    devices: int
+    rounds: int
+    root_rounds: int
+    steps: int
+    rank: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    judged: int
+    draw_steps: int
+    guidance: float
+    deadline: float
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out)
+
+    def device_folder(self, device: str) -> Path:
+        return self.folder / "devices" / device
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "settings.json"
+
+    def save(self) -> None:
+        self.file.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
+
+    @staticmethod
+    def load(file: Path) -> Settings:
+        return msgspec.json.decode(file.read_bytes(), type=Settings)
