@@ -69,10 +69,8 @@ def reconstructions(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.ND
     from samples.stickers.pretraining.autoencoder import to_unit
 
     vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).to(memory_format=torch.channels_last)
-    parts = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for part in to_unit(pictures).split(64):
-            parts.append(vae.decode(vae.encode(part).latent_dist.mean).sample.float())
+        parts = [vae.decode(vae.encode(x).latent_dist.mean).sample.float() for x in to_unit(pictures).split(64)]
     redrawn = torch.cat(parts).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return redrawn.permute(0, 2, 3, 1).contiguous().numpy()
 

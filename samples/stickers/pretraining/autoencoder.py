@@ -40,7 +40,7 @@ def to_unit(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Half the pictures as they are, the others with channels mixed, some grey or of high contrast; white stays white."""
+    """Half the pictures as they are, the others with mixed channels, some grey or of high contrast. White stays."""
     n = x.shape[0]
     mix = torch.softmax(torch.randn(n, 3, 3, generator=rng) * 2, dim=2)
     grey = torch.rand(n, 1, 1, generator=rng) < 0.25
@@ -60,7 +60,8 @@ def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """L1 at three scales, L1 of the differences between neighbours, which keeps outlines sharp, and L1 of hues.
 
-    Without the last term an autoencoder of four channels spends none on the axis from green to purple: outlines pay more.
+    Without the last term an autoencoder of four channels spends none on the axis from green to purple: outlines pay
+    more.
     """
     loss = (y - x).abs().mean()
     for scale in (2, 4):

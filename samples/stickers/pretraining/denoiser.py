@@ -52,7 +52,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 300, cooldown: float = 0.25) -> float:
-    """Warm-up, plateau, then a straight line to a fiftieth over the last quarter: any checkpoint of the plateau can go on."""
+    """Warm-up, plateau, then a straight line to a fiftieth over the last quarter: longer runs share the plateau."""
     if step < warmup:
         return peak * (step + 1) / warmup
     left = (steps - step) / (cooldown * steps)
