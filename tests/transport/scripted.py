@@ -9,13 +9,18 @@ from types import TracebackType
 
 CONNACK = b"\x20\x03\x00\x00\x00"
 PUBLISH = 3
+SUBSCRIBE = 8
 
 
 class ScriptedBroker:
-    """Answers CONNECT with `answer` (None: never), and nothing else. `connections` lists the packet types received."""
+    """Answers CONNECT with `answer` and SUBSCRIBE with the reason code `subscribed` (None: never), and nothing else.
 
-    def __init__(self, answer: bytes | None = CONNACK) -> None:
+    `connections` lists the packet types received.
+    """
+
+    def __init__(self, answer: bytes | None = CONNACK, subscribed: int | None = None) -> None:
         self._answer = answer
+        self._subscribed = subscribed
         self.connections: list[list[int]] = []
         self._open: list[socket.socket] = []
         self._changed = threading.Condition()
@@ -69,12 +74,14 @@ class ScriptedBroker:
                     shift += 7
                     if byte < 128:
                         break
-                _read(stream, length)
+                body = _read(stream, length)
                 with self._changed:
                     packets.append(kind)
                     self._changed.notify_all()
                 if len(packets) == 1 and self._answer is not None:
                     connection.sendall(self._answer)
+                if kind == SUBSCRIBE and self._subscribed is not None:
+                    connection.sendall(bytes([0x90, 4, *body[:2], 0, self._subscribed]))
 
 
 def _read(stream: object, count: int) -> bytes:

@@ -183,6 +183,26 @@ def test_a_peer_that_does_not_answer_is_named_within_the_deadline() -> None:
         connect(broker.url, client_id="x", deadline=0.3)
 
 
+def test_a_subscription_that_is_refused_or_not_answered_is_named() -> None:
+    with ScriptedBroker(subscribed=0x87) as broker:
+        transport = connect(broker.url, client_id="x")
+        with pytest.raises(TransportError, match="Not authorized"):
+            transport.subscribe("others/#", Inbox())
+        transport.abort()
+    with ScriptedBroker() as broker:
+        transport = connect(broker.url, client_id="x", publish_deadline=0.2)
+        with pytest.raises(DeadlineExceeded, match="confirm"):
+            transport.subscribe("a", Inbox())
+        transport.abort()
+
+
+@pytest.mark.parametrize(("code", "reason"), [(0x84, "Unsupported protocol version"), (0x8A, "Banned")])
+def test_a_refusal_by_the_broker_is_named_at_once(code: int, reason: str) -> None:
+    answer = bytes([0x20, 3, 0, code, 0])
+    with ScriptedBroker(answer) as broker, pytest.raises(BrokerUnreachable, match=reason):
+        connect(broker.url, client_id="x", deadline=DEADLINE)
+
+
 def test_wrong_passwords_are_refused_at_once_and_right_ones_work(tmp_path: Path) -> None:
     passwords = tmp_path / "passwords"
     subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, "pi-4", "p@ss/word"], check=True, capture_output=True)

@@ -1,0 +1,53 @@
+"""docs/protocol.md says what the code does: every message, every field, the examples, the numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge_sdk.wire import messages as m
+from edge_sdk.wire.exchange import NOT_OFFERED
+from edge_sdk.wire.transfer import DEFAULT_CHUNK, decode_chunk, make_manifest
+from tests.wire.test_messages import EXAMPLES
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
+SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE | re.DOTALL))
+DOCUMENTED: list[tuple[str, type[msgspec.Struct]]] = [
+    ("manifest", m.Manifest),
+    ("profile", m.DeviceProfile),
+    *((type(example).__name__.lower(), type(example)) for example in EXAMPLES),
+]
+
+
+def test_every_message_is_described_and_no_other() -> None:
+    assert set(SECTIONS) == {name for name, _ in DOCUMENTED}
+
+
+@pytest.mark.parametrize(("name", "kind"), DOCUMENTED)
+def test_every_field_is_described_in_order_and_optional_ones_are_marked(name: str, kind: type[msgspec.Struct]) -> None:
+    described = re.findall(r"^\| `(\w+)`( \?)? \|", SECTIONS[name], flags=re.MULTILINE)
+    actual = [(field.name, " ?" if not field.required else "") for field in msgspec.structs.fields(kind)]
+    assert described == [field for field in actual if field[0] != "version"]
+
+
+def example(label: str) -> bytes:
+    found = re.search(rf"```hex {label}\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert found
+    return bytes.fromhex("".join(found[1].split()))
+
+
+def test_the_examples() -> None:
+    assert m.decode(example("presence")) == m.Presence(online=True, epoch=3)
+    manifest = make_manifest(bytes(range(256)) * 10, "update", "x", chunk_size=1024)
+    assert m.decode(example("pull")) == m.Pull(sha256=manifest.sha256, missing=b"\x05", credit=2)
+    chunk = decode_chunk(example("chunk"))
+    assert (chunk.sha256, chunk.index, bytes(chunk.data)) == (manifest.sha256, 2, bytes(range(4)))
+
+
+def test_the_numbers() -> None:
+    for number in (m.MAX_MESSAGE, m.MAX_CHUNK, DEFAULT_CHUNK, m.MAX_CHUNKS // 8):
+        assert str(number) in PAGE
+    assert f"`{NOT_OFFERED}`" in PAGE
