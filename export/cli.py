@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +19,7 @@ from rich.table import Table
 from edge_sdk.errors import ImpastoError
 
 _console = Console(stderr=True)
+_TERMINATED = 128 + signal.SIGTERM
 
 
 def export(
@@ -23,13 +29,9 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
     """Export a Stable Diffusion pipeline to a bundle that devices draw with."""
-    _quiet()
-    # torch takes seconds to import, and --help should not.
-    from diffusers.utils.logging import disable_progress_bar
-
-    from export.bundle import STAGES, export_model
-
-    disable_progress_bar()
+    with _quiet():
+        # torch takes seconds to import, and --help should not.
+        from export.bundle import STAGES, export_model
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -54,13 +56,23 @@ def export(
 
 def main() -> None:
     """The console script `impasto-export`."""
+    # Being asked to stop is an exception like Ctrl-C, so that half-written files are removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     typer.run(export)
 
 
-def _quiet() -> None:
-    """What these two report at warning level: torchvision, which is not needed, is absent; optimum-onnx is present."""
-    for name in ("torch.onnx", "diffusers.utils.import_utils"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what is no news to the user from the terminal while the libraries are imported, and afterwards.
+
+    diffusers warns that optimum-onnx is installed, torch that torchvision is not, and each draws progress bars.
+    """
+    names = ("diffusers.utils.import_utils", "torch.onnx._internal.exporter._registration")
+    logging.getLogger(names[0]).setLevel(logging.ERROR)
+    yield
+    # torch sets the levels of its loggers when it is imported.
+    logging.getLogger(names[1]).setLevel(logging.ERROR)
+    importlib.import_module("diffusers.utils.logging").disable_progress_bar()
 
 
 def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:

@@ -35,7 +35,7 @@ def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, 
     """
     session = open_session(path)
     rng = torch.Generator().manual_seed(1)
-    inputs = part.make_inputs(3, rng)
+    inputs = part.make_inputs(1, rng)
     feed = {name: tensor.numpy() for name, tensor in inputs.items()}
 
     def error(factors: Mapping[str, npt.NDArray[np.float32]]) -> float:
