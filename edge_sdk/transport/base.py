@@ -110,7 +110,7 @@ class Transport(Protocol):
         """The largest payload in bytes that `publish` takes on any topic of up to 256 bytes."""
 
     def connect(self, deadline: float) -> None:
-        """Connect, within `deadline` seconds.
+        """Connect, within `deadline` seconds; once. A transport that could not connect is closed.
 
         Raises:
             BrokerUnreachable: nobody answers, or the broker refuses us.

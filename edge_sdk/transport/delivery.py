@@ -20,6 +20,9 @@ class Delivery:
     def __init__(self, name: str) -> None:
         self._queue: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin to run calls. At most once."""
         self._thread.start()
 
     @property
@@ -33,7 +36,7 @@ class Delivery:
     def stop(self, deadline: float) -> None:
         """Finish what waits and stop, within `deadline` seconds; from its own thread, stop after the present call."""
         self._queue.put(None)
-        if threading.current_thread() is not self._thread:
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(deadline)
 
     def _run(self) -> None:

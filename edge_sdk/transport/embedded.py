@@ -55,7 +55,7 @@ class EmbeddedBroker:
     """
 
     def __init__(
-        self, port: int | None = None, *, max_payload: int = DEFAULT_MAX_PAYLOAD, deadline: float = 10.0
+        self, port: int | None = None, *, max_payload: int = DEFAULT_MAX_PAYLOAD, deadline: float = 30.0
     ) -> None:
         self._port = port
         self._max_packet = max_payload + 4096

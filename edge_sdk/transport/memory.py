@@ -44,6 +44,7 @@ class MemoryBroker:
                 raise TransportError(f"A memory broker named {self.name!r} is open already: choose another name.")
             _OPEN[self.name] = self
         self.delivery = Delivery(f"memory-broker-{self.name}")
+        self.delivery.start()
 
     @property
     def url(self) -> str:

@@ -78,6 +78,7 @@ class MqttTransport:
             MaximumPacketSize=self._settings.max_payload + 4096,
         )
         self._client.connect_async(host, port, self._settings.keepalive, properties=properties)
+        self._delivery.start()
         self._client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._connected or self._refusal is not None, deadline)

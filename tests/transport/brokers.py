@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-READY_DEADLINE = 20.0
+READY_DEADLINE = 60.0
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Inbox:

@@ -30,7 +30,7 @@ class ScriptedBroker:
 
     def wait_for_publishes(self, connection: int, count: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.publishes(connection) >= count, 20), self.connections
+            assert self._changed.wait_for(lambda: self.publishes(connection) >= count, 60), self.connections
 
     def publishes(self, connection: int) -> int:
         return self.connections[connection].count(PUBLISH) if connection < len(self.connections) else 0
