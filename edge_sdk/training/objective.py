@@ -7,6 +7,8 @@ With the cumulative signal a_t of timestep t, latent x and noise e:
     v        predict sqrt(a_t) e - sqrt(1 - a_t) x           weight min(snr, gamma) / (snr + 1)
 
 Both weights give the error of the predicted x the weight min(snr, gamma): min-SNR-gamma, Hang et al., arXiv 2303.09556.
+For v they nearly vanish where there is much noise, which is where a style's colours are decided: v is not weighted
+unless asked for, docs/training.md has the measurement.
 """
 
 from __future__ import annotations
@@ -48,6 +50,11 @@ class Objective:
         if prediction not in ("epsilon", "v_prediction"):
             raise TrainingError(f"{model} predicts {prediction!r}; only epsilon and v_prediction can be trained.")
         return cls(scheduler.alphas_cumprod.float(), prediction)
+
+    @property
+    def usual_gamma(self) -> float | None:
+        """The gamma that serves this prediction best: 5 for epsilon, no weights for v."""
+        return 5.0 if self.prediction == "epsilon" else None
 
     @property
     def timesteps(self) -> int:

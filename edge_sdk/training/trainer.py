@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -94,7 +95,8 @@ class Trainer:
         rank: LoRA rank of new factors.
         batch_size: pictures a step.
         learning_rate: of Adam, constant.
-        min_snr_gamma: see `edge_sdk.training.objective`; None weighs all timesteps alike.
+        min_snr_gamma: see `edge_sdk.training.objective`. None weighs all timesteps alike; "usual" is 5 for models that
+            predict epsilon and None for those that predict v.
         caption_dropout: share of captions left out, which keeps classifier-free guidance working.
         precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
         threads: how many threads torch may use; None leaves that to torch.
@@ -113,7 +115,7 @@ class Trainer:
         rank: int = 8,
         batch_size: int = 8,
         learning_rate: float = 5e-4,
-        min_snr_gamma: float | None = 5.0,
+        min_snr_gamma: float | Literal["usual"] | None = "usual",
         caption_dropout: float = 0.05,
         precision: Precision | None = None,
         threads: int | None = None,
@@ -122,7 +124,6 @@ class Trainer:
             raise TrainingError("Training needs threads of at least 1 and a caption_dropout between 0 and 1.")
         self._defaults = _Settings(rank, batch_size, learning_rate)
         self._model = Path(model).expanduser()
-        self._gamma = min_snr_gamma
         self._dropout = caption_dropout
         self._threads = threads
         self.precision: Precision = precision or native_precision()
@@ -131,6 +132,7 @@ class Trainer:
         with limited_threads(threads):
             self._pictures = encode(self._model, gather(pictures, self.image_size))
             self._objective = Objective.of_model(self._model)
+            self._gamma = self._objective.usual_gamma if min_snr_gamma == "usual" else min_snr_gamma
             self._unet = load_unet(self._model)
         self._slots = Slots(self._unet, compute_base_id(self._model))
         if self.precision == "bf16":

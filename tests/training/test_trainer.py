@@ -109,6 +109,16 @@ def test_a_long_caption_is_cut_and_named(caplog: pytest.LogCaptureFixture) -> No
     assert "Caption cut" in caplog.text
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_timesteps_are_the_usual_ones_of_the_prediction(kind: Kind) -> None:
+    def first_loss(**gamma: float | None) -> float:
+        return Trainer(tiny_model(kind), squares(4), threads=1, precision="fp32", **gamma).train(steps=1).first_loss
+
+    usual, weighted, plain = first_loss(), first_loss(min_snr_gamma=5.0), first_loss(min_snr_gamma=None)
+    assert usual == (weighted if kind == "epsilon" else plain)
+    assert weighted < plain
+
+
 @pytest.mark.parametrize(
     "train",
     [

@@ -1,0 +1,1 @@
+"""The README's ten lines, run on this machine."""
