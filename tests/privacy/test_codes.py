@@ -31,7 +31,7 @@ def test_every_caption_counts_the_same() -> None:
 
 
 def test_an_unknown_level_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="'secret'.*plain"):
+    with pytest.raises(ConfigurationError, match=r"'secret'.*plain"):
         prompt_code(np.ones((1, 4)), "secret")
 
 
