@@ -78,7 +78,7 @@ def reconstructions(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.ND
 @app.command()
 def train(
     vae: Path = HERE / "model" / "vae",
-    epochs: int = 24,
+    epochs: int = 16,
     by_subject: bool = typer.Option(
         False, help="Hold out whole subjects instead of pictures; measures, ships nothing."
     ),

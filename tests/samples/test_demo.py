@@ -1,0 +1,103 @@
+"""The demo: who owns what, its verdict, and a small one from end to end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from samples.demo.bars import bars, make_report
+from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
+
+
+def test_devices_own_one_style_and_two_or_three_subject_groups() -> None:
+    plans = make_plan(8, seed=3)
+    assert sorted({plan.group for plan in plans}) == sorted(GROUP_STYLES)
+    for plan in plans:
+        assert 12 <= len(plan.pictures) <= 24
+        assert {s.style for s in plan.pictures + plan.held_out} == {plan.group}
+        assert len(plan.subject_groups) in (2, 3)
+        assert {s.group for s in plan.pictures} <= set(plan.subject_groups)
+
+
+def test_nobody_trains_on_a_subject_that_anybody_is_measured_on() -> None:
+    plans = make_plan(12, seed=1)
+    trained = {s.subject for plan in plans for s in plan.pictures}
+    measured = {s.subject for plan in plans for s in plan.held_out}
+    assert measured
+    assert not trained & measured
+
+
+def test_the_seed_decides_the_plan() -> None:
+    assert make_plan(8, seed=0) == make_plan(8, seed=0)
+    assert make_plan(8, seed=0) != make_plan(8, seed=1)
+
+
+def test_a_folder_is_an_imagefolder(tmp_path: Path) -> None:
+    from edge_sdk.pictures import load_pictures
+
+    plan = make_plan(4, seed=0)[1]
+    write_folder(plan.pictures, tmp_path)
+    assert sorted(p.text for p in load_pictures(tmp_path, 64)) == sorted(s.text for s in plan.pictures)
+
+
+def _report(**changes: object) -> dict[str, object]:
+    devices = [
+        {"id": str(i), "group": "ab"[i % 2], "cluster": i % 2, "loss": {"base": 0.5, "local": 0.4, "federated": 0.3}}
+        for i in range(4)
+    ]
+    rates = {"base": 0.1, "local": 0.3, "federated": 0.5}
+    values = {"seed": 0, "seconds": {}, "rounds": 1, "up": 1, "down": 1, "devices": devices}
+    return make_report(**(values | {"style_hit": rates, "subject_hit": rates} | changes))  # type: ignore[arg-type]
+
+
+def test_all_bars_hold_for_a_good_report() -> None:
+    assert all(bar.holds for bar in bars(_report()))
+
+
+@pytest.mark.parametrize(
+    ("index", "report"),
+    [
+        (0, {"clusters": {"ari": 0.89, "k": 2}}),
+        (1, {"loss": {"base": 0.5, "local": 0.3, "federated": 0.3}}),
+        (1, {"loss": {"base": 0.3, "local": 0.4, "federated": 0.2}}),
+        (3, {"judge": {"style_hit": {"base": 0.3, "local": 0.3, "federated": 0.5}}}),
+        (3, {"judge": {"style_hit": {"base": 0.0, "local": 0.3, "federated": 0.0}}}),
+    ],
+)
+def test_each_bar_can_fail(index: int, report: dict[str, object]) -> None:
+    assert not bars(_report() | report)[index].holds
+
+
+def test_half_of_the_devices_are_not_enough() -> None:
+    report = _report()
+    for device in report["devices"][:2]:  # type: ignore[index]
+        device["loss"]["federated"] = 0.45
+    assert not bars(report)[2].holds
+
+
+def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "samples.demo", "--devices", "4", "--rounds", "2", "--steps", "2", "--judged", "2"]
+    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    report = json.loads((out / "report.json").read_text("utf-8"))
+    assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "judge", "devices"}
+    assert report["rounds"] == 2
+    assert report["bytes"]["up"] > 0
+    assert len(report["devices"]) == 4
+    page = (out / "index.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") > 4 * 12
+    assert "http" not in page.replace("http-equiv", "")
+
+
+def test_the_demo_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("keep me", "utf-8")
+    command = [sys.executable, "-m", "samples.demo", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "choose another --out" in " ".join(done.stderr.split())
+    assert (tmp_path / "letter.txt").read_text("utf-8") == "keep me"

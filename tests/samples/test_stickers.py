@@ -1,0 +1,97 @@
+"""The stickers data, the judge and the base model are what their cards say."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from samples.stickers import data
+from samples.stickers.judge import CARD, MODEL, Judge, held_out
+from samples.stickers.styles import STYLES
+
+MODEL_FOLDER = Path(data.__file__).parent / "model"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def stickers() -> list[data.Sticker]:
+    return data.read()
+
+
+def test_every_style_has_its_subjects(stickers: list[data.Sticker]) -> None:
+    counts = {style: sum(s.style == style for s in stickers) for style in STYLES}
+    assert all(700 <= count <= 1031 for count in counts.values()), counts
+    assert sum(counts.values()) == len(stickers) == len({s.file_name for s in stickers})
+
+
+def test_the_archive_is_small_and_its_pictures_are_64_by_64_on_white(stickers: list[data.Sticker]) -> None:
+    assert data.ARCHIVE.stat().st_size <= 14 * MIB
+    pixels = data.pictures(stickers[::100])
+    assert pixels.shape[1:] == (64, 64, 3)
+    corners = pixels[:, ::63, ::63].reshape(len(pixels), -1)
+    assert (corners > 240).all(axis=1).mean() > 0.5
+
+
+def test_the_split_is_by_subject_and_stratified(stickers: list[data.Sticker]) -> None:
+    splits = defaultdict(set)
+    for sticker in stickers:
+        splits[sticker.subject].add(sticker.split)
+    assert all(len(split) == 1 for split in splits.values())
+    share = np.mean([sticker.split == "held-out" for sticker in stickers])
+    assert 0.12 < share < 0.18
+
+
+def test_the_split_is_the_one_that_prepare_makes(stickers: list[data.Sticker]) -> None:
+    from samples.stickers.prepare import assign_split
+
+    rows = {s.subject: {"subject": s.subject, "subgroup": s.subgroup} for s in stickers}
+    # Subjects that no style could draw took part in the split, so that only drawn ones can be compared: none of
+    # the first five of a subgroup can be held out.
+    made = {row["subject"]: row["split"] for row in assign_split(list(rows.values()))}
+    said = {s.subject: s.split for s in stickers}
+    assert np.mean([made[subject] == said[subject] for subject in said]) > 0.9
+
+
+def test_captions_say_style_and_subject(stickers: list[data.Sticker]) -> None:
+    for sticker in random.Random(0).sample(stickers, 50):
+        assert sticker.text.startswith(STYLES[sticker.style].words)
+        assert sticker.text.endswith(sticker.subject)
+
+
+def test_the_judge_is_as_good_as_its_card_says(stickers: list[data.Sticker]) -> None:
+    card = json.loads(CARD.read_text("utf-8"))
+    assert MODEL.stat().st_size <= 4 * MIB
+    assert card["held_out"]["real"]["style"] >= 0.9
+    assert card["held_out"]["real"]["subgroup"] >= 0.6
+    unseen = [s for s in stickers if held_out(s.file_name)]
+    verdict = Judge().score(
+        [Image.fromarray(pixels) for pixels in data.pictures(unseen)], [(s.style, s.subgroup) for s in unseen]
+    )
+    assert verdict.style_hit == pytest.approx(card["held_out"]["real"]["style"], abs=0.02)
+    assert verdict.subject_hit == pytest.approx(card["held_out"]["real"]["subgroup"], abs=0.02)
+
+
+def test_the_judge_tells_what_is_wrong(stickers: list[data.Sticker]) -> None:
+    ink = [s for s in stickers if s.style == "ink"][:20]
+    pictures = [Image.fromarray(pixels) for pixels in data.pictures(ink)]
+    assert Judge().score(pictures, [("clay", "no such subgroup")] * 20).subject_hit == 0
+    assert Judge().score(pictures, [("clay", s.subgroup) for s in ink]).style_hit <= 0.1
+
+
+def test_the_base_model_is_small_and_a_plain_pipeline_loads_it() -> None:
+    from diffusers import DiffusionPipeline, StableDiffusionPipeline
+
+    size = sum(file.stat().st_size for file in MODEL_FOLDER.rglob("*") if file.is_file())
+    assert size <= 35 * 10**6
+    pipe = DiffusionPipeline.from_pretrained(MODEL_FOLDER)
+    assert isinstance(pipe, StableDiffusionPipeline)
+    assert pipe.scheduler.config.prediction_type == "v_prediction"
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("soft sticker of a red apple", num_inference_steps=2).images[0]
+    assert picture.size == (64, 64)
