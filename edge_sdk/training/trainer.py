@@ -122,6 +122,8 @@ class Trainer:
     ) -> None:
         if (threads is not None and threads < 1) or not 0 <= caption_dropout <= 1:
             raise TrainingError("Training needs threads of at least 1 and a caption_dropout between 0 and 1.")
+        if not (min_snr_gamma in ("usual", None) or float(min_snr_gamma) > 0):
+            raise TrainingError("Training needs a min_snr_gamma above 0, or None.")
         self._defaults = _Settings(rank, batch_size, learning_rate)
         self._model = Path(model).expanduser()
         self._dropout = caption_dropout

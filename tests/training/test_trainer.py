@@ -135,7 +135,15 @@ def test_how_long_must_be_said(trainer: Trainer, train: Callable[[Trainer], obje
 
 
 @pytest.mark.parametrize(
-    "settings", [{"rank": 0}, {"batch_size": 0}, {"learning_rate": -1.0}, {"caption_dropout": 2.0}, {"threads": 0}]
+    "settings",
+    [
+        {"rank": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"caption_dropout": 2.0},
+        {"threads": 0},
+        {"min_snr_gamma": 0.0},
+    ],
 )
 def test_settings_that_make_no_sense(settings: dict[str, float]) -> None:
     with pytest.raises(TrainingError, match="Training needs"):
