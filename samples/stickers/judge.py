@@ -20,6 +20,8 @@ import onnxruntime
 import typer
 from PIL import Image
 
+from samples.stickers import card
+
 HERE = Path(__file__).parent
 MODEL, CARD = HERE / "judge" / "judge.onnx", HERE / "judge" / "judge.json"
 
@@ -94,9 +96,9 @@ def train(
     report = fit(stickers, pictures, reconstructions(vae, pictures), test, epochs, seed, None if by_subject else MODEL)
     typer.echo(json.dumps({key: value for key, value in report.items() if key not in ("styles", "subgroups")}))
     if by_subject:
-        card = json.loads(CARD.read_text("utf-8"))
-        card["held_out_subjects"] = report["held_out"]
-        CARD.write_text(json.dumps(card, indent=1), "utf-8")
+        known = json.loads(CARD.read_text("utf-8"))
+        known["held_out_subjects"] = report["held_out"]
+        CARD.write_text(json.dumps(known, indent=1), "utf-8")
     else:
         CARD.write_text(json.dumps(report, indent=1), "utf-8")
 
@@ -120,6 +122,8 @@ def measure(
     sheet.parent.mkdir(parents=True, exist_ok=True)
     page.save(sheet)
     figures = {"captions": captions, "steps": steps, "guidance": guidance, **vars(verdict)}
+    facts = json.loads((model / "trained.json").read_text("utf-8"))
+    card.write(model, facts, figures, json.loads(CARD.read_text("utf-8")))
     typer.echo(json.dumps(figures))
 
 

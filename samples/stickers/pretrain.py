@@ -21,9 +21,11 @@ from PIL import Image
 
 from samples.stickers import data
 from samples.stickers.pretraining import autoencoder, captions, denoiser, text
+from samples.stickers.pretraining.loop import last_row
 from samples.stickers.styles import STYLES
 
 HERE = Path(__file__).parent
+STAGES = ("autoencoder", "text", "denoiser")
 SHEET_SUBJECTS = (
     "fox", "cat face", "red apple", "airplane", "pizza", "evergreen tree", "grinning face", "sailboat",
     "guitar", "umbrella", "hamburger", "owl", "locomotive", "castle", "soccer ball", "rose",
@@ -59,9 +61,9 @@ def main(
         "out/pretrain"
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
-    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 1400,
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 2300,
     text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 700,
-    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 9000,
+    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 12000,
     seed: Annotated[int, typer.Option(help="Seed of initial weights.")] = 0,
 ) -> None:
     """Train the stickers base model, or go on training it."""
@@ -74,13 +76,23 @@ def main(
     vae = autoencoder.train(pictures, work, vae_steps)
     latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
     encoder = text.warm_up(tokenizer, stickers, latents, work, text_steps)
-    unet, encoder, steps, seconds = denoiser.train(tokenizer, encoder, stickers, latents, work, unet_steps)
+    unet, encoder = denoiser.train(tokenizer, encoder, stickers, latents, work, unet_steps)
     pipe = pipeline(vae, tokenizer, encoder, unet)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
     pipe.to(torch.float16).save_pretrained(out)
-    (work / "pretrain.json").write_text(json.dumps({"unet_steps": steps, "unet_seconds": seconds}), "utf-8")
-    typer.echo(f"Saved {out}; the samples are in {work / 'sheet.png'}.")
+    facts = {
+        "pictures": len(stickers),
+        "subjects": len({sticker.subject for sticker in stickers}),
+        "vae_steps": vae_steps,
+        "text_steps": text_steps,
+        "unet_steps": unet_steps,
+        "hours": sum(last_row(work / f"{stage}.jsonl")["seconds"] for stage in STAGES) / 3600,
+        "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
+        "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures)),
+    }
+    (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
 
 
 if __name__ == "__main__":

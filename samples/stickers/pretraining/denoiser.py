@@ -68,8 +68,8 @@ def train(
     steps: int,
     batch: int = 32,
     peak: float = 6e-4,
-) -> tuple[UNet2DConditionModel, CLIPTextModel, int, float]:
-    """Train or resume; returns the averaged UNet and text encoder, the steps done and the seconds spent."""
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train or resume; returns the averaged UNet and text encoder."""
     torch.manual_seed(2)
     unet = new_unet(latents.shape[1], latents.shape[2]).to(memory_format=torch.channels_last)
     text.train()
@@ -123,4 +123,4 @@ def train(
 
     run(steps, start, one_step, save, log)
     ema.copy_to(parameters)
-    return unet.eval(), text.eval(), steps, log.seconds
+    return unet.eval(), text.eval()

@@ -82,6 +82,12 @@ class Log:
             print(row, flush=True)
 
 
+def last_row(path: Path) -> dict[str, Any]:
+    """The newest row of a log."""
+    row: dict[str, Any] = json.loads(path.read_text("utf-8").splitlines()[-1])
+    return row
+
+
 def run(
     steps: int, start: int, one_step: Callable[[int], dict[str, float]], save: Callable[[int], None], log: Log
 ) -> None:
