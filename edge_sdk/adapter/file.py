@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save as _serialize
 
+from edge_sdk import durable
 from edge_sdk.adapter import kohya
 from edge_sdk.adapter.model import MAX_LAYERS, Adapter, Array, Factors, check_values
 from edge_sdk.errors import AdapterFormatError
@@ -74,24 +73,7 @@ def save(adapter: Adapter, path: Path | str) -> None:
     Raises:
         AdapterValueError: NaN, infinite or huge numbers; nothing is written.
     """
-    path = Path(path)
-    data = to_bytes(adapter)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # the rename itself must survive a power cut
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    durable.write(Path(path), to_bytes(adapter))
 
 
 def to_bytes(adapter: Adapter) -> bytes:

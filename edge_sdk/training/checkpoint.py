@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 from safetensors.torch import save as _serialize
 from torch import Tensor, nn
 
+from edge_sdk import durable
 from edge_sdk.errors import CheckpointError
 
 _FORMAT = "impasto training 1"
@@ -42,12 +42,7 @@ def save_checkpoint(
             tensors[f"{key}/{name}"] = value
     data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    durable.write(path, data)
 
 
 def load_checkpoint(

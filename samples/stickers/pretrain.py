@@ -10,7 +10,6 @@ samples. `samples.stickers.judge` then measures the pictures and writes the figu
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Annotated
 
@@ -64,19 +63,26 @@ def main(
     vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 2300,
     text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 700,
     unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 12000,
-    seed: Annotated[int, typer.Option(help="Seed of initial weights.")] = 0,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
+    ] = None,
 ) -> None:
     """Train the stickers base model, or go on training it."""
-    random.seed(seed)
-    torch.manual_seed(seed)
     work.mkdir(parents=True, exist_ok=True)
     stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
     pictures = data.pictures(stickers)
-    tokenizer = captions.train_tokenizer(stickers, work / "tokenizer")
-    vae = autoencoder.train(pictures, work, vae_steps)
-    latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
-    encoder = text.warm_up(tokenizer, stickers, latents, work, text_steps)
-    unet, encoder = denoiser.train(tokenizer, encoder, stickers, latents, work, unet_steps)
+    if start_from:
+        earlier = StableDiffusionPipeline.from_pretrained(start_from, torch_dtype=torch.float32, safety_checker=None)
+        tokenizer, vae, encoder, unet = earlier.tokenizer, earlier.vae, earlier.text_encoder, earlier.unet
+        latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
+    else:
+        tokenizer = captions.train_tokenizer(stickers, work / "tokenizer")
+        vae = autoencoder.train(pictures, work, vae_steps)
+        latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
+        encoder = text.warm_up(tokenizer, stickers, latents, work, text_steps)
+        unet = denoiser.new_unet(latents.shape[1], latents.shape[2])
+    unet, encoder = denoiser.train(unet, tokenizer, encoder, stickers, latents, work, unet_steps)
     pipe = pipeline(vae, tokenizer, encoder, unet)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
@@ -87,10 +93,14 @@ def main(
         "vae_steps": vae_steps,
         "text_steps": text_steps,
         "unet_steps": unet_steps,
-        "hours": sum(last_row(work / f"{stage}.jsonl")["seconds"] for stage in STAGES) / 3600,
+        "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
         "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures)),
     }
+    if start_from:
+        before = json.loads((start_from / "trained.json").read_text("utf-8"))
+        facts |= {"vae_steps": before["vae_steps"], "text_steps": before["text_steps"]}
+        facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
 

@@ -15,7 +15,7 @@ from tests.models import tiny_bundle, tiny_model
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from export.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, timeout=280)
 
 
 def test_replaces_a_bundle_when_asked_and_reports_the_errors(tmp_path: Path) -> None:
