@@ -80,7 +80,7 @@ def reconstructions(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.ND
 @app.command()
 def train(
     vae: Path = HERE / "model" / "vae",
-    epochs: int = 20,
+    epochs: int = 30,
     by_subject: bool = typer.Option(
         False, help="Hold out whole subjects instead of pictures; measures, ships nothing."
     ),

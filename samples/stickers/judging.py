@@ -19,6 +19,8 @@ from samples.stickers.data import Sticker
 from samples.stickers.pretraining.loop import warmup_cosine
 from samples.stickers.styles import STYLES
 
+PEAK = 4e-3
+
 
 class Block(nn.Module):
     """Residual block of two 3x3 convolutions; the first may halve the size."""
@@ -35,44 +37,46 @@ class Block(nn.Module):
 
 
 class JudgeNet(nn.Module):
-    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits."""
+    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits.
+
+    Besides the residual body there is a learned histogram of colours: every artist has a palette.
+    """
 
     def __init__(self, styles: int, subgroups: int) -> None:
         super().__init__()
+        self.palette = nn.Sequential(nn.Conv2d(3, 48, 1), nn.ReLU(), nn.Conv2d(48, 64, 1), nn.ReLU())
         self.body = nn.Sequential(
-            nn.Conv2d(3, 24, 3, 2, 1),
-            nn.ReLU(),
-            Block(24, 32, 1),
-            Block(32, 64, 2),
-            Block(64, 96, 2),
-            Block(96, 160, 2),
+            *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()),
+            *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)),
         )
-        self.style, self.subgroup = nn.Linear(160, styles), nn.Linear(320, subgroups)
-        self.drop = nn.Dropout(0.3)
+        self.style = nn.Sequential(nn.Linear(192 + 64, 96), nn.ReLU(), nn.Linear(96, styles))
+        self.subgroup = nn.Linear(2 * 192, subgroups)
+        self.drop = nn.Dropout(0.2)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.body(picture * 2 - 1)
-        mean = x.mean(dim=(2, 3))
+        centred = picture * 2 - 1
+        x = self.body(centred)
+        mean, colours = x.mean(dim=(2, 3)), self.palette(centred).mean(dim=(2, 3))
         both = torch.cat([mean, x.amax(dim=(2, 3))], dim=1)
-        return self.style(self.drop(mean)), self.subgroup(self.drop(both))
+        return self.style(torch.cat([mean, colours], dim=1)), self.subgroup(self.drop(both))
 
 
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Shift by up to six pixels, white outside, and mirror; a third also scaled, a third with a little noise.
+    """Shift by up to three pixels, white outside; half are mirrored, a fifth scaled, a fifth get a little noise.
 
     Most pictures are moved by whole pixels only: resampling blurs, and sharpness tells styles apart.
     """
     n, _, height, width = x.shape
-    scaled = torch.rand(n, generator=rng) < 1 / 3
-    scale = torch.where(scaled, 1 + 0.3 * (torch.rand(n, generator=rng) - 0.5), torch.ones(n))
+    scaled = torch.rand(n, generator=rng) < 0.2
+    scale = torch.where(scaled, 1 + 0.2 * (torch.rand(n, generator=rng) - 0.5), torch.ones(n))
     mirror = torch.where(torch.rand(n, generator=rng) < 0.5, -1.0, 1.0)
-    shift = torch.randint(-6, 7, (n, 2), generator=rng) * 2 / torch.tensor([width, height])
+    shift = torch.randint(-3, 4, (n, 2), generator=rng) * 2 / torch.tensor([width, height])
     theta = torch.zeros(n, 2, 3)
     theta[:, 0, 0], theta[:, 1, 1] = scale * mirror, scale
     theta[:, :, 2] = shift
     grid = F.affine_grid(theta, list(x.shape), align_corners=False)
     moved = 1 - F.grid_sample(1 - x, grid, align_corners=False)
-    noisy = torch.rand(n, 1, 1, 1, generator=rng) < 1 / 3
+    noisy = torch.rand(n, 1, 1, 1, generator=rng) < 0.2
     level = 0.05 * torch.rand(n, 1, 1, 1, generator=rng) * noisy
     return (moved + level * torch.randn(x.shape, generator=rng)).clamp(0, 1)
 
@@ -96,12 +100,12 @@ def fit(
     net = JudgeNet(len(styles), len(subgroups)).to(memory_format=torch.channels_last)
     train_rows = torch.from_numpy(np.flatnonzero(~test))
     batch, steps = 64, epochs * (len(train_rows) // 64)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
     rng = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train_rows), generator=rng)
     for step in track(range(steps), description="judge"):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * warmup_cosine(step, steps, 100)
+            group["lr"] = PEAK * warmup_cosine(step, steps, 100)
         at = step * batch % (len(order) - batch)
         if at < batch:
             order = torch.randperm(len(train_rows), generator=rng)
