@@ -18,7 +18,6 @@ from typing import Any
 import onnx_ir as ir
 from transformers import PreTrainedModel
 
-import edge_sdk
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import INDEX, BundleIndex, Slot, hash_files, write_index
@@ -32,7 +31,7 @@ _SCHEDULER = "scheduler/scheduler_config.json"
 _INLINE_BYTES = 1_500_000_000
 # How often `on_progress` is called with `verify`, without it four times less.
 STAGES = 11
-_PACKAGES = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
+_PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    return {"impasto": edge_sdk.__version__, **{package: version(package) for package in _PACKAGES}}
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
