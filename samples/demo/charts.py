@@ -37,14 +37,20 @@ def _scale(values: Sequence[float], low: float, high: float) -> Mapping[float, f
 
 
 def scatter(points: Sequence[Point]) -> str:
-    """Points with their names; ring = cluster."""
-    xs = _scale([p.x for p in points], MARGIN, WIDTH - 3 * MARGIN)
+    """Points, ring = cluster, with their names in columns beside those that lie on one another."""
+    xs = _scale([p.x for p in points], MARGIN, WIDTH - 3.4 * MARGIN)
     ys = _scale([p.y for p in points], HEIGHT - MARGIN, MARGIN)
-    shapes = [
-        f'<circle cx="{xs[p.x]:.1f}" cy="{ys[p.y]:.1f}" r="8" fill="{p.fill}" stroke="{p.ring}" stroke-width="4"/>'
-        f'<text x="{xs[p.x] + 14:.1f}" y="{ys[p.y] + 4:.1f}">{escape(p.label)}</text>'
-        for p in points
-    ]
+    taken: list[tuple[float, float]] = []
+    shapes = []
+    for p in sorted(points, key=lambda point: (ys[point.y], point.label)):
+        x, y = xs[p.x] + 14, ys[p.y] + 4
+        while any(abs(x - other_x) < 80 and abs(y - other_y) < 13 for other_x, other_y in taken):
+            y -= 13
+        taken.append((x, y))
+        shapes.append(
+            f'<circle cx="{xs[p.x]:.1f}" cy="{ys[p.y]:.1f}" r="8" fill="{p.fill}" stroke="{p.ring}" stroke-width="4"/>'
+            f'<text x="{x:.1f}" y="{y:.1f}">{escape(p.label)}</text>'
+        )
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="devices on a plane">{"".join(shapes)}</svg>'
 
 
@@ -57,7 +63,7 @@ def lines(curves: Sequence[Line], x_label: str, y_label: str) -> str:
     xs, ys = _scale(all_x, MARGIN + 14, WIDTH - 2.4 * MARGIN), _scale(all_y + ticks, HEIGHT - MARGIN, 24)
     parts = [
         f'<line x1="{MARGIN + 14}" x2="{WIDTH - 2.4 * MARGIN}" y1="{ys[t]:.1f}" y2="{ys[t]:.1f}" stroke="#e4dfd7"/>'
-        f'<text x="{MARGIN + 8}" y="{ys[t] + 4:.1f}" text-anchor="end">{t:.3f}</text>'
+        f'<text x="{MARGIN + 8}" y="{ys[t] + 4:.1f}" text-anchor="end">{t:.2f}</text>'
         for t in ticks
     ]
     parts += [f'<text x="{xs[x]:.1f}" y="{HEIGHT - 16}" text-anchor="middle">{x:g}</text>' for x in all_x]

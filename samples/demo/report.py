@@ -145,7 +145,9 @@ def _page(
         report=report,
         bars=verdict,
         map_svg=Markup(scatter(points)),
-        loss_svg=Markup(lines(_curves(outcomes, groups, colours), "rounds", "held-out loss")),
+        loss_svg=Markup(
+            lines(_curves(outcomes, groups, colours), "rounds", "held-out loss, share of the base model's")
+        ),
         devices=[_device(o, colours[o.plan.group]) for o in outcomes],
         hybrid=hybrid,
         numbers=[(name, {arm: form.format(rates[arm]) for arm in ARMS}) for name, rates, form in figures],
@@ -153,15 +155,17 @@ def _page(
 
 
 def _curves(outcomes: Sequence[Outcome], groups: Sequence[str], colours: Mapping[str, str]) -> list[Line]:
+    """Mean loss of each group's devices as a share of their loss before they learned, by round."""
     curves = []
     for group in groups:
         members = [o for o in outcomes if o.plan.group == group]
         for arm, dashed in (("local", True), ("federated", False)):
             by_round: dict[int, list[float]] = {}
             for member in members:
+                before = member.result["curve"]["local"][0][1]
                 for number, loss in member.result["curve"][arm]:
-                    by_round.setdefault(number, []).append(loss)
-            means = [(float(number), float(np.mean(losses))) for number, losses in sorted(by_round.items())]
+                    by_round.setdefault(number, []).append(loss / before)
+            means = [(float(number), float(np.mean(shares))) for number, shares in sorted(by_round.items())]
             curves.append(Line(group, means, colours[group], dashed))
     return curves
 
