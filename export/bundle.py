@@ -69,8 +69,11 @@ def export_model(
     on_progress("find the base model")
     source = find_model(str(model))
     with _beside(out) as folder:
-        index, errors = _write(source, folder, verify, on_progress)
-        _put_in_place(folder, out)
+        try:
+            index, errors = _write(source, folder, verify, on_progress)
+            _put_in_place(folder, out)
+        except OSError as error:
+            raise ExportError(f"The export could not be finished, nothing was written: {error}") from error
     return Exported(out, index, errors)
 
 

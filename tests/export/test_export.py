@@ -248,3 +248,14 @@ def test_an_interrupted_export_leaves_the_old_bundle_and_nothing_else(tmp_path: 
         "verify text_encoder",
         "export unet",
     ]
+
+
+def test_a_disk_that_fails_is_an_export_error(tmp_path: Path) -> None:
+    def unplug(what: str) -> None:
+        if what == "export text_encoder":
+            for folder in tmp_path.iterdir():
+                shutil.rmtree(folder)
+
+    with pytest.raises(ExportError, match="could not be finished"):
+        export_model(tiny_model(), tmp_path / "bundle", on_progress=unplug)
+    assert not any(tmp_path.iterdir())
