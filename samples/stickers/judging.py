@@ -36,29 +36,53 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.second(y)) + self.skip(x))
 
 
-class JudgeNet(nn.Module):
-    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits.
+class StyleNet(nn.Module):
+    """Style logits from colours and strokes alone.
 
-    Besides the residual body there is a learned histogram of colours: every artist has a palette.
+    It sees single pixels and patches of 17 x 17, and pools them over the picture: a deeper network learns which artist
+    drew which subject how, and is lost on pictures that it has not seen (95 % on its own pictures, 77 % on others).
     """
+
+    def __init__(self, styles: int) -> None:
+        super().__init__()
+        self.palette = nn.Sequential(
+            *(nn.Conv2d(27, 64, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
+            *(nn.Conv2d(64, 96, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
+        )
+        self.strokes = nn.Sequential(
+            *(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+            *(nn.Conv2d(16, 48, 3, 2, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU()),
+            *(nn.Conv2d(48, 96, 3, 2, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
+            *(nn.Conv2d(96, 96, 3, 1, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
+        )
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4 * 96, 96), nn.ReLU(), nn.Linear(96, styles))
+
+    def forward(self, centred: torch.Tensor) -> torch.Tensor:
+        pixels = centred[:, :, ::2, ::2]
+        # Artists paint with a fixed set of colours; waves over a channel's range let a 1x1 layer single them out.
+        waves = [wave(pixels * (torch.pi * k)) for k in (1, 2, 4, 8) for wave in (torch.sin, torch.cos)]
+        seen = (self.palette(torch.cat([pixels, *waves], dim=1)), self.strokes(centred))
+        return self.head(torch.cat([pool for x in seen for pool in (x.mean(dim=(2, 3)), x.amax(dim=(2, 3)))], dim=1))
+
+
+class JudgeNet(nn.Module):
+    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits."""
 
     def __init__(self, styles: int, subgroups: int) -> None:
         super().__init__()
-        self.palette = nn.Sequential(nn.Conv2d(3, 48, 1), nn.ReLU(), nn.Conv2d(48, 64, 1), nn.ReLU())
+        self.style = StyleNet(styles)
         self.body = nn.Sequential(
             *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()),
             *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)),
         )
-        self.style = nn.Sequential(nn.Linear(192 + 64, 96), nn.ReLU(), nn.Linear(96, styles))
         self.subgroup = nn.Linear(2 * 192, subgroups)
         self.drop = nn.Dropout(0.2)
 
     def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         centred = picture * 2 - 1
         x = self.body(centred)
-        mean, colours = x.mean(dim=(2, 3)), self.palette(centred).mean(dim=(2, 3))
-        both = torch.cat([mean, x.amax(dim=(2, 3))], dim=1)
-        return self.style(torch.cat([mean, colours], dim=1)), self.subgroup(self.drop(both))
+        both = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
+        return self.style(centred), self.subgroup(self.drop(both))
 
 
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
