@@ -7,9 +7,28 @@ one is one file and one line here.
 from __future__ import annotations
 
 from coordinator.aggregation.base import Aggregate, Aggregator
+from coordinator.aggregation.fedex import FedEx
 from coordinator.aggregation.fedit import FedIT
+from coordinator.aggregation.fedsa import FedSA
+from coordinator.aggregation.fedsb import FedSB
+from coordinator.aggregation.ffa import FFA
+from coordinator.aggregation.flexlora import FlexLoRA
+from coordinator.aggregation.flora import FLoRA
+from coordinator.aggregation.hetlora import HetLoRA
 from coordinator.aggregation.product import Product
+from coordinator.aggregation.rolora import RoLoRA
 
-AGGREGATORS: dict[str, type[Aggregator]] = {"product": Product, "fedit": FedIT}
+AGGREGATORS: dict[str, type[Aggregator]] = {
+    "product": Product,
+    "fedit": FedIT,
+    "ffa": FFA,
+    "rolora": RoLoRA,
+    "flora": FLoRA,
+    "fedex": FedEx,
+    "flexlora": FlexLoRA,
+    "hetlora": HetLoRA,
+    "fedsa": FedSA,
+    "fedsb": FedSB,
+}
 
 __all__ = ["AGGREGATORS", "Aggregate", "Aggregator"]

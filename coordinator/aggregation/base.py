@@ -3,66 +3,84 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-import numpy.typing as npt
-
-from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.adapter import Adapter, Share
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """adapter: of at most the wanted rank; retained_energy: the share of the exact mean's squared norm that the
-    truncation to this rank kept, None where a method does not compute that mean; updates: how many went in."""
+    """What a group's updates have become, in float64.
 
-    adapter: Adapter
+    Attributes:
+        start: the adapter that the devices go on from in the next round; None: from a fresh initialisation.
+        folded: what is laid under everything that is trained later, for good; None: nothing.
+        retained_energy: the share of the exact mean's squared norm that a truncation to the rank kept; None where a
+            method truncates nothing or does not compute that mean.
+        updates: how many went in.
+    """
+
+    start: Adapter | None
+    folded: Adapter | None
     retained_energy: float | None
     updates: int
 
 
-class Aggregator(ABC):
-    """Aggregates adapters to one of `rank`.
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-    mixed_ranks: whether devices may train other ranks than `rank`; if not, they are refused when they join.
+
+class Aggregator(ABC):
+    """Aggregates the adapters of one group in one round.
+
+    Updates come one at a time and need not be in memory together; partial results merge, so that a tree of aggregators
+    gives the same answer as one (up to rounding, 1e-9 relative). Updates of a device that shares only some factors
+    arrive completed from what it started from (`edge_sdk.adapter.share`).
+
+    Attributes:
+        mixed_ranks: whether devices may train other ranks than `rank`; if not, they are refused when they join.
+        exact: whether start + folded is the weighted mean of the products, apart from a truncation that
+            `retained_energy` states.
+        linear: whether sums of what devices send suffice, so that it works under masked sums.
+        home_factor: whether devices keep a trained factor to themselves, and the result is theirs alone.
     """
 
     mixed_ranks: ClassVar[bool]
+    exact: ClassVar[bool]
+    linear: ClassVar[bool]
+    home_factor: ClassVar[bool] = False
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
+        self._updates = 0
 
-    @abstractmethod
+    @classmethod
+    def share(cls, turn: int) -> Share:
+        """What devices train and send in the group's round number `turn`, from 0."""
+        return Share.BOTH
+
     def add(self, adapter: Adapter, weight: float) -> None:
         """Take in one update; `weight` is positive (the number of pictures that it was trained on)."""
+        self._add(adapter, weight)
+        self._updates += 1
+
+    def merge(self, other: Self) -> None:
+        """Take in what another aggregator of this method and rank has taken in."""
+        self._merge(other)
+        self._updates += other._updates
+
+    def result(self) -> Aggregate:
+        """What has become of all updates so far; ValueError if there was none."""
+        if not self._updates:
+            raise ValueError("Nothing to aggregate: add an update first.")
+        return self._result()
 
     @abstractmethod
-    def result(self) -> Aggregate:
-        """The adapter of all updates so far; ValueError if there was none."""
+    def _add(self, adapter: Adapter, weight: float) -> None: ...
 
+    @abstractmethod
+    def _merge(self, other: Self) -> None: ...
 
-class FactorMean:
-    """The weighted mean of one factor per layer, each row (or column) over the updates that have it."""
-
-    def __init__(self, factor: Callable[[Factors], npt.NDArray[np.floating]]) -> None:
-        self._factor = factor
-        self._sums: dict[str, npt.NDArray[np.float64]] = {}
-        self._weights: dict[str, npt.NDArray[np.float64]] = {}
-
-    def add(self, adapter: Adapter, weight: float) -> None:
-        for name, factors in adapter.layers.items():
-            rows = self._factor(factors)
-            if name not in self._sums:
-                self._sums[name] = np.zeros((0, rows.shape[1]))
-                self._weights[name] = np.zeros(0)
-            if (missing := len(rows) - len(self._sums[name])) > 0:
-                self._sums[name] = np.pad(self._sums[name], ((0, missing), (0, 0)))
-                self._weights[name] = np.pad(self._weights[name], (0, missing))
-            self._sums[name][: len(rows)] += weight * rows
-            self._weights[name][: len(rows)] += weight
-
-    def result(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Layer -> (rank, features)."""
-        return {name: total / self._weights[name][:, None] for name, total in self._sums.items()}
+    @abstractmethod
+    def _result(self) -> Aggregate: ...

@@ -6,36 +6,39 @@ all devices share one factor.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
+from coordinator.aggregation.base import Aggregate, Aggregator
+from coordinator.aggregation.sums import FactorSum, paired
+from edge_sdk.adapter import Adapter
 
-from coordinator.aggregation.base import Aggregate, Aggregator, FactorMean
-from edge_sdk.adapter import Adapter, Factors
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class FedIT(Aggregator):
     mixed_ranks: ClassVar[bool] = False
+    exact: ClassVar[bool] = False
+    linear: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)
-        self._a = FactorMean(lambda factors: factors.a)
-        self._b = FactorMean(lambda factors: factors.b.T)
+        self._a = FactorSum(lambda factors: factors.a)
+        self._b = FactorSum(lambda factors: factors.b.T)
         self._base_id: str | None = None
-        self._updates = 0
 
-    def add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float) -> None:
         self._a.add(adapter, weight)
         self._b.add(adapter, weight)
         self._base_id = adapter.base_id or self._base_id
-        self._updates += 1
 
-    def result(self) -> Aggregate:
-        if not self._updates:
-            raise ValueError("Nothing to aggregate: add an update first.")
-        b = self._b.result()
-        layers = {
-            name: Factors(a.astype(np.float32), np.ascontiguousarray(b[name].T, dtype=np.float32))
-            for name, a in self._a.result().items()
-        }
-        return Aggregate(Adapter(layers, self._base_id), None, self._updates)
+    def _merge(self, other: Self) -> None:
+        self._a.merge(other._a)
+        self._b.merge(other._b)
+        self._base_id = other._base_id or self._base_id
+
+    def _result(self) -> Aggregate:
+        return Aggregate(self._mean(), None, None, self._updates)
+
+    def _mean(self) -> Adapter:
+        return paired(self._a.mean(), self._b.mean(), self._base_id)

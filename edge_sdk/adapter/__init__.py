@@ -17,7 +17,9 @@ from edge_sdk.adapter.algebra import (
     truncate,
 )
 from edge_sdk.adapter.file import from_bytes, load, save, to_bytes
+from edge_sdk.adapter.initial import filled_up, initial_adapter, initial_factors
 from edge_sdk.adapter.model import MAX_LAYERS, MAX_MAGNITUDE, MAX_RANK, Adapter, Factors, check, check_values
+from edge_sdk.adapter.share import Share, complete, core, fit, frames, orthonormal, pack
 
 __all__ = [
     "MAX_LAYERS",
@@ -25,19 +27,29 @@ __all__ = [
     "MAX_RANK",
     "Adapter",
     "Factors",
+    "Share",
     "align",
     "basis_similarity",
     "check",
     "check_values",
+    "complete",
     "concatenate",
+    "core",
     "cosine",
     "distance",
+    "filled_up",
+    "fit",
+    "frames",
     "from_bytes",
+    "initial_adapter",
+    "initial_factors",
     "inner_product",
     "left_basis",
     "load",
     "mean",
     "norm",
+    "orthonormal",
+    "pack",
     "save",
     "scale",
     "subspace_similarity",

@@ -103,15 +103,8 @@ def from_bytes(data: bytes) -> Adapter:
         AdapterValueError: NaN, infinite or huge numbers.
     """
     metadata = _metadata(data)
-    try:
-        tensors = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
-    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
-        raise AdapterFormatError(f"Not a safetensors file ({error}). Is the download complete?") from error
-    if len(tensors) > 3 * MAX_LAYERS:
-        raise AdapterFormatError(f"{len(tensors)} tensors are too many for an adapter of at most {MAX_LAYERS} layers.")
-
     parts: dict[str, dict[str, Array]] = {}
-    for key, view in tensors:
+    for key, view in _tensors(data):
         layer, part = _parse_key(key)
         if part in parts.setdefault(layer, {}):
             raise AdapterFormatError(f"Layer {layer} is in the file twice, under two spellings.")
@@ -136,6 +129,23 @@ def from_bytes(data: bytes) -> Adapter:
     adapter = Adapter(layers, metadata.get(BASE_ID_KEY), notes)
     check_values(adapter)
     return adapter
+
+
+def matrices_to_bytes(matrices: Mapping[str, Array], base_id: str | None) -> bytes:
+    """A safetensors file of float32 matrices that is no whole adapter. Equal content gives equal bytes."""
+    tensors = {key: np.ascontiguousarray(matrix, dtype=np.float32) for key, matrix in matrices.items()}
+    metadata = {"format": "pt"} | ({} if base_id is None else {BASE_ID_KEY: base_id})
+    return _sort_metadata(_serialize(tensors, metadata=metadata))
+
+
+def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
+    """The matrices of such a file by key, and the base id.
+
+    Raises:
+        AdapterFormatError: not safetensors, or something else than matrices of numbers.
+    """
+    metadata = _metadata(data)
+    return {key: _array(key, view, matrix=True) for key, view in _tensors(data)}, metadata.get(BASE_ID_KEY)
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -165,6 +175,19 @@ def _canonical(name: str) -> str:
     if component.startswith("text_encoder") and rest.startswith("encoder."):
         return f"{component}.text_model.{rest}"
     return name
+
+
+# --- tensors ---------------------------------------------------------------------------------------------------------
+
+
+def _tensors(data: bytes) -> list[tuple[str, Mapping[str, Any]]]:
+    try:
+        tensors: list[tuple[str, Mapping[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
+    except (safetensors.SafetensorError, ValueError, MemoryError) as error:
+        raise AdapterFormatError(f"Not a safetensors file ({error}). Is the download complete?") from error
+    if len(tensors) > 3 * MAX_LAYERS:
+        raise AdapterFormatError(f"{len(tensors)} tensors are too many for an adapter of at most {MAX_LAYERS} layers.")
+    return tensors
 
 
 # --- numbers --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""Running sums that aggregators are made of: of factors, and of products. Both merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.adapter import Adapter, Factors, concatenate, scale, truncate
+
+Matrix = npt.NDArray[np.float64]
+
+
+class FactorSum:
+    """The weighted sum of one factor per layer, smaller ranks filled up with zero rows.
+
+    factor: picks the factor with the rank as its first axis.
+    """
+
+    def __init__(self, factor: Callable[[Factors], npt.NDArray[np.floating]]) -> None:
+        self._factor = factor
+        self._sums: dict[str, Matrix] = {}
+        self._rows: dict[str, Matrix] = {}
+        self._weight = 0.0
+
+    def add(self, adapter: Adapter, weight: float) -> None:
+        self._weight += weight
+        for name, factors in adapter.layers.items():
+            rows = self._factor(factors).astype(np.float64)
+            self._put(name, weight * rows, np.full(len(rows), weight))
+
+    def merge(self, other: FactorSum) -> None:
+        self._weight += other._weight
+        for name, total in other._sums.items():
+            self._put(name, total, other._rows[name])
+
+    def mean(self) -> dict[str, Matrix]:
+        """Layer -> (rank, features): each row over all updates, those without it counting as zero."""
+        return {name: total / self._weight for name, total in self._sums.items()}
+
+    def mean_of_owners(self) -> dict[str, Matrix]:
+        """Layer -> (rank, features): each row over the updates that have it."""
+        return {name: total / self._rows[name][:, None] for name, total in self._sums.items()}
+
+    def _put(self, name: str, rows: Matrix, weights: Matrix) -> None:
+        total = self._sums.get(name, np.zeros((0, rows.shape[1])))
+        owners = self._rows.get(name, np.zeros(0))
+        size = max(len(total), len(rows))
+        self._sums[name] = _grown(total, size) + _grown(rows, size)
+        self._rows[name] = _grown(owners, size) + _grown(weights, size)
+
+
+class ProductSum:
+    """The exact weighted sum of the products, as factors: never a matrix of a layer's size.
+
+    Ranks add up; from time to time they are compressed to what the sum needs, which loses nothing but rounding and is
+    at most the smaller side of each layer, however many updates there are.
+
+    rank: of a usual update; sets how often to compress.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self._step = 8 * rank
+        self._limit = self._step
+        self._sum: Adapter | None = None
+        self._weight = 0.0
+
+    def add(self, adapter: Adapter, weight: float) -> None:
+        self._weight += weight
+        self._put([(double(adapter), weight)])
+
+    def merge(self, other: ProductSum) -> None:
+        self._weight += other._weight
+        if other._sum is not None:
+            self._put([(other._sum, 1.0)])
+
+    def mean(self) -> Adapter:
+        """The weighted mean at the rank that it needs."""
+        assert self._sum is not None, "nothing was added"
+        return truncate(scale(self._sum, 1 / self._weight))[0]
+
+    @property
+    def rank(self) -> int:
+        """The rank that it is held at."""
+        return self._sum.rank if self._sum is not None else 0
+
+    def _put(self, terms: list[tuple[Adapter, float]]) -> None:
+        self._sum = concatenate(terms if self._sum is None else [(self._sum, 1.0), *terms])
+        if self._sum.rank > self._limit:
+            self._sum, _ = truncate(self._sum)
+            self._limit = self._sum.rank + self._step
+
+
+def paired(a: dict[str, Matrix], b: dict[str, Matrix], base_id: str | None) -> Adapter:
+    """The adapter of two `FactorSum` means, of A and of B transposed."""
+    return Adapter({name: Factors(rows, np.ascontiguousarray(b[name].T)) for name, rows in a.items()}, base_id)
+
+
+def double(adapter: Adapter) -> Adapter:
+    """The same adapter in float64."""
+    layers = {name: Factors(f.a.astype(np.float64), f.b.astype(np.float64)) for name, f in adapter.layers.items()}
+    return Adapter(layers, adapter.base_id)
+
+
+def _grown(rows: Matrix, size: int) -> Matrix:
+    missing = size - len(rows)
+    return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1)) if missing else rows

@@ -1,0 +1,140 @@
+"""Which factors a device trains and sends in a round, and the file that holds only those.
+
+Some methods freeze a factor that both sides know, or keep one at home; sending it would waste bytes. The file of
+a part has one matrix a layer, "<layer>.lora_A.weight" (r, in), "<layer>.lora_B.weight" (out, r) or
+"<layer>.lora_core.weight" (r, r). `complete` makes an adapter of it and of what the device started from.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from edge_sdk.adapter.algebra import Matrix, align, truncate
+from edge_sdk.adapter.file import from_bytes, matrices_from_bytes, matrices_to_bytes, to_bytes
+from edge_sdk.adapter.model import Adapter, Array, Factors, check_values
+from edge_sdk.errors import AdapterFormatError, AdapterMismatch
+
+
+class Share(str, Enum):
+    """What is trained and sent in a round.
+
+    BOTH: both factors. A, B: this factor; the other one stays what the device started from. A_ONLY: both are trained,
+    A is sent, B stays at home. CORE: K of dW = Q_B K Q_A between the frames of what the device started from.
+    """
+
+    BOTH = "both"
+    A = "a"
+    B = "b"
+    A_ONLY = "a_only"
+    CORE = "core"
+
+
+_KEYS = {Share.A: "lora_A", Share.A_ONLY: "lora_A", Share.B: "lora_B", Share.CORE: "lora_core"}
+
+
+def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
+    """The file that a device sends.
+
+    Args:
+        adapter: as trained; where `share` freezes a factor, it has that of `start`.
+        start: what the training started from.
+
+    Raises:
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    if share is Share.BOTH:
+        return to_bytes(adapter)
+    check_values(adapter)
+    parts = {name: _part(factors, start.layers[name], share) for name, factors in adapter.layers.items()}
+    return matrices_to_bytes({f"{name}.{_KEYS[share]}.weight": m for name, m in parts.items()}, adapter.base_id)
+
+
+def complete(data: bytes, start: Adapter, share: Share) -> Adapter:
+    """The adapter of a file that a device sent.
+
+    `start`: what the device started from, at the rank that it trained. With A_ONLY, B is zero: it stayed at home.
+
+    Raises:
+        AdapterFormatError: not the file of such a part.
+        AdapterMismatch: layers or shapes other than those of `start`.
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    if share is Share.BOTH:
+        return from_bytes(data)
+    matrices, base_id = matrices_from_bytes(data)
+    ending = f".{_KEYS[share]}.weight"
+    layers = {}
+    for key, matrix in matrices.items():
+        name = key.removesuffix(ending)
+        if name == key:
+            raise AdapterFormatError(f"Tensor {key[:200]!r} is not what this round asks for: keys end in {ending!r}.")
+        if name not in start.layers:
+            raise AdapterMismatch(f"The base model has no LoRA slot {name[:200]!r}: it fits another architecture.")
+        layers[name] = _whole(name, matrix, start.layers[name], share)
+    if missing := sorted(start.layers.keys() - layers.keys()):
+        raise AdapterFormatError(f"The update lacks layer {missing[0]}: send every layer that was trained.")
+    adapter = Adapter(layers, base_id)
+    check_values(adapter)
+    return adapter
+
+
+def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
+    """An adapter at a rank that a device can train.
+
+    Where both factors are trained, the nearest of that rank, in the gauge that it came in. Where one is frozen and the
+    same for all, its first rows: what a device shares must stay shared.
+    """
+    if adapter.rank <= rank:
+        return adapter
+    rows = Adapter({name: Factors(f.a[:rank], f.b[:, :rank]) for name, f in adapter.layers.items()}, adapter.base_id)
+    return align(truncate(adapter, rank)[0], rows) if share in (Share.BOTH, Share.A_ONLY) else rows
+
+
+def frames(factors: Factors) -> tuple[Matrix, Matrix]:
+    """Orthonormal Q_B (out, r) and Q_A (r, in) with B = Q_B R_B and A = R_A Q_A, the diagonals of R positive.
+
+    Unique as long as both factors have full rank, so that a device and its coordinator find the same.
+    """
+    q_b, r_b = np.linalg.qr(factors.b.astype(np.float64))
+    q_a, r_a = np.linalg.qr(factors.a.astype(np.float64).T)
+    return q_b * _signs(r_b), (q_a * _signs(r_a)).T
+
+
+def core(factors: Factors, start: Factors) -> Matrix:
+    """K (r, r) of the product, in the frames of `start`."""
+    q_b, q_a = frames(start)
+    return (q_b.T @ factors.b) @ (factors.a @ q_a.T)
+
+
+def orthonormal(x: Adapter) -> Adapter:
+    """The same products with orthonormal rows in A; B carries the singular values. Directions of size zero go."""
+    layers = {}
+    for name, factors in truncate(x)[0].layers.items():
+        q, r = np.linalg.qr(factors.a.astype(np.float64).T)
+        layers[name] = Factors(np.ascontiguousarray(q.T), factors.b @ r.T)
+    return Adapter(layers, x.base_id, x.notes)
+
+
+def _part(factors: Factors, start: Factors, share: Share) -> Array:
+    if share is Share.CORE:
+        return core(factors, start)
+    return factors.b if share is Share.B else factors.a
+
+
+def _whole(name: str, matrix: Array, start: Factors, share: Share) -> Factors:
+    shapes = {Share.B: start.b.shape, Share.CORE: (start.rank, start.rank)}
+    wanted = shapes.get(share, start.a.shape)
+    if matrix.shape != wanted:
+        raise AdapterMismatch(f"Layer {name}: the update's matrix is {matrix.shape}, this round asks for {wanted}.")
+    if share is Share.CORE:
+        q_b, q_a = frames(start)
+        return Factors(q_a, q_b @ matrix.astype(np.float64))
+    if share is Share.B:
+        return Factors(start.a, matrix)
+    return Factors(matrix, start.b if share is Share.A else np.zeros_like(start.b))
+
+
+def _signs(r: Matrix) -> Matrix:
+    return np.where(np.diag(r) < 0, -1.0, 1.0)
