@@ -64,8 +64,10 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """What the round machine needs of it. `max_update` is the largest update in bytes."""
         names = Rules.__struct_fields__
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}
-        mixed = AGGREGATORS[self.aggregation].mixed_ranks
-        return Rules(**own, base_id=base_id, max_update=max_update, min_rank=1 if mixed else self.rank)
+        method = AGGREGATORS[self.aggregation]
+        shares = tuple(method.share(turn) for turn in range(self.rounds))
+        min_rank = 1 if method.mixed_ranks else self.rank
+        return Rules(**own, base_id=base_id, max_update=max_update, min_rank=min_rank, shares=shares)
 
 
 class BaseModel(msgspec.Struct, frozen=True):
@@ -166,6 +168,11 @@ def _check_methods(federation: Federation, source: str) -> None:
 def _check_sense(federation: Federation, source: str) -> None:
     if bool(federation.bundle) == bool(federation.slots):
         raise ConfigurationError(f"{source}: give either `bundle` (a folder) or `slots` (a copy of its impasto.json).")
+    if federation.root_rounds and AGGREGATORS[federation.aggregation].home_factor:
+        raise ConfigurationError(
+            f"{source}: aggregation = {federation.aggregation!r} leaves a factor at home, so there can be no "
+            "root adapter: set root_rounds = 0."
+        )
     if federation.root_rounds > federation.rounds:
         raise ConfigurationError(
             f"{source}: root_rounds = {federation.root_rounds} is more than rounds = {federation.rounds}."

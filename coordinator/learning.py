@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +20,19 @@ from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identitie
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
 from coordinator.store import Blobs, Database
-from edge_sdk.adapter import Adapter, check, concatenate, from_bytes, left_basis, to_bytes, truncate
+from edge_sdk.adapter import (
+    Adapter,
+    Share,
+    beginning,
+    check,
+    complete,
+    concatenate,
+    fit,
+    from_bytes,
+    left_basis,
+    to_bytes,
+    truncate,
+)
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.errors import AdapterMismatch
 from edge_sdk.wire.messages import Manifest
@@ -33,12 +46,12 @@ class Learning:
         self._database = database
         self._blobs = blobs
 
-    def check_update(self, data: bytes, rank: int) -> None:
-        """Raise an AdapterError if this is no adapter of the base model of at most that rank."""
-        adapter = from_bytes(data)
+    def check_update(self, data: bytes, member: rounds.Member) -> None:
+        """Raise an AdapterError if this is not what that member of the round was asked for."""
+        adapter = self._completed(data, member)
         check(adapter, self._base.slots, self._base.base_id)
-        if adapter.rank > rank:
-            raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {rank}.")
+        if adapter.rank > member.rank:
+            raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
 
     # clustering -----------------------------------------------------------------------------------------------------
 
@@ -71,10 +84,10 @@ class Learning:
     def _basis(self, trace: rounds.Trace | None) -> Bases | None:
         if trace is None:
             return None
-        update = self._adapter(trace.update)
-        if trace.start is None:  # the common initialisation has B = 0: the update is all drift
-            return left_basis(update)
-        drift = concatenate([(update, 1.0), (self._adapter(trace.start), -1.0)])
+        if trace.member.share is Share.A_ONLY:
+            return None  # what it writes stays at home
+        update = self._completed(self._blobs.get(trace.update), trace.member)
+        drift = concatenate([(update, 1.0), (self._start(trace.member), -1.0)])
         return left_basis(truncate(drift, update.rank)[0])
 
     # aggregation ----------------------------------------------------------------------------------------------------
@@ -84,40 +97,79 @@ class Learning:
         started = time.perf_counter()
         number = action.round.number
         if action.round.stage == "root":
-            whole = self._mean(action.round, list(action.round.updates))
-            root = self._publish(whole.adapter, "root", "root")
-            return rounds.Aggregated(number, root=root, figures=_figures(whole.retained_energy, started))
+            made = self._mean(action.round, list(action.round.updates), action.root_folded)
+            root, under = _whole(made.start, made.folded) if action.last else (made.start, made.folded)
+            return rounds.Aggregated(
+                number,
+                root=self._publish(root, "root", "root"),
+                root_folded=self._publish(under, "root", "root.folded"),
+                figures=_figures(made.retained_energy, started),
+            )
 
         members: dict[int, list[str]] = {}
         for name in sorted(action.round.updates):
             cluster = action.round.cohort[name].cluster
             if cluster is not None:
                 members.setdefault(cluster, []).append(name)
-        means = {cluster: self._mean(action.round, names) for cluster, names in members.items()}
+        means = {c: self._mean(action.round, names, action.folded.get(c)) for c, names in members.items()}
         adapters = {c: self._adapter(manifest.sha256) for c, manifest in action.clusters.items() if manifest}
-        adapters |= {cluster: mean.adapter for cluster, mean in means.items()}
+        adapters |= {cluster: mean.start for cluster, mean in means.items() if mean.start}
         strength = Strength(self._federation.rho, self._federation.tau)
         taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.rank, strength)
         # Only clusters that trained change: the others would drift towards the rest without any word of their own.
-        changed = {c: self._publish(taught[c], "cluster", f"cluster-{c}") for c in means}
+        clusters: dict[int, Manifest | None] = {}
+        folded: dict[int, Manifest] = {}
+        for c, mean in means.items():
+            start, under = taught[c] if mean.start else None, mean.folded
+            if action.last:
+                start, under = _whole(start, under)
+            clusters[c] = self._publish(start, "cluster", f"cluster-{c}")
+            if manifest := self._publish(under, "cluster", f"cluster-{c}.folded"):
+                folded[c] = manifest
         energies = {str(cluster): mean.retained_energy for cluster, mean in means.items()}
-        return rounds.Aggregated(number, clusters=changed, figures=_figures(energies, started))
+        return rounds.Aggregated(number, clusters=clusters, folded=folded, figures=_figures(energies, started))
 
-    def _mean(self, closed: rounds.Round, names: Sequence[str]) -> Aggregate:
+    def _mean(self, closed: rounds.Round, names: Sequence[str], before: Manifest | None) -> Aggregate:
+        """The aggregate of these devices' updates; `folded` has what was folded `before` in it."""
         aggregator = AGGREGATORS[self._federation.aggregation](self._federation.rank)
         for name in sorted(names):  # one order, so that the same updates give the same bytes
             update = closed.updates[name]
-            aggregator.add(self._adapter(update.manifest.sha256), update.pictures)
-        return aggregator.result()
+            data = self._blobs.get(update.manifest.sha256)
+            aggregator.add(self._completed(data, closed.cohort[name]), update.pictures)
+        made = aggregator.result()
+        if before is None:
+            return made
+        old = self._adapter(before.sha256)
+        under = truncate(concatenate([(old, 1.0), (made.folded, 1.0)]))[0] if made.folded else old
+        return replace(made, folded=under)
+
+    def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
+        """The adapter of what a device has sent."""
+        if member.share is Share.BOTH:
+            return from_bytes(data)
+        return complete(data, self._start(member), member.share)
+
+    def _start(self, member: rounds.Member) -> Adapter:
+        """What a member's training started from."""
+        start = fit(self._adapter(member.start.sha256), member.rank, member.share) if member.start else None
+        return beginning(start, self._base.slots, member.rank, member.seed, member.share)
 
     def _adapter(self, sha256: str) -> Adapter:
         return from_bytes(self._blobs.get(sha256))
 
-    def _publish(self, adapter: Adapter, role: Literal["root", "cluster"], name: str) -> Manifest:
+    def _publish(self, adapter: Adapter | None, role: Literal["root", "cluster"], name: str) -> Manifest | None:
+        if adapter is None:
+            return None
         notes = {"federation": self._federation.name, "role": role, "name": name}
         data = to_bytes(Adapter(adapter.layers, self._base.base_id, notes))
         self._blobs.put(data)
         return make_manifest(data, role=role, name=name)
+
+
+def _whole(start: Adapter | None, folded: Adapter | None) -> tuple[Adapter | None, None]:
+    """Both in one adapter."""
+    parts = [(adapter, 1.0) for adapter in (start, folded) if adapter]
+    return truncate(concatenate(parts))[0] if len(parts) > 1 else parts[0][0], None
 
 
 def _figures(retained_energy: float | dict[str, float | None] | None, started: float) -> dict[str, Any]:

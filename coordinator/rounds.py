@@ -26,6 +26,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
+from edge_sdk.adapter import Share
 from edge_sdk.wire.messages import (
     Committed,
     DeviceProfile,
@@ -44,7 +45,10 @@ Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the federation file decides about rounds; see `config.Federation` for the meaning and the units."""
+    """What the federation file decides about rounds; see `config.Federation` for the meaning and the units.
+
+    shares: what devices train and send in a stage's first, second, … round; the last one holds for all that follow.
+    """
 
     base_id: str
     min_devices: int
@@ -61,16 +65,10 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     seed: int
     max_update: int
+    shares: tuple[Share, ...] = (Share.BOTH,)
 
 
 # --- the state ------------------------------------------------------------------------------------------------------
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """Where a device's last counted update lies, and the adapter that it started from: evidence for clustering."""
-
-    update: str
-    start: str | None
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,11 +83,21 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A device's part in a round: the cluster that it works for (None: the root), its rank, where it starts."""
+    """A device's part in a round: the cluster that it works for (None: the root), its rank, where it starts (None: the
+    common initialisation of `seed`), what it trains and sends."""
 
     cluster: int | None
     rank: int
     start: Manifest | None
+    seed: int
+    share: Share
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Where a device's last counted update lies, and how it was trained: evidence for clustering."""
+
+    update: str
+    member: Member
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -117,8 +125,9 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the coordinator must not forget. `round` is the last round that was closed with updates.
 
-    clusters: the adapter of each cluster, None until its first round; next_cluster: the next identity to give out;
-    code_size: bytes of a prompt code, set by the first device.
+    clusters: the adapter of each cluster that devices go on from, None: from a fresh initialisation; root_folded and
+    folded: what a method has laid under the root and under each cluster's adapter while they are trained; next_cluster:
+    the next identity to give out; code_size: bytes of a prompt code, set by the first device.
     """
 
     phase: Phase = "gathering"
@@ -127,15 +136,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     current: Round | None = None
     root: Manifest | None = None
     clusters: dict[int, Manifest | None] = {}
+    root_folded: Manifest | None = None
+    folded: dict[int, Manifest] = {}
     next_cluster: int = 0
     code_size: int | None = None
 
     def blobs(self) -> set[str]:
         """The hashes of all blobs that may still be needed."""
-        needed = {manifest.sha256 for manifest in (self.root, *self.clusters.values()) if manifest}
+        kept = (self.root, self.root_folded, *self.clusters.values(), *self.folded.values())
+        needed = {manifest.sha256 for manifest in kept if manifest}
         for device in self.devices.values():
             if device.trace:
-                needed |= {device.trace.update} | ({device.trace.start} if device.trace.start else set())
+                start = device.trace.member.start
+                needed |= {device.trace.update} | ({start.sha256} if start else set())
         if self.current:
             needed |= {update.manifest.sha256 for update in self.current.updates.values()}
             needed |= {member.start.sha256 for member in self.current.cohort.values() if member.start}
@@ -201,11 +214,16 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Aggregated(msgspec.Struct, frozen=True):
-    """`root` after a root round, `clusters` (those that changed) after a cluster round."""
+    """What a round has made: the root, or the clusters that changed.
+
+    None as a value: the devices start afresh. `root_folded` and `folded` are all that lies under it now.
+    """
 
     round: int
     root: Manifest | None = None
-    clusters: dict[int, Manifest] = {}
+    root_folded: Manifest | None = None
+    clusters: dict[int, Manifest | None] = {}
+    folded: dict[int, Manifest] = {}
     figures: dict[str, Any] = {}
 
 
@@ -253,11 +271,16 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    """Aggregate the updates of a closed round, then say Aggregated."""
+    """Aggregate the updates of a closed round, then say Aggregated.
+
+    `last`: nobody goes on training what comes out, so it shall be one whole adapter with nothing folded away.
+    """
 
     round: Round
-    root: Manifest | None
+    last: bool
+    root_folded: Manifest | None
     clusters: dict[int, Manifest | None]
+    folded: dict[int, Manifest]
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -495,8 +518,13 @@ class _Turn:
         alive = sorted({device.cluster for device in devices.values() if device.cluster is not None})
         adapters = self.state.clusters
         clusters = {c: adapters.get(c, adapters.get(event.parents.get(c, -1))) for c in alive}
+        under = self.state.folded
+        folded = {c: under[origin] for c in alive if (origin := c if c in adapters else event.parents.get(c)) in under}
         self._set(
-            devices=devices, clusters=clusters, next_cluster=max([self.state.next_cluster, *(c + 1 for c in alive)])
+            devices=devices,
+            clusters=clusters,
+            folded=folded,
+            next_cluster=max([self.state.next_cluster, *(c + 1 for c in alive)]),
         )
         assignment = dict(sorted(event.assignment.items()))
         self._report("clusters", round=self.state.round + 1, assignment=assignment, **event.figures)
@@ -511,7 +539,8 @@ class _Turn:
                 continue
             cluster = device.cluster if stage == "cluster" else None
             start = self.state.root if cluster is None else self.state.clusters[cluster]
-            cohort[name] = Member(cluster, min(self.rules.rank, device.max_rank), start)
+            rank = min(self.rules.rank, device.max_rank)
+            cohort[name] = Member(cluster, rank, start, self._seed(number), self._share(number, start))
         if not cohort:  # everybody left while the clusters were being computed
             self._set(phase="gathering")
             return
@@ -521,20 +550,35 @@ class _Turn:
         for name in cohort:
             self._send_start(name)
 
+    def _seed(self, number: int) -> int:
+        """One initialisation for all clusters, so that their factors can be compared; another one in the root's rounds,
+        and in every round of a method that starts each of them afresh."""
+        in_root = number <= self.rules.root_rounds
+        under = self.state.root_folded if in_root else self.state.folded
+        return self.rules.seed + (not in_root) + (2 * number if under else 0)
+
+    def _share(self, number: int, start: Manifest | None) -> Share:
+        shares = self.rules.shares
+        turn = number - 1 if number <= self.rules.root_rounds else number - self.rules.root_rounds - 1
+        return shares[min(turn, len(shares) - 1)] if start else shares[0]
+
     def _send_start(self, name: str) -> None:
         current, rules = self._open_round(), self.rules
         member = current.cohort[name]
-        frozen = [self.state.root] if current.stage == "cluster" and self.state.root else []
+        if member.cluster is None:
+            frozen = [self.state.root_folded]
+        else:
+            frozen = [self.state.root, self.state.folded.get(member.cluster)]
         message = RoundStart(
             round=current.number,
             rounds=rules.rounds,
             stage=current.stage,
             cluster=member.cluster,
-            frozen=frozen,
+            frozen=[manifest for manifest in frozen if manifest],
             start=member.start,
+            share=member.share,
             rank=member.rank,
-            # One initialisation for all clusters, so that their factors can be compared; another than the root's.
-            seed=rules.seed + (current.stage == "cluster"),
+            seed=member.seed,
             steps=rules.steps,
             batch_size=rules.batch_size,
             learning_rate=rules.learning_rate,
@@ -578,7 +622,9 @@ class _Turn:
         self._ask_for_aggregation()
 
     def _ask_for_aggregation(self) -> None:
-        self.actions.append(Aggregate(self._open_round(), self.state.root, self.state.clusters))
+        current, state = self._open_round(), self.state
+        last = current.number in (self.rules.root_rounds, self.rules.rounds)
+        self.actions.append(Aggregate(current, last, state.root_folded, state.clusters, state.folded))
 
     def _aggregated(self, event: Aggregated) -> None:
         current = self.state.current
@@ -586,16 +632,16 @@ class _Turn:
             return
         devices = dict(self.state.devices)
         for name, update in current.updates.items():
-            start = current.cohort[name].start
-            trace = Trace(update.manifest.sha256, start.sha256 if start else None)
-            devices[name] = replace(devices[name], trace=trace)
+            devices[name] = replace(devices[name], trace=Trace(update.manifest.sha256, current.cohort[name]))
         self._set(
             phase="gathering" if current.number < self.rules.rounds else "finished",
             round=current.number,
             devices=devices,
             current=None,
-            root=event.root or self.state.root,
+            root=event.root if current.stage == "root" else self.state.root,
+            root_folded=event.root_folded if current.stage == "root" else None,
             clusters={**self.state.clusters, **event.clusters},
+            folded={c: m for c, m in self.state.folded.items() if c not in event.clusters} | event.folded,
         )
         self._report_closed(current, event.figures)
         for name in current.cohort:

@@ -336,11 +336,12 @@ class Service:
         current = self._state.current
         member = current.cohort.get(device) if current and current.number == offer.round else None
         try:
-            self._learning.check_update(data, member.rank if member else self._rules.rank)
+            if member:
+                self._learning.check_update(data, member)
+                self._blobs.put(data)
         except AdapterError as error:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
-        else:
-            self._blobs.put(data)
+        else:  # without a member the round has closed meanwhile, and the machine says so
             self._feed(rounds.Stored(device, offer))
         self._fetch_next()
 

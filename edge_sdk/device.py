@@ -244,6 +244,7 @@ class Device:
                 steps=plan.steps,
                 start=plan.start,
                 frozen=[(adapter, 1.0) for adapter in plan.frozen],
+                share=plan.share,
                 seed=plan.seed,
                 rank=plan.rank,
                 batch_size=plan.batch_size,

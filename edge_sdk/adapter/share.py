@@ -7,12 +7,14 @@ a part has one matrix a layer, "<layer>.lora_A.weight" (r, in), "<layer>.lora_B.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 import numpy as np
 
 from edge_sdk.adapter.algebra import Matrix, align, truncate
 from edge_sdk.adapter.file import from_bytes, matrices_from_bytes, matrices_to_bytes, to_bytes
+from edge_sdk.adapter.initial import filled_up, initial_factors
 from edge_sdk.adapter.model import Adapter, Array, Factors, check_values
 from edge_sdk.errors import AdapterFormatError, AdapterMismatch
 
@@ -34,12 +36,38 @@ class Share(str, Enum):
 _KEYS = {Share.A: "lora_A", Share.A_ONLY: "lora_A", Share.B: "lora_B", Share.CORE: "lora_core"}
 
 
+def beginning(
+    start: Adapter | None, slots: Mapping[str, tuple[int, int]], rank: int, seed: int, share: Share = Share.BOTH
+) -> Adapter:
+    """Where training starts, on every device and in the coordinator's books alike.
+
+    At the common initialisation of `seed`, or at `start` with rows of it added up to `rank`, which changes no product;
+    a `start` of larger rank keeps its own. A core is trained between the orthonormal frames of what is there.
+
+    Args:
+        slots: name -> (in_features, out_features).
+
+    Raises:
+        AdapterMismatch: a core is asked for where there is nothing around it.
+    """
+    if share is Share.CORE:
+        if start is None or start.layers.keys() != slots.keys():
+            raise AdapterMismatch("A core lies between trained factors: there must be a start with all layers.")
+        return Adapter({name: _framed(factors) for name, factors in start.layers.items()}, start.base_id)
+    known = start.layers if start else {}
+    layers = {
+        name: filled_up(known[name], rank, name, seed) if name in known else initial_factors(name, shape, rank, seed)
+        for name, shape in slots.items()
+    }
+    return Adapter(layers, start.base_id if start else None)
+
+
 def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
     """The file that a device sends.
 
     Args:
-        adapter: as trained; where `share` freezes a factor, it has that of `start`.
-        start: what the training started from.
+        adapter: as trained.
+        start: its `beginning`.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers.
@@ -54,7 +82,7 @@ def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
 def complete(data: bytes, start: Adapter, share: Share) -> Adapter:
     """The adapter of a file that a device sent.
 
-    `start`: what the device started from, at the rank that it trained. With A_ONLY, B is zero: it stayed at home.
+    `start`: the `beginning` of the device's training. With A_ONLY, B is zero: it stayed at home.
 
     Raises:
         AdapterFormatError: not the file of such a part.
@@ -115,6 +143,12 @@ def orthonormal(x: Adapter) -> Adapter:
         q, r = np.linalg.qr(factors.a.astype(np.float64).T)
         layers[name] = Factors(np.ascontiguousarray(q.T), factors.b @ r.T)
     return Adapter(layers, x.base_id, x.notes)
+
+
+def _framed(factors: Factors) -> Factors:
+    q_b, q_a = frames(factors)
+    k = (q_b.T @ factors.b) @ (factors.a @ q_a.T)
+    return Factors(q_a.astype(np.float32), (q_b @ k).astype(np.float32))
 
 
 def _part(factors: Factors, start: Factors, share: Share) -> Array:

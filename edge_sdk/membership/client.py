@@ -12,7 +12,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.adapter import Adapter, Factors, align, from_bytes, to_bytes, truncate
+from edge_sdk.adapter import (
+    Adapter,
+    Factors,
+    Share,
+    beginning,
+    concatenate,
+    fit,
+    from_bytes,
+    pack,
+    to_bytes,
+)
 from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, UnknownFederation
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
@@ -45,6 +55,7 @@ _WILL_DELAY = 5.0
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
+_FOLDED = ".folded"
 _MAX_ADAPTERS = 512 << 20  # bytes of all adapters being fetched at once
 
 
@@ -209,13 +220,18 @@ class Membership:
 
     def _work(self, plan_id: str, start: RoundStart, contents: dict[str, bytes]) -> tuple[Offer, bytes]:
         adapters = {sha256: self._adapter(data) for sha256, data in contents.items()}
+        share = start.share
+        begin = fit(adapters[start.start.sha256], start.rank, share) if start.start else None
+        if share is Share.A_ONLY and begin:
+            begin = self._with_own_factor(begin)
         plan = RoundPlan(
             round=start.round,
             rounds=start.rounds,
             stage=start.stage,
             cluster=start.cluster,
             frozen=tuple(adapters[manifest.sha256] for manifest in start.frozen),
-            start=_fit(adapters[start.start.sha256], start.rank) if start.start else None,
+            start=begin,
+            share=share,
             rank=start.rank,
             seed=start.seed,
             steps=start.steps,
@@ -224,7 +240,10 @@ class Membership:
             deadline=start.deadline,
         )
         trained = self._train(plan)
-        data = to_bytes(Adapter(trained.adapter.layers, self._profile.base_id))
+        whole = Adapter(trained.adapter.layers, self._profile.base_id)
+        shapes = {name: (f.in_features, f.out_features) for name, f in whole.layers.items()}
+        data = pack(whole, beginning(begin, shapes, start.rank, start.seed, share), share)
+        self._home.keep_own(to_bytes(whole) if share is Share.A_ONLY else None)
         offer = Offer(
             round=start.round,
             manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
@@ -276,6 +295,18 @@ class Membership:
                     self._link.send(offer)
 
     # adapters -------------------------------------------------------------------------------------------------------
+
+    def _with_own_factor(self, shared: Adapter) -> Adapter:
+        """What the cluster shares of its adapter, with the B that this device has trained and kept."""
+        data = self._home.own()
+        if data is None:
+            return shared
+        own = from_bytes(data).layers
+        layers = {
+            name: Factors(f.a, own[name].b) if name in own and own[name].b.shape == f.b.shape else f
+            for name, f in shared.layers.items()
+        }
+        return Adapter(layers, shared.base_id, shared.notes)
 
     def _bring(self, manifests: Sequence[Manifest], deadline: float) -> dict[str, bytes] | None:
         """The adapters by hash, from disk or by transfer. None if the coordinator has meanwhile something newer."""
@@ -333,9 +364,19 @@ class Membership:
         return self._settle(manifests, contents or {}, finished=False)
 
     def _settle(self, manifests: Sequence[Manifest], contents: dict[str, bytes], *, finished: bool) -> MembershipResult:
-        for data in contents.values():
-            self._adapter(data)
-        pairs = [(manifest, contents[manifest.sha256]) for manifest in manifests if manifest.sha256 in contents]
+        whole: dict[str, tuple[Manifest, list[Adapter]]] = {}
+        for manifest in manifests:
+            if manifest.sha256 in contents:
+                # What a method has folded away comes beside the adapter that lies on it, under "<name>.folded".
+                name = manifest.name.removesuffix(_FOLDED)
+                kept = msgspec.structs.replace(manifest, name=name)
+                whole.setdefault(name, (kept, []))[1].append(self._adapter(contents[manifest.sha256]))
+        pairs = []
+        for name, (manifest, parts) in whole.items():
+            adapter = parts[0] if len(parts) == 1 else concatenate([(part, 1.0) for part in parts])
+            if name == f"cluster-{self._cluster}":
+                adapter = self._with_own_factor(adapter)
+            pairs.append((manifest, to_bytes(adapter)))
         paths = self._home.settle(pairs, self._cluster)
         self._home.forget_received(())
         self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
@@ -421,11 +462,3 @@ def _plan_id(federation: str, start: RoundStart) -> str:
     """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
     content = msgspec.msgpack.encode((federation, msgspec.structs.replace(start, deadline=0.0)))
     return hashlib.sha256(content).hexdigest()
-
-
-def _fit(adapter: Adapter, rank: int) -> Adapter:
-    """The adapter at a rank that this device can train, in the gauge that it came in."""
-    if adapter.rank <= rank:
-        return adapter
-    rows = {name: Factors(f.a[:rank], f.b[:, :rank]) for name, f in adapter.layers.items()}
-    return align(truncate(adapter, rank)[0], Adapter(rows))

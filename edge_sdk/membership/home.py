@@ -2,6 +2,7 @@
 
     membership.json                 session epoch; what the update in `update.safetensors` answers
     update.safetensors              the last trained update, until the next one: a restarted device offers it again
+    own.safetensors                 the adapter behind it, where a factor of it stays at home
     root.safetensors, cluster.safetensors, clusters/<n>.safetensors       the adapters to draw with
     received/<sha256>.safetensors   adapters of the round under way
 
@@ -67,6 +68,18 @@ class Home:
             return None
         data = _read(self.folder / "update.safetensors", offer.manifest.sha256)
         return (offer, data) if data is not None else None
+
+    def keep_own(self, data: bytes | None) -> None:
+        """Remember the whole adapter of which the update is a part; None: there is no such."""
+        if data is None:
+            (self.folder / "own.safetensors").unlink(missing_ok=True)
+        else:
+            durable.write(self.folder / "own.safetensors", data)
+
+    def own(self) -> bytes | None:
+        """The adapter of `keep_own`, None if there is none."""
+        path = self.folder / "own.safetensors"
+        return path.read_bytes() if path.is_file() else None
 
     # adapters -------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, Share
 from edge_sdk.wire.messages import Stage
 
 
@@ -19,6 +19,7 @@ class RoundPlan:
         stage: which adapter the round trains, "root" or "cluster".
         cluster: the device's cluster, None in a root round.
         frozen: adapters to keep under the trained one at weight 1 (the root, in a cluster round).
+        share: which factors to train; `Trainer.train` takes it.
         start: the adapter to go on from, of at most rank `rank`; None: start from the initialisation that `seed` gives
             to every device alike.
         rank, steps, batch_size, learning_rate, seed: how to train.
@@ -31,6 +32,7 @@ class RoundPlan:
     cluster: int | None
     frozen: tuple[Adapter, ...]
     start: Adapter | None
+    share: Share
     rank: int
     seed: int
     steps: int

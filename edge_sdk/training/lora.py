@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
-from edge_sdk.adapter import Adapter, Factors, check
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, check
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 _PREFIX = "unet."
@@ -61,18 +61,17 @@ class Slots:
                 self._write(name, self._base[name])
 
     @contextmanager
-    def trained(self, start: Adapter | None, rank: int, seed: int) -> Iterator[Trained]:
-        """Inside, every slot has LoRA factors that take gradients; afterwards the UNet is plain again.
+    def trained(self, start: Adapter | None, rank: int, seed: int, share: Share = Share.BOTH) -> Iterator[Trained]:
+        """Inside, every slot has LoRA factors that take gradients, or those of them that `share` says; afterwards the
+        UNet is plain again.
 
         Raises:
-            AdapterMismatch, AdapterValueError: `start` does not fit this base model.
+            AdapterMismatch, AdapterValueError: `start` does not fit this base model, or there is none to train a
+                core of.
         """
         if start is not None:
             check(start, self.shapes, self.base_id)
-        factors = {
-            name: initial_factors(name, shape, rank, seed, start.layers.get(name) if start else None)
-            for name, shape in self.shapes.items()
-        }
+        factors = dict(beginning(start, self.shapes, rank, seed, share).layers)
         ranks = {name.removeprefix(_PREFIX): f.rank for name, f in factors.items()}
         self._unet.add_adapter(
             LoraConfig(
@@ -85,7 +84,7 @@ class Slots:
             )
         )
         try:
-            yield Trained(self._unet, factors, self.base_id)
+            yield Trained(self._unet, factors, self.base_id, share)
         finally:
             self._unet.unload_lora()
 
@@ -94,58 +93,67 @@ class Slots:
 
 
 class Trained:
-    """The LoRA factors inside the UNet while they are trained: float32 parameters named like the keys of their file."""
+    """The LoRA factors inside the UNet while they are trained.
 
-    def __init__(self, unet: UNet2DConditionModel, factors: dict[str, Factors], base_id: str) -> None:
+    `parameters`: those that take gradients, float32, named like the keys of their file.
+    """
+
+    def __init__(
+        self, unet: UNet2DConditionModel, factors: dict[str, Factors], base_id: str, share: Share = Share.BOTH
+    ) -> None:
         self._base_id = base_id
         self.parameters: dict[str, nn.Parameter] = {}
-        for name, module in unet.named_modules():
+        self._layers: dict[str, tuple[nn.Linear, nn.Linear]] = {}
+        # named_modules is read to its end first: a core adds modules.
+        for name, module in list(unet.named_modules()):
             if isinstance(module, LoraLayer):
                 layer = f"{_PREFIX}{name}"
+                down, up = module.lora_A["default"], module.lora_B["default"]
                 # peft gives new factors the dtype of the base weight, which may be bfloat16.
-                for letter, part, value in (
-                    ("A", module.lora_A, factors[layer].a),
-                    ("B", module.lora_B, factors[layer].b),
-                ):
-                    parameter = part["default"].weight
-                    parameter.data = torch.from_numpy(value.copy())
-                    self.parameters[f"{layer}.lora_{letter}.weight"] = parameter
-        self._layers = list(factors)
+                down.weight.data = torch.from_numpy(factors[layer].a.copy())
+                up.weight.data = torch.from_numpy(factors[layer].b.copy())
+                self._layers[layer] = (down, up)
+                self._take(layer, down, up, share)
 
     def adapter(self) -> Adapter:
         """The factors as they are now. peft's scale is 1 (alpha = rank)."""
         return Adapter(
-            {name: Factors(self._value(name, "A"), self._value(name, "B")) for name in self._layers}, self._base_id
+            {name: Factors(_value(down), _value(up)) for name, (down, up) in self._layers.items()}, self._base_id
         )
 
-    def _value(self, layer: str, letter: str) -> NDArray[np.float32]:
-        value: NDArray[np.float32] = self.parameters[f"{layer}.lora_{letter}.weight"].detach().numpy().copy()
-        return value
+    def _take(self, layer: str, down: nn.Linear, up: nn.Linear, share: Share) -> None:
+        """Let those parts of a layer take gradients that are trained."""
+        if share is Share.CORE:
+            # B = Q_B K: the frame is a constant of the layer, and K its only parameter.
+            frame = _Frame(torch.linalg.qr(up.weight.data.double()).Q.float())
+            parametrize.register_parametrization(up, "weight", frame)
+            down.weight.requires_grad_(False)
+            self.parameters[f"{layer}.lora_core.weight"] = up.parametrizations.weight.original
+            return
+        down.weight.requires_grad_(share is not Share.B)
+        up.weight.requires_grad_(share is not Share.A)
+        for letter, part in (("A", down), ("B", up)):
+            if part.weight.requires_grad:
+                self.parameters[f"{layer}.lora_{letter}.weight"] = part.weight
 
 
-def initial_factors(layer: str, shape: tuple[int, int], rank: int, seed: int, start: Factors | None = None) -> Factors:
-    """Where the training of one layer starts: at `start`, or at the common initialisation of `seed`.
+class _Frame(nn.Module):  # type: ignore[misc]  # torch is not type-checked
+    """A factor B (out, r) as an orthonormal frame (out, r) times a core (r, r) that is trained."""
 
-    The common initialisation is peft's (A uniform within 1/sqrt(in_features), B zero), drawn by layer name, so that
-    every device of a federation gets the same A, and a device of smaller rank the first rows of it. A `start` of
-    smaller rank is filled up with such rows, which leaves its product unchanged; one of larger rank keeps its rank.
+    def __init__(self, frame: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("frame", frame)
 
-    Args:
-        shape: (in_features, out_features).
-    """
-    in_features, out_features = shape
-    key = hashlib.sha256(f"{seed}/{layer}".encode()).digest()[:16]
-    rng = np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
-    bound = in_features**-0.5
-    a = rng.uniform(-bound, bound, (rank, in_features)).astype(np.float32)
-    b = np.zeros((out_features, rank), np.float32)
-    if start is None:
-        return Factors(a, b)
-    r = start.rank
-    return Factors(
-        np.concatenate([start.a.astype(np.float32), a[r:]]),
-        np.concatenate([start.b.astype(np.float32), b[:, r:]], axis=1),
-    )
+    def forward(self, core: Tensor) -> Tensor:
+        return self.frame @ core
+
+    def right_inverse(self, b: Tensor) -> Tensor:
+        return self.frame.T @ b
+
+
+def _value(layer: nn.Linear) -> NDArray[np.float32]:
+    value: NDArray[np.float32] = layer.weight.detach().numpy().copy()
+    return value
 
 
 def _product(name: str, adapters: Sequence[tuple[Adapter, float]]) -> Tensor:

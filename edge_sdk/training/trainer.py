@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from edge_sdk.adapter import Adapter, to_bytes
+from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import TrainingError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.training.checkpoint import State, load_checkpoint, save_checkpoint
@@ -160,6 +160,7 @@ class Trainer:
         minutes: float | None = None,
         start: Adapter | None = None,
         frozen: Weighted = (),
+        share: Share = Share.BOTH,
         seed: int = 0,
         rank: int | None = None,
         batch_size: int | None = None,
@@ -177,6 +178,7 @@ class Trainer:
         Args:
             start: go on from these factors; None starts from the common initialisation of `seed`.
             frozen: (adapter, weight) pairs that lie under the trained one and do not change.
+            share: which of the factors to train; the others stay as they start.
             seed: same seed, same initial factors on every device; the noise differs by pictures and `start`.
             rank, batch_size, learning_rate: for this training only; None takes the trainer's.
             on_step: called after every step; what it raises ends the training.
@@ -192,11 +194,11 @@ class Trainer:
         path = Path(checkpoint).expanduser() if checkpoint is not None else None
         settings = self._defaults.changed(rank, batch_size, learning_rate)
         draws = self._draws(seed, start, settings.batch_size)
-        run = self._run_id(draws, settings, frozen)
+        run = self._run_id(draws, settings, frozen, share)
         with ExitStack() as stack:
             stack.enter_context(limited_threads(self._threads))
             stack.enter_context(self._slots.laid_on(frozen))
-            lora = stack.enter_context(self._slots.trained(start, settings.rank, seed))
+            lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share))
             parameters = list(lora.parameters.values())
             optimizer = torch.optim.Adam(parameters, settings.learning_rate, betas=(0.9, 0.99))
             state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State([], 0.0)
@@ -268,11 +270,11 @@ class Trainer:
         key = f"{seed}/{data.digest}/{_digest(start)}"
         return Draws(key, len(data), batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
 
-    def _run_id(self, draws: Draws, settings: _Settings, frozen: Weighted) -> str:
+    def _run_id(self, draws: Draws, settings: _Settings, frozen: Weighted, share: Share) -> str:
         """A hash of everything that decides what a training computes, apart from its length."""
         decisive = [
             *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
-            *(settings.rank, settings.batch_size, settings.learning_rate),
+            *(settings.rank, settings.batch_size, settings.learning_rate, share.value),
             *([_digest(adapter), weight] for adapter, weight in frozen),
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from edge_sdk.adapter import Share
 from edge_sdk.errors import MessageInvalid
 
 VERSION = 1
@@ -147,8 +148,9 @@ class Welcome(_Message, frozen=True, kw_only=True):
 class RoundStart(_Message, frozen=True, kw_only=True):
     """A device is in the cohort of this round.
 
-    stage: which adapter the round trains; frozen: adapters to keep under it (the root, in a cluster round);
-    start: the adapter to go on from, absent when the device starts from the common initialisation `seed`.
+    stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and what a
+    method has folded into the base); start: the adapter to go on from, absent when the device starts from the common
+    initialisation `seed`; share: which factors to train and to send.
     """
 
     round: Positive
@@ -157,6 +159,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     cluster: Count | None
     frozen: Annotated[list[Manifest], Meta(max_length=16)]
     start: Manifest | None
+    share: Share = Share.BOTH
     rank: Rank
     seed: Count
     steps: Positive

@@ -77,6 +77,7 @@ class DemoDevice:
                 steps=plan.steps,
                 start=plan.start,
                 frozen=below,
+                share=plan.share,
                 seed=plan.seed,
                 rank=plan.rank,
                 batch_size=plan.batch_size,
