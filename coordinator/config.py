@@ -207,7 +207,7 @@ learning_rate = 1e-3
 seed = 0
 
 # Methods
-aggregation = "product"    # product: exact mean of the products; fedit: factors averaged apart
+aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt: prompt codes only
 clusters = 0               # how many; 0 chooses by silhouette
 min_cluster = 2            # no cluster is smaller

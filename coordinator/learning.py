@@ -7,7 +7,7 @@ answer, so that a coordinator killed in the middle simply asks again.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from coordinator.aggregation import AGGREGATORS, Aggregate
 from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
-from coordinator.store import Blobs, Database
+from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,
     Share,
@@ -35,15 +35,23 @@ from edge_sdk.adapter import (
 )
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.errors import AdapterMismatch
-from edge_sdk.wire.messages import Manifest
+from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
 
 class Learning:
-    def __init__(self, federation: Federation, base: BaseModel, database: Database, blobs: Blobs) -> None:
+    """Args: profiles: gives the profile of every device that ever joined."""
+
+    def __init__(
+        self,
+        federation: Federation,
+        base: BaseModel,
+        profiles: Callable[[], Mapping[str, DeviceProfile]],
+        blobs: Blobs,
+    ) -> None:
         self._federation = federation
         self._base = base
-        self._database = database
+        self._profiles = profiles
         self._blobs = blobs
 
     def check_update(self, data: bytes, member: rounds.Member) -> None:
@@ -78,7 +86,7 @@ class Learning:
         return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
 
     def _codes(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
-        profiles = self._database.profiles()
+        profiles = self._profiles()
         return np.stack([read_code(profiles[name].prompt_code) for name in names])
 
     def _basis(self, trace: rounds.Trace | None) -> Bases | None:

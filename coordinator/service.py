@@ -79,7 +79,7 @@ class Service:
         self._topics = Topics(federation.name)
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._blobs = open_blobs(str(federation.blobs))
-        self._learning = Learning(federation, base, self._database, self._blobs)
+        self._learning = Learning(federation, base, self._database.profiles, self._blobs)
         self._settings = settings or Settings(url=federation.broker, client_id="")
         self._on_event = on_event
         self._state = self._database.load()

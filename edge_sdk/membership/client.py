@@ -12,21 +12,12 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.adapter import (
-    Adapter,
-    Factors,
-    Share,
-    beginning,
-    concatenate,
-    fit,
-    from_bytes,
-    pack,
-    to_bytes,
-)
+from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
 from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, UnknownFederation
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
-from edge_sdk.membership.plan import RoundPlan, Train
+from edge_sdk.membership.plan import Train
+from edge_sdk.membership.work import make_plan, pack_update, to_keep
 from edge_sdk.transport import Settings, Will
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.messages import (
@@ -55,7 +46,6 @@ _WILL_DELAY = 5.0
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
-_FOLDED = ".folded"
 _MAX_ADAPTERS = 512 << 20  # bytes of all adapters being fetched at once
 
 
@@ -220,30 +210,10 @@ class Membership:
 
     def _work(self, plan_id: str, start: RoundStart, contents: dict[str, bytes]) -> tuple[Offer, bytes]:
         adapters = {sha256: self._adapter(data) for sha256, data in contents.items()}
-        share = start.share
-        begin = fit(adapters[start.start.sha256], start.rank, share) if start.start else None
-        if share is Share.A_ONLY and begin:
-            begin = self._with_own_factor(begin)
-        plan = RoundPlan(
-            round=start.round,
-            rounds=start.rounds,
-            stage=start.stage,
-            cluster=start.cluster,
-            frozen=tuple(adapters[manifest.sha256] for manifest in start.frozen),
-            start=begin,
-            share=share,
-            rank=start.rank,
-            seed=start.seed,
-            steps=start.steps,
-            batch_size=start.batch_size,
-            learning_rate=start.learning_rate,
-            deadline=start.deadline,
-        )
+        plan = make_plan(start, adapters, self._own())
         trained = self._train(plan)
-        whole = Adapter(trained.adapter.layers, self._profile.base_id)
-        shapes = {name: (f.in_features, f.out_features) for name, f in whole.layers.items()}
-        data = pack(whole, beginning(begin, shapes, start.rank, start.seed, share), share)
-        self._home.keep_own(to_bytes(whole) if share is Share.A_ONLY else None)
+        data = pack_update(plan, trained, self._profile.base_id)
+        self._home.keep_own(to_bytes(trained.adapter) if plan.share is Share.A_ONLY else None)
         offer = Offer(
             round=start.round,
             manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
@@ -296,17 +266,9 @@ class Membership:
 
     # adapters -------------------------------------------------------------------------------------------------------
 
-    def _with_own_factor(self, shared: Adapter) -> Adapter:
-        """What the cluster shares of its adapter, with the B that this device has trained and kept."""
+    def _own(self) -> Adapter | None:
         data = self._home.own()
-        if data is None:
-            return shared
-        own = from_bytes(data).layers
-        layers = {
-            name: Factors(f.a, own[name].b) if name in own and own[name].b.shape == f.b.shape else f
-            for name, f in shared.layers.items()
-        }
-        return Adapter(layers, shared.base_id, shared.notes)
+        return from_bytes(data) if data is not None else None
 
     def _bring(self, manifests: Sequence[Manifest], deadline: float) -> dict[str, bytes] | None:
         """The adapters by hash, from disk or by transfer. None if the coordinator has meanwhile something newer."""
@@ -364,19 +326,10 @@ class Membership:
         return self._settle(manifests, contents or {}, finished=False)
 
     def _settle(self, manifests: Sequence[Manifest], contents: dict[str, bytes], *, finished: bool) -> MembershipResult:
-        whole: dict[str, tuple[Manifest, list[Adapter]]] = {}
-        for manifest in manifests:
-            if manifest.sha256 in contents:
-                # What a method has folded away comes beside the adapter that lies on it, under "<name>.folded".
-                name = manifest.name.removesuffix(_FOLDED)
-                kept = msgspec.structs.replace(manifest, name=name)
-                whole.setdefault(name, (kept, []))[1].append(self._adapter(contents[manifest.sha256]))
-        pairs = []
-        for name, (manifest, parts) in whole.items():
-            adapter = parts[0] if len(parts) == 1 else concatenate([(part, 1.0) for part in parts])
-            if name == f"cluster-{self._cluster}":
-                adapter = self._with_own_factor(adapter)
-            pairs.append((manifest, to_bytes(adapter)))
+        present = [(manifest, contents[manifest.sha256]) for manifest in manifests if manifest.sha256 in contents]
+        adapters = [(manifest, self._adapter(data)) for manifest, data in present]
+        kept = to_keep(adapters, self._cluster, self._own())
+        pairs = [(manifest, to_bytes(adapter)) for manifest, adapter in kept]
         paths = self._home.settle(pairs, self._cluster)
         self._home.forget_received(())
         self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, complete, distance, norm, pack
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.training.encoding import load_unet
-from edge_sdk.training.lora import Slots, initial_factors
+from edge_sdk.training.lora import Slots
 from tests.models import tiny_model
 
 BASE = "the base"
@@ -101,21 +101,6 @@ def test_the_side_branch_computes_what_laying_on_computes(slots: Slots) -> None:
     assert torch.allclose(inside, beside, atol=1e-4)
 
 
-def test_common_initialisation() -> None:
-    small, large = (initial_factors("unet.a.to_q", (64, 32), rank, seed=7) for rank in (2, 8))
-    assert np.array_equal(small.a, large.a[:2])
-    assert not small.b.any()
-    assert 0.9 / 8 < np.abs(large.a).max() <= 1 / 8
-    assert not np.array_equal(small.a, initial_factors("unet.a.to_k", (64, 32), 2, seed=7).a)
-    assert not np.array_equal(small.a, initial_factors("unet.a.to_q", (64, 32), 2, seed=8).a)
-
-
-def test_the_common_initialisation_never_changes() -> None:
-    """Devices with other versions of Impasto or numpy must draw the same numbers: a federation depends on it."""
-    a = initial_factors("unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q", (4, 4), 1, seed=0).a
-    assert a.tolist() == [pytest.approx([0.04630505, -0.02635035, -0.08957766, -0.42056489])]
-
-
 def test_foreign_adapters_change_nothing(slots: Slots) -> None:
     first = next(iter(slots.shapes))
     good = some_adapter(slots, 6)
@@ -134,3 +119,28 @@ def test_foreign_adapters_change_nothing(slots: Slots) -> None:
             pass
         with leaves_no_trace(slots), pytest.raises(error), slots.trained(bad, 2, seed=0):
             pass
+
+
+@pytest.mark.parametrize("share", list(Share))
+def test_only_what_is_shared_takes_gradients(slots: Slots, share: Share) -> None:
+    start = some_adapter(slots, 3)
+    before = beginning(start, slots.shapes, 2, 0, share)
+    with slots.trained(start, 2, 0, share) as lora:
+        endings = {key.rsplit(".", 2)[1] for key in lora.parameters}
+        assert (
+            endings
+            == {
+                Share.BOTH: {"lora_A", "lora_B"},
+                Share.A_ONLY: {"lora_A", "lora_B"},
+                Share.A: {"lora_A"},
+                Share.B: {"lora_B"},
+                Share.CORE: {"lora_core"},
+            }[share]
+        )
+        assert distance(lora.adapter(), start) < 1e-4 * norm(start)
+        for parameter in lora.parameters.values():
+            parameter.data += 0.1 * parameter.data.abs().mean()
+        moved = lora.adapter()
+    assert distance(moved, start) > 1e-3 * norm(start)
+    if share is not Share.A_ONLY:
+        assert distance(complete(pack(moved, before, share), before, share), moved) < 1e-4 * norm(moved)

@@ -1,0 +1,187 @@
+"""A whole federation in one process and without a network: the real rounds, the real methods, devices as functions.
+
+What is left out is everything between a device and its coordinator: transfers, presence, deadlines. Devices work one
+after the other, everybody delivers in every round, and bytes are counted as the wire would carry them: what a device
+sends, and every adapter that it does not have yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from msgspec.structs import replace
+
+from coordinator import rounds
+from coordinator.config import BaseModel, Federation
+from coordinator.learning import Learning
+from coordinator.store import Blobs
+from edge_sdk.adapter import Adapter, Share, from_bytes
+from edge_sdk.membership import Train
+from edge_sdk.membership.work import make_plan, pack_update, to_keep
+from edge_sdk.wire.messages import DeviceProfile, Finished, Manifest, Offer, RoundStart
+from edge_sdk.wire.transfer import make_manifest
+
+OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class SimulatedDevice:
+    """profile: what the coordinator knows of it; train: a round's work, as for a `Membership`."""
+
+    profile: DeviceProfile
+    train: Train
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a device brings home.
+
+    Attributes:
+        cluster: its cluster.
+        adapters: "root", "cluster" (its own), "cluster-<n>" -> adapter.
+        bytes_up, bytes_down: what it sent and fetched.
+    """
+
+    cluster: int
+    adapters: Mapping[str, Adapter]
+    bytes_up: int
+    bytes_down: int
+
+
+def simulate(
+    federation: Federation,
+    base: BaseModel,
+    devices: Mapping[str, SimulatedDevice],
+    on_event: OnEvent | None = None,
+) -> dict[str, Outcome]:
+    """Run a federation to its end; `min_devices` is how many there are.
+
+    Args:
+        on_event: called with the name and the values of everything that the coordinator reports.
+
+    Raises:
+        AdapterError: an update that the coordinator would refuse.
+        ValueError: no devices.
+        Whatever a device's `train` raises.
+    """
+    if not devices:
+        raise ValueError("A simulation needs at least one device.")
+    return _Simulation(federation, base, devices, on_event).run()
+
+
+@dataclass
+class _Home:
+    """What a device has at home."""
+
+    own: Adapter | None = None
+    has: set[str] = field(default_factory=set)
+    up: int = 0
+    down: int = 0
+    finished: Finished | None = None
+
+
+class _Simulation:
+    def __init__(
+        self,
+        federation: Federation,
+        base: BaseModel,
+        devices: Mapping[str, SimulatedDevice],
+        on_event: OnEvent | None,
+    ) -> None:
+        self._base = base
+        self._devices = devices
+        self._on_event = on_event
+        values = federation.rules(base.base_id, base.update_size(federation.rank))
+        self._rules = replace(values, min_devices=len(devices), quorum=1.0)
+        self._blobs = _MemoryBlobs()
+        self._learning = Learning(federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
+        self._homes = {name: _Home() for name in devices}
+        self._state = rounds.State()
+        self._events: list[rounds.Event] = []
+
+    def run(self) -> dict[str, Outcome]:
+        self._events = [rounds.Joined(name, device.profile) for name, device in self._devices.items()]
+        while self._events:
+            event = self._events.pop(0)
+            self._state, actions = rounds.step(self._rules, self._state, event, 0.0)
+            for action in actions:
+                self._do(action)
+            if isinstance(event, rounds.Aggregated) and not self._events:
+                self._blobs.prune(self._state.blobs())
+        return {name: self._outcome(home) for name, home in self._homes.items()}
+
+    def _do(self, action: rounds.Action) -> None:
+        match action:
+            case rounds.Send(device, RoundStart() as start):
+                self._work(device, start)
+            case rounds.Send(device, Finished() as finished):
+                self._homes[device].finished = finished
+            case rounds.Cluster():
+                self._events.append(self._learning.cluster(action))
+            case rounds.Aggregate():
+                self._events.append(self._learning.aggregate(action))
+            case rounds.Report(event, values):
+                if self._on_event:
+                    self._on_event(event, values)
+
+    def _work(self, name: str, start: RoundStart) -> None:
+        home, device = self._homes[name], self._devices[name]
+        manifests = [*start.frozen, *([start.start] if start.start else [])]
+        plan = make_plan(start, {manifest.sha256: self._bring(home, manifest) for manifest in manifests}, home.own)
+        trained = device.train(plan)
+        home.own = trained.adapter if plan.share is Share.A_ONLY else None
+        data = pack_update(plan, trained, self._base.base_id)
+        current = self._state.current
+        assert current is not None, "a round was started"
+        self._learning.check_update(data, current.cohort[name])
+        self._blobs.put(data)
+        home.up += len(data)
+        manifest = make_manifest(data, role="update", name=f"update-{start.round}")
+        offer = Offer(
+            round=start.round,
+            manifest=manifest,
+            pictures=trained.pictures,
+            first_loss=trained.first_loss,
+            last_loss=trained.last_loss,
+            train_seconds=trained.seconds,
+        )
+        self._events.append(rounds.Stored(name, offer))
+
+    def _bring(self, home: _Home, manifest: Manifest) -> Adapter:
+        if manifest.sha256 not in home.has:
+            home.has.add(manifest.sha256)
+            home.down += manifest.size
+        return from_bytes(self._blobs.get(manifest.sha256))
+
+    def _outcome(self, home: _Home) -> Outcome:
+        assert home.finished is not None, "the last round was closed"
+        cluster = home.finished.cluster
+        brought = [(manifest, self._bring(home, manifest)) for manifest in home.finished.adapters]
+        adapters = {manifest.name: adapter for manifest, adapter in to_keep(brought, cluster, home.own)}
+        if f"cluster-{cluster}" in adapters:
+            adapters["cluster"] = adapters[f"cluster-{cluster}"]
+        return Outcome(cluster, adapters, home.up, home.down)
+
+
+class _MemoryBlobs(Blobs):
+    """Adapters by hash, for as long as the simulation runs."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+
+    def put(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._data[sha256] = data
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        return self._data[sha256]
+
+    def prune(self, keep: Set[str]) -> int:
+        gone = self._data.keys() - keep
+        for sha256 in gone:
+            del self._data[sha256]
+        return len(gone)

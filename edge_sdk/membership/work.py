@@ -1,0 +1,79 @@
+"""A device's part of a round without any network: RoundStart -> plan, training's result -> update, adapters -> home.
+
+`Membership` does this over MQTT, the coordinator's simulation in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack
+from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
+from edge_sdk.wire.messages import Manifest, RoundStart
+
+# What a method has folded away comes beside the adapter that lies on it, under the same name with this ending.
+FOLDED = ".folded"
+
+
+def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:
+    """What to train.
+
+    Args:
+        adapters: those that `start` names, by hash.
+        own: the whole adapter of this device's last update, where a factor of it stayed at home.
+    """
+    begin = fit(adapters[start.start.sha256], start.rank, start.share) if start.start else None
+    if begin and own and start.share is Share.A_ONLY:
+        begin = with_own_factor(begin, own)
+    return RoundPlan(
+        round=start.round,
+        rounds=start.rounds,
+        stage=start.stage,
+        cluster=start.cluster,
+        frozen=tuple(adapters[manifest.sha256] for manifest in start.frozen),
+        start=begin,
+        share=start.share,
+        rank=start.rank,
+        seed=start.seed,
+        steps=start.steps,
+        batch_size=start.batch_size,
+        learning_rate=start.learning_rate,
+        deadline=start.deadline,
+    )
+
+
+def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str) -> bytes:
+    """The file that the device sends: what the plan's share says of the trained adapter.
+
+    Raises:
+        AdapterValueError: NaN, infinite or huge numbers.
+    """
+    whole = Adapter(trained.adapter.layers, base_id)
+    shapes = {name: (factors.in_features, factors.out_features) for name, factors in whole.layers.items()}
+    return pack(whole, beginning(plan.start, shapes, plan.rank, plan.seed, plan.share), plan.share)
+
+
+def to_keep(
+    adapters: Sequence[tuple[Manifest, Adapter]], cluster: int | None, own: Adapter | None = None
+) -> list[tuple[Manifest, Adapter]]:
+    """The adapters to draw with: what belongs together in one, the own cluster's with the factor kept at home."""
+    parts: dict[str, tuple[Manifest, list[Adapter]]] = {}
+    for manifest, adapter in adapters:
+        name = manifest.name.removesuffix(FOLDED)
+        parts.setdefault(name, (replace(manifest, name=name), []))[1].append(adapter)
+    kept = []
+    for name, (manifest, pieces) in parts.items():
+        whole = pieces[0] if len(pieces) == 1 else concatenate([(piece, 1.0) for piece in pieces])
+        kept.append((manifest, with_own_factor(whole, own) if own and name == f"cluster-{cluster}" else whole))
+    return kept
+
+
+def with_own_factor(shared: Adapter, own: Adapter) -> Adapter:
+    """A and what is shared from `shared`, B from `own` wherever it fits."""
+    layers = {
+        name: Factors(f.a, own.layers[name].b) if name in own.layers and own.layers[name].b.shape == f.b.shape else f
+        for name, f in shared.layers.items()
+    }
+    return Adapter(layers, shared.base_id, shared.notes)

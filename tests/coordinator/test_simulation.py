@@ -1,0 +1,114 @@
+"""Every method through the real rounds: devices that learn end up nearer to what is true for their group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coordinator.aggregation import AGGREGATORS
+from coordinator.config import BaseModel, Federation, parse
+from coordinator.simulation import Outcome, SimulatedDevice, simulate
+from edge_sdk.adapter import Share
+from edge_sdk.errors import ConfigurationError
+from tests.coordinator.adapters import BASE_ID, SLOTS
+from tests.coordinator.learners import GROUPS, Learner
+
+BASE = BaseModel(BASE_ID, SLOTS)
+
+
+def federation(method: str, **changes: Any) -> Federation:
+    values = {
+        "name": "tastes", "slots": "impasto.json", "rounds": 7, "root_rounds": 1, "rank": 4, "steps": 60,
+        "learning_rate": 0.05, "interaction": "none", "clusters": GROUPS, "aggregation": method, **changes,
+    }  # fmt: skip
+    if AGGREGATORS[method].home_factor:
+        values["root_rounds"] = 0
+    return Federation(**values)
+
+
+def run(settings: Federation, learners: list[Learner]) -> tuple[dict[str, Outcome], list[tuple[str, Any]]]:
+    events: list[tuple[str, Any]] = []
+    devices = {learner.name: SimulatedDevice(learner.profile, learner.train) for learner in learners}
+    return simulate(settings, BASE, devices, lambda event, values: events.append((event, values))), events
+
+
+def error(learner: Learner, outcome: Outcome) -> float:
+    return learner.error([outcome.adapters[name] for name in ("root", "cluster") if name in outcome.adapters])
+
+
+@pytest.mark.parametrize("method", AGGREGATORS)
+def test_every_method_learns(method: str) -> None:
+    learners = [Learner(number) for number in range(6)]
+    outcomes, events = run(federation(method), learners)
+    clusters = {
+        learner.group: {outcomes[o.name].cluster for o in learners if o.group == learner.group} for learner in learners
+    }
+    assert all(len(found) == 1 for found in clusters.values())
+    assert clusters[0] != clusters[1]
+    # A random frozen A reaches 4 of 20 directions only.
+    bar = 0.95 if method == "ffa" else 0.6
+    for learner in learners:
+        assert error(learner, outcomes[learner.name]) < bar, (method, learner)
+    closed = [values for event, values in events if event == "round_closed"]
+    assert [values["updates"] for values in closed] == [6] * 7
+
+
+@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if method.mixed_ranks])
+def test_devices_of_mixed_ranks(method: str) -> None:
+    learners = [Learner(number, rank=(4, 2, 3)[number % 3]) for number in range(6)]
+    outcomes, _ = run(federation(method), learners)
+    for learner in learners:
+        assert error(learner, outcomes[learner.name]) < 0.97
+
+
+@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if not method.mixed_ranks])
+def test_methods_of_one_rank_say_so(method: str) -> None:
+    rules = federation(method).rules(BASE_ID, BASE.update_size(4))
+    assert rules.min_rank == 4
+
+
+def test_bytes_tell_what_a_method_sends() -> None:
+    sent = {}
+    for method in ("fedit", "ffa", "fedsa", "fedsb", "flora"):
+        learners = [Learner(number) for number in range(4)]
+        outcomes, _ = run(federation(method, rounds=6, root_rounds=0), learners)
+        sent[method] = (outcomes["device-0"].bytes_up, outcomes["device-0"].bytes_down)
+    up = {method: bytes_up for method, (bytes_up, _) in sent.items()}
+    assert up["fedsb"] < up["ffa"] < up["fedit"]
+    assert up["fedsa"] < up["fedit"]
+    assert sent["flora"][1] > 1.2 * sent["fedit"][1]
+
+
+def test_a_factor_stays_at_home() -> None:
+    learners = [Learner(number) for number in range(4)]
+    outcomes, _ = run(federation("fedsa"), learners)
+    mine, other = (outcomes[name].adapters["cluster"] for name in ("device-0", "device-2"))
+    for name in SLOTS:
+        np.testing.assert_array_equal(mine.layers[name].a, other.layers[name].a)
+        assert not np.allclose(mine.layers[name].b, other.layers[name].b)
+
+
+def test_no_root_where_a_factor_stays_at_home(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="root_rounds = 0"):
+        parse('name = "t"\nslots = "s.json"\naggregation = "fedsa"\n', folder=tmp_path)
+
+
+def test_plans_say_what_to_train() -> None:
+    asked: list[tuple[int, Share]] = []
+    learner = Learner(0)
+
+    def train(plan: Any) -> Any:
+        asked.append((plan.round, plan.share))
+        return learner.train(plan)
+
+    simulate(federation("rolora", rounds=4), BASE, {"device-0": SimulatedDevice(learner.profile, train)})
+    # The root's round, then the cluster's, each beginning with B: A has no gradient before B has moved.
+    assert asked == [(1, Share.B), (2, Share.B), (3, Share.A), (4, Share.B)]
+
+
+def test_nobody_to_simulate() -> None:
+    with pytest.raises(ValueError, match="at least one device"):
+        simulate(federation("product"), BASE, {})
