@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, check
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, check, concatenate
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 _PREFIX = "unet."
@@ -30,7 +31,7 @@ def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 
 class Slots:
-    """The target layers of one UNet, with their weights kept in float32 so that adapters can be laid on and taken off.
+    """The target layers of one UNet, on which adapters can be laid, and in which they can be trained.
 
     Every adapter is checked against the slots and the base id before anything changes.
     """
@@ -39,26 +40,26 @@ class Slots:
         self.base_id = base_id
         self._unet = unet
         self._layers = target_layers(unet)
-        self._base = {name: layer.weight.detach().clone() for name, layer in self._layers.items()}
         self.shapes = {name: (layer.in_features, layer.out_features) for name, layer in self._layers.items()}
 
     @contextmanager
     def laid_on(self, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
-        """Inside, the weights are W + sum of weight * B A: as exact as a side branch, and free of charge per step.
+        """Inside, every layer adds sum of weight * (x A^T) B^T to its result.
+
+        As a side branch, although W + B A would cost nothing per step: bfloat16 weights have no room for what an
+        adapter changes (of the product of rank-8 factors, 7 to 30 % is lost).
 
         Raises:
             AdapterMismatch, AdapterValueError: an adapter does not fit this base model.
         """
         for adapter, _ in adapters:
             check(adapter, self.shapes, self.base_id)
-        changed = {name for adapter, _ in adapters for name in adapter.layers}
-        try:
-            for name in changed:
-                self._write(name, self._base[name] + _product(name, adapters))
+        terms = [(adapter, weight) for adapter, weight in adapters if weight]
+        with ExitStack() as hooks:
+            for name, factors in concatenate(terms).layers.items() if terms else ():
+                a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
+                hooks.callback(self._layers[name].register_forward_hook(_side_branch(a, b)).remove)
             yield
-        finally:
-            for name in changed:
-                self._write(name, self._base[name])
 
     @contextmanager
     def trained(self, start: Adapter | None, rank: int, seed: int, share: Share = Share.BOTH) -> Iterator[Trained]:
@@ -87,9 +88,6 @@ class Slots:
             yield Trained(self._unet, factors, self.base_id, share)
         finally:
             self._unet.unload_lora()
-
-    def _write(self, name: str, weight: Tensor) -> None:
-        self._layers[name].weight.data.copy_(weight)
 
 
 class Trained:
@@ -156,6 +154,10 @@ def _value(layer: nn.Linear) -> NDArray[np.float32]:
     return value
 
 
-def _product(name: str, adapters: Sequence[tuple[Adapter, float]]) -> Tensor:
-    terms = [(adapter.layers[name], weight) for adapter, weight in adapters if name in adapter.layers]
-    return torch.from_numpy(np.sum([weight * (f.b @ f.a) for f, weight in terms], axis=0, dtype=np.float32))
+def _side_branch(a: Tensor, b: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    """A forward hook of a linear layer; a: (rank, in), b: (out, rank)."""
+
+    def add(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:
+        return result + functional.linear(functional.linear(inputs[0], a), b)
+
+    return add

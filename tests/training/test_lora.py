@@ -10,7 +10,7 @@ import torch
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, complete, distance, norm, pack
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.training.encoding import load_unet
-from edge_sdk.training.lora import Slots
+from edge_sdk.training.lora import Slots, target_layers
 from tests.models import tiny_model
 
 BASE = "the base"
@@ -55,11 +55,31 @@ def test_slots_are_the_attention_projections(slots: Slots) -> None:
 
 def test_adapters_laid_on_are_weighted_sums_and_come_off_again(slots: Slots) -> None:
     x, y = some_adapter(slots, 1), some_adapter(slots, 2, rank=5)
-    before = weights(slots)
+    plain = responses(slots)
     with leaves_no_trace(slots), slots.laid_on([(x, 0.5), (y, -2.0)]):
-        for name, weight in weights(slots).items():
-            change = 0.5 * x.layers[name].b @ x.layers[name].a - 2.0 * y.layers[name].b @ y.layers[name].a
-            assert np.allclose((weight - before[name]).numpy(), change, atol=1e-4)
+        laid_on = responses(slots)
+    for name, (given, before) in plain.items():
+        change = 0.5 * x.layers[name].b @ x.layers[name].a - 2.0 * y.layers[name].b @ y.layers[name].a
+        assert np.allclose(laid_on[name][1] - before, given @ change.T, atol=1e-3)
+    after = responses(slots)
+    assert all(np.array_equal(after[name][1], before) for name, (_, before) in plain.items())
+
+
+def test_laying_on_does_not_touch_the_weights(slots: Slots) -> None:
+    """In bfloat16 they have no room for what an adapter changes."""
+    before = weights(slots)
+    with slots.laid_on([(some_adapter(slots, 1), 1.0)]):
+        assert all(torch.equal(weight, before[name]) for name, weight in weights(slots).items())
+
+
+def responses(slots: Slots) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """What every target layer makes of an input that is the same each time: (input, result)."""
+    found = {}
+    for name, layer in target_layers(slots._unet).items():
+        given = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found[name] = (given.numpy(), layer(given).numpy())
+    return found
 
 
 def test_training_starts_at_the_given_product_and_leaves_a_plain_unet(slots: Slots) -> None:
