@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from rich.progress import track
 from torch import nn
 
 from samples.stickers import data
-from samples.stickers.data import Sticker
 from samples.stickers.pretraining.loop import warmup_cosine
 from samples.stickers.styles import STYLES
 
@@ -58,7 +57,8 @@ class StyleNet(nn.Module):
         )
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4 * 96, 96), nn.ReLU(), nn.Linear(96, styles))
 
-    def forward(self, centred: torch.Tensor) -> torch.Tensor:
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        centred = picture * 2 - 1
         pixels = centred[:, :, ::2, ::2]
         # Artists paint with a fixed set of colours; waves over a channel's range let a 1x1 layer single them out.
         waves = [wave(pixels * (torch.pi * k)) for k in (1, 2, 4, 8) for wave in (torch.sin, torch.cos)]
@@ -66,24 +66,20 @@ class StyleNet(nn.Module):
         return self.head(torch.cat([pool for x in seen for pool in (x.mean(dim=(2, 3)), x.amax(dim=(2, 3)))], dim=1))
 
 
-class JudgeNet(nn.Module):
-    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits."""
+class SubgroupNet(nn.Module):
+    """Picture in 0..1, (n, 3, 64, 64) -> subgroup logits."""
 
-    def __init__(self, styles: int, subgroups: int) -> None:
+    def __init__(self, subgroups: int) -> None:
         super().__init__()
-        self.style = StyleNet(styles)
         self.body = nn.Sequential(
             *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()),
             *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)),
         )
-        self.subgroup = nn.Linear(2 * 192, subgroups)
-        self.drop = nn.Dropout(0.2)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * 192, subgroups))
 
-    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        centred = picture * 2 - 1
-        x = self.body(centred)
-        both = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
-        return self.style(centred), self.subgroup(self.drop(both))
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        x = self.body(picture * 2 - 1)
+        return self.head(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
 
 
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -106,29 +102,35 @@ def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     return (moved + level * torch.randn(x.shape, generator=rng)).clamp(0, 1)
 
 
+NETS: dict[str, Callable[[int], nn.Module]] = {"style": StyleNet, "subgroup": SubgroupNet}
+
+
 def fit(
-    stickers: list[Sticker],
-    pictures: npt.NDArray[np.uint8],
-    redrawn: npt.NDArray[np.uint8],
+    what: str,
+    labels: npt.NDArray[np.int64],
+    sources: dict[str, npt.NDArray[np.uint8]],
     test: npt.NDArray[np.bool_],
     epochs: int,
     seed: int,
-    out: Path | None,
-) -> dict[str, Any]:
-    """Train on `~test`, measure on `test`, export to `out`; returns the judge's card."""
+) -> tuple[nn.Module, dict[str, float]]:
+    """Train a network on the pictures that are not for testing; returns it, and its accuracy on those that are.
+
+    Args:
+        what: "style" or "subgroup".
+        labels: one a picture.
+        sources: "real" -> the pictures, "redrawn" -> the same as the base model's autoencoder draws them; each step
+            sees half of its pictures from either.
+    """
     torch.manual_seed(seed)
-    styles = list(STYLES)
-    subgroups = sorted({s.subgroup for s in stickers})
-    style = torch.tensor([styles.index(s.style) for s in stickers])
-    subgroup = torch.tensor([subgroups.index(s.subgroup) for s in stickers])
-    sources = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (pictures, redrawn)]
-    net = JudgeNet(len(styles), len(subgroups)).to(memory_format=torch.channels_last)
+    net = NETS[what](int(labels.max()) + 1).to(memory_format=torch.channels_last)
+    target = torch.from_numpy(labels)
+    real, redrawn = (torch.from_numpy(sources[name]).permute(0, 3, 1, 2) for name in ("real", "redrawn"))
     train_rows = torch.from_numpy(np.flatnonzero(~test))
     batch, steps = 64, epochs * (len(train_rows) // 64)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
     rng = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(train_rows), generator=rng)
-    for step in track(range(steps), description="judge"):
+    for step in track(range(steps), description=what):
         for group in optimizer.param_groups:
             group["lr"] = PEAK * warmup_cosine(step, steps, 100)
         at = step * batch % (len(order) - batch)
@@ -136,56 +138,42 @@ def fit(
             order = torch.randperm(len(train_rows), generator=rng)
         rows = train_rows[order[at : at + batch]]
         half = torch.rand(batch, 1, 1, 1, generator=rng) < 0.5
-        x = torch.where(half, sources[0][rows], sources[1][rows]).float() / 255
+        x = torch.where(half, real[rows], redrawn[rows]).float() / 255
         x = augment(x, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
-            style_logits, subgroup_logits = net(x)
-        loss = F.cross_entropy(style_logits.float(), style[rows], label_smoothing=0.05) + F.cross_entropy(
-            subgroup_logits.float(), subgroup[rows], label_smoothing=0.05
-        )
+            logits = net(x)
+        loss = F.cross_entropy(logits.float(), target[rows], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     net.eval()
-    figures = {}
-    for name, source in zip(("real", "redrawn"), sources, strict=True):
-        right = torch.zeros(2)
-        rows = torch.from_numpy(np.flatnonzero(test))
-        with torch.no_grad():
-            for part in rows.split(128):
-                logits = net(source[part].float() / 255)
-                right += torch.tensor(
-                    [
-                        (logits[0].argmax(1) == style[part]).sum().item(),
-                        (logits[1].argmax(1) == subgroup[part]).sum().item(),
-                    ]
-                )
-        figures[name] = {
-            "style": round(right[0].item() / len(rows), 4),
-            "subgroup": round(right[1].item() / len(rows), 4),
-        }
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        program = torch.onnx.export(
-            net.to(memory_format=torch.contiguous_format),
-            (torch.rand(2, 3, 64, 64),),
-            input_names=["picture"],
-            output_names=["style", "subgroup"],
-            dynamic_shapes=({0: torch.export.Dim("n")},),
-            dynamo=True,
-            opset_version=20,
-        )
-        store_in_half(program.model)
-        program.save(out)
-    return {
-        "styles": styles,
-        "subgroups": subgroups,
-        "parameters": sum(p.numel() for p in net.parameters()),
-        "epochs": epochs,
-        "seed": seed,
-        "held_out_pictures": int(test.sum()),
-        "held_out": figures,
+    test_rows = torch.from_numpy(np.flatnonzero(test))
+    return net, {
+        name: round(_accuracy(net, pictures, target, test_rows), 4)
+        for name, pictures in (("real", real), ("redrawn", redrawn))
     }
+
+
+def _accuracy(net: nn.Module, pictures: torch.Tensor, target: torch.Tensor, rows: torch.Tensor) -> float:
+    with torch.no_grad():
+        right = [net(pictures[part].float() / 255).argmax(1) == target[part] for part in rows.split(128)]
+    return float(torch.cat(right).float().mean())
+
+
+def export(net: nn.Module, path: Path) -> None:
+    """Write a network as ONNX: "picture" (n, 3, 64, 64) in 0..1 -> "logits"."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    program = torch.onnx.export(
+        net.to(memory_format=torch.contiguous_format),
+        (torch.rand(2, 3, 64, 64),),
+        input_names=["picture"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamo=True,
+        opset_version=20,
+    )
+    store_in_half(program.model)
+    program.save(path)
 
 
 def store_in_half(model: ir.Model) -> None:
