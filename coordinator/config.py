@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from coordinator.aggregation import AGGREGATORS
+from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS
 from coordinator.interaction import INTERACTIONS
 from coordinator.rounds import Rules
@@ -53,6 +53,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Count = 0
 
     aggregation: str = "product"
+    filter: str = "none"
+    liars: Annotated[float, Meta(ge=0, lt=0.5)] = 0.2
     clustering: str = "fused"
     clusters: Count = 0
     min_cluster: Positive = 2
@@ -159,7 +161,13 @@ def template(name: str, bundle: str, broker: str) -> str:
 
 
 def _check_methods(federation: Federation, source: str) -> None:
-    for key, registry in (("aggregation", AGGREGATORS), ("clustering", CLUSTERERS), ("interaction", INTERACTIONS)):
+    registries: tuple[tuple[str, Mapping[str, object]], ...] = (
+        ("aggregation", AGGREGATORS),
+        ("filter", FILTERS),
+        ("clustering", CLUSTERERS),
+        ("interaction", INTERACTIONS),
+    )
+    for key, registry in registries:
         value = getattr(federation, key)
         if value not in registry:
             raise ConfigurationError(f"{source}: {key} = {value!r} is unknown; use one of {', '.join(registry)}.")
@@ -172,6 +180,11 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: aggregation = {federation.aggregation!r} leaves a factor at home, so there can be no "
             "root adapter: set root_rounds = 0."
+        )
+    if federation.filter != "none" and AGGREGATORS[federation.aggregation].home_factor:
+        raise ConfigurationError(
+            f"{source}: filter = {federation.filter!r} cannot judge updates of {federation.aggregation!r}, whose other "
+            'factor stays at home: set filter = "none".'
         )
     if federation.root_rounds > federation.rounds:
         raise ConfigurationError(
@@ -208,6 +221,8 @@ seed = 0
 
 # Methods
 aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others
+filter = "none"            # whom to believe: clip, krum, median, trim; none believes everybody
+liars = 0.2                # share of the devices that a filter assumes to lie
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt: prompt codes only
 clusters = 0               # how many; 0 chooses by silhouette
 min_cluster = 2            # no cluster is smaller

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator import rounds
-from coordinator.aggregation import AGGREGATORS, Aggregate
+from coordinator.aggregation import AGGREGATORS, FILTERS, Aggregate
+from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
 from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
@@ -105,13 +106,13 @@ class Learning:
         started = time.perf_counter()
         number = action.round.number
         if action.round.stage == "root":
-            made = self._mean(action.round, list(action.round.updates), action.root_folded)
+            made, notes = self._mean(action.round, list(action.round.updates), action.root_folded)
             root, under = _whole(made.start, made.folded) if action.last else (made.start, made.folded)
             return rounds.Aggregated(
                 number,
                 root=self._publish(root, "root", "root"),
                 root_folded=self._publish(under, "root", "root.folded"),
-                figures=_figures(made.retained_energy, started),
+                figures=_figures(made.retained_energy, notes, started),
             )
 
         members: dict[int, list[str]] = {}
@@ -119,7 +120,8 @@ class Learning:
             cluster = action.round.cohort[name].cluster
             if cluster is not None:
                 members.setdefault(cluster, []).append(name)
-        means = {c: self._mean(action.round, names, action.folded.get(c)) for c, names in members.items()}
+        made_of = {c: self._mean(action.round, names, action.folded.get(c)) for c, names in members.items()}
+        means = {c: mean for c, (mean, _) in made_of.items()}
         adapters = {c: self._adapter(manifest.sha256) for c, manifest in action.clusters.items() if manifest}
         adapters |= {cluster: mean.start for cluster, mean in means.items() if mean.start}
         strength = Strength(self._federation.rho, self._federation.tau)
@@ -135,21 +137,48 @@ class Learning:
             if manifest := self._publish(under, "cluster", f"cluster-{c}.folded"):
                 folded[c] = manifest
         energies = {str(cluster): mean.retained_energy for cluster, mean in means.items()}
-        return rounds.Aggregated(number, clusters=clusters, folded=folded, figures=_figures(energies, started))
+        notes = {str(cluster): noted for cluster, (_, noted) in made_of.items() if noted}
+        return rounds.Aggregated(number, clusters=clusters, folded=folded, figures=_figures(energies, notes, started))
 
-    def _mean(self, closed: rounds.Round, names: Sequence[str], before: Manifest | None) -> Aggregate:
-        """The aggregate of these devices' updates; `folded` has what was folded `before` in it."""
+    def _mean(
+        self, closed: rounds.Round, names: Sequence[str], before: Manifest | None
+    ) -> tuple[Aggregate, dict[str, Any]]:
+        """The aggregate of these devices' updates (`folded` has what was folded `before` in it), and what a filter
+        did."""
+        names = sorted(names)  # one order, so that the same updates give the same bytes
+        belief = self._belief(closed, names)
         aggregator = AGGREGATORS[self._federation.aggregation](self._federation.rank)
-        for name in sorted(names):  # one order, so that the same updates give the same bytes
-            update = closed.updates[name]
-            data = self._blobs.get(update.manifest.sha256)
-            aggregator.add(self._completed(data, closed.cohort[name]), update.pictures)
-        made = aggregator.result()
+        for name, trust, shrink in zip(names, belief.weights, belief.shrink, strict=True):
+            if trust > 0:
+                member = closed.cohort[name]
+                update = shrunk(self._update(closed, name), self._start(member), float(shrink), member.share)
+                aggregator.add(update, closed.updates[name].pictures * float(trust))
+        made, notes = aggregator.result(), self._notes(names, belief)
         if before is None:
-            return made
+            return made, notes
         old = self._adapter(before.sha256)
         under = truncate(concatenate([(old, 1.0), (made.folded, 1.0)]))[0] if made.folded else old
-        return replace(made, folded=under)
+        return replace(made, folded=under), notes
+
+    def _notes(self, names: Sequence[str], belief: Belief) -> dict[str, Any]:
+        if self._federation.filter == "none":
+            return {}
+        doubted = belief.weights * belief.shrink / (belief.weights.max() or 1.0)
+        trust = {name: round(float(share), 3) for name, share in zip(names, doubted, strict=True)}
+        return {"trust": trust, "breakdown": belief.breakdown}
+
+    def _belief(self, closed: rounds.Round, names: Sequence[str]) -> Belief:
+        """What the filter makes of these devices' updates."""
+        weights = np.array([closed.updates[name].pictures for name in names], np.float64)
+        settings = self._federation
+        if settings.filter == "none":  # needs no inner products, and so no two updates in memory
+            return FILTERS["none"](np.zeros((len(names), len(names))), weights, settings.liars)
+        updates = [self._update(closed, name) for name in names]
+        changes = changes_of(updates, [self._start(closed.cohort[name]) for name in names])
+        return FILTERS[settings.filter](gram(changes), weights, settings.liars)
+
+    def _update(self, closed: rounds.Round, name: str) -> Adapter:
+        return self._completed(self._blobs.get(closed.updates[name].manifest.sha256), closed.cohort[name])
 
     def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
         """The adapter of what a device has sent."""
@@ -180,8 +209,11 @@ def _whole(start: Adapter | None, folded: Adapter | None) -> tuple[Adapter | Non
     return truncate(concatenate(parts))[0] if len(parts) > 1 else parts[0][0], None
 
 
-def _figures(retained_energy: float | dict[str, float | None] | None, started: float) -> dict[str, Any]:
-    return {"retained_energy": retained_energy, "aggregation_seconds": time.perf_counter() - started}
+def _figures(
+    retained_energy: float | dict[str, float | None] | None, notes: dict[str, Any], started: float
+) -> dict[str, Any]:
+    figures = {"retained_energy": retained_energy, "aggregation_seconds": time.perf_counter() - started}
+    return {**figures, "filter": notes} if notes else figures
 
 
 def read_code(data: bytes) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """How the updates of one group of devices become one adapter.
 
 An aggregator takes updates one at a time, so that they need not be in memory together, and then gives its result. A new
-one is one file and one line here.
+one is one file and one line here. Before it, a filter may look at the updates together and say whom to believe.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from coordinator.aggregation.fedit import FedIT
 from coordinator.aggregation.fedsa import FedSA
 from coordinator.aggregation.fedsb import FedSB
 from coordinator.aggregation.ffa import FFA
+from coordinator.aggregation.filters import FILTERS, Filter
 from coordinator.aggregation.flexlora import FlexLoRA
 from coordinator.aggregation.flora import FLoRA
 from coordinator.aggregation.hetlora import HetLoRA
@@ -31,4 +32,4 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
     "fedsb": FedSB,
 }
 
-__all__ = ["AGGREGATORS", "Aggregate", "Aggregator"]
+__all__ = ["AGGREGATORS", "FILTERS", "Aggregate", "Aggregator", "Filter"]

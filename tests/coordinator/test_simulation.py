@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation, parse
 from coordinator.simulation import Outcome, SimulatedDevice, simulate
-from edge_sdk.adapter import Share
+from edge_sdk.adapter import Share, concatenate
 from edge_sdk.errors import ConfigurationError
+from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
 
@@ -107,6 +109,46 @@ def test_plans_say_what_to_train() -> None:
     simulate(federation("rolora", rounds=4), BASE, {"device-0": SimulatedDevice(learner.profile, train)})
     # The root's round, then the cluster's, each beginning with B: A has no gradient before B has moved.
     assert asked == [(1, Share.B), (2, Share.B), (3, Share.A), (4, Share.B)]
+
+
+@pytest.mark.parametrize("chosen", ["clip", "krum", "median", "trim"])
+def test_a_filter_keeps_a_lie_out(chosen: str) -> None:
+    """One of five devices sends what it learnt with the sign turned, ten times as large."""
+    learners = [Learner(2 * number) for number in range(5)]
+
+    def lie(plan: RoundPlan) -> TrainedUpdate:
+        learnt = learners[0].train(plan)
+        return replace(learnt, adapter=concatenate([(learnt.adapter, -10.0)]))
+
+    errors = {}
+    for name in ("none", chosen):
+        devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
+        devices[learners[0].name] = SimulatedDevice(learners[0].profile, lie)
+        outcomes = simulate(federation("product", filter=name, clusters=1, rounds=4), BASE, devices)
+        errors[name] = max(error(o, outcomes[o.name]) for o in learners[1:])
+    assert errors[chosen] < 0.7 * errors["none"]
+
+
+def test_what_a_filter_did_is_told() -> None:
+    learners = [Learner(2 * number) for number in range(5)]
+    _, events = run(federation("product", filter="krum", clusters=1, rounds=2), learners)
+    closed = [values["filter"] for event, values in events if event == "round_closed"]
+    assert closed[0]["breakdown"] == 1
+    assert sorted(closed[0]["trust"]) == [learner.name for learner in learners]
+    assert sum(closed[1]["0"]["trust"].values()) == 4
+
+
+@pytest.mark.parametrize("method", ["ffa", "rolora", "fedsb"])
+def test_clipping_leaves_frozen_factors_alone(method: str) -> None:
+    learners = [Learner(2 * number) for number in range(4)]
+    outcomes, _ = run(federation(method, filter="clip", clusters=1), learners)
+    assert all(error(learner, outcomes[learner.name]) < 0.97 for learner in learners)
+
+
+def test_no_filter_where_a_factor_stays_at_home(tmp_path: Path) -> None:
+    text = 'name = "t"\nslots = "s.json"\naggregation = "fedsa"\nroot_rounds = 0\nfilter = "krum"\n'
+    with pytest.raises(ConfigurationError, match="cannot judge"):
+        parse(text, folder=tmp_path)
 
 
 def test_nobody_to_simulate() -> None:

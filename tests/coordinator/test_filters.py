@@ -1,0 +1,108 @@
+"""Filters against lying devices, in product space."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coordinator.aggregation.filters import CLIP, FILTERS, Belief, changes_of, gram, shrunk
+from edge_sdk.adapter import Adapter, Factors, concatenate, distance, norm
+from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
+
+HONEST, LIARS = 7, 3
+SHARE = LIARS / (HONEST + LIARS)
+ROBUST = [name for name in FILTERS if name != "none"]
+
+
+def truth() -> Adapter:
+    return random_adapter(1)
+
+
+def honest(seed: int) -> Adapter:
+    return concatenate([(truth(), 1.0), (random_adapter(100 + seed), 0.2)])
+
+
+ATTACKS = {
+    "sign": lambda i: concatenate([(honest(i), -3.0)]),
+    "scaled": lambda i: concatenate([(honest(i), 50.0)]),
+    "random": lambda i: concatenate([(random_adapter(900 + i), 5.0)]),
+    "same": lambda i: concatenate([(random_adapter(999), 4.0)]),
+}
+
+
+def believed(name: str, updates: list[Adapter], weights: list[float] | None = None) -> tuple[Adapter, Belief]:
+    w = np.array(weights or [1.0] * len(updates))
+    belief = FILTERS[name](gram(updates), w, SHARE)
+    shares = belief.weights * w * belief.shrink / (belief.weights * w).sum()
+    return concatenate([(update, float(share)) for update, share in zip(updates, shares, strict=True)]), belief
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("name", ["krum", "median", "trim"])
+def test_lies_do_not_carry_the_group_away(name: str, attack: str) -> None:
+    group = [honest(i) for i in range(HONEST)]
+    lied = group + [ATTACKS[attack](i) for i in range(LIARS)]
+    plain, _ = believed("none", lied)
+    filtered, belief = believed(name, lied)
+    assert distance(filtered, truth()) < 0.35 * norm(truth())
+    assert distance(plain, truth()) > 1.5 * distance(filtered, truth())
+    assert belief.breakdown >= LIARS
+
+
+def test_clipping_bounds_what_a_lie_can_do() -> None:
+    group = [honest(i) for i in range(HONEST)] + [ATTACKS["scaled"](i) for i in range(LIARS)]
+    belief = FILTERS["clip"](gram(group), np.ones(len(group)), SHARE)
+    norms = np.array([norm(u) for u in group])
+    assert (belief.shrink * norms <= CLIP * np.median(norms) * (1 + 1e-6)).all()
+    assert (belief.shrink[:HONEST] == 1).all()
+
+
+@pytest.mark.parametrize("name", FILTERS)
+class TestAll:
+    def test_rotating_factors_fools_nobody(self, name: str) -> None:
+        updates = [random_adapter(i) for i in range(8)]
+        plain = FILTERS[name](gram(updates), np.ones(8), 0.25)
+        turned = FILTERS[name](gram([rotated(u, i) for i, u in enumerate(updates)]), np.ones(8), 0.25)
+        np.testing.assert_allclose(turned.weights, plain.weights, rtol=1e-3)
+        np.testing.assert_allclose(turned.shrink, plain.shrink, rtol=1e-3)
+
+    def test_order_does_not_matter(self, name: str) -> None:
+        updates = [random_adapter(i) for i in range(8)]
+        w = np.arange(1.0, 9.0)
+        forth = FILTERS[name](gram(updates), w, 0.25)
+        back = FILTERS[name](gram(updates[::-1]), w[::-1], 0.25)
+        np.testing.assert_allclose(back.weights[::-1], forth.weights, rtol=1e-9)
+
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_few_devices(self, name: str, count: int) -> None:
+        belief = FILTERS[name](gram([random_adapter(i) for i in range(count)]), np.ones(count), 0.4)
+        assert belief.weights.sum() > 0
+        assert np.isfinite(belief.weights).all()
+        assert 0 <= belief.breakdown <= (count - 1) // 2
+
+    def test_devices_that_agree_are_all_believed(self, name: str) -> None:
+        belief = FILTERS[name](gram([random_adapter(1)] * 6), np.ones(6), 0.0)
+        np.testing.assert_allclose(belief.weights / belief.weights.max(), 1.0, rtol=1e-6)
+
+    def test_updates_that_changed_nothing(self, name: str) -> None:
+        nothing = Adapter({n: Factors(f.a, 0 * f.b) for n, f in random_adapter(1).layers.items()}, BASE_ID)
+        belief = FILTERS[name](gram([nothing] * 4), np.ones(4), 0.25)
+        assert np.isfinite(belief.weights).all()
+        assert np.isfinite(belief.shrink).all()
+        assert belief.weights.sum() > 0
+
+
+def test_what_changed_is_exact() -> None:
+    update, start = random_adapter(1, double=True), random_adapter(2, 2, double=True)
+    (change,) = changes_of([update], [start])
+    for name in SLOTS:
+        u, s, c = (x.layers[name] for x in (update, start, change))
+        np.testing.assert_allclose(c.b @ c.a, u.b @ u.a - s.b @ s.a, atol=1e-12)
+
+
+def test_shrinking_is_exact_where_the_rank_allows() -> None:
+    start = random_adapter(2)
+    update = Adapter({n: Factors(f.a, f.b * 3) for n, f in start.layers.items()}, BASE_ID)
+    half = shrunk(update, start, 0.25)
+    assert distance(half, concatenate([(start, 1.5)])) < 1e-4 * norm(start)
+    assert shrunk(update, start, 1.0) is update
