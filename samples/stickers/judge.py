@@ -27,7 +27,9 @@ HERE = Path(__file__).parent
 FOLDER = HERE / "judge"
 CARD = "judge.json"
 # Of latents whose standard deviation is 1.
-MOST_NOISE = 0.45
+MOST_NOISE = 0.2
+# More guidance makes subjects plainer and colours louder than the style has them.
+GUIDANCE = 1.5
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True)
 
@@ -135,7 +137,7 @@ def measure(
     model: Path = HERE / "model",
     captions: int = 200,
     steps: int = 25,
-    guidance: float = 4.0,
+    guidance: float = GUIDANCE,
     sheet: Path = Path("out/pretrain/sheet-measured.png"),
 ) -> None:
     """Score the base model on captions of the base styles with seeds that nothing else uses."""

@@ -48,7 +48,7 @@ def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
     """Sixteen subjects in both base styles, one row of eight after the other."""
     prompts = [f"{s.words} of a {subject}" for s in STYLES.values() if s.base for subject in SHEET_SUBJECTS]
     generators = [torch.Generator().manual_seed(1000 + i) for i in range(len(prompts))]
-    pictures = pipe(prompts, num_inference_steps=steps, guidance_scale=4.0, generator=generators).images
+    pictures = pipe(prompts, num_inference_steps=steps, guidance_scale=2.0, generator=generators).images
     page = Image.new("RGB", (8 * 66, (len(pictures) + 7) // 8 * 66), "white")
     for i, picture in enumerate(pictures):
         page.paste(picture, (i % 8 * 66 + 1, i // 8 * 66 + 1))
@@ -86,7 +86,6 @@ def main(
     pipe = pipeline(vae, tokenizer, encoder, unet)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
-    pipe.to(torch.float16).save_pretrained(out)
     facts = {
         "pictures": len(stickers),
         "subjects": len({sticker.subject for sticker in stickers}),
@@ -101,6 +100,7 @@ def main(
         before = json.loads((start_from / "trained.json").read_text("utf-8"))
         facts |= {"vae_steps": before["vae_steps"], "text_steps": before["text_steps"]}
         facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
+    pipe.to(torch.float16).save_pretrained(out)
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
 
