@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,15 +23,14 @@ import typer
 from PIL import Image
 
 from samples.stickers import card as model_card
+from samples.stickers.data import Sticker
 from samples.stickers.styles import STYLES
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "judge"
 CARD = "judge.json"
-# Of latents whose standard deviation is 1.
-MOST_NOISE = 0.2
 # More guidance makes subjects plainer and colours louder than the style has them.
-GUIDANCE = 1.5
+GUIDANCE = 1.25
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True)
 
@@ -43,23 +44,33 @@ class Verdict:
 
 
 class Judge:
-    """Tells the style and the emojibase subgroup of 64 x 64 pictures."""
+    """Tells the style and the emojibase subgroup of 64 x 64 pictures.
+
+    A deep network names the subgroup; the style is what it and a shallow one say together. Both look at the picture and
+    at its mirror image.
+    """
 
     def __init__(self, folder: Path = FOLDER) -> None:
         labels = json.loads((folder / CARD).read_text("utf-8"))
         self.styles: list[str] = labels["styles"]
         self.subgroups: list[str] = labels["subgroups"]
-        self._style, self._subgroup = (
-            onnxruntime.InferenceSession(folder / f"{what}.onnx", providers=["CPUExecutionProvider"])
-            for what in ("style", "subgroup")
-        )
+        self._nets = [
+            onnxruntime.InferenceSession(folder / f"{net}.onnx", providers=["CPUExecutionProvider"])
+            for net in ("deep", "shallow")
+        ]
 
     def name(self, pictures: Sequence[Image.Image]) -> list[tuple[str, str]]:
         """The most likely (style, subgroup) of each picture."""
         pixels = np.stack([np.asarray(p.convert("RGB").resize((64, 64)), np.float32) for p in pictures])
-        given = {"picture": pixels.transpose(0, 3, 1, 2) / 255}
-        style, subgroup = (net.run(None, given)[0].argmax(1) for net in (self._style, self._subgroup))
-        return [(self.styles[s], self.subgroups[g]) for s, g in zip(style, subgroup, strict=True)]
+        upright = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / 255
+        said: dict[str, npt.NDArray[np.float32]] = {}
+        for net in self._nets:
+            for view in (upright, np.ascontiguousarray(upright[..., ::-1])):
+                names = [output.name for output in net.get_outputs()]
+                for name, logits in zip(names, net.run(names, {"picture": view}), strict=True):
+                    said[name] = said.get(name, 0) + _log_shares(logits)
+        best = zip(said["style"].argmax(1), said["subgroup"].argmax(1), strict=True)
+        return [(self.styles[style], self.subgroups[subgroup]) for style, subgroup in best]
 
     def score(self, pictures: Sequence[Image.Image], asked: Sequence[tuple[str, str]]) -> Verdict:
         """Compare what the pictures show with what was asked for: one (style, subgroup) each."""
@@ -68,30 +79,28 @@ class Judge:
         return Verdict(style_hit=float(hits[:, 0].mean()), subject_hit=float(hits[:, 1].mean()))
 
 
+def _log_shares(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log-softmax, so that what networks say can be added."""
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    shares: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shares
+
+
 def held_out(file_name: str) -> bool:
     """One picture in eight is kept from the judge's training, by a hash of its name."""
     return hashlib.sha256(file_name.encode()).digest()[0] % 8 == 0
 
 
-def redrawn(vae_folder: Path, pictures: npt.NDArray[np.uint8], seed: int = 0) -> npt.NDArray[np.uint8]:
-    """The pictures as the base model's autoencoder redraws them, from latents that are a little off, each by another
-    amount: that is what a denoiser leaves, and it shall be no news to the judge."""
+def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The pictures as the base model's autoencoder redraws them, so that its blur is no news to the judge."""
     import torch
-    import torch.nn.functional as functional
     from diffusers import AutoencoderKL
 
     from samples.stickers.pretraining.autoencoder import to_unit
 
     vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).to(memory_format=torch.channels_last)
-    rng = torch.Generator().manual_seed(seed)
-    parts = []
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        for x in to_unit(pictures).split(64):
-            latents = vae.encode(x).latent_dist.mean.float()
-            white = torch.randn(latents.shape, generator=rng)
-            smooth = 3 * functional.avg_pool2d(torch.randn(latents.shape, generator=rng), 3, 1, 1)
-            level = MOST_NOISE * torch.rand(len(x), 1, 1, 1, generator=rng) / vae.config.scaling_factor
-            parts.append(vae.decode(latents + level * (white + smooth) / 2**0.5).sample.float())
+        parts = [vae.decode(vae.encode(x).latent_dist.mean).sample.float() for x in to_unit(pictures).split(64)]
     pixels = torch.cat(parts).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().numpy()
 
@@ -100,7 +109,6 @@ def redrawn(vae_folder: Path, pictures: npt.NDArray[np.uint8], seed: int = 0) ->
 def train(
     vae: Path = HERE / "model" / "vae",
     epochs: int = 30,
-    only: str = typer.Option("", help='Train "style" or "subgroup" anew and keep the other.'),
     by_subject: bool = typer.Option(
         False, help="Hold out whole subjects instead of pictures; measures, ships nothing."
     ),
@@ -110,26 +118,43 @@ def train(
     from samples.stickers import data
     from samples.stickers.judging import NETS, export, fit
 
-    if only not in ("", *NETS):
-        raise typer.BadParameter(f"--only takes one of {', '.join(NETS)}.")
     stickers = data.read()
     pictures = data.pictures(stickers)
+    redrawn = redraw(vae, pictures)
     test = np.array([s.split == "held-out" if by_subject else held_out(s.file_name) for s in stickers])
     names = {"style": list(STYLES), "subgroup": sorted({s.subgroup for s in stickers})}
-    sources = {"real": pictures, "redrawn": redrawn(vae, pictures, seed)}
-    card = json.loads((FOLDER / CARD).read_text("utf-8")) if (FOLDER / CARD).exists() else {}
-    card |= {"styles": names["style"], "subgroups": names["subgroup"]}
-    for what in [only] if only else NETS:
-        labels = np.array([names[what].index(getattr(s, what)) for s in stickers])
-        net, figures = fit(what, labels, sources, test, epochs, seed)
-        if not by_subject:
-            export(net, FOLDER / f"{what}.onnx")
-            card[what] = {"parameters": sum(p.numel() for p in net.parameters()), "epochs": epochs, "seed": seed}
-        for source, share in figures.items():
-            kept = card.setdefault("held_out_subjects" if by_subject else "held_out", {}).setdefault(source, {})
-            kept[what] = share
-        typer.echo(f"{what}: {json.dumps(figures)} on {test.sum()} pictures not seen")
+    labels = {what: np.array([known.index(getattr(s, what)) for s in stickers]) for what, known in names.items()}
+    card = {"styles": names["style"], "subgroups": names["subgroup"], "epochs": epochs, "seed": seed}
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        for what in NETS:
+            export(fit(what, labels, pictures, redrawn, np.flatnonzero(~test), epochs, seed), folder / f"{what}.onnx")
+        (folder / CARD).write_text(json.dumps(card), "utf-8")
+        figures = accuracy(Judge(folder), stickers, {"real": pictures, "redrawn": redrawn}, test)
+        typer.echo(f"{json.dumps(figures)} on {test.sum()} pictures not seen")
+        if by_subject:
+            card = json.loads((FOLDER / CARD).read_text("utf-8")) | {"held_out_subjects": figures}
+        else:
+            card["held_out"] = figures
+            for what in NETS:
+                shutil.copy(folder / f"{what}.onnx", FOLDER)
     (FOLDER / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+
+
+def accuracy(
+    judge: Judge,
+    stickers: Sequence[Sticker],
+    sources: Mapping[str, npt.NDArray[np.uint8]],
+    test: npt.NDArray[np.bool_],
+) -> dict[str, dict[str, float]]:
+    """Source -> "style" and "subgroup" -> the share of the test pictures that the judge names rightly."""
+    rows = np.flatnonzero(test)
+    asked = [(stickers[row].style, stickers[row].subgroup) for row in rows]
+    found = {}
+    for source, pixels in sources.items():
+        verdict = judge.score([Image.fromarray(pixels[row]) for row in rows], asked)
+        found[source] = {"style": round(verdict.style_hit, 4), "subgroup": round(verdict.subject_hit, 4)}
+    return found
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,50 +36,67 @@ class Block(nn.Module):
         return F.relu(self.norm2(self.second(y)) + self.skip(x))
 
 
-class StyleNet(nn.Module):
-    """Style logits from colours and strokes alone.
+class ShallowNet(nn.Module):
+    """Picture in 0..1, (n, 3, 64, 64) -> style logits, from colours and strokes alone.
 
-    It sees single pixels and patches of 17 x 17, and pools them over the picture: a deeper network learns which artist
-    drew which subject how, and is lost on pictures that it has not seen (95 % on its own pictures, 77 % on others).
+    It sees single pixels and patches of 17 x 17, and pools them over the picture, so it has little to remember single
+    pictures by: 93 % on its own pictures and on those that it has not seen.
     """
 
-    def __init__(self, styles: int) -> None:
+    outputs = ("style",)
+
+    def __init__(self, styles: int, subgroups: int) -> None:
         super().__init__()
         self.palette = nn.Sequential(
             *(nn.Conv2d(27, 64, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
             *(nn.Conv2d(64, 96, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
         )
         self.strokes = nn.Sequential(
-            *(nn.Conv2d(3, 20, 3, 1, 1, bias=False), nn.BatchNorm2d(20), nn.ReLU()),
-            *(nn.Conv2d(20, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()),
-            *(nn.Conv2d(64, 128, 3, 2, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU()),
-            *(nn.Conv2d(128, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU()),
+            *(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()),
+            *(nn.Conv2d(16, 48, 3, 2, 1, bias=False), nn.BatchNorm2d(48), nn.ReLU()),
+            *(nn.Conv2d(48, 96, 3, 2, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
+            *(nn.Conv2d(96, 96, 3, 1, 1, bias=False), nn.BatchNorm2d(96), nn.ReLU()),
         )
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * 96 + 2 * 128, 96), nn.ReLU(), nn.Linear(96, styles))
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(4 * 96, 96), nn.ReLU(), nn.Linear(96, styles))
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
         centred = picture * 2 - 1
         pixels = centred[:, :, ::2, ::2]
         # Artists paint with a fixed set of colours; waves over a channel's range let a 1x1 layer single them out.
         waves = [wave(pixels * (torch.pi * k)) for k in (1, 2, 4, 8) for wave in (torch.sin, torch.cos)]
         seen = (self.palette(torch.cat([pixels, *waves], dim=1)), self.strokes(centred))
-        return self.head(torch.cat([pool for x in seen for pool in (x.mean(dim=(2, 3)), x.amax(dim=(2, 3)))], dim=1))
+        pooled = torch.cat([pool for x in seen for pool in (x.mean(dim=(2, 3)), x.amax(dim=(2, 3)))], dim=1)
+        return (self.head(pooled),)
 
 
-class SubgroupNet(nn.Module):
-    """Picture in 0..1, (n, 3, 64, 64) -> subgroup logits."""
+class DeepNet(nn.Module):
+    """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits.
 
-    def __init__(self, subgroups: int) -> None:
+    Its style head remembers which artist drew which subject how: 95 % on its own pictures, 77 % on others. A generated
+    picture is of a subject that it knows, and seldom as crisp as the shallow network wants it.
+    """
+
+    outputs = ("style", "subgroup")
+
+    def __init__(self, styles: int, subgroups: int) -> None:
         super().__init__()
+        self.palette = nn.Sequential(nn.Conv2d(3, 48, 1), nn.ReLU(), nn.Conv2d(48, 64, 1), nn.ReLU())
         self.body = nn.Sequential(
             *(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU()),
             *(Block(32, 32, 1), Block(32, 64, 2), Block(64, 128, 2), Block(128, 192, 2)),
         )
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * 192, subgroups))
+        self.style = nn.Sequential(nn.Linear(192 + 64, 96), nn.ReLU(), nn.Linear(96, styles))
+        self.subgroup = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * 192, subgroups))
 
-    def forward(self, picture: torch.Tensor) -> torch.Tensor:
-        x = self.body(picture * 2 - 1)
-        return self.head(torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1))
+    def forward(self, picture: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        centred = picture * 2 - 1
+        x = self.body(centred)
+        mean, colours = x.mean(dim=(2, 3)), self.palette(centred).mean(dim=(2, 3))
+        both = torch.cat([mean, x.amax(dim=(2, 3))], dim=1)
+        return self.style(torch.cat([mean, colours], dim=1)), self.subgroup(both)
+
+
+NETS: dict[str, Callable[[int, int], nn.Module]] = {"deep": DeepNet, "shallow": ShallowNet}
 
 
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
@@ -102,30 +119,29 @@ def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
     return (moved + level * torch.randn(x.shape, generator=rng)).clamp(0, 1)
 
 
-NETS: dict[str, Callable[[int], nn.Module]] = {"style": StyleNet, "subgroup": SubgroupNet}
-
-
 def fit(
     what: str,
-    labels: npt.NDArray[np.int64],
-    sources: dict[str, npt.NDArray[np.uint8]],
-    test: npt.NDArray[np.bool_],
+    labels: Mapping[str, npt.NDArray[np.int64]],
+    pictures: npt.NDArray[np.uint8],
+    redrawn: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64],
     epochs: int,
     seed: int,
-) -> tuple[nn.Module, dict[str, float]]:
-    """Train a network on the pictures that are not for testing; returns it, and its accuracy on those that are.
+) -> nn.Module:
+    """Train a network.
 
     Args:
-        what: "style" or "subgroup".
-        labels: one a picture.
-        sources: "real" -> the pictures, "redrawn" -> the same as the base model's autoencoder draws them; four in
-            ten are trained on as they are.
+        what: a key of `NETS`.
+        labels: "style" and "subgroup" -> one label a picture.
+        redrawn: the same pictures as the base model's autoencoder draws them; each step sees half of its pictures so.
+        rows: which pictures to train on.
     """
     torch.manual_seed(seed)
-    net = NETS[what](int(labels.max()) + 1).to(memory_format=torch.channels_last)
-    target = torch.from_numpy(labels)
-    real, redrawn = (torch.from_numpy(sources[name]).permute(0, 3, 1, 2) for name in ("real", "redrawn"))
-    train_rows = torch.from_numpy(np.flatnonzero(~test))
+    target = {name: torch.from_numpy(label) for name, label in labels.items()}
+    net = NETS[what](*(int(target[name].max()) + 1 for name in ("style", "subgroup")))
+    net.to(memory_format=torch.channels_last)
+    sources = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (pictures, redrawn)]
+    train_rows = torch.from_numpy(rows)
     batch, steps = 64, epochs * (len(train_rows) // 64)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
     rng = torch.Generator().manual_seed(seed)
@@ -136,38 +152,32 @@ def fit(
         at = step * batch % (len(order) - batch)
         if at < batch:
             order = torch.randperm(len(train_rows), generator=rng)
-        rows = train_rows[order[at : at + batch]]
-        half = torch.rand(batch, 1, 1, 1, generator=rng) < 0.4
-        x = torch.where(half, real[rows], redrawn[rows]).float() / 255
+        chosen = train_rows[order[at : at + batch]]
+        half = torch.rand(batch, 1, 1, 1, generator=rng) < 0.5
+        x = torch.where(half, sources[0][chosen], sources[1][chosen]).float() / 255
         x = augment(x, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(x)
-        loss = F.cross_entropy(logits.float(), target[rows], label_smoothing=0.05)
+        loss = torch.stack(
+            [
+                F.cross_entropy(found.float(), target[name][chosen], label_smoothing=0.05)
+                for name, found in zip(net.outputs, logits, strict=True)
+            ]
+        ).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    net.eval()
-    test_rows = torch.from_numpy(np.flatnonzero(test))
-    return net, {
-        name: round(_accuracy(net, pictures, target, test_rows), 4)
-        for name, pictures in (("real", real), ("redrawn", redrawn))
-    }
-
-
-def _accuracy(net: nn.Module, pictures: torch.Tensor, target: torch.Tensor, rows: torch.Tensor) -> float:
-    with torch.no_grad():
-        right = [net(pictures[part].float() / 255).argmax(1) == target[part] for part in rows.split(128)]
-    return float(torch.cat(right).float().mean())
+    return net.eval()
 
 
 def export(net: nn.Module, path: Path) -> None:
-    """Write a network as ONNX: "picture" (n, 3, 64, 64) in 0..1 -> "logits"."""
+    """Write a network as ONNX: "picture" (n, 3, 64, 64) in 0..1 -> its `outputs`, as logits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     program = torch.onnx.export(
         net.to(memory_format=torch.contiguous_format),
         (torch.rand(2, 3, 64, 64),),
         input_names=["picture"],
-        output_names=["logits"],
+        output_names=list(net.outputs),
         dynamic_shapes=({0: torch.export.Dim("n")},),
         dynamo=True,
         opset_version=20,
