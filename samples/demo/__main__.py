@@ -56,7 +56,7 @@ def main(
         settings = Settings(
             out=str(out), model=str(MODEL), bundle=str(out.parent / "bundle"), broker=broker.url, devices=devices,
             rounds=rounds, root_rounds=1, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
-            judged=judged, draw_steps=15, guidance=3.0, deadline=60 * minutes,
+            judged=judged, draw_steps=15, guidance=2.0, deadline=60 * minutes,
         )  # fmt: skip
         plans = make_plan(devices, seed)
         with _stage(seconds, "prepare", console, "preparing folders and the bundle"):
