@@ -327,6 +327,20 @@ def all_served(rules: Rules, state: State, now: float) -> bool:
     return state.phase == "finished" and not any(_present(rules, device, now) for device in state.devices.values())
 
 
+def wants(state: State, device: str, offer: Offer) -> bool:
+    """Whether an offered update is worth pulling: it would count if it came now, and its device has not left."""
+    current = state.current
+    return (
+        state.phase == "training"
+        and current is not None
+        and offer.round == current.number
+        and device in current.cohort
+        and device not in current.updates
+        and device not in current.spoiled
+        and not state.devices[device].left
+    )
+
+
 def _present(rules: Rules, device: Device, now: float) -> bool:
     return not device.left and (device.offline_since is None or now - device.offline_since < rules.grace)
 

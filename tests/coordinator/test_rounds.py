@@ -401,7 +401,6 @@ class TestTheEnd:
         machine(Offered("a1", offer("a1", 2, attempt=1)), Offered("a1", offer("a1", 3)))
         assert refusals(machine, "a1") == ["StaleUpdate", "StaleUpdate"]
 
-
     def test_more_adapters_than_a_message_holds_are_cut_after_the_own(self) -> None:
         clusters = {number: manifest(f"{number}", "cluster") for number in range(300)}
         machine = self.finished()
