@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from coordinator.store import Database
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
 from edge_sdk.transport import Settings, create
+from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import (
     CoordinatorState,
@@ -232,3 +234,20 @@ def test_what_is_dropped_is_told(url: str, tmp_path: Path) -> None:
     coordinator.stop()
     (event,) = coordinator.named("messages_dropped")
     assert (event["messages"], event["chunks"] > 100) == (0, True)
+
+
+def test_stopping_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    broker = EmbeddedBroker().start()
+    started = threading.Event()
+    service = Service(
+        config.load(federation(tmp_path, broker.url, 2)),
+        settings=Settings(url=broker.url, client_id="", publish_deadline=3600),
+        on_event=lambda event: started.set(),
+    )
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    assert started.wait(DEADLINE)
+    broker.stop()
+    service.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
