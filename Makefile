@@ -34,8 +34,12 @@ test: $(INSTALLED)
 
 # make bench  the quick form of every benchmark
 bench: $(INSTALLED)
-	for name in $$(ls benchmarks/*.py | xargs -n1 basename | grep -v '^_' | sed 's/\.py$$//'); do \
-		$(BIN)/python -m benchmarks.$$name --quick || exit 1; done
+	@found=; for file in benchmarks/[!_]*.py; do \
+		[ -f "$$file" ] || continue; \
+		found=1; name=$$(basename "$$file" .py); echo "$$name"; \
+		$(BIN)/python -m "benchmarks.$$name" --quick || exit 1; \
+	done; \
+	[ "$$found" ] || { echo "There is no benchmark in benchmarks/."; exit 1; }
 
 clean:
 	rm -rf .venv out build *.egg-info

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config
 from coordinator.console import Narrator, print_status
@@ -85,11 +86,12 @@ def status(federation: FederationFile) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The console script: errors that Impasto raises on purpose are told in one line, exit code 1."""
+    """The console script: what is wrong is told in one line, exit code 1."""
     try:
         app(arguments)
-    except ImpastoError as error:
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {escape(str(error))}", highlight=False)
+    except (ImpastoError, OSError, SQLAlchemyError) as error:
+        reason = escape(str(error).partition("\n")[0])  # SQLAlchemy adds the statement and its values
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False)
         sys.exit(1)
     sys.exit(0)
 

@@ -59,6 +59,14 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[yellow]round {e['round']} waits once more[/yellow] for {', '.join(e['awaited'])}"
         case "round_abandoned":
             return f"[yellow]round {e['round']} begins again[/yellow]: {e['reason']}"
+        case "round_failed":
+            return (
+                f"[red]round {e['round']} made nothing[/red], adapters stay as they were ({e['code']}): {e['reason']}"
+            )
+        case "clustering_failed":
+            return f"[red]no new clusters for round {e['round']}[/red] ({e['code']}): {e['reason']}"
+        case "messages_dropped":
+            return f"[yellow]overloaded[/yellow]: dropped {e['messages']} messages and {e['chunks']} chunks"
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
             loss = f"mean loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"

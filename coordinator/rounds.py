@@ -4,15 +4,15 @@ No clock, no socket, no disk: `service` feeds it what happened and carries out w
 the same without a network. The state can be written down with msgspec at any point and taken up again with `Restarted`.
 
     gathering ──enough devices──> clustering ──Clustered──> training ──quorum or deadline──> aggregating
-        ^                                                      │ nobody delivered                │ Aggregated
+        ^                                                      │ nobody delivered                │ Aggregated, Failed
         └──────────────────────────────────────────────────────┴─────────────<──────────────────┤
                                                                               after the last round v
                                                                                              finished
 
 Cascade: rounds 1 to `root_rounds` train the root adapter with all devices, the others train every cluster's adapter on
 top of the frozen root. Promises, tested by tests/coordinator/test_rounds_properties.py: an update that was answered
-Committed counts exactly once, round numbers never fall, and a round ends at the latest (1 + extensions) deadlines after
-it started if anybody delivered.
+Committed counts exactly once, unless its round makes nothing (Failed), which its device is told; round numbers never
+fall, and a round ends at the latest (1 + extensions) deadlines after it started if anybody delivered.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -28,6 +28,7 @@ from msgspec.structs import replace
 
 from edge_sdk.adapter import Share
 from edge_sdk.wire.messages import (
+    MAX_ADAPTERS,
     Committed,
     DeviceProfile,
     Finished,
@@ -123,7 +124,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the coordinator must not forget. `round` is the last round that was closed with updates.
+    """Everything that the coordinator must not forget. `round` is the last round that was closed.
 
     clusters: the adapter of each cluster that devices go on from, None: from a fresh initialisation; root_folded and
     folded: what a method has laid under the root and under each cluster's adapter while they are trained; next_cluster:
@@ -227,6 +228,14 @@ class Aggregated(msgspec.Struct, frozen=True):
     figures: dict[str, Any] = {}
 
 
+class Failed(msgspec.Struct, frozen=True):
+    """What Cluster or Aggregate asked for round `round` cannot be computed, and could not be by asking again."""
+
+    round: int
+    code: str
+    reason: str
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Nothing but time has passed."""
 
@@ -236,7 +245,7 @@ class Restarted(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Joined | Left | Seen | Offered | Stored | Spoiled | Clustered | Placed | Aggregated | Tick | Restarted
+    Joined | Left | Seen | Offered | Stored | Spoiled | Clustered | Placed | Aggregated | Failed | Tick | Restarted
 )
 
 
@@ -256,7 +265,7 @@ class Fetch(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Group these devices, then say Clustered. `round` is the round that will use it."""
+    """Group these devices, then say Clustered or Failed. `round` is the round that will use it."""
 
     round: int
     devices: dict[str, Device]
@@ -271,7 +280,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    """Aggregate the updates of a closed round, then say Aggregated.
+    """Aggregate the updates of a closed round, then say Aggregated or Failed.
 
     `last`: nobody goes on training what comes out, so it shall be one whole adapter with nothing folded away.
     """
@@ -318,6 +327,20 @@ def all_served(rules: Rules, state: State, now: float) -> bool:
     return state.phase == "finished" and not any(_present(rules, device, now) for device in state.devices.values())
 
 
+def wants(state: State, device: str, offer: Offer) -> bool:
+    """Whether an offered update is worth pulling: it would count if it came now, and its device has not left."""
+    current = state.current
+    return (
+        state.phase == "training"
+        and current is not None
+        and offer.round == current.number
+        and device in current.cohort
+        and device not in current.updates
+        and device not in current.spoiled
+        and not state.devices[device].left
+    )
+
+
 def _present(rules: Rules, device: Device, now: float) -> bool:
     return not device.left and (device.offline_since is None or now - device.offline_since < rules.grace)
 
@@ -351,6 +374,8 @@ class _Turn:
                 self._placed(event)
             case Aggregated():
                 self._aggregated(event)
+            case Failed():
+                self._failed(event)
             case Restarted():
                 self._restarted()
             case Tick():
@@ -568,7 +593,7 @@ class _Turn:
         if member.cluster is None:
             frozen = [self.state.root_folded]
         else:
-            frozen = [self.state.root, self.state.folded.get(member.cluster)]
+            frozen = [self.state.root, self.state.root_folded, self.state.folded.get(member.cluster)]
         message = RoundStart(
             round=current.number,
             rounds=rules.rounds,
@@ -639,15 +664,34 @@ class _Turn:
             devices=devices,
             current=None,
             root=event.root if current.stage == "root" else self.state.root,
-            root_folded=event.root_folded if current.stage == "root" else None,
+            root_folded=event.root_folded if current.stage == "root" else self.state.root_folded,
             clusters={**self.state.clusters, **event.clusters},
             folded={c: m for c, m in self.state.folded.items() if c not in event.clusters} | event.folded,
         )
         self._report_closed(current, event.figures)
-        for name in current.cohort:
-            accepted = name in current.updates
-            self._send(name, RoundDone(round=current.number, accepted=accepted, updates=len(current.updates)))
-        if current.number >= self.rules.rounds:
+        self._after(current, accepted=frozenset(current.updates))
+
+    def _failed(self, event: Failed) -> None:
+        """Go on without: devices keep their clusters, or the round ends with the adapters as they were. Its number is
+        used up: the same devices with the same updates would fail again for ever."""
+        current, phase = self.state.current, self.state.phase
+        if phase == "clustering" and event.round == self.state.round + 1:
+            self._report("clustering_failed", round=event.round, code=event.code, reason=event.reason)
+            known = [device.cluster for device in self.state.devices.values() if device.cluster is not None]
+            common = min(known, default=self.state.next_cluster)
+            devices = self.state.devices.items()
+            self._clustered(Clustered({n: common if d.cluster is None else d.cluster for n, d in devices}))
+        elif phase == "aggregating" and current and event.round == current.number:
+            self._report("round_failed", round=event.round, code=event.code, reason=event.reason)
+            done = current.number >= self.rules.rounds
+            self._set(phase="finished" if done else "gathering", round=current.number, current=None)
+            self._after(current, accepted=frozenset())
+
+    def _after(self, closed: Round, *, accepted: frozenset[str]) -> None:
+        """Tell the cohort that its round is over, and everybody if it was the last one."""
+        for name in closed.cohort:
+            self._send(name, RoundDone(round=closed.number, accepted=name in accepted, updates=len(accepted)))
+        if self.state.phase == "finished":
             self._report("finished", rounds=self.rules.rounds, clusters=sorted(self.state.clusters))
             for name in self.state.devices:
                 self._hand_back(name)
@@ -677,9 +721,11 @@ class _Turn:
             assignment = {n: d.cluster for n, d in self.state.devices.items() if d.cluster is not None}
             self.actions.append(Place(name, assignment))
             return
-        own = self.state.clusters.get(device.cluster)
-        others = [m for number, m in sorted(self.state.clusters.items()) if m and number != device.cluster]
-        adapters = [manifest for manifest in (self.state.root, own, *others) if manifest]
+        clusters = [device.cluster, *(number for number in sorted(self.state.clusters) if number != device.cluster)]
+        # Nothing is folded away any more, unless the last round failed.
+        pairs = [(self.state.root, self.state.root_folded)]
+        pairs += [(self.state.clusters.get(number), self.state.folded.get(number)) for number in clusters]
+        adapters = [manifest for pair in pairs for manifest in pair if manifest][:MAX_ADAPTERS]
         self._send(name, Finished(rounds=self.state.round, cluster=device.cluster, adapters=adapters))
 
     def _placed(self, event: Placed) -> None:
@@ -715,7 +761,8 @@ class _Turn:
         self.state = replace(self.state, **changes)
 
     def _put_device(self, name: str, device: Device) -> None:
-        self._set(devices={**self.state.devices, name: device})
+        if self.state.devices.get(name) != device:  # what changes nothing need not be saved
+            self._set(devices={**self.state.devices, name: device})
 
     def _send(self, name: str, message: Message) -> None:
         self.actions.append(Send(name, message))

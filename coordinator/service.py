@@ -7,21 +7,21 @@ feeds the round machine, saves its state, and only then carries out its actions:
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 from coordinator import rounds
 from coordinator.config import Federation, read_base_model
+from coordinator.inbox import Inbox
+from coordinator.intake import Intake
 from coordinator.learning import Learning
 from coordinator.store import Database, open_blobs
-from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, TransportError
-from edge_sdk.transport import Settings, Transport, Will, create
+from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
+from edge_sdk.transport import Settings, Will, create, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
     Committed,
@@ -46,10 +46,12 @@ Reaction: TypeAlias = Callable[[], None]
 
 CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
-# Messages that wait for the loop while it aggregates. Chunks are at most 64 of 128 KiB a fetch, and fetches are few.
-_INBOX = 4096
-# Updates pulled at the same time: bounds memory, and the others are not slower for it, as the line is shared anyway.
-_FETCHES = 8
+# Bytes of messages, and of chunks, that may wait while the loop computes; at most 32 MiB of chunks are asked for.
+_INBOX = 64 << 20
+_RECONNECTED = ("", b"")
+# Updates pulled at the same time, and seconds of silence after which another device's turn comes.
+_PULLS = 8
+_PULL_PATIENCE = 30.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 
@@ -67,6 +69,7 @@ class Service:
 
     Raises:
         ConfigurationError: the base model, the database or the blob store cannot be read.
+        TransportError: the broker's URL makes no sense.
     """
 
     def __init__(
@@ -80,22 +83,28 @@ class Service:
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._blobs = open_blobs(str(federation.blobs))
         self._learning = Learning(federation, base, self._database.profiles, self._blobs)
-        self._settings = settings or Settings(url=federation.broker, client_id="")
         self._on_event = on_event
         self._state = self._database.load()
         self._up, self._down = self._database.traffic()
-        self._inbox: queue.Queue[tuple[str, bytes] | None] = queue.Queue(_INBOX)
-        self._dropped = 0
+        self._inbox: Inbox[tuple[str, bytes]] = Inbox(_INBOX)
         self._stopped = threading.Event()
         self._peers: dict[str, exchange.Exchange] = {}
-        self._fetching: dict[tuple[str, str], Offer] = {}
-        self._waiting: deque[rounds.Fetch] = deque()
+        self._intake = Intake(_PULLS, _PULL_PATIENCE)
         self._published: dict[str, bytes] = {}
-        self._transport: Transport
-        self._online: bytes
-        self._epoch = 0
-        self._superseded = False
+        self._superseded_by: int | None = None
         self._finished_at: float | None = None
+        self._epoch = self._database.next_epoch()
+        self._online = self._announcement(online=True)
+        self._offline = self._announcement(online=False)
+        self._transport = create(
+            replace(
+                settings or Settings(url=federation.broker, client_id=""),
+                # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
+                client_id=f"{federation.name}.coordinator.{self._epoch}",
+                will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),
+                on_connection=self._connection_changed,
+            )
+        )
 
     @property
     def state(self) -> rounds.State:
@@ -104,43 +113,43 @@ class Service:
     def stop(self) -> None:
         """Let `run` return soon; from any thread or signal handler."""
         self._stopped.set()
+        self._transport.hurry()
 
     def run(self, *, once: bool = False) -> None:
         """Coordinate until `stop`; with `once`, until the last round is closed and every device has been served.
 
+        However it ends, devices are told that nobody coordinates any more. Once per service.
+
         Raises:
             BrokerUnreachable: no connection at the start.
+            Superseded: another coordinator of this federation has taken over.
         """
-        epoch = self._epoch = self._database.next_epoch()
-        self._online = self._announcement(epoch, online=True)
-        will = Will(self._topics.coordinator_state, self._announcement(epoch, online=False), delay=_WILL_DELAY)
-        self._transport = create(
-            replace(
-                self._settings,
-                # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
-                client_id=f"{self._federation.name}.coordinator.{epoch}",
-                will=will,
-                on_connection=self._connection_changed,
-            )
-        )
         try:
             self._transport.connect(CONNECT_DEADLINE)
             self._transport.subscribe(self._topics.all_up, self._arrived)
             self._transport.subscribe(self._topics.all_presence, self._arrived)
             self._transport.subscribe(self._topics.coordinator_state, self._arrived)
-            self._report("coordinator_started", epoch=epoch, rounds=self._rules.rounds, round=self._state.round)
+            self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
             self._feed(rounds.Restarted())
             self._publish(self._topics.coordinator_state, self._online, retain=True)
             while not self._stopped.is_set():
                 self._turn()
                 if once and self._has_served_all():
                     break
-            if not self._superseded:
-                self._publish(self._topics.coordinator_state, will.payload, retain=True)
             self._report("coordinator_stopped", round=self._state.round)
         finally:
-            self._transport.close()
+            if self._superseded_by is None:
+                hang_up(self._transport, self._topics.coordinator_state, self._offline)
+            else:
+                self._transport.close()
             self._database.close()
+        if self._superseded_by is not None:
+            raise Superseded(
+                f"Another coordinator of federation {self._federation.name!r} (start {self._superseded_by}) has taken "
+                "over on this broker. Stop the one that is not wanted, then start this one again. If there is no "
+                "other, a state of the future was left behind (a clock was wrong): publish an empty retained message "
+                f"on {self._topics.coordinator_state}, then start again."
+            )
 
     def _has_served_all(self) -> bool:
         """Whether every device has its adapters, or has had a whole deadline to fetch them."""
@@ -150,33 +159,31 @@ class Service:
         overdue = self._finished_at is not None and now - self._finished_at > self._rules.deadline
         return overdue or rounds.all_served(self._rules, self._state, now)
 
-    def _announcement(self, epoch: int, *, online: bool) -> bytes:
+    def _announcement(self, *, online: bool) -> bytes:
         name, base_id = self._federation.name, self._base.base_id
-        return encode(CoordinatorState(online=online, epoch=epoch, federation=name, base_id=base_id))
+        return encode(CoordinatorState(online=online, epoch=self._epoch, federation=name, base_id=base_id))
 
     # the loop -------------------------------------------------------------------------------------------------------
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         """On the transport's thread: must not block. What finds no room is asked for or sent again by its sender."""
-        try:
-            self._inbox.put_nowait((topic, payload))
-        except queue.Full:
-            self._dropped += 1
+        self._inbox.put((topic, payload), len(topic) + len(payload), bulk=topic.endswith("/chunk"))
 
     def _connection_changed(self, online: bool) -> None:
         """On the transport's thread. The broker may have published our will, or have lost what it retained."""
         if online:
-            with suppress(queue.Full):
-                self._inbox.put_nowait(None)
+            self._inbox.put(_RECONNECTED, 0)
 
     def _turn(self) -> None:
-        with suppress(queue.Empty):
-            item = self._inbox.get(timeout=self._patience())
-            if item is None:
-                self._publish(self._topics.coordinator_state, self._online, retain=True)
-            else:
-                self._up += len(item[1])
-                self._take(*item)
+        item = self._inbox.get(self._patience())
+        if item is _RECONNECTED:
+            self._publish(self._topics.coordinator_state, self._online, retain=True)
+        elif item is not None:
+            self._up += len(item[1])
+            self._take(*item)
+        messages, chunks = self._inbox.dropped()
+        if messages or chunks:
+            self._report("messages_dropped", messages=messages, chunks=chunks)
         now = time.monotonic()
         for device, peer in list(self._peers.items()):
             due = peer.next_tick
@@ -185,6 +192,7 @@ class Service:
         wake = rounds.next_wake(self._rules, self._state, now)
         if wake is not None and wake <= now:
             self._feed(rounds.Tick())
+        self._pull()
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -219,8 +227,7 @@ class Service:
         if topic == self._topics.chunks(device, "up"):
             if device not in self._peers:  # nothing is fetched from strangers
                 return _nothing
-            effects = self._peers[device].on_chunk(payload, time.monotonic())
-            return lambda: self._carry_out(device, effects)
+            return self._read_chunk(device, payload)
         if not payload:  # an empty retained message only clears a topic
             return _nothing
         message = decode(payload)
@@ -239,6 +246,13 @@ class Service:
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
+    def _read_chunk(self, device: str, payload: bytes) -> Reaction:
+        now, peer, sha256 = time.monotonic(), self._peers[device], self._intake.pulled(device)
+        effects = peer.on_chunk(payload, now)
+        if sha256 and (received := peer.progress(sha256)):
+            self._intake.progress(device, received[0], now)
+        return lambda: self._carry_out(device, effects)
+
     def _read_coordinator(self, state: Message) -> Reaction:
         """Our own topic: the will of an earlier life may come late, and a later life may have begun elsewhere."""
         if not isinstance(state, CoordinatorState):
@@ -250,7 +264,7 @@ class Service:
         return _nothing
 
     def _give_way(self, epoch: int) -> None:
-        self._superseded = True
+        self._superseded_by = epoch
         self._report("coordinator_superseded", epoch=epoch)
         self.stop()
 
@@ -271,7 +285,7 @@ class Service:
                 answer = self._act(action)
                 if answer is not None:
                     events.append(answer)
-            if isinstance(event, rounds.Aggregated):
+            if isinstance(event, rounds.Aggregated | rounds.Failed):
                 self._forget_old_blobs()
 
     def _act(self, action: rounds.Action) -> rounds.Event | None:
@@ -281,15 +295,22 @@ class Service:
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch():
-                self._waiting.append(action)
-                self._fetch_next()
+                self._intake.add(action.device, action.offer)
             case rounds.Cluster():
-                return self._learning.cluster(action)
+                return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
-                return self._learning.aggregate(action)
+                return self._computed(action.round.number, lambda: self._learning.aggregate(action))
         return None
+
+    def _computed(self, number: int, compute: Callable[[], rounds.Event]) -> rounds.Event:
+        """What comes of a round's updates; numbers that devices have sent may make it impossible."""
+        try:
+            return compute()
+        except (ImpastoError, ArithmeticError, ValueError) as error:
+            _log.warning("Round %d could not be computed.", number, exc_info=True)
+            return rounds.Failed(number, type(error).__name__, str(error))
 
     def _forget_old_blobs(self) -> None:
         needed = self._state.blobs()
@@ -301,17 +322,21 @@ class Service:
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
-    def _fetch_next(self) -> None:
-        while self._waiting and len(self._fetching) < _FETCHES:
-            fetch = self._waiting.popleft()
-            device, offer = fetch.device, fetch.offer
-            self._fetching[device, offer.manifest.sha256] = offer
-            now = time.monotonic()
+    def _pull(self) -> None:
+        """Stop what is not worth its place any more, and begin what waits."""
+        now = time.monotonic()
+        for device, offer in self._intake.give_up(lambda *of: rounds.wants(self._state, *of), self._is_present, now):
+            self._peer(device).cancel(offer.manifest.sha256)
+        while begun := self._intake.begin(self._is_present, now):
+            device, offer = begun
             try:
                 effects = self._peer(device).fetch(offer.manifest, now, now + self._rules.deadline)
             except ImpastoError as error:
                 effects = [exchange.Failed(offer.manifest, error)]
             self._carry_out(device, effects)
+
+    def _is_present(self, device: str) -> bool:
+        return self._state.devices[device].offline_since is None
 
     def _carry_out(self, device: str, effects: list[exchange.Effect]) -> None:
         for effect in effects:
@@ -325,14 +350,14 @@ class Service:
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
                 case exchange.Failed(manifest, error):
-                    offer = self._fetching.pop((device, manifest.sha256), None)
-                    if offer:
+                    if offer := self._intake.end(device, manifest.sha256):
                         self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
-                        self._fetch_next()
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
         """An update came whole: check it, store it, count it. The machine's Committed follows the synced save."""
-        offer = self._fetching.pop((device, manifest.sha256))
+        offer = self._intake.end(device, manifest.sha256)
+        if offer is None:
+            return
         current = self._state.current
         member = current.cohort.get(device) if current and current.number == offer.round else None
         try:
@@ -343,7 +368,6 @@ class Service:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
             self._feed(rounds.Stored(device, offer))
-        self._fetch_next()
 
     # going out ------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ here and never leaves. Opening a device reads nothing; torch is imported by `lea
 
 from __future__ import annotations
 
-import re
 import secrets
 import warnings
 from collections.abc import Callable, Mapping
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from edge_sdk import adapter as adapters_
+from edge_sdk import durable
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from edge_sdk.membership.client import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
 
-_CLUSTERS = re.compile(r"cluster-\d{1,9}")
+# Of what is left of a round's deadline; the rest is for handing the update in.
+_TRAINING_SHARE = 0.8
 
 
 class Device:
@@ -237,11 +238,13 @@ class Device:
     def _train_round(
         self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None
     ) -> TrainedUpdate:
+        """All of the plan's steps, or as many as there is time for before the round may close."""
         checkpoint = self.home / "round.checkpoint"
 
         def train() -> TrainingResult:
             return trainer.train(
                 steps=plan.steps,
+                minutes=max(1.0, _TRAINING_SHARE * plan.deadline) / 60,
                 start=plan.start,
                 frozen=[(adapter, 1.0) for adapter in plan.frozen],
                 share=plan.share,
@@ -288,10 +291,12 @@ class Device:
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""
         file = self.home / "device_id"
-        if not file.is_file():
+        name = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        if not name:
+            name = f"device-{secrets.token_hex(6)}"
             self.home.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"device-{secrets.token_hex(6)}\n", encoding="utf-8")
-        return file.read_text(encoding="utf-8").strip()
+            durable.write(file, f"{name}\n".encode())
+        return name
 
 
 def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:

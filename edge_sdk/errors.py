@@ -25,6 +25,7 @@
     │   └── DeadlineExceeded        an answer did not come in time
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
+        ├── Superseded              another coordinator of the federation has taken over
         ├── Rejected                the coordinator refused the device, with its reason
         └── ConfigurationError      a federation file that makes no sense
 
@@ -132,6 +133,10 @@ class FederationError(ImpastoError):
 
 class UnknownFederation(FederationError):
     """Nobody coordinates a federation of that name on this broker."""
+
+
+class Superseded(FederationError):
+    """Another coordinator of the federation has taken over."""
 
 
 class Rejected(FederationError):

@@ -172,7 +172,7 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         (["generate", "a fox", "-b", "BUNDLE", "-a", "junk.safetensors"], "Not a safetensors file"),
         (["train", "nowhere", "-m", "MODEL"], "nowhere is not a folder"),
         (["train", ".", "-m", "MODEL"], "holds no pictures"),
-        (["train", ".", "-m", "nowhere"], "Stable Diffusion"),
+        (["train", ".", "-m", "nowhere"], "nowhere is no diffusers folder"),
         (["info", "nowhere"], "There is no bundle in nowhere"),
         (["info", "junk.safetensors"], "Not a safetensors file"),
         (
@@ -205,6 +205,7 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "heun"],
         ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "lcm", "--steps", "60"],
         ["generate", "a fox", "-b", "BUNDLE", "-o", "fox"],
+        ["generate", "a fox", "-b", "BUNDLE", "-o", "fox.psd"],
         ["generate", "a fox", "-b", "BUNDLE", "-a", "x.safetensors:nan"],
         ["train", "pictures"],
         ["paint"],

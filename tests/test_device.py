@@ -12,6 +12,7 @@ from coordinator.config import parse
 from coordinator.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
+from edge_sdk.adapter import Share
 from edge_sdk.errors import (
     AdapterError,
     AdapterMismatch,
@@ -21,6 +22,8 @@ from edge_sdk.errors import (
     TrainingError,
     UnknownFederation,
 )
+from edge_sdk.membership import RoundPlan
+from edge_sdk.training import Trainer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
@@ -134,6 +137,29 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
 def test_it_keeps_its_name(device: Device) -> None:
     assert device._own_id() == device._own_id()
     assert device._own_id().startswith("device-")
+
+
+def test_a_name_that_a_power_cut_left_empty_is_given_anew(tmp_path: Path) -> None:
+    device = Device(tmp_path / "bundle", home=tmp_path / "home")
+    device.home.mkdir()
+    (device.home / "device_id").write_bytes(b"")
+    name = device._own_id()
+    assert name.startswith("device-")
+    assert device._own_id() == name
+    assert [path.name for path in device.home.iterdir()] == ["device_id"]
+
+
+def test_a_slow_device_delivers_what_it_has_before_the_round_closes(pictures: Path, tmp_path: Path) -> None:
+    """A million steps would take days."""
+    device = Device(tmp_path / "bundle", home=tmp_path)
+    trainer, steps = Trainer(tiny_model(), pictures, threads=1), []
+    plan = RoundPlan(
+        round=1, rounds=1, stage="root", cluster=None, frozen=(), start=None, share=Share.BOTH, rank=2, seed=0,
+        steps=1_000_000, batch_size=2, learning_rate=1e-3, deadline=1.0,
+    )  # fmt: skip
+    update = device._train_round(trainer, plan, steps.append)
+    assert 1 <= len(steps) < plan.steps
+    assert update.adapter.rank == 2
 
 
 def test_a_federation_that_nobody_coordinates(device: Device) -> None:

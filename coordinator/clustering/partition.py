@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import AgglomerativeClustering
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 from sklearn.metrics import silhouette_score
 
 from coordinator.clustering.evidence import Matrix
@@ -18,6 +19,8 @@ Labels = npt.NDArray[np.int64]
 LEAST_SILHOUETTE = 0.25
 # A number of clusters other than the present one must be better by this much: noise shall not split and merge clusters.
 HYSTERESIS = 0.03
+# Numbers of clusters up to this times sqrt(n) are tried: usual taste groups are larger, and each trial takes O(n^2).
+_MOST_CLUSTERS = 2.0
 
 
 def partition(similarity: Matrix, *, clusters: int = 0, smallest: int = 2, present: int = 0) -> Labels:
@@ -29,13 +32,16 @@ def partition(similarity: Matrix, *, clusters: int = 0, smallest: int = 2, prese
     """
     count = len(similarity)
     most = max(1, count // smallest)
+    if count < 2 or clusters == 1:
+        return np.zeros(count, dtype=np.int64)
+    tree = linkage(squareform(1.0 - similarity, checks=False), method="average")
     if clusters:
-        return _cut(similarity, min(clusters, most), smallest)
+        return _cut(similarity, tree, min(clusters, most), smallest)
     best, best_score = np.zeros(count, dtype=np.int64), LEAST_SILHOUETTE
     distance = 1.0 - similarity
     np.fill_diagonal(distance, 0.0)
-    for wanted in range(2, min(most, count - 1) + 1):
-        labels = _cut(similarity, wanted, smallest)
+    for wanted in range(2, min(most, count - 1, int(_MOST_CLUSTERS * np.sqrt(count))) + 1):
+        labels = _cut(similarity, tree, wanted, smallest)
         found = int(labels.max()) + 1
         if not 2 <= found < count:
             continue
@@ -45,12 +51,10 @@ def partition(similarity: Matrix, *, clusters: int = 0, smallest: int = 2, prese
     return best
 
 
-def _cut(similarity: Matrix, wanted: int, smallest: int) -> Labels:
-    count = len(similarity)
-    if wanted < 2 or count < 2:
-        return np.zeros(count, dtype=np.int64)
-    model = AgglomerativeClustering(n_clusters=wanted, metric="precomputed", linkage="average")
-    return _renumber(_absorb_small(similarity, model.fit_predict(1.0 - similarity), smallest))
+def _cut(similarity: Matrix, tree: Matrix, wanted: int, smallest: int) -> Labels:
+    """At most so many groups of the linkage tree; fewer where distances tie or groups are too small."""
+    labels: Labels = fcluster(tree, wanted, criterion="maxclust").astype(np.int64)
+    return _renumber(_absorb_small(similarity, labels, smallest))
 
 
 def _absorb_small(similarity: Matrix, labels: Labels, smallest: int) -> Labels:

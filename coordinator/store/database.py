@@ -6,6 +6,7 @@ the state and the rows that explain it are written together or not at all.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,10 @@ class Database:
                 )
 
     def next_epoch(self) -> int:
-        """A number that grows with every start of the coordinator."""
+        """A number that grows with every start; by the clock, so that it grows also where the database was lost."""
         with self._engine.begin() as connection:
-            connection.execute(_FEDERATION.update().values(epoch=_FEDERATION.c.epoch + 1))
+            now, following = min(int(time.time()), 2**31 - 1), _FEDERATION.c.epoch + 1
+            connection.execute(_FEDERATION.update().values(epoch=sa.case((following > now, following), else_=now)))
             return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
 
     def load(self) -> State:
@@ -116,6 +118,8 @@ class Database:
     def put_profile(self, device: str, profile: DeviceProfile) -> None:
         data = msgspec.msgpack.encode(profile)
         with self._engine.begin() as connection:
+            if connection.execute(sa.select(_DEVICES.c.profile).where(_DEVICES.c.device == device)).scalar() == data:
+                return
             connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
             connection.execute(_DEVICES.insert().values(device=device, profile=data))
 

@@ -143,7 +143,8 @@ def align(x: Adapter, reference: Adapter) -> Adapter:
     as it is across them:
         A' = (1 - Q^T Q) A0 + Q^T M V^T,   B' = U S M^-1 Q,   M = Q A0 V.
     Singular values of M below 1/30 of A0's largest are lifted to that, which is the nearest well-conditioned M, so
-    that a reference of another or of deficient rank does no harm.
+    that a reference of another or of deficient rank does no harm. An A0 that all but vanishes beside the balanced
+    scale sqrt(S) (as the mean of opposite A does) has no scale to keep: there M = sqrt(S), and A' and B' are balanced.
     """
     dtype = _result_dtype(x, reference)
     layers = dict(x.layers)
@@ -229,8 +230,11 @@ def _align(factors: Factors, goal: Factors, dtype: type[np.floating[Any]]) -> Fa
     # The p combinations of rows with the least outside V; among equals those with the most inside.
     _, vectors = np.linalg.eigh(outside @ outside.T - 1e-6 * inside @ inside.T)
     q = vectors[:, :p].T
-    left, sigma, right = np.linalg.svd(q @ inside)
-    largest = float(np.linalg.norm(a0, ord=2)) or float(np.sqrt(s[0]))
+    largest, balanced = float(np.linalg.norm(a0, ord=2)), np.sqrt(s)
+    if largest < balanced[0] / _MAX_CONDITION:
+        left, sigma, right, largest = np.eye(p), balanced, np.eye(p), balanced[0]
+    else:
+        left, sigma, right = np.linalg.svd(q @ inside)
     sigma = np.maximum(sigma, largest / _MAX_CONDITION)
     m = (left * sigma) @ right
     m_inverse = (right.T / sigma) @ left.T

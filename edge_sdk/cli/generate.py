@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_sdk.cli import adapters
+from edge_sdk.cli.output import checked_output
 from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 
 if TYPE_CHECKING:
@@ -48,14 +49,11 @@ def generate(
 
     impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
     """
-    from PIL import Image
-
     from edge_sdk.inference import SCHEDULERS, Generator
 
     if scheduler not in SCHEDULERS:
         raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
-    if out.suffix.lower() not in Image.registered_extensions():
-        raise typer.BadParameter(f"{out} has no suffix of a picture format; use {out.with_suffix('.png')}.")
+    out = checked_output(out)
     terms = adapters.read(adapter or [], home)
     generator = Generator.load(bundle, threads=threads)
     began = time.monotonic()
@@ -79,7 +77,6 @@ def generate(
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-    out.parent.mkdir(parents=True, exist_ok=True)
     files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
     for picture, file in zip(pictures, files, strict=True):
         picture.save(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,11 +13,11 @@ from typing import Any, TypeAlias
 import msgspec
 
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
-from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, UnknownFederation
+from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, TransferError, UnknownFederation
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
-from edge_sdk.membership.work import make_plan, pack_update, to_keep
+from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
 from edge_sdk.transport import Settings, Will
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.messages import (
@@ -39,6 +39,7 @@ from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import make_manifest
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
+Step: TypeAlias = RoundStart | Finished  # what the coordinator may ask of a device: train, or go home
 
 # Seconds that a lost connection may take to come back before the others are told.
 _WILL_DELAY = 5.0
@@ -46,7 +47,7 @@ _WILL_DELAY = 5.0
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
-_MAX_ADAPTERS = 512 << 20  # bytes of all adapters being fetched at once
+_MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 
 
 @dataclass(frozen=True)
@@ -143,20 +144,25 @@ class Membership:
         self._link.open(answer)
         self._find_coordinator(answer)
         self._join(answer)
+        until = time.monotonic() + deadline
         while True:
-            heard = self._next(deadline)
-            if isinstance(heard, RoundStart):
-                if self._is_outdated(heard):
-                    continue
-                if rounds is not None and len(self._committed) >= rounds:
-                    return self._leave_early(heard, deadline)
-                self._take_part(heard, deadline)
+            heard = self._next(until, deadline)
+            if isinstance(heard, RoundStart) and not self._is_outdated(heard):
+                self._cluster = heard.cluster if heard.cluster is not None else self._cluster
+                if rounds is None or len(self._committed) < rounds:
+                    self._take_part(heard, deadline)
+                elif self._bring(heard, deadline):  # what the next round starts from is the newest there is
+                    return self._settle(heard)
             elif isinstance(heard, Finished):
-                return self._come_home(heard, deadline)
+                self._cluster = heard.cluster
+                if self._bring(heard, deadline):
+                    return self._settle(heard)
+            if isinstance(heard, RoundStart | RoundDone | Finished):  # a step; Welcome, for one, is none
+                until = time.monotonic() + deadline
 
     def _is_outdated(self, start: RoundStart) -> bool:
         """Whether something newer came while the device was busy."""
-        while (heard := self._link.hear(0)) is not None:
+        while (heard := self._listen(0)) is not None:
             self._aside.append(heard)
         later = [h for h in self._aside if isinstance(h, Finished | RoundStart)]
         return any(isinstance(h, Finished) or h.round >= start.round for h in later)
@@ -166,7 +172,7 @@ class Membership:
     def _find_coordinator(self, answer: float) -> None:
         until = time.monotonic() + answer
         while self._coordinator is None or not self._coordinator.online:
-            heard = self._link.hear(until - time.monotonic())
+            heard = self._listen(until - time.monotonic())
             if heard is None:
                 state = "is offline" if self._coordinator else "does not exist"
                 raise UnknownFederation(
@@ -194,22 +200,21 @@ class Membership:
 
     def _take_part(self, start: RoundStart, deadline: float) -> None:
         """One round: bring the adapters that it names, train unless that was done before, hand the update in."""
-        self._cluster = start.cluster if start.cluster is not None else self._cluster
         self._tell("round_started", round=start.round, rounds=start.rounds, stage=start.stage, cluster=start.cluster)
-        manifests = [*start.frozen, *([start.start] if start.start else [])]
-        contents = self._bring(manifests, deadline)
-        if contents is None:
+        began = time.monotonic()
+        if not self._bring(start, deadline):
             return  # something newer came
         plan_id = _plan_id(self._federation, start)
         kept = self._home.kept_update(plan_id)
         if kept is None:
-            kept = self._work(plan_id, start, contents)
+            left = max(0.0, start.deadline - (time.monotonic() - began))
+            kept = self._work(plan_id, msgspec.structs.replace(start, deadline=left))
         else:
             self._tell("update_resumed", round=start.round)
         self._hand_in(plan_id, *kept, deadline)
 
-    def _work(self, plan_id: str, start: RoundStart, contents: dict[str, bytes]) -> tuple[Offer, bytes]:
-        adapters = {sha256: self._adapter(data) for sha256, data in contents.items()}
+    def _work(self, plan_id: str, start: RoundStart) -> tuple[Offer, bytes]:
+        adapters = {manifest.sha256: self._adapter(manifest) for manifest in _adapters_of(start)}
         plan = make_plan(start, adapters, self._own())
         trained = self._train(plan)
         data = pack_update(plan, trained, self._profile.base_id)
@@ -270,74 +275,68 @@ class Membership:
         data = self._home.own()
         return from_bytes(data) if data is not None else None
 
-    def _bring(self, manifests: Sequence[Manifest], deadline: float) -> dict[str, bytes] | None:
-        """The adapters by hash, from disk or by transfer. None if the coordinator has meanwhile something newer."""
-        contents: dict[str, bytes] = {}
+    def _bring(self, step: Step, deadline: float) -> bool:
+        """Bring the step's adapters into the home folder, one after the other, so that memory holds one at a time.
+
+        False if the coordinator has meanwhile something newer.
+        """
+        manifests = _adapters_of(step)
         self._home.forget_received(manifest.sha256 for manifest in manifests)
         for manifest in manifests:
-            data = self._home.received(manifest.sha256)
-            if data is not None:
-                contents[manifest.sha256] = data
+            if self._home.received(manifest.sha256) is not None:
                 self._link.commit(manifest.sha256)
-            else:
-                self._link.fetch(manifest, deadline)
+            elif not self._fetch(manifest, step, deadline):
+                return False
+        self._failures = 0
+        return True
+
+    def _fetch(self, manifest: Manifest, step: Step, deadline: float) -> bool:
+        self._link.fetch(manifest, deadline)
         until = time.monotonic() + deadline
-        while len(contents) < len({manifest.sha256 for manifest in manifests}):
+        while True:
             heard = self._hear(until, Join(profile=self._profile))
             match heard:
                 case None:
                     raise self._silence(deadline, "did not send its adapters")
-                case Received(manifest, data):
-                    self._home.receive(manifest.sha256, data)
-                    self._link.commit(manifest.sha256)
-                    contents[manifest.sha256] = data
-                    self._tell("adapter_received", name=manifest.name, size=manifest.size)
-                case Failed(_, error):
+                case Received(came, _) if came.sha256 == manifest.sha256:
+                    return True
+                case Failed(failed, error) if failed.sha256 == manifest.sha256:
                     # Most likely the round is over and its adapters with it. Join brings what is true now.
                     self._failures += 1
                     if self._failures > _FAILURES:
                         raise error
                     self._tell("transfer_failed", reason=str(error))
                     self._link.send(Join(profile=self._profile))
-                    return None
+                    return False
                 case Finished() | RoundStart():
-                    wanted = heard.adapters if isinstance(heard, Finished) else [*heard.frozen, heard.start]
-                    if {m.sha256 for m in wanted if m} != {m.sha256 for m in manifests}:
+                    if _without_deadline(heard) != _without_deadline(step):
                         self._aside.append(heard)
-                        return None
-        self._failures = 0
-        return contents
+                        return False
 
-    def _come_home(self, finished: Finished, deadline: float) -> MembershipResult:
-        self._cluster = finished.cluster
-        contents = self._bring(finished.adapters, deadline)
-        while contents is None:
-            heard = self._next(deadline)
-            if isinstance(heard, Finished):
-                finished = heard
-                contents = self._bring(finished.adapters, deadline)
-        return self._settle(finished.adapters, contents, finished=True)
-
-    def _leave_early(self, start: RoundStart, deadline: float) -> MembershipResult:
-        """The start of the round that the device does not take part in any more has the newest adapters."""
-        self._cluster = start.cluster if start.cluster is not None else self._cluster
-        manifests = [*start.frozen, *([start.start] if start.start else [])]
-        contents = self._bring(manifests, deadline)
-        return self._settle(manifests, contents or {}, finished=False)
-
-    def _settle(self, manifests: Sequence[Manifest], contents: dict[str, bytes], *, finished: bool) -> MembershipResult:
-        present = [(manifest, contents[manifest.sha256]) for manifest in manifests if manifest.sha256 in contents]
-        adapters = [(manifest, self._adapter(data)) for manifest, data in present]
-        kept = to_keep(adapters, self._cluster, self._own())
-        pairs = [(manifest, to_bytes(adapter)) for manifest, adapter in kept]
-        paths = self._home.settle(pairs, self._cluster)
+    def _settle(self, step: Step) -> MembershipResult:
+        """Put the adapters that were brought where they are drawn with, and say goodbye."""
+        finished = isinstance(step, Finished)
+        together: dict[str, list[Manifest]] = {}
+        for manifest in _adapters_of(step):
+            together.setdefault(manifest.name.removesuffix(FOLDED), []).append(manifest)
+        own = self._own()
+        pairs = (
+            (manifest, to_bytes(adapter))
+            for parts in together.values()  # one at a time: all of them may be more than memory holds
+            for manifest, adapter in to_keep([(part, self._adapter(part)) for part in parts], self._cluster, own)
+        )
+        paths = self._home.settle(pairs, self._cluster, all_there_are=finished)
         self._home.forget_received(())
         self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
         result = MembershipResult(finished, len(self._committed), self._cluster, paths, self._link.up, self._link.down)
         self._tell("finished", cluster=self._cluster, updates=len(self._committed), adapters=sorted(paths))
         return result
 
-    def _adapter(self, data: bytes) -> Adapter:
+    def _adapter(self, manifest: Manifest) -> Adapter:
+        """An adapter that was brought."""
+        data = self._home.received(manifest.sha256)
+        if data is None:
+            raise TransferError(f"{manifest.name!r} has vanished from the home folder, or is damaged: run again.")
         adapter = from_bytes(data)
         if adapter.base_id != self._profile.base_id:
             raise AdapterMismatch(
@@ -348,14 +347,14 @@ class Membership:
 
     # hearing --------------------------------------------------------------------------------------------------------
 
-    def _next(self, deadline: float) -> Heard:
-        """The next message that was put aside or comes; DeadlineExceeded after so many seconds."""
+    def _next(self, until: float, deadline: float) -> Heard:
+        """The next message that was put aside or comes; DeadlineExceeded after `until` (`deadline` s)."""
         heard: Heard | None
         if self._aside:
             heard = self._aside.popleft()
             self._react(heard)
         else:
-            heard = self._hear(time.monotonic() + deadline, Join(profile=self._profile))
+            heard = self._hear(until, Join(profile=self._profile))
         if heard is None:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
@@ -367,13 +366,22 @@ class Membership:
     def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
         """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time."""
         while (left := until - time.monotonic()) > 0:
-            heard = self._link.hear(min(left, _REPEAT))
+            heard = self._listen(min(left, _REPEAT))
             if heard is None:
                 self._link.send(repeat)
             else:
                 self._react(heard)
                 return heard
         return None
+
+    def _listen(self, seconds: float) -> Heard | None:
+        """The next thing heard. An adapter that came is kept, wanted or late."""
+        heard = self._link.hear(seconds)
+        if isinstance(heard, Received):
+            self._home.receive(heard.manifest.sha256, heard.data)
+            self._link.commit(heard.manifest.sha256)
+            self._tell("adapter_received", name=heard.manifest.name, size=heard.manifest.size)
+        return heard
 
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
@@ -411,7 +419,17 @@ class Membership:
         self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
 
 
+def _adapters_of(step: Step) -> list[Manifest]:
+    if isinstance(step, Finished):
+        return step.adapters
+    return [*step.frozen, *([step.start] if step.start else [])]
+
+
+def _without_deadline(step: Step) -> Step:
+    return msgspec.structs.replace(step, deadline=0.0) if isinstance(step, RoundStart) else step
+
+
 def _plan_id(federation: str, start: RoundStart) -> str:
     """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
-    content = msgspec.msgpack.encode((federation, msgspec.structs.replace(start, deadline=0.0)))
+    content = msgspec.msgpack.encode((federation, _without_deadline(start)))
     return hashlib.sha256(content).hexdigest()

@@ -97,10 +97,12 @@ class Home:
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
-    def settle(self, adapters: Iterable[tuple[Manifest, bytes]], cluster: int | None) -> dict[str, Path]:
+    def settle(
+        self, adapters: Iterable[tuple[Manifest, bytes]], cluster: int | None, *, all_there_are: bool
+    ) -> dict[str, Path]:
         """Put adapters where they are drawn with; returns "root", "cluster" and "cluster-<n>" -> file.
 
-        What lies there of an earlier federation goes away.
+        With `all_there_are`, what else lies there goes away; without, only what is replaced does.
         """
         paths: dict[str, Path] = {}
         for manifest, data in adapters:
@@ -114,10 +116,9 @@ class Home:
                 if int(number[1]) == cluster:
                     paths["cluster"] = self.folder / "cluster.safetensors"
                     durable.write(paths["cluster"], data)
-        wanted = set(paths.values())
-        own = [self.folder / "root.safetensors", self.folder / "cluster.safetensors"]
-        for path in [*own, *(self.folder / "clusters").iterdir()]:
-            if path not in wanted:
+        if all_there_are:
+            own = [self.folder / "root.safetensors", self.folder / "cluster.safetensors"]
+            for path in {*own, *(self.folder / "clusters").iterdir()} - set(paths.values()):
                 path.unlink(missing_ok=True)
         return paths
 

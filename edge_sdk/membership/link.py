@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from edge_sdk.errors import ImpastoError, TransportError
-from edge_sdk.transport import Settings, create
+from edge_sdk.transport import Settings, create, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import Committed, Manifest, Message, Presence, Pull, decode, encode
 from edge_sdk.wire.topics import Topics
@@ -103,10 +103,13 @@ class Link:
     def close(self) -> None:
         """Say goodbye and hang up. May be repeated."""
         if self._thread.is_alive():
-            self._announce(Presence(online=False, epoch=self._birth.epoch))
+            self._transport.hurry()
             self._closed.set()
             self._thread.join(timeout=10.0)
-        self._transport.close()
+            death = Presence(online=False, epoch=self._birth.epoch)
+            hang_up(self._transport, self._topics.presence(self._device), encode(death))
+        else:
+            self._transport.close()
 
     def _announce(self, presence: Presence) -> None:
         self._publish(self._topics.presence(self._device), encode(presence), retain=True)

@@ -140,6 +140,11 @@ def encode(model: Path, pictures: Captioned) -> Encoded:
 def _config(file: Path, kind: type[_Config]) -> _Config:
     try:
         return msgspec.json.decode(file.read_bytes(), type=kind)
+    except FileNotFoundError as error:
+        raise TrainingError(
+            f"{file.parent.parent} is no diffusers folder: there is no {file.parent.name}/{file.name} in it. "
+            "Give the folder that holds model_index.json."
+        ) from error
     except (OSError, msgspec.DecodeError) as error:
         raise TrainingError(
             f"{file} is not the config of a Stable Diffusion part that draws square pictures: {error}"

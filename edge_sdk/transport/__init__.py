@@ -14,7 +14,19 @@ from edge_sdk.transport.base import (
     Will,
     connect,
     create,
+    hang_up,
     schemes,
 )
 
-__all__ = ["DEFAULT_MAX_PAYLOAD", "Handler", "Settings", "Tls", "Transport", "Will", "connect", "create", "schemes"]
+__all__ = [
+    "DEFAULT_MAX_PAYLOAD",
+    "Handler",
+    "Settings",
+    "Tls",
+    "Transport",
+    "Will",
+    "connect",
+    "create",
+    "hang_up",
+    "schemes",
+]

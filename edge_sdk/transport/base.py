@@ -15,6 +15,7 @@ Handler = Callable[[str, bytes], None]  # topic, payload
 
 # Chunks take 128 KiB. A peer or a broker that lets more through must still not fill our memory.
 DEFAULT_MAX_PAYLOAD = 1 << 20
+_FAREWELL = 5.0  # seconds that the broker may take to acknowledge a last word
 
 
 @dataclass(frozen=True)
@@ -143,11 +144,29 @@ class Transport(Protocol):
             DeadlineExceeded: not within `deadline` seconds.
         """
 
+    def hurry(self) -> None:
+        """The end is near: from now on no call waits for a connection that is away, nor long for a slow broker.
+
+        Calls that wait already return at once, as after their deadline.
+        """
+
     def close(self) -> None:
         """Send what is under way, say goodbye (so that there is no will) and stop all threads. May be repeated."""
 
     def abort(self) -> None:
         """Vanish as a crash would: without a goodbye, so that the broker publishes the will. For fault tests."""
+
+
+def hang_up(transport: Transport, topic: str, payload: bytes) -> None:
+    """Publish a retained last word and close; if it cannot be said, vanish, so that the broker publishes the will."""
+    transport.hurry()
+    try:
+        transport.publish(topic, payload, retain=True)
+        transport.flush(_FAREWELL)
+    except TransportError:
+        transport.abort()
+    else:
+        transport.close()
 
 
 # Scheme -> "module:class"; the class takes `Settings`. Modules are imported on use, so that a device loads one client.

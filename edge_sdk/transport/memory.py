@@ -152,6 +152,9 @@ class MemoryTransport:
     def flush(self, deadline: float) -> None:
         self._attached()  # what was published has reached the broker already
 
+    def hurry(self) -> None:
+        pass  # nothing here ever waits
+
     def close(self) -> None:
         if self._broker is not None and self._broker.attached(self):
             self._broker.detach(self.settings.client_id, goodbye=True)

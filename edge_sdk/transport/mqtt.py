@@ -14,6 +14,9 @@ import socket
 import ssl
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5
@@ -47,6 +50,7 @@ class MqttTransport:
         self._ever_connected = False
         self._returning = False  # connected again, but not all subscriptions are confirmed yet
         self._closed = False
+        self._hurry_until: float | None = None  # no call waits any longer than that; None: nobody is in a hurry
         self._generation = 0  # counts connections: message ids are only valid within one
         self._refusal: str | None = None  # why connecting is hopeless
         self._last_failure = "no answer"
@@ -81,7 +85,7 @@ class MqttTransport:
         self._delivery.start()
         self._client.loop_start()
         with self._changed:
-            self._changed.wait_for(lambda: self._connected or self._refusal is not None, deadline)
+            self._wait_for(lambda: self._connected or self._refusal is not None, deadline)
             if self._connected:
                 return
             failure = self._refusal or self._last_failure
@@ -98,7 +102,7 @@ class MqttTransport:
         check_topic(topic)
         deadline = self._settings.publish_deadline
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._connected and self._has_room()), deadline)
+            self._wait_for(lambda: self._connected and self._has_room(), deadline)
             if self._closed:
                 raise TransportError("This transport is closed.")
             limit = min(self._settings.max_payload, self._room(len(topic.encode())))
@@ -108,10 +112,11 @@ class MqttTransport:
                     f"{self._settings.host} accepts: choose smaller chunks, or raise the broker's maximum packet size."
                 )
             if not self._connected:
-                raise DeadlineExceeded(f"The connection to {self._settings.host} was away for {deadline:g} s.")
+                raise DeadlineExceeded(f"No connection to {self._settings.host}; waited for up to {deadline:g} s.")
             if not self._has_room():
                 raise DeadlineExceeded(
-                    f"The broker at {self._settings.host} acknowledged nothing for {deadline:g} s: it is overloaded."
+                    f"The broker at {self._settings.host} is overloaded: it acknowledged nothing, waited for up to "
+                    f"{deadline:g} s."
                 )
             self._in_flight += 1
         # Outside the lock: paho holds a lock of its own while it calls `_on_publish`, which takes ours.
@@ -131,9 +136,7 @@ class MqttTransport:
             self._confirmed.pop(topic_filter, None)
         self._ask_for(topic_filter)
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or topic_filter in self._confirmed, self._settings.publish_deadline
-            )
+            self._wait_for(lambda: topic_filter in self._confirmed, self._settings.publish_deadline)
             answer = self._confirmed.get(topic_filter)
             if answer is None or answer.is_failure:
                 self._handlers.pop(topic_filter, None)
@@ -147,10 +150,16 @@ class MqttTransport:
 
     def flush(self, deadline: float) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._in_flight <= 0, deadline):
+            self._wait_for(lambda: self._in_flight <= 0, deadline)
+            if self._in_flight > 0:
                 raise DeadlineExceeded(
                     f"{self._in_flight} messages were not acknowledged by {self._settings.host} in {deadline:g} s."
                 )
+
+    def hurry(self) -> None:
+        with self._changed:
+            self._hurry_until = time.monotonic() + _CLOSE_DEADLINE
+            self._changed.notify_all()
 
     def close(self) -> None:
         with self._changed:
@@ -158,27 +167,44 @@ class MqttTransport:
                 return
             if self._connected:
                 self._changed.wait_for(lambda: self._in_flight <= 0 or not self._connected, _CLOSE_DEADLINE)
-            self._closed = True
+            connected, self._closed = self._connected, True
             self._changed.notify_all()
         self._client.disconnect(properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
-        self._client.loop_stop()
-        self._delivery.stop(_CLOSE_DEADLINE)
+        self._stop(connected)
 
     def abort(self) -> None:
         with self._changed:
             if self._closed:
                 return
-            self._closed = True
+            connected, self._closed = self._connected, True
             self._changed.notify_all()
         # paho reconnects unless it has been told to disconnect; shutting the socket first keeps the goodbye unsent.
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
             connection.shutdown(socket.SHUT_RDWR)
         self._client.disconnect()
-        self._client.loop_stop()
-        self._delivery.stop(_CLOSE_DEADLINE)
+        self._stop(connected)
 
     # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _wait_for(self, ready: Callable[[], bool], deadline: float) -> None:
+        """Wait, with the lock held, until it is so, the transport is closed, or time is over (sooner in a hurry)."""
+        self._changed.wait_for(lambda: self._closed or self._hurry_until is not None or ready(), deadline)
+        if self._hurry_until is not None:
+            left = max(0.0, self._hurry_until - time.monotonic())
+            self._changed.wait_for(lambda: self._closed or not self._connected or ready(), min(left, deadline))
+
+    def _stop(self, connected: bool) -> None:
+        """End all threads. An attempt to connect cannot be cut short: the network's thread ends by itself after it."""
+        if connected:
+            self._client.loop_stop()
+        else:
+            threading.Thread(target=self._end_loop, name="mqtt-stop", daemon=True).start()
+        self._delivery.stop(_CLOSE_DEADLINE)
+
+    def _end_loop(self) -> None:
+        with suppress(AttributeError):  # paho forgets its thread when that ends by itself
+            self._client.loop_stop()
 
     def _make_client(self) -> Client:
         settings = self._settings
@@ -233,6 +259,9 @@ class MqttTransport:
                 _LOG.warning("The broker at %s refuses to take us back: %s", self._settings.host, reason)
             return
         with self._changed:
+            if self._closed:  # during this attempt
+                client.disconnect()
+                return
             self._generation += 1
             self._connected = True
             self._returning, self._ever_connected = self._ever_connected, True

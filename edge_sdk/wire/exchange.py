@@ -103,14 +103,6 @@ class Exchange:
         """When `tick` has something to do next; None if nothing is being fetched."""
         return min((min(fetch.retry_at, fetch.deadline) for fetch in self._fetches.values()), default=None)
 
-    @property
-    def offered(self) -> tuple[Manifest, ...]:
-        return tuple(sender.manifest for sender in self._offers.values())
-
-    @property
-    def fetching(self) -> tuple[Manifest, ...]:
-        return tuple(fetch.receiver.manifest for fetch in self._fetches.values())
-
     def progress(self, sha256: str) -> tuple[int, int] | None:
         """(chunks received, chunks in all) of a content being fetched; None if it is not."""
         fetch = self._fetches.get(sha256)

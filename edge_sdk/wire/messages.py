@@ -22,6 +22,7 @@ CHUNK_HEADER = 36  # sha256 of the transfer and index of the chunk
 MIN_CHUNK = 1024  # bytes of content in a chunk
 MAX_CHUNKS = 2**19  # of one transfer, so that its bitmap fits into a message
 MAX_CREDIT = 64
+MAX_ADAPTERS = 256  # that a device takes home
 
 # \Z rather than $, which also matches before a final newline.
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -181,7 +182,7 @@ class Finished(_Message, frozen=True, kw_only=True):
 
     rounds: Positive
     cluster: Count
-    adapters: Annotated[list[Manifest], Meta(max_length=256)]
+    adapters: Annotated[list[Manifest], Meta(max_length=MAX_ADAPTERS)]
 
 
 # --- retained -------------------------------------------------------------------------------------------------------

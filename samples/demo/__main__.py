@@ -36,14 +36,16 @@ class ProcessFailed(ImpastoError):
 
 
 def main(
-    devices: Annotated[int, typer.Option(help="Devices, each a process; four hidden taste groups share them.")] = 8,
-    rounds: Annotated[int, typer.Option(help="Rounds; the first trains the root adapter.")] = 6,
+    devices: Annotated[
+        int, typer.Option(min=4, help="Devices, each a process; four hidden taste groups share them.")
+    ] = 8,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first trains the root adapter.")] = 6,
     seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo there is replaced.")] = Path(
         "out/demo"
     ),
-    steps: Annotated[int, typer.Option(help="Training steps a round and device.")] = 12,
-    judged: Annotated[int, typer.Option(help="Pictures that each device draws with each set of adapters.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps a round and device.")] = 12,
+    judged: Annotated[int, typer.Option(min=1, help="Pictures that each device draws with each set of adapters.")] = 8,
     minutes: Annotated[float, typer.Option(help="Give up after so long.")] = 30.0,
 ) -> None:
     """Run a federation of devices that learn from real pictures, and write a report of it."""

@@ -59,15 +59,15 @@ def judge_all(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
 
 
 def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """Two clusters' adapters, apart and together; None where there is only one cluster."""
+    """Two clusters' adapters, apart and together; None where there are no two clusters with an adapter."""
     first = outcomes[0]
-    other = next((o for o in outcomes if o.result["cluster"] != first.result["cluster"]), None)
-    if other is None:
-        return None
     home = first.folder / "home"
+    other = next((o for o in outcomes if o.result["cluster"] != first.result["cluster"]), None)
+    if other is None or not all(_cluster_file(home, outcome).exists() for outcome in (first, other)):
+        return None
     generator = Generator.load(settings.bundle)
     base = [(load(home / "root.safetensors"), 1.0)] if (home / "root.safetensors").exists() else []
-    mine, theirs = (load(home / "clusters" / f"{o.result['cluster']}.safetensors") for o in (first, other))
+    mine, theirs = (load(_cluster_file(home, outcome)) for outcome in (first, other))
     mixes = ([(mine, 1.0)], [(mine, HYBRID_WEIGHT), (theirs, HYBRID_WEIGHT)], [(theirs, 1.0)])
     words = STYLES[first.plan.group].words, STYLES[other.plan.group].words
     labels = (words[0], f"{words[0]} + {words[1]}", words[1])
@@ -86,6 +86,11 @@ def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, An
             pictures.append(_source(file))
         rows.append({"text": subject, "pictures": pictures})
     return {"labels": labels, "weight": HYBRID_WEIGHT, "rows": rows}
+
+
+def _cluster_file(home: Path, outcome: Outcome) -> Path:
+    """An outcome's cluster adapter, in anybody's home folder."""
+    return home / "clusters" / f"{outcome.result['cluster']}.safetensors"
 
 
 def write(
@@ -128,7 +133,7 @@ def _page(
     colours = dict(zip(groups, GROUP_COLOURS, strict=False))
     clusters = sorted({o.result["cluster"] for o in outcomes})
     rings = {cluster: CLUSTER_COLOURS[i % len(CLUSTER_COLOURS)] for i, cluster in enumerate(clusters)}
-    plane = [event["map"] for event in events if event["event"] == "clusters"][-1]
+    plane = [event["map"] for event in events if event["event"] == "clusters" and "map" in event][-1]
     points = [
         Point(
             f"{o.plan.id.removeprefix('device-')} {o.plan.group}",

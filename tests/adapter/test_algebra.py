@@ -126,6 +126,21 @@ def test_align_keeps_a_conditioned_gauge_for_new_directions() -> None:
     assert sigma[0] / sigma[-1] <= 100
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1e-6, 1e-3])
+def test_align_to_a_vanishing_reference_keeps_the_factors_balanced(size: float) -> None:
+    """The mean of A and -A is nearly zero; B must not grow as A shrinks."""
+    rng = np.random.default_rng(0)
+    x = Adapter({"unet.mid.to_q": random_factors(rng, (7, 5), 3)})
+    reference = random_factors(rng, (7, 5), 4)
+    aligned = ops.align(x, Adapter({"unet.mid.to_q": Factors(size * reference.a, reference.b)}))
+    assert same(flat(aligned), flat(x))
+    factors = aligned.layers["unet.mid.to_q"]
+    assert factors.rank == 4
+    strongest = np.sqrt(np.linalg.norm(dense(x)["unet.mid.to_q"], ord=2))
+    for matrix in (factors.a, factors.b):
+        assert 0.9 * strongest < np.linalg.norm(matrix, ord=2) < 1.1 * strongest
+
+
 @given(adapters(max_rank=4), adapters(max_rank=4), st.integers(0, 2**31))
 def test_subspace_similarity_is_that_of_dense_bases(x: Adapter, y: Adapter, seed: int) -> None:
     def basis(matrix: np.ndarray) -> np.ndarray:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from coordinator import config
 from coordinator.cli import main
+from coordinator.store import Database
+from edge_sdk.transport.memory import MemoryBroker
 from tests.coordinator.test_config import write_bundle
 
 Run = Callable[..., tuple[int, str]]
@@ -61,3 +65,31 @@ def test_serving_without_a_broker_ends_with_its_name(run: Run, tmp_path: Path) -
     code, said = run("serve", str(path))
     assert code == 1
     assert said.startswith("BrokerUnreachable")
+
+
+def test_an_event_file_that_cannot_be_written_ends_with_its_name(run: Run, tmp_path: Path) -> None:
+    """/dev/full takes nothing: as a disk that is full."""
+    path = tmp_path / "stickers.toml"
+    (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
+    with MemoryBroker() as broker:
+        path.write_text(f'name = "stickers"\nslots = "impasto.json"\nbroker = "{broker.url}"\n')
+        code, said = run("serve", str(path), "--events", "/dev/full")
+    assert code == 1
+    assert "OSError: [Errno 28]" in said
+
+
+def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> None:
+    """A table is gone."""
+    path = tmp_path / "stickers.toml"
+    (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
+    file = tmp_path / "state.sqlite"
+    path.write_text(f'name = "stickers"\nslots = "impasto.json"\ndatabase = "sqlite:///{file}"\n')
+    loaded = config.load(path)
+    Database(str(loaded.database), "stickers", config.read_base_model(loaded).base_id).close()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("DROP TABLE updates")
+        connection.execute("CREATE TABLE updates (other INTEGER)")
+        connection.commit()
+    code, said = run("status", str(path))
+    assert code == 1
+    assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")

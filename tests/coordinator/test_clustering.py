@@ -8,8 +8,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.clustering.evidence import centred_cosines
-from coordinator.clustering.fused import prompt_weight
-from edge_sdk.adapter import left_basis
+from coordinator.clustering.fused import basis_similarities, prompt_weight
+from edge_sdk.adapter import basis_similarity, left_basis
 from tests.coordinator.adapters import random_adapter, rotated
 
 
@@ -54,6 +54,27 @@ def test_devices_that_draw_alike_but_learn_differently_part_as_adapters_arrive()
     assert at_first[0, 1] > 0.9
     assert later[0, 2] > later[0, 1] + 0.5
     assert later[0, 2] > later[0, 6]  # same style and same prompts beat same style alone
+
+
+def test_all_pairs_of_bases_at_once_are_the_pairs_one_by_one() -> None:
+    """Of mixed ranks, with layers that are zero or not there, and more devices than are compared at once."""
+    bases = [left_basis(random_adapter(seed, 1 + seed % 4)) for seed in range(300)]
+    names = sorted(bases[0])
+    del bases[1][names[0]]
+    bases[2][names[1]] = bases[2][names[1]][:, :0]
+    bases[3] = {}
+    found = basis_similarities(bases)
+    some = [0, 1, 2, 3, 4, 150, 299]
+    for i in some:
+        for j in some:
+            assert found[i, j] == pytest.approx(1.0 if i == j else basis_similarity(bases[i], bases[j]))
+
+
+def test_many_devices_are_cut_from_one_tree() -> None:
+    """600 devices in 12 groups; one clustering per number of groups would take minutes."""
+    sizes = [50] * 12
+    similarity = CLUSTERERS["prompt"](Evidence(codes_of_groups(sizes), [None] * 600, 0))
+    assert adjusted_rand_score(truth_of(sizes), partition(similarity)) == 1.0
 
 
 def test_prompts_weigh_less_with_every_round() -> None:

@@ -10,6 +10,7 @@ from coordinator.rounds import (
     Aggregated,
     Cluster,
     Clustered,
+    Failed,
     Fetch,
     Joined,
     Left,
@@ -27,7 +28,7 @@ from coordinator.rounds import (
     next_wake,
     step,
 )
-from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome
+from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome, decode, encode
 from tests.coordinator.federations import Machine, manifest, offer, profile, rules
 
 DEVICES = ("a1", "a2", "b1", "b2")
@@ -302,6 +303,65 @@ class TestRounds:
         deliver(machine, 2, "a2", "b1", "b2")
         assert [start.round for start in machine.sent("a2", RoundStart)] == [3]
 
+    def test_repeated_joins_and_births_change_nothing(self) -> None:
+        """Nothing is saved anew for them."""
+        machine = started()
+        machine(Seen("a1", True, 5))
+        before = machine.state
+        machine(Joined("a1", profile()), Seen("a1", True, 5), Left("nobody"))
+        assert machine.state is before
+
+    def test_a_round_that_makes_nothing_is_used_up_and_told(self) -> None:
+        """Begun again with the updates that devices have kept, it would fail again for ever, also over restarts."""
+        given = rules(min_devices=1)
+        machine = Machine(given)
+        machine(Joined("a1", profile()))
+        asked, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        unmade = Failed(1, "AdapterValueError", "huge numbers")
+        state, actions = step(given, asked, unmade, 0.0)
+        assert (state.round, state.root, state.devices["a1"].trace) == (1, None, None)
+        values = {"round": 1, "code": "AdapterValueError", "reason": "huge numbers"}
+        assert actions[0] == Report("round_failed", values)
+        machine.state, machine.actions = state, actions
+        assert machine.sent("a1") == [RoundDone(round=1, accepted=False, updates=0)]
+        (question,) = [action for action in actions if isinstance(action, Cluster)]
+        assert step(given, state, Restarted(), 0.0)[1] == [question]
+        assert step(given, state, unmade, 0.0) == (state, [])
+
+    def test_the_last_round_may_make_nothing(self) -> None:
+        given = rules(min_devices=1, rounds=1, root_rounds=0)
+        machine = Machine(given)
+        machine(Joined("a1", profile()))
+        state, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        state, actions = step(given, state, Failed(1, "AdapterValueError", "huge numbers"), 0.0)
+        machine.state, machine.actions = state, actions
+        assert machine.sent("a1", Finished) == [Finished(rounds=1, cluster=0, adapters=[])]
+
+    def test_what_was_folded_before_a_failed_last_root_round_is_not_lost(self) -> None:
+        given = rules(min_devices=1, rounds=2)
+        root, under = manifest("root", "root"), manifest("under", "root")
+        machine = Machine(given, State(root=root, root_folded=under))
+        machine(Joined("a1", profile()))
+        asked, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        machine.state, _ = step(given, asked, Failed(1, "AdapterValueError", "huge numbers"), 0.0)
+        machine(Clustered({"a1": 0}))
+        assert [message.frozen for message in machine.sent("a1", RoundStart)] == [[root, under]]
+        deliver(machine, 2, "a1")
+        assert [message.adapters[:2] for message in machine.sent("a1", Finished)] == [[root, under]]
+
+    def test_without_a_new_clustering_devices_stay_where_they_are(self) -> None:
+        given = rules(min_devices=1)
+        failed = Failed(1, "LinAlgError", "no convergence")
+        state, _ = step(given, State(), Joined("a1", profile()), 0.0)
+        first, _ = step(given, state, failed, 0.0)
+        assert (first.phase, first.devices["a1"].cluster) == ("training", 0)
+        devices = {**state.devices, "b1": state.devices["a1"], "b2": state.devices["a1"]}
+        devices["b1"], devices["b2"] = (msgspec.structs.replace(devices["b1"], cluster=c) for c in (4, 7))
+        later = State(phase="clustering", devices=devices, next_cluster=8)
+        state, actions = step(given, later, failed, 0.0)
+        assert {name: device.cluster for name, device in state.devices.items()} == {"a1": 4, "b1": 4, "b2": 7}
+        assert "clustering_failed" in [action.event for action in actions if isinstance(action, Report)]
+
     def test_a_cluster_that_splits_goes_on_from_its_parents_adapter(self) -> None:
         given = rules(root_rounds=0)
         state = State(clusters={0: manifest("0/1", "cluster")}, round=1, next_cluster=1, phase="clustering")
@@ -340,6 +400,16 @@ class TestTheEnd:
         machine = self.finished()
         machine(Offered("a1", offer("a1", 2, attempt=1)), Offered("a1", offer("a1", 3)))
         assert refusals(machine, "a1") == ["StaleUpdate", "StaleUpdate"]
+
+    def test_more_adapters_than_a_message_holds_are_cut_after_the_own(self) -> None:
+        clusters = {number: manifest(f"{number}", "cluster") for number in range(300)}
+        machine = self.finished()
+        machine.state = msgspec.structs.replace(machine.state, clusters=clusters)
+        machine(Joined("b1", profile()))
+        (message,) = machine.sent("b1", Finished)
+        assert isinstance(message, Finished)
+        assert decode(encode(message)) == message
+        assert message.adapters[1] == clusters[1]
 
 
 class TestRestart:

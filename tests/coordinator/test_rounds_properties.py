@@ -13,6 +13,7 @@ from coordinator.rounds import (
     Cluster,
     Clustered,
     Event,
+    Failed,
     Joined,
     Left,
     Offered,
@@ -28,7 +29,7 @@ from coordinator.rounds import (
     next_wake,
     step,
 )
-from edge_sdk.wire.messages import Committed, Finished, Offer, RoundStart
+from edge_sdk.wire.messages import Committed, Finished, Offer, RoundDone, RoundStart
 from tests.coordinator.federations import aggregate_by_name, cluster_by_name, offer, profile, rules
 
 DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
@@ -48,6 +49,7 @@ class Rounds(RuleBasedStateMachine):
         self.highest_start = 0
         self.committed: set[tuple[str, str]] = set()
         self.aggregated: dict[int, dict[str, str]] = {}
+        self.failed: set[int] = set()
         self.epochs = 0
 
     def feed(self, event: Event) -> None:
@@ -74,6 +76,9 @@ class Rounds(RuleBasedStateMachine):
             assert action.message.round >= self.highest_start, "rounds went back"
             self.highest_start = action.message.round
             self.starts[action.device] = action.message
+        elif isinstance(action.message, RoundDone):
+            made = action.message.round not in self.failed
+            assert action.message.accepted == (made and action.device in self.aggregated[action.message.round])
         elif isinstance(action.message, Finished):
             self.finished.add(action.device)
 
@@ -130,6 +135,16 @@ class Rounds(RuleBasedStateMachine):
     def answer_a_question(self) -> None:
         if self.questions:
             self.feed(self.answer(self.questions.pop(0)))
+
+    @rule()
+    def fail_at_a_question(self) -> None:
+        """What was asked for cannot be computed. Only the first answer of a round is heard."""
+        if self.questions and isinstance(self.questions[0], Cluster | Aggregate):
+            question = self.questions.pop(0)
+            number = question.round if isinstance(question, Cluster) else question.round.number
+            if isinstance(question, Aggregate) and self.state.round < number:
+                self.failed.add(number)
+            self.feed(Failed(number, "AdapterValueError", "huge numbers"))
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 101.0]))
     def pass_time(self, seconds: float) -> None:

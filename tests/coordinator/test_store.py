@@ -78,7 +78,8 @@ class TestDatabase:
             database = Database(address, "stickers", BASE_ID)
             epochs.append(database.next_epoch())
             database.close()
-        assert epochs == [1, 2, 3]
+        assert epochs == sorted(set(epochs))
+        assert epochs[0] > 1_700_000_000, "a database that was lost must not begin again below what a broker retains"
 
     def test_an_update_cannot_be_written_twice_and_a_failed_save_changes_nothing(self, address: str) -> None:
         database = Database(address, "stickers", BASE_ID)

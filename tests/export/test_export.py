@@ -104,7 +104,8 @@ def test_graphs_are_valid_and_say_nothing_of_the_exporting_machine(part: str) ->
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Accessing config attribute `num_hidden_layers` directly:FutureWarning")
 def test_optimum_reads_the_folder_and_draws_the_same_picture() -> None:
-    optimum = pytest.importorskip("optimum.onnxruntime")
+    import optimum.onnxruntime as optimum
+
     latents = np.random.default_rng(0).standard_normal((1, *LATENT_SHAPE), np.float32)
     arguments: dict[str, Any] = {"negative_prompt": "the moon", "num_inference_steps": 6, "guidance_scale": 5.0}
     drawn = []

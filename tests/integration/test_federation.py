@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pytest
 from coordinator import config
 from coordinator.service import Service
 from edge_sdk.adapter import concatenate, distance, load, norm
-from edge_sdk.errors import BrokerUnreachable, Rejected, UnknownFederation
+from edge_sdk.errors import BrokerUnreachable, Rejected, Superseded, UnknownFederation
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
@@ -53,9 +53,8 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     elif request.param == "embedded":
         with EmbeddedBroker() as embedded:
             yield embedded.url
-    elif MOSQUITTO is None:
-        pytest.skip("Mosquitto is not installed")
     else:
+        assert MOSQUITTO, "this test needs Mosquitto: apt-get install mosquitto"
         port = free_port()
         settings = tmp_path / "mosquitto.conf"
         settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n")
@@ -78,17 +77,28 @@ def write_federation(folder: Path, broker: str, rounds: int = 3, more: str = "")
 class Coordinator:
     """A coordinator in a thread of this process; `crash` takes it away without a goodbye."""
 
-    def __init__(self, path: Path, *, once: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, once: bool = True, on_event: Callable[[dict[str, Any]], None] = lambda event: None
+    ) -> None:
         self.events: list[dict[str, Any]] = []
+        self._on_event = on_event
         self.heard = threading.Condition()
         self.service = Service(config.load(path), on_event=self._note)
-        self._thread = threading.Thread(target=self.service.run, kwargs={"once": once}, daemon=True)
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(once,), daemon=True)
         self._thread.start()
+
+    def _run(self, once: bool) -> None:
+        try:
+            self.service.run(once=once)
+        except BaseException as error:
+            self.error = error
 
     def _note(self, event: dict[str, Any]) -> None:
         with self.heard:
             self.events.append(event)
             self.heard.notify_all()
+        self._on_event(event)
 
     def named(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == name]
@@ -97,9 +107,10 @@ class Coordinator:
         with self.heard:
             assert self.heard.wait_for(lambda: len(self.named(name)) >= count, timeout=60), f"no {name}"
 
-    def join(self) -> Coordinator:
+    def join(self, error: type[BaseException] | None = None) -> Coordinator:
         self._thread.join(60)
         assert not self._thread.is_alive(), f"the coordinator still runs: {self.events[-3:]}"
+        assert isinstance(self.error, error or type(None)), self.error
         return self
 
     def stop(self) -> None:
@@ -362,8 +373,9 @@ def test_two_coordinators_of_one_store_do_not_fight(tmp_path: Path) -> None:
         first.wait_for("coordinator_started")
         second = Coordinator(path)
         second.wait_for("coordinator_started")
-        first.join()
-        assert [event["epoch"] for event in first.named("coordinator_superseded")] == [2]
+        first.join(Superseded)
+        (started,) = second.named("coordinator_started")
+        assert [event["epoch"] for event in first.named("coordinator_superseded")] == [started["epoch"]]
         second.stop()
 
 

@@ -56,9 +56,9 @@ def test_received_adapters(tmp_path: Path) -> None:
 
 def test_adapters_are_settled_by_name_and_old_ones_go(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    home.settle([manifest(b"old", "cluster", "cluster-9")], 9)
+    home.settle([manifest(b"old", "cluster", "cluster-9")], 9, all_there_are=True)
     clusters = [manifest(b"c3", "cluster", "cluster-3"), manifest(b"c1", "cluster", "cluster-1")]
-    paths = home.settle([manifest(b"r", "root", "root"), *clusters], 3)
+    paths = home.settle([manifest(b"r", "root", "root"), *clusters], 3, all_there_are=True)
     files = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
     assert files == {
         "root.safetensors": b"r",
@@ -69,10 +69,19 @@ def test_adapters_are_settled_by_name_and_old_ones_go(tmp_path: Path) -> None:
     assert set(paths) == {"root", "cluster", "cluster-1", "cluster-3"}
 
 
+def test_whoever_leaves_early_keeps_what_is_not_replaced(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    old = [manifest(b"r", "root", "root"), manifest(b"c3", "cluster", "cluster-3")]
+    home.settle(old, 3, all_there_are=True)
+    assert set(home.settle([manifest(b"r2", "root", "root")], 3, all_there_are=False)) == {"root"}
+    files = {str(path.relative_to(tmp_path)): path.read_bytes() for path in tmp_path.rglob("*.safetensors")}
+    assert files == {"root.safetensors": b"r2", "cluster.safetensors": b"c3", "clusters/3.safetensors": b"c3"}
+
+
 @pytest.mark.parametrize("name", ["cluster-../../x", "../cluster-1", "cluster-", "/etc/passwd", "cluster--1"])
 def test_names_from_outside_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
     home = Home(tmp_path / "home")
-    assert home.settle([manifest(b"x", "cluster", name)], 1) == {}
+    assert home.settle([manifest(b"x", "cluster", name)], 1, all_there_are=True) == {}
     assert not list(tmp_path.rglob("*.safetensors"))
 
 

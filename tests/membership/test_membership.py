@@ -6,18 +6,22 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from edge_sdk.adapter import Adapter, distance, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, DeadlineExceeded
+from edge_sdk.adapter import Adapter, distance, load, norm, to_bytes
+from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, TransportError
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.membership.home import Home
 from edge_sdk.transport import Settings, create
+from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
+    Committed,
     CoordinatorState,
     Finished,
     Join,
@@ -26,6 +30,7 @@ from edge_sdk.wire.messages import (
     Message,
     Offer,
     Presence,
+    Pull,
     RoundDone,
     RoundStart,
     Welcome,
@@ -33,7 +38,7 @@ from edge_sdk.wire.messages import (
     encode,
 )
 from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.integration.devices import profile
 
@@ -51,6 +56,7 @@ class Stage:
         self.heard: queue.Queue[Message] = queue.Queue()
         self.updates: queue.Queue[bytes] = queue.Queue()
         self.delivered: queue.Queue[Manifest] = queue.Queue()
+        self.silent = False  # whether pulls go unanswered
         self.transport.subscribe(TOPICS.all_up, self._arrived)
         self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
 
@@ -88,6 +94,8 @@ class Stage:
             return
         message = decode(payload)
         self.heard.put(message)
+        if self.silent and isinstance(message, Pull):
+            return
         self._act(self.exchange.on_message(message, now))
 
     def _act(self, effects: list[exchange.Effect]) -> None:
@@ -296,6 +304,112 @@ def test_silence_ends_with_a_named_error(url: str, stage: Stage, tmp_path: Path)
     error = me.error()
     assert isinstance(error, DeadlineExceeded)
     assert "did not go on" in str(error)
+
+
+def test_being_welcomed_again_and_again_is_no_progress(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coordinator that answers every repeated Join but never starts a round."""
+    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.05)
+    me = Me(url, tmp_path, Learner(), deadline=1.0)
+    stage.online()
+    while me.outcome.empty():
+        try:
+            message = stage.heard.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if isinstance(message, Join):
+            stage.say(Welcome(round=0, rounds=3))
+    assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_leaving_early_waits_for_adapters_that_can_be_had(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The round that it would leave with is over before its adapters came. Nothing at home is lost meanwhile."""
+    Home(tmp_path)
+    for name in ("root", "cluster", "clusters/0"):
+        (tmp_path / f"{name}.safetensors").write_bytes(b"old")
+    me = Me(url, tmp_path, Learner(), rounds=1)
+    join(stage)
+    stage.say(start(1))
+    stage.take(stage.hear(Offer))
+    stage.say(start(2, start=make_manifest(b"not served any more", role="root", name="root")))
+    stage.hear(Join)
+    assert (tmp_path / "root.safetensors").read_bytes() == b"old"
+    stage.say(start(3, start=stage.serve(random_adapter(2), "root", "root")))
+    assert set(me.result().adapters) == {"root"}
+    assert (tmp_path / "root.safetensors").read_bytes() == to_bytes(random_adapter(2))
+    assert (tmp_path / "cluster.safetensors").read_bytes() == b"old"
+
+
+def test_more_adapters_than_are_fetched_at_once_come_home(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.membership.client._MAX_ADAPTERS", int(1.5 * len(to_bytes(random_adapter(1)))))
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    adapters = [stage.serve(random_adapter(1), "root", "root")]
+    adapters += [stage.serve(random_adapter(2 + i), "cluster", f"cluster-{i}") for i in range(8)]
+    stage.say(Finished(rounds=1, cluster=0, adapters=adapters))
+    assert len(me.result().adapters) == 10
+    assert me.named("transfer_failed") == []
+
+
+def test_an_adapter_that_comes_late_is_kept(url: str, stage: Stage, tmp_path: Path) -> None:
+    """It was not needed any more when it came, and is needed again later: it is not sent twice."""
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    late, data = random_adapter(2), to_bytes(random_adapter(2))
+    manifest = make_manifest(data, role="root", name="root")
+    stage.silent = True
+    stage.say(start(1, start=manifest))
+    pull = stage.hear(Pull)
+    stage.say(start(2))
+    stage.take(stage.hear(Offer))
+    for chunk in Sender(data, manifest).on_pull(pull):
+        stage.transport.publish(TOPICS.chunks("me", "down"), chunk)
+    stage.hear(Committed)
+    stage.say(Finished(rounds=2, cluster=0, adapters=[manifest]))
+    assert distance(load(me.result().adapters["root"]), late) < 1e-5
+    assert len(me.named("adapter_received")) == 1
+
+
+def test_a_round_that_looks_like_the_last_one_is_another_round(url: str, stage: Stage, tmp_path: Path) -> None:
+    """A round made nothing, so that the next one starts from the same adapters, which are still on their way."""
+    learn = Learner()
+    Me(url, tmp_path, learn)
+    join(stage)
+    data = to_bytes(random_adapter(2))
+    manifest = make_manifest(data, role="root", name="root")
+    stage.silent = True
+    stage.say(start(1, start=manifest))
+    pull = stage.hear(Pull)
+    stage.say(start(2, start=manifest))
+    for chunk in Sender(data, manifest).on_pull(pull):
+        stage.transport.publish(TOPICS.chunks("me", "down"), chunk)
+    assert stage.hear(Offer).round == 2
+
+
+def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    """Nor does the round's own thread, which is about to say something."""
+    broker = EmbeddedBroker().start()
+    stage, closed = Stage(broker.url), threading.Event()
+    settings = Settings(url=broker.url, client_id="", publish_deadline=3600)
+    mine = Membership(settings, "tastes", "me", profile("apples", 0), tmp_path, Learner(), lambda event: None)
+
+    def run() -> None:
+        with suppress(DeadlineExceeded, TransportError):
+            mine.run(deadline=60)
+
+    def close() -> None:
+        mine.close()
+        closed.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    join(stage)
+    broker.stop()
+    threading.Thread(target=close, daemon=True).start()
+    assert closed.wait(60)
+    stage.transport.abort()
 
 
 def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from samples.demo.bars import bars, make_report
 from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
+from samples.demo.report import Outcome, draw_hybrid
+from samples.demo.settings import Settings
 
 
 def test_devices_own_one_style_and_two_or_three_subject_groups() -> None:
@@ -92,6 +94,25 @@ def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
     page = (out / "index.html").read_text("utf-8")
     assert page.count("data:image/png;base64,") > 4 * 12
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("option", [("--rounds", "1"), ("--devices", "3"), ("--steps", "0"), ("--judged", "0")])
+def test_too_little_for_a_demo_is_refused_at_once(option: tuple[str, str], tmp_path: Path) -> None:
+    out = tmp_path / "demo"
+    command = [sys.executable, "-m", "samples.demo", *option, "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+    assert not out.exists()
+
+
+def test_without_two_cluster_adapters_there_is_no_hybrid(tmp_path: Path) -> None:
+    settings = Settings(
+        out=str(tmp_path), model="", bundle="", broker="", devices=4, rounds=2, root_rounds=1, steps=1, rank=8,
+        batch_size=8, learning_rate=1e-3, seed=0, judged=1, draw_steps=1, guidance=3.0, deadline=60.0,
+    )  # fmt: skip
+    outcomes = [Outcome(plan, {"cluster": i % 2}, tmp_path / plan.id) for i, plan in enumerate(make_plan(4, seed=0))]
+    assert draw_hybrid(settings, outcomes) is None
 
 
 def test_the_demo_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
-from edge_sdk.transport import Tls, Will, connect
+from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
 from edge_sdk.transport.embedded import EmbeddedBroker
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import DEADLINE, Inbox
@@ -113,11 +115,77 @@ def test_publishing_while_the_broker_is_away_ends_at_the_deadline(tmp_path: Path
         transport = connect(broker.url, client_id="x", publish_deadline=0.2, on_connection=states.changed)
         broker.stop(kill=True)
         states.wait_until(False)
-        with pytest.raises(DeadlineExceeded, match="away"):
+        with pytest.raises(DeadlineExceeded, match="No connection"):
             transport.publish("a", b"")
         with pytest.raises(DeadlineExceeded, match="confirm"):
             transport.subscribe("a", Inbox())
         transport.close()
+
+
+def test_in_a_hurry_nothing_waits_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    """Neither what waits already nor what comes later."""
+    with Mosquitto(tmp_path) as broker:
+        states, errors = States(), Inbox()
+        transport = connect(broker.url, client_id="x", publish_deadline=3600, on_connection=states.changed)
+        broker.stop(kill=True)
+        states.wait_until(False)
+
+        def publish() -> None:
+            try:
+                transport.publish("a", b"")
+            except DeadlineExceeded as error:
+                errors(str(error), b"")
+
+        waiting = threading.Thread(target=publish, daemon=True)
+        waiting.start()
+        transport.hurry()
+        errors.wait_for(1)
+        hang_up(transport, "a/state", b"gone")
+        with pytest.raises(TransportError, match="closed"):
+            publish()
+
+
+def test_a_last_word_is_retained_and_without_it_the_will_is_published(mosquitto: Mosquitto) -> None:
+    inbox = Inbox()
+    watcher = connect(mosquitto.url, client_id="watcher")
+    watcher.subscribe("last/+", inbox)
+    for name, word in (("said", b"gone"), ("too-long", bytes(2000))):
+        will = Will(f"last/{name}", b"dead")
+        hang_up(connect(mosquitto.url, client_id=name, will=will, max_payload=1000), f"last/{name}", word)
+    assert inbox.wait_for(2) == [("last/said", b"gone"), ("last/too-long", b"dead")]
+    watcher.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # paho leaves the socket of a failed handshake open
+def test_closing_does_not_wait_for_an_attempt_to_connect() -> None:
+    """The server takes the connection and is silent in the TLS handshake; the attempt outlives the transport."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        transport = create(Settings(url=f"mqtts://127.0.0.1:{server.getsockname()[1]}", client_id="silent"))
+        errors = Inbox()
+
+        def try_to_connect() -> None:
+            try:
+                transport.connect(DEADLINE)
+            except BrokerUnreachable as error:
+                errors(str(error), b"")
+
+        attempt = threading.Thread(target=try_to_connect, daemon=True)
+        attempt.start()
+        server.settimeout(DEADLINE)
+        peer, _ = server.accept()
+        with peer:
+            assert peer.recv(1)
+            transport.hurry()
+            errors.wait_for(1)
+            peer.setblocking(False)
+            received = iter(lambda: peer.recv(65536), b"")
+            with pytest.raises(BlockingIOError):  # not the end: the attempt is still under way
+                list(received)
+        attempt.join(DEADLINE)
+    for thread in threading.enumerate():
+        if thread.name == "paho-mqtt-client-silent":
+            thread.join(DEADLINE)
+    gc.collect()
 
 
 def test_connecting_waits_for_a_broker_that_is_still_starting(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def run(sender: Peer, receiver: Peer, contents: list[bytes]) -> None:
     pause = threading.Event()
     until = time.monotonic() + DEADLINE
     while set(sender.delivered) != hashes:
-        assert time.monotonic() < until, (receiver.exchange.fetching, sender.delivered)
+        assert time.monotonic() < until, (receiver.exchange.next_tick, sender.delivered)
         pause.wait(0.02)
         receiver.tick()
     assert {key: hashlib.sha256(data).hexdigest() for key, data in receiver.received.items()} == {h: h for h in hashes}

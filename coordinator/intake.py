@@ -1,0 +1,86 @@
+"""Which offered updates are pulled now, and which wait for their turn. Decides only; the service pulls.
+
+At most so many are pulled at once, which bounds memory; the others are not slower for it, as the line is shared anyway.
+A device that is away, or from which nothing has come for a while, gives its place up as soon as another one waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_sdk.wire.messages import Offer
+
+
+@dataclass
+class _Pull:
+    offer: Offer
+    chunks: int
+    heard: float
+
+
+class Intake:
+    """One offer a device: the latest.
+
+    Args:
+        places: how many updates are pulled at once.
+        patience: seconds without a new chunk after which a device gives its place up.
+    """
+
+    def __init__(self, places: int, patience: float) -> None:
+        self._places = places
+        self._patience = patience
+        self._waiting: dict[str, Offer] = {}  # first come, first served
+        self._pulls: dict[str, _Pull] = {}
+
+    def add(self, device: str, offer: Offer) -> None:
+        """Put an offer in the line; one that is being pulled already changes nothing."""
+        pull = self._pulls.get(device)
+        if pull is None or pull.offer.manifest.sha256 != offer.manifest.sha256:
+            self._waiting[device] = offer
+        else:
+            self._waiting.pop(device, None)
+
+    def pulled(self, device: str) -> str | None:
+        """The hash of what is being pulled from a device, None if nothing is."""
+        pull = self._pulls.get(device)
+        return pull.offer.manifest.sha256 if pull else None
+
+    def progress(self, device: str, chunks: int, now: float) -> None:
+        """So many chunks of a device's update are there."""
+        pull = self._pulls.get(device)
+        if pull and chunks > pull.chunks:
+            pull.chunks, pull.heard = chunks, now
+
+    def end(self, device: str, sha256: str) -> Offer | None:
+        """A pull has ended, well or not: the offer that it was for; None if it had been given up."""
+        return self._pulls.pop(device).offer if self.pulled(device) == sha256 else None
+
+    def give_up(
+        self, wanted: Callable[[str, Offer], bool], present: Callable[[str], bool], now: float
+    ) -> list[tuple[str, Offer]]:
+        """Forget what is not wanted any more, and free the places that others need; returns the pulls to stop."""
+        self._waiting = {device: offer for device, offer in self._waiting.items() if wanted(device, offer)}
+        stopped = []
+        for device, pull in list(self._pulls.items()):
+            offer, replaced = pull.offer, device in self._waiting
+            idle = not present(device) or now - pull.heard >= self._patience
+            needed = len(self._pulls) >= self._places and any(present(other) for other in self._waiting)
+            if not replaced and wanted(device, offer) and not (idle and needed):
+                continue
+            del self._pulls[device]
+            stopped.append((device, offer))
+            if not replaced and wanted(device, offer):
+                self._waiting[device] = offer  # at the end of the line
+        return stopped
+
+    def begin(self, present: Callable[[str], bool], now: float) -> tuple[str, Offer] | None:
+        """The next update to pull, None if there is no free place or nobody waits who is there."""
+        if len(self._pulls) >= self._places:
+            return None
+        for device, offer in self._waiting.items():
+            if present(device):
+                del self._waiting[device]
+                self._pulls[device] = _Pull(offer, 0, now)
+                return device, offer
+        return None

@@ -1,0 +1,253 @@
+"""The service against devices that the test plays, message by message; whole federations are in tests/integration."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from coordinator import config
+from coordinator.rounds import Member, Trace
+from coordinator.service import Service
+from coordinator.store import Database
+from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
+from edge_sdk.errors import Superseded
+from edge_sdk.transport import Settings, create
+from edge_sdk.transport.embedded import EmbeddedBroker
+from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire.messages import (
+    CoordinatorState,
+    Join,
+    Leave,
+    Offer,
+    Presence,
+    Pull,
+    RoundDone,
+    RoundStart,
+    decode,
+    encode,
+)
+from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import Sender, make_manifest
+from tests.coordinator.adapters import BASE_ID, random_adapter
+from tests.integration.devices import profile
+from tests.integration.test_federation import Coordinator, write_federation
+
+TOPICS = Topics("tastes")
+DEADLINE = 60
+
+
+class Devices:
+    """Plays any number of devices."""
+
+    def __init__(self, url: str) -> None:
+        self.transport = create(Settings(url=url, client_id="devices"))
+        self.transport.connect(5)
+        self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.states: queue.Queue[Any] = queue.Queue()
+        self._senders: dict[str, Sender] = {}
+        self.transport.subscribe("impasto/1/tastes/dev/+/down/control", self._arrived)
+        self.transport.subscribe(TOPICS.coordinator_state, lambda _, data: self.states.put(decode(data)))
+
+    def say(self, device: str, message: Any) -> None:
+        self.transport.publish(TOPICS.control(device, "up"), encode(message))
+
+    def hear(self, kind: type, devices: set[str]) -> list[Any]:
+        """One message of a kind for each of these devices, in the order of arrival; others are skipped."""
+        found: dict[str, Any] = {}
+        while set(found) != devices:
+            device, message = self.heard.get(timeout=DEADLINE)
+            if isinstance(message, kind) and device in devices:
+                found.setdefault(device, message)
+        return list(found.values())
+
+    def offer(self, device: str, adapter: Adapter, *, serve: bool = True) -> Offer:
+        data = to_bytes(adapter)
+        manifest = make_manifest(data, role="update", name="update")
+        if serve:
+            self._senders[manifest.sha256] = Sender(data, manifest)
+        offer = Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        self.say(device, offer)
+        return offer
+
+    def _arrived(self, topic: str, payload: bytes) -> None:
+        device, message = TOPICS.device_of(topic), decode(payload)
+        self.heard.put((device, message))
+        if isinstance(message, Pull) and message.sha256 in self._senders:
+            for chunk in self._senders[message.sha256].on_pull(message):
+                self.transport.publish(TOPICS.chunks(device, "up"), chunk)
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with MemoryBroker() as broker:
+        yield broker.url
+
+
+def federation(folder: Path, url: str, devices: int) -> Path:
+    path = write_federation(folder, url, rounds=2)
+    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {devices}"))
+    return path
+
+
+def opposite(adapter: Adapter) -> Adapter:
+    """Nearly -1 times each factor: the same product, but the mean of both A is nearly zero."""
+    layers = {n: Factors(-f.a * f.a.dtype.type(1 - 1e-6), -f.b) for n, f in adapter.layers.items()}
+    return Adapter(layers, adapter.base_id)
+
+
+def test_updates_with_opposite_factors_are_aggregated(url: str, tmp_path: Path) -> None:
+    coordinator, devices = Coordinator(federation(tmp_path, url, 2)), Devices(url)
+    for i, name in enumerate(("a", "b")):
+        devices.say(name, Join(profile=profile("apples", i)))
+    devices.hear(RoundStart, {"a", "b"})
+    devices.offer("a", random_adapter(1))
+    devices.offer("b", opposite(random_adapter(1)))
+    assert [done.accepted for done in devices.hear(RoundDone, {"a", "b"})] == [True, True]
+    coordinator.stop()
+
+
+def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str, tmp_path: Path) -> None:
+    """Every number may be sent, but what comes of them is larger. Nor does the next start die of it."""
+    path = federation(tmp_path, url, 2)
+    coordinator, devices = Coordinator(path), Devices(url)
+    for i, name in enumerate(("a", "b")):
+        devices.say(name, Join(profile=profile("apples", i)))
+    devices.hear(RoundStart, {"a", "b"})
+    layers = {n: Factors(np.zeros_like(f.a), np.zeros_like(f.b)) for n, f in random_adapter(1).layers.items()}
+    for factors in layers.values():
+        factors.a[0], factors.b[:, 0] = 9900, 9900
+    devices.offer("a", Adapter(layers, BASE_ID))
+    devices.offer("b", opposite(Adapter(layers, BASE_ID)))
+    assert devices.hear(RoundDone, {"a", "b"}) == 2 * [RoundDone(round=1, accepted=False, updates=0)]
+    assert [(start.round, start.frozen) for start in devices.hear(RoundStart, {"a", "b"})] == 2 * [(2, [])]
+    assert [event["code"] for event in coordinator.named("round_failed")] == ["AdapterValueError"]
+    coordinator.stop()
+    again = Coordinator(path)
+    again.wait_for("coordinator_started")
+    devices.say("a", Join(profile=profile("apples", 0)))
+    assert devices.hear(RoundStart, {"a"})[0].round == 2
+    again.stop()
+
+
+def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path: Path) -> None:
+    path = federation(tmp_path, url, 2)
+    coordinator, devices = Coordinator(path), Devices(url)
+    devices.say("a", Join(profile=profile("apples", 0)))
+    coordinator.wait_for("device_joined")
+    known = coordinator.service.state.devices["a"]
+    coordinator.stop()
+    loaded = config.load(path)
+    database = Database(str(loaded.database), "tastes", BASE_ID)
+    lost = Trace("d" * 64, Member(None, 4, None, 7, Share.BOTH))  # of an update whose blob is not there
+    database.save(replace(database.load(), devices={"a": replace(known, trace=lost)}))
+    database.close()
+    again = Coordinator(path)
+    again.wait_for("coordinator_started")
+    for i, name in enumerate(("a", "b")):
+        devices.say(name, Join(profile=profile("apples", i)))
+    devices.hear(RoundStart, {"a", "b"})
+    assert [event["code"] for event in again.named("clustering_failed")] == ["TransferError"]
+    again.stop()
+
+
+def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
+    devices = Devices(url)
+
+    def fail(event: dict[str, Any]) -> None:
+        if event["event"] == "device_joined":
+            raise OSError("no space left on device")
+
+    coordinator = Coordinator(federation(tmp_path, url, 2), on_event=fail)
+    assert devices.states.get(timeout=DEADLINE).online
+    devices.say("a", Join(profile=profile("apples", 0)))
+    coordinator.join(OSError)
+    assert not devices.states.get(timeout=DEADLINE).online
+
+
+class TestTwoCoordinators:
+    def retain(self, url: str, epoch: int) -> Devices:
+        devices = Devices(url)
+        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID)
+        devices.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
+        assert devices.states.get(timeout=DEADLINE) == state
+        return devices
+
+    def test_a_fresh_home_is_not_locked_out_by_a_stale_state(self, url: str, tmp_path: Path) -> None:
+        devices = self.retain(url, epoch=7)
+        coordinator = Coordinator(federation(tmp_path, url, 2))
+        devices.say("a", Join(profile=profile("apples", 0)))
+        coordinator.wait_for("device_joined")
+        coordinator.stop()
+
+    def test_the_one_that_gives_way_says_how_to_go_on(self, url: str, tmp_path: Path) -> None:
+        self.retain(url, epoch=2**31 - 1)
+        service = Service(config.load(federation(tmp_path, url, 2)))
+        with pytest.raises(Superseded, match="publish an empty retained message on impasto/1/tastes/coordinator/state"):
+            service.run()
+
+
+def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: Path) -> None:
+    coordinator, devices = Coordinator(federation(tmp_path, url, 10)), Devices(url)
+    names = [f"d{i}" for i in range(10)]
+    for i, name in enumerate(names):
+        devices.say(name, Join(profile=profile("apples", i)))
+    devices.hear(RoundStart, set(names))
+    for i, name in enumerate(names[:8]):
+        devices.offer(name, random_adapter(i), serve=False)
+    devices.hear(Pull, set(names[:8]))
+    for name in names[:4]:
+        devices.say(name, Leave())
+    for name in names[4:8]:
+        devices.transport.publish(TOPICS.presence(name), encode(Presence(online=False, epoch=5)), retain=True)
+    for _ in range(20):  # repeating it does no harm
+        devices.offer("d8", random_adapter(8))
+    devices.offer("d9", random_adapter(9))
+    coordinator.wait_for("update_counted", 2)
+    coordinator.stop()
+    assert {event["device"] for event in coordinator.named("update_counted")} == {"d8", "d9"}
+
+
+def test_what_is_dropped_is_told(url: str, tmp_path: Path) -> None:
+    """The loop is busy while more comes than it keeps."""
+    devices = Devices(url)
+
+    def flood(event: dict[str, Any]) -> None:
+        if event["event"] == "device_joined" and event["device"] == "a":
+            for _ in range(700):
+                devices.transport.publish(TOPICS.chunks("a", "up"), bytes(131072))
+            devices.transport.publish(TOPICS.control("b", "up"), encode(Join(profile=profile("apples", 1))))
+            devices.transport.subscribe("flood/end", lambda *_: devices.states.put("end"))
+            devices.transport.publish("flood/end", b"")
+            while devices.states.get(timeout=DEADLINE) != "end":
+                pass
+
+    coordinator = Coordinator(federation(tmp_path, url, 3), on_event=flood)
+    devices.say("a", Join(profile=profile("apples", 0)))
+    coordinator.wait_for("messages_dropped")
+    coordinator.stop()
+    (event,) = coordinator.named("messages_dropped")
+    assert (event["messages"], event["chunks"] > 100) == (0, True)
+
+
+def test_stopping_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
+    broker = EmbeddedBroker().start()
+    started = threading.Event()
+    service = Service(
+        config.load(federation(tmp_path, broker.url, 2)),
+        settings=Settings(url=broker.url, client_id="", publish_deadline=3600),
+        on_event=lambda event: started.set(),
+    )
+    thread = threading.Thread(target=service.run, daemon=True)
+    thread.start()
+    assert started.wait(DEADLINE)
+    broker.stop()
+    service.stop()
+    thread.join(DEADLINE)
+    assert not thread.is_alive()
