@@ -39,7 +39,7 @@ def main(
     devices: Annotated[
         int, typer.Option(min=4, help="Devices, each a process; four hidden taste groups share them.")
     ] = 8,
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first trains the root adapter.")] = 6,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first trains the root adapter.")] = 8,
     seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo there is replaced.")] = Path(
         "out/demo"

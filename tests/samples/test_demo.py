@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from samples import demo
 from samples.demo.bars import bars, make_report
 from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
 from samples.demo.report import Outcome, draw_hybrid
@@ -122,3 +123,14 @@ def test_the_demo_leaves_a_strangers_folder_alone(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "choose another --out" in " ".join(done.stderr.split())
     assert (tmp_path / "letter.txt").read_text("utf-8") == "keep me"
+
+
+def test_recorded_runs_reach_the_bars() -> None:
+    """Reports of whole demos with the defaults, one file a seed."""
+    recorded = [
+        json.loads(file.read_text("utf-8")) for file in (Path(demo.__file__).parent / "recorded").glob("*.json")
+    ]
+    assert recorded
+    for report in recorded:
+        assert len(report["devices"]) == 8
+        assert [bar.name for bar in bars(report) if not bar.holds] == []
