@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,8 @@ def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
     assert len(report["devices"]) == 4
     page = (out / "index.html").read_text("utf-8")
     assert page.count("data:image/png;base64,") > 4 * 12
-    assert "http" not in page.replace("http-equiv", "")
+    # Nothing is fetched from anywhere; a picture's base64 may hold any four letters.
+    assert not re.search(r"https?://", page)
 
 
 @pytest.mark.parametrize("option", [("--rounds", "1"), ("--devices", "3"), ("--steps", "0"), ("--judged", "0")])
