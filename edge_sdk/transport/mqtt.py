@@ -373,9 +373,21 @@ def _without_delay(client: Client, _: object, connection: Any) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closes itself when its handshake fails: paho drops such a socket without closing it."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        try:
+            super().do_handshake(block)
+        except OSError:
+            self.close()
+            raise
+
+
 def _tls_context(tls: Tls) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
+        context.sslsocket_class = _TlsSocket
         if tls.certificate is not None:
             context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key))
     except (OSError, ssl.SSLError) as error:

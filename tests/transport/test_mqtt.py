@@ -156,7 +156,6 @@ def test_a_last_word_is_retained_and_without_it_the_will_is_published(mosquitto:
     watcher.close()
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # paho leaves the socket of a failed handshake open
 def test_closing_does_not_wait_for_an_attempt_to_connect() -> None:
     """The server takes the connection and is silent in the TLS handshake; the attempt outlives the transport."""
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -185,7 +184,7 @@ def test_closing_does_not_wait_for_an_attempt_to_connect() -> None:
     for thread in threading.enumerate():
         if thread.name == "paho-mqtt-client-silent":
             thread.join(DEADLINE)
-    gc.collect()
+    gc.collect()  # a socket left open would warn, and warnings are errors
 
 
 def test_connecting_waits_for_a_broker_that_is_still_starting(tmp_path: Path) -> None:
@@ -329,8 +328,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# paho leaves the socket of a failed TLS handshake to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 def test_tls_with_certificates_on_both_sides(certificates: Path, tmp_path: Path) -> None:
     lines = [
         f"cafile {certificates / 'ca.pem'}",
