@@ -4,6 +4,7 @@ bundle.py       the exported base model on disk, checked
 base_id.py      the identity of a base model
 tokenizer.py    prompt -> tokens
 sessions.py     ONNX Runtime on a device
+stages.py       the bundle's graphs, opened when they are needed
 schedulers/     noise -> latents
 mixing.py       adapters -> inputs of the UNet
 generator.py    all of it: prompt -> pictures

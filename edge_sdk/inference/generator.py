@@ -6,14 +6,12 @@ import math
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from PIL import Image
 
 from edge_sdk import adapter as adapters_
@@ -22,7 +20,7 @@ from edge_sdk.errors import AdapterError, ImpastoError
 from edge_sdk.inference.bundle import Bundle
 from edge_sdk.inference.mixing import Feed, Mix, to_feed
 from edge_sdk.inference.schedulers import SCHEDULERS, Denoise, Latents, NoiseSchedule
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.stages import Stages
 from edge_sdk.inference.tokenizer import PromptTruncated, Tokenizer, Tokens
 
 # (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
@@ -39,7 +37,7 @@ class Generator:
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         self.bundle = bundle
-        self._threads = threads
+        self._stages = Stages(bundle, threads=threads)
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._tokenizer = Tokenizer(bundle.path("tokenizer"))
@@ -167,18 +165,6 @@ class Generator:
                 return []
         return self._decode(x)
 
-    @cached_property
-    def _text_encoder(self) -> ort.InferenceSession:
-        return open_session(self.bundle.path("text_encoder/model.onnx"), self._threads)
-
-    @cached_property
-    def _unet(self) -> ort.InferenceSession:
-        return open_session(self.bundle.path("unet/model.onnx"), self._threads)
-
-    @cached_property
-    def _vae_decoder(self) -> ort.InferenceSession:
-        return open_session(self.bundle.path("vae_decoder/model.onnx"), self._threads)
-
     def _tokens(self, texts: Sequence[str]) -> Tokens:
         """To be called by public methods: the warning points to who called those."""
         tokens = self._tokenizer.encode(texts)
@@ -187,8 +173,7 @@ class Generator:
         return tokens
 
     def _hidden(self, tokens: Tokens) -> Floats:
-        hidden: Floats = self._text_encoder.run(["last_hidden_state"], {"input_ids": tokens.ids})[0]
-        return hidden
+        return self._stages.run("text_encoder", ["last_hidden_state"], {"input_ids": tokens.ids})[0]
 
     def _checked(self, adapter: Adapter) -> Adapter:
         adapters_.check(adapter, self.slots, self.base_id)
@@ -214,8 +199,7 @@ class Generator:
         def predict(x: Latents, t: float) -> Latents:
             timestep = np.array(t, np.float32)
             inputs = {"sample": x, "timestep": timestep, "encoder_hidden_states": hidden, **feed}
-            result: Latents = self._unet.run(["out_sample"], inputs)[0]
-            return result
+            return self._stages.run("unet", ["out_sample"], inputs)[0]
 
         def guided(x: Latents, t: float) -> Latents:
             assert guidance is not None
@@ -226,7 +210,7 @@ class Generator:
 
     def _decode(self, latents: Latents) -> list[Image.Image]:
         scaled = (latents / self.bundle.index.vae_scaling_factor).astype(np.float32)
-        pictures: Floats = self._vae_decoder.run(["sample"], {"latent_sample": scaled})[0]
+        pictures = self._stages.run("vae_decoder", ["sample"], {"latent_sample": scaled})[0]
         if not np.isfinite(pictures).all():
             raise ImpastoError("The drawing diverged: use smaller adapter weights, less guidance or more steps.")
         pixels = ((pictures / 2 + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
