@@ -101,6 +101,10 @@ def main(
         facts |= {"vae_steps": before["vae_steps"], "text_steps": before["text_steps"]}
         facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
     pipe.to(torch.float16).save_pretrained(out)
+    for config in (out / "unet" / "config.json", out / "vae" / "config.json"):
+        # diffusers notes from which folder a network was loaded.
+        values = {key: value for key, value in json.loads(config.read_text("utf-8")).items() if key != "_name_or_path"}
+        config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
 
