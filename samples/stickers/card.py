@@ -20,6 +20,8 @@ pipeline_tag: text-to-image
 A genuine `StableDiffusionPipeline` (CLIPTokenizer, CLIPTextModel, AutoencoderKL of factor 4, UNet2DConditionModel,
 v-prediction), small enough to live in a repository. `DiffusionPipeline.from_pretrained` loads it.
 
+![Sixteen subjects in both base styles](../../../docs/images/stickers.png)
+
 ## Data
 {pictures} pictures, {subjects} subjects, in the styles {styles}, from `../data/stickers.zip` (licences in NOTICE). The
 four device styles were never shown to it. All subjects of the base styles were, those of the held-out split included:
