@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT, MARGIN = 460, 300, 38
+LINE_HEIGHT = 12
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def scatter(points: Sequence[Point]) -> str:
     shapes = []
     for p in sorted(points, key=lambda point: (ys[point.y], point.label)):
         x, y = xs[p.x] + 14, ys[p.y] + 4
-        while any(abs(x - other_x) < 80 and abs(y - other_y) < 13 for other_x, other_y in taken):
-            y -= 13
+        while any(abs(x - other_x) < 80 and abs(y - other_y) <= LINE_HEIGHT for other_x, other_y in taken):
+            y -= LINE_HEIGHT + 1
         taken.append((x, y))
         shapes.append(
             f'<circle cx="{xs[p.x]:.1f}" cy="{ys[p.y]:.1f}" r="8" fill="{p.fill}" stroke="{p.ring}" stroke-width="4"/>'
@@ -70,10 +71,12 @@ def lines(curves: Sequence[Line], x_label: str, y_label: str) -> str:
     for curve in curves:
         path = " ".join(f"{xs[x]:.1f},{ys[y]:.1f}" for x, y in curve.points)
         dash = ' stroke-dasharray="5 5"' if curve.dashed else ""
-        end_x, end_y = curve.points[-1]
         parts.append(f'<polyline points="{path}" fill="none" stroke="{curve.colour}" stroke-width="2.5"{dash}/>')
-        if not curve.dashed:
-            parts.append(f'<text x="{xs[end_x] + 6:.1f}" y="{ys[end_y] + 4:.1f}">{escape(curve.label)}</text>')
+    at = -float(LINE_HEIGHT)
+    for curve in sorted((c for c in curves if not c.dashed), key=lambda c: ys[c.points[-1][1]]):
+        end_x, end_y = curve.points[-1]
+        at = max(at + LINE_HEIGHT, ys[end_y] + 4)
+        parts.append(f'<text x="{xs[end_x] + 6:.1f}" y="{at:.1f}">{escape(curve.label)}</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 2}" text-anchor="middle">{escape(x_label)}</text>')
     parts.append(f'<text x="4" y="14">{escape(y_label)}</text>')
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">{"".join(parts)}</svg>'
