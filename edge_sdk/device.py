@@ -89,10 +89,13 @@ class Device:
         *,
         negative_prompt: str = "",
         seed: int | None = None,
-        steps: int = 25,
-        guidance: float = 5.0,
-        scheduler: str = "dpm++",
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
         adapters: Mapping[str, float] | None = None,
+        size: int | tuple[int, int] | None = None,
+        picture: Image.Image | None = None,
+        strength: float = 0.75,
         on_step: OnStep | None = None,
     ) -> Image.Image:
         """Draw one picture, offline.
@@ -117,6 +120,9 @@ class Device:
             guidance=guidance,
             scheduler=scheduler,
             adapters=[(self.adapter(name), weight) for name, weight in chosen.items()],
+            size=size,
+            picture=picture,
+            strength=strength,
             on_step=on_step,
         )
         if not pictures:

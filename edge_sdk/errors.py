@@ -14,6 +14,8 @@
     │   ├── NoPictures              an empty folder
     │   └── PictureUnreadable       a file that cannot be decoded
     ├── PromptError             a prompt that cannot be used as it is
+    ├── DrawingError            a picture cannot be drawn as asked
+    │   └── SizeUnsupported         sides that the base model cannot have
     ├── TrainingError           fine-tuning cannot start or go on
     │   └── CheckpointError         a checkpoint that is damaged or belongs to another training
     ├── WireError               a message that breaks the protocol
@@ -89,6 +91,14 @@ class PictureUnreadable(PictureError):
 
 class PromptError(ImpastoError):
     """The prompt cannot be used as it is."""
+
+
+class DrawingError(ImpastoError):
+    """A picture cannot be drawn as asked."""
+
+
+class SizeUnsupported(DrawingError):
+    """The base model cannot draw pictures with such sides."""
 
 
 class TrainingError(ImpastoError):

@@ -123,7 +123,18 @@ def _inside(folder: Path, file_name: str, where: str) -> Path:
 
 
 def _read(path: Path, size: int) -> Image.Image:
-    """Decode one file. The size stated in its header is checked before any pixel is."""
+    return ImageOps.fit(open_picture(path, size), (size, size), Image.Resampling.LANCZOS)
+
+
+def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
+    """Decode one file: upright, on white. The size stated in its header is checked before any pixel is.
+
+    size: if no more pixels a side are needed, which saves memory.
+
+    Raises:
+        PictureUnreadable: it is not there, cannot be decoded, or has too many pixels.
+    """
+    path = Path(path)
     try:
         with warnings.catch_warnings():
             # Pillow warns of large pictures at its own limit; ours is stricter and is an error.
@@ -136,9 +147,9 @@ def _read(path: Path, size: int) -> Image.Image:
                     f"{path} has {image.width}x{image.height} pixels; at most {MAX_PIXELS:,} are read. Scale it down."
                 )
             # A JPEG can be decoded at a fraction of its size, which saves a small device most of the memory.
-            image.draft("RGB", (2 * size, 2 * size))
-            upright = ImageOps.exif_transpose(image)
-            return ImageOps.fit(_on_white(upright), (size, size), Image.Resampling.LANCZOS)
+            if size is not None:
+                image.draft("RGB", (2 * size, 2 * size))
+            return on_white(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise PictureUnreadable(f"{path} does not exist. Remove its line or put the file there.") from error
     # Pillow's decoders raise these, and now and then a struct.error or an IndexError, on damaged files.
@@ -152,7 +163,8 @@ def _unreadable(path: Path, error: Exception) -> PictureUnreadable:
     return PictureUnreadable(f"{path} cannot be decoded ({error}). Remove it, or save it again as PNG or JPEG.")
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB, what is transparent filled with white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")

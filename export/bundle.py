@@ -8,29 +8,33 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
+import msgspec
 import onnx_ir as ir
 from transformers import PreTrainedModel
 
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.inference.bundle import INDEX, BundleIndex, Slot, hash_files, write_index
-from export.parts import Part, image_size, parts_of, slots_of, to_onnx, vae_scale_factor
+from edge_sdk.inference.bundle import INDEX, BundleIndex, Defaults, Slot, hash_files, write_index
+from edge_sdk.inference.schedulers import SCHEDULERS
+from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
 from export.passes import add_lora_slots, clean, fuse_attention
-from export.pipeline import find_model, load_pipeline
+from export.pipeline import FusedLora, defaults_of, find_model, kind_of, load_pipeline, load_preview
+from export.slots import SlotSet, slots_of
 from export.verify import check_part
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 # One protobuf message holds at most 2 GiB.
 _INLINE_BYTES = 1_500_000_000
-# How often `on_progress` is called with `verify`, without it four times less.
-STAGES = 11
+# What is being done, and the share of all that was done before.
+OnProgress: TypeAlias = Callable[[str, float], None]
 _PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -49,15 +53,25 @@ def export_model(
     *,
     verify: bool = True,
     overwrite: bool = False,
-    on_progress: Callable[[str], None] = lambda _: None,
+    slots: SlotSet = "attention",
+    fuse: Sequence[FusedLora] = (),
+    preview: str | Path | None = None,
+    defaults: Mapping[str, int | float | str] = MappingProxyType({}),
+    on_progress: OnProgress = lambda what, share: None,
 ) -> Exported:
     """Export a diffusers pipeline to a bundle.
 
     Args:
         model: a diffusers folder or a hub id.
         out: the bundle's folder; must not exist or be empty, or be a bundle if `overwrite`.
+        slots: which layers take adapters, see `export.slots`.
+        fuse: LoRA files to add to the weights, such as an LCM-LoRA. The base id stays, so that adapters of the base
+            model fit.
+        preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
+        defaults: "steps", "guidance", "scheduler" to draw with when the caller does not say; what is left out is told
+            by the base model's files.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
-        on_progress: told what is being done, a few words each time.
+        on_progress: told what is being done, in a few words, and the share of the work that is behind.
 
     Raises:
         ExportError: the model cannot be exported, or `out` is in use.
@@ -66,53 +80,85 @@ def export_model(
     """
     out = Path(out).absolute()
     _check_target(out, overwrite)
-    on_progress("find the base model")
+    on_progress("find the base model", 0.0)
     source = find_model(str(model))
     with _beside(out) as folder:
         try:
-            index, errors = _write(source, folder, verify, on_progress)
+            on_progress("load the base model", 0.0)
+            pipeline = load_pipeline(source, fuse)
+            tiny = None if preview is None else load_preview(Path(preview), pipeline)
+            index = _describe(pipeline, tiny, source, slots, fuse, defaults)
+            errors = _write_parts(parts_of(pipeline, tiny), index.slots, folder, verify, on_progress)
+            on_progress("hash the files", 1.0)
+            _write_companions(pipeline, source, index.tokenizers, folder)
+            index = msgspec.structs.replace(index, files=hash_files(folder))
+            write_index(folder, index)
             _put_in_place(folder, out)
         except OSError as error:
             raise ExportError(f"The export could not be finished, nothing was written: {error}") from error
     return Exported(out, index, errors)
 
 
-def _write(
-    source: Path, folder: Path, verify: bool, on_progress: Callable[[str], None]
-) -> tuple[BundleIndex, dict[str, float]]:
-    on_progress("load the base model")
-    pipeline = load_pipeline(source)
-    base_id = compute_base_id(source)
-    slots = slots_of(pipeline.unet)
-    if not slots:
+def _describe(
+    pipeline: Any,
+    preview: Any,
+    source: Path,
+    slots: SlotSet,
+    fuse: Sequence[FusedLora],
+    defaults: Mapping[str, int | float | str],
+) -> BundleIndex:
+    """The index, without the files' hashes."""
+    found = slots_of(pipeline.unet, slots)
+    if not found:
         raise ExportError(
             f"{source} has no transformer block in its UNet: there is nothing that an adapter could change."
         )
-    errors: dict[str, float] = {}
-    for part in parts_of(pipeline):
-        on_progress(f"export {part.name}")
-        own = slots if part.name == "unet" else []
-        path = _write_part(part, folder / part.name, own)
-        if verify:
-            on_progress(f"verify {part.name}")
-            errors |= check_part(part, path, own)
-    on_progress("hash the files")
-    _write_companions(pipeline, source, folder)
-    index = BundleIndex(
-        base_id=base_id,
+    return BundleIndex(
+        base_id=compute_base_id(source),
+        pipeline=kind_of(source),
         image_size=image_size(pipeline),
+        size_step=unet_step(pipeline.unet) * vae_scale_factor(pipeline),
         vae_scale_factor=vae_scale_factor(pipeline),
         latent_channels=pipeline.vae.config.latent_channels,
         vae_scaling_factor=pipeline.vae.config.scaling_factor,
-        slots=slots,
-        files=hash_files(folder),
-        versions=_versions(),
+        preview_scaling_factor=None if preview is None else preview.config.scaling_factor,
+        condition_outputs=condition_outputs(pipeline),
+        guidance_dim=pipeline.unet.config.time_cond_proj_dim,
+        zero_empty_negative=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
+        defaults=_defaults(pipeline, defaults),
+        slots=found,
+        fused=[lora.describe() for lora in fuse],
+        files={},
+        versions={package: version(package) for package in _PACKAGES},
     )
-    write_index(folder, index)
-    return index, errors
 
 
-def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
+def _write_parts(
+    parts: Sequence[Part], slots: Sequence[Slot], folder: Path, verify: bool, on_progress: OnProgress
+) -> dict[str, float]:
+    errors: dict[str, float] = {}
+    for done, part in enumerate(parts):
+        on_progress(f"export {part.name}", done / len(parts))
+        own = slots if part.name == "unet" else ()
+        path = _write_part(part, folder / part.name, own)
+        if verify:
+            on_progress(f"verify {part.name}", (done + 0.5) / len(parts))
+            errors |= check_part(part, path, own)
+    return errors
+
+
+def _defaults(pipeline: Any, stated: Mapping[str, int | float | str]) -> Defaults:
+    values = msgspec.structs.asdict(defaults_of(pipeline)) | dict(stated)
+    try:
+        chosen = msgspec.convert(values, Defaults)
+    except msgspec.ValidationError as error:
+        raise ExportError(f"The bundle cannot have these defaults: {error}.") from error
+    if chosen.scheduler not in SCHEDULERS:
+        raise ExportError(f"There is no scheduler {chosen.scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+    return chosen
+
+
+def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
     folder.mkdir()
     model = to_onnx(part)
     fuse_attention(model)
@@ -130,9 +176,10 @@ def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
     return path
 
 
-def _write_companions(pipeline: Any, source: Path, folder: Path) -> None:
-    """Tokenizer, scheduler and pipeline index, as optimum reads them."""
-    pipeline.tokenizer.save_pretrained(folder / "tokenizer")
+def _write_companions(pipeline: Any, source: Path, tokenizers: Sequence[str], folder: Path) -> None:
+    """Tokenizers, scheduler and pipeline index, as optimum reads them."""
+    for name in tokenizers:
+        getattr(pipeline, name).save_pretrained(folder / name)
     (folder / "scheduler").mkdir()
     (folder / _SCHEDULER).write_text(json.dumps(_scheduler_config(pipeline, source), indent=2) + "\n", "utf-8")
     pipeline.save_config(folder)
@@ -154,10 +201,6 @@ def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
     stated = json.loads((source / _SCHEDULER).read_text("utf-8"))
     corrected = {key: pipeline.scheduler.config[key] for key in ("steps_offset", "clip_sample") if key in stated}
     return {**stated, **corrected}
-
-
-def _versions() -> dict[str, str]:
-    return {package: version(package) for package in _PACKAGES}
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

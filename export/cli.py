@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError
 
 _console = Console(stderr=True)
@@ -27,11 +28,37 @@ def export(
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
     verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
+    slots: Annotated[
+        str,
+        typer.Option(help="Layers that take adapters: attention, or transformer (feed-forward and projections too)."),
+    ] = "attention",
+    fuse: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:WEIGHT]", help="Add a LoRA file to the weights, such as an LCM-LoRA; may repeat."),
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="An AutoencoderTiny (TAESD): previews, and quick decoding.", show_default=False)
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to draw with by default.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Guidance to draw with by default.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="Scheduler to draw with by default.")] = None,
 ) -> None:
-    """Export a Stable Diffusion pipeline to a bundle that devices draw with."""
+    """Export a Stable Diffusion pipeline to a bundle that devices draw with.
+
+    impasto-export runwayml/stable-diffusion-v1-5 bundle/ --preview madebyollin/taesd-folder
+
+    Four steps instead of 25, with an LCM-LoRA:
+
+    impasto-export MODEL bundle/ --fuse lcm.safetensors --steps 4 --guidance 1 --scheduler lcm
+    """
     with _quiet():
         # torch takes seconds to import, and --help should not.
-        from export.bundle import STAGES, export_model
+        from export.bundle import export_model
+        from export.pipeline import FusedLora
+        from export.slots import SLOT_SETS
+    if slots not in SLOT_SETS:
+        raise typer.BadParameter(f"--slots is one of {', '.join(SLOT_SETS)}, not {slots!r}.")
+    stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -41,13 +68,19 @@ def export(
     )
     try:
         with Progress(*columns, console=_console) as progress:
-            task = progress.add_task("start", total=STAGES)
-
-            def show(what: str) -> None:
-                progress.update(task, description=what, advance=1)
-
-            made = export_model(model, out, verify=verify, overwrite=overwrite, on_progress=show)
-            progress.update(task, description="done", completed=STAGES)
+            task = progress.add_task("start", total=1.0)
+            made = export_model(
+                model,
+                out,
+                verify=verify,
+                overwrite=overwrite,
+                slots=slots,
+                fuse=[FusedLora(Path(name), weight) for name, weight in map(parse, fuse or [])],
+                preview=preview,
+                defaults={name: value for name, value in stated.items() if value is not None},
+                on_progress=lambda what, share: progress.update(task, description=what, completed=share),
+            )
+            progress.update(task, description="done", completed=1.0)
     except ImpastoError as error:
         _console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
         raise typer.Exit(1) from error

@@ -1,8 +1,6 @@
-"""The four networks of a pipeline as plain torch modules: positional tensors in, tensors out, in optimum's names and
-layout.
+"""The networks of a pipeline as plain torch modules: positional tensors in, tensors out, in optimum's names and layout.
 
-The batch (and the UNet's number of text tokens) is dynamic. Picture and latents have the size the base model was
-trained for: a fixed size lets ONNX Runtime plan its memory, and models of this kind draw badly at other sizes anyway.
+Batch, picture height and width are dynamic, and so is the UNet's number of text tokens.
 """
 
 from __future__ import annotations
@@ -14,14 +12,16 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
-from edge_sdk.inference.bundle import Slot
-
 OPSET = 23
-_SLOT_LAYERS = ("to_q", "to_k", "to_v", "to_out.0")
+PREVIEW = "preview_decoder"
 _BATCH = {0: torch.export.Dim("batch")}
+# Axes 2 and 3 count these; what the axis itself is a multiple of depends on the network.
+_SIDES = (torch.export.Dim("h", min=1, max=4096), torch.export.Dim("w", min=1, max=4096))
+_SIDE_NAMES = ("height", "width")
+# A batch of 1 would be taken for a constant, and equal sides for one axis.
+_TRACED_BATCH, _TRACED_SIDES = 2, (2, 3)
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,22 @@ class Part:
         name: its folder.
         network: the model, whose configuration optimum reads beside the graph.
         call: network, tensors -> tensor or tensors, in the order of `outputs`.
-        make_inputs: batch size, random generator -> random inputs by name, in the order of `call`.
+        make_inputs: batch size, (height, width) in units of `step`, random generator -> random inputs by name, in the
+            order of `call`.
         outputs: their names.
         dynamic: for each input, axis -> torch.export.Dim.
+        step: heights and widths of the first input must be multiples of it; None where it is no picture.
+        side: height and width that the base model was trained for, in units of `step`.
     """
 
     name: str
     network: Any
     call: Callable[..., Any]
-    make_inputs: Callable[[int, torch.Generator], dict[str, Tensor]]
+    make_inputs: Callable[[int, tuple[int, int], torch.Generator], dict[str, Tensor]]
     outputs: tuple[str, ...]
     dynamic: tuple[Mapping[int, Any], ...]
+    step: int | None = None
+    side: int = 1
 
     def run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What torch computes for these inputs, in the order of `outputs`."""
@@ -69,8 +74,28 @@ def _encode_text(text_encoder: Any, input_ids: Tensor) -> tuple[Tensor, Tensor]:
     return hidden, pooled
 
 
+def _encode_text_in_layers(text_encoder: Any, input_ids: Tensor) -> tuple[Tensor, ...]:
+    """As SDXL's pipelines need it: what stands for the whole prompt, then the last hidden state, then those before."""
+    result = text_encoder(input_ids, output_hidden_states=True)
+    pooled = result.text_embeds if "text_embeds" in result else result.pooler_output
+    return pooled, result.last_hidden_state, *result.hidden_states[:-1]
+
+
 def _denoise(unet: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor) -> Any:
     return unet(sample, timestep, encoder_hidden_states, return_dict=False)[0]
+
+
+def _denoise_xl(
+    unet: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, text_embeds: Tensor, time_ids: Tensor
+) -> Any:
+    added = {"text_embeds": text_embeds, "time_ids": time_ids}
+    return unet(sample, timestep, encoder_hidden_states, added_cond_kwargs=added, return_dict=False)[0]
+
+
+def _denoise_guided(
+    unet: Any, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, timestep_cond: Tensor
+) -> Any:
+    return unet(sample, timestep, encoder_hidden_states, timestep_cond=timestep_cond, return_dict=False)[0]
 
 
 def _decode(vae: Any, latent_sample: Tensor) -> Any:
@@ -82,46 +107,104 @@ def _encode(vae: Any, sample: Tensor) -> Any:
     return vae.encode(sample, return_dict=False)[0].parameters
 
 
-def parts_of(pipeline: Any) -> tuple[Part, ...]:
-    """The parts of a StableDiffusionPipeline, in the order in which a prompt passes through them."""
-    unet, vae = pipeline.unet, pipeline.vae
-    text = pipeline.text_encoder.config
-    size, latent = image_size(pipeline), unet.config.sample_size
-    channels, width = unet.config.in_channels, unet.config.cross_attention_dim
+def parts_of(pipeline: Any, preview: Any = None) -> tuple[Part, ...]:
+    """The parts of a pipeline, in the order in which a prompt passes through them.
 
-    def text_inputs(batch: int, rng: torch.Generator) -> dict[str, Tensor]:
+    preview: an AutoencoderTiny that decodes fast and roughly.
+    """
+    encoders = _text_encoders(pipeline)
+    return (
+        *(_text_part(name, encoder, in_layers=len(encoders) > 1) for name, encoder in encoders.items()),
+        _unet_part(pipeline.unet, pipeline.text_encoder.config.max_position_embeddings),
+        _decoder_part("vae_decoder", pipeline.vae, pipeline.unet.config.sample_size),
+        _encoder_part(pipeline),
+        *([] if preview is None else [_decoder_part(PREVIEW, preview, pipeline.unet.config.sample_size)]),
+    )
+
+
+def condition_outputs(pipeline: Any) -> tuple[str, ...]:
+    """For each text encoder, the output that conditions the UNet: the last one, in SDXL the one before it."""
+    encoders = _text_encoders(pipeline)
+    if len(encoders) == 1:
+        return ("last_hidden_state",)
+    return tuple(f"hidden_states.{encoder.config.num_hidden_layers - 1}" for encoder in encoders.values())
+
+
+def _text_encoders(pipeline: Any) -> dict[str, Any]:
+    found = {name: getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")}
+    return {name: encoder for name, encoder in found.items() if encoder is not None}
+
+
+def _text_part(name: str, network: Any, in_layers: bool) -> Part:
+    text = network.config
+
+    def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
         # An int64 prompt of random words; the text encoder looks for its end token.
         ids = torch.randint(text.vocab_size - 2, (batch, text.max_position_embeddings), generator=rng)
         ids[:, -1] = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
         return {"input_ids": ids}
 
-    def unet_inputs(batch: int, rng: torch.Generator) -> dict[str, Tensor]:
+    if not in_layers:
+        return Part(name, network, _encode_text, inputs, ("last_hidden_state", "pooler_output"), (_BATCH,))
+    pooled = "text_embeds" if name == "text_encoder_2" else "pooler_output"
+    layers = tuple(f"hidden_states.{i}" for i in range(text.num_hidden_layers))
+    outputs = (pooled, "last_hidden_state", *layers)
+    return Part(name, network, _encode_text_in_layers, inputs, outputs, (_BATCH,))
+
+
+def _unet_part(unet: Any, tokens: int) -> Part:
+    config, step = unet.config, unet_step(unet)
+    call: Callable[..., Any] = _denoise
+    extra: dict[str, int] = {}
+    if config.addition_embed_type is not None:
+        # Six numbers of a picture's geometry; what is left of the embedding's width is the prompt's.
+        width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        call, extra = _denoise_xl, {"text_embeds": width, "time_ids": 6}
+    elif config.time_cond_proj_dim is not None:
+        call, extra = _denoise_guided, {"timestep_cond": config.time_cond_proj_dim}
+
+    def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
         # A float timestep: some schedulers step between the trained ones.
         return {
-            "sample": torch.randn(batch, channels, latent, latent, generator=rng),
+            "sample": _random(batch, config.in_channels, sides, step, rng),
             "timestep": torch.tensor(501.0),
-            "encoder_hidden_states": torch.randn(batch, text.max_position_embeddings, width, generator=rng),
+            "encoder_hidden_states": torch.randn(batch, tokens, config.cross_attention_dim, generator=rng),
+            **{name: torch.rand(batch, width, generator=rng) for name, width in extra.items()},
         }
 
-    def decoder_inputs(batch: int, rng: torch.Generator) -> dict[str, Tensor]:
-        return {"latent_sample": torch.randn(batch, channels, latent, latent, generator=rng)}
-
-    def encoder_inputs(batch: int, rng: torch.Generator) -> dict[str, Tensor]:
-        return {"sample": torch.rand(batch, vae.config.in_channels, size, size, generator=rng) * 2 - 1}
-
     prompts = {**_BATCH, 1: torch.export.Dim("tokens")}
-    text_encoder = pipeline.text_encoder
-    text_outputs = ("last_hidden_state", "pooler_output")
-    return (
-        Part("text_encoder", text_encoder, _encode_text, text_inputs, text_outputs, (_BATCH,)),
-        Part("unet", unet, _denoise, unet_inputs, ("out_sample",), (_BATCH, {}, prompts)),
-        Part("vae_decoder", vae, _decode, decoder_inputs, ("sample",), (_BATCH,)),
-        Part("vae_encoder", vae, _encode, encoder_inputs, ("latent_parameters",), (_BATCH,)),
-    )
+    dynamic = (_sides(step), {}, prompts, *(_BATCH for _ in extra))
+    return Part("unet", unet, call, inputs, ("out_sample",), dynamic, step, config.sample_size // step)
+
+
+def _decoder_part(name: str, vae: Any, side: int) -> Part:
+    def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
+        return {"latent_sample": _random(batch, vae.config.latent_channels, sides, 1, rng)}
+
+    return Part(name, vae, _decode, inputs, ("sample",), (_sides(1),), 1, side)
+
+
+def _encoder_part(pipeline: Any) -> Part:
+    vae, step = pipeline.vae, vae_scale_factor(pipeline)
+
+    def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
+        return {"sample": _random(batch, vae.config.in_channels, sides, step, rng).tanh()}
+
+    side = pipeline.unet.config.sample_size
+    return Part("vae_encoder", vae, _encode, inputs, ("latent_parameters",), (_sides(step),), step, side)
+
+
+def _random(batch: int, channels: int, sides: tuple[int, int], step: int, rng: torch.Generator) -> Tensor:
+    return torch.randn(batch, channels, step * sides[0], step * sides[1], generator=rng)
+
+
+def _sides(step: int) -> dict[int, Any]:
+    """Batch, height and width; the sides are multiples of `step`."""
+    return {**_BATCH, **{axis: step * side if step > 1 else side for axis, side in enumerate(_SIDES, 2)}}
 
 
 def image_size(pipeline: Any) -> int:
-    """Pixels a side of the pictures that the base model draws."""
+    """Pixels a side of the pictures that the base model was trained for."""
     return int(pipeline.unet.config.sample_size * vae_scale_factor(pipeline))
 
 
@@ -130,24 +213,14 @@ def vae_scale_factor(pipeline: Any) -> int:
     return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
 
 
-def slots_of(unet: nn.Module) -> list[Slot]:
-    """The LoRA slots: the attention projections of every transformer block, sorted by name."""
-    slots = []
-    for block, module in unet.named_modules():
-        if not isinstance(module, BasicTransformerBlock):
-            continue
-        for path, layer in module.named_modules():
-            attention, _, projection = path.partition(".")
-            if attention in ("attn1", "attn2") and projection in _SLOT_LAYERS and isinstance(layer, nn.Linear):
-                name = f"unet.{block}.{path}"
-                slots.append(Slot(name=name, in_features=layer.in_features, out_features=layer.out_features))
-    return sorted(slots, key=lambda slot: slot.name)
+def unet_step(unet: Any) -> int:
+    """What the sides of latents must be multiples of: the UNet halves them so often."""
+    return int(2 ** sum(block.upsamplers is not None for block in unet.up_blocks))
 
 
 def to_onnx(part: Part) -> ir.Model:
     """Let torch write the graph of a part. The network is known in it by the part's name: "unet.mid_block..."."""
-    # A batch of 1 would be taken for a constant.
-    inputs = part.make_inputs(2, torch.Generator().manual_seed(0))
+    inputs = part.make_inputs(_TRACED_BATCH, _TRACED_SIDES, torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         # torch.export warns of its own use of pytree, and that two inputs share the symbol "batch", as they should.
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
@@ -163,4 +236,16 @@ def to_onnx(part: Part) -> ir.Model:
             verbose=False,
         )
     model: ir.Model = program.model
+    if part.step is not None:
+        _name_sides(model.graph, part.step)
     return model
+
+
+def _name_sides(graph: ir.Graph, step: int) -> None:
+    """Call the sides of the first input "height" and "width": by these names a device can fix them."""
+    written = {f"{step}*{side.__name__}" if step > 1 else side.__name__: i for i, side in enumerate(_SIDES)}
+    values = [*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)]
+    for shape in (value.shape for value in values if value.shape is not None):
+        for axis, size in enumerate(shape):
+            if isinstance(size, ir.SymbolicDim) and size.value in written:
+                shape[axis] = _SIDE_NAMES[written[size.value]]

@@ -18,14 +18,16 @@ from export.parts import Part
 
 TOLERANCE = 1e-3
 _RANKS = (1, 4, 3, 16)
+_OBLONG = (3, 1)
 _Arrays = dict[str, npt.NDArray[np.float32]]
 
 
 def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, float]:
     """Compare a graph with its torch module on random input, and with a random adapter if it has slots.
 
-    The batch is another one than the graph was traced with. The adapter leaves out every fifth slot and mixes ranks,
-    which is what devices of different strength send.
+    Batch and size are others than the graph was traced with: the size that the base model was trained for, and a small
+    oblong one. The adapter leaves out every fifth slot and mixes ranks, which is what devices of different strength
+    send.
 
     Returns:
         What was compared ("unet", "unet with adapter") -> the largest difference relative to torch's largest value.
@@ -35,20 +37,22 @@ def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, 
     """
     session = open_session(path)
     rng = torch.Generator().manual_seed(1)
-    inputs = part.make_inputs(1, rng)
-    feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+    inputs = part.make_inputs(1, (part.side, part.side), rng)
 
-    def error(factors: Mapping[str, npt.NDArray[np.float32]]) -> float:
+    def error(inputs: Mapping[str, torch.Tensor], factors: Mapping[str, npt.NDArray[np.float32]]) -> float:
+        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
         results = session.run(list(part.outputs), {**feed, **factors})
         return max(
             relative_error(result, wanted.numpy()) for result, wanted in zip(results, part.run(inputs), strict=True)
         )
 
-    errors = {part.name: error({})}
+    errors = {part.name: error(inputs, {})}
+    if part.step is not None:
+        errors[f"{part.name}, oblong"] = error(part.make_inputs(1, _OBLONG, rng), {})
     if slots:
         factors = random_factors(slots, rng)
         with merged(part.network, slots, factors):
-            errors[f"{part.name} with adapter"] = error(factors)
+            errors[f"{part.name} with adapter"] = error(inputs, factors)
     for what, value in errors.items():
         # Also true for NaN.
         if not value <= TOLERANCE:

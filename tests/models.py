@@ -1,12 +1,20 @@
 """Tiny base models with random weights: genuine StableDiffusionPipeline folders, and bundles exported from them.
 
 `tiny_model(kind)` and `tiny_bundle(kind)` build once per test session and return the same folder afterwards: treat it
-as read-only, or copy it. Two kinds, so that both ends of what must work are always tested:
+as read-only, or copy it. Two kinds are the ends of what must work, and most tests take both:
 
     "v_prediction"  like the stickers demo: 32 tokens, linear betas, trailing steps, no attention in the autoencoder
     "epsilon"       like Stable Diffusion 1.5: 77 tokens, PNDM with scaled-linear betas, attention in the autoencoder
 
-Both draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
+The others are the rest of the families:
+
+    "sd2"           like Stable Diffusion 2.1: v-prediction, linear projections, upcast attention
+    "bk_sdm"        like BK-SDM and Segmind's tiny-sd: no middle block, one layer a block
+    "turbo"         like SD-Turbo: Euler's scheduler at trailing steps
+    "lcm"           like an LCM: the guidance scale is an input
+    "xl"            like SDXL: two text encoders, pooled prompt and geometry as further conditions
+
+All draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
 cheap.
 """
 
@@ -22,10 +30,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextConfig, CLIPTokenizer
 
-Kind = Literal["v_prediction", "epsilon"]
+Kind = Literal["v_prediction", "epsilon", "sd2", "bk_sdm", "turbo", "lcm", "xl"]
 KINDS: tuple[Kind, ...] = ("v_prediction", "epsilon")
+FAMILIES: tuple[Kind, ...] = ("sd2", "bk_sdm", "turbo", "lcm", "xl")
 IMAGE_SIZE = 32
 LATENT_SHAPE = (4, 8, 8)
 WIDTH = 32
@@ -36,7 +45,17 @@ _CORPUS = (
     "black ink stamp of a cat face, flat icon, shaded sticker",
     "a photo of an apple, a banana and the moon",
 )
-_TOKENS = {"v_prediction": 32, "epsilon": 77}
+_TOKENS = {"v_prediction": 32}
+_PNDM = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "num_train_timesteps": 1000,
+    "set_alpha_to_one": False,
+    "skip_prk_steps": True,
+    "steps_offset": 1,
+}
 _SCHEDULERS: dict[str, dict[str, Any]] = {
     "v_prediction": {
         "_class_name": "DDIMScheduler",
@@ -52,16 +71,29 @@ _SCHEDULERS: dict[str, dict[str, Any]] = {
         "timestep_spacing": "trailing",
     },
     # As shipped with Stable Diffusion 1.5: it states neither the prediction type nor the spacing.
-    "epsilon": {
-        "_class_name": "PNDMScheduler",
-        "beta_start": 0.00085,
-        "beta_end": 0.012,
-        "beta_schedule": "scaled_linear",
-        "clip_sample": False,
-        "num_train_timesteps": 1000,
-        "set_alpha_to_one": False,
-        "skip_prk_steps": True,
-        "steps_offset": 1,
+    "epsilon": {"_class_name": "PNDMScheduler", **_PNDM},
+    "sd2": {"_class_name": "DDIMScheduler", **_PNDM, "prediction_type": "v_prediction"},
+    "bk_sdm": {"_class_name": "PNDMScheduler", **_PNDM},
+    "turbo": {
+        "_class_name": "EulerDiscreteScheduler",
+        **_PNDM,
+        "prediction_type": "epsilon",
+        "timestep_spacing": "trailing",
+    },
+    "lcm": {"_class_name": "LCMScheduler", **_PNDM, "original_inference_steps": 50, "prediction_type": "epsilon"},
+    "xl": {"_class_name": "EulerDiscreteScheduler", **_PNDM, "timestep_spacing": "leading"},
+}
+_UNETS: dict[str, dict[str, Any]] = {
+    "sd2": {"use_linear_projection": True, "upcast_attention": True},
+    "bk_sdm": {"mid_block_type": None},
+    "lcm": {"time_cond_proj_dim": 16},
+    "xl": {
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 6 * 8 + 32,
+        "transformer_layers_per_block": [1, 2],
+        "cross_attention_dim": 2 * 32,
     },
 }
 
@@ -79,24 +111,50 @@ def tiny_bundle(kind: Kind = "v_prediction") -> Path:
 
 def write_model(folder: Path, kind: Kind = "v_prediction", seed: int = 0) -> Path:
     """Write a new tiny base model into `folder`; another seed is another base model."""
+    import diffusers
     import torch
-    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        tokenizer = _tokenizer(folder / "tokenizer", _TOKENS[kind])
-        pipeline = StableDiffusionPipeline(
-            vae=_autoencoder(attention=kind == "epsilon"),
-            text_encoder=_text_encoder(tokenizer),
-            tokenizer=tokenizer,
-            unet=_unet(),
-            scheduler=scheduler(kind),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+        tokenizer = _tokenizer(folder / "tokenizer", _TOKENS.get(kind, 77))
+        parts: dict[str, Any] = {
+            "vae": _autoencoder(attention=kind != "v_prediction"),
+            "text_encoder": CLIPTextModel(_text_config(tokenizer)),
+            "tokenizer": tokenizer,
+            "unet": _unet(**_UNETS.get(kind, {})),
+            "scheduler": scheduler(kind),
+        }
+        if kind == "xl":
+            second = CLIPTextModelWithProjection(_text_config(tokenizer, hidden_act="gelu"))
+            pipeline: Any = diffusers.StableDiffusionXLPipeline(
+                **parts, text_encoder_2=second, tokenizer_2=tokenizer, add_watermarker=False
+            )
+        else:
+            name = "LatentConsistencyModelPipeline" if kind == "lcm" else "StableDiffusionPipeline"
+            pipeline = getattr(diffusers, name)(
+                **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+            )
     pipeline.save_pretrained(folder)
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(_SCHEDULERS[kind]), "utf-8")
+    return folder
+
+
+def write_preview(folder: Path) -> Path:
+    """Write a tiny autoencoder for previews, as TAESD is, that decodes the latents of all these models."""
+    import torch
+    from diffusers import AutoencoderTiny
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        preview = AutoencoderTiny(
+            latent_channels=LATENT_SHAPE[0],
+            encoder_block_out_channels=(8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8),
+            num_encoder_blocks=(1, 1, 1),
+            num_decoder_blocks=(1, 1, 1),
+        )
+    preview.save_pretrained(folder)
     return folder
 
 
@@ -124,7 +182,13 @@ def _model(kind: Kind) -> Path:
 def _bundle(kind: Kind) -> Path:
     from export import export_model
 
-    return export_model(tiny_model(kind), _session_folder() / "bundles" / kind, verify=False).folder
+    preview = _preview() if kind in FAMILIES else None
+    return export_model(tiny_model(kind), _session_folder() / "bundles" / kind, verify=False, preview=preview).folder
+
+
+@functools.cache
+def _preview() -> Path:
+    return write_preview(_session_folder() / "models" / "preview")
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:
@@ -151,10 +215,10 @@ def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=max_tokens)
 
 
-def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    from transformers import CLIPTextConfig, CLIPTextModel
+def _text_config(tokenizer: CLIPTokenizer, **changes: Any) -> CLIPTextConfig:
+    from transformers import CLIPTextConfig
 
-    config = CLIPTextConfig(
+    return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,
         intermediate_size=2 * WIDTH,
@@ -165,8 +229,8 @@ def _text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **changes,
     )
-    return CLIPTextModel(config)
 
 
 def _autoencoder(attention: bool) -> AutoencoderKL:
@@ -185,19 +249,20 @@ def _autoencoder(attention: bool) -> AutoencoderKL:
     )
 
 
-def _unet() -> UNet2DConditionModel:
+def _unet(**changes: Any) -> UNet2DConditionModel:
     from diffusers import UNet2DConditionModel
 
-    return UNet2DConditionModel(
-        sample_size=LATENT_SHAPE[1],
-        in_channels=LATENT_SHAPE[0],
-        out_channels=LATENT_SHAPE[0],
-        block_out_channels=(32, 64),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=WIDTH,
+    usual: dict[str, Any] = {
+        "sample_size": LATENT_SHAPE[1],
+        "in_channels": LATENT_SHAPE[0],
+        "out_channels": LATENT_SHAPE[0],
+        "block_out_channels": (32, 64),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "cross_attention_dim": WIDTH,
         # diffusers reads this as the number of heads of each level.
-        attention_head_dim=[2, 4],
-        norm_num_groups=8,
-    )
+        "attention_head_dim": [2, 4],
+        "norm_num_groups": 8,
+    }
+    return UNet2DConditionModel(**(usual | changes))

@@ -39,9 +39,33 @@ def generate(
     seed: Annotated[
         int | None, typer.Option("--seed", "-s", min=0, help="The same seed draws the same picture.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="More steps, finer picture.")] = 25,
-    guidance: Annotated[float, typer.Option(help="How strongly to follow the prompt; 1 is twice as fast.")] = 5.0,
-    scheduler: Annotated[str, typer.Option(help="ddim, dpm++, euler or lcm.")] = "dpm++",
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="More steps, finer picture.", show_default="what the bundle says"),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            help="How strongly to follow the prompt; 1 is twice as fast.", show_default="what the bundle says"
+        ),
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="ddim, dpm++, euler or lcm.", show_default="what the bundle says")
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Pixels: 512, or width x height as in 768x512.", show_default="as trained")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option("--picture", "-p", help="Start from this picture.", show_default=False)
+    ] = None,
+    strength: Annotated[
+        float, typer.Option(help="With --picture: how far to go away from it, above 0 and up to 1.")
+    ] = 0.75,
+    quick: Annotated[bool, typer.Option("--quick", help="Decode with the bundle's preview decoder.")] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, help="Decode in tiles of so many pixels, to save memory.", show_default="all at once"),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=64, help="How many pictures.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
 ) -> None:
@@ -50,15 +74,18 @@ def generate(
     impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
     """
     from edge_sdk.inference import SCHEDULERS, Generator
+    from edge_sdk.pictures import open_picture
 
-    if scheduler not in SCHEDULERS:
+    if scheduler is not None and scheduler not in SCHEDULERS:
         raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
     out = checked_output(out)
+    sides = None if size is None else _sides(size)
+    start = None if picture is None else open_picture(picture)
     terms = adapters.read(adapter or [], home)
     generator = Generator.load(bundle, threads=threads)
     began = time.monotonic()
     with printed_warnings(), progress_bar() as bar:
-        task = bar.add_task("drawing", total=steps, note="")
+        task = bar.add_task("drawing", total=None, note="")
 
         def on_step(step: int, of: int, latents: Latents) -> None:
             bar.update(task, completed=step, total=of)
@@ -72,12 +99,28 @@ def generate(
                 guidance=guidance,
                 scheduler=scheduler,
                 adapters=terms,
+                size=sides,
+                picture=start,
+                strength=strength,
+                decoder="quick" if quick else "full",
+                tile=tile,
                 count=count,
                 on_step=on_step,
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
-    for picture, file in zip(pictures, files, strict=True):
-        picture.save(file)
+    for drawn, file in zip(pictures, files, strict=True):
+        drawn.save(file)
     console().print(f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """Width and height of "512" or "768x512"."""
+    wide, _, tall = text.lower().partition("x")
+    try:
+        return int(wide), int(tall or wide)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"--size is a number of pixels, or width x height such as 768x512, not {text!r}."
+        ) from error

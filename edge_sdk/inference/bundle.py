@@ -1,6 +1,8 @@
 """The bundle: a base model as ONNX graphs in one folder, with an index that says what is in it.
 
     text_encoder/ unet/ vae_decoder/ vae_encoder/    model.onnx and config.json, in optimum's layout
+    text_encoder_2/ tokenizer_2/                     SDXL's second ones
+    preview_decoder/                                 a quick decoder, if the bundle has one
     tokenizer/ scheduler/ model_index.json           as in the diffusers folder it was made from
     impasto.json                                     a `BundleIndex`
 
@@ -20,17 +22,10 @@ from msgspec import Meta
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 
 INDEX = "impasto.json"
-REQUIRED = (
-    "text_encoder/model.onnx",
-    "unet/model.onnx",
-    "vae_decoder/model.onnx",
-    "scheduler/scheduler_config.json",
-    "tokenizer/vocab.json",
-    "tokenizer/merges.txt",
-    "tokenizer/tokenizer_config.json",
-)
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
+Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,30 +46,81 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.name}.lora_B.weight"
 
 
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """How to draw when the caller does not say: models distilled to a few steps want other values than the rest."""
+
+    steps: Annotated[int, Meta(ge=1, le=1000)] = 25
+    guidance: Annotated[float, Meta(ge=0, le=100)] = 5.0
+    scheduler: Annotated[str, Meta(max_length=50)] = "dpm++"
+
+
+class Fused(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA file that the export added to the weights; adapters of the base model still fit."""
+
+    name: Annotated[str, Meta(max_length=500)]
+    sha256: Sha256
+    weight: float
+
+
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """impasto.json.
 
-    base_id: `compute_base_id` of the base model; image_size: pixels a side; vae_scale_factor: pixels per latent, a
-    side;
-    vae_scaling_factor: what latents are divided by before decoding; files: SHA-256 of every other file in the folder.
+    base_id: `compute_base_id` of the base model.
+    image_size: pixels a side that it was trained for.
+    size_step: what sides of pictures must be multiples of.
+    vae_scale_factor: pixels per latent, a side.
+    vae_scaling_factor, preview_scaling_factor: what latents are divided by before the full and the quick decoding;
+        None without a quick decoder.
+    condition_outputs: for each text encoder, the output that conditions the UNet.
+    guidance_dim: width of the guidance scale's embedding; None if the UNet takes none.
+    zero_empty_negative: whether an empty negative prompt is embedded as zeros.
+    defaults: how to draw when the caller does not say.
+    fused: LoRA files that are part of the weights.
+    files: SHA-256 of every other file in the folder.
     """
 
     format: Literal[1] = 1
     base_id: Sha256
-    pipeline: Literal["StableDiffusionPipeline"] = "StableDiffusionPipeline"
+    pipeline: Pipeline = "StableDiffusionPipeline"
     image_size: Positive
+    size_step: Positive
     vae_scale_factor: Positive
     latent_channels: Positive
     vae_scaling_factor: Annotated[float, Meta(gt=0)]
+    preview_scaling_factor: Annotated[float, Meta(gt=0)] | None = None
+    condition_outputs: tuple[str, ...] = ("last_hidden_state",)
+    guidance_dim: Positive | None = None
+    zero_empty_negative: bool = False
+    defaults: Defaults = Defaults()
     slots: list[Slot]
+    fused: list[Fused] = []
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of one picture's latents."""
-        side = self.image_size // self.vae_scale_factor
-        return self.latent_channels, side, side
+    def stages(self) -> tuple[str, ...]:
+        """The graphs, in the order in which a prompt passes through them."""
+        xl = ("text_encoder_2",) if self.pipeline == "StableDiffusionXLPipeline" else ()
+        preview = () if self.preview_scaling_factor is None else ("preview_decoder",)
+        return ("text_encoder", *xl, "unet", "vae_decoder", "vae_encoder", *preview)
+
+    @property
+    def tokenizers(self) -> tuple[str, ...]:
+        """Their folders, in the order of the text encoders."""
+        return ("tokenizer", "tokenizer_2") if self.pipeline == "StableDiffusionXLPipeline" else ("tokenizer",)
+
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Files without which nothing can be drawn."""
+        graphs = (f"{stage}/model.onnx" for stage in self.stages)
+        words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
+        return (*graphs, *words, "scheduler/scheduler_config.json")
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(channels, height, width) of the latents of one picture of so many pixels."""
+        sides = (side or self.image_size for side in (height, width))
+        tall, wide = (side // self.vae_scale_factor for side in sides)
+        return self.latent_channels, tall, wide
 
 
 @dataclass(frozen=True)
@@ -108,7 +154,7 @@ class Bundle:
             raise BundleCorrupt(
                 f"{folder / INDEX} cannot be used ({error}): export or copy the bundle again."
             ) from error
-        for name in {*REQUIRED, *index.files}:
+        for name in {*index.required, *index.files}:
             _check_file(folder, name, index.files.get(name), verify)
         return cls(folder, index)
 

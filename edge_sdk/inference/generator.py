@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import secrets
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +15,19 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter
-from edge_sdk.errors import AdapterError, ImpastoError
+from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.bundle import Bundle
+from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
 from edge_sdk.inference.mixing import Feed, Mix, to_feed
-from edge_sdk.inference.schedulers import SCHEDULERS, Denoise, Latents, NoiseSchedule
+from edge_sdk.inference.prompts import Condition, PromptEncoder
+from edge_sdk.inference.schedulers import SCHEDULERS, Denoise, Latents, NoiseSchedule, Start
 from edge_sdk.inference.stages import Stages
-from edge_sdk.inference.tokenizer import PromptTruncated, Tokenizer, Tokens
 
 # (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
 OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
 Floats: TypeAlias = npt.NDArray[np.float32]
+# "full": the base model's own decoder; "quick": the bundle's preview decoder, a tenth of the time.
+Decoder: TypeAlias = Literal["full", "quick"]
 
 
 class Generator:
@@ -40,7 +42,7 @@ class Generator:
         self._stages = Stages(bundle, threads=threads)
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
-        self._tokenizer = Tokenizer(bundle.path("tokenizer"))
+        self._prompts = PromptEncoder(bundle, self._stages)
         self._schedule = NoiseSchedule.from_json(bundle.path("scheduler/scheduler_config.json").read_bytes())
 
     @classmethod
@@ -102,21 +104,26 @@ class Generator:
         Raises:
             PromptError: not a text, or one that is no valid Unicode.
         """
-        tokens = self._tokens(texts)
-        hidden = self._hidden(tokens)
+        tokens = self._prompts.tokens(texts, stacklevel=2)
+        hidden = self._prompts.encode(texts, tokens).hidden
         mask = tokens.mask[..., None].astype(np.float32)
         return hidden, (hidden * mask).sum(axis=1) / mask.sum(axis=1)
 
     def generate(
         self,
-        prompt: str,
+        prompt: str | Sequence[str],
         *,
-        negative_prompt: str = "",
-        seed: int | None = None,
-        steps: int = 25,
-        guidance: float = 5.0,
-        scheduler: str = "dpm++",
+        negative_prompt: str | Sequence[str] = "",
+        seed: int | Sequence[int] | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        scheduler: str | None = None,
         adapters: Mix = (),
+        size: int | tuple[int, int] | None = None,
+        picture: Image.Image | None = None,
+        strength: float = 0.75,
+        decoder: Decoder = "full",
+        tile: int | None = None,
         on_step: OnStep | None = None,
         count: int = 1,
         latents: Latents | None = None,
@@ -124,20 +131,29 @@ class Generator:
         """Draw pictures.
 
         Args:
-            prompt: what to draw; what the text encoder cannot read is cut off with a warning that says so.
-            negative_prompt: what to keep away from; without effect at guidance 1 and below.
+            prompt: what to draw, or several such, drawn together; what the text encoder cannot read is cut off with a
+                warning that says so.
+            negative_prompt: what to keep away from, for all or one for each; without effect at guidance 1 and below.
             seed: not negative; equal arguments and seeds give equal pictures. Picture i of several depends on (seed,
-                i), so a larger `count` only adds pictures. None draws a new one.
-            steps: 1 to the trained timesteps of the base model (1000); 2 to 8 for "lcm".
-            guidance: how strongly to follow the prompt; 1 and below draws without guidance, twice as fast.
-            scheduler: a key of `SCHEDULERS`.
+                i), so a larger `count` only adds pictures. Several seeds, one for each picture, draw what each of them
+                draws alone. None draws a new one.
+            steps: 1 to the trained timesteps of the base model (1000); 2 to 8 for "lcm". None: the bundle's default.
+            guidance: how strongly to follow the prompt; 1 and below draws without guidance, twice as fast. None: the
+                bundle's default.
+            scheduler: a key of `SCHEDULERS`. None: the bundle's default.
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
+            size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
+                size, made to fit.
+            picture: what to start from instead of pure noise (image to image).
+            strength: above 0, up to 1: how far to go away from `picture`; so large a share of the steps is done.
+            decoder: "full", or "quick" with the bundle's preview decoder.
+            tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only.
             on_step: called after every step; returning False cancels.
-            count: how many pictures, drawn together.
-            latents: unit noise (count, c, h, w) to start from instead of the seed's.
+            count: how many pictures of each prompt, drawn together.
+            latents: unit noise (n, c, h, w) to start from instead of the seed's.
 
         Returns:
-            `count` pictures; none if `on_step` cancelled.
+            `count` pictures for each prompt, prompt by prompt; none if `on_step` cancelled.
 
         Warns:
             PromptTruncated: a prompt is too long.
@@ -146,34 +162,50 @@ class Generator:
             AdapterError: no adapter of that name; AdapterMismatch, AdapterValueError: it cannot be used on this base
             model.
             PromptError: not a text, or one that is no valid Unicode.
+            SizeUnsupported: sides that the base model cannot have.
+            BundleError: there is no quick decoder in the bundle.
             ValueError: another argument makes no sense.
-            ImpastoError: the drawing diverged.
+            DrawingError: the drawing diverged.
         """
-        if scheduler not in SCHEDULERS:
-            raise ValueError(f"There is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
-        if not math.isfinite(guidance):
-            raise ValueError(f"guidance must be a finite number, not {guidance}.")
+        index = self.bundle.index
+        chosen = _Choice(
+            steps=index.defaults.steps if steps is None else steps,
+            guidance=index.defaults.guidance if guidance is None else guidance,
+            scheduler=index.defaults.scheduler if scheduler is None else scheduler,
+        )
+        self._check_decoder(decoder)
         feed = to_feed(self._terms(adapters), self._slots)
-        noise, fresh_noise = _noise_sources(seed, count, self.bundle.index.latent_shape)
-        start = noise if latents is None else _checked_latents(latents, noise.shape)
-        guided = guidance > 1
-        hidden = self._hidden(self._tokens([negative_prompt, prompt] if guided else [prompt]))
-        denoise = self._denoiser(np.repeat(hidden, count, axis=0), guidance if guided else None, feed)
-        x = start
-        for step, x in enumerate(SCHEDULERS[scheduler](denoise, start, self._schedule, steps, fresh_noise), 1):
-            if on_step is not None and on_step(step, steps, x) is False:
+        prompts, negatives = _texts(prompt, negative_prompt)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, not {count}.")
+        wide, tall = self._size(size, picture)
+        noise = Noise(seed, len(prompts) * count, index.latent_shape(tall, wide))
+        unit = noise()
+        start = Start(
+            noise=unit if latents is None else _checked_latents(latents, unit.shape),
+            picture=None if picture is None else self._encode(picture, (wide, tall)),
+            strength=_checked_strength(strength),
+        )
+        guided = chosen.guidance > 1 and index.guidance_dim is None
+        texts = [*negatives, *prompts] if guided else prompts
+        tokens = self._prompts.tokens(texts, stacklevel=2)
+        condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
+        denoise = self._denoiser(condition, chosen.guidance, guided, (wide, tall), feed)
+        x, total = unit, chosen.steps - start.left_out(chosen.steps)
+        drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
+        for step, x in enumerate(drawing, 1):
+            if on_step is not None and on_step(step, total, x) is False:
                 return []
-        return self._decode(x)
+        return self._decode(x, decoder, tile)
 
-    def _tokens(self, texts: Sequence[str]) -> Tokens:
-        """To be called by public methods: the warning points to who called those."""
-        tokens = self._tokenizer.encode(texts)
-        for cut in filter(None, tokens.cut):
-            warnings.warn(PromptTruncated(cut, self._tokenizer.length), stacklevel=3)
-        return tokens
+    def preview(self, latents: Latents) -> list[Image.Image]:
+        """What latents, such as `on_step` gets them, look like to the bundle's quick decoder.
 
-    def _hidden(self, tokens: Tokens) -> Floats:
-        return self._stages.run("text_encoder", ["last_hidden_state"], {"input_ids": tokens.ids})[0]
+        Raises:
+            BundleError: there is none in the bundle.
+        """
+        self._check_decoder("quick")
+        return self._decode(latents, "quick", None)
 
     def _checked(self, adapter: Adapter) -> Adapter:
         adapters_.check(adapter, self.slots, self.base_id)
@@ -193,43 +225,119 @@ class Generator:
             raise ValueError("The weight of an adapter must be a finite number.")
         return terms
 
-    def _denoiser(self, hidden: Floats, guidance: float | None, feed: Feed) -> Denoise:
+    def _size(self, size: int | tuple[int, int] | None, picture: Image.Image | None) -> tuple[int, int]:
+        """Width and height in pixels."""
+        step, trained = self.bundle.index.size_step, self.bundle.index.image_size
+        if size is None and picture is not None:
+            # About as many pixels as the base model was trained for, in the picture's proportions.
+            scale = trained / (picture.width * picture.height) ** 0.5
+            wide, tall = (max(1, round(side * scale / step)) * step for side in picture.size)
+            return wide, tall
+        wide, tall = (trained, trained) if size is None else (size, size) if isinstance(size, int) else size
+        if not all(isinstance(side, int) and side > 0 and side % step == 0 for side in (wide, tall)):
+            near = " x ".join(str(max(1, round(side / step)) * step) for side in (wide, tall))
+            raise SizeUnsupported(
+                f"This base model draws pictures whose sides are multiples of {step} pixels, not {wide} x {tall}: "
+                f"ask for {near}."
+            )
+        return wide, tall
+
+    def _encode(self, picture: Image.Image, size: tuple[int, int]) -> Latents:
+        """The latents (1, c, h, w) of a picture: the mean of what the autoencoder would draw from."""
+        found = self._stages.run("vae_encoder", ["latent_parameters"], {"sample": to_pixels(picture, size)})[0]
+        return np.ascontiguousarray(np.split(found, 2, axis=1)[0] * self.bundle.index.vae_scaling_factor)
+
+    def _denoiser(
+        self, condition: Condition, guidance: float, guided: bool, size: tuple[int, int], feed: Feed
+    ) -> Denoise:
         """The UNet as a function of latents and timestep, under the given prompts and adapters."""
+        index, n = self.bundle.index, len(condition.hidden)
+        given: dict[str, Floats] = {"encoder_hidden_states": condition.hidden, **feed}
+        if condition.pooled is not None:
+            # Original size, crop and target size, each (height, width): an uncropped picture of the size drawn.
+            geometry = np.array([size[1], size[0], 0, 0, size[1], size[0]], np.float32)
+            given |= {"text_embeds": condition.pooled, "time_ids": np.tile(geometry, (n, 1))}
+        if index.guidance_dim is not None:
+            given["timestep_cond"] = np.tile(_guidance_embedding(guidance - 1, index.guidance_dim), (n, 1))
 
         def predict(x: Latents, t: float) -> Latents:
-            timestep = np.array(t, np.float32)
-            inputs = {"sample": x, "timestep": timestep, "encoder_hidden_states": hidden, **feed}
+            inputs = {"sample": x, "timestep": np.array(t, np.float32), **given}
             return self._stages.run("unet", ["out_sample"], inputs)[0]
 
-        def guided(x: Latents, t: float) -> Latents:
-            assert guidance is not None
+        def follow(x: Latents, t: float) -> Latents:
             without, with_prompt = np.split(predict(np.concatenate([x, x]), t), 2)
-            return without + guidance * (with_prompt - without)
+            return without + np.float32(guidance) * (with_prompt - without)
 
-        return predict if guidance is None else guided
+        return follow if guided else predict
 
-    def _decode(self, latents: Latents) -> list[Image.Image]:
-        scaled = (latents / self.bundle.index.vae_scaling_factor).astype(np.float32)
-        pictures = self._stages.run("vae_decoder", ["sample"], {"latent_sample": scaled})[0]
-        if not np.isfinite(pictures).all():
-            raise ImpastoError("The drawing diverged: use smaller adapter weights, less guidance or more steps.")
-        pixels = ((pictures / 2 + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
-        return [Image.fromarray(picture) for picture in pixels.transpose(0, 2, 3, 1)]
+    def _check_decoder(self, decoder: Decoder) -> None:
+        if decoder not in ("full", "quick"):
+            raise ValueError(f"There is no decoder {decoder!r}; choose full or quick.")
+        if decoder == "quick" and self.bundle.index.preview_scaling_factor is None:
+            raise BundleError(
+                f"The bundle in {self.bundle.folder} has no preview decoder: export it with --preview and the folder "
+                "of a tiny autoencoder (TAESD)."
+            )
+
+    def _decode(self, latents: Latents, decoder: Decoder, tile: int | None) -> list[Image.Image]:
+        index = self.bundle.index
+        quick = decoder == "quick"
+        stage = "preview_decoder" if quick else "vae_decoder"
+        factor = index.preview_scaling_factor if quick else index.vae_scaling_factor
+        scaled = (latents / np.float32(factor)).astype(np.float32)
+
+        def decode(part: Latents) -> Floats:
+            return self._stages.run(stage, ["sample"], {"latent_sample": part})[0]
+
+        if tile is None:
+            return to_pictures(decode(scaled))
+        smallest = 8 * index.vae_scale_factor
+        if tile < smallest:
+            raise ValueError(f"A tile must have at least {smallest} pixels a side, not {tile}.")
+        side = tile // index.vae_scale_factor
+        return to_pictures(decode_in_tiles(decode, scaled, side, index.vae_scale_factor))
 
 
-def _noise_sources(seed: int | None, count: int, shape: tuple[int, int, int]) -> tuple[Latents, Callable[[], Latents]]:
-    """The first unit noise (count, c, h, w), and a function for more of it: one independent stream a picture."""
-    if count < 1:
-        raise ValueError(f"count must be at least 1, not {count}.")
-    if seed is not None and seed < 0:
-        raise ValueError(f"A seed is not negative, and this one is {seed}.")
-    entropy = secrets.randbits(64) if seed is None else seed
-    streams = [np.random.default_rng([entropy, picture]) for picture in range(count)]
+@dataclass(frozen=True)
+class _Choice:
+    """How to draw, after the bundle's defaults have been filled in."""
 
-    def draw() -> Latents:
-        return np.stack([stream.standard_normal(shape, np.float32) for stream in streams])
+    steps: int
+    guidance: float
+    scheduler: str
 
-    return draw(), draw
+    def __post_init__(self) -> None:
+        if self.scheduler not in SCHEDULERS:
+            raise ValueError(f"There is no scheduler {self.scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+        if not math.isfinite(self.guidance):
+            raise ValueError(f"guidance must be a finite number, not {self.guidance}.")
+
+
+def _texts(prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[list[str], list[str]]:
+    """Prompts and as many negative ones."""
+    # What is neither a text nor several of them is named by the tokenizer.
+    prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
+    negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
+    if not prompts or len(negatives) != len(prompts):
+        raise ValueError(f"There are {len(prompts)} prompts and {len(negatives)} negative ones: give one for each.")
+    return prompts, negatives
+
+
+def _guidance_embedding(guidance: float, dim: int) -> Floats:
+    """(1, dim) sines and cosines of the guidance scale, for UNets that were distilled with it as an input.
+
+    Source: Luo et al. (LCM), arXiv 2310.04378, section 4.2; Vaswani et al., arXiv 1706.03762, section 3.5.
+    """
+    half = dim // 2
+    frequencies = np.exp(-math.log(10_000) * np.arange(half) / (half - 1))
+    angles = 1000 * guidance * frequencies
+    return np.concatenate([np.sin(angles), np.cos(angles), np.zeros(dim % 2)])[None].astype(np.float32)
+
+
+def _checked_strength(strength: float) -> float:
+    if not 0 < strength <= 1:
+        raise ValueError(f"strength must be above 0 and at most 1, not {strength}.")
+    return strength
 
 
 def _checked_latents(latents: Latents, shape: tuple[int, ...]) -> Latents:

@@ -30,7 +30,7 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_reads_what_the_export_wrote() -> None:
     index = Bundle.load(tiny_bundle()).index
     assert index.image_size == IMAGE_SIZE
-    assert index.latent_shape == LATENT_SHAPE
+    assert index.latent_shape() == LATENT_SHAPE
     assert index.files == hash_files(tiny_bundle())
     assert index.slots[0].input_a == f"{index.slots[0].name}.lora_A.weight"
     assert set(index.versions) >= {"impasto", "torch", "onnxruntime"}

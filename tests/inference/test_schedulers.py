@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from edge_sdk.errors import BundleError
-from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule
+from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule, Start
 
 # diffusers turns tensors into arrays the way of numpy 1.
 pytestmark = pytest.mark.filterwarnings(
@@ -45,10 +45,13 @@ def model(x: npt.NDArray[np.float32], t: float) -> npt.NDArray[np.float32]:
 
 def twin_trajectory(twin: Any, noise: npt.NDArray[np.float32], steps: int) -> Iterator[npt.NDArray[np.float32]]:
     twin.set_timesteps(steps)
-    x = torch.from_numpy(noise) * twin.init_noise_sigma
+    return twin_steps(twin, torch.from_numpy(noise) * twin.init_noise_sigma, twin.timesteps)
+
+
+def twin_steps(twin: Any, x: torch.Tensor, timesteps: torch.Tensor) -> Iterator[npt.NDArray[np.float32]]:
     generator = torch.Generator().manual_seed(5)
     options = {"generator": generator} if isinstance(twin, diffusers.LCMScheduler) else {}
-    for t in twin.timesteps:
+    for t in timesteps:
         predicted = torch.from_numpy(model(twin.scale_model_input(x, t).numpy(), float(t)))
         x = twin.step(predicted, t, x, **options).prev_sample
         yield x.numpy()
@@ -64,7 +67,7 @@ def test_equals_its_diffusers_twin(name: str, config: str, prediction: str) -> N
     for steps in (1, 4, 7, 25):
         generator = torch.Generator().manual_seed(5)
         ours = SCHEDULERS[name](
-            model, noise, schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy()
+            model, Start(noise), schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy()
         )
         theirs = twin_trajectory(TWINS[name].from_config(stated), noise, steps)
         for step, (x, y) in enumerate(zip(ours, theirs, strict=True)):
@@ -73,13 +76,46 @@ def test_equals_its_diffusers_twin(name: str, config: str, prediction: str) -> N
             assert np.abs(x - y).max() <= 1e-4 * max(1.0, float(np.abs(y).max())), (steps, step)
 
 
+@pytest.mark.parametrize("strength", [0.3, 0.75, 1.0])
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_equals_its_twin_from_a_picture(name: str, config: str, strength: float) -> None:
+    """As diffusers' image-to-image pipelines do it: noise the picture to where the drawing starts, and go on there."""
+    schedule = NoiseSchedule.from_json(json.dumps(CONFIGS[config]).encode())
+    noise, picture = (np.random.default_rng(seed).standard_normal(SHAPE, np.float32) for seed in (0, 1))
+    for steps in (4, 7, 25):
+        left = int(steps * strength)
+        twin = TWINS[name].from_config(CONFIGS[config])
+        if name == "lcm":
+            twin.set_timesteps(left, strength=strength)
+        else:
+            twin.set_timesteps(steps)
+            twin.set_begin_index(steps - left) if hasattr(twin, "set_begin_index") else None
+        timesteps = twin.timesteps[-left:]
+        x = twin.add_noise(torch.from_numpy(picture), torch.from_numpy(noise), timesteps[:1])
+        theirs = list(twin_steps(twin, x, timesteps))
+        generator = torch.Generator().manual_seed(5)
+        fresh = lambda g=generator: torch.randn(SHAPE, generator=g).numpy()  # noqa: E731
+        ours = list(SCHEDULERS[name](model, Start(noise, picture, strength), schedule, steps, fresh))
+        assert len(ours) == left
+        for ours_x, theirs_x in zip(ours, theirs, strict=True):
+            assert np.abs(ours_x - theirs_x).max() <= 1e-4 * max(1.0, float(np.abs(theirs_x).max()))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_strength_that_leaves_no_step_is_refused(name: str) -> None:
+    noise = np.zeros(SHAPE, np.float32)
+    with pytest.raises(ValueError, match=r"4 steps at strength 0\.2 are none"):
+        next(SCHEDULERS[name](model, Start(noise, noise, 0.2), NoiseSchedule.from_json(b"{}"), 4, lambda: noise))
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_numbers_of_steps_are_refused(name: str, steps: int) -> None:
     schedule = NoiseSchedule.from_json(b"{}")
     noise = np.zeros(SHAPE, np.float32)
     with pytest.raises(ValueError, match="steps must be between 1 and"):
-        next(SCHEDULERS[name](model, noise, schedule, steps, lambda: noise))
+        next(SCHEDULERS[name](model, Start(noise), schedule, steps, lambda: noise))
 
 
 @pytest.mark.parametrize(

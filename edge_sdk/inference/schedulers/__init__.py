@@ -1,6 +1,6 @@
 """From noise to latents, in numpy.
 
-A scheduler is a function: it gets the model, unit noise and a `NoiseSchedule`, and yields the latents after every step.
+A scheduler is a function: it gets the model, a `Start` and a `NoiseSchedule`, and yields the latents after every step.
 To add one, write it in a file of its own and give it a name below.
 
 x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise throughout, with alpha_t the cumulated product that diffusers calls
@@ -17,7 +17,7 @@ from edge_sdk.inference.schedulers.ddim import ddim
 from edge_sdk.inference.schedulers.dpm import dpm_solver_2m
 from edge_sdk.inference.schedulers.euler import euler
 from edge_sdk.inference.schedulers.lcm import lcm
-from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Scheduler
+from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Scheduler, Start
 
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     {
@@ -28,4 +28,4 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     }
 )
 
-__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler"]
+__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler", "Start"]

@@ -9,20 +9,20 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import log
 
-from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource
+from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
 
 
 def dpm_solver_2m(
-    denoise: Denoise, noise: Latents, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
+    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
 ) -> Iterator[Latents]:
     """x <- (s' / s) x - a' (exp(-h) - 1) D, where a = sqrt(alpha), s = sqrt(1 - alpha) and h is the step in log(a / s).
 
     D is x_0 as the model sees it, extrapolated by half a step with the previous one; the first and the last step use
     x_0 alone.
     """
-    timesteps = schedule.timesteps(steps, "linspace", beyond=1).round()
+    timesteps = schedule.timesteps(steps, "linspace", beyond=1).round()[start.left_out(steps) :]
     sigmas = schedule.sigmas(timesteps)
-    x, previous, previous_h = noise, None, 0.0
+    x, previous, previous_h = start.at(1 / (sigmas[0] ** 2 + 1)), None, 0.0
     for t, (sigma, after) in zip(timesteps.astype(int).tolist(), pairwise(sigmas.tolist()), strict=True):
         alpha, alpha_after = 1 / (sigma**2 + 1), 1 / (after**2 + 1)
         x_0, _ = schedule.split(denoise(x, t), x, alpha)

@@ -10,17 +10,18 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource
+from edge_sdk.inference.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
 
 _SIGMA_DATA = 0.5
 
 
 def lcm(
-    denoise: Denoise, noise: Latents, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
+    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
 ) -> Iterator[Latents]:
     """x <- sqrt(alpha') f + sqrt(1 - alpha') fresh noise, with f = c_skip x + c_out x_0; the last step gives f itself.
 
-    Timesteps are taken from those that the distillation used, whatever spacing the base model states.
+    Timesteps are spread over those that the distillation used, whatever spacing the base model states; from a picture,
+    over those that its noise reaches.
 
     Raises:
         ValueError: more steps than the distillation used.
@@ -28,10 +29,11 @@ def lcm(
     if not 1 <= steps <= schedule.distilled_steps:
         raise ValueError(f"steps must be between 1 and {schedule.distilled_steps} for LCM, not {steps}.")
     stride = schedule.length // schedule.distilled_steps
-    distilled = np.arange(schedule.distilled_steps, 0, -1) * stride - 1
-    chosen = np.floor(np.linspace(0, len(distilled), steps, endpoint=False)).astype(int)
+    reached = schedule.distilled_steps if start.picture is None else int(schedule.distilled_steps * start.strength)
+    distilled = np.arange(reached, 0, -1) * stride - 1
+    chosen = np.floor(np.linspace(0, reached, steps - start.left_out(steps), endpoint=False)).astype(int)
     timesteps = distilled[chosen].tolist()
-    x = noise
+    x = start.at(schedule.alphas[timesteps[0]])
     for t, after in pairwise([*timesteps, None]):
         x_0, _ = schedule.split(denoise(x, t), x, schedule.alphas[t])
         scaled = t * schedule.timestep_scaling

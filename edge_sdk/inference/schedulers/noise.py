@@ -22,11 +22,47 @@ NoiseSource: TypeAlias = Callable[[], Latents]
 Spacing = Literal["linspace", "leading", "trailing"]
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a drawing starts: from noise alone, or from the latents of a picture with some noise on it.
+
+    Attributes:
+        noise: unit noise, (n, c, h, w).
+        picture: latents of a picture, broadcast to the noise's shape.
+        strength: 0 to 1, the share of the noising that the picture goes through; 1 leaves next to nothing of it.
+    """
+
+    noise: Latents
+    picture: Latents | None = None
+    strength: float = 1.0
+
+    def left_out(self, steps: int) -> int:
+        """How many of `steps` steps are spared because the drawing starts from a picture.
+
+        Source: Meng et al. (SDEdit), arXiv 2108.01073.
+
+        Raises:
+            ValueError: all of them.
+        """
+        if self.picture is None:
+            return 0
+        left = min(int(steps * self.strength), steps)
+        if left < 1:
+            raise ValueError(f"{steps} steps at strength {self.strength:g} are none: take more of either.")
+        return steps - left
+
+    def at(self, alpha: float) -> Latents:
+        """The latents x_t at the level of noise where the drawing starts."""
+        if self.picture is None:
+            return self.noise
+        return np.float32(sqrt(alpha)) * self.picture + np.float32(sqrt(1 - alpha)) * self.noise
+
+
 class Scheduler(Protocol):
-    """Yields the latents after each of `steps` steps; `noise` is unit noise, (n, c, h, w)."""
+    """Yields the latents after each step: `steps` of them, less those that `start` spares."""
 
     def __call__(
-        self, denoise: Denoise, noise: Latents, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
+        self, denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
     ) -> Iterator[Latents]: ...
 
 
