@@ -7,6 +7,7 @@ graph, and a slot that no adapter fills is fed factors of rank 0.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -92,22 +93,22 @@ def _nothing(port: Any) -> Floats:
 
 @contextmanager
 def _plain_inputs(graph: Graph) -> Iterator[Path]:
-    """The graph without defaults, in a folder of its own, where its weights are too (they are not copied)."""
+    """The graph without defaults, in a file that lives as long as OpenVINO reads it.
+
+    OpenVINO takes weights only from the graph's own folder and follows no links out of it: that is where the file goes
+    if there are such. In a folder that cannot be written the weights have to be copied.
+    """
+    weights = [path for path in graph.files if path != graph.path]
+    beside = bool(weights) and os.access(graph.path.parent, os.W_OK)
     with tempfile.TemporaryDirectory(prefix="impasto-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / graph.path.name
+        path = graph.path.with_name(f".{secrets.token_hex(8)}.onnx") if beside else Path(folder) / graph.path.name
         try:
             drop_defaults(graph.path, path)
+            if not beside:
+                for file in weights:
+                    shutil.copyfile(file, path.with_name(file.name))
+            yield path
         except OSError as error:
             raise BundleCorrupt(f"{graph.path} cannot be read ({error}): export or copy the bundle again.") from error
-        for weights in graph.files:
-            if weights != graph.path:
-                _link(weights.resolve(), path.with_name(weights.name))
-        yield path
-
-
-def _link(source: Path, target: Path) -> None:
-    if os.name == "posix":
-        target.symlink_to(source)
-    else:
-        # Windows lets only administrators make links.
-        shutil.copyfile(source, target)
+        finally:
+            path.unlink(missing_ok=True)
