@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +45,15 @@ def parse_size(size: int | str) -> int:
 def show_size(size: float) -> str:
     """Bytes for a person: "677 MB", "4.5 GB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, which the C library of most Linux systems otherwise keeps.
+
+    Measured: after preparing a graph of 1 GB it kept 1.9 GB.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
 
 
 def working_set(stage: str, feed: Mapping[str, npt.NDArray[Any]]) -> int:

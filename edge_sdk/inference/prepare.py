@@ -17,7 +17,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,7 @@ from edge_sdk import durable
 from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import hardware
 from edge_sdk.inference.graph import Graph
+from edge_sdk.inference.memory import give_back
 from edge_sdk.inference.sessions import load, session_options
 
 if sys.platform != "win32":
@@ -214,6 +215,7 @@ def _make(graph: Graph, folder: Path) -> None:
             "session.optimized_model_external_initializers_min_size_in_bytes", str(_MIN_MAPPED)
         )
         load(graph.path, options)
+        give_back()
         # A graph whose weights are all small has no file of weights.
         (work / _WEIGHTS).touch()
         for name in (_MODEL, _WEIGHTS):
@@ -316,7 +318,8 @@ def _alone(lock: Path) -> Iterator[None]:
         return
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):  # some network disks know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -110,6 +110,7 @@ class Stages:
             self._closed = True
             self._changed.wait_for(lambda: not any(open_.running for open_ in self._open.values()))
             self._open.clear()
+            memory.give_back()
 
     def __enter__(self) -> Stages:
         return self
@@ -164,6 +165,7 @@ class Stages:
             if resting is None:
                 return False
             del self._open[resting]
+            memory.give_back()
         return True
 
     def _taken(self, besides: str) -> int:
@@ -176,6 +178,8 @@ class Stages:
         if open_.session is None:
             try:
                 open_.session = self._choice.backend.open(graph_of(self._bundle, stage), self._settings)
+                # What was needed only to open it.
+                memory.give_back()
             except BaseException:
                 with self._changed:
                     del self._open[stage]
