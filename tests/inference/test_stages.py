@@ -73,7 +73,7 @@ def test_a_limit_changes_no_result(bundle: Bundle) -> None:
 
 
 def test_a_limit_below_the_weights_is_refused_at_once(bundle: Bundle) -> None:
-    with pytest.raises(MemoryLimitTooSmall, match=r"text_encoder needs about 81 MB, the memory limit is 80 MB"):
+    with pytest.raises(MemoryLimitTooSmall, match=r"text_encoder needs about 82 MB, the memory limit is 80 MB"):
         Stages(bundle, memory_limit=PROCESS + 1000)
 
 
