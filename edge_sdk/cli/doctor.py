@@ -70,7 +70,7 @@ def _device(cache: Path, threads: int | None) -> dict[str, Any]:
         }
     try:
         choice = choose("auto", settings)
-        auto = {"backend": choice.backend.name, "reason": choice.reason}
+        auto: dict[str, str | None] = {"backend": choice.backend.name, "reason": choice.reason}
     except BackendUnavailable as error:
         auto = {"backend": None, "reason": str(error)}
     return {

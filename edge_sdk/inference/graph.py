@@ -24,6 +24,11 @@ class Graph:
         return [path for path in (self.path, self.path.with_name(f"{self.path.name}_data")) if path.is_file()]
 
     @property
+    def maps(self) -> bool:
+        """Whether its weights are in a file of their own, from which they can be mapped instead of read."""
+        return len(self.files) > 1
+
+    @property
     def size(self) -> int:
         """Bytes on disk."""
         return sum(path.stat().st_size for path in self.files)

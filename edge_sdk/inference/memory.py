@@ -17,11 +17,11 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
 # Interpreter, numpy, ONNX Runtime, tokenizer.
 PROCESS = 80_000_000
-# Bytes of working memory for a byte of the stage's largest input, measured at Stable Diffusion 1.5 (docs/devices.md).
+# Bytes of working memory for a byte of the stage's largest input, measured at 512 x 512 pixels (docs/devices.md).
 # The encoders' inputs are tokens and whole pictures.
 _WORKING = {"text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400, "preview_decoder": 2_000}
-_WORKING_DECODER = 18_000
-_WORKING_DENOISER = 7_000
+_WORKING_DECODER = 20_000
+_WORKING_DENOISER = 8_000
 
 
 def parse_size(size: int | str) -> int:

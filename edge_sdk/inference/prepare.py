@@ -37,8 +37,6 @@ if sys.platform != "win32":
 SMALL = 32_000_000
 # Bytes of disk for a byte of the graph. Convolutions need one, matrix products two: plain, and in the kernels' order.
 DISK = 2.0
-# Bytes of anonymous memory that a prepared graph holds for a byte of the graph.
-IDLE = 0.05
 _MODEL, _WEIGHTS, _NOTE = "model.onnx", "model.onnx_data", "prepared.json"
 # Smaller weights stay in model.onnx.
 _MIN_MAPPED = 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -26,13 +26,25 @@ from edge_sdk.inference.prepare import cache_folder
 class _Open:
     """An open stage; its session is None as long as a thread is opening it.
 
-    running: how many threads run (or open) it; resident, working: estimated bytes, at rest and on top of it.
+    running: how many threads run (or open) it; resident, working: estimated bytes, at rest and on top of it; kept:
+    working memory that its back end did not give back, part of resident.
     """
 
     resident: int
+    settings: Settings
     session: Session | None = None
     running: int = 0
     working: int = 0
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Bytes that a stage holds when it is open, and takes while it is opened with these settings."""
+
+    resident: int
+    opening: int
+    settings: Settings
 
 
 class Stages:
@@ -74,7 +86,7 @@ class Stages:
         self._limit = None if memory_limit is None else memory.parse_size(memory_limit)
         self._choice = choose(backend, Settings(threads, precision))
         self._open: dict[str, _Open] = {}
-        self._estimated: dict[str, tuple[int, int]] = {}
+        self._estimated: dict[str, _Estimate] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._check_limit()
@@ -122,18 +134,21 @@ class Stages:
 
     @contextmanager
     def _running(self, stage: str, working: int) -> Iterator[Session]:
-        resident, opening = self._estimates(stage)
         with self._changed:
-            open_, reserved = self._enter(stage, resident, working, opening)
+            estimate = self._estimate(stage, working)
+            open_, reserved = self._enter(stage, working, estimate)
         try:
             yield self._session(stage, open_)
         finally:
             with self._changed:
                 open_.running -= 1
                 open_.working -= reserved
+                if self._choice.backend.keeps_work and working > open_.kept:
+                    open_.resident += working - open_.kept
+                    open_.kept = working
                 self._changed.notify_all()
 
-    def _enter(self, stage: str, resident: int, working: int, opening: int) -> tuple[_Open, int]:
+    def _enter(self, stage: str, working: int, estimate: _Estimate) -> tuple[_Open, int]:
         """Count a stage as running once there is room for it; also gives the bytes reserved on top of its weights.
 
         The lock is held, and given away while waiting for others to be done.
@@ -142,24 +157,27 @@ class Stages:
             if self._closed:
                 raise BundleError("This generator was closed: load another one.")
             known = self._open.get(stage)
-            reserved = working if known else max(working, opening - resident)
-            opened_by_another = known is not None and known.session is None
-            if not opened_by_another and self._makes_room(stage, resident + reserved):
+            if known is not None and known.settings != estimate.settings and not known.running:
+                del self._open[stage]
+                known = None
+            reserved = working if known else max(working, estimate.opening - estimate.resident)
+            busy = known is not None and (known.session is None or known.settings != estimate.settings)
+            if not busy and self._makes_room(stage, estimate.resident + reserved, reserved > working):
                 break
             self._changed.wait()
         # The most recently used one comes last.
-        open_ = self._open.pop(stage, None) or _Open(resident)
+        open_ = self._open.pop(stage, None) or _Open(estimate.resident, estimate.settings)
         self._open[stage] = open_
         open_.running += 1
         open_.working += reserved
         return open_, reserved
 
-    def _makes_room(self, stage: str, bytes_: int) -> bool:
+    def _makes_room(self, stage: str, bytes_: int, to_open: bool) -> bool:
         """Close resting stages until there is room; False if that is not enough while others are running."""
         if self._limit is None:
             return True
         if memory.PROCESS + bytes_ > self._limit:
-            raise self._too_small(stage, memory.PROCESS + bytes_)
+            raise self._too_small(stage, memory.PROCESS + bytes_, to_open)
         while self._taken(besides=stage) + bytes_ > self._limit:
             resting = next((name for name, open_ in self._open.items() if not open_.running and name != stage), None)
             if resting is None:
@@ -177,40 +195,53 @@ class Stages:
         """The session of a stage, which the first thread that runs it opens."""
         if open_.session is None:
             try:
-                open_.session = self._choice.backend.open(graph_of(self._bundle, stage), self._settings)
+                open_.session = self._choice.backend.open(graph_of(self._bundle, stage), open_.settings)
                 # What was needed only to open it.
                 memory.give_back()
             except BaseException:
                 with self._changed:
                     del self._open[stage]
                 raise
-            # It may have been prepared by this.
-            self._estimated.pop(stage, None)
             with self._changed:
+                if not open_.settings.lean:
+                    # It may have been prepared by this.
+                    self._estimated.pop(stage, None)
                 self._changed.notify_all()
         return open_.session
 
     def _check_limit(self) -> None:
         """A limit below the weights of a stage that every drawing runs would be of use to nobody."""
         for stage in ("text_encoder", "unet", "vae_decoder"):
-            resident = self._estimates(stage)[0]
-            if self._limit is not None and memory.PROCESS + resident > self._limit:
-                raise self._too_small(stage, memory.PROCESS + resident)
+            needed = memory.PROCESS + self._estimate(stage, 0).resident
+            if self._limit is not None and needed > self._limit:
+                raise self._too_small(stage, needed, False)
 
-    def _estimates(self, stage: str) -> tuple[int, int]:
-        """Bytes that a stage holds when it is open, and takes while it is opened."""
+    def _estimate(self, stage: str, working: int) -> _Estimate:
+        """The estimate for a stage; it leaves its weights in their file from now on, if only then it fits."""
         if self._limit is None:
-            return 0, 0
+            return _Estimate(0, 0, self._settings)
         if stage not in self._estimated:
-            backend, graph = self._choice.backend, graph_of(self._bundle, stage)
-            self._estimated[stage] = backend.resident(graph, self._settings), backend.opening(graph, self._settings)
-        return self._estimated[stage]
+            self._estimated[stage] = self._estimate_with(stage, self._settings)
+        estimate = self._estimated[stage]
+        if self._fits(estimate, working) or not self._choice.backend.can_be_lean(graph_of(self._bundle, stage)):
+            return estimate
+        lean = self._estimate_with(stage, replace(self._settings, lean=True))
+        if self._fits(lean, working):
+            self._estimated[stage] = estimate = lean
+        return estimate
 
-    def _too_small(self, stage: str, needed: int) -> MemoryLimitTooSmall:
+    def _estimate_with(self, stage: str, settings: Settings) -> _Estimate:
+        backend, graph = self._choice.backend, graph_of(self._bundle, stage)
+        return _Estimate(backend.resident(graph, settings), backend.opening(graph, settings), settings)
+
+    def _fits(self, estimate: _Estimate, working: int) -> bool:
+        needed = memory.PROCESS + max(estimate.opening, estimate.resident + working)
+        return self._limit is None or needed <= self._limit
+
+    def _too_small(self, stage: str, needed: int, to_open: bool) -> MemoryLimitTooSmall:
         assert self._limit is not None
-        resident, opening = self._estimates(stage)
         advice = "draw smaller or fewer pictures at once, or raise the limit"
-        if opening > resident:
+        if to_open and self._settings.cache is not None:
             advice = (
                 f"prepare it once without a limit (`impasto prepare {self._bundle.folder}`), which takes most of that"
             )

@@ -33,12 +33,14 @@ class Settings:
     threads: on the CPU; None takes the cores that the process may use.
     precision: of back ends that have a choice; "auto" is bfloat16 where the processor has it.
     cache: folder of prepared weights; None opens graphs as they are.
+    lean: hold as few weights in memory as possible, at the cost of some speed and the last bits of the results.
     strict: refuse to run anything elsewhere than asked for, even what the back end leaves to the CPU by design.
     """
 
     threads: int | None = None
     precision: Precision = "auto"
     cache: Path | None = None
+    lean: bool = False
     strict: bool = False
 
 
@@ -47,6 +49,8 @@ class Backend(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
+    # Whether a session keeps its working memory when it rests.
+    keeps_work: ClassVar[bool] = False
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -61,14 +65,23 @@ class Backend(ABC):
             BackendUnavailable: the provider does not start, or would leave the work to another one.
         """
 
+    @abstractmethod
     def resident(self, graph: Graph, settings: Settings) -> int:
-        """Bytes of anonymous memory that the opened graph holds while it is idle, estimated from its files.
+        """Bytes of anonymous memory that the opened graph holds beside its work, estimated from its files."""
 
-        Some weights are held once plain and once in the order that the kernels want. Measured: 1.4 at Stable
-        Diffusion 1.5, 1.5 for nothing but matrix products inside model.onnx.
-        """
-        return int(1.5 * graph.size)
-
+    @abstractmethod
     def opening(self, graph: Graph, settings: Settings) -> int:
         """Bytes of anonymous memory that opening the graph takes at its peak."""
-        return self.resident(graph, settings)
+
+    def can_be_lean(self, graph: Graph) -> bool:
+        """Whether `Settings.lean` means anything for this graph."""
+        return False
+
+
+# Factors and constants of the estimates were measured at the shapes of BK-SDM-Tiny (docs/devices.md). A graph with its
+# weights inside model.onnx is held as a message while it is read.
+def reading(graph: Graph) -> int:
+    """Bytes that opening a graph on the CPU takes at its peak, prepared or not."""
+    if graph.maps:
+        return int(1.2 * graph.size)
+    return int(min(3.0 * graph.size, 2.1 * graph.size + 150_000_000))

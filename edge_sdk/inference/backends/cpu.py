@@ -6,9 +6,9 @@ import warnings
 
 from edge_sdk.errors import BundleCorrupt
 from edge_sdk.inference import prepare
-from edge_sdk.inference.backends.base import Backend, Session, Settings
+from edge_sdk.inference.backends.base import Backend, Session, Settings, reading
 from edge_sdk.inference.graph import Graph
-from edge_sdk.inference.sessions import Opened, open_session
+from edge_sdk.inference.sessions import Opened, lean_options, load, open_session
 
 
 class Cpu(Backend):
@@ -19,6 +19,8 @@ class Cpu(Backend):
         return None
 
     def open(self, graph: Graph, settings: Settings) -> Session:
+        if settings.lean:
+            return Opened(load(graph.path, lean_options(settings.threads)))
         if settings.cache is not None and prepare.pays(graph):
             try:
                 path = prepare.ready(graph, settings.cache)
@@ -29,13 +31,18 @@ class Cpu(Backend):
         return Opened(open_session(graph.path, settings.threads))
 
     def resident(self, graph: Graph, settings: Settings) -> int:
-        if settings.cache is not None and prepare.possible(graph, settings.cache):
-            # Mapped weights are the system's to drop. What is left was measured (docs/devices.md).
-            return int(prepare.IDLE * graph.size)
-        return super().resident(graph, settings)
+        if self._maps_weights(graph, settings):
+            # Mapped weights are the system's to drop.
+            return int(0.03 * graph.size)
+        return int(1.1 * graph.size)
 
     def opening(self, graph: Graph, settings: Settings) -> int:
-        if settings.cache is not None and prepare.pays(graph) and prepare.find(graph, settings.cache) is None:
-            # As long as it is being prepared it is in memory, and once more if it comes out of model.onnx itself.
-            return int((1.5 if len(graph.files) > 1 else 2.1) * graph.size)
-        return self.resident(graph, settings)
+        if settings.lean or (settings.cache and prepare.pays(graph) and prepare.find(graph, settings.cache)):
+            return self.resident(graph, settings)
+        return reading(graph)
+
+    def can_be_lean(self, graph: Graph) -> bool:
+        return graph.maps
+
+    def _maps_weights(self, graph: Graph, settings: Settings) -> bool:
+        return settings.lean or (settings.cache is not None and prepare.possible(graph, settings.cache))

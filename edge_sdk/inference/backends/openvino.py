@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from edge_sdk.errors import BackendUnavailable, BundleCorrupt
-from edge_sdk.inference.backends.base import Array, Backend, Floats, Session, Settings
+from edge_sdk.inference.backends.base import Array, Backend, Floats, Session, Settings, reading
 from edge_sdk.inference.graph import Graph
 from edge_sdk.inference.hardware import available_cores
 from edge_sdk.inference.onnx_file import drop_defaults
@@ -29,6 +29,7 @@ from edge_sdk.inference.onnx_file import drop_defaults
 class OpenVino(Backend):
     name = "openvino"
     title = "OpenVINO, CPU"
+    keeps_work = True
 
     def missing(self) -> str | None:
         if find_spec("openvino") is not None:
@@ -60,6 +61,12 @@ class OpenVino(Backend):
                 f"OpenVINO {openvino.__version__} cannot load {graph.path} ({error}): "
                 "export or copy the bundle again, or draw with backend='cpu'."
             ) from error
+
+    def resident(self, graph: Graph, settings: Settings) -> int:
+        return int((0.9 if graph.maps else 1.9) * graph.size)
+
+    def opening(self, graph: Graph, settings: Settings) -> int:
+        return max(self.resident(graph, settings), 0 if graph.maps else reading(graph))
 
 
 class _Compiled:
