@@ -4,6 +4,11 @@
     ├── BundleError             the exported model on disk
     │   ├── BundleMissing           no bundle in that folder
     │   └── BundleCorrupt           a file is missing, or its hash is not the one in impasto.json
+    ├── DeviceError             what this device has is not enough, or not what was asked for
+    │   ├── BackendUnavailable      a back end is missing, does not start, or leaves its work to another
+    │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
+    │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
+    │   └── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
     ├── ExportError             a model cannot be exported
     │   └── VerificationFailed      the export does not compute what torch computes
     ├── AdapterError            LoRA factors
@@ -51,6 +56,26 @@ class BundleMissing(BundleError):
 
 class BundleCorrupt(BundleError):
     """A file of the bundle is missing, or its hash is not the one that impasto.json states."""
+
+
+class DeviceError(ImpastoError):
+    """What this device has is not enough, or not what was asked for."""
+
+
+class BackendUnavailable(DeviceError):
+    """The back end is missing, does not start, or leaves its work to another one."""
+
+
+class NoRoomToPrepare(DeviceError):
+    """The disk is too full to prepare the bundle for this processor."""
+
+
+class PreparedElsewhere(DeviceError):
+    """The prepared graph was made by another processor."""
+
+
+class MemoryLimitTooSmall(DeviceError):
+    """What is to be run does not fit into the memory limit, even alone."""
 
 
 class ExportError(ImpastoError):

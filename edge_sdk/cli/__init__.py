@@ -9,9 +9,11 @@ import sys
 
 import typer
 
+from edge_sdk.cli.doctor import doctor
 from edge_sdk.cli.generate import generate
 from edge_sdk.cli.info import info
 from edge_sdk.cli.join import join
+from edge_sdk.cli.prepare import prepare
 from edge_sdk.cli.terminal import print_error
 from edge_sdk.cli.train import train
 from edge_sdk.errors import ImpastoError
@@ -31,7 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (generate, train, join, info):
+for _command in (generate, train, join, info, prepare, doctor):
     app.command()(_command)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, TracebackType
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
+from edge_sdk.inference.backends import Precision
 from edge_sdk.inference.bundle import Bundle
 from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
 from edge_sdk.inference.mixing import Feed, Mix, to_feed
@@ -34,32 +35,91 @@ class Generator:
     """Draws with a bundle, with any mix of adapters, which may be another one at every call.
 
     Graphs are opened when they are first needed, so that encoding prompts alone never loads the UNet. One generator may
-    be used by several threads.
+    be used by several threads. `close` it, or use it in a `with`, to give its memory back at once.
+
+    The arguments beside the bundle are those of `Stages`.
     """
 
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        threads: int | None = None,
+        backend: str = "cpu",
+        memory_limit: int | str | None = None,
+        prepare: bool = True,
+        cache: Path | str | None = None,
+        precision: Precision = "auto",
+    ) -> None:
         self.bundle = bundle
-        self._stages = Stages(bundle, threads=threads)
+        self._stages = Stages(
+            bundle,
+            threads=threads,
+            backend=backend,
+            memory_limit=memory_limit,
+            prepare=prepare,
+            cache=cache,
+            precision=precision,
+        )
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._prompts = PromptEncoder(bundle, self._stages)
         self._schedule = NoiseSchedule.from_json(bundle.path("scheduler/scheduler_config.json").read_bytes())
 
     @classmethod
-    def load(cls, bundle: Path | str, *, threads: int | None = None, verify: bool = True) -> Generator:
+    def load(
+        cls,
+        bundle: Path | str,
+        *,
+        threads: int | None = None,
+        verify: bool = True,
+        backend: str = "cpu",
+        memory_limit: int | str | None = None,
+        prepare: bool = True,
+        cache: Path | str | None = None,
+        precision: Precision = "auto",
+    ) -> Generator:
         """Open a bundle.
 
         Args:
             bundle: its folder.
             threads: CPU threads to draw with; by default all cores that the process may use.
             verify: compare every file with its hash first.
+            backend: what to draw with, a key of `BACKENDS`; "auto" takes the fastest that works here.
+            memory_limit: such as "1GB": stages are closed before others are opened, where they would not fit together.
+            prepare: lay out large stages for this processor, once and on disk; see `edge_sdk.inference.prepare`.
+            cache: the folder for that; by default $IMPASTO_CACHE or the user's cache folder.
+            precision: "bf16" or "f32" for back ends that have a choice; "auto" is bfloat16 where it is fast.
 
         Raises:
             BundleMissing: no bundle there.
             BundleCorrupt: a file is missing or not the one that was exported.
             BundleError: the base model's scheduler asks for something unknown.
+            BackendUnavailable: the back end does not work here.
+            MemoryLimitTooSmall: the limit is too small for any picture.
+            ValueError: no such back end, precision or size.
         """
-        return cls(Bundle.load(bundle, verify=verify), threads=threads)
+        return cls(
+            Bundle.load(bundle, verify=verify),
+            threads=threads,
+            backend=backend,
+            memory_limit=memory_limit,
+            prepare=prepare,
+            cache=cache,
+            precision=precision,
+        )
+
+    def close(self) -> None:
+        """Close all graphs once nobody draws any more; afterwards this generator cannot draw."""
+        self._stages.close()
+
+    def __enter__(self) -> Generator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @property
     def base_id(self) -> str:

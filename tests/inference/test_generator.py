@@ -27,10 +27,12 @@ from edge_sdk.errors import (
     AdapterValueError,
     BundleError,
     ImpastoError,
+    MemoryLimitTooSmall,
     PromptError,
 )
 from edge_sdk.inference import Bundle, Generator, PromptTruncated
 from edge_sdk.inference.bundle import write_index
+from edge_sdk.inference.memory import PROCESS, working_set
 from tests.models import KINDS, LATENT_SHAPE, Kind, tiny_bundle, tiny_model
 
 pytestmark = [
@@ -317,3 +319,26 @@ sys.exit(f"imported {{heavy}}" if heavy else 0)
     assert (done.returncode, done.stderr) == (0, "")
     with Image.open(tmp_path / "fox.png") as picture:
         assert picture.size == (32, 32)
+
+
+# --- the device -----------------------------------------------------------------------------------------------------
+
+
+def test_a_memory_limit_draws_the_same_picture() -> None:
+    # Too little for the decoder beside anything else.
+    limit = PROCESS + working_set("vae_decoder", {"latent_sample": start()}) + 10_000_000
+    with Generator.load(tiny_bundle(), threads=1, memory_limit=limit) as own:
+        assert own.generate(PROMPT, seed=7, steps=2) == generator().generate(PROMPT, seed=7, steps=2)
+        assert own.generate(PROMPT, seed=7, steps=2) == generator().generate(PROMPT, seed=7, steps=2)
+    with pytest.raises(BundleError, match="closed"):
+        own.generate(PROMPT)
+    with pytest.raises(MemoryLimitTooSmall, match="raise the limit"):
+        Generator.load(tiny_bundle(), memory_limit="1MB")
+
+
+def test_every_back_end_that_works_here_draws_the_picture() -> None:
+    draw = functools.partial(Generator.generate, prompt=PROMPT, seed=7, steps=2, adapters=[(random_adapter(1), 1.0)])
+    with Generator.load(tiny_bundle(), threads=1, backend="openvino", precision="f32") as own:
+        assert difference(draw(own), draw(generator())) < 1e-2
+    with Generator.load(tiny_bundle(), threads=1, backend="auto") as own:
+        assert len(draw(own)) == 1

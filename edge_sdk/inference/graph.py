@@ -1,0 +1,34 @@
+"""A graph on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph on disk: model.onnx, and its weights if they are in a file of their own.
+
+    hashes: what a preparation of the graph is known by: its files' names -> SHA-256, as the bundle states them. A graph
+    without hashes is never prepared.
+    """
+
+    path: Path
+    hashes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that it consists of, as far as they are there."""
+        return [path for path in (self.path, self.path.with_name(f"{self.path.name}_data")) if path.is_file()]
+
+    @property
+    def maps(self) -> bool:
+        """Whether its weights are in a file of their own, from which they can be mapped instead of read."""
+        return len(self.files) > 1
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.files)

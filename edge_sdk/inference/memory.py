@@ -1,0 +1,65 @@
+"""How much memory drawing may take: the limit, as people write it, and what a stage needs beside its weights."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
+
+# Interpreter, numpy, ONNX Runtime, tokenizer.
+PROCESS = 80_000_000
+# Bytes of working memory for a byte of the stage's largest input, measured at 512 x 512 pixels (docs/devices.md).
+# The encoders' inputs are tokens and whole pictures.
+_WORKING = {"text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400, "preview_decoder": 2_000}
+_WORKING_DECODER = 20_000
+_WORKING_DENOISER = 8_000
+
+
+def parse_size(size: int | str) -> int:
+    """Bytes: a number, or a text such as "900MB", "1.5 GB" (powers of 1000) or "2GiB" (powers of 1024).
+
+    Raises:
+        ValueError: it is neither, or not positive.
+    """
+    if isinstance(size, bool) or not isinstance(size, int | str):
+        raise ValueError(f"A size is a number of bytes or a text such as '1GB', not {size!r}.")
+    matched = _SIZE.fullmatch(str(size))
+    if not matched or (matched[3] and not matched[2]):
+        raise ValueError(f"{size!r} is no size: write a number of bytes, or a text such as '900MB', '1.5GB' or '2GiB'.")
+    number, unit, binary = matched[1], matched[2].lower(), matched[3]
+    found = int(float(number) * (_BINARY[unit] if binary else _UNITS[unit]))
+    if found <= 0:
+        raise ValueError("A size must be more than 0 bytes.")
+    return found
+
+
+def show_size(size: float) -> str:
+    """Bytes for a person: "677 MB", "4.5 GB"."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def give_back() -> None:
+    """Return memory that was freed to the system, which the C library of most Linux systems otherwise keeps.
+
+    Measured: after preparing a graph of 1 GB it kept 1.9 GB.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+        library.malloc_trim(0)
+
+
+def working_set(stage: str, feed: Mapping[str, npt.NDArray[Any]]) -> int:
+    """Bytes that a stage is estimated to need while it runs on this input, beside its weights."""
+    factor = _WORKING.get(stage, _WORKING_DECODER if "decoder" in stage else _WORKING_DENOISER)
+    inputs = [value for name, value in feed.items() if ".lora_" not in name]
+    # The UNet's text is no measure of its work.
+    latents = [value for value in inputs if np.ndim(value) == 4] or inputs
+    return factor * max((value.nbytes for value in latents), default=0)
