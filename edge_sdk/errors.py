@@ -5,7 +5,8 @@
     │   ├── BundleMissing           no bundle in that folder
     │   └── BundleCorrupt           a file is missing, or its hash is not the one in impasto.json
     ├── ExportError             a model cannot be exported
-    │   └── VerificationFailed      the export does not compute what torch computes
+    │   ├── VerificationFailed      the export does not compute what torch computes
+    │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
     ├── AdapterError            LoRA factors
     │   ├── AdapterFormatError      not a LoRA safetensors file
     │   ├── AdapterMismatch         of another base model, or shapes that fit no slot
@@ -57,6 +58,10 @@ class ExportError(ImpastoError):
 
 class VerificationFailed(ExportError):
     """The exported graph does not compute what torch computes."""
+
+
+class CalibrationError(ExportError):
+    """The prompts that an int8 bundle is calibrated with cannot be used."""
 
 
 class AdapterError(ImpastoError):

@@ -8,29 +8,29 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 from transformers import PreTrainedModel
 
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.inference.bundle import INDEX, BundleIndex, Slot, hash_files, write_index
+from edge_sdk.inference.bundle import INDEX, Bundle, BundleIndex, Precision, Slot, hash_files, write_index
+from export.layers import name_layers
 from export.parts import Part, image_size, parts_of, slots_of, to_onnx, vae_scale_factor
 from export.passes import add_lora_slots, clean, fuse_attention
 from export.pipeline import find_model, load_pipeline
+from export.precision import check_precision, convert
+from export.saving import save
 from export.verify import check_part
 
 _SCHEDULER = "scheduler/scheduler_config.json"
-# One protobuf message holds at most 2 GiB.
-_INLINE_BYTES = 1_500_000_000
-# How often `on_progress` is called with `verify`, without it four times less.
-STAGES = 11
+# How often `on_progress` is called with `verify` and another precision than fp32; without, four and two times less.
+STAGES = 13
 _PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -47,6 +47,8 @@ def export_model(
     model: str | Path,
     out: str | Path,
     *,
+    precision: Precision = "fp32",
+    prompts: Sequence[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
@@ -56,30 +58,34 @@ def export_model(
     Args:
         model: a diffusers folder or a hub id.
         out: the bundle's folder; must not exist or be empty, or be a bundle if `overwrite`.
+        precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
+        prompts: what to calibrate int8 with, of the kind that people will type; by default a mixed list.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         on_progress: told what is being done, a few words each time.
 
     Raises:
-        ExportError: the model cannot be exported, or `out` is in use.
+        ExportError: the model cannot be exported, there is no such precision, or `out` is in use.
+        CalibrationError: the prompts are too few.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
     """
     out = Path(out).absolute()
+    check_precision(precision, prompts)
     _check_target(out, overwrite)
     on_progress("find the base model")
     source = find_model(str(model))
     with _beside(out) as folder:
         try:
-            index, errors = _write(source, folder, verify, on_progress)
+            errors = _write(source, folder, verify, on_progress)
+            errors |= convert(folder, precision, prompts, on_progress)
+            index = Bundle.load(folder, verify=False).index
             _put_in_place(folder, out)
         except OSError as error:
             raise ExportError(f"The export could not be finished, nothing was written: {error}") from error
     return Exported(out, index, errors)
 
 
-def _write(
-    source: Path, folder: Path, verify: bool, on_progress: Callable[[str], None]
-) -> tuple[BundleIndex, dict[str, float]]:
+def _write(source: Path, folder: Path, verify: bool, on_progress: Callable[[str], None]) -> dict[str, float]:
     on_progress("load the base model")
     pipeline = load_pipeline(source)
     base_id = compute_base_id(source)
@@ -109,7 +115,7 @@ def _write(
         versions=_versions(),
     )
     write_index(folder, index)
-    return index, errors
+    return errors
 
 
 def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
@@ -117,10 +123,10 @@ def _write_part(part: Part, folder: Path, slots: list[Slot]) -> Path:
     model = to_onnx(part)
     fuse_attention(model)
     add_lora_slots(model, slots)
+    name_layers(model)
     clean(model, f"Impasto bundle, {part.name}")
     path = folder / "model.onnx"
-    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data="model.onnx_data" if weights > _INLINE_BYTES else None)
+    save(model, path)
     # transformers keeps its configuration in an object of its own, diffusers in the model.
     if isinstance(part.network, PreTrainedModel):
         part.network.config.save_pretrained(folder)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.table import Table
 
 from edge_sdk.errors import ImpastoError
 
+if TYPE_CHECKING:
+    from edge_sdk.inference.bundle import Precision
+
 _console = Console(stderr=True)
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -25,6 +28,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def export(
     model: Annotated[str, typer.Argument(help="A diffusers folder, or a hub id such as owner/name.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (graphics processors) or int8 (processors).")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Prompts to calibrate int8 with, one a line, of the kind people will type.")
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
 ) -> None:
@@ -32,6 +39,7 @@ def export(
     with _quiet():
         # torch takes seconds to import, and --help should not.
         from export.bundle import STAGES, export_model
+        from export.calibration import read_prompts
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -40,13 +48,23 @@ def export(
         TimeElapsedColumn(),
     )
     try:
+        prompts = None if calibrate is None else read_prompts(calibrate)
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=STAGES)
 
             def show(what: str) -> None:
                 progress.update(task, description=what, advance=1)
 
-            made = export_model(model, out, verify=verify, overwrite=overwrite, on_progress=show)
+            made = export_model(
+                model,
+                out,
+                # An unknown one is refused by name.
+                precision=cast("Precision", precision),
+                prompts=prompts,
+                verify=verify,
+                overwrite=overwrite,
+                on_progress=show,
+            )
             progress.update(task, description="done", completed=STAGES)
     except ImpastoError as error:
         _console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
@@ -77,7 +95,7 @@ def _quiet() -> Iterator[None]:
 
 def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:
     if errors:
-        table = Table("compared with torch", "relative error", box=None)
+        table = Table("compared with torch, other precisions with float32", "relative error", box=None)
         for what, error in errors.items():
             table.add_row(what, f"{error:.1e}")
         _console.print(table)

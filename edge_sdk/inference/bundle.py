@@ -31,6 +31,8 @@ REQUIRED = (
 )
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
+# What the denoiser computes in; every bundle is fed and gives float32.
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +68,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     vae_scale_factor: Positive
     latent_channels: Positive
     vae_scaling_factor: Annotated[float, Meta(gt=0)]
+    precision: Precision = "fp32"
     slots: list[Slot]
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
