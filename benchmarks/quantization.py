@@ -65,6 +65,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _measure_pictures(report: Report, folder: Path) -> None:
     from export import export_model
+    from export.calibration import record
 
     stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
     prompts = [stickers[at].text for at in _spread(len(stickers), CALIBRATION_PROMPTS)]
@@ -73,10 +74,18 @@ def _measure_pictures(report: Report, folder: Path) -> None:
     judge = Judge()
     drawn: dict[Precision, Drawn] = {}
     verdicts: dict[Precision, Verdict] = {}
+    gains: dict[Precision, float] = {}
+    factors: Feed = {}
+    files: list[Path] = []
     for precision in PRECISIONS:
         made = export_model(MODEL, folder / precision, precision=precision, prompts=prompts, verify=False)
         drawn[precision] = _draw(made.folder, [sticker.text for sticker in chosen], report.arguments.seed)
         verdicts[precision] = judge.score(drawn[precision].pictures, asked)
+        if not files:
+            (folder / "feeds").mkdir()
+            factors = _adapter(made.folder, report.arguments.seed)
+            files = record(made.folder, folder / "feeds", prompts[:6], pictures=6, seed=FIRST_SEED)["unet"]
+        error, gains[precision] = _effect(folder / "fp32", made.folder, factors, files)
         report.rows.append(
             {
                 "precision": precision,
@@ -85,18 +94,19 @@ def _measure_pictures(report: Report, folder: Path) -> None:
                 "step_error": made.errors.get(f"unet in {precision}", 0.0),
                 "latents_error": _relative(drawn[precision].latents, drawn["fp32"].latents),
                 "psnr_db": _psnr(drawn[precision].pictures, drawn["fp32"].pictures),
-                "adapter_error": _adapter_error(folder / "fp32", made.folder, report.arguments.seed),
+                "step_error_with_adapter": error,
+                "adapter_gain": gains[precision],
                 "style_hit": verdicts[precision].style_hit,
                 "subject_hit": verdicts[precision].subject_hit,
                 "captions": len(chosen),
             }
         )
     for precision in PRECISIONS[1:]:
+        lost_gain = abs(gains[precision] - 1)
         for what in ("style_hit", "subject_hit"):
             lost = 100 * (getattr(verdicts["fp32"], what) - getattr(verdicts[precision], what))
             report.bars.append(Bar(f"{precision}, {what} below fp32's, in points", lost, 3.0))
-        effect = next(row["adapter_error"] for row in report.rows if row["precision"] == precision)
-        report.bars.append(Bar(f"{precision}, error of a rank-{RANK} adapter's effect", float(effect or 0), 0.1))
+        report.bars.append(Bar(f"{precision}, a rank-{RANK} adapter's effect away from 1", lost_gain, 0.05))
 
 
 def _spread(length: int, count: int) -> list[int]:
@@ -121,22 +131,28 @@ def _draw(bundle: Path, captions: Sequence[str], seed: int) -> Drawn:
     return Drawn(pictures, np.concatenate(latents))
 
 
-def _adapter_error(exact: Path, other: Path, seed: int) -> float:
-    """How far the change that an adapter makes to one step is from the change it makes in float32, relative."""
-    bundle = Bundle.load(exact, verify=False)
+def _adapter(bundle: Path, seed: int) -> Feed:
+    """A random adapter that changes a step about as much as a trained one."""
     rng = np.random.default_rng(seed)
     factors: Feed = {}
-    for slot in bundle.index.slots:
+    for slot in Bundle.load(bundle, verify=False).index.slots:
         factors[slot.input_a] = rng.standard_normal((slot.in_features, RANK), np.float32) / slot.in_features**0.5
         factors[slot.input_b] = 0.5 * rng.standard_normal((RANK, slot.out_features), np.float32) / RANK**0.5
-    hidden, _ = Generator.load(exact, verify=False).encode_prompt(["", "soft sticker of a fox"])
-    x = np.repeat(rng.standard_normal((1, *bundle.index.latent_shape), np.float32), 2, axis=0)
-    feed: Feed = {"sample": x, "timestep": np.array(601, np.float32), "encoder_hidden_states": hidden}
-    changes = []
-    for folder in (exact, other):
-        session = open_session(folder / "unet" / "model.onnx")
-        changes.append(_run(session, {**feed, **factors}) - _run(session, feed))
-    return _relative(changes[1], changes[0])
+    return factors
+
+
+def _effect(exact: Path, other: Path, factors: Feed, files: Sequence[Path]) -> tuple[float, float]:
+    """Of steps with an adapter: the error against float32, and how much of the adapter's effect there is (1 is all)."""
+    from export.calibration import read_feed
+
+    feeds = [read_feed(file) for file in files]
+    plain, adapted, other_plain, other_adapted = (
+        np.concatenate([_run(session, {**feed, **extra}) for feed in feeds])
+        for session in (open_session(folder / "unet" / "model.onnx") for folder in (exact, other))
+        for extra in ({}, factors)
+    )
+    effect, other_effect = adapted - plain, other_adapted - other_plain
+    return _relative(other_adapted, adapted), float((effect * other_effect).sum() / (effect * effect).sum())
 
 
 def _measure_step(report: Report, folder: Path) -> None:
@@ -151,7 +167,7 @@ def _measure_step(report: Report, folder: Path) -> None:
         "timestep": np.array(601, np.float32),
         "encoder_hidden_states": rng.standard_normal((1, 77, 768), np.float32),
     }
-    np.savez(folder / "feed.npz", **feed)
+    np.savez(folder / "feed.npz", **feed)  # type: ignore[arg-type]  # an option is typed as if it took any name
     (folder / "large-int8").mkdir()
     # With random weights, one feed says as much about ranges as many.
     quantize(exact / "unet" / "model.onnx", folder / "large-int8" / "model.onnx", [folder / "feed.npz"])

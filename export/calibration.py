@@ -7,6 +7,7 @@ picture. They are spooled to disk: memory holds one step.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from onnxruntime.quantization import CalibrationDataReader
 
 from edge_sdk.errors import CalibrationError, ImpastoError
-from edge_sdk.inference import Bundle, Generator
+from edge_sdk.inference import Bundle, Generator, PromptTruncated
 from edge_sdk.inference.stages import Stages
 
 # Stage -> files of one recorded feed each.
@@ -99,8 +100,12 @@ def record(
     for picture in range(total):
         recorder.tap.begin(picture)
         guidance = _GUIDANCE[picture % len(_GUIDANCE)]
+        prompt = prompts[picture % len(prompts)]
         try:
-            recorder.generate(prompts[picture % len(prompts)], seed=seed + picture, steps=steps, guidance=guidance)
+            with warnings.catch_warnings():
+                # What is cut off a prompt does not matter here.
+                warnings.simplefilter("ignore", PromptTruncated)
+                recorder.generate(prompt, seed=seed + picture, steps=steps, guidance=guidance)
         except ImpastoError as error:
             raise CalibrationError(f"Calibration cannot draw a prompt: {error}") from error
         on_progress(picture + 1, total)
@@ -154,7 +159,7 @@ class _Tap(Stages):
         # Text encoder and decoder are called once a picture, and always kept.
         if stage != "unet" or (call + self._picture) % _STRIDE == 0:
             file = self._folder / f"{stage}-{self._picture:04d}-{call:04d}.npz"
-            np.savez(file, **feed)
+            np.savez(file, **feed)  # type: ignore[arg-type]  # an option is typed as if it took any name
             self.files.setdefault(stage, []).append(file)
         return super().run(stage, outputs, feed)
 
