@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from rich.table import Table
 Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = Mapping[str, Cell]
 _PACKAGES = ("onnxruntime", "numpy", "torch", "diffusers", "onnx")
-_console = Console()
+# Wide enough for the rows, also where the output is a file.
+_console = Console(width=max(shutil.get_terminal_size().columns, 160))
 
 
 @dataclass(frozen=True)
