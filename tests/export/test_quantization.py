@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import shutil
@@ -36,10 +37,16 @@ GAIN_TOLERANCE = 0.05
 CONVERTED: dict[Precision, set[str]] = {"fp16": {"text_encoder", "unet", "vae_decoder"}, "int8": {"unet"}}
 
 
+def _folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="impasto-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.cache
 def quantized() -> tuple[Path, list[Path]]:
     """The int8 form of a tiny UNet, and the feeds that it was calibrated with."""
-    folder = Path(tempfile.mkdtemp(prefix="impasto-int8-"))
+    folder = _folder()
     feeds = record(tiny_bundle(), folder, PROMPTS[:4], pictures=6, steps=6)["unet"]
     layers = quantize(tiny_bundle() / "unet" / "model.onnx", folder / "model.onnx", feeds)
     assert layers > 40
@@ -123,7 +130,7 @@ def test_lora_has_the_inputs_that_it_has_in_float32() -> None:
 @functools.cache
 def bundle(precision: Precision) -> Path:
     """A tiny bundle, converted; its errors are checked here."""
-    folder = shutil.copytree(tiny_bundle(), Path(tempfile.mkdtemp(prefix="impasto-bundle-")) / precision)
+    folder = shutil.copytree(tiny_bundle(), _folder() / precision)
     errors = convert(folder, precision, PROMPTS[:4])
     assert set(errors) == {f"{stage} in {precision}" for stage in CONVERTED[precision]}
     assert all(0 < error < STEP_TOLERANCE for error in errors.values())
