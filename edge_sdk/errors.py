@@ -10,7 +10,8 @@
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
     │   └── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
     ├── ExportError             a model cannot be exported
-    │   └── VerificationFailed      the export does not compute what torch computes
+    │   ├── VerificationFailed      the export does not compute what torch computes
+    │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
     ├── AdapterError            LoRA factors
     │   ├── AdapterFormatError      not a LoRA safetensors file
     │   ├── AdapterMismatch         of another base model, or shapes that fit no slot
@@ -84,6 +85,10 @@ class ExportError(ImpastoError):
 
 class VerificationFailed(ExportError):
     """The exported graph does not compute what torch computes."""
+
+
+class CalibrationError(ExportError):
+    """The prompts that an int8 bundle is calibrated with cannot be used."""
 
 
 class AdapterError(ImpastoError):

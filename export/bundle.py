@@ -17,23 +17,23 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import msgspec
-import onnx_ir as ir
 from transformers import PreTrainedModel
 
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.inference.bundle import INDEX, BundleIndex, Defaults, Slot, hash_files, write_index
+from edge_sdk.inference.bundle import INDEX, Bundle, BundleIndex, Defaults, Precision, Slot, hash_files, write_index
 from edge_sdk.inference.schedulers import SCHEDULERS
+from export.layers import name_layers
 from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
 from export.passes import add_lora_slots, clean, fuse_attention
 from export.pipeline import FusedLora, defaults_of, find_model, kind_of, load_pipeline, load_preview
+from export.precision import check_precision, convert
+from export.saving import save
 from export.slots import SlotSet, slots_of
 from export.verify import check_part
 
 _SCHEDULER = "scheduler/scheduler_config.json"
-# One protobuf message holds at most 2 GiB.
-_INLINE_BYTES = 1_500_000_000
-# What is being done, and the share of all that was done before.
+# What is being done, and the share of it all that is behind; a conversion counts anew.
 OnProgress: TypeAlias = Callable[[str, float], None]
 _PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -51,6 +51,8 @@ def export_model(
     model: str | Path,
     out: str | Path,
     *,
+    precision: Precision = "fp32",
+    prompts: Sequence[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     slots: SlotSet = "attention",
@@ -70,15 +72,19 @@ def export_model(
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller does not say; what is left out is told
             by the base model's files.
+        precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
+        prompts: what to calibrate int8 with, of the kind that people will type; by default a mixed list.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         on_progress: told what is being done, in a few words, and the share of the work that is behind.
 
     Raises:
-        ExportError: the model cannot be exported, or `out` is in use.
+        ExportError: the model cannot be exported, there is no such precision, or `out` is in use.
+        CalibrationError: the prompts are too few.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
     """
     out = Path(out).absolute()
+    check_precision(precision, prompts)
     _check_target(out, overwrite)
     on_progress("find the base model", 0.0)
     source = find_model(str(model))
@@ -89,10 +95,10 @@ def export_model(
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
             index = _describe(pipeline, tiny, source, slots, fuse, defaults)
             errors = _write_parts(parts_of(pipeline, tiny), index.slots, folder, verify, on_progress)
-            on_progress("hash the files", 1.0)
             _write_companions(pipeline, source, index.tokenizers, folder)
-            index = msgspec.structs.replace(index, files=hash_files(folder))
-            write_index(folder, index)
+            write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
+            errors |= convert(folder, precision, prompts, on_progress)
+            index = Bundle.load(folder, verify=False).index
             _put_in_place(folder, out)
         except OSError as error:
             raise ExportError(f"The export could not be finished, nothing was written: {error}") from error
@@ -163,10 +169,10 @@ def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
     model = to_onnx(part)
     fuse_attention(model)
     add_lora_slots(model, slots)
+    name_layers(model)
     clean(model, f"Impasto bundle, {part.name}")
     path = folder / "model.onnx"
-    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data="model.onnx_data" if weights > _INLINE_BYTES else None)
+    save(model, path)
     # transformers keeps its configuration in an object of its own, diffusers in the model.
     if isinstance(part.network, PreTrainedModel):
         part.network.config.save_pretrained(folder)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.table import Table
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError
 
+if TYPE_CHECKING:
+    from edge_sdk.inference.bundle import Precision
+
 _console = Console(stderr=True)
 _TERMINATED = 128 + signal.SIGTERM
 
@@ -26,6 +29,10 @@ _TERMINATED = 128 + signal.SIGTERM
 def export(
     model: Annotated[str, typer.Argument(help="A diffusers folder, or a hub id such as owner/name.")],
     out: Annotated[Path, typer.Argument(help="The folder to make.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16 (graphics processors) or int8 (processors).")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Prompts to calibrate int8 with, one a line, of the kind people will type.")
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
     slots: Annotated[
@@ -54,6 +61,7 @@ def export(
     with _quiet():
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
+        from export.calibration import read_prompts
         from export.pipeline import FusedLora
         from export.slots import SLOT_SETS
     if slots not in SLOT_SETS:
@@ -67,11 +75,15 @@ def export(
         TimeElapsedColumn(),
     )
     try:
+        prompts = None if calibrate is None else read_prompts(calibrate)
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=1.0)
             made = export_model(
                 model,
                 out,
+                # An unknown one is refused by name.
+                precision=cast("Precision", precision),
+                prompts=prompts,
                 verify=verify,
                 overwrite=overwrite,
                 slots=slots,
@@ -110,7 +122,7 @@ def _quiet() -> Iterator[None]:
 
 def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:
     if errors:
-        table = Table("compared with torch", "relative error", box=None)
+        table = Table("compared with torch, other precisions with float32", "relative error", box=None)
         for what, error in errors.items():
             table.add_row(what, f"{error:.1e}")
         _console.print(table)

@@ -26,6 +26,8 @@ _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
+# What the denoiser computes in; every bundle is fed and gives float32.
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     guidance_dim: Positive | None = None
     zero_empty_negative: bool = False
     defaults: Defaults = Defaults()
+    precision: Precision = "fp32"
     slots: list[Slot]
     fused: list[Fused] = []
     files: dict[str, Sha256]

@@ -37,7 +37,7 @@ class Generator:
     Graphs are opened when they are first needed, so that encoding prompts alone never loads the UNet. One generator may
     be used by several threads. `close` it, or use it in a `with`, to give its memory back at once.
 
-    The arguments beside the bundle are those of `Stages`.
+    The arguments beside the bundle are those of `Stages`; or give the `stages` themselves.
     """
 
     def __init__(
@@ -50,9 +50,10 @@ class Generator:
         prepare: bool = True,
         cache: Path | str | None = None,
         precision: Precision = "auto",
+        stages: Stages | None = None,
     ) -> None:
         self.bundle = bundle
-        self._stages = Stages(
+        self._stages = stages or Stages(
             bundle,
             threads=threads,
             backend=backend,

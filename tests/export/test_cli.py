@@ -45,3 +45,13 @@ def test_help_is_quick_to_come() -> None:
     script = "import sys, export.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     assert "--no-verify" in run("--help").stdout
+
+
+def test_calibration_prompts_that_cannot_be_used_are_one_message(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\n")
+    arguments = ("--precision", "int8", "--calibrate", tmp_path / "prompts.txt")
+    done = run(tiny_model(), tmp_path / "bundle", *arguments)
+    assert done.returncode == 1
+    assert "CalibrationError:" in done.stderr
+    assert "is empty: write one prompt a line" in " ".join(done.stderr.split())
+    assert not (tmp_path / "bundle").exists()

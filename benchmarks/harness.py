@@ -1,0 +1,140 @@
+"""What all benchmarks share: arguments, the machine, bars, the file of results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+
+Cell: TypeAlias = str | int | float | None
+Row: TypeAlias = Mapping[str, Cell]
+_PACKAGES = ("onnxruntime", "numpy", "torch", "diffusers", "onnx")
+# Wide enough for the rows, also where the output is a file.
+_console = Console(width=max(shutil.get_terminal_size().columns, 160))
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What the command line says. seed: everything random follows from it."""
+
+    quick: bool
+    seed: int
+    json: Path | None
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A measured value and the bound that it is held against."""
+
+    name: str
+    value: float
+    bar: float
+    kind: Literal["at most", "at least"] = "at most"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value keeps the bound; NaN never does."""
+        return self.value <= self.bar if self.kind == "at most" else self.value >= self.bar
+
+
+@dataclass
+class Report:
+    """Rows and bars of one run, printed and written by `finish`."""
+
+    arguments: Arguments
+    seeds: Sequence[int]
+    rows: list[Row] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+
+    def finish(self) -> None:
+        """Show the results, and write them if a file was asked for."""
+        _show(self.rows)
+        for bar in self.bars:
+            mark = "[green]holds[/]" if bar.holds else "[red]fails[/]"
+            _console.print(f"{mark}  {bar.name}: {bar.value:.4g}, {bar.kind} {bar.bar:g}", highlight=False)
+        if self.arguments.json is not None:
+            self.arguments.json.parent.mkdir(parents=True, exist_ok=True)
+            self.arguments.json.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+
+    def to_dict(self) -> dict[str, object]:
+        """The content of the file of results."""
+        return {
+            "command": _command(),
+            "date": date.today().isoformat(),
+            "machine": machine(),
+            "seeds": list(self.seeds),
+            "rows": [dict(row) for row in self.rows],
+            "bars": [
+                {"name": bar.name, "value": bar.value, "bar": bar.bar, "kind": bar.kind, "holds": bar.holds}
+                for bar in self.bars
+            ],
+        }
+
+
+def arguments(description: str, given: Sequence[str] | None = None) -> Arguments:
+    """Read the arguments that every benchmark has."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="a small form of it, for CI; its figures are rough")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
+    return Arguments(**vars(parser.parse_args(given)))
+
+
+def machine() -> dict[str, str | int | float]:
+    """What the figures depend on: processor, usable cores, memory, Python and libraries."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    found: dict[str, str | int | float] = {
+        "processor": _processor(),
+        "cores": cores,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
+    found |= {package: version(package) for package in _PACKAGES if find_spec(package) is not None}
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Model"))]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _command() -> str:
+    """The command that was given, without what differs between machines."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name if spec is not None else Path(sys.argv[0]).name
+    return " ".join(["python -m", name, *sys.argv[1:]])
+
+
+def _show(rows: Iterable[Row]) -> None:
+    """A table for each set of columns, in the order of the rows."""
+    tables: dict[tuple[str, ...], Table] = {}
+    for row in rows:
+        table = tables.setdefault(tuple(row), Table(*row, box=None))
+        table.add_row(*(_cell(cell) for cell in row.values()))
+    for table in tables.values():
+        _console.print(table)
+
+
+def _cell(value: Cell) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,172 @@
+"""What the graphs of a bundle are fed while it draws: the numbers by which eight-bit ranges are chosen.
+
+The float32 bundle itself draws the prompts, each picture from another seed, with weak, usual and strong guidance in
+turn. Of every picture some steps are kept, other ones of each, so that all together cover the whole way from noise to
+picture. They are spooled to disk: memory holds one step.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from onnxruntime.quantization import CalibrationDataReader
+
+from edge_sdk.errors import CalibrationError, ImpastoError
+from edge_sdk.inference import Bundle, Generator, PromptTruncated
+from edge_sdk.inference.stages import Stages
+
+# Stage -> files of one recorded feed each.
+Recording: TypeAlias = dict[str, list[Path]]
+FEWEST_PROMPTS = 4
+PROMPTS = (
+    "a photo of a red fox in the snow",
+    "portrait of an old fisherman, oil painting",
+    "a bowl of fruit on a wooden table, soft morning light",
+    "a city street at night in the rain, neon signs",
+    "watercolour of a mountain lake",
+    "a white cat asleep on a blue sofa",
+    "an astronaut riding a horse, detailed illustration",
+    "a bouquet of tulips in a glass vase",
+    "a steam locomotive crossing a bridge, black and white photo",
+    "a cup of coffee seen from above",
+    "an old castle on a cliff above the sea, dramatic sky",
+    "flat icon of an umbrella on a white background",
+    "a close-up of a green eye",
+    "children playing football on a beach, 1970s snapshot",
+    "a wooden chair in an empty room",
+    "a dragon made of glass, studio lighting",
+)
+_STEPS = 12
+_FEW_STEPS = 9
+# One step in three is kept of each picture.
+_STRIDE = 3
+_GUIDANCE = (1.5, 4.0, 7.5)
+_PICTURES = 16
+
+
+def read_prompts(path: Path) -> list[str]:
+    """The prompts of a text file, one a line; empty lines are left out.
+
+    Raises:
+        CalibrationError: the file cannot be read, or holds fewer than `FEWEST_PROMPTS`.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"The prompts in {path} cannot be read ({error}): give a UTF-8 text file.") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise CalibrationError(f"{path} is empty: write one prompt a line, at least {FEWEST_PROMPTS} different ones.")
+    check_prompts(prompts)
+    return prompts
+
+
+def check_prompts(prompts: Sequence[str]) -> None:
+    """Raise CalibrationError unless there are at least `FEWEST_PROMPTS` different prompts."""
+    if len(set(prompts)) < FEWEST_PROMPTS:
+        raise CalibrationError(
+            f"{len(set(prompts))} different prompts are too few to calibrate with: give at least {FEWEST_PROMPTS}, "
+            "better 16, of the kind that people will type."
+        )
+
+
+def record(
+    bundle: Path,
+    folder: Path,
+    prompts: Sequence[str],
+    *,
+    pictures: int = _PICTURES,
+    steps: int = _STEPS,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Recording:
+    """Draw with a float32 bundle and write what its graphs are fed into `folder`.
+
+    Args:
+        pictures: how many to draw; prompts are taken in turn, and every prompt is drawn at least once.
+        steps: how many each takes, unless the base model is distilled to a few.
+        on_progress: called after every picture with how many are done, of how many.
+
+    Raises:
+        CalibrationError: too few prompts, or one that the bundle cannot read.
+    """
+    check_prompts(prompts)
+    loaded = Bundle.load(bundle, verify=False)
+    defaults = loaded.index.defaults
+    # Models distilled to a few steps are drawn with these and their own guidance, nothing else.
+    distilled = defaults.steps < _FEW_STEPS
+    steps, scales = (defaults.steps, (defaults.guidance,)) if distilled else (steps, _GUIDANCE)
+    total = max(pictures, len(prompts))
+    tap = _Tap(loaded, folder)
+    generator = Generator(loaded, stages=tap)
+    for picture in range(total):
+        tap.begin(picture)
+        guidance = scales[picture % len(scales)]
+        prompt = prompts[picture % len(prompts)]
+        try:
+            with warnings.catch_warnings():
+                # What is cut off a prompt does not matter here.
+                warnings.simplefilter("ignore", PromptTruncated)
+                generator.generate(prompt, seed=seed + picture, steps=steps, guidance=guidance)
+        except ImpastoError as error:
+            raise CalibrationError(f"Calibration cannot draw a prompt: {error}") from error
+        on_progress(picture + 1, total)
+    return tap.files
+
+
+class Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not type-checked
+    """Reads recorded feeds one by one, as onnxruntime's calibration asks for them."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = list(files)
+        self.set_range(0, len(files))
+
+    def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+        file = next(self._left, None)
+        return None if file is None else read_feed(file)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._left = iter(self._files[start_index:end_index])
+
+
+def read_feed(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """One recorded feed: input -> array."""
+    with np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+class _Tap(Stages):
+    """Stages that write down what they are fed."""
+
+    def __init__(self, bundle: Bundle, folder: Path) -> None:
+        # Nobody draws with this bundle again.
+        super().__init__(bundle, prepare=False)
+        self._folder = folder
+        self._picture = 0
+        self._calls: dict[str, int] = {}
+        self.files: Recording = {}
+
+    def begin(self, picture: int) -> None:
+        """The next calls are of this picture."""
+        self._picture, self._calls = picture, {}
+
+    def run(
+        self, stage: str, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]
+    ) -> list[npt.NDArray[np.float32]]:
+        """As `Stages.run`, and keep the feed of every step that is due."""
+        call = self._calls.get(stage, 0)
+        self._calls[stage] = call + 1
+        # Text encoder and decoder are called once a picture, and always kept.
+        if stage != "unet" or (call + self._picture) % _STRIDE == 0:
+            file = self._folder / f"{stage}-{self._picture:04d}-{call:04d}.npz"
+            np.savez(file, **feed)  # type: ignore[arg-type]  # an option is typed as if it took any name
+            self.files.setdefault(stage, []).append(file)
+        return super().run(stage, outputs, feed)

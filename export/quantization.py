@@ -1,0 +1,132 @@
+"""Eight-bit graphs: static QDQ, activations unsigned, weights signed and per channel, through onnxruntime's quantiser.
+
+Convolutions and products with constant weights compute in int8. Between them everything stays float32: norms,
+activations, residual sums, attention itself, and LoRA. Three rules keep pictures good:
+
+    what computes in float reads floats   the quantiser would let LoRA and residual sums read its eight-bit copy of x;
+                                          `_read_floats` gives them x, so an adapter is applied to an int8 base exactly
+    products give floats                  the result of a MatMul or Gemm is not rounded again before LoRA and bias are
+                                          added; a convolution's is, because only so it has an int8 kernel
+    some layers stay float32              `KEPT`, chosen by what each costs in time and in error (docs/quantization.md)
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime
+from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from export.calibration import Feeds
+from export.layers import PRODUCTS
+from export.saving import WEIGHTS, replace
+
+# Layers of the UNet, as patterns of their names, that stay float32.
+KEPT = ("unet.conv_in", "unet.conv_out", "unet.time_embedding.*", "*.conv_shortcut")
+_WARNING, _ERROR = 2, 3
+
+
+def quantize(
+    source: Path,
+    target: Path,
+    feeds: Sequence[Path],
+    *,
+    keep: Sequence[str] = KEPT,
+) -> int:
+    """Write the int8 form of a float32 graph.
+
+    Args:
+        source: the graph, its layers named by `export.layers`.
+        target: the file to write; large weights go beside it.
+        feeds: recorded inputs, from `export.calibration`.
+        keep: patterns of layers that stay float32.
+
+    Returns:
+        How many layers compute in int8.
+    """
+    kept = [name for name in _names(source) if is_lora(name) or any(fnmatch(name, pattern) for pattern in keep)]
+    with tempfile.TemporaryDirectory(prefix=".int8-", dir=target.parent) as folder, _quiet():
+        raw = Path(folder) / "model.onnx"
+        quantize_static(
+            source,
+            raw,
+            Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(PRODUCTS),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=kept,
+            use_external_data_format=(source.parent / WEIGHTS).exists(),
+            # The whole range that was seen: an adapter needs the room, and it has the smallest error that can be had.
+            calibrate_method=CalibrationMethod.MinMax,
+            extra_options={
+                "MatMulConstBOnly": True,
+                "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"],
+            },
+        )
+        model = ir.load(raw)
+        _read_floats(model)
+        model.producer_name, model.producer_version = "", ""
+        replace(model, target)
+    return sum(_is_int8(node) for node in model.graph)
+
+
+def is_lora(name: str) -> bool:
+    """Whether a node belongs to a LoRA slot."""
+    return name.endswith((".lora_down", ".lora_up", ".lora_add"))
+
+
+def _names(path: Path) -> list[str]:
+    return [node.name or "" for node in ir.load(path).graph]
+
+
+def _read_floats(model: ir.Model) -> None:
+    """Give x itself to nodes that compute in float32 and were made to read its eight-bit copy, where x exists.
+
+    The result of an int8 convolution never exists in float32: that copy is all there is.
+    """
+    for node in model.graph:
+        rounded = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        quantized = None if rounded is None else rounded.producer()
+        if quantized is None or quantized.op_type != "QuantizeLinear":
+            continue
+        x = quantized.inputs[0]
+        producer = None if x is None else x.producer()
+        if x is None or (producer is not None and producer.op_type == "Conv" and _is_int8(producer)):
+            continue
+        for user, index in [(usage.node, usage.idx) for usage in node.outputs[0].uses()]:
+            if not _is_int8(user):
+                user.replace_input_with(index, x)
+
+
+def _is_int8(node: ir.Node) -> bool:
+    """Whether a node is a product whose weights are int8."""
+    if node.op_type not in PRODUCTS:
+        return False
+    weight = node.inputs[1]
+    producer = None if weight is None else weight.producer()
+    return producer is not None and producer.op_type == "DequantizeLinear"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's advice and the runtime's warning of every optional input from the terminal."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    # Without any handler, the first warning would add one that stays.
+    root.addHandler(handler)
+    root.setLevel(logging.ERROR)
+    onnxruntime.set_default_logger_severity(_ERROR)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNING)
+        root.setLevel(level)
+        root.removeHandler(handler)

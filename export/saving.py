@@ -1,0 +1,28 @@
+"""Writes graphs: weights inside the file while protobuf allows it, beside it otherwise."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import onnx_ir as ir
+
+WEIGHTS = "model.onnx_data"
+# Weights in a file of their own can be mapped into memory instead of being read; below this it does not pay. (One
+# protobuf message holds at most 2 GiB in any case.)
+_INLINE_BYTES = 32_000_000
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write a graph as `path`; large weights go into model.onnx_data beside it."""
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    ir.save(model, path, external_data=WEIGHTS if weights > _INLINE_BYTES else None)
+
+
+def replace(model: ir.Model, path: Path) -> None:
+    """Write a graph over `path`, which `model` may still be reading its weights from."""
+    with tempfile.TemporaryDirectory(prefix=".graph-", dir=path.parent) as folder:
+        save(model, Path(folder) / path.name)
+        (path.parent / WEIGHTS).unlink(missing_ok=True)
+        for file in Path(folder).iterdir():
+            file.replace(path.parent / file.name)
