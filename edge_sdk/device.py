@@ -48,7 +48,8 @@ class Device:
         model: the diffusers folder that the bundle was made of; only learning needs it.
         pictures: folder of captioned pictures, see `edge_sdk.pictures`; only learning needs it.
         home: folder for adapters and unfinished work, made when it is needed; one per federation.
-        threads: CPU threads to draw and to learn with; None leaves that to the libraries.
+        threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
+        backend, memory_limit: what to draw with, and how much memory drawing may take; see `edge_sdk.inference.stages`.
     """
 
     def __init__(
@@ -59,12 +60,16 @@ class Device:
         pictures: Path | str | None = None,
         home: Path | str = "~/.impasto",
         threads: int | None = None,
+        backend: str = "cpu",
+        memory_limit: int | str | None = None,
     ) -> None:
         self.bundle = Path(bundle).expanduser()
         self.model = Path(model).expanduser() if model is not None else None
         self.pictures = Path(pictures).expanduser() if pictures is not None else None
         self.home = Path(home).expanduser()
         self._threads = threads
+        self._backend = backend
+        self._memory_limit = memory_limit
 
     @cached_property
     def generator(self) -> Generator:
@@ -72,8 +77,12 @@ class Device:
 
         Raises:
             BundleMissing, BundleCorrupt: the bundle cannot be used.
+            BackendUnavailable: the back end does not work here.
+            MemoryLimitTooSmall: no stage of the bundle could run within the limit.
         """
-        return Generator.load(self.bundle, threads=self._threads)
+        return Generator.load(
+            self.bundle, threads=self._threads, backend=self._backend, memory_limit=self._memory_limit
+        )
 
     @property
     def adapters(self) -> dict[str, Path]:

@@ -103,6 +103,15 @@ def test_generate_draws_several(impasto: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["fox-1.png", "fox-2.png"]
 
 
+def test_generate_starts_from_a_picture_in_another_size(impasto: Run) -> None:
+    Image.new("RGB", (60, 20), "red").save("sketch.png")
+    options = ("-b", tiny_bundle(), "--steps", 4, "--seed", 3, "--memory-limit", "500MB", "--backend", "cpu")
+    assert impasto("generate", "a fox", *options, "-o", "a.png", "--picture", "sketch.png", "--strength", 0.5)[0] == 0
+    assert impasto("generate", "a fox", *options, "-o", "b.png", "--size", "48X24", "--tile", 32)[0] == 0
+    assert np.asarray(Image.open("a.png")).shape == (16, 56, 3)
+    assert np.asarray(Image.open("b.png")).shape == (24, 48, 3)
+
+
 def test_generate_says_what_it_cuts(impasto: Run) -> None:
     code, _, err = impasto("generate", "very " * 60 + "small fox", "-b", tiny_bundle(), "--steps", 1)
     assert code == 0
@@ -170,6 +179,11 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         (["generate", "a fox", "-b", "nowhere"], "There is no bundle in nowhere"),
         (["generate", "a fox", "-b", "BUNDLE", "-a", "gone.safetensors"], "gone.safetensors"),
         (["generate", "a fox", "-b", "BUNDLE", "-a", "junk.safetensors"], "Not a safetensors file"),
+        (["generate", "a fox", "-b", "BUNDLE", "--size", "30"], "multiples of 8 pixels"),
+        (["generate", "a fox", "-b", "BUNDLE", "--picture", "gone.png"], "gone.png does not exist"),
+        (["generate", "a fox", "-b", "BUNDLE", "--picture", "junk.safetensors"], "cannot be decoded"),
+        (["generate", "a fox", "-b", "BUNDLE", "--quick"], "no preview decoder"),
+        (["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "1MB"], "memory limit is 1 MB"),
         (["train", "nowhere", "-m", "MODEL"], "nowhere is not a folder"),
         (["train", ".", "-m", "MODEL"], "holds no pictures"),
         (["train", ".", "-m", "nowhere"], "nowhere is no diffusers folder"),
@@ -207,6 +221,10 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox", "-b", "BUNDLE", "-o", "fox"],
         ["generate", "a fox", "-b", "BUNDLE", "-o", "fox.psd"],
         ["generate", "a fox", "-b", "BUNDLE", "-a", "x.safetensors:nan"],
+        ["generate", "a fox", "-b", "BUNDLE", "--size", "48x"],
+        ["generate", "a fox", "-b", "BUNDLE", "--size", "large"],
+        ["generate", "a fox", "-b", "BUNDLE", "--backend", "abacus"],
+        ["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "plenty"],
         ["train", "pictures"],
         ["paint"],
     ],

@@ -67,6 +67,12 @@ def generate(
         typer.Option(min=1, help="Decode in tiles of so many pixels, to save memory.", show_default="all at once"),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=64, help="How many pictures.")] = 1,
+    backend: Annotated[
+        str, typer.Option(help="What to draw with: cpu, auto for the fastest that works, or one of impasto doctor's.")
+    ] = "cpu",
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory that drawing may take, such as 1.5GB.", show_default="no limit")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
 ) -> None:
     """Draw a picture, offline.
@@ -82,7 +88,10 @@ def generate(
     sides = None if size is None else _sides(size)
     start = None if picture is None else open_picture(picture)
     terms = adapters.read(adapter or [], home)
-    generator = Generator.load(bundle, threads=threads)
+    try:
+        generator = Generator.load(bundle, threads=threads, backend=backend, memory_limit=memory_limit)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     began = time.monotonic()
     with printed_warnings(), progress_bar() as bar:
         task = bar.add_task("drawing", total=None, note="")
@@ -117,9 +126,9 @@ def generate(
 
 def _sides(text: str) -> tuple[int, int]:
     """Width and height of "512" or "768x512"."""
-    wide, _, tall = text.lower().partition("x")
+    wide, cross, tall = text.lower().partition("x")
     try:
-        return int(wide), int(tall or wide)
+        return int(wide), int(tall if cross else wide)
     except ValueError as error:
         raise typer.BadParameter(
             f"--size is a number of pixels, or width x height such as 768x512, not {text!r}."

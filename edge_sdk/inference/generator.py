@@ -29,6 +29,8 @@ OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
 Floats: TypeAlias = npt.NDArray[np.float32]
 # "full": the base model's own decoder; "quick": the bundle's preview decoder, a tenth of the time.
 Decoder: TypeAlias = Literal["full", "quick"]
+# In latents, a side: with less, hardly anything of a tile is not blended.
+_SMALLEST_TILE = 8
 
 
 class Generator:
@@ -208,7 +210,8 @@ class Generator:
             picture: what to start from instead of pure noise (image to image).
             strength: above 0, up to 1: how far to go away from `picture`; so large a share of the steps is done.
             decoder: "full", or "quick" with the bundle's preview decoder.
-            tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only.
+            tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only. None:
+                whole pictures, as far as a memory limit allows.
             on_step: called after every step; returning False cancels.
             count: how many pictures of each prompt, drawn together.
             latents: unit noise (n, c, h, w) to start from instead of the seed's.
@@ -321,8 +324,17 @@ class Generator:
         if index.guidance_dim is not None:
             given["timestep_cond"] = np.tile(_guidance_embedding(guidance - 1, index.guidance_dim), (n, 1))
 
-        def predict(x: Latents, t: float) -> Latents:
-            inputs = {"sample": x, "timestep": np.array(t, np.float32), **given}
+        # Those of the inputs that have a row for each picture and prompt.
+        rows = {name for name in given if name not in feed}
+
+        def predict(x: Latents, t: float, begin: int = 0) -> Latents:
+            """The prediction for rows of the batch, in two runs where memory is too short for one."""
+            end = begin + len(x)
+            own = {name: value[begin:end] if name in rows else value for name, value in given.items()}
+            inputs = {"sample": x, "timestep": np.array(t, np.float32), **own}
+            if len(x) > 1 and not self._stages.fits("unet", inputs):
+                half = len(x) // 2
+                return np.concatenate([predict(x[:half], t, begin), predict(x[half:], t, begin + half)])
             return self._stages.run("unet", ["out_sample"], inputs)[0]
 
         def follow(x: Latents, t: float) -> Latents:
@@ -350,13 +362,22 @@ class Generator:
         def decode(part: Latents) -> Floats:
             return self._stages.run(stage, ["sample"], {"latent_sample": part})[0]
 
-        if tile is None:
-            return to_pictures(decode(scaled))
-        smallest = 8 * index.vae_scale_factor
-        if tile < smallest:
+        smallest = _SMALLEST_TILE * index.vae_scale_factor
+        if tile is not None and tile < smallest:
             raise ValueError(f"A tile must have at least {smallest} pixels a side, not {tile}.")
-        side = tile // index.vae_scale_factor
-        return to_pictures(decode_in_tiles(decode, scaled, side, index.vae_scale_factor))
+        if tile is None and self._stages.fits(stage, {"latent_sample": scaled}):
+            return to_pictures(decode(scaled))
+        # One picture at a time, in tiles if they are asked for or memory is too short for a whole one.
+        side = self._tile_that_fits(stage, scaled[:1]) if tile is None else tile // index.vae_scale_factor
+        parts = [decode_in_tiles(decode, one[None], side, index.vae_scale_factor) for one in scaled]
+        return to_pictures(np.concatenate(parts))
+
+    def _tile_that_fits(self, stage: str, one: Latents) -> int:
+        """The side, in latents, of the largest tile of a picture that there is memory to decode."""
+        side = int(max(one.shape[2:]))
+        while side > _SMALLEST_TILE and not self._stages.fits(stage, {"latent_sample": one[:, :, :side, :side]}):
+            side = max(_SMALLEST_TILE, side * 3 // 4)
+        return side
 
 
 @dataclass(frozen=True)

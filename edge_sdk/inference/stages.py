@@ -116,6 +116,16 @@ class Stages:
         with self._running(stage, memory.working_set(stage, feed)) as session:
             return session.run(outputs, feed)
 
+    def fits(self, stage: str, feed: Mapping[str, Array]) -> bool:
+        """Whether there is memory for a stage to run on this input, by the estimate; always, without a limit.
+
+        Raises:
+            BundleCorrupt: the bundle has no such stage.
+        """
+        working = memory.working_set(stage, feed)
+        with self._changed:
+            return self._fits(self._estimate(stage, working), working)
+
     def close(self) -> None:
         """Close all stages once nobody runs them any more; afterwards nothing can be run."""
         with self._changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from PIL import Image
 from edge_sdk.errors import BundleError, SizeUnsupported
 from edge_sdk.inference import Generator
 from edge_sdk.inference.latents import decode_in_tiles, to_pixels
+from edge_sdk.inference.memory import PROCESS, working_set
+from edge_sdk.inference.stages import Stages
 from tests.models import LATENT_SHAPE, tiny_bundle
 
 PROMPT = "a red fox, flat icon"
@@ -172,3 +175,41 @@ def test_what_a_bundle_has_not_got_is_named() -> None:
         generator().preview(np.zeros((1, *LATENT_SHAPE), np.float32))
     with pytest.raises(ValueError, match="choose full or quick"):
         generator().generate(PROMPT, steps=1, decoder="best")  # type: ignore[arg-type]
+
+
+# --- memory ---------------------------------------------------------------------------------------------------------
+
+
+class Watched(Stages):
+    """Stages that note the shape of what each run was fed."""
+
+    def __init__(self, memory_limit: int | None) -> None:
+        super().__init__(generator().bundle, threads=1, memory_limit=memory_limit)
+        self.seen: dict[str, list[tuple[int, ...]]] = {}
+
+    def run(self, stage: str, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]) -> list[Any]:
+        first = next(iter(feed.values()))
+        self.seen.setdefault(stage, []).append(first.shape)
+        return super().run(stage, outputs, feed)
+
+
+def test_little_memory_draws_the_same_in_smaller_parts() -> None:
+    """Three guided pictures are six rows for the UNet; there is room for one row at a time, and for half a picture."""
+    latents = np.zeros((1, 4, 16, 16), np.float32)
+    weights = max(path.stat().st_size for path in generator().bundle.folder.rglob("model.onnx"))
+    row = working_set("unet", {"sample": latents})
+    room = PROCESS + 2 * weights + row + row // 2
+    assert room < PROCESS + working_set("vae_decoder", {"latent_sample": latents})
+    ample, short = Watched(None), Watched(room)
+    options: dict[str, Any] = {"seed": 1, "steps": 2, "count": 3, "size": 64, "negative_prompt": "the moon"}
+    wanted = Generator(generator().bundle, stages=ample).generate(PROMPT, **options)
+    drawn = Generator(generator().bundle, stages=short).generate(PROMPT, **options)
+    assert {shape[0] for shape in ample.seen["unet"]} == {6}
+    assert {shape[0] for shape in short.seen["unet"]} == {1}
+    assert ample.seen["vae_decoder"] == [(3, 4, 16, 16)]
+    assert all(shape[0] == 1 and max(shape[2:]) < 16 for shape in short.seen["vae_decoder"])
+    tiled = Generator(generator().bundle, stages=ample).generate(
+        PROMPT, **options, tile=4 * max(short.seen["vae_decoder"][0][2:])
+    )
+    assert difference(drawn, tiled) < 1e-2
+    assert difference(drawn, wanted) < 1
