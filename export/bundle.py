@@ -28,6 +28,8 @@ from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx,
 from export.passes import add_lora_slots, clean, fuse_attention
 from export.pipeline import FusedLora, defaults_of, find_model, kind_of, load_pipeline, load_preview
 from export.precision import check_precision, convert
+from export.reuse import check as check_split
+from export.reuse import split
 from export.saving import save
 from export.slots import SlotSet, slots_of
 from export.verify import check_part
@@ -58,6 +60,7 @@ def export_model(
     slots: SlotSet = "attention",
     fuse: Sequence[FusedLora] = (),
     preview: str | Path | None = None,
+    step_reuse: bool = False,
     defaults: Mapping[str, int | float | str] = MappingProxyType({}),
     on_progress: OnProgress = lambda what, share: None,
 ) -> Exported:
@@ -70,6 +73,7 @@ def export_model(
         fuse: LoRA files to add to the weights, such as an LCM-LoRA. The base id stays, so that adapters of the base
             model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
+        step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller does not say; what is left out is told
             by the base model's files.
         precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
@@ -99,6 +103,12 @@ def export_model(
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
             errors |= convert(folder, precision, prompts, on_progress)
             index = Bundle.load(folder, verify=False).index
+            if step_reuse:
+                on_progress("cut the UNet for step reuse", 0.0)
+                index = msgspec.structs.replace(index, shallow_slots=split(folder / "unet", index.slots))
+                errors["unet, shallow part"] = check_split(folder / "unet", index.latent_shape())
+                index = msgspec.structs.replace(index, files=hash_files(folder))
+                write_index(folder, index)
             _put_in_place(folder, out)
         except OSError as error:
             raise ExportError(f"The export could not be finished, nothing was written: {error}") from error

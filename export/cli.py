@@ -46,6 +46,9 @@ def export(
     preview: Annotated[
         Path | None, typer.Option(help="An AutoencoderTiny (TAESD): previews, and quick decoding.", show_default=False)
     ] = None,
+    step_reuse: Annotated[
+        bool, typer.Option("--step-reuse", help="Let devices compute the UNet's deep part at some steps only.")
+    ] = False,
     steps: Annotated[int | None, typer.Option(help="Steps to draw with by default.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Guidance to draw with by default.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Scheduler to draw with by default.")] = None,
@@ -89,6 +92,7 @@ def export(
                 slots=slots,
                 fuse=[FusedLora(Path(name), weight) for name, weight in map(parse, fuse or [])],
                 preview=preview,
+                step_reuse=step_reuse,
                 defaults={name: value for name, value in stated.items() if value is not None},
                 on_progress=lambda what, share: progress.update(task, description=what, completed=share),
             )

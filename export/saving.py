@@ -26,3 +26,11 @@ def replace(model: ir.Model, path: Path) -> None:
         (path.parent / WEIGHTS).unlink(missing_ok=True)
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)
+
+
+def save_beside_weights(model: ir.Model, path: Path) -> None:
+    """Write a graph that was loaded from the same folder: weights that lie in a file of their own stay there."""
+    with tempfile.TemporaryDirectory(prefix=".graph-", dir=path.parent) as folder:
+        written = Path(folder) / path.name
+        ir.save(model, written)
+        written.replace(path)

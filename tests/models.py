@@ -8,7 +8,8 @@ as read-only, or copy it. Two kinds are the ends of what must work, and most tes
 
 The others are the rest of the families:
 
-    "sd2"           like Stable Diffusion 2.1: v-prediction, linear projections, upcast attention
+    "sd2"           like Stable Diffusion 2.1: v-prediction, linear projections, upcast attention, attention at the
+                    outer level as in all of Stable Diffusion; exported for step reuse
     "bk_sdm"        like BK-SDM and Segmind's tiny-sd: no middle block, one layer a block
     "turbo"         like SD-Turbo: Euler's scheduler at trailing steps
     "lcm"           like an LCM: the guidance scale is an input
@@ -84,7 +85,12 @@ _SCHEDULERS: dict[str, dict[str, Any]] = {
     "xl": {"_class_name": "EulerDiscreteScheduler", **_PNDM, "timestep_spacing": "leading"},
 }
 _UNETS: dict[str, dict[str, Any]] = {
-    "sd2": {"use_linear_projection": True, "upcast_attention": True},
+    "sd2": {
+        "use_linear_projection": True,
+        "upcast_attention": True,
+        "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    },
     "bk_sdm": {"mid_block_type": None},
     "lcm": {"time_cond_proj_dim": 16},
     "xl": {
@@ -183,7 +189,8 @@ def _bundle(kind: Kind) -> Path:
     from export import export_model
 
     preview = _preview() if kind in FAMILIES else None
-    return export_model(tiny_model(kind), _session_folder() / "bundles" / kind, verify=False, preview=preview).folder
+    folder = _session_folder() / "bundles" / kind
+    return export_model(tiny_model(kind), folder, verify=False, preview=preview, step_reuse=kind == "sd2").folder
 
 
 @functools.cache

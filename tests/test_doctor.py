@@ -70,7 +70,7 @@ def test_looks_at_a_bundle_prepares_it_and_empties_the_cache(bundle: Path) -> No
         return states
 
     before = stages()
-    assert set(before) == {"text_encoder", "unet", "vae_decoder"}
+    assert set(before) == {"text_encoder", "unet", "vae_decoder", "vae_encoder"}
     assert {(stage["state"], stage["disk_needed"]) for stage in before.values()} == {
         ("not prepared", prepare.disk_needed(graphs(Bundle.load(bundle))["unet"]))
     }

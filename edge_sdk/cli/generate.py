@@ -67,6 +67,9 @@ def generate(
         typer.Option(min=1, help="Decode in tiles of so many pixels, to save memory.", show_default="all at once"),
     ] = None,
     count: Annotated[int, typer.Option(min=1, max=64, help="How many pictures.")] = 1,
+    reuse: Annotated[
+        int, typer.Option(min=1, help="Compute the UNet's deep part at every n-th step only: faster, less exact.")
+    ] = 1,
     backend: Annotated[
         str, typer.Option(help="What to draw with: cpu, auto for the fastest that works, or one of impasto doctor's.")
     ] = "cpu",
@@ -113,6 +116,7 @@ def generate(
                 strength=strength,
                 decoder="quick" if quick else "full",
                 tile=tile,
+                reuse=reuse,
                 count=count,
                 on_step=on_step,
             )

@@ -22,12 +22,20 @@ from msgspec import Meta
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 
 INDEX = "impasto.json"
+# Step reuse: the part of the UNet that runs at every step, over the same file of weights; what it takes from the whole.
+SHALLOW = "unet/shallow.onnx"
+DEEP = "deep_sample"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
 # What the denoiser computes in; every bundle is fed and gives float32.
 Precision = Literal["fp32", "fp16", "int8"]
+
+
+def graph_file(stage: str) -> str:
+    """The file of a stage's graph, relative to the bundle."""
+    return SHALLOW if stage == "unet_shallow" else f"{stage}/model.onnx"
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +85,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     guidance_dim: width of the guidance scale's embedding; None if the UNet takes none.
     zero_empty_negative: whether an empty negative prompt is embedded as zeros.
     defaults: how to draw when the caller does not say.
+    shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
     fused: LoRA files that are part of the weights.
     files: SHA-256 of every other file in the folder.
     """
@@ -96,6 +105,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     precision: Precision = "fp32"
     slots: list[Slot]
+    shallow_slots: list[str] | None = None
     fused: list[Fused] = []
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
@@ -105,7 +115,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         """The graphs, in the order in which a prompt passes through them."""
         xl = ("text_encoder_2",) if self.pipeline == "StableDiffusionXLPipeline" else ()
         preview = () if self.preview_scaling_factor is None else ("preview_decoder",)
-        return ("text_encoder", *xl, "unet", "vae_decoder", "vae_encoder", *preview)
+        shallow = () if self.shallow_slots is None else ("unet_shallow",)
+        return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview)
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -115,7 +126,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def required(self) -> tuple[str, ...]:
         """Files without which nothing can be drawn."""
-        graphs = (f"{stage}/model.onnx" for stage in self.stages)
+        graphs = (graph_file(stage) for stage in self.stages)
         words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
         return (*graphs, *words, "scheduler/scheduler_config.json")
 

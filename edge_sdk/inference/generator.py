@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.backends import Precision
-from edge_sdk.inference.bundle import Bundle
+from edge_sdk.inference.bundle import DEEP, Bundle
 from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
 from edge_sdk.inference.mixing import Feed, Mix, to_feed
 from edge_sdk.inference.prompts import Condition, PromptEncoder
@@ -187,6 +188,7 @@ class Generator:
         strength: float = 0.75,
         decoder: Decoder = "full",
         tile: int | None = None,
+        reuse: int = 1,
         on_step: OnStep | None = None,
         count: int = 1,
         latents: Latents | None = None,
@@ -212,6 +214,7 @@ class Generator:
             decoder: "full", or "quick" with the bundle's preview decoder.
             tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only. None:
                 whole pictures, as far as a memory limit allows.
+            reuse: compute the UNet's deep part at every n-th step only; 1 computes it always. Faster and less exact.
             on_step: called after every step; returning False cancels.
             count: how many pictures of each prompt, drawn together.
             latents: unit noise (n, c, h, w) to start from instead of the seed's.
@@ -227,7 +230,7 @@ class Generator:
             model.
             PromptError: not a text, or one that is no valid Unicode.
             SizeUnsupported: sides that the base model cannot have.
-            BundleError: there is no quick decoder in the bundle.
+            BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
             DrawingError: the drawing diverged.
         """
@@ -238,6 +241,7 @@ class Generator:
             scheduler=index.defaults.scheduler if scheduler is None else scheduler,
         )
         self._check_decoder(decoder)
+        self._check_reuse(reuse)
         feed = to_feed(self._terms(adapters), self._slots)
         prompts, negatives = _texts(prompt, negative_prompt)
         if count < 1:
@@ -254,7 +258,7 @@ class Generator:
         texts = [*negatives, *prompts] if guided else prompts
         tokens = self._prompts.tokens(texts, stacklevel=2)
         condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
-        denoise = self._denoiser(condition, chosen.guidance, guided, (wide, tall), feed)
+        denoise = self._denoiser(condition, chosen.guidance, guided, (wide, tall), feed, reuse)
         x, total = unit, chosen.steps - start.left_out(chosen.steps)
         drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
         for step, x in enumerate(drawing, 1):
@@ -312,7 +316,7 @@ class Generator:
         return np.ascontiguousarray(np.split(found, 2, axis=1)[0] * self.bundle.index.vae_scaling_factor)
 
     def _denoiser(
-        self, condition: Condition, guidance: float, guided: bool, size: tuple[int, int], feed: Feed
+        self, condition: Condition, guidance: float, guided: bool, size: tuple[int, int], feed: Feed, reuse: int
     ) -> Denoise:
         """The UNet as a function of latents and timestep, under the given prompts and adapters."""
         index, n = self.bundle.index, len(condition.hidden)
@@ -326,16 +330,35 @@ class Generator:
 
         # Those of the inputs that have a row for each picture and prompt.
         rows = {name for name in given if name not in feed}
+        slots = [self._slots[name] for name in index.shallow_slots or ()]
+        shallow = {key for slot in slots for key in (slot.input_a, slot.input_b)}
+        deep: dict[int, Floats] = {}
+        calls, at_once = itertools.count(), 0
 
-        def predict(x: Latents, t: float, begin: int = 0) -> Latents:
-            """The prediction for rows of the batch, in two runs where memory is too short for one."""
-            end = begin + len(x)
-            own = {name: value[begin:end] if name in rows else value for name, value in given.items()}
-            inputs = {"sample": x, "timestep": np.array(t, np.float32), **own}
-            if len(x) > 1 and not self._stages.fits("unet", inputs):
-                half = len(x) // 2
-                return np.concatenate([predict(x[:half], t, begin), predict(x[half:], t, begin + half)])
-            return self._stages.run("unet", ["out_sample"], inputs)[0]
+        def inputs(x: Latents, t: float, begin: int) -> dict[str, npt.NDArray[np.float32]]:
+            own = {name: value[begin : begin + len(x)] if name in rows else value for name, value in given.items()}
+            return {"sample": x, "timestep": np.array(t, np.float32), **own}
+
+        def run(x: Latents, t: float, begin: int, whole: bool) -> Latents:
+            """The prediction for some rows of the batch."""
+            if reuse == 1:
+                return self._stages.run("unet", ["out_sample"], inputs(x, t, begin))[0]
+            if whole:
+                predicted, deep[begin] = self._stages.run("unet", ["out_sample", DEEP], inputs(x, t, begin))
+                return predicted
+            few = {name: value for name, value in inputs(x, t, begin).items() if name not in feed or name in shallow}
+            return self._stages.run("unet_shallow", ["out_sample"], {**few, DEEP: deep[begin]})[0]
+
+        def predict(x: Latents, t: float) -> Latents:
+            nonlocal at_once
+            if not at_once:
+                # All rows, or as many as there is memory for.
+                at_once = len(x)
+                while at_once > 1 and not self._stages.fits("unet", inputs(x[:at_once], t, 0)):
+                    at_once = (at_once + 1) // 2
+            whole = next(calls) % reuse == 0
+            parts = [run(x[begin : begin + at_once], t, begin, whole) for begin in range(0, len(x), at_once)]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
         def follow(x: Latents, t: float) -> Latents:
             without, with_prompt = np.split(predict(np.concatenate([x, x]), t), 2)
@@ -350,6 +373,14 @@ class Generator:
             raise BundleError(
                 f"The bundle in {self.bundle.folder} has no preview decoder: export it with --preview and the folder "
                 "of a tiny autoencoder (TAESD)."
+            )
+
+    def _check_reuse(self, reuse: int) -> None:
+        if reuse < 1:
+            raise ValueError(f"reuse must be at least 1, not {reuse}.")
+        if reuse > 1 and self.bundle.index.shallow_slots is None:
+            raise BundleError(
+                f"The bundle in {self.bundle.folder} was not made for step reuse: export it with --step-reuse."
             )
 
     def _decode(self, latents: Latents, decoder: Decoder, tile: int | None) -> list[Image.Image]:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+WEIGHTS = "model.onnx_data"
+
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph on disk: model.onnx, and its weights if they are in a file of their own.
+    """A graph on disk, and its weights if they are in a file of their own, which graphs of one folder share.
 
     hashes: what a preparation of the graph is known by: its files' names -> SHA-256, as the bundle states them. A graph
     without hashes is never prepared.
@@ -21,7 +23,7 @@ class Graph:
     @property
     def files(self) -> list[Path]:
         """The files that it consists of, as far as they are there."""
-        return [path for path in (self.path, self.path.with_name(f"{self.path.name}_data")) if path.is_file()]
+        return [path for path in (self.path, self.path.with_name(WEIGHTS)) if path.is_file()]
 
     @property
     def maps(self) -> bool:

@@ -10,15 +10,15 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 from edge_sdk.errors import BundleError, MemoryLimitTooSmall
 from edge_sdk.inference import memory
 from edge_sdk.inference.backends import PRECISIONS, Choice, Precision, Session, Settings, choose
 from edge_sdk.inference.backends.base import Array, Floats
-from edge_sdk.inference.bundle import Bundle
-from edge_sdk.inference.graph import Graph
+from edge_sdk.inference.bundle import Bundle, graph_file
+from edge_sdk.inference.graph import WEIGHTS, Graph
 from edge_sdk.inference.prepare import cache_folder
 
 
@@ -263,12 +263,12 @@ class Stages:
 
 def graphs(bundle: Bundle) -> dict[str, Graph]:
     """Every stage of a bundle."""
-    names = [name.split("/")[0] for name in sorted(bundle.index.files) if name.count("/") == 1]
-    return {name: graph_of(bundle, name) for name in dict.fromkeys(names) if f"{name}/model.onnx" in bundle.index.files}
+    return {stage: graph_of(bundle, stage) for stage in bundle.index.stages}
 
 
 def graph_of(bundle: Bundle, stage: str) -> Graph:
     """The graph of a stage of a bundle."""
-    names = {name: f"{stage}/{name}" for name in ("model.onnx", "model.onnx_data")}
+    file = PurePosixPath(graph_file(stage))
+    names = {name: str(file.with_name(name)) for name in (file.name, WEIGHTS)}
     hashes = {name: bundle.index.files[path] for name, path in names.items() if path in bundle.index.files}
-    return Graph(bundle.path(f"{stage}/model.onnx"), hashes)
+    return Graph(bundle.path(str(file)), hashes)

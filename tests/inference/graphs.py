@@ -41,12 +41,13 @@ def write_chain(folder: Path, *, side: int = 256, layers: int = 4, seed: int = 0
 
 
 def write_bundle(folder: Path, side: int = 256) -> Bundle:
-    """The stages that every drawing runs, each a chain of its own."""
-    for seed, stage in enumerate(STAGES):
+    """The stages that every drawing runs and the one that is left, each a chain of its own."""
+    for seed, stage in enumerate((*STAGES, "vae_encoder")):
         write_chain(folder / stage, side=side, seed=seed)
     index = BundleIndex(
         base_id="0" * 64,
         image_size=32,
+        size_step=8,
         vae_scale_factor=4,
         latent_channels=4,
         vae_scaling_factor=0.3,
