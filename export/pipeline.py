@@ -111,15 +111,18 @@ def load_preview(folder: Path, pipeline: Any) -> AutoencoderTiny:
         ExportError: no such folder, or one whose latents are others.
     """
     try:
+        # Of another class diffusers would load what names agree, and leave the rest as it fell.
+        if (found := json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]) != "AutoencoderTiny":
+            raise ValueError(f"it is a {found}")
         preview = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)
     except Exception as error:
         raise ExportError(f"{folder} holds no AutoencoderTiny that diffusers can load: {error}") from error
     factor = 2 ** (len(preview.config.decoder_block_out_channels) - 1)
-    found = (preview.config.latent_channels, factor)
+    made_for = (preview.config.latent_channels, factor)
     wanted = (pipeline.vae.config.latent_channels, 2 ** (len(pipeline.vae.config.block_out_channels) - 1))
-    if found != wanted:
+    if made_for != wanted:
         raise ExportError(
-            f"{folder} decodes latents of (channels, pixels per latent) = {found}, the base model's are {wanted}: "
+            f"{folder} decodes latents of (channels, pixels per latent) = {made_for}, the base model's are {wanted}: "
             "take the tiny autoencoder that was made for it (TAESD for Stable Diffusion, TAESDXL for SDXL)."
         )
     return preview.eval().requires_grad_(False)

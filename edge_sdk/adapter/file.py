@@ -40,6 +40,15 @@ _ENDINGS = {  # ending of a tensor's key -> which factor it is
     ".lora_up.weight": "b",
     ".alpha": "alpha",
 }
+# What other methods call their tensors, in peft and LyCORIS.
+_OTHER_KINDS = {
+    "lora_magnitude_vector": "DoRA",
+    "dora_scale": "DoRA",
+    "hada_": "LoHa",
+    "lokr_": "LoKr",
+    "oft_": "OFT",
+    "ia3_": "IA3",
+}
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
@@ -156,9 +165,12 @@ def _parse_key(key: str) -> tuple[str, str]:
     for ending, part in _ENDINGS.items():
         if key.endswith(ending):
             return _canonical(key[: -len(ending)]), part
+    kind = next((kind for mark, kind in _OTHER_KINDS.items() if mark in key), None)
     raise AdapterFormatError(
-        f"Tensor {key[:200]!r} is not part of a plain LoRA. Expected keys such as "
-        "'unet.….to_q.lora_A.weight'; DoRA, biases and full weights are not supported."
+        f"Tensor {key[:200]!r} is part of a {kind}, which is not supported: train a plain LoRA."
+        if kind
+        else f"Tensor {key[:200]!r} is not part of a plain LoRA. Expected keys such as "
+        "'unet.….to_q.lora_A.weight'; biases and full weights are not supported."
     )
 
 

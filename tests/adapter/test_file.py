@@ -276,6 +276,15 @@ def test_hostile_files_are_refused_by_name(name: str) -> None:
         from_bytes(HOSTILE[name])
 
 
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [("lora_magnitude_vector", "DoRA"), ("dora_scale", "DoRA"), ("hada_w1_a", "LoHa"), ("lokr_w2", "LoKr")],
+)
+def test_other_kinds_of_adapters_are_called_by_their_names(ending: str, kind: str) -> None:
+    with pytest.raises(AdapterFormatError, match=f"part of a {kind}, which is not supported: train a plain LoRA"):
+        from_bytes(serialize({A_KEY: A, B_KEY: B, f"{LAYER}.{ending}": A}))
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])
 def test_values_that_make_no_sense_are_refused(value: float) -> None:
     bad = A.copy()
