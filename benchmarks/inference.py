@@ -2,8 +2,8 @@
 
     python -m benchmarks.inference [--quick] [--seed N] [--json FILE]
 
-Every row of `benchmarks.rivals` has a process of its own, and they step in turns, so that only one computes at a time and
-all see the machine at the same speeds. What is made on the way (models, exports, environments, results of a shape) is
+Every row of `benchmarks.rivals` has a process of its own, and they step in turns: only one computes at a time, and all
+see the machine at the same speeds. What is made on the way (models, exports, environments, results of a shape) is
 kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet and leaves out what needs
 more than the installed packages.
 """
@@ -31,7 +31,7 @@ from benchmarks.rivals import ROWS, WEIGHTS
 
 KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
 DEMO = Path("samples/stickers/model")
-REPETITIONS, QUICK_REPETITIONS = 5, 2
+REPETITIONS = 3
 # A part that is not begun by then is written as not measured.
 SECONDS = float(os.environ.get("IMPASTO_BENCHMARK_SECONDS", "1320"))
 RANK = 16
@@ -64,11 +64,10 @@ Answer: TypeAlias = dict[str, Any]
 _DRAW = """
 import sys
 from edge_sdk.inference import Generator
-bundle, cache, limit, tile, steps = sys.argv[1:]
+bundle, cache, limit, tile, steps, guidance = sys.argv[1:]
 options = {"memory_limit": int(limit)} if int(limit) else {}
 with Generator.load(bundle, cache=cache, verify=False, prepare=not options, **options) as generator:
-    picture = generator.generate("a fox", seed=7, steps=int(steps), tile=int(tile) or None)[0]
-print(picture.size)
+    generator.generate("a fox", seed=7, steps=int(steps), guidance=float(guidance), tile=int(tile) or None)
 """
 
 
@@ -94,35 +93,33 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
     _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
     for shape in shapes:
         place = folder / shape
-        rows = place / "steps.json"
-        if time.monotonic() > until and not rows.exists():
-            report.rows.append({"part": "step", "shape": shape, "row": "all", "note": f"{NOT_MEASURED}time was up"})
-            continue
-        missing = _prepare(place, shape, report.arguments.seed, int8=shape != "sd15")
-        repetitions = QUICK_REPETITIONS if quick else REPETITIONS if shape != "sd15" else 2
-        found = _cached(rows, lambda place=place, n=repetitions, m=missing: _steps(place, n, m))  # type: ignore[misc]
-        for row in found:
+        for row in _rows_of(place, quick, report.arguments.seed, until):
             report.rows.append(_with_limits(row, shape, sizes, rates))
-        if quick:
-            continue
         if shape == "bk-sdm-tiny":
             for row in _cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
                 report.rows.append(_with_limits(row, shape, sizes, rates))
-        limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
-        _cached_row(report, place / "group.json", lambda p=place, n=limit: _in_group(p, n))  # type: ignore[misc]
+        if not quick and (place / "fp32").exists():
+            limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
+            _cached_row(report, place / "group.json", lambda p=place, n=limit: _in_group(p, n))  # type: ignore[misc]
+
+
+def _rows_of(place: Path, quick: bool, seed: int, until: float) -> list[Row]:
+    """Steps of a shape, measured before or now; what there is no time for says so."""
+    if not (place / "steps.json").exists() and time.monotonic() > until:
+        return [{"row": row, "note": f"{NOT_MEASURED}time was up"} for row in IN_TURNS]
+    large = place.name == "sd15"
+    missing = _prepare(place, seed, int8=not large)
+    repetitions = 2 if quick or large else REPETITIONS
+    rows: list[Row] = _cached(place / "steps.json", lambda: _steps(place, repetitions, missing))
+    return rows
 
 
 def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mapping[str, float]) -> Row:
     """A row of steps with what is known of its shape and its packages beside it."""
     row = {"part": "step", "shape": shape, **row}
     # The limit of int8 is not known: nothing measures how fast this processor multiplies in int8.
-    kind = (
-        "bf16"
-        if "bf16" in str(row["row"])
-        else None
-        if "cpp" in str(row["row"]) or "int8" in str(row["row"])
-        else "fp32"
-    )
+    name = str(row["row"])
+    kind = "bf16" if "bf16" in name else "fp32" if name in ("torch fp32", "optimum", "ours fp32") else ""
     if kind in rates and isinstance(row.get("step_s"), float):
         row |= {"limit_s": operations(shape, int(row["batch"] or 1)) / rates[kind]}
     if row["row"] in INSTALL_OF and INSTALL_OF[str(row["row"])] in sizes:
@@ -130,7 +127,7 @@ def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mappin
     return row
 
 
-def _prepare(place: Path, shape: str, seed: int, *, int8: bool) -> dict[str, str]:
+def _prepare(place: Path, seed: int, *, int8: bool) -> dict[str, str]:
     """Make the model, its exports and adapters; row -> why it cannot be measured."""
     from export import export_model
 
@@ -138,7 +135,7 @@ def _prepare(place: Path, shape: str, seed: int, *, int8: bool) -> dict[str, str
     place.mkdir(parents=True, exist_ok=True)
     with _once(place / "model") as made:
         if made is not None:
-            write_model(made, shape)
+            write_model(made, place.name)
     with _once(place / "fp32") as made:
         if made is not None:
             export_model(place / "model", made, verify=False)
@@ -219,7 +216,7 @@ class Process:
 
     def __init__(self, row: str, folder: Path, python: Path | str = sys.executable) -> None:
         self._process = subprocess.Popen(
-            [str(python), "-m", "benchmarks.rivals", row, str(folder)],
+            [str(python), "-c", "from benchmarks.rivals import main; main()", row, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -353,9 +350,7 @@ def _disk(place: Path, row: str) -> float:
     folders = {"torch": ["model/unet"], "optimum": ["optimum/unet"], "OpenVINO": ["optimum/unet"]}
     unet = place / ("int8" if "int8" in row else "fp32") / "unet"
     found = [place / name for name in folders.get(row.split()[0], [])] or [unet]
-    if row == "ours fp32":
-        found += _prepared(place, unet)
-    elif row == "ours int8":
+    if row in ("ours fp32", "ours int8"):
         found += _prepared(place, unet)
     return sum(_folder_mb(folder) for folder in found)
 
@@ -555,12 +550,9 @@ def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:
 
     found: list[Bar] = []
     for batch in BATCHES:
-        ours = [
-            _number(row, "step_s") for key, row in at.items() if key[0].startswith("ours") and key[1:] == (0, batch)
-        ]
-        rest = [
-            _number(row, "step_s") for key, row in at.items() if not key[0].startswith("ours") and key[1:] == (0, batch)
-        ]
+        plain_steps = {row: _number(at[row, n, b], "step_s") for row, n, b in at if (n, b) == (0, batch)}
+        ours = [value for row, value in plain_steps.items() if row.startswith("ours")]
+        rest = [value for row, value in plain_steps.items() if not row.startswith("ours")]
         case = f"{shape}, batch {batch}"
         plain, optimum = ("ours fp32", 0, batch), ("optimum", 0, batch)
         if ours and rest:

@@ -1,9 +1,7 @@
 """One way of running a UNet, in a process of its own, which steps when it is told to.
 
-    python -m benchmarks.rivals ROW FOLDER
-
-FOLDER holds what benchmarks.inference made: model/, fp32/, int8/, optimum/, adapter-N.safetensors. Commands come as lines
-of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step", "batch": B}; each is answered by a line with
+`main` is started by benchmarks.inference with a row and a folder. The folder holds what benchmarks.inference made: model/, fp32/, int8/, optimum/, adapter-N.safetensors. Commands come as
+lines of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step", "batch": B}; each is answered by one with
 "seconds" and the peaks of memory in bytes. Only what the row needs is imported, so that memory is the row's own.
 """
 
@@ -16,10 +14,13 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
+# stable-diffusion.cpp's environment has none, and needs none.
+with suppress(ImportError):
+    import numpy as np
 
 WEIGHTS = (0.7, 0.5, 0.3)
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -314,7 +315,3 @@ def main() -> None:
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
