@@ -90,7 +90,8 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
     quick = report.arguments.quick
     sizes = {} if quick else _cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
     rates = _rates()
-    _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
+    if not quick:
+        _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
     for shape in shapes:
         place = folder / shape
         for row in _rows_of(place, quick, report.arguments.seed, until):
@@ -100,7 +101,9 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
                 report.rows.append(_with_limits(row, shape, sizes, rates))
         if not quick and (place / "fp32").exists():
             limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
-            _cached_row(report, place / "group.json", lambda p=place, n=limit: _in_group(p, n))  # type: ignore[misc]
+            for guidance in (7.5, 1.0):
+                name = f"group-{guidance:g}.json"
+                _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: _in_group(p, n, g))  # type: ignore[misc]
 
 
 def _rows_of(place: Path, quick: bool, seed: int, until: float) -> list[Row]:
@@ -419,13 +422,22 @@ def _first_picture(folder: Path) -> Row:
     with _once(folder / "demo") as made:
         if made is not None:
             export_model(DEMO, made, verify=False)
-    times = [_draw(folder / "demo", folder / "demo-cache", steps=25)[0] for _ in range(4)]
+    drawn = [_draw(folder / "demo", folder / "demo-cache", steps=25, guidance=7.5) for _ in range(4)]
+    if failed := [said for _, code, said in drawn if code]:
+        raise RuntimeError(f"The stickers model could not be drawn: {failed[0]}")
+    times = [seconds for seconds, _, _ in drawn]
     return {"part": "first picture", "model": "stickers", "steps": 25, "cold_process_s": statistics.median(times[1:])}
 
 
-def _in_group(place: Path, limit: int) -> Row:
-    """A guided drawing of two steps inside a control group that is killed above its limit."""
-    cells: dict[str, Cell] = {"part": "control group", "shape": place.name, "limit_mb": limit / 1e6, "steps": 2}
+def _in_group(place: Path, limit: int, guidance: float) -> Row:
+    """A drawing of two steps inside a control group that is killed above its limit."""
+    cells: dict[str, Cell] = {
+        "part": "control group",
+        "shape": place.name,
+        "limit_mb": limit / 1e6,
+        "guidance": guidance,
+        "steps": 2,
+    }
     root = _memory_controller()
     if root is None:
         return {**cells, "drawn": None, "note": f"{NOT_MEASURED}no memory controller that this user may write to"}
@@ -434,7 +446,9 @@ def _in_group(place: Path, limit: int) -> Row:
     try:
         (group / "memory.limit_in_bytes").write_text(str(limit), "ascii")
         allowed = int(limit - 0.1e9)
-        seconds, code = _draw(place / "fp32", place / "none", limit=allowed, tile=256, steps=2, group=group)
+        seconds, code, said = _draw(
+            place / "fp32", place / "none", limit=allowed, tile=256, steps=2, guidance=guidance, group=group
+        )
         peak = int((group / "memory.max_usage_in_bytes").read_text("ascii"))
     finally:
         group.rmdir()
@@ -445,7 +459,7 @@ def _in_group(place: Path, limit: int) -> Row:
         "drawn": int(code == 0),
         "peak_mb": peak / 1e6,
         "seconds": seconds,
-        "note": "" if code == 0 else f"ended with {code}" + (" (killed)" if code == -9 else ""),
+        "note": "" if code == 0 else "killed" if code == -9 else said,
     }
 
 
@@ -460,18 +474,30 @@ def _memory_controller() -> Path | None:
 
 
 def _draw(
-    bundle: Path, cache: Path, *, steps: int, limit: int = 0, tile: int = 0, group: Path | None = None
-) -> tuple[float, int]:
-    """Draw in a new process: seconds and its exit code."""
-    command = [sys.executable, "-c", _DRAW, *map(str, (bundle, cache, limit, tile, steps))]
+    bundle: Path,
+    cache: Path,
+    *,
+    steps: int,
+    guidance: float,
+    limit: int = 0,
+    tile: int = 0,
+    group: Path | None = None,
+) -> tuple[float, int, str]:
+    """Draw in a new process: seconds, its exit code, the last line of what it said."""
+    command = [sys.executable, "-c", _DRAW, *map(str, (bundle, cache, limit, tile, steps, guidance))]
     if group is not None:
         # The shell enters the group and becomes the process.
         command = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
     began = time.perf_counter()
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, capture_output=True, timeout=300, check=False
+        command,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    return time.perf_counter() - began, done.returncode
+    return time.perf_counter() - began, done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
 
 
 def _installed(environments: Path) -> dict[str, float]:
@@ -534,7 +560,8 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         if row.get("part") == "first picture":
             found.append(Bar("stickers, cold process to first picture, s", _number(row, "cold_process_s"), 2.0))
         elif row.get("part") == "control group" and row.get("drawn") is not None:
-            name = f"{row['shape']} draws inside {_number(row, 'limit_mb'):g} MB"
+            how = "guided" if _number(row, "guidance") > 1 else "without guidance"
+            name = f"{row['shape']} draws inside {_number(row, 'limit_mb'):g} MB, {how}"
             found.append(Bar(name, _number(row, "drawn"), 1, "at least"))
     sizes = [_number(row, "installed_mb") for row in rows if row.get("row") == "ours fp32" and "installed_mb" in row]
     return found + [Bar("installed for ours fp32, MB", size, 120) for size in sizes[:1]]

@@ -1,8 +1,9 @@
 """One way of running a UNet, in a process of its own, which steps when it is told to.
 
-`main` is started by benchmarks.inference with a row and a folder. The folder holds what benchmarks.inference made: model/, fp32/, int8/, optimum/, adapter-N.safetensors. Commands come as
-lines of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step", "batch": B}; each is answered by one with
-"seconds" and the peaks of memory in bytes. Only what the row needs is imported, so that memory is the row's own.
+benchmarks.inference starts `main` with a row and a folder that holds what it made: model/, fp32/, int8/, optimum/,
+adapter-N.safetensors. Commands come as lines of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step",
+"batch": B}; each is answered by one with "seconds" and the peaks of memory in bytes. Only what the row needs is
+imported, so that memory is the row's own.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_bars_are_computed_from_rows() -> None:
         _step("ours fp32", 1.9, adapters=1, switch_ms=25.0),
         _step("ours int8", 0.9),
         {"part": "first picture", "cold_process_s": 1.5},
-        {"part": "control group", "shape": "s", "limit_mb": 1000.0, "drawn": 0},
+        {"part": "control group", "shape": "s", "limit_mb": 1000.0, "guidance": 7.5, "drawn": 0},
     ]
     found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
     assert found["s, batch 1: our fastest step over the fastest other"] == (0.9, True)
@@ -40,7 +40,7 @@ def test_bars_are_computed_from_rows() -> None:
     assert found["s: fp32's load over optimum's"] == (0.125, True)
     assert found["s: ours fp32, switch_ms"] == (25.0, False)
     assert found["stickers, cold process to first picture, s"] == (1.5, True)
-    assert found["s draws inside 1000 MB"] == (0.0, False)
+    assert found["s draws inside 1000 MB, guided"] == (0.0, False)
     assert found["installed for ours fp32, MB"] == (110.0, True)
 
 
