@@ -1,0 +1,608 @@
+"""Drawing at real shapes: ours against diffusers, optimum, OpenVINO and stable-diffusion.cpp.
+
+    python -m benchmarks.inference [--quick] [--seed N] [--json FILE]
+
+Every row of `benchmarks.rivals` has a process of its own, and they step in turns: only one computes at a time, and all
+see the machine at the same speeds. What is made on the way (models, exports, environments, results of a shape) is
+kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet and leaves out what needs
+more than the installed packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from benchmarks.architectures import operations, write_model
+from benchmarks.harness import Bar, Cell, Report, Row, arguments
+from benchmarks.rivals import ROWS, WEIGHTS
+
+KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
+DEMO = Path("samples/stickers/model")
+REPETITIONS = 3
+# A part that is not begun by then is written as not measured.
+SECONDS = float(os.environ.get("IMPASTO_BENCHMARK_SECONDS", "1320"))
+RANK = 16
+BATCHES = (1, 2)
+ADAPTERS = (0, 1, len(WEIGHTS))
+IN_TURNS = [name for name in ROWS if not name.startswith("stable-diffusion.cpp")]
+# Where each row's packages are: what pip is told to install for it into an environment of its own.
+INSTALLS: Mapping[str, Sequence[str]] = {
+    "ours": (".",),
+    "ours-openvino": (".[openvino]",),
+    "torch": ("-c", "constraints.txt", "torch", "diffusers", "transformers", "peft", "accelerate"),
+    "optimum": ("-c", "constraints.txt", "torch", "optimum-onnx[onnxruntime]", "diffusers"),
+    "openvino-genai": ("openvino-genai",),
+    "stable-diffusion-cpp-python": ("stable-diffusion-cpp-python",),
+}
+INSTALL_OF = {
+    "torch fp32": "torch",
+    "torch bf16": "torch",
+    "optimum": "optimum",
+    "OpenVINO bf16, no slots": "openvino-genai",
+    "stable-diffusion.cpp q8_0": "stable-diffusion-cpp-python",
+    "stable-diffusion.cpp f16": "stable-diffusion-cpp-python",
+    "ours fp32": "ours",
+    "ours int8": "ours",
+    "ours OpenVINO bf16": "ours-openvino",
+}
+NOT_MEASURED = "not measured: "
+Answer: TypeAlias = dict[str, Any]
+
+_DRAW = """
+import sys
+from edge_sdk.inference import Generator
+bundle, cache, limit, tile, steps, guidance = sys.argv[1:]
+options = {"memory_limit": int(limit)} if int(limit) else {}
+with Generator.load(bundle, cache=cache, verify=False, prepare=not options, **options) as generator:
+    generator.generate("a fox", seed=7, steps=int(steps), guidance=float(guidance), tile=int(tile) or None)
+"""
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    assert __doc__ is not None
+    chosen = arguments(__doc__.splitlines()[0], given)
+    report = Report(chosen, seeds=[chosen.seed])
+    until = time.monotonic() + SECONDS
+    if chosen.quick:
+        with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
+            _measure(report, Path(folder), ["small"], until)
+    else:
+        _measure(report, KEPT, ["bk-sdm-tiny", "sd15"], until)
+    report.bars += bars(report.rows)
+    report.finish()
+
+
+def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) -> None:
+    quick = report.arguments.quick
+    sizes = {} if quick else _cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
+    rates = _rates()
+    if not quick:
+        _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
+    for shape in shapes:
+        place = folder / shape
+        for row in _rows_of(place, quick, report.arguments.seed, until):
+            report.rows.append(_with_limits(row, shape, sizes, rates))
+        if shape == "bk-sdm-tiny":
+            for row in _cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
+                report.rows.append(_with_limits(row, shape, sizes, rates))
+        if not quick and (place / "fp32").exists():
+            limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
+            for guidance in (7.5, 1.0):
+                name = f"group-{guidance:g}.json"
+                _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: _in_group(p, n, g))  # type: ignore[misc]
+
+
+def _rows_of(place: Path, quick: bool, seed: int, until: float) -> list[Row]:
+    """Steps of a shape, measured before or now; what there is no time for says so."""
+    if not (place / "steps.json").exists() and time.monotonic() > until:
+        return [{"row": row, "note": f"{NOT_MEASURED}time was up"} for row in IN_TURNS]
+    large = place.name == "sd15"
+    missing = _prepare(place, seed, int8=not large)
+    repetitions = 2 if quick or large else REPETITIONS
+    rows: list[Row] = _cached(place / "steps.json", lambda: _steps(place, repetitions, missing))
+    return rows
+
+
+def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mapping[str, float]) -> Row:
+    """A row of steps with what is known of its shape and its packages beside it."""
+    row = {"part": "step", "shape": shape, **row}
+    # The limits of bfloat16 and int8 are not known: nothing here measures how fast the processor multiplies in them.
+    kind = "fp32" if row["row"] in ("torch fp32", "optimum", "ours fp32") else ""
+    if kind in rates and isinstance(row.get("step_s"), float):
+        row |= {"limit_s": operations(shape, int(row["batch"] or 1)) / rates[kind]}
+    if row["row"] in INSTALL_OF and INSTALL_OF[str(row["row"])] in sizes:
+        row |= {"installed_mb": sizes[INSTALL_OF[str(row["row"])]]}
+    return row
+
+
+def _prepare(place: Path, seed: int, *, int8: bool) -> dict[str, str]:
+    """Make the model, its exports and adapters; row -> why it cannot be measured."""
+    from export import export_model
+
+    missing: dict[str, str] = {}
+    place.mkdir(parents=True, exist_ok=True)
+    with _once(place / "model") as made:
+        if made is not None:
+            write_model(made, place.name)
+    with _once(place / "fp32") as made:
+        if made is not None:
+            export_model(place / "model", made, verify=False)
+    if not (place / f"adapter-{len(WEIGHTS) - 1}.safetensors").exists():
+        _write_adapters(place, seed)
+    try:
+        with _once(place / "optimum") as made:
+            if made is not None:
+                _export_with_optimum(place / "model", made)
+    # Whatever its export raises is what there is to say about it.
+    except Exception as error:
+        missing |= dict.fromkeys(("optimum", "OpenVINO bf16, no slots"), f"its export failed: {error}"[:200])
+    if int8:
+        with _once(place / "int8") as made:
+            if made is not None:
+                _quantize(place, made)
+    else:
+        missing["ours int8"] = "quantising needs more memory than this benchmark allows itself"
+    return missing
+
+
+def _export_with_optimum(model: Path, out: Path) -> None:
+    """optimum's own export of the whole pipeline, of which the UNet is kept."""
+    code = (
+        "import sys; from optimum.exporters.onnx import main_export; "
+        "main_export(sys.argv[1], sys.argv[2], task='text-to-image', do_validation=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(model), str(out)], capture_output=True, text=True, timeout=240, check=False
+    )
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+
+
+def _quantize(place: Path, out: Path) -> None:
+    from benchmarks.rivals import Torch
+    from export.quantization import quantize
+
+    # With random weights, one feed says as much about ranges as many.
+    feed = {**Torch(place).inputs(1), "timestep": np.array(601, np.float32)}
+    with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
+        np.savez(Path(folder) / "feed.npz", **feed)  # type: ignore[arg-type]  # an option is typed as any name
+        (out / "unet").mkdir(parents=True)
+        quantize(place / "fp32" / "unet" / "model.onnx", out / "unet" / "model.onnx", [Path(folder) / "feed.npz"])
+
+
+def _write_adapters(place: Path, seed: int) -> None:
+    from edge_sdk import adapter
+    from edge_sdk.inference.bundle import Bundle
+
+    index = Bundle.load(place / "fp32", verify=False).index
+    for number in range(len(WEIGHTS)):
+        rng = np.random.default_rng([seed, number])
+        layers = {
+            slot.name: adapter.Factors(
+                rng.standard_normal((RANK, slot.in_features), np.float32) / slot.in_features**0.5,
+                0.1 * rng.standard_normal((slot.out_features, RANK), np.float32) / RANK**0.5,
+            )
+            for slot in index.slots
+        }
+        adapter.save(adapter.Adapter(layers, index.base_id), place / f"adapter-{number}.safetensors")
+
+
+@contextmanager
+def _once(target: Path) -> Iterator[Path | None]:
+    """A folder to fill in that becomes `target`; None if that is there already."""
+    if target.exists():
+        yield None
+        return
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    yield part
+    part.rename(target)
+
+
+class Process:
+    """A row in a process of its own."""
+
+    def __init__(self, row: str, folder: Path, python: Path | str = sys.executable) -> None:
+        self._process = subprocess.Popen(
+            [str(python), "-c", "from benchmarks.rivals import main; main()", row, str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        )
+        self.failed = "" if self._read().get("ready") else "it does not start"
+
+    def ask(self, do: str, **what: object) -> Answer:
+        """Send a command and wait; {} once the row has failed."""
+        if self.failed:
+            return {}
+        assert self._process.stdin is not None
+        print(json.dumps({"do": do, **what}), file=self._process.stdin, flush=True)
+        answer = self._read()
+        self.failed = answer.get("failed", "" if answer else "its process died")
+        return {} if self.failed else answer
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process.stdin is not None and self._process.poll() is None:
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _read(self) -> Answer:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        answer: Answer = json.loads(line) if line else {}
+        return answer
+
+
+def _steps(place: Path, repetitions: int, missing: Mapping[str, str]) -> list[Row]:
+    """Steps of all rows in turns: each repetition takes every row, adapters and batch once."""
+    for row in IN_TURNS:
+        if row not in missing:
+            _load_once(row, place)
+    notes = dict(missing)
+    processes: dict[str, Process] = {}
+    facts: dict[str, Answer] = {}
+    seconds: dict[tuple[str, int, int], list[float]] = {}
+    try:
+        for row in IN_TURNS:
+            if row in missing:
+                continue
+            process = processes[row] = Process(row, place)
+            loaded = process.ask("load", watch=True)
+            facts[row] = _first_steps(process, place, row, loaded)
+        for _ in range(repetitions):
+            for row, process in processes.items():
+                for adapters in ADAPTERS:
+                    if adapters and "switch_ms" not in facts[row]:
+                        continue
+                    process.ask("adapt", adapters=adapters)
+                    for batch in BATCHES:
+                        answer = process.ask("step", batch=batch)
+                        if answer:
+                            seconds.setdefault((row, adapters, batch), []).append(answer["seconds"])
+        notes |= {row: f"failed: {process.failed}" for row, process in processes.items() if process.failed}
+    finally:
+        for process in processes.values():
+            process.close()
+    return [
+        _step_row(place, row, adapters, batch, seconds, facts.get(row, {}), notes)
+        for row in IN_TURNS
+        for adapters in ADAPTERS
+        for batch in BATCHES
+    ]
+
+
+def _load_once(row: str, place: Path) -> None:
+    """Have its files in the page cache, ours prepared for this processor, by a process that ends."""
+    process = Process(row, place)
+    process.ask("load")
+    process.close()
+
+
+def _first_steps(process: Process, place: Path, row: str, loaded: Answer) -> Answer:
+    """What is measured once: memory of loading and stepping, and adapters."""
+    facts: Answer = {"load_s": loaded.get("seconds"), "anonymous_loaded": loaded.get("anonymous")}
+    facts["loading_anonymous"] = loaded.get("anonymous_peak")
+    for batch in BATCHES:
+        answer = process.ask("step", batch=batch, watch=True, save=str(place / f"{row}-{batch}.npy"))
+        facts[f"anonymous_{batch}"], facts[f"peak_{batch}"] = answer.get("anonymous_peak"), answer.get("peak")
+    first = process.ask("adapt", adapters=1)
+    if not first or "cannot" in first:
+        return facts | {"cannot": first.get("cannot", "adapters failed")}
+    for adapters in (len(WEIGHTS), 1):
+        process.ask("adapt", adapters=adapters)
+        process.ask("step", batch=1)
+    mixed = [process.ask("adapt", adapters=n).get("seconds", 0.0) for n in (len(WEIGHTS), 1) * 3]
+    return facts | {
+        "first_adapter_ms": 1e3 * first["seconds"],
+        "mix_ms": 1e3 * statistics.median(mixed[::2]),
+        "switch_ms": 1e3 * statistics.median(mixed[1::2]),
+    }
+
+
+def _step_row(
+    place: Path,
+    row: str,
+    adapters: int,
+    batch: int,
+    seconds: Mapping[tuple[str, int, int], Sequence[float]],
+    facts: Answer,
+    notes: Mapping[str, str],
+) -> Row:
+    times = seconds.get((row, adapters, batch))
+    cells: dict[str, Cell] = {"row": row, "adapters": adapters, "batch": batch}
+    if not times:
+        reason = notes.get(row) or f"cannot: {facts.get('cannot', 'no answer')}"
+        return cells | {"note": reason if reason.startswith("cannot") else NOT_MEASURED + reason}
+    cells |= {"step_s": statistics.median(times), "repetitions": len(times)}
+    if not adapters:
+        cells |= {
+            "load_s": facts["load_s"],
+            "anonymous_loaded_mb": _mb(facts["anonymous_loaded"]),
+            "anonymous_peak_mb": _mb(facts[f"anonymous_{batch}"]),
+            "peak_mb": _mb(facts[f"peak_{batch}"]),
+            "disk_mb": _disk(place, row),
+            "step_error": _error(place, row, batch),
+        }
+    elif adapters == 1:
+        cells |= {"switch_ms": facts["switch_ms"]}
+    else:
+        cells |= {"mix_ms": facts["mix_ms"]}
+    return cells
+
+
+def _disk(place: Path, row: str) -> float:
+    """Megabytes of the UNet that the row opens, and of what it prepared from it."""
+    folders = {"torch": ["model/unet"], "optimum": ["optimum/unet"], "OpenVINO": ["optimum/unet"]}
+    unet = place / ("int8" if "int8" in row else "fp32") / "unet"
+    found = [place / name for name in folders.get(row.split()[0], [])] or [unet]
+    if row in ("ours fp32", "ours int8"):
+        found += _prepared(place, unet)
+    return sum(_folder_mb(folder) for folder in found)
+
+
+def _prepared(place: Path, unet: Path) -> list[Path]:
+    from edge_sdk.inference.bundle import hash_files
+    from edge_sdk.inference.graph import Graph
+    from edge_sdk.inference.prepare import place as place_of
+
+    hashes = {name: value for name, value in hash_files(unet).items() if name.startswith("model.onnx")}
+    folder = place_of(Graph(unet / "model.onnx", hashes), place / "cache")
+    return [folder] if folder.exists() else []
+
+
+def _folder_mb(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def _error(place: Path, row: str, batch: int) -> float | None:
+    """Root mean square of the difference to torch in float32, over that of its result."""
+    wanted, found = (place / f"{name}-{batch}.npy" for name in ("torch fp32", row))
+    if not wanted.exists() or not found.exists():
+        return None
+    exact, other = np.load(wanted), np.load(found)
+    return float(np.sqrt(((other - exact) ** 2).mean() / (exact**2).mean()))
+
+
+def _mb(found: int | None) -> float | None:
+    return None if found is None else found / 1e6
+
+
+def _cpp(place: Path, environments: Path) -> list[Row]:
+    """One step of stable-diffusion.cpp, which draws whole pictures and tells how long its steps took."""
+    python = environments / "stable-diffusion-cpp-python" / "bin" / "python"
+    rows: list[Row] = []
+    for row in (name for name in ROWS if name not in IN_TURNS):
+        cells: dict[str, Cell] = {"row": row, "adapters": 0, "batch": 1}
+        if not python.exists():
+            rows.append({**cells, "note": f"{NOT_MEASURED}not installed"})
+            continue
+        process = Process(row, place, python)
+        loaded = process.ask("load", watch=True)
+        answer = process.ask("step", batch=1, watch=True)
+        process.close()
+        if not answer.get("reported"):
+            rows.append({**cells, "note": f"{NOT_MEASURED}{process.failed or 'it reported no step'}"})
+            continue
+        rows.append(
+            cells
+            | {
+                "step_s": float(answer["reported"][-1]),
+                "repetitions": 1,
+                "load_s": loaded["seconds"],
+                "anonymous_peak_mb": _mb(answer["anonymous_peak"]),
+                "peak_mb": _mb(answer["peak"]),
+                "disk_mb": _folder_mb(place / "model" / "unet"),
+            }
+        )
+    return rows
+
+
+def _first_picture(folder: Path) -> Row:
+    """Seconds from starting a process to the demo model's first picture, its bundle prepared and in the page cache."""
+    from export import export_model
+
+    with _once(folder / "demo") as made:
+        if made is not None:
+            export_model(DEMO, made, verify=False)
+    drawn = [_draw(folder / "demo", folder / "demo-cache", steps=25, guidance=7.5) for _ in range(4)]
+    if failed := [said for _, code, said in drawn if code]:
+        raise RuntimeError(f"The stickers model could not be drawn: {failed[0]}")
+    times = [seconds for seconds, _, _ in drawn]
+    return {"part": "first picture", "model": "stickers", "steps": 25, "cold_process_s": statistics.median(times[1:])}
+
+
+def _in_group(place: Path, limit: int, guidance: float) -> Row:
+    """A drawing of two steps inside a control group that is killed above its limit."""
+    cells: dict[str, Cell] = {
+        "part": "control group",
+        "shape": place.name,
+        "limit_mb": limit / 1e6,
+        "guidance": guidance,
+        "steps": 2,
+    }
+    root = _memory_controller()
+    if root is None:
+        return {**cells, "drawn": None, "note": f"{NOT_MEASURED}no memory controller that this user may write to"}
+    group = root / f"impasto-benchmark-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(limit), "ascii")
+        allowed = int(limit - 0.1e9)
+        seconds, code, said = _draw(
+            place / "fp32", place / "none", limit=allowed, tile=256, steps=2, guidance=guidance, group=group
+        )
+        peak = int((group / "memory.max_usage_in_bytes").read_text("ascii"))
+    finally:
+        group.rmdir()
+    return {
+        **cells,
+        "memory_limit_mb": allowed / 1e6,
+        "tile": 256,
+        "drawn": int(code == 0),
+        "peak_mb": peak / 1e6,
+        "seconds": seconds,
+        "note": "" if code == 0 else "killed" if code == -9 else said,
+    }
+
+
+def _memory_controller() -> Path | None:
+    """Where the memory controller of the first generation of control groups is mounted."""
+    mounts = Path("/proc/mounts")
+    for line in mounts.read_text("utf-8").splitlines() if mounts.exists() else []:
+        _, place, kind, options, *_ = line.split()
+        if kind == "cgroup" and "memory" in options.split(",") and os.access(place, os.W_OK):
+            return Path(place)
+    return None
+
+
+def _draw(
+    bundle: Path,
+    cache: Path,
+    *,
+    steps: int,
+    guidance: float,
+    limit: int = 0,
+    tile: int = 0,
+    group: Path | None = None,
+) -> tuple[float, int, str]:
+    """Draw in a new process: seconds, its exit code, the last line of what it said."""
+    command = [sys.executable, "-c", _DRAW, *map(str, (bundle, cache, limit, tile, steps, guidance))]
+    if group is not None:
+        # The shell enters the group and becomes the process.
+        command = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
+    began = time.perf_counter()
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    return time.perf_counter() - began, done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
+
+
+def _installed(environments: Path) -> dict[str, float]:
+    """Megabytes of the packages of each row, from environments that hold nothing else."""
+    code = (
+        "from importlib.metadata import distributions as d\n"
+        "print(sum(f.locate().stat().st_size for x in d() if x.name.lower() not in ('pip', 'setuptools')"
+        " for f in x.files or () if f.locate().is_file()))"
+    )
+    sizes: dict[str, float] = {}
+    for name, what in INSTALLS.items():
+        folder = environments / name
+        try:
+            with _once(folder) as made:
+                if made is not None:
+                    subprocess.run([sys.executable, "-m", "venv", str(made)], check=True, timeout=60)
+                    pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
+                    subprocess.run(pip, check=True, timeout=300)
+            done = subprocess.run(
+                [str(folder / "bin" / "python"), "-c", code], check=True, capture_output=True, text=True, timeout=60
+            )
+            sizes[name] = int(done.stdout) / 1e6
+        except (subprocess.SubprocessError, OSError) as error:
+            print(f"{name} could not be installed: {error}", file=sys.stderr)
+    return sizes
+
+
+def _rates() -> dict[str, float]:
+    """Floating point operations per second that the processor reaches in matrix products."""
+    from edge_sdk.inference.backends import BACKENDS, Settings, rate
+
+    # The probe's product is too small to show what OpenVINO reaches in bfloat16: real steps are faster than it says.
+    return {"fp32": rate(BACKENDS["cpu"], Settings())}
+
+
+def _cached(path: Path, measure: Callable[[], Any]) -> Any:
+    """What was measured before, or is now."""
+    if not path.exists():
+        found = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found), "utf-8")
+    return json.loads(path.read_text("utf-8"))
+
+
+def _cached_row(report: Report, path: Path, measure: Callable[[], Row]) -> None:
+    report.rows.append(_cached(path, measure))
+
+
+def bars(rows: Sequence[Row]) -> list[Bar]:
+    """What issue 3 asks for, from the rows that were measured."""
+    found: list[Bar] = []
+    for shape in dict.fromkeys(str(row["shape"]) for row in rows if row.get("part") == "step"):
+        found += _bars_of(shape, [row for row in rows if row.get("shape") == shape and "step_s" in row])
+    for row in rows:
+        if row.get("part") == "first picture":
+            found.append(Bar("stickers, cold process to first picture, s", _number(row, "cold_process_s"), 2.0))
+        elif row.get("part") == "control group" and row.get("drawn") is not None:
+            how = "guided" if _number(row, "guidance") > 1 else "without guidance"
+            name = f"{row['shape']} draws inside {_number(row, 'limit_mb'):g} MB, {how}"
+            found.append(Bar(name, _number(row, "drawn"), 1, "at least"))
+    sizes = [_number(row, "installed_mb") for row in rows if row.get("row") == "ours fp32" and "installed_mb" in row]
+    return found + [Bar("installed for ours fp32, MB", size, 120) for size in sizes[:1]]
+
+
+def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:
+    at = {(str(row["row"]), int(_number(row, "adapters")), int(_number(row, "batch"))): row for row in rows}
+
+    def ratio(what: str, one: tuple[str, int, int], other: tuple[str, int, int]) -> float:
+        if one not in at or other not in at:
+            return float("nan")
+        return _number(at[one], what) / _number(at[other], what)
+
+    found: list[Bar] = []
+    for batch in BATCHES:
+        plain_steps = {row: _number(at[row, n, b], "step_s") for row, n, b in at if (n, b) == (0, batch)}
+        ours = [value for row, value in plain_steps.items() if row.startswith("ours")]
+        rest = [value for row, value in plain_steps.items() if not row.startswith("ours")]
+        case = f"{shape}, batch {batch}"
+        plain, optimum = ("ours fp32", 0, batch), ("optimum", 0, batch)
+        if ours and rest:
+            found.append(Bar(f"{case}: our fastest step over the fastest other", min(ours) / min(rest), 1.0))
+        if optimum in at and plain in at:
+            found.append(Bar(f"{case}: fp32's step over optimum's", ratio("step_s", plain, optimum), 1.0))
+            memory = ratio("anonymous_peak_mb", plain, optimum)
+            found.append(Bar(f"{case}: fp32's anonymous memory over optimum's", memory, 0.25))
+        if plain in at and ("ours int8", 0, batch) in at:
+            found.append(Bar(f"{case}: int8's step over fp32's", ratio("step_s", ("ours int8", 0, batch), plain), 0.6))
+        for row in ("ours fp32", "ours int8", "ours OpenVINO bf16"):
+            for adapters, most in ((1, 1.02), (len(WEIGHTS), 1.05)):
+                if (row, adapters, batch) in at:
+                    cost = ratio("step_s", (row, adapters, batch), (row, 0, batch))
+                    found.append(Bar(f"{case}: {row} with {adapters} of rank {RANK}, over none", cost, most))
+    if ("optimum", 0, 1) in at and ("ours fp32", 0, 1) in at:
+        load = ratio("load_s", ("ours fp32", 0, 1), ("optimum", 0, 1))
+        found.append(Bar(f"{shape}: fp32's load over optimum's", load, 0.25))
+    for row, adapters, batch in at:
+        if batch == 1 and adapters and row.startswith("ours"):
+            what = "switch_ms" if adapters == 1 else "mix_ms"
+            found.append(Bar(f"{shape}: {row}, {what}", _number(at[row, adapters, batch], what), 20))
+    return found
+
+
+def _number(row: Row, name: str) -> float:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+if __name__ == "__main__":
+    main()

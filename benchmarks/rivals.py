@@ -1,0 +1,318 @@
+"""One way of running a UNet, in a process of its own, which steps when it is told to.
+
+benchmarks.inference starts `main` with a row and a folder that holds what it made: model/, fp32/, int8/, optimum/,
+adapter-N.safetensors. Commands come as lines of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step",
+"batch": B}; each is answered by one with "seconds" and the peaks of memory in bytes. Only what the row needs is
+imported, so that memory is the row's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+# stable-diffusion.cpp's environment has none, and needs none.
+with suppress(ImportError):
+    import numpy as np
+
+WEIGHTS = (0.7, 0.5, 0.3)
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class CannotDo(Exception):
+    """The library has no way to do this; the message says what it has instead."""
+
+
+class Rival(ABC):
+    """A UNet that a library runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the weights and make everything ready; imports come before."""
+
+    @abstractmethod
+    def step(self, batch: int) -> Any:
+        """One run of the UNet; what it gives."""
+
+    def adapt(self, adapters: int) -> None:
+        """Use the first so many adapters."""
+        raise CannotDo("adapters have to be fused before the export")
+
+    def inputs(self, batch: int) -> dict[str, np.ndarray[Any, Any]]:
+        """The same random inputs for every row."""
+        config = json.loads((self.folder / "model" / "unet" / "config.json").read_text("utf-8"))
+        rng = np.random.default_rng(0)
+        side = config["sample_size"]
+        return {
+            "sample": rng.standard_normal((2, 4, side, side), np.float32)[:batch],
+            "encoder_hidden_states": rng.standard_normal((2, 77, config["cross_attention_dim"]), np.float32)[:batch],
+        }
+
+
+class Torch(Rival):
+    """diffusers; adapters through PEFT's set_adapters. "No adapter" is with the adapters disabled."""
+
+    dtype: ClassVar[str] = "float32"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import torch
+        from diffusers import UNet2DConditionModel
+
+        torch.set_num_threads(THREADS)
+        self._torch, self._class, self._adapted = torch, UNet2DConditionModel, False
+
+    def load(self) -> None:
+        dtype = getattr(self._torch, self.dtype)
+        unet = self._class.from_pretrained(self.folder / "model" / "unet", torch_dtype=dtype)
+        self._unet = unet.eval().to(memory_format=self._torch.channels_last)
+
+    def adapt(self, adapters: int) -> None:
+        names = [f"a{number}" for number in range(len(WEIGHTS))]
+        if not self._adapted:
+            for number, name in enumerate(names):
+                file = f"adapter-{number}.safetensors"
+                self._unet.load_lora_adapter(self.folder / file, prefix="unet", adapter_name=name)
+            self._adapted = True
+        if not adapters:
+            self._unet.disable_lora()
+        else:
+            self._unet.enable_lora()
+            self._unet.set_adapters(names[:adapters], list(WEIGHTS[:adapters]))
+
+    def step(self, batch: int) -> Any:
+        dtype = getattr(self._torch, self.dtype)
+        given = {name: self._torch.from_numpy(value).to(dtype) for name, value in self.inputs(batch).items()}
+        sample = given["sample"].to(memory_format=self._torch.channels_last)
+        with self._torch.no_grad():
+            return self._unet(sample, 601, given["encoder_hidden_states"]).sample.float().numpy()
+
+
+class TorchBfloat16(Torch):
+    dtype = "bfloat16"
+
+
+class Optimum(Rival):
+    """optimum's own export, opened as optimum opens it: ONNX Runtime with default options."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import onnxruntime
+
+        self._ort = onnxruntime
+
+    def load(self) -> None:
+        path = self.folder / "optimum" / "unet" / "model.onnx"
+        self._session = self._ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def step(self, batch: int) -> Any:
+        timestep = next(given for given in self._session.get_inputs() if given.name == "timestep")
+        dtype = np.int64 if "int64" in timestep.type else np.float32
+        feed = {**self.inputs(batch), "timestep": np.full([1] * len(timestep.shape), 601, dtype)}
+        return self._session.run(None, feed)[0]
+
+
+class PlainOpenVino(Rival):
+    """OpenVINO in bfloat16 on optimum's export, which has no LoRA slots."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import openvino
+
+        self._core = openvino.Core()
+
+    def load(self) -> None:
+        model = self._core.read_model(self.folder / "optimum" / "unet" / "model.onnx")
+        options = {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": THREADS,
+        }
+        self._request = self._core.compile_model(model, "CPU", options).create_infer_request()
+
+    def step(self, batch: int) -> Any:
+        port = self._request.model_inputs[[port.any_name for port in self._request.model_inputs].index("timestep")]
+        timestep = np.full([1] * len(port.partial_shape), 601, port.element_type.to_dtype())
+        return np.array(self._request.infer({**self.inputs(batch), "timestep": timestep})[0])
+
+
+class Ours(Rival):
+    """The bundle's UNet through a back end, prepared for this processor where that back end prepares."""
+
+    precision: ClassVar[str] = "fp32"
+    backend: ClassVar[str] = "cpu"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        from edge_sdk import adapter
+        from edge_sdk.inference.backends import BACKENDS
+        from edge_sdk.inference.bundle import Bundle, hash_files
+
+        if self.backend == "openvino":
+            # As for every row: imports come before loading.
+            import openvino  # noqa: F401
+        self._bundle = Bundle.load(folder / "fp32", verify=False)
+        self._hashes = hash_files(folder / self.precision / "unet")
+        self._slots = {slot.name: slot for slot in self._bundle.index.slots}
+        files = sorted(folder.glob("adapter-*.safetensors"))
+        self._adapters = [adapter.load(file) for file in files]
+        self._backend, self._feed = BACKENDS[self.backend], dict[str, Any]()
+
+    def load(self) -> None:
+        from edge_sdk.inference.backends import Settings
+        from edge_sdk.inference.graph import Graph
+
+        hashes = {name: value for name, value in self._hashes.items() if name.startswith("model.onnx")}
+        graph = Graph(self.folder / self.precision / "unet" / "model.onnx", hashes)
+        self._session = self._backend.open(graph, Settings(cache=self.folder / "cache"))
+
+    def adapt(self, adapters: int) -> None:
+        from edge_sdk.inference.mixing import to_feed
+
+        self._feed = to_feed(list(zip(self._adapters[:adapters], WEIGHTS, strict=False)), self._slots)
+
+    def step(self, batch: int) -> Any:
+        feed = {**self.inputs(batch), "timestep": np.array(601, np.float32), **self._feed}
+        return self._session.run(["out_sample"], feed)[0]
+
+
+class OursInt8(Ours):
+    precision = "int8"
+
+
+class OursOpenVino(Ours):
+    backend = "openvino"
+
+
+class StableDiffusionCpp(Rival):
+    """stable-diffusion.cpp draws whole pictures only: a step's time is its own report of the sampling."""
+
+    kind: ClassVar[str] = "q8_0"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import stable_diffusion_cpp
+
+        self._library = stable_diffusion_cpp
+
+    def load(self) -> None:
+        self._model = self._library.StableDiffusion(
+            model_path=str(self.folder / "model"), n_threads=THREADS, wtype=self.kind, verbose=False
+        )
+
+    def step(self, batch: int) -> Any:
+        times: list[float] = []
+        self._model.generate_image(
+            prompt="a fox",
+            width=512,
+            height=512,
+            sample_steps=1,
+            cfg_scale=1.0 if batch == 1 else 7.5,
+            seed=1,
+            progress_callback=lambda step, steps, seconds: times.append(seconds),
+        )
+        return times
+
+
+class StableDiffusionCppF16(StableDiffusionCpp):
+    kind = "f16"
+
+
+ROWS: Mapping[str, type[Rival]] = {
+    "torch fp32": Torch,
+    "torch bf16": TorchBfloat16,
+    "optimum": Optimum,
+    "OpenVINO bf16, no slots": PlainOpenVino,
+    "stable-diffusion.cpp q8_0": StableDiffusionCpp,
+    "stable-diffusion.cpp f16": StableDiffusionCppF16,
+    "ours fp32": Ours,
+    "ours int8": OursInt8,
+    "ours OpenVINO bf16": OursOpenVino,
+}
+
+
+class _Peak:
+    """The largest anonymous memory while it is entered, looked at every 5 ms."""
+
+    def __enter__(self) -> _Peak:
+        self.bytes, self._done = anonymous(), threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.005):
+            self.bytes = max(self.bytes, anonymous())
+
+
+def anonymous() -> int:
+    """Bytes of anonymous memory of this process."""
+    return _status("RssAnon")
+
+
+def _status(field: str) -> int:
+    """A field of /proc/self/status in bytes; 0 where the system has none."""
+    path = Path("/proc/self/status")
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
+
+
+def _answer(rival: Rival, command: Mapping[str, Any]) -> dict[str, Any]:
+    result: Any = None
+
+    def run() -> None:
+        nonlocal result
+        if command["do"] == "load":
+            rival.load()
+        elif command["do"] == "adapt":
+            rival.adapt(command["adapters"])
+        else:
+            result = rival.step(command["batch"])
+
+    answer: dict[str, Any] = {}
+    began = time.perf_counter()
+    if command.get("watch"):
+        with _Peak() as peak:
+            run()
+        answer["anonymous_peak"] = peak.bytes
+    else:
+        run()
+    answer["seconds"] = time.perf_counter() - began
+    if isinstance(result, list):
+        answer["reported"] = result
+    elif result is not None and (file := command.get("save")):
+        np.save(file, result)
+    return answer | {"anonymous": anonymous(), "peak": _status("VmHWM")}
+
+
+def main() -> None:
+    """Obey until the input ends."""
+    # Libraries print where they like; the answers keep the real output to themselves.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    rival = ROWS[sys.argv[1]](Path(sys.argv[2]))
+    print(json.dumps({"ready": True}), file=answers, flush=True)
+    for line in sys.stdin:
+        try:
+            answer = _answer(rival, json.loads(line))
+        except CannotDo as reason:
+            answer = {"cannot": str(reason)}
+        # What a library raises is that row's result.
+        except Exception as error:
+            answer = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(answer), file=answers, flush=True)
