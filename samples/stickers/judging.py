@@ -15,6 +15,7 @@ from PIL import Image
 from rich.progress import track
 from torch import nn
 
+from export.passes import clean
 from samples.stickers import data
 from samples.stickers.pretraining.loop import warmup_cosine
 from samples.stickers.styles import STYLES
@@ -183,6 +184,7 @@ def export(net: nn.Module, path: Path) -> None:
         opset_version=20,
     )
     store_in_half(program.model)
+    clean(program.model, "The stickers' judge")
     program.save(path)
 
 
