@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 
 from edge_sdk.errors import BundleError, ExportError
-from edge_sdk.inference.bundle import Defaults, Fused, Pipeline
+from edge_sdk.inference.bundle import Defaults, Fused, Pipeline, sha256_of
 from edge_sdk.inference.schedulers import NoiseSchedule
 
 SUPPORTED: tuple[Pipeline, ...] = (
@@ -34,7 +33,7 @@ class FusedLora:
     weight: float = 1.0
 
     def describe(self) -> Fused:
-        return Fused(name=self.path.name, sha256=hashlib.sha256(self.path.read_bytes()).hexdigest(), weight=self.weight)
+        return Fused(name=self.path.name, sha256=sha256_of(self.path), weight=self.weight)
 
 
 def find_model(model: str) -> Path:

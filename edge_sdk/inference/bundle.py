@@ -186,7 +186,7 @@ def write_index(folder: Path, index: BundleIndex) -> None:
 def hash_files(folder: Path) -> dict[str, str]:
     """Name (with forward slashes) -> SHA-256 of every file under `folder` but the index."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX)
-    return {path.relative_to(folder).as_posix(): _sha256(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
 def _check_file(folder: Path, name: str, expected: str | None, verify: bool) -> None:
@@ -200,13 +200,14 @@ def _check_file(folder: Path, name: str, expected: str | None, verify: bool) -> 
     path = folder / name
     if not path.is_file():
         raise BundleCorrupt(f"{path} is missing: export or copy the bundle again.")
-    if verify and _sha256(path) != expected:
+    if verify and sha256_of(path) != expected:
         raise BundleCorrupt(
             f"{path} is not the file that was exported (its hash differs): export or copy the bundle again."
         )
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, read piece by piece."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

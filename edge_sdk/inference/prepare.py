@@ -26,6 +26,7 @@ import onnxruntime as ort
 from edge_sdk import durable
 from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import hardware
+from edge_sdk.inference.bundle import sha256_of
 from edge_sdk.inference.graph import Graph
 from edge_sdk.inference.memory import give_back
 from edge_sdk.inference.sessions import load, session_options
@@ -195,7 +196,7 @@ def _writable(folder: Path) -> bool:
 def _check_graph(graph: Graph) -> None:
     """A graph that was changed after the export must not become the preparation of the one that was exported."""
     for path in graph.files:
-        if graph.hashes.get(path.name) != _sha256(path):
+        if graph.hashes.get(path.name) != sha256_of(path):
             raise BundleCorrupt(
                 f"{path} is not the file that was exported (its hash differs): export or copy the bundle again."
             )
@@ -258,7 +259,7 @@ def _whole(folder: Path, note: _Note) -> bool:
         touched = {name: file for name, file in note.files.items() if _stamp(folder / name) != file.stamp}
         for name, file in touched.items():
             path = folder / name
-            if path.stat().st_size != file.size or _sha256(path) != file.sha256:
+            if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
                 return False
         if touched:
             files = note.files | {name: _describe(folder / name, file.sha256) for name, file in touched.items()}
@@ -277,21 +278,13 @@ def _remember(folder: Path, note: _Note) -> None:
 
 
 def _describe(path: Path, sha256: str | None = None) -> _File:
-    return _File(sha256 or _sha256(path), path.stat().st_size, _stamp(path))
+    return _File(sha256 or sha256_of(path), path.stat().st_size, _stamp(path))
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
     """Changes whenever the file is written, cut, copied or replaced."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sync(path: Path) -> None:
