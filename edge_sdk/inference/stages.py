@@ -82,8 +82,10 @@ class Stages:
         if precision not in PRECISIONS:
             raise ValueError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
         self._bundle = bundle
-        self._settings = Settings(threads, precision, cache_folder(cache) if prepare else None)
         self._limit = None if memory_limit is None else memory.parse_size(memory_limit)
+        self._settings = Settings(
+            threads, precision, cache_folder(cache) if prepare else None, frugal=self._limit is not None
+        )
         self._choice = choose(backend, Settings(threads, precision))
         self._open: dict[str, _Open] = {}
         self._estimated: dict[str, _Estimate] = {}

@@ -33,6 +33,7 @@ class Settings:
     threads: on the CPU; None takes the cores that the process may use.
     precision: of back ends that have a choice; "auto" is bfloat16 where the processor has it.
     cache: folder of prepared weights; None opens graphs as they are.
+    frugal: give working memory back after every run, where the back end can, at the cost of a twentieth of the speed.
     lean: hold as few weights in memory as possible, at the cost of some speed and the last bits of the results.
     strict: refuse to run anything elsewhere than asked for, even what the back end leaves to the CPU by design.
     """
@@ -40,6 +41,7 @@ class Settings:
     threads: int | None = None
     precision: Precision = "auto"
     cache: Path | None = None
+    frugal: bool = False
     lean: bool = False
     strict: bool = False
 

@@ -20,15 +20,15 @@ class Cpu(Backend):
 
     def open(self, graph: Graph, settings: Settings) -> Session:
         if settings.lean:
-            return Opened(load(graph.path, lean_options(settings.threads)))
+            return Opened(load(graph.path, lean_options(settings.threads)), frugal=settings.frugal)
         if settings.cache is not None and prepare.pays(graph):
             try:
                 path = prepare.ready(graph, settings.cache)
-                return Opened(open_session(path, settings.threads))
+                return Opened(open_session(path, settings.threads), frugal=settings.frugal)
             except (OSError, BundleCorrupt) as error:
                 # If it is the bundle that is damaged, opening it as it is will say so.
                 warnings.warn(prepare.NotPrepared(graph.path, error), stacklevel=2)
-        return Opened(open_session(graph.path, settings.threads))
+        return Opened(open_session(graph.path, settings.threads), frugal=settings.frugal)
 
     def resident(self, graph: Graph, settings: Settings) -> int:
         if self._maps_weights(graph, settings):
