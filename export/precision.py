@@ -66,6 +66,8 @@ def convert(
     """
     if precision == "fp32":
         return {}
+    # Read now: a converted graph may have no file of weights any more, which the index of before still names.
+    index = Bundle.load(folder, verify=False).index
     with tempfile.TemporaryDirectory(prefix="impasto-calibration-") as spool:
 
         def drawn(done: int, total: int) -> None:
@@ -84,13 +86,12 @@ def convert(
             quantize(folder / "unet" / "model.onnx", folder / "unet" / "model.onnx", feeds["unet"])
             changed: tuple[str, ...] = ("unet",)
         else:
-            stages = Bundle.load(folder, verify=False).index.stages
-            for part in stages:
+            for part in index.stages:
                 path = folder / part / "model.onnx"
                 model = ir.load(path)
                 (compute_in_half if part in _HALVED else store_in_half)(model)
                 replace(model, path)
-            changed = stages
+            changed = index.stages
         errors = {
             f"{stage} in {precision}": relative_rms(_outputs(folder, stage, files), wanted[stage])
             for stage, files in feeds.items()
@@ -102,7 +103,6 @@ def convert(
                 f"The {what} gives numbers that are not finite: this base model needs --precision fp32. "
                 "Nothing was written."
             )
-    index = Bundle.load(folder, verify=False).index
     write_index(folder, msgspec.structs.replace(index, precision=precision, files=hash_files(folder)))
     return errors
 

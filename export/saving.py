@@ -16,7 +16,11 @@ _INLINE_BYTES = 32_000_000
 def save(model: ir.Model, path: Path) -> None:
     """Write a graph as `path`; large weights go into model.onnx_data beside it."""
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
-    ir.save(model, path, external_data=WEIGHTS if weights > _INLINE_BYTES else None)
+    if weights > _INLINE_BYTES:
+        ir.save(model, path, external_data=WEIGHTS)
+    else:
+        # Otherwise those that came from a file beside a graph would stay references to it.
+        ir.save(ir.external_data.load_to_model(model), path)
 
 
 def replace(model: ir.Model, path: Path) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -19,9 +20,9 @@ import pytest
 
 from edge_sdk.errors import CalibrationError, ExportError
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.bundle import INDEX, Precision
+from edge_sdk.inference.bundle import INDEX, Precision, hash_files, write_index
 from edge_sdk.inference.sessions import open_session
-from export import export_model
+from export import export_model, saving
 from export.calibration import PROMPTS, read_feed, record
 from export.layers import PRODUCTS
 from export.precision import convert
@@ -154,6 +155,26 @@ def test_a_bundle_says_what_it_is_and_draws_nearly_the_same(precision: Precision
         *exact.index.files,
         INDEX,
     }
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_weights_that_lay_beside_the_graph_move_into_it_when_they_have_become_small(
+    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a UNet of 16 million parameters: 64 MB in float32, and below the bound in less."""
+    folder = shutil.copytree(tiny_bundle(), tmp_path / precision)
+    unet = folder / "unet" / "model.onnx"
+    monkeypatch.setattr(saving, "_INLINE_BYTES", int(0.7 * unet.stat().st_size))
+    saving.replace(ir.load(unet), unet)
+    assert (folder / "unet" / saving.WEIGHTS).exists()
+    index = msgspec.structs.replace(Bundle.load(folder, verify=False).index, files=hash_files(folder))
+    write_index(folder, index)
+    convert(folder, precision, PROMPTS[:4])
+    assert not (folder / "unet" / saving.WEIGHTS).exists()
+    drawn, wanted = (
+        Generator.load(each, threads=1).generate("a fox", seed=1, steps=2)[0] for each in (folder, bundle(precision))
+    )
+    assert drawn.tobytes() == wanted.tobytes()
 
 
 def test_every_precision_is_reproducible_in_another_process(tmp_path: Path) -> None:
