@@ -15,6 +15,7 @@ from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS
 from coordinator.interaction import INTERACTIONS
 from coordinator.rounds import Rules
+from edge_sdk.adapter import Shape
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
@@ -73,14 +74,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BaseModel(msgspec.Struct, frozen=True):
-    """The coordinator's whole knowledge of the base model: its id and its LoRA slots, name -> (in, out)."""
+    """The coordinator's whole knowledge of the base model: its id and its LoRA slots, by name."""
 
     base_id: str
-    slots: Mapping[str, tuple[int, int]]
+    slots: Mapping[str, Shape]
 
     def update_size(self, rank: int) -> int:
         """Upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
-        floats = sum(rank * (in_features + out_features) for in_features, out_features in self.slots.values())
+        floats = sum(rank * (shape.in_features + shape.out_features) for shape in self.slots.values())
         return 4 * floats + 1024 * (len(self.slots) + 64)
 
 
@@ -88,6 +89,7 @@ class _Slot(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=500)]
     in_features: Annotated[int, Meta(ge=1, le=2**20)]
     out_features: Annotated[int, Meta(ge=1, le=2**20)]
+    kernel: tuple[int, int] | None = None
 
 
 class _Impasto(msgspec.Struct, frozen=True):
@@ -151,7 +153,7 @@ def read_base_model(federation: Federation) -> BaseModel:
         ) from error
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
-    slots = {slot.name: (slot.in_features, slot.out_features) for slot in content.slots}
+    slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in content.slots}
     return BaseModel(base_id=content.base_id, slots=slots)
 
 

@@ -15,7 +15,7 @@ from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 
 def write_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o) in SLOTS.items()]
+    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o, _) in SLOTS.items()]
     content = {"format": 1, "base_id": BASE_ID, "pipeline": "StableDiffusionPipeline", "slots": slots, "files": {}}
     (folder / "impasto.json").write_text(json.dumps(content))
     return folder

@@ -65,7 +65,7 @@ def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> 
     assert said.sha256 == hashlib.sha256(lora.read_bytes()).hexdigest()
     generator = Generator.load(tmp_path / "bundle", threads=1)
     # Adapters of the base model still fit.
-    name, (inputs, outputs) = next(iter(generator.slots.items()))
+    name, (inputs, outputs, _) = next(iter(generator.slots.items()))
     factors = Factors(np.ones((1, inputs), np.float32), np.ones((outputs, 1), np.float32))
     steps: list[int] = []
     drawn = generator.generate(
