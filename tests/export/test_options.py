@@ -17,8 +17,9 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import Generator
 from export import export_model
+from export.lora import add_lora_slots
 from export.parts import parts_of, to_onnx
-from export.passes import add_lora_slots, fuse_attention
+from export.passes import fuse_attention
 from export.pipeline import FusedLora, load_pipeline, load_preview
 from export.saving import save
 from export.slots import slots_of
