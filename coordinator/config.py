@@ -15,7 +15,7 @@ from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS
 from coordinator.interaction import INTERACTIONS
 from coordinator.rounds import Rules
-from edge_sdk.adapter import Shape
+from edge_sdk.adapter import TRAINED, Shape
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
@@ -74,7 +74,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BaseModel(msgspec.Struct, frozen=True):
-    """The coordinator's whole knowledge of the base model: its id and its LoRA slots, by name."""
+    """The coordinator's whole knowledge of the base model: its id and the LoRA slots that devices train, by name."""
 
     base_id: str
     slots: Mapping[str, Shape]
@@ -89,7 +89,6 @@ class _Slot(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=500)]
     in_features: Annotated[int, Meta(ge=1, le=2**20)]
     out_features: Annotated[int, Meta(ge=1, le=2**20)]
-    kernel: tuple[int, int] | None = None
 
 
 class _Impasto(msgspec.Struct, frozen=True):
@@ -139,10 +138,10 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
 
 
 def read_base_model(federation: Federation) -> BaseModel:
-    """Read base id and slots from the bundle's impasto.json, or from a copy of it named by `slots`.
+    """Read base id and the slots that devices train from the bundle's impasto.json, or from a copy of it, `slots`.
 
     Raises:
-        ConfigurationError: the file is missing or is not what export writes.
+        ConfigurationError: the file is missing, is not what export writes, or has nothing that devices train.
     """
     path = Path(federation.bundle) / "impasto.json" if federation.bundle else Path(federation.slots or "")
     try:
@@ -153,7 +152,10 @@ def read_base_model(federation: Federation) -> BaseModel:
         ) from error
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
-    slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in content.slots}
+    trained = [slot for slot in content.slots if slot.name.endswith(TRAINED)]
+    slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
+    if not slots:
+        raise ConfigurationError(f"{path} has no LoRA slot that devices train: export the bundle with attention slots.")
     return BaseModel(base_id=content.base_id, slots=slots)
 
 

@@ -180,7 +180,10 @@ def check(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> None:
         )
     for name, factors in adapter.layers.items():
         if name not in slots:
-            raise AdapterMismatch(f"The base model has no LoRA slot {name!r}: the adapter fits another architecture.")
+            raise AdapterMismatch(
+                f"The base model has no LoRA slot {name!r}: the adapter fits another architecture, or the bundle was "
+                "exported with fewer slots (`impasto-export --slots all` makes all of them)."
+            )
         if not factors.shape.fits(slots[name]):
             raise AdapterMismatch(
                 f"Layer {name} is {factors.shape} in the adapter and {slots[name]} in the slot: "

@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from edge_sdk.adapter import Adapter, Factors, Shape, Share, beginning, check, concatenate
+from edge_sdk.adapter import TRAINED, Adapter, Factors, Shape, Share, beginning, check, concatenate
 from edge_sdk.errors import AdapterMismatch
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 _PREFIX = "unet."
 
 
@@ -31,7 +30,7 @@ def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
     return {
         f"{_PREFIX}{name}": module
         for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and name.endswith(tuple(f".{target}" for target in TARGETS))
+        if isinstance(module, nn.Linear) and name.endswith(TRAINED)
     }
 
 

@@ -83,6 +83,19 @@ def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_p
         config.read_base_model(parse(MINIMAL, tmp_path))
 
 
+def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
+    """A bundle exported with all slots, for drawing with shared files, serves as well."""
+    bundle = write_bundle(tmp_path / "bundle")
+    content = json.loads((bundle / "impasto.json").read_text())
+    convolution = {"name": "unet.mid.conv1", "in_features": 36, "out_features": 4, "kernel": [3, 3]}
+    content["slots"].append(convolution)
+    (bundle / "impasto.json").write_text(json.dumps(content))
+    assert config.read_base_model(parse(MINIMAL, tmp_path)).slots == SLOTS
+    (bundle / "impasto.json").write_text(json.dumps({**content, "slots": [convolution]}))
+    with pytest.raises(ConfigurationError, match="no LoRA slot that devices train"):
+        config.read_base_model(parse(MINIMAL, tmp_path))
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"base_id": "x", "slots": []}', '{"base_id": "x"}'])
 def test_a_broken_description_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "impasto.json").write_text(content)
