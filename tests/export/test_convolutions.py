@@ -12,8 +12,8 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
@@ -26,6 +26,7 @@ from edge_sdk.errors import AdapterMismatch
 from edge_sdk.inference import Bundle, Generator, Slot, prepare
 from edge_sdk.inference.backends import BACKENDS, Settings
 from edge_sdk.inference.mixing import to_feed
+from edge_sdk.inference.sessions import open_session
 from edge_sdk.inference.stages import graph_of
 from export import export_model
 from export.calibration import PROMPTS
@@ -106,14 +107,9 @@ def inputs(tokens: int = 77) -> dict[str, Floats]:
 
 
 def run(path: Path, terms: Sequence[tuple[Adapter, float]], given: dict[str, Slot]) -> Floats:
-    session = BACKENDS["cpu"].open(graph_of_file(path), Settings(threads=1))
-    return session.run(["out_sample"], {**inputs(), **to_feed(terms, given)})[0]
-
-
-def graph_of_file(path: Path) -> Any:
-    from edge_sdk.inference.graph import Graph
-
-    return Graph(path, {})
+    session = open_session(path, threads=1)
+    result: Floats = session.run(["out_sample"], {**inputs(), **to_feed(terms, given)})[0]
+    return result
 
 
 def by_diffusers(files: Sequence[tuple[Path, float]], kind: Kind = "epsilon") -> Floats:
@@ -190,7 +186,7 @@ def test_without_an_adapter_nothing_changes(which: SlotSet) -> None:
     plain = run(graph(None), [], {})
     assert difference(run(graph(which), [], slots(which)), plain) < 1e-6
     nothing = {name: np.zeros(shape, np.float32) for name, shape in empty(which)}
-    session = BACKENDS["cpu"].open(graph_of_file(graph(which)), Settings(threads=1))
+    session = open_session(graph(which), threads=1)
     fed = session.run(["out_sample"], {**inputs(), **nothing})[0]
     assert np.array_equal(fed, run(graph(which), [], slots(which)))
 
@@ -329,8 +325,6 @@ def test_eight_bits_keep_the_adapters_effect() -> None:
 
 
 def test_bundles_without_kernels_in_their_index_still_load() -> None:
-    import msgspec
-
     old = msgspec.json.decode(b'{"name": "unet.a.to_q", "in_features": 3, "out_features": 2}', type=Slot)
     assert old.kernel is None
     assert old.shape == (3, 2, None)
