@@ -195,6 +195,7 @@ def _write_adapters(place: Path, seed: int) -> None:
             slot.name: adapter.Factors(
                 rng.standard_normal((RANK, slot.in_features), np.float32) / slot.in_features**0.5,
                 0.1 * rng.standard_normal((slot.out_features, RANK), np.float32) / RANK**0.5,
+                slot.kernel,
             )
             for slot in index.slots
         }

@@ -15,6 +15,7 @@ from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS
 from coordinator.interaction import INTERACTIONS
 from coordinator.rounds import Rules
+from edge_sdk.adapter import TRAINED, Shape
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
@@ -73,14 +74,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BaseModel(msgspec.Struct, frozen=True):
-    """The coordinator's whole knowledge of the base model: its id and its LoRA slots, name -> (in, out)."""
+    """The coordinator's whole knowledge of the base model: its id and the LoRA slots that devices train, by name."""
 
     base_id: str
-    slots: Mapping[str, tuple[int, int]]
+    slots: Mapping[str, Shape]
 
     def update_size(self, rank: int) -> int:
         """Upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
-        floats = sum(rank * (in_features + out_features) for in_features, out_features in self.slots.values())
+        floats = sum(rank * (shape.in_features + shape.out_features) for shape in self.slots.values())
         return 4 * floats + 1024 * (len(self.slots) + 64)
 
 
@@ -137,10 +138,10 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
 
 
 def read_base_model(federation: Federation) -> BaseModel:
-    """Read base id and slots from the bundle's impasto.json, or from a copy of it named by `slots`.
+    """Read base id and the slots that devices train from the bundle's impasto.json, or from a copy of it, `slots`.
 
     Raises:
-        ConfigurationError: the file is missing or is not what export writes.
+        ConfigurationError: the file is missing, is not what export writes, or has nothing that devices train.
     """
     path = Path(federation.bundle) / "impasto.json" if federation.bundle else Path(federation.slots or "")
     try:
@@ -151,7 +152,10 @@ def read_base_model(federation: Federation) -> BaseModel:
         ) from error
     except msgspec.DecodeError as error:
         raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
-    slots = {slot.name: (slot.in_features, slot.out_features) for slot in content.slots}
+    trained = [slot for slot in content.slots if slot.name.endswith(TRAINED)]
+    slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
+    if not slots:
+        raise ConfigurationError(f"{path} has no LoRA slot that devices train: export the bundle with attention slots.")
     return BaseModel(base_id=content.base_id, slots=slots)
 
 

@@ -24,8 +24,9 @@ from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import INDEX, Bundle, BundleIndex, Defaults, Precision, Slot, hash_files, write_index
 from edge_sdk.inference.schedulers import SCHEDULERS
 from export.layers import name_layers
+from export.lora import add_lora_slots
 from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
-from export.passes import add_lora_slots, clean, fuse_attention
+from export.passes import clean, fuse_attention
 from export.pipeline import FusedLora, defaults_of, find_model, kind_of, load_pipeline, load_preview
 from export.precision import check_precision, convert
 from export.reuse import check as check_split

@@ -37,7 +37,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
     slots: Annotated[
         str,
-        typer.Option(help="Layers that take adapters: attention, or transformer (feed-forward and projections too)."),
+        typer.Option(
+            help="Layers that take adapters: attention, transformer (feed-forward and projections too), or all "
+            "(convolutions too, which LoCon files and LCM-LoRAs have)."
+        ),
     ] = "attention",
     fuse: Annotated[
         list[str] | None,

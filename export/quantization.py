@@ -25,6 +25,7 @@ from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, 
 
 from export.calibration import Feeds
 from export.layers import PRODUCTS
+from export.lora import is_lora
 from export.saving import WEIGHTS, replace
 
 # Layers of the UNet, as patterns of their names, that stay float32.
@@ -76,11 +77,6 @@ def quantize(
         model.producer_name, model.producer_version = "", ""
         replace(model, target)
     return sum(_is_int8(node) for node in model.graph)
-
-
-def is_lora(name: str) -> bool:
-    """Whether a node belongs to a LoRA slot."""
-    return name.endswith((".lora_down", ".lora_up", ".lora_add"))
 
 
 def _names(path: Path) -> list[str]:

@@ -25,7 +25,7 @@ from export.saving import save_beside_weights
 
 # How much both ways may differ: other kernels may be chosen for the same nodes.
 _TOLERANCE = 1e-3
-_UPSAMPLER = re.compile(r"unet\.up_blocks\.(\d+)\.upsamplers\.0\.conv")
+_UPSAMPLER = re.compile(r"unet\.up_blocks\.(\d+)\.upsamplers\.0\.conv(\.lora_add)?")
 
 
 def split(folder: Path, slots: Sequence[Slot]) -> list[str]:
@@ -85,6 +85,7 @@ def check(folder: Path, latents: tuple[int, int, int]) -> float:
 
 def _cut(graph: ir.Graph) -> ir.Value:
     """What enters the last up block: the result of the last upsampler before it."""
+    # In the order of the graph: if the upsampler takes adapters, what they add is part of its result.
     found = {int(match[1]): node for node in graph if (match := _UPSAMPLER.fullmatch(node.name or ""))}
     if not found:
         raise unexpected_graph("the UNet has no upsampler to cut it at")

@@ -86,15 +86,14 @@ def random_factors(slots: Sequence[Slot], rng: torch.Generator) -> _Arrays:
 @contextmanager
 def merged(unet: nn.Module, slots: Sequence[Slot], factors: _Arrays) -> Iterator[None]:
     """The UNet with the factors added to its weights, which are put back afterwards."""
-    originals: dict[nn.Linear, torch.Tensor] = {}
+    originals: dict[nn.Module, torch.Tensor] = {}
     try:
         for slot in slots:
             if slot.input_a in factors:
                 layer = unet.get_submodule(slot.name.removeprefix("unet."))
-                assert isinstance(layer, nn.Linear)
-                originals[layer] = layer.weight.data
+                weight = originals[layer] = layer.weight.data
                 delta = torch.from_numpy(factors[slot.input_a] @ factors[slot.input_b]).T
-                layer.weight.data = layer.weight.data + delta
+                layer.weight.data = weight + delta.reshape(weight.shape)
         yield
     finally:
         for layer, weight in originals.items():

@@ -41,4 +41,4 @@ class FedIT(Aggregator):
         return Aggregate(self._mean(), None, None, self._updates)
 
     def _mean(self) -> Adapter:
-        return paired(self._a.mean(), self._b.mean(), self._base_id)
+        return paired(self._a.mean(), self._b.mean(), self._a.kernels, self._base_id)

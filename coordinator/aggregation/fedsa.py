@@ -23,4 +23,5 @@ class FedSA(FedIT):
 
     def _mean(self) -> Adapter:
         mean = super()._mean()
-        return Adapter({name: Factors(f.a, np.zeros_like(f.b)) for name, f in mean.layers.items()}, mean.base_id)
+        layers = {name: Factors(f.a, np.zeros_like(f.b), f.kernel) for name, f in mean.layers.items()}
+        return Adapter(layers, mean.base_id)

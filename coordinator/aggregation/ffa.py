@@ -24,4 +24,4 @@ class FFA(FedIT):
 
     def _mean(self) -> Adapter:
         # Every row of A is the same wherever it is present; a device without it must not shrink it.
-        return paired(self._a.mean_of_owners(), self._b.mean(), self._base_id)
+        return paired(self._a.mean_of_owners(), self._b.mean(), self._a.kernels, self._base_id)

@@ -79,7 +79,8 @@ def shrunk(update: Adapter, start: Adapter, shrink: float, share: Share = Share.
     for name, f in update.layers.items():
         s = start.layers[name]
         moved_a, moved_b = (f.a, s.b + shrink * (f.b - s.b)), (s.a + shrink * (f.a - s.a), f.b)
-        layers[name] = Factors(*(moved_b if share is Share.A else moved_a))
+        a, b = moved_b if share is Share.A else moved_a
+        layers[name] = Factors(a, b, f.kernel)
     return Adapter(layers, update.base_id)
 
 

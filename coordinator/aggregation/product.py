@@ -45,5 +45,6 @@ class Product(FlexLoRA):
         layers = {}
         for name, a in self._directions.mean_of_owners().items():
             kept = a[: self.rank]
-            layers[name] = Factors(kept, np.zeros((mean.layers[name].out_features, len(kept))))
+            whole = mean.layers[name]
+            layers[name] = Factors(kept, np.zeros((whole.out_features, len(kept))), whole.kernel)
         return Adapter(layers)

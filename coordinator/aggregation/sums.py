@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.adapter import Adapter, Factors, concatenate, scale, truncate
+from edge_sdk.adapter.model import Kernel
 
 Matrix = npt.NDArray[np.float64]
 
@@ -16,6 +17,7 @@ class FactorSum:
     """The weighted sum of one factor per layer, smaller ranks filled up with zero rows.
 
     factor: picks the factor with the rank as its first axis.
+    `kernels`: layer -> its kernel, if it is a convolution.
     """
 
     def __init__(self, factor: Callable[[Factors], npt.NDArray[np.floating]]) -> None:
@@ -23,15 +25,18 @@ class FactorSum:
         self._sums: dict[str, Matrix] = {}
         self._rows: dict[str, Matrix] = {}
         self._weight = 0.0
+        self.kernels: dict[str, Kernel | None] = {}
 
     def add(self, adapter: Adapter, weight: float) -> None:
         self._weight += weight
         for name, factors in adapter.layers.items():
+            self.kernels[name] = factors.kernel
             rows = self._factor(factors).astype(np.float64)
             self._put(name, weight * rows, np.full(len(rows), weight))
 
     def merge(self, other: FactorSum) -> None:
         self._weight += other._weight
+        self.kernels |= other.kernels
         for name, total in other._sums.items():
             self._put(name, total, other._rows[name])
 
@@ -92,14 +97,19 @@ class ProductSum:
             self._limit = self._sum.rank + self._step
 
 
-def paired(a: dict[str, Matrix], b: dict[str, Matrix], base_id: str | None) -> Adapter:
+def paired(
+    a: dict[str, Matrix], b: dict[str, Matrix], kernels: dict[str, Kernel | None], base_id: str | None
+) -> Adapter:
     """The adapter of two `FactorSum` means, of A and of B transposed."""
-    return Adapter({name: Factors(rows, np.ascontiguousarray(b[name].T)) for name, rows in a.items()}, base_id)
+    layers = {name: Factors(rows, np.ascontiguousarray(b[name].T), kernels[name]) for name, rows in a.items()}
+    return Adapter(layers, base_id)
 
 
 def double(adapter: Adapter) -> Adapter:
     """The same adapter in float64."""
-    layers = {name: Factors(f.a.astype(np.float64), f.b.astype(np.float64)) for name, f in adapter.layers.items()}
+    layers = {}
+    for name, f in adapter.layers.items():
+        layers[name] = Factors(f.a.astype(np.float64), f.b.astype(np.float64), f.kernel)
     return Adapter(layers, adapter.base_id)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.adapter.model import Adapter, Array, Factors
+from edge_sdk.adapter.model import Adapter, Array, Factors, Kernel
 from edge_sdk.errors import AdapterMismatch
 
 Matrix = NDArray[np.float64]
@@ -74,7 +74,9 @@ def concatenate(terms: Sequence[tuple[Adapter, float]]) -> Adapter:
             _check_shapes(name, parts[0][0], factors)
         a = np.vstack([_f64(factors.a) for factors, _ in parts])
         b = np.hstack([_f64(factors.b) * weight for factors, weight in parts])
-        layers[name] = _pack(a, b, dtype)
+        # A 1x1 convolution that another adapter calls a linear layer.
+        kernel = next((factors.kernel for factors, _ in parts if factors.kernel), None)
+        layers[name] = _pack(a, b, dtype, kernel)
     return Adapter(layers, base_id)
 
 
@@ -125,7 +127,7 @@ def truncate(x: Adapter, rank: int | None = None, energy: float | None = None) -
         if rank is not None:
             count = min(count, rank)
         root = np.sqrt(s[:count])
-        layers[name] = _pack(root[:, None] * v[:count], u[:, :count] * root, dtype)
+        layers[name] = _pack(root[:, None] * v[:count], u[:, :count] * root, dtype, factors.kernel)
         kept += float(squares[:count].sum())
         total += float(squares.sum())
     return Adapter(layers, x.base_id, x.notes), (kept / total if total else 1.0)
@@ -223,7 +225,7 @@ def _align(factors: Factors, goal: Factors, dtype: type[np.floating[Any]]) -> Fa
     if p > a0.shape[0]:  # more directions than the reference has rows: it gets empty ones
         a0 = np.vstack([a0, np.zeros((p - a0.shape[0], a0.shape[1]))])
     if p == 0:
-        return _pack(a0, np.zeros((factors.out_features, a0.shape[0])), dtype)
+        return _pack(a0, np.zeros((factors.out_features, a0.shape[0])), dtype, factors.kernel)
 
     inside = a0 @ v.T
     outside = a0 - inside @ v
@@ -238,11 +240,11 @@ def _align(factors: Factors, goal: Factors, dtype: type[np.floating[Any]]) -> Fa
     sigma = np.maximum(sigma, largest / _MAX_CONDITION)
     m = (left * sigma) @ right
     m_inverse = (right.T / sigma) @ left.T
-    return _pack(a0 - q.T @ (q @ a0) + q.T @ (m @ v), (u * s) @ m_inverse @ q, dtype)
+    return _pack(a0 - q.T @ (q @ a0) + q.T @ (m @ v), (u * s) @ m_inverse @ q, dtype, factors.kernel)
 
 
-def _pack(a: Matrix, b: Matrix, dtype: type[np.floating[Any]]) -> Factors:
-    return Factors(np.ascontiguousarray(a, dtype=dtype), np.ascontiguousarray(b, dtype=dtype))
+def _pack(a: Matrix, b: Matrix, dtype: type[np.floating[Any]], kernel: Kernel | None) -> Factors:
+    return Factors(np.ascontiguousarray(a, dtype=dtype), np.ascontiguousarray(b, dtype=dtype), kernel)
 
 
 # --- several adapters -----------------------------------------------------------------------------------------------
@@ -256,10 +258,9 @@ def _common(x: Adapter, y: Adapter) -> Iterator[tuple[str, Factors, Factors]]:
 
 
 def _check_shapes(name: str, f: Factors, g: Factors) -> None:
-    if (f.in_features, f.out_features) != (g.in_features, g.out_features):
+    if not f.shape.fits(g.shape):
         raise AdapterMismatch(
-            f"Layer {name} is {f.out_features}x{f.in_features} in one adapter and "
-            f"{g.out_features}x{g.in_features} in another: they belong to different base models."
+            f"Layer {name} is {f.shape} in one adapter and {g.shape} in another: they belong to different base models."
         )
 
 

@@ -1,7 +1,8 @@
 """Adapters as safetensors files that diffusers and PEFT load.
 
-Written: keys "<layer>.lora_A.weight" and "<layer>.lora_B.weight" in float32 with the scale folded into B, and the
-header `lora_adapter_metadata` that says alpha = r, so that readers with and without support for the header agree.
+Written: keys "<layer>.lora_A.weight" and "<layer>.lora_B.weight" in float32 with the scale folded into B, matrices for
+linear layers and four-dimensional for convolutions, and the header `lora_adapter_metadata` that says alpha = r, so that
+readers with and without support for the header agree.
 Read: that, any other scale in the header, diffusers' older "lora.down"/"lora.up" keys, and kohya files. The file format
 is specified in docs/adapters.md.
 """
@@ -23,7 +24,7 @@ from safetensors.numpy import save as _serialize
 
 from edge_sdk import durable
 from edge_sdk.adapter import kohya
-from edge_sdk.adapter.model import MAX_LAYERS, Adapter, Array, Factors, check_values
+from edge_sdk.adapter.model import MAX_LAYERS, Adapter, Array, Factors, Kernel, check_values
 from edge_sdk.errors import AdapterFormatError
 
 BASE_ID_KEY = "impasto.base_id"
@@ -42,6 +43,7 @@ _ENDINGS = {  # ending of a tensor's key -> which factor it is
 }
 # What other methods call their tensors, in peft and LyCORIS.
 _OTHER_KINDS = {
+    "lora_mid": "Tucker (CP) decomposition",
     "lora_magnitude_vector": "DoRA",
     "dora_scale": "DoRA",
     "hada_": "LoHa",
@@ -94,8 +96,11 @@ def to_bytes(adapter: Adapter) -> bytes:
     check_values(adapter)
     tensors: dict[str, NDArray[np.float32]] = {}
     for name, factors in adapter.layers.items():
-        tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(factors.a, dtype=np.float32)
-        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(factors.b, dtype=np.float32)
+        a, b = factors.a, factors.b
+        if factors.kernel is not None:
+            a, b = a.reshape(factors.rank, -1, *factors.kernel), b[:, :, None, None]
+        tensors[f"{name}.lora_A.weight"] = np.ascontiguousarray(a, dtype=np.float32)
+        tensors[f"{name}.lora_B.weight"] = np.ascontiguousarray(b, dtype=np.float32)
     metadata = {"format": "pt", LORA_METADATA_KEY: json.dumps(_lora_metadata(adapter), sort_keys=True)}
     if adapter.base_id is not None:
         metadata[BASE_ID_KEY] = adapter.base_id
@@ -108,7 +113,7 @@ def from_bytes(data: bytes) -> Adapter:
 
     Raises:
         AdapterFormatError: not safetensors, not LoRA, factors that do not pair up, or a variant that is not a plain
-            linear LoRA (DoRA, biases, 3x3 convolutions).
+            LoRA (DoRA, biases, Tucker decompositions).
         AdapterValueError: NaN, infinite or huge numbers.
     """
     metadata = _metadata(data)
@@ -117,7 +122,7 @@ def from_bytes(data: bytes) -> Adapter:
         layer, part = _parse_key(key)
         if part in parts.setdefault(layer, {}):
             raise AdapterFormatError(f"Layer {layer} is in the file twice, under two spellings.")
-        parts[layer][part] = _array(key, view, matrix=part != "alpha")
+        parts[layer][part] = _array(key, view)
 
     config = _lora_config(metadata)
     scales = {component: _scales(component, config) for component in {layer.partition(".")[0] for layer in parts}}
@@ -125,14 +130,14 @@ def from_bytes(data: bytes) -> Adapter:
     for layer, found in sorted(parts.items()):
         if "a" not in found or "b" not in found:
             raise AdapterFormatError(f"Layer {layer} lacks one of its two factors.")
-        factors = Factors(found["a"], found["b"])
+        factors = _factors(layer, found["a"], found["b"])
         if "alpha" in found:
             scale = _single(layer, found["alpha"]) / factors.rank
         else:
             scale = scales[layer.partition(".")[0]].of(layer, factors.rank)
         if scale != 1.0:
             with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
-                factors = Factors(factors.a, (factors.b * np.float64(scale)).astype(np.float32))
+                factors = Factors(factors.a, (factors.b * np.float64(scale)).astype(np.float32), factors.kernel)
         layers[layer] = factors
     notes = {key[len(NOTE_PREFIX) :]: value for key, value in metadata.items() if key.startswith(NOTE_PREFIX)}
     adapter = Adapter(layers, metadata.get(BASE_ID_KEY), notes)
@@ -154,7 +159,11 @@ def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
         AdapterFormatError: not safetensors, or something else than matrices of numbers.
     """
     metadata = _metadata(data)
-    return {key: _array(key, view, matrix=True) for key, view in _tensors(data)}, metadata.get(BASE_ID_KEY)
+    matrices = {key: _array(key, view) for key, view in _tensors(data)}
+    for key, matrix in matrices.items():
+        if matrix.ndim != 2:
+            raise AdapterFormatError(f"Tensor {key[:200]!r} has shape {matrix.shape}: it must be a matrix.")
+    return matrices, metadata.get(BASE_ID_KEY)
 
 
 # --- names ----------------------------------------------------------------------------------------------------------
@@ -205,17 +214,30 @@ def _tensors(data: bytes) -> list[tuple[str, Mapping[str, Any]]]:
 # --- numbers --------------------------------------------------------------------------------------------------------
 
 
-def _array(key: str, view: Mapping[str, Any], *, matrix: bool) -> Array:
+def _factors(layer: str, a: Array, b: Array) -> Factors:
+    """The factors of what a file holds: two matrices, or of a convolution A (r, channels, height, width) and B
+    (out, r, 1, 1). Some tools write 1x1 kernels as matrices.
+    """
+    if a.ndim not in (2, 4) or b.ndim not in (2, 4) or b.shape[2:] not in ((), (1, 1)):
+        raise AdapterFormatError(
+            f"Layer {layer} has factors of shapes {a.shape} and {b.shape}: only linear layers and two-dimensional "
+            "convolutions are supported, with B a matrix or a 1x1 convolution."
+        )
+    kernel: Kernel | None = None
+    if 4 in (a.ndim, b.ndim):
+        kernel = (int(a.shape[2]), int(a.shape[3])) if a.ndim == 4 else (1, 1)
+    if not a.size or not b.size:
+        raise AdapterFormatError(f"A factor of layer {layer} is empty.")
+    return Factors(a.reshape(len(a), -1), b.reshape(len(b), -1), kernel)
+
+
+def _array(key: str, view: Mapping[str, Any]) -> Array:
     dtype = _DTYPES.get(view["dtype"])
     if dtype is None:
         raise AdapterFormatError(f"Tensor {key[:200]!r} is {view['dtype']}; use float32, float16 or bfloat16.")
     raw: NDArray[Any] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
     if view["dtype"] == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
-    if matrix and raw.ndim == 4 and raw.shape[2:] == (1, 1):  # a 1x1 convolution is a linear layer
-        raw = raw[:, :, 0, 0]
-    if matrix and raw.ndim != 2:
-        raise AdapterFormatError(f"Tensor {key[:200]!r} has shape {raw.shape}: only linear layers are supported.")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused
         return np.asarray(raw, dtype=np.float32)
 

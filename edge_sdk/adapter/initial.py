@@ -7,28 +7,25 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_sdk.adapter.model import Adapter, Factors
+from edge_sdk.adapter.model import Adapter, Factors, Shape
 
 
-def initial_factors(layer: str, shape: tuple[int, int], rank: int, seed: int) -> Factors:
+def initial_factors(layer: str, shape: Shape, rank: int, seed: int) -> Factors:
     """peft's start for one layer: A uniform within 1 / sqrt(in_features), B zero.
 
     Drawn by layer name, so that every device of a federation gets the same A, and a device of a smaller rank the first
     rows of it.
-
-    Args:
-        shape: (in_features, out_features).
     """
-    in_features, out_features = shape
+    in_features, out_features, kernel = shape
     key = hashlib.sha256(f"{seed}/{layer}".encode()).digest()[:16]
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(key, "little")))
     bound = in_features**-0.5
     a = rng.uniform(-bound, bound, (rank, in_features)).astype(np.float32)
-    return Factors(a, np.zeros((out_features, rank), np.float32))
+    return Factors(a, np.zeros((out_features, rank), np.float32), kernel)
 
 
-def initial_adapter(slots: Mapping[str, tuple[int, int]], rank: int, seed: int, base_id: str | None = None) -> Adapter:
-    """The common initialisation of all slots, name -> (in_features, out_features)."""
+def initial_adapter(slots: Mapping[str, Shape], rank: int, seed: int, base_id: str | None = None) -> Adapter:
+    """The common initialisation of all slots."""
     return Adapter({name: initial_factors(name, shape, rank, seed) for name, shape in slots.items()}, base_id)
 
 
@@ -37,9 +34,10 @@ def filled_up(factors: Factors, rank: int, layer: str, seed: int) -> Factors:
 
     Factors of a larger rank keep it.
     """
-    missing = initial_factors(layer, (factors.in_features, factors.out_features), rank, seed)
+    missing = initial_factors(layer, factors.shape, rank, seed)
     r = factors.rank
     return Factors(
         np.concatenate([factors.a.astype(np.float32), missing.a[r:]]),
         np.concatenate([factors.b.astype(np.float32), missing.b[:, r:]], axis=1),
+        factors.kernel,
     )

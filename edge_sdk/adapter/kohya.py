@@ -36,6 +36,7 @@ _WORDS = (
     "conv_shortcut",
     "conv_in",
     "conv_out",
+    "cond_proj",
     "text_model",
     "text_projection",
     "self_attn",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,25 +23,52 @@ _MAX_NOTES = 64
 _MAX_NOTE = 4096
 
 Array = NDArray[np.floating[Any]]
+Kernel = tuple[int, int]
+
+
+class Shape(NamedTuple):
+    """A layer as its factors see it: a matrix (out_features, in_features).
+
+    Attributes:
+        in_features: of a convolution, its input channels times the area of its kernel.
+        out_features: of a convolution, its output channels.
+        kernel: height and width of a convolution's kernel; None for a linear layer.
+    """
+
+    in_features: int
+    out_features: int
+    kernel: Kernel | None = None
+
+    def fits(self, other: Shape) -> bool:
+        """Whether factors of the one are factors of the other. A 1x1 convolution is a linear layer at every place."""
+        return self[:2] == other[:2] and (self.kernel or (1, 1)) == (other.kernel or (1, 1))
+
+    def __str__(self) -> str:
+        size = f"{self.out_features}x{self.in_features}"
+        return f"{size} (kernel {self.kernel[0]}x{self.kernel[1]})" if self.kernel else size
 
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The factors of one linear layer: its weight (out, in) changes by `b @ a`.
+    """The factors of one layer: its weight, as a matrix (out, in), changes by `b @ a`.
 
-    The LoRA scale alpha / rank is folded into `b`. Floating-point dtypes are kept as they are (files hold float32; the
-    algebra keeps float64 where it is given float64).
+    The weight (out, channels, height, width) of a convolution is the matrix (out, channels * height * width). The LoRA
+    scale alpha / rank is folded into `b`. Floating-point dtypes are kept as they are (files hold float32; the algebra
+    keeps float64 where it is given float64).
 
     Attributes:
-        a: shape (rank, in_features); PEFT's `lora_A.weight`.
-        b: shape (out_features, rank); PEFT's `lora_B.weight`.
+        a: shape (rank, in_features); PEFT's `lora_A.weight`, a convolution's flattened.
+        b: shape (out_features, rank); PEFT's `lora_B.weight`, a convolution's without its kernel of 1x1.
+        kernel: height and width of a convolution's kernel; None for a linear layer.
 
     Raises:
-        AdapterFormatError: not two float matrices that share a rank between 1 and 1024.
+        AdapterFormatError: not two float matrices that share a rank between 1 and 1024, or a kernel that they cannot
+            have.
     """
 
     a: Array
     b: Array
+    kernel: Kernel | None = None
 
     def __post_init__(self) -> None:
         for matrix in (self.a, self.b):
@@ -54,6 +81,10 @@ class Factors:
             )
         if not 1 <= self.rank <= MAX_RANK or not self.in_features or not self.out_features:
             raise AdapterFormatError(f"LoRA rank {self.rank} is not between 1 and {MAX_RANK}, or a side is empty.")
+        if self.kernel is not None and (
+            len(self.kernel) != 2 or min(self.kernel) < 1 or self.in_features % (self.kernel[0] * self.kernel[1])
+        ):
+            raise AdapterFormatError(f"Factors with {self.in_features} inputs cannot be of a kernel {self.kernel}.")
 
     @property
     def rank(self) -> int:
@@ -66,6 +97,10 @@ class Factors:
     @property
     def out_features(self) -> int:
         return int(self.b.shape[0])
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.in_features, self.out_features, self.kernel)
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +161,12 @@ def check_values(adapter: Adapter) -> None:
                 )
 
 
-def check(adapter: Adapter, slots: Mapping[str, tuple[int, int]], base_id: str) -> None:
+def check(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> None:
     """Decide whether an adapter may be used on a base model.
 
     Args:
         adapter: the adapter; one without a base id is judged by its shapes alone.
-        slots: the LoRA slots of the base model, name -> (in_features, out_features).
+        slots: the LoRA slots of the base model, by name; a 1x1 convolution and a linear layer fit each other.
         base_id: the id of the base model.
 
     Raises:
@@ -145,11 +180,13 @@ def check(adapter: Adapter, slots: Mapping[str, tuple[int, int]], base_id: str) 
         )
     for name, factors in adapter.layers.items():
         if name not in slots:
-            raise AdapterMismatch(f"The base model has no LoRA slot {name!r}: the adapter fits another architecture.")
-        found = (factors.in_features, factors.out_features)
-        if found != tuple(slots[name]):
             raise AdapterMismatch(
-                f"Layer {name}: the adapter has (in, out) = {found}, the slot {tuple(slots[name])}. "
-                "It was trained on another base model."
+                f"The base model has no LoRA slot {name!r}: the adapter fits another architecture, or the bundle was "
+                "exported with fewer slots (`impasto-export --slots all` makes all of them)."
+            )
+        if not factors.shape.fits(slots[name]):
+            raise AdapterMismatch(
+                f"Layer {name} is {factors.shape} in the adapter and {slots[name]} in the slot: "
+                "it was trained on another base model."
             )
     check_values(adapter)

@@ -2,7 +2,8 @@
 
 Some methods freeze a factor that both sides know, or keep one at home; sending it would waste bytes. The file of
 a part has one matrix a layer, "<layer>.lora_A.weight" (r, in), "<layer>.lora_B.weight" (out, r) or
-"<layer>.lora_core.weight" (r, r). `complete` makes an adapter of it and of what the device started from.
+"<layer>.lora_core.weight" (r, r); which layers are convolutions is known from the start. `complete` makes an adapter
+of it and of what the device started from.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from edge_sdk.adapter.algebra import Matrix, align, truncate
 from edge_sdk.adapter.file import from_bytes, matrices_from_bytes, matrices_to_bytes, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_factors
-from edge_sdk.adapter.model import Adapter, Array, Factors, check_values
+from edge_sdk.adapter.model import Adapter, Array, Factors, Shape, check_values
 from edge_sdk.errors import AdapterFormatError, AdapterMismatch
 
 
@@ -33,19 +34,18 @@ class Share(str, Enum):
     CORE = "core"
 
 
+# The layers that devices train, by the end of their names.
+TRAINED = (".to_q", ".to_k", ".to_v", ".to_out.0")
 _KEYS = {Share.A: "lora_A", Share.A_ONLY: "lora_A", Share.B: "lora_B", Share.CORE: "lora_core"}
 
 
 def beginning(
-    start: Adapter | None, slots: Mapping[str, tuple[int, int]], rank: int, seed: int, share: Share = Share.BOTH
+    start: Adapter | None, slots: Mapping[str, Shape], rank: int, seed: int, share: Share = Share.BOTH
 ) -> Adapter:
     """Where training starts, on every device and in the coordinator's books alike.
 
     At the common initialisation of `seed`, or at `start` with rows of it added up to `rank`, which changes no product;
     a `start` of larger rank keeps its own. A core is trained between the orthonormal frames of what is there.
-
-    Args:
-        slots: name -> (in_features, out_features).
 
     Raises:
         AdapterMismatch: a core is asked for where there is nothing around it.
@@ -116,7 +116,8 @@ def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
     """
     if adapter.rank <= rank:
         return adapter
-    rows = Adapter({name: Factors(f.a[:rank], f.b[:, :rank]) for name, f in adapter.layers.items()}, adapter.base_id)
+    cut = {name: Factors(f.a[:rank], f.b[:, :rank], f.kernel) for name, f in adapter.layers.items()}
+    rows = Adapter(cut, adapter.base_id)
     return align(truncate(adapter, rank)[0], rows) if share in (Share.BOTH, Share.A_ONLY) else rows
 
 
@@ -141,14 +142,14 @@ def orthonormal(x: Adapter) -> Adapter:
     layers = {}
     for name, factors in truncate(x)[0].layers.items():
         q, r = np.linalg.qr(factors.a.astype(np.float64).T)
-        layers[name] = Factors(np.ascontiguousarray(q.T), factors.b @ r.T)
+        layers[name] = Factors(np.ascontiguousarray(q.T), factors.b @ r.T, factors.kernel)
     return Adapter(layers, x.base_id, x.notes)
 
 
 def _framed(factors: Factors) -> Factors:
     q_b, q_a = frames(factors)
     k = (q_b.T @ factors.b) @ (factors.a @ q_a.T)
-    return Factors(q_a.astype(np.float32), (q_b @ k).astype(np.float32))
+    return Factors(q_a.astype(np.float32), (q_b @ k).astype(np.float32), factors.kernel)
 
 
 def _part(factors: Factors, start: Factors, share: Share) -> Array:
@@ -164,10 +165,10 @@ def _whole(name: str, matrix: Array, start: Factors, share: Share) -> Factors:
         raise AdapterMismatch(f"Layer {name}: the update's matrix is {matrix.shape}, this round asks for {wanted}.")
     if share is Share.CORE:
         q_b, q_a = frames(start)
-        return Factors(q_a, q_b @ matrix.astype(np.float64))
+        return Factors(q_a, q_b @ matrix.astype(np.float64), start.kernel)
     if share is Share.B:
-        return Factors(start.a, matrix)
-    return Factors(matrix, start.b if share is Share.A else np.zeros_like(start.b))
+        return Factors(start.a, matrix, start.kernel)
+    return Factors(matrix, start.b if share is Share.A else np.zeros_like(start.b), start.kernel)
 
 
 def _signs(r: Matrix) -> Matrix:

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from edge_sdk.adapter import Shape
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 
 INDEX = "impasto.json"
@@ -39,15 +40,25 @@ def graph_file(stage: str) -> str:
 
 
 class Slot(msgspec.Struct, frozen=True, kw_only=True):
-    """A linear layer of the UNet that takes LoRA factors; `name` is its PEFT path, "unet." included."""
+    """A layer of the UNet that takes LoRA factors.
+
+    name: its PEFT path, "unet." included.
+    in_features, out_features, kernel: its shape, as `edge_sdk.adapter.Shape` has it; bundles made before convolutions
+        had slots state no kernel.
+    """
 
     name: Annotated[str, Meta(min_length=1, max_length=500)]
     in_features: Positive
     out_features: Positive
+    kernel: tuple[Positive, Positive] | None = None
+
+    @property
+    def shape(self) -> Shape:
+        return Shape(self.in_features, self.out_features, self.kernel)
 
     @property
     def input_a(self) -> str:
-        """The ONNX input of shape (in_features, rank): LoRA's A, transposed."""
+        """The ONNX input of shape (in_features, rank): LoRA's A, a convolution's flattened, transposed."""
         return f"{self.name}.lora_A.weight"
 
     @property

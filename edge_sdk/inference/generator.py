@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge_sdk import adapter as adapters_
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.backends import Precision
 from edge_sdk.inference.bundle import DEEP, Bundle
@@ -131,9 +131,9 @@ class Generator:
         return self.bundle.index.base_id
 
     @property
-    def slots(self) -> Mapping[str, tuple[int, int]]:
-        """LoRA slots of the base model: layer -> (in_features, out_features)."""
-        return MappingProxyType({name: (slot.in_features, slot.out_features) for name, slot in self._slots.items()})
+    def slots(self) -> Mapping[str, Shape]:
+        """LoRA slots of the base model: layer -> its shape."""
+        return MappingProxyType({name: slot.shape for name, slot in self._slots.items()})
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:

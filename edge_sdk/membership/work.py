@@ -51,7 +51,7 @@ def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str) -> bytes:
         AdapterValueError: NaN, infinite or huge numbers.
     """
     whole = Adapter(trained.adapter.layers, base_id)
-    shapes = {name: (factors.in_features, factors.out_features) for name, factors in whole.layers.items()}
+    shapes = {name: factors.shape for name, factors in whole.layers.items()}
     return pack(whole, beginning(plan.start, shapes, plan.rank, plan.seed, plan.share), plan.share)
 
 
@@ -73,7 +73,9 @@ def to_keep(
 def with_own_factor(shared: Adapter, own: Adapter) -> Adapter:
     """A and what is shared from `shared`, B from `own` wherever it fits."""
     layers = {
-        name: Factors(f.a, own.layers[name].b) if name in own.layers and own.layers[name].b.shape == f.b.shape else f
+        name: Factors(f.a, own.layers[name].b, f.kernel)
+        if name in own.layers and own.layers[name].b.shape == f.b.shape
+        else f
         for name, f in shared.layers.items()
     }
     return Adapter(layers, shared.base_id, shared.notes)

@@ -1,4 +1,8 @@
-"""LoRA on the UNet's attention projections: where, how it starts, what lies frozen under it, what comes out."""
+"""LoRA in the UNet: where, how it starts, what lies frozen under it, what comes out.
+
+The attention projections are trained. Frozen adapters may lie on every linear layer and convolution, as shared files
+do.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +19,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, check, concatenate
+from edge_sdk.adapter import TRAINED, Adapter, Factors, Shape, Share, beginning, check, concatenate
+from edge_sdk.errors import AdapterMismatch
 
-TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 _PREFIX = "unet."
 
 
 def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
-    """The linear layers that adapters change, by layer name ("unet." in front), in the order of the model."""
+    """The linear layers that are trained, by layer name ("unet." in front), in the order of the model."""
     return {
         f"{_PREFIX}{name}": module
         for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and name.endswith(tuple(f".{target}" for target in TARGETS))
+        if isinstance(module, nn.Linear) and name.endswith(TRAINED)
     }
 
 
 class Slots:
-    """The target layers of one UNet, on which adapters can be laid, and in which they can be trained.
+    """The layers of one UNet, on which adapters can be laid, and those in which they can be trained.
+
+    `shapes`: those of the target layers.
 
     Every adapter is checked against the slots and the base id before anything changes.
     """
@@ -39,12 +45,13 @@ class Slots:
     def __init__(self, unet: UNet2DConditionModel, base_id: str) -> None:
         self.base_id = base_id
         self._unet = unet
-        self._layers = target_layers(unet)
-        self.shapes = {name: (layer.in_features, layer.out_features) for name, layer in self._layers.items()}
+        self._layers = _all_layers(unet)
+        self._shapes = {name: _shape(layer) for name, layer in self._layers.items()}
+        self.shapes = {name: self._shapes[name] for name in target_layers(unet)}
 
     @contextmanager
     def laid_on(self, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
-        """Inside, every layer adds sum of weight * (x A^T) B^T to its result.
+        """Inside, every layer adds sum of weight * (x A^T) B^T to its result, convolutions the same at every place.
 
         As a side branch, although W + B A would cost nothing per step: bfloat16 weights have no room for what an
         adapter changes (of the product of rank-8 factors, 7 to 30 % is lost).
@@ -53,12 +60,12 @@ class Slots:
             AdapterMismatch, AdapterValueError: an adapter does not fit this base model.
         """
         for adapter, _ in adapters:
-            check(adapter, self.shapes, self.base_id)
+            check(adapter, self._shapes, self.base_id)
         terms = [(adapter, weight) for adapter, weight in adapters if weight]
         with ExitStack() as hooks:
             for name, factors in concatenate(terms).layers.items() if terms else ():
-                a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
-                hooks.callback(self._layers[name].register_forward_hook(_side_branch(a, b)).remove)
+                layer = self._layers[name]
+                hooks.callback(layer.register_forward_hook(_side_branch(layer, factors)).remove)
             yield
 
     @contextmanager
@@ -67,11 +74,16 @@ class Slots:
         UNet is plain again.
 
         Raises:
-            AdapterMismatch, AdapterValueError: `start` does not fit this base model, or there is none to train a
-                core of.
+            AdapterMismatch, AdapterValueError: `start` does not fit this base model or has layers that are not
+                trained, or there is none to train a core of.
         """
         if start is not None:
-            check(start, self.shapes, self.base_id)
+            check(start, self._shapes, self.base_id)
+            if untrained := [name for name in start.layers if name not in self.shapes]:
+                raise AdapterMismatch(
+                    f"Layer {untrained[0]} of the adapter to start from is none that a device trains, which are the "
+                    "attention projections: lay the adapter under the training as a frozen one instead."
+                )
         factors = dict(beginning(start, self.shapes, rank, seed, share).layers)
         ranks = {name.removeprefix(_PREFIX): f.rank for name, f in factors.items()}
         self._unet.add_adapter(
@@ -154,10 +166,35 @@ def _value(layer: nn.Linear) -> NDArray[np.float32]:
     return value
 
 
-def _side_branch(a: Tensor, b: Tensor) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-    """A forward hook of a linear layer; a: (rank, in), b: (out, rank)."""
+def _all_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear | nn.Conv2d]:
+    return {
+        f"{_PREFIX}{name}": module
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1)
+    }
+
+
+def _shape(layer: nn.Linear | nn.Conv2d) -> Shape:
+    out_features, *rest = layer.weight.shape
+    kernel = (int(rest[1]), int(rest[2])) if len(rest) == 3 else None
+    return Shape(int(np.prod(rest)), int(out_features), kernel)
+
+
+def _side_branch(
+    layer: nn.Linear | nn.Conv2d, factors: Factors
+) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+    """A forward hook of the layer."""
+    a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
 
     def add(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:
         return result + functional.linear(functional.linear(inputs[0], a), b)
 
-    return add
+    if isinstance(layer, nn.Linear):
+        return add
+    kernel, one_by_one = a.view(factors.rank, layer.in_channels, *layer.kernel_size), b[:, :, None, None]
+
+    def add_convolved(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:
+        down = functional.conv2d(inputs[0], kernel, None, layer.stride, layer.padding, layer.dilation)
+        return result + functional.conv2d(down, one_by_one)
+
+    return add_convolved

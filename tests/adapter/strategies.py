@@ -6,13 +6,21 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.adapter import Adapter, Factors, Shape
 
-SHAPES = {"unet.mid.to_q": (7, 5), "unet.mid.to_k": (4, 9), "unet.up.0.to_out.0": (6, 6)}  # layer -> (in, out)
+SHAPES = {
+    "unet.mid.to_q": Shape(7, 5),
+    "unet.mid.to_k": Shape(4, 9),
+    "unet.up.0.to_out.0": Shape(6, 6),
+    "unet.up.0.conv1": Shape(2 * 6, 4, (3, 2)),
+    "unet.up.0.proj_in": Shape(3, 5, (1, 1)),
+}
 
 
-def random_factors(rng: np.random.Generator, shape: tuple[int, int], rank: int) -> Factors:
-    return Factors(rng.normal(size=(rank, shape[0])), rng.normal(size=(shape[1], rank)))
+def random_factors(rng: np.random.Generator, shape: Shape, rank: int) -> Factors:
+    return Factors(
+        rng.normal(size=(rank, shape.in_features)), rng.normal(size=(shape.out_features, rank)), shape.kernel
+    )
 
 
 @st.composite
@@ -24,7 +32,7 @@ def adapters(draw: st.DrawFn, max_rank: int = 8) -> Adapter:
     layers = {}
     for name in names:
         factors = random_factors(rng, SHAPES[name], draw(st.integers(1, max_rank)))
-        layers[name] = Factors(factors.a, factors.b * draw(scales))
+        layers[name] = Factors(factors.a, factors.b * draw(scales), factors.kernel)
     return Adapter(layers)
 
 
@@ -34,7 +42,7 @@ shares = st.floats(0.01, 100)
 
 def dense(adapter: Adapter) -> dict[str, NDArray[np.float64]]:
     """The products, as the matrices that the package never forms."""
-    result = {name: np.zeros((out, into)) for name, (into, out) in SHAPES.items()}
+    result = {name: np.zeros((out, into)) for name, (into, out, _) in SHAPES.items()}
     for name, factors in adapter.layers.items():
         result[name] = factors.b.astype(np.float64) @ factors.a.astype(np.float64)
     return result
@@ -52,5 +60,6 @@ def regauge(adapter: Adapter, seed: int) -> Adapter:
         left, _ = np.linalg.qr(rng.normal(size=(factors.rank, factors.rank)))
         right, _ = np.linalg.qr(rng.normal(size=(factors.rank, factors.rank)))
         sigma = rng.uniform(0.3, 3, size=factors.rank)
-        layers[name] = Factors((left * sigma) @ right @ factors.a, factors.b @ (right.T / sigma) @ left.T)
+        a, b = (left * sigma) @ right @ factors.a, factors.b @ (right.T / sigma) @ left.T
+        layers[name] = Factors(a, b, factors.kernel)
     return Adapter(layers, adapter.base_id, adapter.notes)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialize
 
 from edge_sdk.adapter import MAX_RANK, Adapter, Factors, from_bytes, load, save, to_bytes
@@ -42,7 +43,7 @@ def scale_of(data: bytes) -> float:
 
 @given(adapters())
 def test_round_trip(x: Adapter) -> None:
-    single = {name: Factors(f.a.astype(np.float32), f.b.astype(np.float32)) for name, f in x.layers.items()}
+    single = {name: Factors(f.a.astype(np.float32), f.b.astype(np.float32), f.kernel) for name, f in x.layers.items()}
     original = Adapter(single, base_id="abc", notes={"round": "3", "made.by": "täst"})
     result = from_bytes(to_bytes(original))
     assert (result.base_id, result.notes) == (original.base_id, original.notes)
@@ -50,6 +51,7 @@ def test_round_trip(x: Adapter) -> None:
     for name, factors in original.layers.items():
         np.testing.assert_array_equal(result.layers[name].a, factors.a)
         np.testing.assert_array_equal(result.layers[name].b, factors.b)
+        assert result.layers[name].kernel == factors.kernel
 
 
 def test_equal_adapters_give_equal_bytes_in_every_process() -> None:
@@ -181,6 +183,14 @@ def test_other_spellings_are_read(prefix: str, down: str, up: str, expected: str
         "unet.mid_block.attentions.0.proj_out",
         "unet.down_blocks.2.resnets.0.time_emb_proj",
         "unet.time_embedding.linear_1",
+        "unet.time_embedding.cond_proj",
+        "unet.add_embedding.linear_2",
+        "unet.conv_in",
+        "unet.conv_out",
+        "unet.mid_block.resnets.1.conv2",
+        "unet.up_blocks.1.resnets.2.conv_shortcut",
+        "unet.up_blocks.1.upsamplers.0.conv",
+        "unet.down_blocks.0.downsamplers.0.conv",
         "text_encoder.text_model.encoder.layers.11.self_attn.out_proj",
         "text_encoder.text_model.encoder.layers.0.mlp.fc1",
     ],
@@ -199,14 +209,28 @@ def test_kohya_names(path: str) -> None:
     assert adapter.notes == {}  # what strangers wrote about their data is not carried on
 
 
-def test_a_1x1_convolution_is_a_linear_layer_and_a_3x3_one_is_refused() -> None:
-    for side in (1, 3):
-        tensors = {f"{LAYER}.lora.down.weight": np.ones((4, 6, side, side), np.float32), f"{LAYER}.lora.up.weight": B}
-        if side == 1:
-            assert from_bytes(serialize(tensors)).layers[LAYER].a.shape == (4, 6)
-        else:
-            with pytest.raises(AdapterFormatError, match="linear"):
-                from_bytes(serialize(tensors))
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)])
+def test_convolutions_are_four_dimensional(kernel: tuple[int, int]) -> None:
+    a = RNG.normal(size=(4, 6, *kernel)).astype(np.float32)
+    for b in (B, B[:, :, None, None]):
+        data = serialize(
+            {f"{LAYER}.lora.down.weight": a, f"{LAYER}.lora.up.weight": b, f"{LAYER}.alpha": np.full(1, 2.0)}
+        )
+        factors = from_bytes(data).layers[LAYER]
+        assert factors.kernel == kernel
+        np.testing.assert_array_equal(factors.a, a.reshape(4, -1))
+        np.testing.assert_allclose(factors.b, B / 2)
+    written = parse(to_bytes(Adapter({LAYER: factors})))
+    np.testing.assert_array_equal(written[f"{LAYER}.lora_A.weight"], a)
+    assert written[f"{LAYER}.lora_B.weight"].shape == (5, 4, 1, 1)
+
+
+def test_a_1x1_convolution_may_be_written_as_matrices() -> None:
+    factors = from_bytes(serialize({f"{LAYER}.lora_A.weight": A, f"{LAYER}.lora_B.weight": B[:, :, None, None]}))
+    assert factors.layers[LAYER].kernel == (1, 1)
+    assert (
+        from_bytes(serialize({f"{LAYER}.lora_A.weight": A, f"{LAYER}.lora_B.weight": B})).layers[LAYER].kernel is None
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -261,6 +285,17 @@ HOSTILE = {
     "a dora": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora_magnitude_vector": A[0]}),
     "a bias": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora_B.bias": A[0]}),
     "an alpha that is a matrix": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.alpha": A}),
+    "a convolution of three dimensions": serialize(
+        {A_KEY: A[:, :, None, None, None], B_KEY: B[:, :, None, None, None]}
+    ),
+    "a convolution of one dimension": serialize({A_KEY: A[:, :, None], B_KEY: B[:, :, None]}),
+    "a scalar": serialize({A_KEY: A, B_KEY: np.array(1, np.float32)}),
+    "a B that is no 1x1 convolution": serialize({A_KEY: A, B_KEY: np.ones((5, 4, 3, 3), np.float32)}),
+    "a B that is no 1x1 convolution, of an A that is": serialize(
+        {A_KEY: np.ones((4, 6, 3, 3)), B_KEY: np.ones((5, 4, 3, 1))}
+    ),
+    "convolutions that do not fit": serialize({A_KEY: np.ones((3, 6, 3, 3)), B_KEY: B}),
+    "a kernel without area": serialize({A_KEY: np.ones((4, 6, 0, 3)), B_KEY: B}),
     "a layer twice": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora.down.weight": A, f"{LAYER}.lora.up.weight": B}),
     "a path instead of a layer": serialize({"../../etc/passwd.lora_A.weight": A, "../../etc/passwd.lora_B.weight": B}),
     "a peft file": serialize({f"base_model.model.{MODULE}.lora_A.weight": A}),
@@ -278,7 +313,13 @@ def test_hostile_files_are_refused_by_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("ending", "kind"),
-    [("lora_magnitude_vector", "DoRA"), ("dora_scale", "DoRA"), ("hada_w1_a", "LoHa"), ("lokr_w2", "LoKr")],
+    [
+        ("lora_magnitude_vector", "DoRA"),
+        ("dora_scale", "DoRA"),
+        ("hada_w1_a", "LoHa"),
+        ("lokr_w2", "LoKr"),
+        ("lora_mid.weight", r"Tucker \(CP\) decomposition"),
+    ],
 )
 def test_other_kinds_of_adapters_are_called_by_their_names(ending: str, kind: str) -> None:
     with pytest.raises(AdapterFormatError, match=f"part of a {kind}, which is not supported: train a plain LoRA"):

@@ -19,6 +19,7 @@ from edge_sdk.adapter import Adapter, Factors, load, save
 from tests.models import tiny_model
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+CONVOLUTIONS = ("proj_in", "conv1", "conv_shortcut", "downsamplers.0.conv", "upsamplers.0.conv", "conv_out")
 SPECIAL = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 
@@ -35,15 +36,25 @@ def attention_layers(pipe: StableDiffusionPipeline) -> dict[str, torch.nn.Linear
     }
 
 
-def random_adapter(pipe: StableDiffusionPipeline, ranks: tuple[int, ...] = (4,)) -> Adapter:
-    """One that covers the UNet's attention, with these ranks in turn, strong enough to be seen."""
+def all_layers(pipe: StableDiffusionPipeline) -> dict[str, torch.nn.Linear | torch.nn.Conv2d]:
+    return {
+        f"unet.{name}": module
+        for name, module in pipe.unet.named_modules()
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
+    }
+
+
+def random_adapter(pipe: StableDiffusionPipeline, ranks: tuple[int, ...] = (4,), every_layer: bool = False) -> Adapter:
+    """One that covers the UNet's attention or all of it, with these ranks in turn, strong enough to be seen."""
     rng = np.random.default_rng(0)
     layers = {}
-    for i, (name, module) in enumerate(attention_layers(pipe).items()):
+    for i, (name, module) in enumerate((all_layers(pipe) if every_layer else attention_layers(pipe)).items()):
         rank = ranks[i % len(ranks)]
-        a = rng.normal(size=(rank, module.in_features)) / 8
-        b = rng.normal(size=(module.out_features, rank)) / 4
-        layers[name] = Factors(a.astype(np.float32), b.astype(np.float32))
+        out, *rest = module.weight.shape
+        strength = 0.2 if every_layer else 1.0
+        a = rng.normal(size=(rank, int(np.prod(rest)))) / 8
+        b = rng.normal(size=(out, rank)) / 4 * strength
+        layers[name] = Factors(a.astype(np.float32), b.astype(np.float32), (rest[1], rest[2]) if rest[1:] else None)
     return Adapter(layers, base_id="tiny", notes={"round": "1"})
 
 
@@ -59,12 +70,13 @@ def unet_output(pipe: StableDiffusionPipeline) -> np.ndarray:
 @torch.no_grad()
 def merged_output(pipe: StableDiffusionPipeline, adapter: Adapter) -> np.ndarray:
     """What the UNet computes with the products added to its weights, undone afterwards."""
-    modules = attention_layers(pipe)
+    weights = {name: module.weight for name, module in all_layers(pipe).items() if name in adapter.layers}
+    before = {name: weight.clone() for name, weight in weights.items()}
     for name, factors in adapter.layers.items():
-        modules[name].weight += torch.from_numpy(factors.b @ factors.a)
+        weights[name] += torch.from_numpy(factors.b @ factors.a).reshape(weights[name].shape)
     output = unet_output(pipe)
-    for name, factors in adapter.layers.items():
-        modules[name].weight -= torch.from_numpy(factors.b @ factors.a)
+    for name, weight in weights.items():
+        weight.copy_(before[name])
     return output
 
 
@@ -72,15 +84,16 @@ def assert_same(x: np.ndarray, y: np.ndarray) -> None:
     np.testing.assert_allclose(x, y, rtol=0, atol=2e-5 * float(np.abs(y).max()))
 
 
+@pytest.mark.parametrize("every_layer", [False, True], ids=["attention", "convolutions too"])
 @pytest.mark.parametrize(
     ("ranks", "header"),
     [((4,), True), ((4, 2, 4, 7), True), ((4,), False)],
     ids=["one rank", "mixed ranks", "one rank, header unknown to the reader"],
 )
 def test_diffusers_loads_what_we_write(
-    pipe: StableDiffusionPipeline, tmp_path: Path, ranks: tuple[int, ...], header: bool
+    pipe: StableDiffusionPipeline, tmp_path: Path, ranks: tuple[int, ...], header: bool, every_layer: bool
 ) -> None:
-    adapter = random_adapter(pipe, ranks)
+    adapter = random_adapter(pipe, ranks, every_layer)
     expected = merged_output(pipe, adapter)
     path = tmp_path / "adapter.safetensors"
     save(adapter, path)
@@ -110,7 +123,7 @@ def test_diffusers_loads_text_encoder_layers_that_we_write(pipe: StableDiffusion
 
 
 def test_peft_loads_what_we_write(pipe: StableDiffusionPipeline, tmp_path: Path) -> None:
-    adapter = random_adapter(pipe, (4, 2))
+    adapter = random_adapter(pipe, (4, 2), every_layer=True)
     expected = merged_output(pipe, adapter)
     path = tmp_path / "adapter.safetensors"
     save(adapter, path)
@@ -127,13 +140,13 @@ def test_peft_loads_what_we_write(pipe: StableDiffusionPipeline, tmp_path: Path)
 @pytest.fixture
 def trained(pipe: StableDiffusionPipeline) -> StableDiffusionPipeline:
     """A PEFT adapter of alpha 4 and rank 8, another alpha in one layer, with random factors."""
-    config = LoraConfig(r=8, lora_alpha=4, target_modules=list(TARGETS), alpha_pattern={SPECIAL: 24})
-    pipe.unet.add_adapter(config)
+    targets = [*TARGETS, *CONVOLUTIONS]
+    pipe.unet.add_adapter(LoraConfig(r=8, lora_alpha=4, target_modules=targets, alpha_pattern={SPECIAL: 24}))
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for name, parameter in pipe.unet.named_parameters():
             if "lora_" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 5)
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) / 8)
     return pipe
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_sdk.adapter import MAX_LAYERS, MAX_RANK, Adapter, Factors, check
+from edge_sdk.adapter import MAX_LAYERS, MAX_RANK, Adapter, Factors, Shape, check
 from edge_sdk.errors import AdapterFormatError, AdapterMismatch, AdapterValueError
 
 A = np.ones((2, 5), np.float32)
 B = np.ones((3, 2), np.float32)
 LAYER = "unet.mid_block.attentions.0.to_q"
-SLOTS = {LAYER: (5, 3), "unet.other.to_k": (4, 4)}
+SLOTS = {LAYER: Shape(5, 3), "unet.other.to_k": Shape(4, 4)}
 
 
 def test_shapes() -> None:
@@ -61,6 +61,24 @@ def test_nothing_and_too_much_are_refused() -> None:
 def test_check_accepts_what_fits() -> None:
     check(Adapter({LAYER: Factors(A, B)}, base_id="base"), SLOTS, "base")
     check(Adapter({LAYER: Factors(A, B)}), SLOTS, "base")
+
+
+def test_convolutions_are_matrices_with_a_kernel() -> None:
+    factors = Factors(np.ones((2, 4 * 9)), np.ones((3, 2)), (3, 3))
+    assert factors.shape == Shape(36, 3, (3, 3))
+    for kernel in ((3, 3, 3), (0, 3), (5, 5), (-1, -36), ()):
+        with pytest.raises(AdapterFormatError, match="kernel"):
+            Factors(factors.a, factors.b, kernel)  # type: ignore[arg-type]
+
+
+def test_a_1x1_convolution_fits_a_linear_slot_and_the_reverse() -> None:
+    for ours, theirs in ((None, (1, 1)), ((1, 1), None), ((1, 1), (1, 1))):
+        check(Adapter({LAYER: Factors(A, B, ours)}), {LAYER: Shape(5, 3, theirs)}, "base")
+    wide = Factors(np.ones((2, 18)), np.ones((3, 2)), (3, 3))
+    check(Adapter({LAYER: wide}), {LAYER: Shape(18, 3, (3, 3))}, "base")
+    for kernel in (None, (1, 1), (2, 3)):
+        with pytest.raises(AdapterMismatch, match=r"3x18 \(kernel 3x3\) in the adapter and 3x18.* in the slot"):
+            check(Adapter({LAYER: wide}), {LAYER: Shape(18, 3, kernel)}, "base")
 
 
 def test_check_refuses_by_name() -> None:

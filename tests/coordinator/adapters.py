@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.adapter import Adapter, Factors, Shape
 
-SLOTS = {"unet.mid.attn.to_q": (24, 20), "unet.mid.attn.to_v": (16, 24)}
+SLOTS = {"unet.mid.attn.to_q": Shape(24, 20), "unet.mid.attn.to_v": Shape(16, 24)}
 BASE_ID = "b" * 64
 
 
@@ -15,7 +15,7 @@ def random_adapter(seed: int, rank: int = 4, *, double: bool = False) -> Adapter
     dtype = np.float64 if double else np.float32
     layers = {
         name: Factors(rng.normal(size=(rank, inputs)).astype(dtype), rng.normal(size=(outputs, rank)).astype(dtype))
-        for name, (inputs, outputs) in SLOTS.items()
+        for name, (inputs, outputs, _) in SLOTS.items()
     }
     return Adapter(layers, BASE_ID)
 

@@ -143,10 +143,10 @@ class TestAll:
     def test_bytes_are_what_the_share_says(self, method: str, turn: int) -> None:
         share, update = AGGREGATORS[method].share(turn), updates_of(method, turn)[0]
         numbers = {
-            Share.BOTH: sum(RANK * (i + o) for i, o in SLOTS.values()),
-            Share.A: sum(RANK * i for i, _ in SLOTS.values()),
-            Share.A_ONLY: sum(RANK * i for i, _ in SLOTS.values()),
-            Share.B: sum(RANK * o for _, o in SLOTS.values()),
+            Share.BOTH: sum(RANK * (i + o) for i, o, _ in SLOTS.values()),
+            Share.A: sum(RANK * i for i, _, _ in SLOTS.values()),
+            Share.A_ONLY: sum(RANK * i for i, _, _ in SLOTS.values()),
+            Share.B: sum(RANK * o for _, o, _ in SLOTS.values()),
             Share.CORE: len(SLOTS) * RANK**2,
         }[share]
         header = len(pack(update, start_of(method), share)) - 4 * numbers

@@ -15,7 +15,7 @@ from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 
 def write_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o) in SLOTS.items()]
+    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o, _) in SLOTS.items()]
     content = {"format": 1, "base_id": BASE_ID, "pipeline": "StableDiffusionPipeline", "slots": slots, "files": {}}
     (folder / "impasto.json").write_text(json.dumps(content))
     return folder
@@ -80,6 +80,19 @@ def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_p
     (bundle / "impasto.json").rename(tmp_path / "copy.json")
     assert config.read_base_model(parse('name = "s"\nslots = "copy.json"', tmp_path)) == from_bundle
     with pytest.raises(ConfigurationError, match="impasto-export"):
+        config.read_base_model(parse(MINIMAL, tmp_path))
+
+
+def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
+    """A bundle exported with all slots, for drawing with shared files, serves as well."""
+    bundle = write_bundle(tmp_path / "bundle")
+    content = json.loads((bundle / "impasto.json").read_text())
+    convolution = {"name": "unet.mid.conv1", "in_features": 36, "out_features": 4, "kernel": [3, 3]}
+    content["slots"].append(convolution)
+    (bundle / "impasto.json").write_text(json.dumps(content))
+    assert config.read_base_model(parse(MINIMAL, tmp_path)).slots == SLOTS
+    (bundle / "impasto.json").write_text(json.dumps({**content, "slots": [convolution]}))
+    with pytest.raises(ConfigurationError, match="no LoRA slot that devices train"):
         config.read_base_model(parse(MINIMAL, tmp_path))
 
 

@@ -17,8 +17,9 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import Generator
 from export import export_model
+from export.lora import add_lora_slots
 from export.parts import parts_of, to_onnx
-from export.passes import add_lora_slots, fuse_attention
+from export.passes import fuse_attention
 from export.pipeline import FusedLora, load_pipeline, load_preview
 from export.saving import save
 from export.slots import slots_of
@@ -65,7 +66,7 @@ def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> 
     assert said.sha256 == hashlib.sha256(lora.read_bytes()).hexdigest()
     generator = Generator.load(tmp_path / "bundle", threads=1)
     # Adapters of the base model still fit.
-    name, (inputs, outputs) = next(iter(generator.slots.items()))
+    name, (inputs, outputs, _) = next(iter(generator.slots.items()))
     factors = Factors(np.ones((1, inputs), np.float32), np.ones((outputs, 1), np.float32))
     steps: list[int] = []
     drawn = generator.generate(

@@ -25,8 +25,9 @@ from edge_sdk.inference.sessions import open_session
 from export import export_model, saving
 from export.calibration import PROMPTS, read_feed, record
 from export.layers import PRODUCTS
+from export.lora import is_lora
 from export.precision import convert
-from export.quantization import is_lora, quantize
+from export.quantization import quantize
 from tests.models import tiny_bundle, tiny_model
 
 Feed = dict[str, npt.NDArray[np.float32]]

@@ -51,7 +51,7 @@ def an_adapter(generator: Generator) -> Adapter:
                 rng.standard_normal((4, inputs)).astype(np.float32) / np.float32(inputs**0.5),
                 rng.standard_normal((outputs, 4)).astype(np.float32) * np.float32(0.3),
             )
-            for name, (inputs, outputs) in generator.slots.items()
+            for name, (inputs, outputs, _) in generator.slots.items()
         }
     )
 

@@ -66,7 +66,7 @@ def an_adapter(kind: Kind, path: Path) -> Adapter:
             rng.standard_normal((4, inputs), np.float32) / np.float32(np.sqrt(inputs)),
             rng.standard_normal((outputs, 4), np.float32) * np.float32(0.35),
         )
-        for name, (inputs, outputs) in generator(kind).slots.items()
+        for name, (inputs, outputs, _) in generator(kind).slots.items()
     }
     adapter = Adapter(layers, base_id=generator(kind).base_id)
     adapters.save(adapter, path)

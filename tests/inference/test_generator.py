@@ -62,7 +62,7 @@ def random_adapter(
     """
     rng = np.random.default_rng(seed)
     layers = {}
-    for number, (name, (inputs, outputs)) in enumerate(sorted(generator(kind).slots.items())):
+    for number, (name, (inputs, outputs, _)) in enumerate(sorted(generator(kind).slots.items())):
         if number % every == 0:
             rank = ranks[number % len(ranks)]
             a = rng.standard_normal((rank, inputs), np.float32) / np.sqrt(inputs)

@@ -67,7 +67,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def write_federation(folder: Path, broker: str, rounds: int = 3, more: str = "") -> Path:
-    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o) in SLOTS.items()]
+    slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o, _) in SLOTS.items()]
     (folder / "impasto.json").write_text(json.dumps({"base_id": BASE_ID, "slots": slots}))
     path = folder / "tastes.toml"
     path.write_text(FEDERATION.format(broker=broker, rounds=rounds) + more)

@@ -28,7 +28,7 @@ def some_adapter(slots: Slots, seed: int, rank: int = 2, base_id: str | None = B
             name: Factors(
                 rng.normal(size=(rank, n_in)).astype(np.float32), rng.normal(size=(n_out, rank)).astype(np.float32)
             )
-            for name, (n_in, n_out) in slots.shapes.items()
+            for name, (n_in, n_out, _) in slots.shapes.items()
         },
         base_id,
     )
@@ -139,6 +139,46 @@ def test_foreign_adapters_change_nothing(slots: Slots) -> None:
             pass
         with leaves_no_trace(slots), pytest.raises(error), slots.trained(bad, 2, seed=0):
             pass
+
+
+def every_layer(slots: Slots, rank: int = 3) -> Adapter:
+    """As a LoCon file has them: factors on all linear layers and convolutions."""
+    rng = np.random.default_rng(0)
+    layers = {}
+    for name, layer in slots._layers.items():
+        out, *rest = layer.weight.shape
+        a, b = rng.normal(size=(rank, int(np.prod(rest)))) / 10, rng.normal(size=(out, rank)) / 10
+        kernel = (rest[1], rest[2]) if rest[1:] else None
+        layers[name] = Factors(a.astype(np.float32), b.astype(np.float32), kernel)
+    return Adapter(layers, BASE)
+
+
+def test_shared_files_with_convolutions_lie_under_the_training(slots: Slots) -> None:
+    adapter = every_layer(slots)
+    assert {factors.kernel for factors in adapter.layers.values()} == {None, (1, 1), (3, 3)}
+    rng = torch.Generator().manual_seed(0)
+    given = (torch.randn(2, 4, 8, 8, generator=rng), torch.tensor([3, 700]), torch.randn(2, 32, 32, generator=rng))
+    with torch.no_grad():
+        plain = slots._unet(*given).sample
+        with leaves_no_trace(slots), slots.laid_on([(adapter, 0.5)]):
+            laid_on = slots._unet(*given).sample
+            with slots.trained(None, 2, seed=0):  # B starts at zero
+                assert torch.allclose(slots._unet(*given).sample, laid_on, atol=1e-5)
+        before = weights(slots)
+        for name, layer in slots._layers.items():
+            factors = adapter.layers[name]
+            layer.weight += 0.5 * torch.from_numpy(factors.b @ factors.a).reshape(layer.weight.shape)
+        merged = slots._unet(*given).sample
+        for name, layer in slots._layers.items():
+            layer.weight.copy_(before[name])
+    assert (merged - plain).abs().max() > 0.1
+    assert torch.allclose(laid_on, merged, atol=1e-4)
+
+
+def test_a_start_with_layers_that_are_not_trained_is_refused(slots: Slots) -> None:
+    message = "is none that a device trains.*lay the adapter under the training as a frozen one"
+    with leaves_no_trace(slots), pytest.raises(AdapterMismatch, match=message):
+        slots.trained(every_layer(slots), 2, seed=0).__enter__()
 
 
 @pytest.mark.parametrize("share", list(Share))
