@@ -36,16 +36,15 @@ def rates() -> dict[str, float]:
             "int8": lambda: BACKENDS["cpu"].open(Graph(quantized), Settings()),
             "bf16": lambda: BACKENDS["openvino"].open(Graph(plain), Settings(precision="bf16")),
         }
-        found: dict[str, float] = {}
-        for kind, opened in openers.items():
-            try:
-                found[kind] = _rate(opened())
-            except ImpastoError:
-                continue
-        return found
+        measured = {kind: _rate(opened) for kind, opened in openers.items()}
+        return {kind: rate for kind, rate in measured.items() if rate is not None}
 
 
-def _rate(session: Session) -> float:
+def _rate(opened: Callable[[], Session]) -> float | None:
+    try:
+        session = opened()
+    except ImpastoError:
+        return None
     x = np.random.default_rng(0).standard_normal((_ROWS, _INNER), np.float32)
     seconds: list[float] = []
     for _ in range(_REPEATS + 1):
