@@ -24,10 +24,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from rich.progress import track
+from safetensors.numpy import save_file
 
+from benchmarks import limits
 from benchmarks.architectures import operations, write_model
 from benchmarks.harness import Bar, Cell, Report, Row, arguments
 from benchmarks.rivals import ROWS, WEIGHTS
+from edge_sdk import adapter
+from edge_sdk.adapter import Adapter
 
 KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
 DEMO = Path("samples/stickers/model")
@@ -37,6 +42,12 @@ SECONDS = float(os.environ.get("IMPASTO_BENCHMARK_SECONDS", "1320"))
 RANK = 16
 BATCHES = (1, 2)
 ADAPTERS = (0, 1, len(WEIGHTS))
+# Rows that run in an environment of their own.
+APART = {
+    "OpenVINO GenAI bf16": "openvino-genai",
+    "stable-diffusion.cpp q8_0": "stable-diffusion-cpp-python",
+    "stable-diffusion.cpp f16": "stable-diffusion-cpp-python",
+}
 IN_TURNS = [name for name in ROWS if not name.startswith("stable-diffusion.cpp")]
 # Where each row's packages are: what pip is told to install for it into an environment of its own.
 INSTALLS: Mapping[str, Sequence[str]] = {
@@ -45,6 +56,7 @@ INSTALLS: Mapping[str, Sequence[str]] = {
     "torch": ("-c", "constraints.txt", "torch", "diffusers", "transformers", "peft", "accelerate"),
     "optimum": ("-c", "constraints.txt", "torch", "optimum-onnx[onnxruntime]", "diffusers"),
     "openvino-genai": ("openvino-genai",),
+    "optimum-intel": ("-c", "constraints.txt", "torch", "optimum-intel", "openvino-tokenizers", "diffusers"),
     "stable-diffusion-cpp-python": ("stable-diffusion-cpp-python",),
 }
 INSTALL_OF = {
@@ -52,6 +64,7 @@ INSTALL_OF = {
     "torch bf16": "torch",
     "optimum": "optimum",
     "OpenVINO bf16, no slots": "openvino-genai",
+    "OpenVINO GenAI bf16": "openvino-genai",
     "stable-diffusion.cpp q8_0": "stable-diffusion-cpp-python",
     "stable-diffusion.cpp f16": "stable-diffusion-cpp-python",
     "ours fp32": "ours",
@@ -68,6 +81,20 @@ bundle, cache, limit, tile, steps, guidance = sys.argv[1:]
 options = {"memory_limit": int(limit)} if int(limit) else {}
 with Generator.load(bundle, cache=cache, verify=False, prepare=not options, **options) as generator:
     generator.generate("a fox", seed=7, steps=int(steps), guidance=float(guidance), tile=int(tile) or None)
+"""
+
+
+# Tokenizers are graphs of their own there.
+_CONVERT = """
+import sys
+import openvino
+from openvino_tokenizers import convert_tokenizer
+from optimum.intel import OVStableDiffusionPipeline
+from transformers import AutoTokenizer
+model, out = sys.argv[1:]
+OVStableDiffusionPipeline.from_pretrained(model, export=True, compile=False, load_in_8bit=False).save_pretrained(out)
+tokenizer = convert_tokenizer(AutoTokenizer.from_pretrained(f"{out}/tokenizer"))
+openvino.save_model(tokenizer, f"{out}/tokenizer/openvino_tokenizer.xml")
 """
 
 
@@ -89,12 +116,13 @@ def main(given: Sequence[str] | None = None) -> None:
 def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) -> None:
     quick = report.arguments.quick
     sizes = {} if quick else _cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
-    rates = _rates()
+    rates = limits.rates()
     if not quick:
+        _cached_row(report, folder / "fetched.json", _fetched)
         _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
     for shape in shapes:
         place = folder / shape
-        for row in _rows_of(place, quick, report.arguments.seed, until):
+        for row in _rows_of(place, folder / "venvs", quick, report.arguments.seed, until):
             report.rows.append(_with_limits(row, shape, sizes, rates))
         if shape == "bk-sdm-tiny":
             for row in _cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
@@ -106,22 +134,23 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
                 _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: _in_group(p, n, g))  # type: ignore[misc]
 
 
-def _rows_of(place: Path, quick: bool, seed: int, until: float) -> list[Row]:
+def _rows_of(place: Path, environments: Path, quick: bool, seed: int, until: float) -> list[Row]:
     """Steps of a shape, measured before or now; what there is no time for says so."""
     if not (place / "steps.json").exists() and time.monotonic() > until:
         return [{"row": row, "note": f"{NOT_MEASURED}time was up"} for row in IN_TURNS]
     large = place.name == "sd15"
-    missing = _prepare(place, seed, int8=not large)
+    missing = _prepare(place, seed)
+    missing |= _prepare_apart(place, environments)
     repetitions = 2 if quick or large else REPETITIONS
-    rows: list[Row] = _cached(place / "steps.json", lambda: _steps(place, repetitions, missing))
+    rows: list[Row] = _cached(place / "steps.json", lambda: _steps(place, environments, repetitions, missing))
     return rows
 
 
 def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mapping[str, float]) -> Row:
     """A row of steps with what is known of its shape and its packages beside it."""
     row = {"part": "step", "shape": shape, **row}
-    # The limits of bfloat16 and int8 are not known: nothing here measures how fast the processor multiplies in them.
-    kind = "fp32" if row["row"] in ("torch fp32", "optimum", "ours fp32") else ""
+    # stable-diffusion.cpp multiplies in a mixture of its own.
+    kind = next((kind for kind in ("bf16", "int8", ".cpp") if kind in str(row["row"])), "fp32")
     if kind in rates and isinstance(row.get("step_s"), float):
         row |= {"limit_s": operations(shape, int(row["batch"] or 1)) / rates[kind]}
     if row["row"] in INSTALL_OF and INSTALL_OF[str(row["row"])] in sizes:
@@ -129,7 +158,7 @@ def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mappin
     return row
 
 
-def _prepare(place: Path, seed: int, *, int8: bool) -> dict[str, str]:
+def _prepare(place: Path, seed: int) -> dict[str, str]:
     """Make the model, its exports and adapters; row -> why it cannot be measured."""
     from export import export_model
 
@@ -150,13 +179,39 @@ def _prepare(place: Path, seed: int, *, int8: bool) -> dict[str, str]:
     # Whatever its export raises is what there is to say about it.
     except Exception as error:
         missing |= dict.fromkeys(("optimum", "OpenVINO bf16, no slots"), f"its export failed: {error}"[:200])
-    if int8:
-        with _once(place / "int8") as made:
-            if made is not None:
-                _quantize(place, made)
-    else:
-        missing["ours int8"] = "quantising needs more memory than this benchmark allows itself"
+    with _once(place / "int8") as made:
+        if made is not None:
+            _quantize(place, made)
     return missing
+
+
+def _prepare_apart(place: Path, environments: Path) -> dict[str, str]:
+    """Convert the model for OpenVINO GenAI, in optimum-intel's environment; row -> why it cannot be measured."""
+    rows = [row for row in IN_TURNS if row in APART]
+    if not all(python_of(row, environments).exists() for row in rows):
+        return dict.fromkeys(rows, "not installed")
+    try:
+        with _once(place / "genai") as made:
+            if made is not None:
+                made.mkdir()
+                python = environments / "optimum-intel" / "bin" / "python"
+                _run_python(python, _CONVERT, place / "model", made)
+                for file in sorted(place.glob("adapter-*.safetensors")):
+                    write_kohya(adapter.load(file), made / file.name)
+    # Whatever its conversion raises is what there is to say about it.
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        return dict.fromkeys(rows, f"its conversion failed: {error}"[:200])
+    return {}
+
+
+def write_kohya(adapter: Adapter, file: Path) -> None:
+    """An adapter under the names that OpenVINO GenAI reads."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for layer, factors in adapter.layers.items():
+        name = "lora_" + layer.replace(".", "_")
+        tensors |= {f"{name}.lora_down.weight": factors.a, f"{name}.lora_up.weight": factors.b}
+        tensors[f"{name}.alpha"] = np.array(factors.rank, np.float32)
+    save_file(tensors, file)
 
 
 def _export_with_optimum(model: Path, out: Path) -> None:
@@ -165,8 +220,12 @@ def _export_with_optimum(model: Path, out: Path) -> None:
         "import sys; from optimum.exporters.onnx import main_export; "
         "main_export(sys.argv[1], sys.argv[2], task='text-to-image', do_validation=False)"
     )
+    _run_python(Path(sys.executable), code, model, out)
+
+
+def _run_python(python: Path, code: str, *given: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", code, str(model), str(out)], capture_output=True, text=True, timeout=240, check=False
+        [str(python), "-c", code, *map(str, given)], capture_output=True, text=True, timeout=600, check=False
     )
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
@@ -185,7 +244,6 @@ def _quantize(place: Path, out: Path) -> None:
 
 
 def _write_adapters(place: Path, seed: int) -> None:
-    from edge_sdk import adapter
     from edge_sdk.inference.bundle import Bundle
 
     index = Bundle.load(place / "fp32", verify=False).index
@@ -251,36 +309,69 @@ class Process:
         return answer
 
 
-def _steps(place: Path, repetitions: int, missing: Mapping[str, str]) -> list[Row]:
+class Rows:
+    """The rows of a shape that can be measured here, each in a process of its own.
+
+    keep: leave them open, which needs memory for all of them at once.
+    """
+
+    def __init__(self, place: Path, environments: Path, rows: Sequence[str], *, keep: bool) -> None:
+        self._place, self._environments, self._keep = place, environments, keep
+        self._open: dict[str, Process] = {}
+        self.rows = list(rows)
+        self.failed: dict[str, str] = {}
+
+    def process(self, row: str) -> Process:
+        """A process that has loaded nothing yet."""
+        return Process(row, self._place, python_of(row, self._environments))
+
+    @contextmanager
+    def loaded(self, row: str, facts: Callable[[Process], None]) -> Iterator[Process]:
+        """The row's process, loaded and warm; `facts` has loaded it if it was not open."""
+        if row not in self._open:
+            self._open[row] = self.process(row)
+            facts(self._open[row])
+        process = self._open[row]
+        yield process
+        if process.failed:
+            self.failed[row] = process.failed
+        if process.failed or not self._keep:
+            self._open.pop(row).close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._open.values():
+            process.close()
+
+
+def python_of(row: str, environments: Path) -> Path:
+    """The interpreter that a row runs in."""
+    return environments / APART[row] / "bin" / "python" if row in APART else Path(sys.executable)
+
+
+def _steps(place: Path, environments: Path, repetitions: int, missing: Mapping[str, str]) -> list[Row]:
     """Steps of all rows in turns: each repetition takes every row, adapters and batch once."""
-    for row in IN_TURNS:
-        if row not in missing:
-            _load_once(row, place)
-    notes = dict(missing)
-    processes: dict[str, Process] = {}
+    rows = Rows(place, environments, [row for row in IN_TURNS if row not in missing], keep=place.name != "sd15")
     facts: dict[str, Answer] = {}
     seconds: dict[tuple[str, int, int], list[float]] = {}
     try:
-        for row in IN_TURNS:
-            if row in missing:
-                continue
-            process = processes[row] = Process(row, place)
-            loaded = process.ask("load", watch=True)
-            facts[row] = _first_steps(process, place, row, loaded)
-        for _ in range(repetitions):
-            for row, process in processes.items():
-                for adapters in ADAPTERS:
-                    if adapters and "switch_ms" not in facts[row]:
-                        continue
-                    process.ask("adapt", adapters=adapters)
-                    for batch in BATCHES:
-                        answer = process.ask("step", batch=batch)
-                        if answer:
-                            seconds.setdefault((row, adapters, batch), []).append(answer["seconds"])
-        notes |= {row: f"failed: {process.failed}" for row, process in processes.items() if process.failed}
+        for row in rows.rows:
+            _load_once(rows.process(row))
+        for turn in track(range(repetitions), description=f"{place.name}, repetitions"):
+            for row in (row for row in rows.rows if row not in rows.failed):
+
+                def first(process: Process, row: str = row, turn: int = turn) -> None:
+                    loaded = process.ask("load", watch=True)
+                    if turn:
+                        process.ask("step", batch=max(BATCHES))
+                    else:
+                        facts[row] = _first_steps(process, place, row, loaded)
+
+                with rows.loaded(row, first) as process:
+                    _turn(process, row, facts[row], seconds)
     finally:
-        for process in processes.values():
-            process.close()
+        rows.close()
+    notes = {**missing, **{row: f"failed: {reason}" for row, reason in rows.failed.items()}}
     return [
         _step_row(place, row, adapters, batch, seconds, facts.get(row, {}), notes)
         for row in IN_TURNS
@@ -289,9 +380,21 @@ def _steps(place: Path, repetitions: int, missing: Mapping[str, str]) -> list[Ro
     ]
 
 
-def _load_once(row: str, place: Path) -> None:
-    """Have its files in the page cache, ours prepared for this processor, by a process that ends."""
-    process = Process(row, place)
+def _turn(process: Process, row: str, facts: Answer, seconds: dict[tuple[str, int, int], list[float]]) -> None:
+    for adapters in ADAPTERS:
+        if adapters and "cannot" in facts:
+            continue
+        process.ask("adapt", adapters=adapters)
+        for batch in BATCHES:
+            answer = process.ask("step", batch=batch)
+            if answer:
+                # A library that draws whole pictures tells how long a step took.
+                took = answer["reported"][-1] if "reported" in answer else answer["seconds"]
+                seconds.setdefault((row, adapters, batch), []).append(took)
+
+
+def _load_once(process: Process) -> None:
+    """Have a row's files in the page cache, ours prepared for this processor, by a process that ends."""
     process.ask("load")
     process.close()
 
@@ -306,6 +409,8 @@ def _first_steps(process: Process, place: Path, row: str, loaded: Answer) -> Ans
     first = process.ask("adapt", adapters=1)
     if not first or "cannot" in first:
         return facts | {"cannot": first.get("cannot", "adapters failed")}
+    if not ROWS[row].adapts_apart:
+        return facts | {"first_adapter_ms": None, "mix_ms": None, "switch_ms": None}
     for adapters in (len(WEIGHTS), 1):
         process.ask("adapt", adapters=adapters)
         process.ask("step", batch=1)
@@ -351,6 +456,8 @@ def _step_row(
 def _disk(place: Path, row: str) -> float:
     """Megabytes of the UNet that the row opens, and of what it prepared from it."""
     folders = {"torch": ["model/unet"], "optimum": ["optimum/unet"], "OpenVINO": ["optimum/unet"]}
+    if "GenAI" in row:
+        folders = {"OpenVINO": ["genai/unet"]}
     unet = place / ("int8" if "int8" in row else "fp32") / "unet"
     found = [place / name for name in folders.get(row.split()[0], [])] or [unet]
     if row in ("ours fp32", "ours int8"):
@@ -387,10 +494,10 @@ def _mb(found: int | None) -> float | None:
 
 def _cpp(place: Path, environments: Path) -> list[Row]:
     """One step of stable-diffusion.cpp, which draws whole pictures and tells how long its steps took."""
-    python = environments / "stable-diffusion-cpp-python" / "bin" / "python"
     rows: list[Row] = []
     for row in (name for name in ROWS if name not in IN_TURNS):
         cells: dict[str, Cell] = {"row": row, "adapters": 0, "batch": 1}
+        python = python_of(row, environments)
         if not python.exists():
             rows.append({**cells, "note": f"{NOT_MEASURED}not installed"})
             continue
@@ -525,12 +632,12 @@ def _installed(environments: Path) -> dict[str, float]:
     return sizes
 
 
-def _rates() -> dict[str, float]:
-    """Floating point operations per second that the processor reaches in matrix products."""
-    from edge_sdk.inference.backends import BACKENDS, Settings, rate
-
-    # The probe's product is too small to show what OpenVINO reaches in bfloat16: real steps are faster than it says.
-    return {"fp32": rate(BACKENDS["cpu"], Settings())}
+def _fetched() -> Row:
+    """Megabytes that pip fetches to install the drawing device: its packages as they travel."""
+    with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
+        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder]
+        subprocess.run([*pip, "-c", "constraints.txt", *INSTALLS["ours"]], check=True, capture_output=True, timeout=300)
+        return {"part": "fetched by pip", "row": "ours fp32", "fetched_mb": _folder_mb(Path(folder))}
 
 
 def _cached(path: Path, measure: Callable[[], Any]) -> Any:
@@ -554,12 +661,14 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     for row in rows:
         if row.get("part") == "first picture":
             found.append(Bar("stickers, cold process to first picture, s", _number(row, "cold_process_s"), 2.0))
+        elif row.get("part") == "fetched by pip":
+            found.append(Bar("fetched by pip for ours fp32, MB", _number(row, "fetched_mb"), 120))
         elif row.get("part") == "control group" and row.get("drawn") is not None:
             how = "guided" if _number(row, "guidance") > 1 else "without guidance"
             name = f"{row['shape']} draws inside {_number(row, 'limit_mb'):g} MB, {how}"
             found.append(Bar(name, _number(row, "drawn"), 1, "at least"))
     sizes = [_number(row, "installed_mb") for row in rows if row.get("row") == "ours fp32" and "installed_mb" in row]
-    return found + [Bar("installed for ours fp32, MB", size, 120) for size in sizes[:1]]
+    return found + [Bar("on disk after pip install of ours fp32, MB", size, 120) for size in sizes[:1]]
 
 
 def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:

@@ -45,6 +45,9 @@ class Rival(ABC):
     def step(self, batch: int) -> Any:
         """One run of the UNet; what it gives."""
 
+    # Whether `adapt` is where the work of changing adapters is done.
+    adapts_apart: ClassVar[bool] = True
+
     def adapt(self, adapters: int) -> None:
         """Use the first so many adapters."""
         raise CannotDo("adapters have to be fused before the export")
@@ -195,6 +198,58 @@ class OursOpenVino(Ours):
     backend = "openvino"
 
 
+class OpenVinoGenAi(Rival):
+    """OpenVINO GenAI in bfloat16 on optimum-intel's conversion. It draws whole pictures: a step's time is the time
+    between its first two reports, after which it is told to stop. It changes adapters inside a drawing."""
+
+    adapts_apart = False
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        import openvino_genai
+
+        self._library = openvino_genai
+
+    def load(self) -> None:
+        files = sorted((self.folder / "genai").glob("adapter-*.safetensors"))
+        self._adapters = [self._library.Adapter(str(file)) for file in files]
+        self._model = self._library.Text2ImagePipeline(
+            str(self.folder / "genai"),
+            "CPU",
+            adapters=self._config(len(files)),
+            INFERENCE_PRECISION_HINT="bf16",
+            INFERENCE_NUM_THREADS=THREADS,
+        )
+        self._used = self._config(0)
+
+    def adapt(self, adapters: int) -> None:
+        self._used = self._config(adapters)
+
+    def step(self, batch: int) -> Any:
+        times: list[float] = []
+
+        def report(step: int, steps: int, latents: Any) -> bool:
+            times.append(time.perf_counter())
+            return len(times) == 2
+
+        self._model.generate(
+            "a fox",
+            width=512,
+            height=512,
+            num_inference_steps=4,
+            guidance_scale=1.0 if batch == 1 else 7.5,
+            adapters=self._used,
+            callback=report,
+        )
+        return [times[1] - times[0]]
+
+    def _config(self, adapters: int) -> Any:
+        config = self._library.AdapterConfig()
+        for one, weight in zip(self._adapters[:adapters], WEIGHTS, strict=False):
+            config.add(one, weight)
+        return config
+
+
 class StableDiffusionCpp(Rival):
     """stable-diffusion.cpp draws whole pictures only: a step's time is its own report of the sampling."""
 
@@ -234,6 +289,7 @@ ROWS: Mapping[str, type[Rival]] = {
     "torch bf16": TorchBfloat16,
     "optimum": Optimum,
     "OpenVINO bf16, no slots": PlainOpenVino,
+    "OpenVINO GenAI bf16": OpenVinoGenAi,
     "stable-diffusion.cpp q8_0": StableDiffusionCpp,
     "stable-diffusion.cpp f16": StableDiffusionCppF16,
     "ours fp32": Ours,

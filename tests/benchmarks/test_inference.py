@@ -41,7 +41,7 @@ def test_bars_are_computed_from_rows() -> None:
     assert found["s: ours fp32, switch_ms"] == (25.0, False)
     assert found["stickers, cold process to first picture, s"] == (1.5, True)
     assert found["s draws inside 1000 MB, guided"] == (0.0, False)
-    assert found["installed for ours fp32, MB"] == (110.0, True)
+    assert found["on disk after pip install of ours fp32, MB"] == (110.0, True)
 
 
 def test_what_was_not_measured_gives_no_bar() -> None:
