@@ -2,10 +2,10 @@
 
     python -m benchmarks.inference [--quick] [--seed N] [--json FILE]
 
-Every row of `benchmarks.rivals` has a process of its own, and they step in turns: only one computes at a time, and all
-see the machine at the same speeds. What is made on the way (models, exports, environments, results of a shape) is
-kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet and leaves out what needs
-more than the installed packages.
+Every row of `benchmarks.rivals` has a process of its own, and they take turns, repetition by repetition: only one
+computes at a time, and all see the machine at the same speeds. What is made on the way (models, exports, environments,
+results of a shape) is kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet
+and leaves out what needs more than the installed packages.
 """
 
 from __future__ import annotations
@@ -37,8 +37,6 @@ from edge_sdk.adapter import Adapter
 KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
 DEMO = Path("samples/stickers/model")
 REPETITIONS = 3
-# A part that is not begun by then is written as not measured.
-SECONDS = float(os.environ.get("IMPASTO_BENCHMARK_SECONDS", "1320"))
 RANK = 16
 BATCHES = (1, 2)
 ADAPTERS = (0, 1, len(WEIGHTS))
@@ -103,17 +101,16 @@ def main(given: Sequence[str] | None = None) -> None:
     assert __doc__ is not None
     chosen = arguments(__doc__.splitlines()[0], given)
     report = Report(chosen, seeds=[chosen.seed])
-    until = time.monotonic() + SECONDS
     if chosen.quick:
         with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
-            _measure(report, Path(folder), ["small"], until)
+            _measure(report, Path(folder), ["small"])
     else:
-        _measure(report, KEPT, ["bk-sdm-tiny", "sd15"], until)
+        _measure(report, KEPT, ["bk-sdm-tiny", "sd15"])
     report.bars += bars(report.rows)
     report.finish()
 
 
-def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) -> None:
+def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
     quick = report.arguments.quick
     sizes = {} if quick else _cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
     rates = limits.rates()
@@ -122,7 +119,7 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
         _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
     for shape in shapes:
         place = folder / shape
-        for row in _rows_of(place, folder / "venvs", quick, report.arguments.seed, until):
+        for row in _rows_of(place, folder / "venvs", quick, report.arguments.seed):
             report.rows.append(_with_limits(row, shape, sizes, rates))
         if shape == "bk-sdm-tiny":
             for row in _cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
@@ -134,10 +131,8 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str], until: float) 
                 _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: _in_group(p, n, g))  # type: ignore[misc]
 
 
-def _rows_of(place: Path, environments: Path, quick: bool, seed: int, until: float) -> list[Row]:
-    """Steps of a shape, measured before or now; what there is no time for says so."""
-    if not (place / "steps.json").exists() and time.monotonic() > until:
-        return [{"row": row, "note": f"{NOT_MEASURED}time was up"} for row in IN_TURNS]
+def _rows_of(place: Path, environments: Path, quick: bool, seed: int) -> list[Row]:
+    """Steps of a shape, measured before or now."""
     large = place.name == "sd15"
     missing = _prepare(place, seed)
     missing |= _prepare_apart(place, environments)
@@ -309,75 +304,50 @@ class Process:
         return answer
 
 
-class Rows:
-    """The rows of a shape that can be measured here, each in a process of its own.
-
-    keep: leave them open, which needs memory for all of them at once.
-    """
-
-    def __init__(self, place: Path, environments: Path, rows: Sequence[str], *, keep: bool) -> None:
-        self._place, self._environments, self._keep = place, environments, keep
-        self._open: dict[str, Process] = {}
-        self.rows = list(rows)
-        self.failed: dict[str, str] = {}
-
-    def process(self, row: str) -> Process:
-        """A process that has loaded nothing yet."""
-        return Process(row, self._place, python_of(row, self._environments))
-
-    @contextmanager
-    def loaded(self, row: str, facts: Callable[[Process], None]) -> Iterator[Process]:
-        """The row's process, loaded and warm; `facts` has loaded it if it was not open."""
-        if row not in self._open:
-            self._open[row] = self.process(row)
-            facts(self._open[row])
-        process = self._open[row]
-        yield process
-        if process.failed:
-            self.failed[row] = process.failed
-        if process.failed or not self._keep:
-            self._open.pop(row).close()
-
-    def close(self) -> None:
-        """End all processes."""
-        for process in self._open.values():
-            process.close()
-
-
 def python_of(row: str, environments: Path) -> Path:
     """The interpreter that a row runs in."""
     return environments / APART[row] / "bin" / "python" if row in APART else Path(sys.executable)
 
 
 def _steps(place: Path, environments: Path, repetitions: int, missing: Mapping[str, str]) -> list[Row]:
-    """Steps of all rows in turns: each repetition takes every row, adapters and batch once."""
-    rows = Rows(place, environments, [row for row in IN_TURNS if row not in missing], keep=place.name != "sd15")
+    """Steps of all rows in turns: each repetition takes every row, adapters and batch once.
+
+    A row is loaded anew for each repetition: there is not memory for all of them at once.
+    """
+    rows = [row for row in IN_TURNS if row not in missing]
+    notes = dict(missing)
     facts: dict[str, Answer] = {}
     seconds: dict[tuple[str, int, int], list[float]] = {}
-    try:
-        for row in rows.rows:
-            _load_once(rows.process(row))
-        for turn in track(range(repetitions), description=f"{place.name}, repetitions"):
-            for row in (row for row in rows.rows if row not in rows.failed):
-
-                def first(process: Process, row: str = row, turn: int = turn) -> None:
-                    loaded = process.ask("load", watch=True)
-                    if turn:
-                        process.ask("step", batch=max(BATCHES))
-                    else:
-                        facts[row] = _first_steps(process, place, row, loaded)
-
-                with rows.loaded(row, first) as process:
-                    _turn(process, row, facts[row], seconds)
-    finally:
-        rows.close()
-    notes = {**missing, **{row: f"failed: {reason}" for row, reason in rows.failed.items()}}
+    for row in rows:
+        with _opened(row, place, environments) as process:
+            # Files into the page cache, ours prepared for this processor.
+            process.ask("load")
+    for _ in track(range(repetitions), description=f"{place.name}, repetitions"):
+        for row in (row for row in rows if row not in notes):
+            with _opened(row, place, environments) as process:
+                loaded = process.ask("load", watch=True)
+                if row not in facts:
+                    facts[row] = _first_steps(process, place, row, loaded)
+                else:
+                    process.ask("step", batch=max(BATCHES))
+                _turn(process, row, facts[row], seconds)
+            if process.failed:
+                notes[row] = f"failed: {process.failed}"
     return [
         _step_row(place, row, adapters, batch, seconds, facts.get(row, {}), notes)
         for row in IN_TURNS
         for adapters in ADAPTERS
         for batch in BATCHES
     ]
+
+
+@contextmanager
+def _opened(row: str, place: Path, environments: Path) -> Iterator[Process]:
+    process = Process(row, place, python_of(row, environments))
+    try:
+        yield process
+    finally:
+        process.close()
 
 
 def _turn(process: Process, row: str, facts: Answer, seconds: dict[tuple[str, int, int], list[float]]) -> None:
@@ -391,12 +361,6 @@ def _turn(process: Process, row: str, facts: Answer, seconds: dict[tuple[str, in
                 # A library that draws whole pictures tells how long a step took.
                 took = answer["reported"][-1] if "reported" in answer else answer["seconds"]
                 seconds.setdefault((row, adapters, batch), []).append(took)
-
-
-def _load_once(process: Process) -> None:
-    """Have a row's files in the page cache, ours prepared for this processor, by a process that ends."""
-    process.ask("load")
-    process.close()
 
 
 def _first_steps(process: Process, place: Path, row: str, loaded: Answer) -> Answer:
