@@ -59,9 +59,9 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
 
-    def finish(self) -> None:
-        """Show the results, and write them if a file was asked for."""
-        _show(self.rows)
+    def finish(self, hide: str | None = None) -> None:
+        """Show the results, except rows of the part `hide`, and write them if a file was asked for."""
+        _show(row for row in self.rows if hide is None or row.get("part") != hide)
         for bar in self.bars:
             mark = "[green]holds[/]" if bar.holds else "[red]fails[/]"
             _console.print(f"{mark}  {bar.name}: {bar.value:.4g}, {bar.kind} {bar.bar:g}", highlight=False)

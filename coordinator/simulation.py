@@ -60,7 +60,8 @@ def simulate(
     """Run a federation to its end; `min_devices` is how many there are.
 
     Args:
-        on_event: called with the name and the values of everything that the coordinator reports.
+        on_event: called with the name and the values of everything that the coordinator reports, and with "bytes_up"
+            and "bytes_down" of all devices until then.
 
     Raises:
         AdapterError: an update that the coordinator would refuse.
@@ -125,7 +126,9 @@ class _Simulation:
                 self._events.append(self._learning.aggregate(action))
             case rounds.Report(event, values):
                 if self._on_event:
-                    self._on_event(event, values)
+                    homes = self._homes.values()
+                    traffic = {"bytes_up": sum(h.up for h in homes), "bytes_down": sum(h.down for h in homes)}
+                    self._on_event(event, {**values, **traffic})
 
     def _work(self, name: str, start: RoundStart) -> None:
         home, device = self._homes[name], self._devices[name]

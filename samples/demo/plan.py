@@ -7,6 +7,7 @@ the coordinator the group; the devices' folders look as an owner's folder does (
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,25 +35,32 @@ class DevicePlan:
 
 
 def make_plan(devices: int, seed: int) -> list[DevicePlan]:
-    """Deal pictures to devices. Groups go round robin; the number of pictures and the subject groups are drawn."""
+    """Deal pictures to devices, whose groups go round robin."""
+    return deal([GROUP_STYLES[index % len(GROUP_STYLES)] for index in range(devices)], seed)
+
+
+def deal(
+    groups: Sequence[str], seed: int, pictures: tuple[int, int] = PICTURES, held_out: int = HELD_OUT
+) -> list[DevicePlan]:
+    """Deal pictures to a device of each of these groups; their number, in this range, and the subject groups are
+    drawn."""
     rng = np.random.default_rng(seed)
     stickers = data.read(keep=lambda sticker: sticker.style in GROUP_STYLES)
     subject_groups = sorted({sticker.group for sticker in stickers})
     plans = []
-    for index in range(devices):
-        style = GROUP_STYLES[index % len(GROUP_STYLES)]
+    for index, style in enumerate(groups):
         chosen = tuple(sorted(rng.choice(subject_groups, size=int(rng.integers(2, 4)), replace=False).tolist()))
         mine = [s for s in stickers if s.style == style and s.group in chosen]
         own = [s for s in mine if s.split == "train"]
         others = [s for s in mine if s.split == "held-out"]
-        count = int(rng.integers(PICTURES[0], PICTURES[1] + 1))
+        count = int(rng.integers(pictures[0], pictures[1] + 1))
         plans.append(
             DevicePlan(
                 id=f"device-{index:02d}",
                 group=style,
                 subject_groups=chosen,
                 pictures=tuple(own[i] for i in rng.choice(len(own), size=count, replace=False)),
-                held_out=tuple(others[i] for i in rng.permutation(len(others))[:HELD_OUT]),
+                held_out=tuple(others[i] for i in rng.permutation(len(others))[:held_out]),
             )
         )
     return plans

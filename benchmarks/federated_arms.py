@@ -1,0 +1,241 @@
+"""The rows of benchmarks.federation: what each is, and how one is run in a world."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from benchmarks.federated_world import CURVE_LEVELS, ONE_RANK, RANKS, StudyDevice, Weighted, World, captioned
+from benchmarks.federated_world import MODEL as MODEL_FOLDER
+from coordinator.aggregation import AGGREGATORS
+from coordinator.config import Federation
+from coordinator.simulation import SimulatedDevice, simulate
+from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
+from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.training import Trainer
+
+Kind = Literal["alone", "pooled", "federated"]
+Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "ablation"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row: settings of the federation that differ from the study's, and whether ranks are mixed.
+
+    leaf: the last round's steps go into a private leaf on top of what was learnt together.
+    """
+
+    name: str
+    family: Family
+    kind: Kind = "federated"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    mixed_ranks: bool = True
+    leaf: bool = False
+
+    def key(self) -> dict[str, Any]:
+        """What the result depends on."""
+        return {
+            "kind": self.kind, "settings": dict(sorted(self.settings.items())), "mixed": self.mixed_ranks,
+            "leaf": self.leaf,
+        }  # fmt: skip
+
+
+OURS = "product"
+_GLOBAL = {"aggregation": "fedit", "clustering": "single", "interaction": "none", "root_rounds": 0}
+
+
+def arms() -> list[Arm]:
+    """All rows, bounds first."""
+    found = [
+        Arm("alone", "bound", "alone"),
+        Arm("pooled per group", "bound", "pooled"),
+        Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
+    ]
+    for name, method in AGGREGATORS.items():
+        settings: dict[str, Any] = {"aggregation": name}
+        if method.home_factor:
+            settings["root_rounds"] = 0
+        found.append(Arm(name, "aggregation", settings=settings, mixed_ranks=method.mixed_ranks))
+    found += [
+        Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
+        for name in ("prompt", "adapter", "single")
+    ]
+    found += [
+        Arm("interaction: none", "interaction", settings={"interaction": "none"}),
+        Arm("interaction: none, no root", "interaction", settings={"interaction": "none", "root_rounds": 0}),
+        Arm("interaction: none, with leaf", "interaction", settings={"interaction": "none"}, leaf=True),
+        Arm("with leaf", "interaction", leaf=True),
+        Arm("one rank", "ablation", mixed_ranks=False),
+        Arm("one rank, balanced factors", "ablation", settings={"aggregation": "flexlora"}, mixed_ranks=False),
+        Arm("one rank, FedIT", "ablation", settings={"aggregation": "fedit"}, mixed_ranks=False),
+    ]
+    return found
+
+
+def run(arm: Arm, world: World) -> dict[str, Any]:
+    """One row in one world: losses of every device, and what it took."""
+    began = time.perf_counter()
+    facts: dict[str, Any] = {}
+    if arm.kind == "alone":
+        adapters = _alone(arm, world)
+    elif arm.kind == "pooled":
+        adapters = _pooled(world)
+    else:
+        adapters, facts = _federated(arm, world)
+    verdict = world.judged(adapters)
+    return {
+        "loss": {name: device.loss(adapters[name]) for name, device in world.devices.items()},
+        "base": {name: device.base_loss for name, device in world.devices.items()},
+        "base_curve": float(np.mean([device.base_curve_loss for device in world.devices.values()])),
+        "style_hit": verdict.style_hit,
+        "subject_hit": verdict.subject_hit,
+        "seconds": time.perf_counter() - began,
+        **facts,
+    }
+
+
+def _alone(arm: Arm, world: World) -> dict[str, Weighted]:
+    scale = world.scale
+    found: dict[str, Weighted] = {}
+    for name, device in world.devices.items():
+        result = device.trainer.train(
+            steps=scale.rounds * scale.steps,
+            seed=world.seed,
+            rank=device.max_rank if arm.mixed_ranks else ONE_RANK,
+            batch_size=scale.batch_size,
+            learning_rate=scale.learning_rate,
+        )
+        found[name] = [(result.adapter, 1.0)]
+    return found
+
+
+def _pooled(world: World) -> dict[str, Weighted]:
+    """All pictures of a group in one place: as many steps as a device does, on batches of all its devices together."""
+    scale = world.scale
+    found: dict[str, Weighted] = {}
+    for devices in world.groups().values():
+        trainer = Trainer(MODEL_FOLDER, captioned([s for d in devices for s in d.plan.pictures]), threads=1)
+        result = trainer.train(
+            steps=scale.rounds * scale.steps,
+            seed=world.seed,
+            rank=max(RANKS),
+            batch_size=scale.batch_size * len(devices),
+            learning_rate=scale.learning_rate,
+        )
+        found |= {device.plan.id: [(result.adapter, 1.0)] for device in devices}
+    return found
+
+
+class _Learner:
+    """A device's part of the rounds, and what is looked at on the way."""
+
+    def __init__(self, device: StudyDevice) -> None:
+        self.device = device
+        # By round: the loss before it, which is the result of the round before.
+        self.curve: dict[int, float] = {}
+        self.last: tuple[int | None, TrainedUpdate] | None = None
+
+    def train(self, plan: RoundPlan) -> TrainedUpdate:
+        below = [(adapter, 1.0) for adapter in plan.frozen]
+        now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
+        self.curve[plan.round - 1] = self.device.loss(now, CURVE_LEVELS) if now else self.device.base_curve_loss
+        result = self.device.trainer.train(
+            steps=plan.steps,
+            start=plan.start,
+            frozen=below,
+            share=plan.share,
+            seed=plan.seed,
+            rank=plan.rank,
+            batch_size=plan.batch_size,
+            learning_rate=plan.learning_rate,
+        )
+        update = TrainedUpdate(
+            result.adapter, self.device.trainer.pictures, result.first_loss, result.last_loss, result.seconds
+        )
+        self.last = (plan.cluster, update)
+        return update
+
+
+def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, Any]]:
+    scale = world.scale
+    values: dict[str, Any] = {
+        "name": "study", "slots": "impasto.json", "rounds": scale.rounds - arm.leaf, "steps": scale.steps,
+        "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": world.seed,
+        "rank": max(RANKS) if arm.mixed_ranks else ONE_RANK, **arm.settings,
+    }  # fmt: skip
+    federation = Federation(**values)
+    learners = {name: _Learner(device) for name, device in world.devices.items()}
+    closed: list[Mapping[str, Any]] = []
+
+    def watch(event: str, reported: Mapping[str, Any]) -> None:
+        if event == "round_closed":
+            closed.append(reported)
+
+    outcomes = simulate(
+        federation,
+        world.base,
+        {
+            name: SimulatedDevice(world.profile(learner.device, arm.mixed_ranks), learner.train)
+            for name, learner in learners.items()
+        },
+        watch,
+    )
+    adapters: dict[str, Weighted] = {
+        name: [(outcome.adapters[role], 1.0) for role in ("root", "cluster") if role in outcome.adapters]
+        for name, outcome in outcomes.items()
+    }
+    together = float(np.mean([learners[n].device.loss(adapters[n], CURVE_LEVELS) for n in adapters]))
+    curve = [float(np.mean([learner.curve[r] for learner in learners.values()])) for r in range(1, federation.rounds)]
+    if arm.leaf:
+        adapters = {name: _with_leaf(world, learners[name].device, below) for name, below in adapters.items()}
+    groups = [device.plan.group for device in world.devices.values()]
+    facts = {
+        "curve": [*curve, together],
+        "bytes_up": [event["bytes_up"] for event in closed],
+        "bytes_down": [event["bytes_down"] for event in closed],
+        "total_bytes": sum(outcome.bytes_up + outcome.bytes_down for outcome in outcomes.values()),
+        "ari": float(adjusted_rand_score(groups, [outcomes[name].cluster for name in world.devices])),
+        "coordinator_s": sum(event["aggregation_seconds"] for event in closed),
+        "aggregation_error": _aggregation_error(federation, list(learners.values())),
+    }
+    return adapters, facts
+
+
+def _with_leaf(world: World, device: StudyDevice, below: Weighted) -> Weighted:
+    scale = world.scale
+    result = device.trainer.train(
+        steps=scale.steps,
+        frozen=below,
+        seed=world.seed,
+        rank=device.max_rank,
+        batch_size=scale.batch_size,
+        learning_rate=scale.learning_rate,
+    )
+    return [*below, (result.adapter, 1.0)]
+
+
+def _aggregation_error(federation: Federation, learners: list[_Learner]) -> float | None:
+    """How far the method's result is from the weighted mean of the last round's products, relative; the mean over
+    clusters. None where devices keep a factor at home and there is no common product."""
+    method = AGGREGATORS[federation.aggregation]
+    if method.home_factor:
+        return None
+    clusters: dict[int | None, list[TrainedUpdate]] = {}
+    for learner in learners:
+        assert learner.last is not None
+        clusters.setdefault(learner.last[0], []).append(learner.last[1])
+    errors: list[float] = []
+    for updates in clusters.values():
+        aggregator = method(federation.rank)
+        for update in updates:
+            aggregator.add(update.adapter, update.pictures)
+        made = aggregator.result()
+        parts: list[tuple[Adapter, float]] = [(part, 1.0) for part in (made.start, made.folded) if part]
+        exact = mean([update.adapter for update in updates], [update.pictures for update in updates])
+        errors.append(distance(concatenate(parts), exact) / norm(exact))
+    return float(np.mean(errors))

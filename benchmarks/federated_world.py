@@ -1,0 +1,159 @@
+"""The devices of benchmarks.federation: hidden groups of unequal size, unequal data, unequal ranks, real training.
+
+A device has one style, which is its group's, and pictures of two or three kinds of subjects; it is judged on subjects
+that no device has learnt. Nothing tells the coordinator the groups.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from PIL import Image
+
+from coordinator.config import BaseModel, Federation, read_base_model
+from edge_sdk.adapter import Adapter
+from edge_sdk.inference import Generator
+from edge_sdk.privacy import prompt_code
+from edge_sdk.training import Trainer
+from edge_sdk.wire.messages import DeviceProfile
+from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
+from samples.stickers import data
+from samples.stickers.data import Sticker
+from samples.stickers.judge import GUIDANCE, Judge, Verdict
+
+MODEL = Path("samples/stickers/model")
+KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks" / "federation"
+RANKS = (4, 8, 16)
+ONE_RANK = 8
+# Timesteps a held-out picture: few for the curves, more for the figures that are compared.
+CURVE_LEVELS, FINAL_LEVELS = 2, 8
+DRAW_STEPS = 15
+Weighted = Sequence[tuple[Adapter, float]]
+Captioned = list[tuple[Image.Image, str]]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a study is. groups: devices of each hidden group."""
+
+    groups: tuple[int, ...]
+    rounds: int
+    steps: int
+    batch_size: int
+    pictures: tuple[int, int]
+    held_out: int
+    judged: int
+    learning_rate: float = 1e-3
+
+
+FULL = Scale((6, 5, 3, 2), rounds=8, steps=12, batch_size=8, pictures=(6, 32), held_out=16, judged=4)
+QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_out=6, judged=2)
+
+
+class StudyDevice:
+    """A device: its plan, a trainer over its pictures, and how well adapters serve it."""
+
+    def __init__(self, plan: DevicePlan, max_rank: int, seed: int) -> None:
+        self.plan, self.max_rank, self._seed = plan, max_rank, seed
+        self.trainer = Trainer(MODEL, captioned(plan.pictures), threads=1)
+        self._held_out = captioned(plan.held_out)
+
+    def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
+        """Mean denoising loss on held-out pictures, always at the same noise."""
+        return self.trainer.evaluate(adapters, self._held_out, seed=self._seed, levels=levels)
+
+    @cached_property
+    def base_loss(self) -> float:
+        return self.loss([])
+
+    @cached_property
+    def base_curve_loss(self) -> float:
+        return self.loss([], CURVE_LEVELS)
+
+
+class World:
+    """All devices of a study, for one seed."""
+
+    def __init__(self, scale: Scale, seed: int) -> None:
+        self.scale, self.seed = scale, seed
+        styles = [GROUP_STYLES[group] for group, size in enumerate(scale.groups) for _ in range(size)]
+        plans = deal(styles, seed, scale.pictures, scale.held_out)
+        self.devices: dict[str, StudyDevice] = {
+            plan.id: StudyDevice(plan, RANKS[number % len(RANKS)], seed) for number, plan in enumerate(plans)
+        }
+        self._generator = Generator.load(bundle(), threads=1, verify=False)
+        self._judge = Judge()
+
+    @property
+    def base(self) -> BaseModel:
+        """What the coordinator knows of the base model."""
+        return read_base_model(Federation(name="study", bundle=str(bundle())))
+
+    def groups(self) -> dict[str, list[StudyDevice]]:
+        """The devices by their hidden group."""
+        found: dict[str, list[StudyDevice]] = {}
+        for device in self.devices.values():
+            found.setdefault(device.plan.group, []).append(device)
+        return found
+
+    def profile(self, device: StudyDevice, mixed_ranks: bool) -> DeviceProfile:
+        """What a device tells the coordinator when it joins."""
+        captions = [sticker.text for sticker in device.plan.pictures]
+        code = prompt_code(self._generator.encode_prompt(captions)[1], "plain")
+        return DeviceProfile(
+            base_id=device.trainer.base_id,
+            prompt_code=code.astype("<f4").tobytes(),
+            pictures=device.trainer.pictures,
+            max_rank=device.max_rank if mixed_ranks else ONE_RANK,
+        )
+
+    def judged(self, adapters: Mapping[str, Weighted]) -> Verdict:
+        """Style and subject hits of held-out captions drawn by every device with its adapters."""
+        pictures: list[Image.Image] = []
+        asked: list[tuple[str, str]] = []
+        for name, device in self.devices.items():
+            for number, sticker in enumerate(device.plan.held_out[: self.scale.judged]):
+                pictures += self._generator.generate(
+                    sticker.text,
+                    seed=1000 * self.seed + number,
+                    steps=DRAW_STEPS,
+                    guidance=GUIDANCE,
+                    adapters=adapters[name],
+                )
+                asked.append((sticker.style, sticker.subgroup))
+        return self._judge.score(pictures, asked)
+
+
+@functools.lru_cache(maxsize=1)
+def world_of(scale: Scale, seed: int) -> World:
+    """The world of a seed; a process holds one."""
+    return World(scale, seed)
+
+
+def captioned(stickers: Sequence[Sticker]) -> Captioned:
+    """Pictures with their captions."""
+    pixels = data.pictures(list(stickers))
+    return [(Image.fromarray(one), sticker.text) for one, sticker in zip(pixels, stickers, strict=True)]
+
+
+def bundle() -> Path:
+    """The base model's bundle, exported once."""
+    from export import export_model
+
+    folder = KEPT / "bundle"
+    if not folder.exists():
+        part = KEPT / f"bundle.{os.getpid()}"
+        export_model(MODEL, part, verify=False)
+        try:
+            part.rename(folder)
+        except OSError:
+            # Another process was first.
+            if not folder.exists():
+                raise
+    return folder

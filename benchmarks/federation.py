@@ -1,0 +1,238 @@
+"""Methods of learning together, side by side: real rounds, real training of the stickers base model, in one process.
+
+    python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
+
+Every row runs with every seed; each is kept in the system's temporary folder by its settings, and what FILE holds from
+an earlier run is not run again: a stopped study resumes, also on another machine of the same kind. --seed is the first
+of three seeds. A row's score on a device is the share of the way from the base model's held-out loss (0) to that of
+pooling the pictures of its hidden group (1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.federated_arms import OURS, Arm, arms, run
+from benchmarks.federated_world import FULL, KEPT, QUICK, Scale, bundle, world_of
+from benchmarks.harness import Bar, Report, Row, arguments
+
+SEEDS = 3
+# Counts up whenever the code changes what a row computes.
+EDITION = 1
+ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
+QUICK_ROWS = (ALONE, POOLED, GLOBAL, OURS, "fedit")
+Result = dict[str, Any]
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    assert __doc__ is not None
+    chosen = arguments(__doc__.splitlines()[0], given)
+    scale = QUICK if chosen.quick else FULL
+    seeds = [chosen.seed + at for at in range(1 if chosen.quick else SEEDS)]
+    rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
+    report = Report(chosen, seeds)
+    results = measure(rows, scale, seeds, chosen.json)
+    report.rows += summary(rows, seeds, results)
+    report.rows += [
+        {"part": "run", "row": arm.name, "seed": seed, "key": key_of(arm, scale, seed), "result": json.dumps(found)}
+        for arm in rows
+        for seed in seeds
+        if (found := results.get((arm.name, seed))) is not None
+    ]
+    report.bars += bars(report.rows)
+    report.finish(hide="run")
+
+
+def key_of(arm: Arm, scale: Scale, seed: int) -> str:
+    """Names a result by all that it depends on."""
+    facts = {"edition": EDITION, "arm": arm.key(), "scale": asdict(scale), "seed": seed}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def measure(
+    rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None
+) -> dict[tuple[str, int], Result]:
+    """Run what is not known yet, a process for each core, seed by seed."""
+    known = _known(before)
+    results: dict[tuple[str, int], Result] = {}
+    left: list[tuple[Arm, int]] = []
+    for seed in seeds:
+        for arm in rows:
+            key = key_of(arm, scale, seed)
+            file = KEPT / f"{key}.json"
+            if file.exists():
+                results[arm.name, seed] = json.loads(file.read_text("utf-8"))
+            elif key in known:
+                results[arm.name, seed] = known[key]
+            else:
+                left.append((arm, seed))
+    if not left:
+        return results
+    KEPT.mkdir(parents=True, exist_ok=True)
+    bundle()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with (
+        Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress,
+        # Torch and forks of its threads do not go together.
+        ProcessPoolExecutor(min(cores, len(left)), multiprocessing.get_context("spawn")) as pool,
+    ):
+        task = progress.add_task("federations", total=len(left))
+        jobs: dict[Future[Result], tuple[Arm, int]] = {
+            pool.submit(_run, arm, scale, seed): (arm, seed) for arm, seed in left
+        }
+        for done in as_completed(jobs):
+            arm, seed = jobs[done]
+            results[arm.name, seed] = done.result()
+            progress.console.print(f"{arm.name}, seed {seed}: {results[arm.name, seed]['seconds']:.0f} s")
+            progress.advance(task)
+    return results
+
+
+def _run(arm: Arm, scale: Scale, seed: int) -> Result:
+    """One row in a process of the pool; kept when it is whole."""
+    result = run(arm, world_of(scale, seed))
+    file = KEPT / f"{key_of(arm, scale, seed)}.json"
+    part = file.with_suffix(f".{os.getpid()}")
+    part.write_text(json.dumps(result), "utf-8")
+    part.replace(file)
+    return result
+
+
+def _known(before: Path | None) -> dict[str, Result]:
+    """Results that a file of an earlier run holds."""
+    if before is None or not before.exists():
+        return {}
+    rows = json.loads(before.read_text("utf-8"))["rows"]
+    return {row["key"]: json.loads(row["result"]) for row in rows if row.get("part") == "run"}
+
+
+def shares(result: Result, pooled: Result) -> dict[str, float]:
+    """Device -> share of the way from the base model (0) to pooled pictures (1)."""
+    base = result["base"]
+    return {name: (base[name] - loss) / (base[name] - pooled["loss"][name]) for name, loss in result["loss"].items()}
+
+
+def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], Result]) -> list[Row]:
+    """A line for each row: over the devices of all seeds."""
+    made: list[Row] = []
+    for arm in rows:
+        found = [
+            (results[arm.name, s], results[POOLED, s], results[ALONE, s]) for s in seeds if (arm.name, s) in results
+        ]
+        if not found:
+            continue
+        score = np.array([share for own, pooled, _ in found for share in shares(own, pooled).values()])
+        worse = [own["loss"][name] > alone["loss"][name] for own, _, alone in found for name in own["loss"]]
+        line: dict[str, str | int | float | None] = {
+            "part": "row",
+            "family": arm.family,
+            "row": arm.name,
+            "seeds": len(found),
+            "loss": _mean(np.mean(list(own["loss"].values())) for own, _, _ in found),
+            "share_mean": float(score.mean()),
+            "share_p10": float(np.quantile(score, 0.1)),
+            "share_worst": float(score.min()),
+            "share_std": float(score.std()),
+            "worse_than_alone": float(np.mean(worse)),
+            "style_hit": _mean(own["style_hit"] for own, _, _ in found),
+            "subject_hit": _mean(own["subject_hit"] for own, _, _ in found),
+            "seconds": _mean(own["seconds"] for own, _, _ in found),
+        }
+        if all("curve" in own for own, _, _ in found):
+            line |= {
+                "ari": _mean(own["ari"] for own, _, _ in found),
+                "megabytes": _mean(own["total_bytes"] / 1e6 for own, _, _ in found),
+                "coordinator_s": _mean(own["coordinator_s"] for own, _, _ in found),
+                "aggregation_error": _mean(own["aggregation_error"] for own, _, _ in found),
+                "rounds": len(found[0][0]["curve"]),
+            }
+        made.append(line)
+    return _with_rounds(made, rows, seeds, results)
+
+
+def _with_rounds(
+    made: list[Row], rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], Result]
+) -> list[Row]:
+    """Rounds and megabytes until 90 % of the best row's gain at the end, and until what global FedIT ends with."""
+    curves = {
+        arm.name: [
+            [own["base_curve"] - loss for loss in own["curve"]]
+            for s in seeds
+            if "curve" in (own := results.get((arm.name, s), {}))
+        ]
+        for arm in rows
+    }
+    gains = {name: np.mean(found, axis=0) for name, found in curves.items() if found}
+    if not gains:
+        return made
+    wanted = 0.9 * max(float(gain[-1]) for gain in gains.values())
+    rival = float(gains[GLOBAL].max()) if GLOBAL in gains else float("nan")
+    full: list[Row] = []
+    for line in made:
+        gain = gains.get(str(line["row"]))
+        if gain is None:
+            full.append(line)
+            continue
+        first = _first(gain, wanted)
+        used = None
+        if first is not None:
+            runs = [results[str(line["row"]), s] for s in seeds if (str(line["row"]), s) in results]
+            used = _mean((own["bytes_up"][first - 1] + own["bytes_down"][first - 1]) / 1e6 for own in runs)
+        full.append(
+            {**line, "rounds_to_90": first, "megabytes_to_90": used, "rounds_to_global_fedit": _first(gain, rival)}
+        )
+    return full
+
+
+def _first(gain: np.ndarray[Any, np.dtype[np.float64]], wanted: float) -> int | None:
+    """The round, from 1, after which the gain is at least this."""
+    reached = np.flatnonzero(gain >= wanted)
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+def _mean(values: Any) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def bars(rows: Sequence[Row]) -> list[Bar]:
+    """What our default is held to, from the summary's rows."""
+    lines = {str(row["row"]): row for row in rows if row.get("part") == "row"}
+    if OURS not in lines:
+        return []
+    ours = lines[OURS]
+    rivals = [line for line in lines.values() if line["family"] in ("baseline", "aggregation") and line is not ours]
+    found = [
+        Bar("our default, mean share", _number(ours, "share_mean"), 0.9, "at least"),
+        Bar("our default, share at the 10th percentile", _number(ours, "share_p10"), 0.75, "at least"),
+        Bar("our default, share of devices that end worse than alone", _number(ours, "worse_than_alone"), 0.0),
+    ]
+    for what in ("share_mean", "share_p10"):
+        best = max((_number(line, what) for line in rivals), default=float("nan"))
+        found.append(Bar(f"our default over the best rival, {what}", _number(ours, what) - best, 0.0, "at least"))
+    if GLOBAL in lines:
+        halves = _number(lines[GLOBAL], "rounds") / 2
+        found.append(Bar("rounds to global FedIT's best loss", _number(ours, "rounds_to_global_fedit"), halves))
+    return found
+
+
+def _number(row: Row, name: str) -> float:
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else float("nan")
+
+
+if __name__ == "__main__":
+    main()
