@@ -23,7 +23,7 @@ import onnxruntime as ort
 from PIL import Image
 from rich.progress import track
 
-from benchmarks.harness import Bar, Report, arguments
+from benchmarks.harness import Bar, Report, arguments, folder_mb
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle import Precision
 from edge_sdk.inference.sessions import open_session
@@ -89,8 +89,8 @@ def _measure_pictures(report: Report, folder: Path) -> None:
         report.rows.append(
             {
                 "precision": precision,
-                "unet_mb": _megabytes(made.folder / "unet"),
-                "bundle_mb": _megabytes(made.folder),
+                "unet_mb": round(folder_mb(made.folder / "unet"), 2),
+                "bundle_mb": round(folder_mb(made.folder), 2),
                 "step_error": made.errors.get(f"unet in {precision}", 0.0),
                 "latents_error": _relative(drawn[precision].latents, drawn["fp32"].latents),
                 "psnr_db": _psnr(drawn[precision].pictures, drawn["fp32"].pictures),
@@ -257,10 +257,6 @@ def _psnr(found: Sequence[Image.Image], wanted: Sequence[Image.Image]) -> float 
         return None
     # A picture without any difference counts as one of a hundredth of a step.
     return float(np.mean([10 * np.log10(255**2 / max(error, 1e-2)) for error in errors]))
-
-
-def _megabytes(folder: Path) -> float:
-    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 2)
 
 
 if __name__ == "__main__":

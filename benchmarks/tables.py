@@ -153,6 +153,46 @@ def groups(result: Result) -> str:
     return table(head, lines) if lines else ""
 
 
+def models(result: Result) -> str:
+    """Every model: export, errors and adapters; then drawing."""
+    exported = [
+        [
+            str(row.get("title", row["model"])),
+            _or_empty(row.get("unet_millions"), "{:.0f} M"),
+            _or_empty(row.get("slots"), "{}"),
+            _or_empty(row.get("bundle_mb"), "{:.0f}"),
+            _or_empty(row.get("export_s"), "{:.0f} s"),
+            _or_empty(row.get("verify_s"), "{:.0f} s"),
+            _pair(row, "export_anonymous_peak_mb", "export_peak_mb"),
+            *(
+                _or_empty(row.get(f"{part}_error"), "{:.1e}")
+                for part in ("text", "unet", "unet_with_adapter", "vae", "preview")
+            ),
+        ]
+        for row in result["rows"]
+    ]
+    drawn = [
+        [
+            str(row.get("title", row["model"])),
+            _or_empty(row.get("size"), "{}"),
+            "" if "steps" not in row else f"{row['steps']} {row['scheduler']}",
+            str(row.get("limit") or ""),
+            _or_empty(row.get("step_s"), "{:.2f} s"),
+            _or_empty(row.get("decode_s"), "{:.2f} s"),
+            _or_empty(row.get("preview_s"), "{:.2f} s"),
+            _or_empty(row.get("encode_s"), "{:.2f} s"),
+            _or_empty(row.get("switch_ms"), "{:.1f} ms"),
+            _pair(row, "draw_anonymous_peak_mb", "draw_peak_mb"),
+            row.get("note") or ("yes" if row["drawn"] and row["switched"] and row["restored"] else "**no**"),
+        ]
+        for row in result["rows"]
+    ]
+    head = ["model", "UNet", "slots", "bundle, MB", "export", "verification", "peak, MB"]
+    errors = ["text", "UNet", "with adapter", "autoencoder", "quick decoder"]
+    drawing = ["model", "pixels", "steps", "limit", "step", "decode", "quick decoder", "encode", "switch", "peak, MB"]
+    return "\n\n".join([table([*head, *errors], exported), table([*drawing, "drawn, switched, restored"], drawn)])
+
+
 PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "inference: machine": ("inference.json", measured),
     "inference: steps": ("inference.json", steps),
@@ -161,6 +201,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "inference: first picture": ("inference.json", first_picture),
     "inference: groups": ("inference.json", groups),
     "inference: bars": ("inference.json", bars),
+    "models: machine": ("models.json", measured),
+    "models": ("models.json", models),
+    "models: bars": ("models.json", bars),
 }
 # (adapters, batch) -> the row of results.
 _Cases: TypeAlias = Mapping[tuple[int, int], Result]
@@ -188,6 +231,11 @@ def _or_reason(row: Result | None, name: str, form: str) -> str:
 
 def _or_empty(value: float | None, form: str) -> str:
     return "" if value is None else form.format(value)
+
+
+def _pair(row: Result, anonymous: str, total: str) -> str:
+    """Megabytes of anonymous memory, and with mapped files."""
+    return "" if anonymous not in row else f"{row[anonymous]:.0f} / {row[total]:.0f}"
 
 
 def _wrapped(text: str) -> str:

@@ -50,3 +50,14 @@ def test_a_row_that_cannot_says_so_and_one_that_was_not_measured_too() -> None:
         "| other | 2.00 s | | 20 (batch 1) | 30 | | cannot | not measured | |"
     )
     assert tables.missing({"rows": rows}) == "Not measured:\n\n- t, time was up: other"
+
+
+def test_models_that_failed_have_a_line_too() -> None:
+    rows = [
+        {"model": "a", "title": "A", "unet_error": 1e-6, "drawn": 1, "switched": 1, "restored": 0},
+        {"model": "b", "drawn": 0, "switched": 0, "restored": 0, "note": "export: killed"},
+    ]
+    exported, drawn = tables.models({"rows": rows}).split("\n\n")
+    assert [line.split("|")[1].strip() for line in exported.splitlines()[2:]] == ["A", "b"]
+    assert "| 1.0e-06 |" in exported
+    assert [line.split("|")[-2].strip() for line in drawn.splitlines()[2:]] == ["**no**", "export: killed"]
