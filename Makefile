@@ -34,12 +34,10 @@ test: $(INSTALLED)
 
 # make bench  the quick form of every benchmark
 bench: $(INSTALLED)
-	@found=; for file in benchmarks/[!_]*.py; do \
-		[ -f "$$file" ] || continue; \
-		found=1; name=$$(basename "$$file" .py); echo "$$name"; \
+	@for file in $$(grep -l 'harness import .*arguments' benchmarks/*.py); do \
+		name=$$(basename "$$file" .py); echo "$$name"; \
 		$(BIN)/python -m "benchmarks.$$name" --quick || exit 1; \
-	done; \
-	[ "$$found" ] || { echo "There is no benchmark in benchmarks/."; exit 1; }
+	done
 
 clean:
 	rm -rf .venv out build *.egg-info

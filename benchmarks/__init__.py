@@ -3,7 +3,14 @@
 harness.py        what they share: arguments, the machine, bars, the file of results
 inference.py      drawing at real shapes against other libraries (docs/benchmarks.md)
 rivals.py         one row of it in a process of its own
-architectures.py  base models of true shapes with random weights
-quantization.py   bundles in float16 and int8 against float32
+architectures.py  shapes of base models
+base_models.py    base models of these shapes with random weights
+memory.py         how much memory a process takes
+models.py         every family of base models at its true size: exported, verified, drawn (docs/benchmarks.md)
+one_model.py      one of them, one thing at a time, in a process of its own
+quality.py        precisions, back ends and step reuse: what they do to pictures
+limits.py         how fast the processor multiplies matrices
+federation.py     methods of learning together; federated_world.py its devices, federated_arms.py its rows
+tables.py         docs/benchmarks.md's generated parts, from results/
 results/          what was measured, with machine and date
 """

@@ -8,13 +8,13 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
@@ -106,6 +106,20 @@ def machine() -> dict[str, str | int | float]:
         found["memory_gb"] = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, 1)
     found |= {package: version(package) for package in _PACKAGES if find_spec(package) is not None}
     return found
+
+
+def cached(path: Path, measure: Callable[[], Any]) -> Any:
+    """What was measured before and kept in this file, or is now."""
+    if not path.exists():
+        found = measure()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found), "utf-8")
+    return json.loads(path.read_text("utf-8"))
+
+
+def folder_mb(folder: Path) -> float:
+    """Megabytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def _processor() -> str:

@@ -28,8 +28,9 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 from benchmarks import limits
-from benchmarks.architectures import operations, write_model
-from benchmarks.harness import Bar, Cell, Report, Row, arguments
+from benchmarks.architectures import ARCHITECTURES
+from benchmarks.base_models import operations, write_model
+from benchmarks.harness import Bar, Cell, Report, Row, arguments, cached, folder_mb
 from benchmarks.rivals import ROWS, WEIGHTS
 from edge_sdk import adapter
 from edge_sdk.adapter import Adapter
@@ -112,7 +113,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
     quick = report.arguments.quick
-    sizes = {} if quick else _cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
+    sizes = {} if quick else cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
     rates = limits.rates()
     if not quick:
         _cached_row(report, folder / "fetched.json", _fetched)
@@ -122,7 +123,7 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
         for row in _rows_of(place, folder / "venvs", quick, report.arguments.seed):
             report.rows.append(_with_limits(row, shape, sizes, rates))
         if shape == "bk-sdm-tiny":
-            for row in _cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
+            for row in cached(place / "cpp.json", lambda place=place: _cpp(place, folder / "venvs")):  # type: ignore[misc]
                 report.rows.append(_with_limits(row, shape, sizes, rates))
         if not quick and (place / "fp32").exists():
             limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
@@ -137,7 +138,7 @@ def _rows_of(place: Path, environments: Path, quick: bool, seed: int) -> list[Ro
     missing = _prepare(place, seed)
     missing |= _prepare_apart(place, environments)
     repetitions = 2 if quick or large else REPETITIONS
-    rows: list[Row] = _cached(place / "steps.json", lambda: _steps(place, environments, repetitions, missing))
+    rows: list[Row] = cached(place / "steps.json", lambda: _steps(place, environments, repetitions, missing))
     return rows
 
 
@@ -147,7 +148,7 @@ def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mappin
     # stable-diffusion.cpp multiplies in a mixture of its own.
     kind = next((kind for kind in ("bf16", "int8", ".cpp") if kind in str(row["row"])), "fp32")
     if kind in rates and isinstance(row.get("step_s"), float):
-        row |= {"limit_s": operations(shape, int(row["batch"] or 1)) / rates[kind]}
+        row |= {"limit_s": operations(ARCHITECTURES[shape], int(row["batch"] or 1)) / rates[kind]}
     if row["row"] in INSTALL_OF and INSTALL_OF[str(row["row"])] in sizes:
         row |= {"installed_mb": sizes[INSTALL_OF[str(row["row"])]]}
     return row
@@ -161,7 +162,7 @@ def _prepare(place: Path, seed: int) -> dict[str, str]:
     place.mkdir(parents=True, exist_ok=True)
     with _once(place / "model") as made:
         if made is not None:
-            write_model(made, place.name)
+            write_model(made, ARCHITECTURES[place.name])
     with _once(place / "fp32") as made:
         if made is not None:
             export_model(place / "model", made, verify=False)
@@ -426,7 +427,7 @@ def _disk(place: Path, row: str) -> float:
     found = [place / name for name in folders.get(row.split()[0], [])] or [unet]
     if row in ("ours fp32", "ours int8"):
         found += _prepared(place, unet)
-    return sum(_folder_mb(folder) for folder in found)
+    return sum(folder_mb(folder) for folder in found)
 
 
 def _prepared(place: Path, unet: Path) -> list[Path]:
@@ -437,10 +438,6 @@ def _prepared(place: Path, unet: Path) -> list[Path]:
     hashes = {name: value for name, value in hash_files(unet).items() if name.startswith("model.onnx")}
     folder = place_of(Graph(unet / "model.onnx", hashes), place / "cache")
     return [folder] if folder.exists() else []
-
-
-def _folder_mb(folder: Path) -> float:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def _error(place: Path, row: str, batch: int) -> float | None:
@@ -480,7 +477,7 @@ def _cpp(place: Path, environments: Path) -> list[Row]:
                 "load_s": loaded["seconds"],
                 "anonymous_peak_mb": _mb(answer["anonymous_peak"]),
                 "peak_mb": _mb(answer["peak"]),
-                "disk_mb": _folder_mb(place / "model" / "unet"),
+                "disk_mb": folder_mb(place / "model" / "unet"),
             }
         )
     return rows
@@ -601,20 +598,11 @@ def _fetched() -> Row:
     with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder]
         subprocess.run([*pip, "-c", "constraints.txt", *INSTALLS["ours"]], check=True, capture_output=True, timeout=300)
-        return {"part": "fetched by pip", "row": "ours fp32", "fetched_mb": _folder_mb(Path(folder))}
-
-
-def _cached(path: Path, measure: Callable[[], Any]) -> Any:
-    """What was measured before, or is now."""
-    if not path.exists():
-        found = measure()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found), "utf-8")
-    return json.loads(path.read_text("utf-8"))
+        return {"part": "fetched by pip", "row": "ours fp32", "fetched_mb": folder_mb(Path(folder))}
 
 
 def _cached_row(report: Report, path: Path, measure: Callable[[], Row]) -> None:
-    report.rows.append(_cached(path, measure))
+    report.rows.append(cached(path, measure))
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
+
+from benchmarks.memory import Peak, anonymous, total_peak
 
 # stable-diffusion.cpp's environment has none, and needs none.
 with suppress(ImportError):
@@ -298,36 +299,6 @@ ROWS: Mapping[str, type[Rival]] = {
 }
 
 
-class _Peak:
-    """The largest anonymous memory while it is entered, looked at every 5 ms."""
-
-    def __enter__(self) -> _Peak:
-        self.bytes, self._done = anonymous(), threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.bytes = max(self.bytes, anonymous())
-
-
-def anonymous() -> int:
-    """Bytes of anonymous memory of this process."""
-    return _status("RssAnon")
-
-
-def _status(field: str) -> int:
-    """A field of /proc/self/status in bytes; 0 where the system has none."""
-    path = Path("/proc/self/status")
-    lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
-
-
 def _answer(rival: Rival, command: Mapping[str, Any]) -> dict[str, Any]:
     result: Any = None
 
@@ -343,7 +314,7 @@ def _answer(rival: Rival, command: Mapping[str, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {}
     began = time.perf_counter()
     if command.get("watch"):
-        with _Peak() as peak:
+        with Peak() as peak:
             run()
         answer["anonymous_peak"] = peak.bytes
     else:
@@ -353,7 +324,7 @@ def _answer(rival: Rival, command: Mapping[str, Any]) -> dict[str, Any]:
         answer["reported"] = result
     elif result is not None and (file := command.get("save")):
         np.save(file, result)
-    return answer | {"anonymous": anonymous(), "peak": _status("VmHWM")}
+    return answer | {"anonymous": anonymous(), "peak": total_peak()}
 
 
 def main() -> None:

@@ -8,7 +8,8 @@
     │   ├── BackendUnavailable      a back end is missing, does not start, or leaves its work to another
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
-    │   └── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
+    │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
+    │   └── DeviceBusy              others on this device did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
     │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
@@ -77,6 +78,10 @@ class PreparedElsewhere(DeviceError):
 
 class MemoryLimitTooSmall(DeviceError):
     """What is to be run does not fit into the memory limit, even alone."""
+
+
+class DeviceBusy(DeviceError):
+    """Others on this device, which this one has to wait for, did not finish in time."""
 
 
 class ExportError(ImpastoError):

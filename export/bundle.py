@@ -160,7 +160,9 @@ def _write_parts(
         path = _write_part(part, folder / part.name, own)
         if verify:
             on_progress(f"verify {part.name}", (done + 0.5) / len(parts))
-            errors |= check_part(part, path, own)
+            # The autoencoder is two parts.
+            last_use = all(later.network is not part.network for later in parts[done + 1 :])
+            errors |= check_part(part, path, own, last_use=last_use)
     return errors
 
 

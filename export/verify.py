@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ from torch import nn
 
 from edge_sdk.errors import VerificationFailed
 from edge_sdk.inference.bundle import Slot
+from edge_sdk.inference.memory import give_back
 from edge_sdk.inference.sessions import open_session
 from export.parts import Part
 
@@ -22,12 +25,25 @@ _OBLONG = (3, 1)
 _Arrays = dict[str, npt.NDArray[np.float32]]
 
 
-def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, float]:
+@dataclass(frozen=True)
+class Case:
+    """One comparison: what is compared ("unet with adapter"), the graph's inputs, what torch computes for them."""
+
+    what: str
+    feed: Mapping[str, npt.NDArray[Any]]
+    wanted: Sequence[npt.NDArray[np.float32]]
+
+
+def check_part(part: Part, path: Path, slots: Sequence[Slot] = (), *, last_use: bool = False) -> dict[str, float]:
     """Compare a graph with its torch module on random input, and with a random adapter if it has slots.
 
     Batch and size are others than the graph was traced with: the size that the base model was trained for, and a small
     oblong one. The adapter leaves out every fifth slot and mixes ranks, which is what devices of different strength
     send.
+
+    Args:
+        last_use: nobody needs the torch module afterwards. It gives up its weights before the graph is opened, so that
+            memory never holds both.
 
     Returns:
         What was compared ("unet", "unet with adapter") -> the largest difference relative to torch's largest value.
@@ -35,24 +51,17 @@ def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, 
     Raises:
         VerificationFailed: an error above `TOLERANCE`, or a result that is not finite.
     """
+    cases = _cases(part, slots)
+    if last_use:
+        nn.Module.to(part.network, "meta")
+        give_back()
     session = open_session(path)
-    rng = torch.Generator().manual_seed(1)
-    inputs = part.make_inputs(1, (part.side, part.side), rng)
-
-    def error(inputs: Mapping[str, torch.Tensor], factors: Mapping[str, npt.NDArray[np.float32]]) -> float:
-        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
-        results = session.run(list(part.outputs), {**feed, **factors})
-        return max(
-            relative_error(result, wanted.numpy()) for result, wanted in zip(results, part.run(inputs), strict=True)
+    errors: dict[str, float] = {}
+    for case in cases:
+        results = session.run(list(part.outputs), dict(case.feed))
+        errors[case.what] = max(
+            relative_error(result, wanted) for result, wanted in zip(results, case.wanted, strict=True)
         )
-
-    errors = {part.name: error(inputs, {})}
-    if part.step is not None:
-        errors[f"{part.name}, oblong"] = error(part.make_inputs(1, _OBLONG, rng), {})
-    if slots:
-        factors = random_factors(slots, rng)
-        with merged(part.network, slots, factors):
-            errors[f"{part.name} with adapter"] = error(inputs, factors)
     for what, value in errors.items():
         # Also true for NaN.
         if not value <= TOLERANCE:
@@ -61,6 +70,24 @@ def check_part(part: Part, path: Path, slots: Sequence[Slot] = ()) -> dict[str, 
                 "was written: use the versions of constraints.txt, or report the model."
             )
     return errors
+
+
+def _cases(part: Part, slots: Sequence[Slot]) -> list[Case]:
+    rng = torch.Generator().manual_seed(1)
+    inputs = part.make_inputs(1, (part.side, part.side), rng)
+
+    def case(what: str, inputs: Mapping[str, torch.Tensor], factors: _Arrays) -> Case:
+        feed = {name: tensor.numpy() for name, tensor in inputs.items()}
+        return Case(what, {**feed, **factors}, [result.numpy() for result in part.run(inputs)])
+
+    cases = [case(part.name, inputs, {})]
+    if part.step is not None:
+        cases.append(case(f"{part.name}, oblong", part.make_inputs(1, _OBLONG, rng), {}))
+    if slots:
+        factors = random_factors(slots, rng)
+        with merged(part.network, slots, factors):
+            cases.append(case(f"{part.name} with adapter", inputs, factors))
+    return cases
 
 
 def relative_error(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:

@@ -16,6 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +25,7 @@ import msgspec
 import onnxruntime as ort
 
 from edge_sdk import durable
-from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
+from edge_sdk.errors import BundleCorrupt, DeviceBusy, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import hardware
 from edge_sdk.inference.bundle import sha256_of
 from edge_sdk.inference.graph import Graph
@@ -38,6 +39,9 @@ if sys.platform != "win32":
 SMALL = 32_000_000
 # Bytes of disk for a byte of the graph. Convolutions need one, matrix products two: plain, and in the kernels' order.
 DISK = 2.0
+# Seconds to wait for another process that prepares the same graph, and between two looks.
+PATIENCE = 900.0
+_GLANCE = 0.05
 _MODEL, _WEIGHTS, _NOTE = "model.onnx", "model.onnx_data", "prepared.json"
 # Smaller weights stay in model.onnx.
 _MIN_MAPPED = 1024
@@ -136,6 +140,7 @@ def ready(graph: Graph, cache: Path) -> Path:
         NoRoomToPrepare: the disk is too full; nothing was written.
         PreparedElsewhere: see `find`.
         BundleCorrupt: the graph is not the one that was exported, or cannot be loaded.
+        DeviceBusy: another process prepares it and did not finish within `PATIENCE` seconds.
         OSError: the cache cannot be written.
     """
     if (path := find(graph, cache)) is not None:
@@ -308,9 +313,26 @@ def _alone(lock: Path) -> Iterator[None]:
         yield
         return
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    until = time.monotonic() + PATIENCE
     try:
         with suppress(OSError):  # some network disks know no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            while not _locked(descriptor):
+                if time.monotonic() > until:
+                    raise DeviceBusy(f"Another process has held {lock} for {PATIENCE:g} s: look whether it hangs.")
+                time.sleep(_GLANCE)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is this process's now; False while it is another one's.
+
+    Raises:
+        OSError: there are no locks on this disk.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -13,13 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from edge_sdk.errors import BundleError, MemoryLimitTooSmall
+from edge_sdk.errors import BundleError, DeviceBusy, MemoryLimitTooSmall
 from edge_sdk.inference import memory
 from edge_sdk.inference.backends import PRECISIONS, Choice, Precision, Session, Settings, choose
 from edge_sdk.inference.backends.base import Array, Floats
 from edge_sdk.inference.bundle import Bundle, graph_file
 from edge_sdk.inference.graph import WEIGHTS, Graph
 from edge_sdk.inference.prepare import cache_folder
+
+# Seconds to wait for other threads between two of their runs; a run of a large UNet on a slow device takes minutes.
+PATIENCE = 1800.0
 
 
 @dataclass
@@ -112,6 +115,7 @@ class Stages:
         Raises:
             BundleCorrupt: its graph cannot be opened.
             MemoryLimitTooSmall: it needs more than the limit, even alone.
+            DeviceBusy: other threads ran the same stages for `PATIENCE` seconds.
             NoRoomToPrepare, PreparedElsewhere: see `edge_sdk.inference.prepare`.
             BundleError: the stages are closed.
         """
@@ -129,10 +133,15 @@ class Stages:
             return self._fits(self._estimate(stage, working), working)
 
     def close(self) -> None:
-        """Close all stages once nobody runs them any more; afterwards nothing can be run."""
+        """Close all stages once nobody runs them any more; afterwards nothing can be run.
+
+        Raises:
+            DeviceBusy: a thread ran one for `PATIENCE` seconds; what is open is freed when that run ends.
+        """
         with self._changed:
             self._closed = True
-            self._changed.wait_for(lambda: not any(open_.running for open_ in self._open.values()))
+            if not self._changed.wait_for(lambda: not self._running_now(), PATIENCE):
+                raise DeviceBusy(f"{', '.join(self._running_now())} did not finish within {PATIENCE:g} s.")
             self._open.clear()
             memory.give_back()
 
@@ -176,7 +185,11 @@ class Stages:
             busy = known is not None and (known.session is None or known.settings != estimate.settings)
             if not busy and self._makes_room(stage, estimate.resident + reserved, reserved > working):
                 break
-            self._changed.wait()
+            if not self._changed.wait(PATIENCE):
+                raise DeviceBusy(
+                    f"The stage {stage} waited {PATIENCE:g} s for {', '.join(self._running_now())} and its memory: "
+                    "draw less at once, or raise the memory limit."
+                )
         # The most recently used one comes last.
         open_ = self._open.pop(stage, None) or _Open(estimate.resident, estimate.settings)
         self._open[stage] = open_
@@ -202,6 +215,9 @@ class Stages:
         """Bytes in use, without the weights of one stage."""
         weights = sum(open_.resident for name, open_ in self._open.items() if name != besides)
         return memory.PROCESS + weights + sum(open_.working for open_ in self._open.values())
+
+    def _running_now(self) -> list[str]:
+        return [stage for stage, open_ in self._open.items() if open_.running]
 
     def _session(self, stage: str, open_: _Open) -> Session:
         """The session of a stage, which the first thread that runs it opens."""

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
+from edge_sdk.errors import BundleCorrupt, DeviceBusy, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import BACKENDS, Bundle, NotPrepared, prepare
 from edge_sdk.inference.backends import Settings
 from edge_sdk.inference.graph import Graph
@@ -324,3 +324,23 @@ def test_processes_that_begin_at_once_share_one_preparation(cache: Path, tmp_pat
     assert [process.returncode for process in started] == [0, 0, 0]
     assert answers == {f"{(prepare.place(graph, cache) / 'model.onnx').stat().st_ino}\n"}
     assert in_cache(cache) == [prepare.place(graph, cache).name]
+
+
+@pytest.mark.usefixtures("everything_pays")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock: there nobody waits.")
+def test_who_waits_too_long_for_another_process_goes_on_unprepared(
+    cache: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    monkeypatch.setattr(prepare, "PATIENCE", 0.01)
+    place = prepare.place(graph, cache)
+    place.parent.mkdir(parents=True)
+    with place.with_name(f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DeviceBusy, match=r"has held .* for 0.01 s"):
+            prepare.ready(graph, cache)
+        with pytest.warns(NotPrepared, match="Another process has held"):
+            session = BACKENDS["cpu"].open(graph, Settings(threads=1, cache=cache))
+    assert np.isfinite(session.run(["y"], ones())[0]).all()
+    assert in_cache(cache) == []

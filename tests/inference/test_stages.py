@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.errors import BundleCorrupt, BundleError, MemoryLimitTooSmall
+from edge_sdk.errors import BundleCorrupt, BundleError, DeviceBusy, MemoryLimitTooSmall
 from edge_sdk.inference import Bundle
+from edge_sdk.inference import stages as stages_module
 from edge_sdk.inference.memory import PROCESS, working_set
 from edge_sdk.inference.stages import Stages, graph_of, graphs
 from tests.inference.graphs import STAGES, ones, write_bundle
@@ -177,6 +178,20 @@ def test_closing_waits_for_who_draws_and_refuses_who_comes_later(bundle: Bundle)
         worker.join()
     assert [str(error) for error in ended] == ["This generator was closed: load another one."] * 2
     stages.close()
+
+
+def test_nobody_waits_for_ever(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages_module, "PATIENCE", 0.01)
+    # There is no room for two stages while one of them works.
+    limit = PROCESS + weights(bundle) + working_set("unet", ones())
+    stages = Stages(bundle, threads=1, memory_limit=limit)
+    with stages._running("unet", working_set("unet", ones())):
+        with pytest.raises(DeviceBusy, match=r"vae_decoder waited 0.01 s for unet and its memory: draw less at once"):
+            stages.run("vae_decoder", ["y"], ones(rows=0))
+        with pytest.raises(DeviceBusy, match=r"unet did not finish within 0.01 s"):
+            stages.close()
+    stages.close()
+    assert stages.opened == ()
 
 
 @pytest.mark.parametrize("damage", ["model.onnx", "model.onnx_data"])

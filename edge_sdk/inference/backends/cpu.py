@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from edge_sdk.errors import BundleCorrupt
+from edge_sdk.errors import BundleCorrupt, DeviceBusy
 from edge_sdk.inference import prepare
 from edge_sdk.inference.backends.base import Backend, Session, Settings, reading
 from edge_sdk.inference.graph import Graph
@@ -25,7 +25,7 @@ class Cpu(Backend):
             try:
                 path = prepare.ready(graph, settings.cache)
                 return Opened(open_session(path, settings.threads), frugal=settings.frugal)
-            except (OSError, BundleCorrupt) as error:
+            except (OSError, BundleCorrupt, DeviceBusy) as error:
                 # If it is the bundle that is damaged, opening it as it is will say so.
                 warnings.warn(prepare.NotPrepared(graph.path, error), stacklevel=2)
         return Opened(open_session(graph.path, settings.threads), frugal=settings.frugal)

@@ -1,0 +1,246 @@
+"""The generated parts of docs/benchmarks.md: tables from benchmarks/results/*.json, written by one command.
+
+    python -m benchmarks.tables
+
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, NAME being one of `PARTS`; what stands outside is left
+alone. A part whose results are not there yet is empty.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+DOCUMENT = Path("docs/benchmarks.md")
+RESULTS = Path("benchmarks/results")
+TITLES = {
+    "bk-sdm-tiny": "BK-SDM-Tiny's shapes (UNet of 323 M parameters)",
+    "sd15": "Stable Diffusion 1.5's shapes (UNet of 860 M parameters)",
+}
+_NOT_MEASURED = "not measured: "
+Result: TypeAlias = Mapping[str, Any]
+
+
+def main() -> None:
+    """Rewrite the document."""
+    DOCUMENT.write_text(rewritten(DOCUMENT.read_text("utf-8")), "utf-8")
+
+
+def rewritten(text: str) -> str:
+    """The document with its generated parts made anew.
+
+    Raises:
+        ValueError: a part has no place in it.
+    """
+    for name, (file, make) in PARTS.items():
+        path = RESULTS / file
+        content = make(json.loads(path.read_text("utf-8"))) if path.exists() else ""
+        begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+        pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"{DOCUMENT} must hold {begin} and {end} once: write them where the part belongs.")
+        whole = f"{begin}\n{content}\n{end}" if content else f"{begin}\n{end}"
+        # A function, because a text would be searched for references to groups.
+        text = pattern.sub(lambda _, whole=whole: whole, text)  # type: ignore[misc]
+    return text
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("|".join(["", *(f" {cell} " if cell else " " for cell in line), ""]) for line in lines)
+
+
+def measured(result: Result) -> str:
+    """When and on what."""
+    machine = result["machine"]
+    packages = [f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "diffusers") if name in machine]
+    facts = [machine["processor"], f"{machine['cores']} cores", f"{machine['memory_gb']} GB"]
+    facts += [f"Python {machine['python']}", *packages]
+    return _wrapped(f"Measured {result['date']} on {', '.join(facts)}.")
+
+
+def bars(result: Result) -> str:
+    """Every bar, whether it holds or not."""
+    found = [
+        [bar["name"], f"{bar['value']:.3g}", f"{bar['kind']} {bar['bar']:g}", "holds" if bar["holds"] else "**fails**"]
+        for bar in result["bars"]
+    ]
+    return table(["bar", "value", "bound", ""], found)
+
+
+def steps(result: Result) -> str:
+    """Seconds a step of every row, for each shape that has any."""
+    head = ["row", "batch 1", "batch 2", "batch 2, rank 16", "batch 2, three mixed", "limit, batch 2", "error"]
+
+    def line(row: str, at: _Cases) -> list[str]:
+        cases = [(0, 1), (0, 2), (1, 2), (3, 2)]
+        error = at.get((0, 1), {}).get("step_error")
+        return [
+            row,
+            *(_or_reason(at.get(case), "step_s", "{:.2f}") for case in cases),
+            _or_empty(at.get((0, 2), {}).get("limit_s"), "{:.2f}"),
+            _or_empty(error, "{:.1e}"),
+        ]
+
+    return _by_shape(result, head, line)
+
+
+def loading(result: Result) -> str:
+    """Loading, memory, disk and adapters of every row, for each shape that has any."""
+    head = ["row", "load", "anonymous, loaded", "anonymous peak, batch 2", "total peak", "disk", "switch", "mix"]
+
+    def line(row: str, at: _Cases) -> list[str]:
+        first, second = at.get((0, 1), {}), at.get((0, 2), {})
+        widest, batch = (second, "") if "peak_mb" in second else (first, " (batch 1)")
+        return [
+            row,
+            _or_empty(first.get("load_s"), "{:.2f} s"),
+            _or_empty(first.get("anonymous_loaded_mb"), "{:.0f}"),
+            _or_empty(widest.get("anonymous_peak_mb"), "{:.0f}" + batch),
+            _or_empty(widest.get("peak_mb"), "{:.0f}"),
+            _or_empty(first.get("disk_mb"), "{:.0f}"),
+            _or_reason(at.get((1, 2)), "switch_ms", "{:.1f} ms"),
+            _or_reason(at.get((3, 2)), "mix_ms", "{:.1f} ms"),
+            _or_empty(first.get("installed_mb"), "{:.0f}"),
+        ]
+
+    return _by_shape(result, [*head, "installed"], line)
+
+
+def missing(result: Result) -> str:
+    """Which rows were not measured, and why."""
+    reasons: dict[tuple[str, str], dict[str, None]] = {}
+    for row in result["rows"]:
+        note = str(row.get("note") or "")
+        if row.get("part") == "step" and note.startswith(_NOT_MEASURED):
+            reasons.setdefault((row["shape"], note.removeprefix(_NOT_MEASURED)), {})[row["row"]] = None
+    found = [f"- {shape}, {reason}: {'; '.join(rows)}" for (shape, reason), rows in reasons.items()]
+    return "\n".join(["Not measured:", "", *found]) if found else ""
+
+
+def first_picture(result: Result) -> str:
+    """Seconds from nothing to a picture."""
+    found = [row for row in result["rows"] if row.get("part") == "first picture"]
+    return "\n".join(
+        _wrapped(
+            f"The {row['model']} model, {row['steps']} guided steps, in a process that has to import and open "
+            f"everything, bundle prepared and files in the page cache: {row['cold_process_s']:.2f} s."
+        )
+        for row in found
+    )
+
+
+def groups(result: Result) -> str:
+    """Drawings inside control groups."""
+    head = ["shapes", "limit of the group", "`memory_limit`", "result", "peak of the group", "time"]
+    found = [row for row in result["rows"] if row.get("part") == "control group"]
+    lines = [
+        [
+            f"{row['shape']}, {'guided' if row['guidance'] > 1 else 'without guidance'}",
+            f"{row['limit_mb']:.0f} MB",
+            _or_empty(row.get("memory_limit_mb"), "{:.0f} MB"),
+            "drawn" if row["drawn"] else str(row["note"]),
+            _or_empty(row.get("peak_mb"), "{:.0f} MB"),
+            _or_empty(row.get("seconds"), "{:.0f} s"),
+        ]
+        for row in found
+    ]
+    return table(head, lines) if lines else ""
+
+
+def models(result: Result) -> str:
+    """Every model: export, errors and adapters; then drawing."""
+    exported = [
+        [
+            str(row.get("title", row["model"])),
+            _or_empty(row.get("unet_millions"), "{:.0f} M"),
+            _or_empty(row.get("slots"), "{}"),
+            _or_empty(row.get("bundle_mb"), "{:.0f}"),
+            _or_empty(row.get("export_s"), "{:.0f} s"),
+            _or_empty(row.get("verify_s"), "{:.0f} s"),
+            _pair(row, "export_anonymous_peak_mb", "export_peak_mb"),
+            *(
+                _or_empty(row.get(f"{part}_error"), "{:.1e}")
+                for part in ("text", "unet", "unet_with_adapter", "vae", "preview")
+            ),
+        ]
+        for row in result["rows"]
+    ]
+    drawn = [
+        [
+            str(row.get("title", row["model"])),
+            _or_empty(row.get("size"), "{}"),
+            "" if "steps" not in row else f"{row['steps']} {row['scheduler']}",
+            str(row.get("limit") or ""),
+            _or_empty(row.get("step_s"), "{:.2f} s"),
+            _or_empty(row.get("decode_s"), "{:.2f} s"),
+            _or_empty(row.get("preview_s"), "{:.2f} s"),
+            _or_empty(row.get("encode_s"), "{:.2f} s"),
+            _or_empty(row.get("switch_ms"), "{:.1f} ms"),
+            _pair(row, "draw_anonymous_peak_mb", "draw_peak_mb"),
+            row.get("note") or ("yes" if row["drawn"] and row["switched"] and row["restored"] else "**no**"),
+        ]
+        for row in result["rows"]
+    ]
+    head = ["model", "UNet", "slots", "bundle, MB", "export", "verification", "peak, MB"]
+    errors = ["text", "UNet", "with adapter", "autoencoder", "quick decoder"]
+    drawing = ["model", "pixels", "steps", "limit", "step", "decode", "quick decoder", "encode", "switch", "peak, MB"]
+    return "\n\n".join([table([*head, *errors], exported), table([*drawing, "drawn, switched, restored"], drawn)])
+
+
+PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
+    "inference: machine": ("inference.json", measured),
+    "inference: steps": ("inference.json", steps),
+    "inference: loading": ("inference.json", loading),
+    "inference: missing": ("inference.json", missing),
+    "inference: first picture": ("inference.json", first_picture),
+    "inference: groups": ("inference.json", groups),
+    "inference: bars": ("inference.json", bars),
+    "models: machine": ("models.json", measured),
+    "models": ("models.json", models),
+    "models: bars": ("models.json", bars),
+}
+# (adapters, batch) -> the row of results.
+_Cases: TypeAlias = Mapping[tuple[int, int], Result]
+
+
+def _by_shape(result: Result, head: Sequence[str], line: Callable[[str, _Cases], list[str]]) -> str:
+    """A table under a heading for each shape that was measured."""
+    shapes: dict[str, dict[str, dict[tuple[int, int], Result]]] = {}
+    for row in result["rows"]:
+        if row.get("part") == "step" and "adapters" in row:
+            cases = shapes.setdefault(row["shape"], {}).setdefault(row["row"], {})
+            cases[row["adapters"], row["batch"]] = row
+    parts = []
+    for shape, rows in shapes.items():
+        parts += [f"### {TITLES.get(shape, shape)}", table(head, [line(name, at) for name, at in rows.items()])]
+    return "\n\n".join(parts)
+
+
+def _or_reason(row: Result | None, name: str, form: str) -> str:
+    """A figure, or why there is none."""
+    if row is not None and row.get(name) is not None:
+        return form.format(row[name])
+    return "cannot" if row is not None and str(row.get("note", "")).startswith("cannot") else "not measured"
+
+
+def _or_empty(value: float | None, form: str) -> str:
+    return "" if value is None else form.format(value)
+
+
+def _pair(row: Result, anonymous: str, total: str) -> str:
+    """Megabytes of anonymous memory, and with mapped files."""
+    return "" if anonymous not in row else f"{row[anonymous]:.0f} / {row[total]:.0f}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+if __name__ == "__main__":
+    main()
