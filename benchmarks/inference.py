@@ -319,12 +319,12 @@ def _steps(place: Path, environments: Path, repetitions: int, missing: Mapping[s
     notes = dict(missing)
     facts: dict[str, Answer] = {}
     seconds: dict[tuple[str, int, int], list[float]] = {}
-    for row in rows:
-        with _opened(row, place, environments) as process:
-            # Files into the page cache, ours prepared for this processor.
-            process.ask("load")
     for _ in track(range(repetitions), description=f"{place.name}, repetitions"):
         for row in (row for row in rows if row not in notes):
+            if row not in facts:
+                with _opened(row, place, environments) as process:
+                    # Files into the page cache, which has no room for all rows at once; ours are prepared.
+                    process.ask("load")
             with _opened(row, place, environments) as process:
                 loaded = process.ask("load", watch=True)
                 if row not in facts:
