@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.harness import Cell, folder_mb
 from benchmarks.memory import Peak, total_peak
+
+if TYPE_CHECKING:
+    from edge_sdk.adapter import Shape
 
 RANK = 16
 PROMPT = "a red fox"
@@ -150,17 +153,18 @@ def _timed(bundle: Any, limit: str | None) -> Any:
     return Timed()
 
 
-def _adapter(slots: Mapping[str, tuple[int, int]], base_id: str, seed: int) -> Any:
+def _adapter(slots: Mapping[str, Shape], base_id: str, seed: int) -> Any:
     """Random factors about a third as large as the weights."""
     from edge_sdk.adapter import Adapter, Factors
 
     rng = np.random.default_rng(seed)
     layers = {
         name: Factors(
-            rng.standard_normal((RANK, inputs), np.float32) / np.float32(inputs**0.5),
-            np.float32(0.3 / RANK**0.5) * rng.standard_normal((outputs, RANK), np.float32),
+            rng.standard_normal((RANK, shape.in_features), np.float32) / np.float32(shape.in_features**0.5),
+            np.float32(0.3 / RANK**0.5) * rng.standard_normal((shape.out_features, RANK), np.float32),
+            shape.kernel,
         )
-        for name, (inputs, outputs) in slots.items()
+        for name, shape in slots.items()
     }
     return Adapter(layers, base_id)
 
