@@ -13,6 +13,7 @@ memory.py       how much memory drawing takes
 stages.py       the bundle's graphs, opened when they are needed, closed when memory is short
 schedulers/     noise -> latents
 mixing.py       adapters -> inputs of the UNet
+denoiser.py     the UNet as a function of latents and timestep
 generator.py    all of it: prompt -> pictures
 """
 
