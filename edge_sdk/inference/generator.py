@@ -19,8 +19,9 @@ from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.backends import Precision
 from edge_sdk.inference.bundle import Bundle
 from edge_sdk.inference.denoiser import Denoiser
+from edge_sdk.inference.hybrids import HYBRIDS
 from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
-from edge_sdk.inference.mixing import Mix, to_feed
+from edge_sdk.inference.mixing import Mix
 from edge_sdk.inference.prompts import PromptEncoder
 from edge_sdk.inference.schedulers import SCHEDULERS, Latents, NoiseSchedule, Start
 from edge_sdk.inference.stages import Stages
@@ -183,6 +184,7 @@ class Generator:
         guidance: float | None = None,
         scheduler: str | None = None,
         adapters: Mix = (),
+        hybrid: str = "merge",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
         strength: float = 0.75,
@@ -207,6 +209,9 @@ class Generator:
                 bundle's default.
             scheduler: a key of `SCHEDULERS`. None: the bundle's default.
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
+            hybrid: a key of `HYBRIDS`, how several adapters draw together: "merge" adds them up, "switch" lets them
+                take turns by step, "composite" averages their guidance (and takes as many times as long), "select"
+                chooses one of two in each layer, content first and style second.
             size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
                 size, made to fit.
             picture: what to start from instead of pure noise (image to image).
@@ -229,6 +234,7 @@ class Generator:
             AdapterError: no adapter of that name; AdapterMismatch, AdapterValueError: it cannot be used on this base
             model.
             PromptError: not a text, or one that is no valid Unicode.
+            HybridUnsupported: the hybrid cannot combine so many adapters.
             SizeUnsupported: sides that the base model cannot have.
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
@@ -239,10 +245,11 @@ class Generator:
             steps=index.defaults.steps if steps is None else steps,
             guidance=index.defaults.guidance if guidance is None else guidance,
             scheduler=index.defaults.scheduler if scheduler is None else scheduler,
+            hybrid=hybrid,
         )
         self._check_decoder(decoder)
         self._check_reuse(reuse)
-        feed = to_feed(self._terms(adapters), self._slots)
+        terms = self._terms(adapters)
         prompts, negatives = _texts(prompt, negative_prompt)
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}.")
@@ -254,15 +261,17 @@ class Generator:
             picture=None if picture is None else self._encode(picture, (wide, tall)),
             strength=_checked_strength(strength),
         )
+        left_out = start.left_out(chosen.steps)
+        branches = HYBRIDS[chosen.hybrid](terms, self._slots, range(left_out, chosen.steps))
         guided = chosen.guidance > 1 and index.guidance_dim is None
         texts = [*negatives, *prompts] if guided else prompts
         tokens = self._prompts.tokens(texts, stacklevel=2)
         condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
         denoise = Denoiser(
             self._stages, index, condition,
-            guidance=chosen.guidance, guided=guided, size=(wide, tall), feed=feed, reuse=reuse,
+            guidance=chosen.guidance, guided=guided, size=(wide, tall), branches=branches, reuse=reuse,
         )  # fmt: skip
-        x, total = unit, chosen.steps - start.left_out(chosen.steps)
+        x, total = unit, chosen.steps - left_out
         drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
         for step, x in enumerate(drawing, 1):
             if on_step is not None and on_step(step, total, x) is False:
@@ -370,10 +379,13 @@ class _Choice:
     steps: int
     guidance: float
     scheduler: str
+    hybrid: str
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"There is no scheduler {self.scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+        if self.hybrid not in HYBRIDS:
+            raise ValueError(f"There is no hybrid {self.hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be a finite number, not {self.guidance}.")
 
