@@ -1,4 +1,4 @@
-"""Composite: the adapters' guidance is averaged. Source: Zhong et al., arXiv 2402.16843, section 3.3."""
+"""Composite: the adapters' guidance is averaged. Source: Zhong et al., arXiv 2402.16843."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def composite(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator
 
     k runs a step. Without guidance (s = 1, or a model that takes the guidance as an input) it is the average of
     e_i(x, prompt). A weight is an adapter's strength as in the other hybrids, so one adapter alone draws what merge
-    draws; the average is an even one, as in the paper's experiments.
+    draws; the average is an even one.
     """
     feeds = feeds_apart(terms, slots)
     return repeat([Branch(feed, 1 / len(feeds), number) for number, feed in enumerate(feeds)], len(steps))

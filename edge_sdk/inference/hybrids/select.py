@@ -1,4 +1,4 @@
-"""Select: one of two adapters in each layer (K-LoRA). Source: Ouyang et al., arXiv 2502.18461, section 3.
+"""Select: one of two adapters in each layer (K-LoRA). Source: Ouyang et al., arXiv 2502.18461.
 
 The first adapter is the paper's content, the second its style. In a layer that both have,
 
@@ -9,9 +9,9 @@ with t of T steps done, alpha = 1.5, beta = 0.5, and gamma the mean over layers 
 style), which makes up for one adapter being larger than the other. So content leads early, style late. Each is used at
 its own weight; a weight does not change the choice, since gamma would take it out again.
 
-Chosen here, where the paper says nothing: a layer that only one adapter has is that one's; layers where the style is
-zero do not count for gamma; t counts steps of a whole drawing, so that a drawing from a picture begins where its noise
-is; alpha t / T + beta is the same for all layers of a step.
+Gamma is as in the authors' code (github.com/HVision-NKU/K-LoRA). Chosen here: a layer that one adapter alone has
+is that one's; layers where the style is zero do not count for gamma; t counts steps of a whole drawing, so that a
+drawing from a picture begins where its noise is; alpha t / T + beta is the same for all layers of a step.
 """
 
 from __future__ import annotations

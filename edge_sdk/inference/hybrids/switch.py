@@ -1,4 +1,4 @@
-"""Switch: the adapters take turns. Source: Zhong et al. (LoRA Switch), arXiv 2402.16843, section 3.2."""
+"""Switch: the adapters take turns. Source: Zhong et al. (LoRA Switch), arXiv 2402.16843."""
 
 from __future__ import annotations
 
