@@ -28,11 +28,12 @@ _console = Console(width=max(shutil.get_terminal_size().columns, 160))
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the command line says. seed: everything random follows from it."""
+    """What the command line says. seed: everything random follows from it; sheet: of benchmarks that draw one."""
 
     quick: bool
     seed: int
     json: Path | None
+    sheet: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,18 @@ class Report:
         }
 
 
-def arguments(description: str, given: Sequence[str] | None = None) -> Arguments:
-    """Read the arguments that every benchmark has."""
+def arguments(description: str, given: Sequence[str] | None = None, *, sheet: bool = False) -> Arguments:
+    """Read the arguments that every benchmark has; with `sheet` also where to put pictures, if it is run in full."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small form of it, for CI; its figures are rough")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
-    return Arguments(**vars(parser.parse_args(given)))
+    if sheet:
+        parser.add_argument("--sheet", type=Path, metavar="FILE", help="where to write a page of pictures")
+    found = Arguments(**vars(parser.parse_args(given)))
+    if found.quick and found.sheet is not None:
+        parser.error("--sheet is for the full form: leave out --quick")
+    return found
 
 
 def machine() -> dict[str, str | int | float]:

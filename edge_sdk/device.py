@@ -102,6 +102,7 @@ class Device:
         guidance: float | None = None,
         scheduler: str | None = None,
         adapters: Mapping[str, float] | None = None,
+        hybrid: str = "merge",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
         strength: float = 0.75,
@@ -116,6 +117,7 @@ class Device:
 
         Raises:
             AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
+            HybridUnsupported: the hybrid cannot combine so many adapters.
             BundleMissing, BundleCorrupt: the bundle cannot be used.
             ImpastoError: `on_step` cancelled.
         """
@@ -129,6 +131,7 @@ class Device:
             guidance=guidance,
             scheduler=scheduler,
             adapters=[(self.adapter(name), weight) for name, weight in chosen.items()],
+            hybrid=hybrid,
             size=size,
             picture=picture,
             strength=strength,

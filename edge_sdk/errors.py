@@ -22,7 +22,8 @@
     │   └── PictureUnreadable       a file that cannot be decoded
     ├── PromptError             a prompt that cannot be used as it is
     ├── DrawingError            a picture cannot be drawn as asked
-    │   └── SizeUnsupported         sides that the base model cannot have
+    │   ├── SizeUnsupported         sides that the base model cannot have
+    │   └── HybridUnsupported       a hybrid of adapters that it cannot combine
     ├── TrainingError           fine-tuning cannot start or go on
     │   └── CheckpointError         a checkpoint that is damaged or belongs to another training
     ├── WireError               a message that breaks the protocol
@@ -134,6 +135,10 @@ class DrawingError(ImpastoError):
 
 class SizeUnsupported(DrawingError):
     """The base model cannot draw pictures with such sides."""
+
+
+class HybridUnsupported(DrawingError):
+    """The hybrid cannot combine these adapters."""
 
 
 class TrainingError(ImpastoError):

@@ -90,9 +90,12 @@ def test_generate_mixes_adapters(impasto: Run, leaf: Path, tmp_path: Path) -> No
         == 0
     )
     assert impasto("generate", "a fox", *options, "-o", "home.png", "-a", "leaf", "--home", home)[0] == 0
-    plain, one, two, at_home = (
-        np.asarray(Image.open(f"{name}.png")).astype(int) for name in ("plain", "one", "two", "home")
+    terms = ("-a", "strong.safetensors", "-a", "strong.safetensors:0.5")
+    assert impasto("generate", "a fox", *options, "-o", "turns.png", *terms, "--hybrid", "switch")[0] == 0
+    plain, one, two, at_home, turns = (
+        np.asarray(Image.open(f"{name}.png")).astype(int) for name in ("plain", "one", "two", "home", "turns")
     )
+    assert np.abs(turns - one).max() > 1
     assert np.abs(one - plain).max() > 3
     assert np.abs(one - two).max() <= 1
     assert np.array_equal(one, at_home)
@@ -183,6 +186,7 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         (["generate", "a fox", "-b", "BUNDLE", "--picture", "gone.png"], "gone.png does not exist"),
         (["generate", "a fox", "-b", "BUNDLE", "--picture", "junk.safetensors"], "cannot be decoded"),
         (["generate", "a fox", "-b", "BUNDLE", "--quick"], "no preview decoder"),
+        (["generate", "a fox", "-b", "BUNDLE", "--hybrid", "select"], "chooses between two adapters"),
         (["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "1MB"], "memory limit is 1 MB"),
         (["train", "nowhere", "-m", "MODEL"], "nowhere is not a folder"),
         (["train", ".", "-m", "MODEL"], "holds no pictures"),
@@ -217,6 +221,7 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox"],
         ["generate", "a fox", "-b", "BUNDLE", "--steps", "0"],
         ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "heun"],
+        ["generate", "a fox", "-b", "BUNDLE", "--hybrid", "blend"],
         ["generate", "a fox", "-b", "BUNDLE", "--scheduler", "lcm", "--steps", "60"],
         ["generate", "a fox", "-b", "BUNDLE", "-o", "fox"],
         ["generate", "a fox", "-b", "BUNDLE", "-o", "fox.psd"],

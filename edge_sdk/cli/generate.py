@@ -35,6 +35,13 @@ def generate(
     home: Annotated[
         Path | None, typer.Option(help="Home folder of a device, for its adapters.", show_default=False)
     ] = None,
+    hybrid: Annotated[
+        str,
+        typer.Option(
+            help="How several adapters draw together: merge, switch (turns by step), composite (averaged guidance, "
+            "as many times as long) or select (one of two in each layer, content first)."
+        ),
+    ] = "merge",
     negative: Annotated[str, typer.Option("--negative", "-n", help="What to keep away from.")] = "",
     seed: Annotated[
         int | None, typer.Option("--seed", "-s", min=0, help="The same seed draws the same picture.")
@@ -82,11 +89,13 @@ def generate(
 
     impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
     """
-    from edge_sdk.inference import SCHEDULERS, Generator
+    from edge_sdk.inference import HYBRIDS, SCHEDULERS, Generator
     from edge_sdk.pictures import open_picture
 
     if scheduler is not None and scheduler not in SCHEDULERS:
         raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+    if hybrid not in HYBRIDS:
+        raise typer.BadParameter(f"there is no hybrid {hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
     out = checked_output(out)
     sides = None if size is None else _sides(size)
     start = None if picture is None else open_picture(picture)
@@ -111,6 +120,7 @@ def generate(
                 guidance=guidance,
                 scheduler=scheduler,
                 adapters=terms,
+                hybrid=hybrid,
                 size=sides,
                 picture=start,
                 strength=strength,

@@ -13,6 +13,8 @@ memory.py       how much memory drawing takes
 stages.py       the bundle's graphs, opened when they are needed, closed when memory is short
 schedulers/     noise -> latents
 mixing.py       adapters -> inputs of the UNet
+hybrids/        how several adapters draw together
+denoiser.py     the UNet as a function of latents and timestep
 generator.py    all of it: prompt -> pictures
 """
 
@@ -22,6 +24,7 @@ from edge_sdk.inference.backends import BACKENDS
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import Bundle, BundleIndex, Slot
 from edge_sdk.inference.generator import Generator, OnStep
+from edge_sdk.inference.hybrids import HYBRIDS
 from edge_sdk.inference.mixing import Mix
 from edge_sdk.inference.prepare import NotPrepared
 from edge_sdk.inference.schedulers import SCHEDULERS
@@ -29,6 +32,7 @@ from edge_sdk.inference.tokenizer import PromptTruncated
 
 __all__ = [
     "BACKENDS",
+    "HYBRIDS",
     "SCHEDULERS",
     "Bundle",
     "BundleIndex",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,13 @@ from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.backends import Precision
-from edge_sdk.inference.bundle import DEEP, Bundle
+from edge_sdk.inference.bundle import Bundle
+from edge_sdk.inference.denoiser import Denoiser
+from edge_sdk.inference.hybrids import HYBRIDS
 from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
-from edge_sdk.inference.mixing import Feed, Mix, to_feed
-from edge_sdk.inference.prompts import Condition, PromptEncoder
-from edge_sdk.inference.schedulers import SCHEDULERS, Denoise, Latents, NoiseSchedule, Start
+from edge_sdk.inference.mixing import Mix
+from edge_sdk.inference.prompts import PromptEncoder
+from edge_sdk.inference.schedulers import SCHEDULERS, Latents, NoiseSchedule, Start
 from edge_sdk.inference.stages import Stages
 
 # (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
@@ -183,6 +184,7 @@ class Generator:
         guidance: float | None = None,
         scheduler: str | None = None,
         adapters: Mix = (),
+        hybrid: str = "merge",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
         strength: float = 0.75,
@@ -207,6 +209,9 @@ class Generator:
                 bundle's default.
             scheduler: a key of `SCHEDULERS`. None: the bundle's default.
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
+            hybrid: a key of `HYBRIDS`, how several adapters draw together: "merge" adds them up, "switch" lets them
+                take turns by step, "composite" averages their guidance (and takes as many times as long), "select"
+                chooses one of two in each layer, content first and style second.
             size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
                 size, made to fit.
             picture: what to start from instead of pure noise (image to image).
@@ -229,6 +234,7 @@ class Generator:
             AdapterError: no adapter of that name; AdapterMismatch, AdapterValueError: it cannot be used on this base
             model.
             PromptError: not a text, or one that is no valid Unicode.
+            HybridUnsupported: the hybrid cannot combine so many adapters.
             SizeUnsupported: sides that the base model cannot have.
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
@@ -239,10 +245,11 @@ class Generator:
             steps=index.defaults.steps if steps is None else steps,
             guidance=index.defaults.guidance if guidance is None else guidance,
             scheduler=index.defaults.scheduler if scheduler is None else scheduler,
+            hybrid=hybrid,
         )
         self._check_decoder(decoder)
         self._check_reuse(reuse)
-        feed = to_feed(self._terms(adapters), self._slots)
+        terms = self._terms(adapters)
         prompts, negatives = _texts(prompt, negative_prompt)
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}.")
@@ -254,12 +261,17 @@ class Generator:
             picture=None if picture is None else self._encode(picture, (wide, tall)),
             strength=_checked_strength(strength),
         )
+        left_out = start.left_out(chosen.steps)
+        branches = HYBRIDS[chosen.hybrid](terms, self._slots, range(left_out, chosen.steps))
         guided = chosen.guidance > 1 and index.guidance_dim is None
         texts = [*negatives, *prompts] if guided else prompts
         tokens = self._prompts.tokens(texts, stacklevel=2)
         condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
-        denoise = self._denoiser(condition, chosen.guidance, guided, (wide, tall), feed, reuse)
-        x, total = unit, chosen.steps - start.left_out(chosen.steps)
+        denoise = Denoiser(
+            self._stages, index, condition,
+            guidance=chosen.guidance, guided=guided, size=(wide, tall), branches=branches, reuse=reuse,
+        )  # fmt: skip
+        x, total = unit, chosen.steps - left_out
         drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
         for step, x in enumerate(drawing, 1):
             if on_step is not None and on_step(step, total, x) is False:
@@ -315,57 +327,6 @@ class Generator:
         found = self._stages.run("vae_encoder", ["latent_parameters"], {"sample": to_pixels(picture, size)})[0]
         return np.ascontiguousarray(np.split(found, 2, axis=1)[0] * self.bundle.index.vae_scaling_factor)
 
-    def _denoiser(
-        self, condition: Condition, guidance: float, guided: bool, size: tuple[int, int], feed: Feed, reuse: int
-    ) -> Denoise:
-        """The UNet as a function of latents and timestep, under the given prompts and adapters."""
-        index, n = self.bundle.index, len(condition.hidden)
-        given: dict[str, Floats] = {"encoder_hidden_states": condition.hidden, **feed}
-        if condition.pooled is not None:
-            # Original size, crop and target size, each (height, width): an uncropped picture of the size drawn.
-            geometry = np.array([size[1], size[0], 0, 0, size[1], size[0]], np.float32)
-            given |= {"text_embeds": condition.pooled, "time_ids": np.tile(geometry, (n, 1))}
-        if index.guidance_dim is not None:
-            given["timestep_cond"] = np.tile(_guidance_embedding(guidance - 1, index.guidance_dim), (n, 1))
-
-        # Those of the inputs that have a row for each picture and prompt.
-        rows = {name for name in given if name not in feed}
-        slots = [self._slots[name] for name in index.shallow_slots or ()]
-        shallow = {key for slot in slots for key in (slot.input_a, slot.input_b)}
-        deep: dict[int, Floats] = {}
-        calls, at_once = itertools.count(), 0
-
-        def inputs(x: Latents, t: float, begin: int) -> dict[str, npt.NDArray[np.float32]]:
-            own = {name: value[begin : begin + len(x)] if name in rows else value for name, value in given.items()}
-            return {"sample": x, "timestep": np.array(t, np.float32), **own}
-
-        def run(x: Latents, t: float, begin: int, whole: bool) -> Latents:
-            """The prediction for some rows of the batch."""
-            if reuse == 1:
-                return self._stages.run("unet", ["out_sample"], inputs(x, t, begin))[0]
-            if whole:
-                predicted, deep[begin] = self._stages.run("unet", ["out_sample", DEEP], inputs(x, t, begin))
-                return predicted
-            few = {name: value for name, value in inputs(x, t, begin).items() if name not in feed or name in shallow}
-            return self._stages.run("unet_shallow", ["out_sample"], {**few, DEEP: deep[begin]})[0]
-
-        def predict(x: Latents, t: float) -> Latents:
-            nonlocal at_once
-            if not at_once:
-                # All rows, or as many as there is memory for.
-                at_once = len(x)
-                while at_once > 1 and not self._stages.fits("unet", inputs(x[:at_once], t, 0)):
-                    at_once = (at_once + 1) // 2
-            whole = next(calls) % reuse == 0
-            parts = [run(x[begin : begin + at_once], t, begin, whole) for begin in range(0, len(x), at_once)]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-        def follow(x: Latents, t: float) -> Latents:
-            without, with_prompt = np.split(predict(np.concatenate([x, x]), t), 2)
-            return without + np.float32(guidance) * (with_prompt - without)
-
-        return follow if guided else predict
-
     def _check_decoder(self, decoder: Decoder) -> None:
         if decoder not in ("full", "quick"):
             raise ValueError(f"There is no decoder {decoder!r}; choose full or quick.")
@@ -418,10 +379,13 @@ class _Choice:
     steps: int
     guidance: float
     scheduler: str
+    hybrid: str
 
     def __post_init__(self) -> None:
         if self.scheduler not in SCHEDULERS:
             raise ValueError(f"There is no scheduler {self.scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
+        if self.hybrid not in HYBRIDS:
+            raise ValueError(f"There is no hybrid {self.hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
         if not math.isfinite(self.guidance):
             raise ValueError(f"guidance must be a finite number, not {self.guidance}.")
 
@@ -434,17 +398,6 @@ def _texts(prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[
     if not prompts or len(negatives) != len(prompts):
         raise ValueError(f"There are {len(prompts)} prompts and {len(negatives)} negative ones: give one for each.")
     return prompts, negatives
-
-
-def _guidance_embedding(guidance: float, dim: int) -> Floats:
-    """(1, dim) sines and cosines of the guidance scale, for UNets that were distilled with it as an input.
-
-    Source: Luo et al. (LCM), arXiv 2310.04378, section 4.2; Vaswani et al., arXiv 1706.03762, section 3.5.
-    """
-    half = dim // 2
-    frequencies = np.exp(-math.log(10_000) * np.arange(half) / (half - 1))
-    angles = 1000 * guidance * frequencies
-    return np.concatenate([np.sin(angles), np.cos(angles), np.zeros(dim % 2)])[None].astype(np.float32)
 
 
 def _checked_strength(strength: float) -> float:

@@ -61,6 +61,18 @@ class Judge:
 
     def name(self, pictures: Sequence[Image.Image]) -> list[tuple[str, str]]:
         """The most likely (style, subgroup) of each picture."""
+        said = self._said(pictures)
+        best = zip(said["style"].argmax(1), said["subgroup"].argmax(1), strict=True)
+        return [(self.styles[style], self.subgroups[subgroup]) for style, subgroup in best]
+
+    def style_shares(self, pictures: Sequence[Image.Image]) -> npt.NDArray[np.float64]:
+        """The probability of each of `styles`, (n, styles): the geometric mean of both networks and both views."""
+        mean = self._said(pictures)["style"].astype(np.float64) / (2 * len(self._nets))
+        shares: npt.NDArray[np.float64] = np.exp(mean - mean.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def _said(self, pictures: Sequence[Image.Image]) -> dict[str, npt.NDArray[np.float32]]:
+        """ "style" and "subgroup" -> log-shares, added up over networks and views."""
         pixels = np.stack([np.asarray(p.convert("RGB").resize((64, 64)), np.float32) for p in pictures])
         upright = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / 255
         said: dict[str, npt.NDArray[np.float32]] = {}
@@ -69,8 +81,7 @@ class Judge:
                 names = [output.name for output in net.get_outputs()]
                 for name, logits in zip(names, net.run(names, {"picture": view}), strict=True):
                     said[name] = said.get(name, 0) + _log_shares(logits)
-        best = zip(said["style"].argmax(1), said["subgroup"].argmax(1), strict=True)
-        return [(self.styles[style], self.subgroups[subgroup]) for style, subgroup in best]
+        return said
 
     def score(self, pictures: Sequence[Image.Image], asked: Sequence[tuple[str, str]]) -> Verdict:
         """Compare what the pictures show with what was asked for: one (style, subgroup) each."""

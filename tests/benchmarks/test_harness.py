@@ -15,6 +15,12 @@ def test_arguments() -> None:
     assert arguments("what it measures", []) == Arguments(quick=False, seed=0, json=None)
     given = ["--quick", "--seed", "3", "--json", "out.json"]
     assert arguments("what it measures", given) == Arguments(quick=True, seed=3, json=Path("out.json"))
+    given = ["--sheet", "out.png"]
+    assert arguments("what it measures", given, sheet=True) == Arguments(False, 0, None, Path("out.png"))
+    with pytest.raises(SystemExit):
+        arguments("what it measures", [*given, "--quick"], sheet=True)
+    with pytest.raises(SystemExit):
+        arguments("what it measures", given)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,295 @@
+"""Two styles in one picture: the hybrids of adapters, against averaging their factors and each adapter alone.
+
+    python -m benchmarks.hybrids [--quick] [--seed N] [--json FILE] [--sheet FILE]
+
+The stickers base model learns one adapter for each style that it does not know, with the demo's settings. Every pair of
+styles is then drawn in every way, for the same subjects from the same seeds with equally many steps and a prompt that
+names both styles; `samples.stickers.judge` says which styles it sees. The ways take turns at every subject, so that
+their times compare.
+
+both_styles, the score: the share of pictures whose two most likely styles, of six, are the pair; weaker_share: the mean
+probability of the less likely one of the pair; subject_hit: the share whose subgroup is the subject's.
+
+The bundle and the adapters are kept in the system's temporary folder: a stopped run resumes there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+from rich.progress import Progress
+
+from benchmarks.harness import Bar, Report, arguments
+from edge_sdk import adapter as adapters
+from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.errors import ImpastoError
+from edge_sdk.inference import Bundle, Generator, compute_base_id
+from samples.demo.plan import GROUP_STYLES, write_folder
+from samples.stickers import data
+from samples.stickers.judge import GUIDANCE, Judge
+from samples.stickers.styles import STYLES, caption
+
+MODEL = Path("samples/stickers/model")
+KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks" / "hybrids"
+# Away from the seeds of training and of the other benchmarks.
+FIRST_SEED = 20_000
+# The demo's.
+RANK, BATCH_SIZE, LEARNING_RATE, STEPS = 8, 8, 1e-3, 15
+AVERAGE = "average of factors"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is trained and drawn."""
+
+    pictures: int
+    training_steps: int
+    pairs: Sequence[tuple[str, str]]
+    subjects: int
+    seeds: int
+
+
+FULL = Scale(48, 150, tuple(combinations(GROUP_STYLES, 2)), subjects=8, seeds=3)
+QUICK = Scale(8, 10, FULL.pairs[:1], subjects=2, seeds=1)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of drawing with a pair of adapters.
+
+    weights: of the first and of the second; hybrid: a key of `HYBRIDS`; averaged: A and B of the two are averaged
+    first, each on its own, which is the naive way.
+    """
+
+    weights: tuple[float, float] = (1.0, 1.0)
+    hybrid: str = "merge"
+    averaged: bool = False
+
+
+WAYS: Mapping[str, Way] = {
+    "first alone": Way((1.0, 0.0)),
+    AVERAGE: Way(averaged=True),
+    "merge": Way(),
+    # The demo's weights.
+    "merge at 0.6": Way((0.6, 0.6)),
+    "switch": Way(hybrid="switch"),
+    "composite": Way(hybrid="composite"),
+    "select": Way(hybrid="select"),
+    "second alone": Way((0.0, 1.0)),
+}
+HYBRID_WAYS = ("merge", "merge at 0.6", "switch", "composite", "select")
+
+
+@dataclass
+class Scores:
+    """Of the pictures of one way, one number each; of seconds, one for each subject of a pair."""
+
+    both: list[float] = field(default_factory=list)
+    weaker: list[float] = field(default_factory=list)
+    subject: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    assert __doc__ is not None
+    chosen = arguments(__doc__.splitlines()[0], given, sheet=True)
+    scale = QUICK if chosen.quick else FULL
+    seeds = [FIRST_SEED + 1000 * chosen.seed + number for number in range(scale.seeds)]
+    report = Report(chosen, seeds=seeds)
+    with Progress() as progress:
+        trained = _train(scale, chosen.seed, progress)
+        with Generator.load(_bundle(), verify=False) as generator:
+            scores, shown = _draw(generator, trained, scale, seeds, progress)
+    report.rows += [_row(name, scores[name], scores["merge"]) for name in WAYS]
+    report.bars.append(bar({name: statistics.fmean(found.both) for name, found in scores.items()}))
+    if chosen.sheet is not None:
+        chosen.sheet.parent.mkdir(parents=True, exist_ok=True)
+        sheet(shown).save(chosen.sheet)
+    report.finish()
+
+
+def bar(both: Mapping[str, float]) -> Bar:
+    """Whether any hybrid shows both styles at least as often as the average of factors."""
+    best = max(HYBRID_WAYS, key=lambda name: both[name])
+    return Bar(f"both styles: {best}, the best, over {AVERAGE}", both[best] - both[AVERAGE], 0.0, "at least")
+
+
+def factor_average(x: Adapter, y: Adapter) -> Adapter:
+    """The mean of A and the mean of B of the layers that both have; not the mean of the products."""
+    layers = {}
+    for name in (name for name in x.layers if name in y.layers):
+        f, g = x.layers[name], y.layers[name]
+        layers[name] = Factors((f.a + g.a) / 2, (f.b + g.b) / 2, f.kernel)
+    return Adapter(layers, x.base_id)
+
+
+def pair_scores(
+    shares: npt.NDArray[np.float64], pair: tuple[int, int]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Of each row of style probabilities: whether the two largest are the pair's, and the smaller one of the pair's."""
+    largest = np.sort(np.argsort(shares, axis=1)[:, -2:], axis=1)
+    return (largest == sorted(pair)).all(axis=1).astype(np.float64), shares[:, list(pair)].min(axis=1)
+
+
+def sheet(rows: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
+    """A page of pictures, a column for each way, with what the rows and columns are."""
+    side, gap, left, top = 64, 4, 200, 20
+    page = Image.new("RGB", (left + len(WAYS) * 2 * (side + gap), top + len(rows) * (2 * side + gap)), "white")
+    draw = ImageDraw.Draw(page)
+    for column, name in enumerate(WAYS):
+        draw.text((left + column * 2 * (side + gap), 4), name, fill="black")
+    for row, (label, pictures) in enumerate(rows.items()):
+        y = top + row * (2 * side + gap)
+        draw.multiline_text((4, y + side // 2), label, fill="black")
+        for column, picture in enumerate(pictures):
+            page.paste(picture.resize((2 * side, 2 * side)), (left + column * 2 * (side + gap), y))
+    return page
+
+
+def _train(scale: Scale, seed: int, progress: Progress) -> dict[str, Adapter]:
+    """An adapter for each style of the pairs, from the same initial factors, as in a federation."""
+    trained = {}
+    for style in sorted({style for pair in scale.pairs for style in pair}):
+        settings = [
+            compute_base_id(MODEL),
+            style,
+            scale.pictures,
+            scale.training_steps,
+            RANK,
+            BATCH_SIZE,
+            LEARNING_RATE,
+        ]
+        key = hashlib.sha256(json.dumps([*settings, seed]).encode()).hexdigest()[:12]
+        file = KEPT / f"{style}-{key}.safetensors"
+        if not file.exists():
+            _train_one(style, scale, seed, file, progress)
+        trained[style] = adapters.load(file)
+    return trained
+
+
+def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progress) -> None:
+    from edge_sdk.training import Trainer
+
+    task = progress.add_task(f"train {style}", total=scale.training_steps)
+    own = data.read(keep=lambda sticker: sticker.style == style and sticker.split == "train")
+    checkpoint = file.with_suffix(".checkpoint")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
+        write_folder(tuple(own[at] for at in _spread(len(own), scale.pictures)), Path(folder))
+        result = Trainer(MODEL, Path(folder)).train(
+            steps=scale.training_steps,
+            seed=seed,
+            rank=RANK,
+            batch_size=BATCH_SIZE,
+            learning_rate=LEARNING_RATE,
+            on_step=lambda at: progress.update(task, completed=at.step),
+            checkpoint=checkpoint,
+        )
+    adapters.save(result.adapter, file)
+    checkpoint.unlink()
+
+
+def _bundle() -> Path:
+    """The bundle of the base model; an earlier run's, if it is of this very model."""
+    from export import export_model
+
+    folder = KEPT / "bundle"
+    try:
+        if Bundle.load(folder).index.base_id == compute_base_id(MODEL):
+            return folder
+    except ImpastoError:
+        pass
+    return export_model(MODEL, folder, verify=False, overwrite=True).folder
+
+
+def _draw(
+    generator: Generator, trained: Mapping[str, Adapter], scale: Scale, seeds: Sequence[int], progress: Progress
+) -> tuple[dict[str, Scores], dict[str, list[Image.Image]]]:
+    """The scores of every way, and for each pair a row of pictures."""
+    judge, scores, shown = Judge(), {name: Scores() for name in WAYS}, {}
+    subjects = _subjects(scale.subjects)
+    task = progress.add_task("draw", total=len(scale.pairs) * len(subjects) * len(WAYS))
+    for number, pair in enumerate(scale.pairs):
+        mixes = {name: _mix(way, trained[pair[0]], trained[pair[1]]) for name, way in WAYS.items()}
+        for name, mix in mixes.items():
+            # Opened, chosen and warm before anything is timed.
+            generator.generate("a fox", steps=2, adapters=mix, hybrid=WAYS[name].hybrid)
+        for subject in subjects:
+            prompt = _prompt(pair, subject.subject)
+            row = []
+            for name, mix in mixes.items():
+                began = time.perf_counter()
+                pictures = generator.generate(
+                    prompt, seed=seeds, count=len(seeds), steps=STEPS, guidance=GUIDANCE, scheduler="ddim",
+                    adapters=mix, hybrid=WAYS[name].hybrid,
+                )  # fmt: skip
+                scores[name].seconds.append((time.perf_counter() - began) / len(seeds))
+                _judge(judge, scores[name], pictures, pair, subject.subgroup)
+                row.append(pictures[0])
+                progress.advance(task)
+            # Another subject for each pair.
+            if subject is subjects[number % len(subjects)]:
+                shown["\n".join([*(STYLES[style].words for style in pair), subject.subject])] = row
+    return scores, shown
+
+
+def _mix(way: Way, first: Adapter, second: Adapter) -> list[tuple[Adapter, float]]:
+    if way.averaged:
+        return [(factor_average(first, second), 1.0)]
+    return [(first, way.weights[0]), (second, way.weights[1])]
+
+
+def _judge(judge: Judge, scores: Scores, pictures: Sequence[Image.Image], pair: tuple[str, str], subgroup: str) -> None:
+    both, weaker = pair_scores(judge.style_shares(pictures), (judge.styles.index(pair[0]), judge.styles.index(pair[1])))
+    scores.both += both.tolist()
+    scores.weaker += weaker.tolist()
+    scores.subject += [float(named == subgroup) for _, named in judge.name(pictures)]
+
+
+def _subjects(count: int) -> list[data.Sticker]:
+    """Of subjects that no adapter has learned, and that all styles have, `count` from first to last."""
+    kept = data.read(keep=lambda sticker: sticker.split == "held-out" and sticker.style in GROUP_STYLES)
+    styles: dict[str, list[data.Sticker]] = {}
+    for sticker in kept:
+        styles.setdefault(sticker.subject, []).append(sticker)
+    common = [found[0] for found in styles.values() if len(found) == len(GROUP_STYLES)]
+    return [common[at] for at in _spread(len(common), count)]
+
+
+def _prompt(pair: tuple[str, str], subject: str) -> str:
+    """What a person types for both styles, as in the demo."""
+    first, second = (STYLES[style] for style in pair)
+    return caption(replace(first, words=f"{first.words} + {second.words}"), subject)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """`count` places from the first to the last of `length`."""
+    return [int(at) for at in np.linspace(0, length - 1, count).round()]
+
+
+def _row(name: str, found: Scores, merged: Scores) -> dict[str, str | int | float]:
+    return {
+        "way": name,
+        "both_styles": statistics.fmean(found.both),
+        "weaker_share": statistics.fmean(found.weaker),
+        "subject_hit": statistics.fmean(found.subject),
+        "time_over_merge": statistics.median(o / m for o, m in zip(found.seconds, merged.seconds, strict=True)),
+        "picture_s": statistics.median(found.seconds),
+        "pictures": len(found.both),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""How several adapters draw one picture together.
+
+A hybrid is a function: it gets adapters with their weights, the slots and the steps to be done, and gives for each step
+the branches that the UNet is run in. To add one, write it in a file of its own and give it a name below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from edge_sdk.inference.hybrids.base import Branch, Hybrid, Terms
+from edge_sdk.inference.hybrids.composite import composite
+from edge_sdk.inference.hybrids.merge import merge
+from edge_sdk.inference.hybrids.select import select
+from edge_sdk.inference.hybrids.switch import switch
+
+HYBRIDS: Mapping[str, Hybrid] = MappingProxyType(
+    {
+        "merge": merge,
+        "switch": switch,
+        "composite": composite,
+        "select": select,
+    }
+)
+
+__all__ = ["HYBRIDS", "Branch", "Hybrid", "Terms"]

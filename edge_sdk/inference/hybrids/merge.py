@@ -1,0 +1,15 @@
+"""Merge: the weighted sum of the adapters at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+
+from edge_sdk.inference.bundle import Slot
+from edge_sdk.inference.hybrids.base import Branch, Terms
+from edge_sdk.inference.mixing import to_feed
+
+
+def merge(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Sequence[Branch]]:
+    """W + sum_i w_i B_i A_i, by factors side by side; one run a step."""
+    return repeat([Branch(to_feed(terms, slots))], len(steps))
