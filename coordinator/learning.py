@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +53,8 @@ class Learning:
         self._federation = federation
         self._base = base
         self._blobs = blobs
+        # Thousands of devices start from the few adapters of their clusters.
+        self._known_start = lru_cache(maxsize=32)(self._start)
         self._tastes = Tastes(federation, profiles, self._basis)
 
     def check_update(self, data: bytes, member: rounds.Member) -> None:
@@ -72,7 +75,7 @@ class Learning:
         if trace.member.share is Share.A_ONLY:
             return None  # what it writes stays at home
         update = self._completed(self._blobs.get(trace.update), trace.member)
-        drift = concatenate([(update, 1.0), (self._start(trace.member), -1.0)])
+        drift = concatenate([(update, 1.0), (self._known_start(trace.member), -1.0)])
         return {name: basis[:, : update.rank] for name, basis in left_basis(drift).items()}
 
     # aggregation ----------------------------------------------------------------------------------------------------
