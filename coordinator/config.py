@@ -6,13 +6,13 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from coordinator.aggregation import AGGREGATORS, FILTERS
-from coordinator.clustering import CLUSTERERS
+from coordinator.clustering import CLUSTERERS, RULES
 from coordinator.interaction import INTERACTIONS
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape
@@ -58,6 +58,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     liars: Annotated[float, Meta(ge=0, lt=0.5)] = 0.2
     clustering: str = "fused"
     clusters: Count = 0
+    choose: str = "silhouette"
+    recluster: Literal["every", "drift"] = "every"
     min_cluster: Positive = 2
     interaction: str = "attention"
     rho: Share = 0.1
@@ -169,6 +171,7 @@ def _check_methods(federation: Federation, source: str) -> None:
         ("aggregation", AGGREGATORS),
         ("filter", FILTERS),
         ("clustering", CLUSTERERS),
+        ("choose", RULES),
         ("interaction", INTERACTIONS),
     )
     for key, registry in registries:
@@ -227,8 +230,10 @@ seed = 0
 aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others
 filter = "none"            # whom to believe: clip, krum, median, trim; none believes everybody
 liars = 0.2                # share of the devices that a filter assumes to lie
-clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt: prompt codes only
-clusters = 0               # how many; 0 chooses by silhouette
+clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt; adapter; single: one cluster
+clusters = 0               # how many; 0 chooses by the next key
+choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too, among 30 devices or more
+recluster = "every"        # every: before every round; drift: when the clusters do not fit any more
 min_cluster = 2            # no cluster is smaller
 interaction = "attention"  # clusters teach each other; none: they do not
 rho = 0.1                  # how much of a cluster's adapter comes from the others' (and its own) by attention

@@ -9,18 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS, FILTERS, Aggregate
 from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
-from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
 from coordinator.store import Blobs
+from coordinator.tastes import Tastes
 from edge_sdk.adapter import (
     Adapter,
     Share,
@@ -52,8 +52,10 @@ class Learning:
     ) -> None:
         self._federation = federation
         self._base = base
-        self._profiles = profiles
         self._blobs = blobs
+        # Thousands of devices start from the few adapters of their clusters.
+        self._known_start = lru_cache(maxsize=32)(self._start)
+        self._tastes = Tastes(federation, profiles, self._basis)
 
     def check_update(self, data: bytes, member: rounds.Member) -> None:
         """Raise an AdapterError if this is not what that member of the round was asked for."""
@@ -62,42 +64,19 @@ class Learning:
         if adapter.rank > member.rank:
             raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
 
-    # clustering -----------------------------------------------------------------------------------------------------
-
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
-        """Cluster all devices that ever joined: those that are away keep what they have taught."""
-        settings = self._federation
-        names = sorted(action.devices)
-        before = {name: cluster for name in names if (cluster := action.devices[name].cluster) is not None}
-        evidence = Evidence(self._codes(names), [self._basis(action.devices[n].trace) for n in names], action.round - 1)
-        similarity = CLUSTERERS[settings.clustering](evidence)
-        labels = partition(
-            similarity,
-            clusters=settings.clusters,
-            smallest=settings.min_cluster,
-            present=len(set(before.values())),
-        )
-        assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
-        points = dict(zip(names, plane(similarity).round(4).tolist(), strict=True))
-        return rounds.Clustered(assignment, parents, {"map": points})
+        return self._tastes.cluster(action)
 
     def place(self, action: rounds.Place) -> rounds.Placed:
-        names = sorted(action.assignment)
-        codes = self._codes([*names, action.device])
-        return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
+        return self._tastes.place(action)
 
-    def _codes(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
-        profiles = self._profiles()
-        return np.stack([read_code(profiles[name].prompt_code) for name in names])
-
-    def _basis(self, trace: rounds.Trace | None) -> Bases | None:
-        if trace is None:
-            return None
+    def _basis(self, trace: rounds.Trace) -> Bases | None:
+        """By layer the left singular basis of what a device's last training changed, of its update's rank."""
         if trace.member.share is Share.A_ONLY:
             return None  # what it writes stays at home
         update = self._completed(self._blobs.get(trace.update), trace.member)
-        drift = concatenate([(update, 1.0), (self._start(trace.member), -1.0)])
-        return left_basis(truncate(drift, update.rank)[0])
+        drift = concatenate([(update, 1.0), (self._known_start(trace.member), -1.0)])
+        return {name: basis[:, : update.rank] for name, basis in left_basis(drift).items()}
 
     # aggregation ----------------------------------------------------------------------------------------------------
 
@@ -214,8 +193,3 @@ def _figures(
 ) -> dict[str, Any]:
     figures = {"retained_energy": retained_energy, "aggregation_seconds": time.perf_counter() - started}
     return {**figures, "filter": notes} if notes else figures
-
-
-def read_code(data: bytes) -> npt.NDArray[np.float64]:
-    """A prompt code (dimensions,) from its bytes; DeviceProfile has checked that they are finite float32 numbers."""
-    return np.frombuffer(data, dtype="<f4").astype(np.float64)

@@ -73,13 +73,15 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that has joined. `left`: said goodbye; `offline_since`: None while it is there."""
+    """A device that has joined. `left`: said goodbye; `offline_since`: None while it is there; `placed`: it came after
+    the last clustering and has its cluster by its prompt code alone."""
 
     max_rank: int
     epoch: int = 0
     offline_since: float | None = None
     left: bool = False
     cluster: int | None = None
+    placed: bool = False
     trace: Trace | None = None
 
 
@@ -128,7 +130,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     clusters: the adapter of each cluster that devices go on from, None: from a fresh initialisation; root_folded and
     folded: what a method has laid under the root and under each cluster's adapter while they are trained; next_cluster:
-    the next identity to give out; code_size: bytes of a prompt code, set by the first device.
+    the next identity to give out; margin: how well the clusters fitted when they were found, None if not known;
+    code_size: bytes of a prompt code, set by the first device.
     """
 
     phase: Phase = "gathering"
@@ -140,6 +143,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     root_folded: Manifest | None = None
     folded: dict[int, Manifest] = {}
     next_cluster: int = 0
+    margin: float | None = None
     code_size: int | None = None
 
     def blobs(self) -> set[str]:
@@ -200,10 +204,14 @@ class Spoiled(msgspec.Struct, frozen=True):
 
 
 class Clustered(msgspec.Struct, frozen=True):
-    """`parents`: for each cluster that is new, the one that most of its devices come from; `figures`: to report."""
+    """`parents`: for each cluster that is new, the one that most of its devices come from; `margin`: how well these
+    clusters fitted when they were found; `placed`: devices that got theirs by prompt code alone; `figures`: to report.
+    """
 
     assignment: dict[str, int]
     parents: dict[int, int] = {}
+    margin: float | None = None
+    placed: frozenset[str] = frozenset()
     figures: dict[str, Any] = {}
 
 
@@ -265,11 +273,13 @@ class Fetch(msgspec.Struct, frozen=True):
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Group these devices, then say Clustered or Failed. `round` is the round that will use it."""
+    """Group these devices, then say Clustered or Failed. `round` is the round that will use it; `margin`: what the last
+    Clustered said."""
 
     round: int
     devices: dict[str, Device]
     next_cluster: int
+    margin: float | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -531,13 +541,14 @@ class _Turn:
             self._ask_for_clusters()
 
     def _ask_for_clusters(self) -> None:
-        self.actions.append(Cluster(self.state.round + 1, self.state.devices, self.state.next_cluster))
+        state = self.state
+        self.actions.append(Cluster(state.round + 1, state.devices, state.next_cluster, state.margin))
 
     def _clustered(self, event: Clustered) -> None:
         if self.state.phase != "clustering":
             return
         devices = {
-            name: replace(device, cluster=event.assignment.get(name, device.cluster))
+            name: replace(device, cluster=event.assignment.get(name, device.cluster), placed=name in event.placed)
             for name, device in self.state.devices.items()
         }
         alive = sorted({device.cluster for device in devices.values() if device.cluster is not None})
@@ -550,6 +561,7 @@ class _Turn:
             clusters=clusters,
             folded=folded,
             next_cluster=max([self.state.next_cluster, *(c + 1 for c in alive)]),
+            margin=event.margin,
         )
         assignment = dict(sorted(event.assignment.items()))
         self._report("clusters", round=self.state.round + 1, assignment=assignment, **event.figures)

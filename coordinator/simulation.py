@@ -74,14 +74,21 @@ def simulate(
 
 
 @dataclass
-class _Home:
-    """What a device has at home."""
+class Home:
+    """What a simulated device has at home, and the bytes that it has sent and fetched."""
 
     own: Adapter | None = None
     has: set[str] = field(default_factory=set)
     up: int = 0
     down: int = 0
     finished: Finished | None = None
+
+    def bring(self, manifest: Manifest, blobs: Blobs) -> Adapter:
+        """An adapter, fetched if the device does not have it yet."""
+        if manifest.sha256 not in self.has:
+            self.has.add(manifest.sha256)
+            self.down += manifest.size
+        return from_bytes(blobs.get(manifest.sha256))
 
 
 class _Simulation:
@@ -97,9 +104,9 @@ class _Simulation:
         self._on_event = on_event
         values = federation.rules(base.base_id, base.update_size(federation.rank))
         self._rules = replace(values, min_devices=len(devices), quorum=1.0)
-        self._blobs = _MemoryBlobs()
+        self._blobs = MemoryBlobs()
         self._learning = Learning(federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
-        self._homes = {name: _Home() for name in devices}
+        self._homes = {name: Home() for name in devices}
         self._state = rounds.State()
         self._events: list[rounds.Event] = []
 
@@ -133,7 +140,9 @@ class _Simulation:
     def _work(self, name: str, start: RoundStart) -> None:
         home, device = self._homes[name], self._devices[name]
         manifests = [*start.frozen, *([start.start] if start.start else [])]
-        plan = make_plan(start, {manifest.sha256: self._bring(home, manifest) for manifest in manifests}, home.own)
+        plan = make_plan(
+            start, {manifest.sha256: home.bring(manifest, self._blobs) for manifest in manifests}, home.own
+        )
         trained = device.train(plan)
         home.own = trained.adapter if plan.share is Share.A_ONLY else None
         data = pack_update(plan, trained, self._base.base_id)
@@ -153,23 +162,17 @@ class _Simulation:
         )
         self._events.append(rounds.Stored(name, offer))
 
-    def _bring(self, home: _Home, manifest: Manifest) -> Adapter:
-        if manifest.sha256 not in home.has:
-            home.has.add(manifest.sha256)
-            home.down += manifest.size
-        return from_bytes(self._blobs.get(manifest.sha256))
-
-    def _outcome(self, home: _Home) -> Outcome:
+    def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"
         cluster = home.finished.cluster
-        brought = [(manifest, self._bring(home, manifest)) for manifest in home.finished.adapters]
+        brought = [(manifest, home.bring(manifest, self._blobs)) for manifest in home.finished.adapters]
         adapters = {manifest.name: adapter for manifest, adapter in to_keep(brought, cluster, home.own)}
         if f"cluster-{cluster}" in adapters:
             adapters["cluster"] = adapters[f"cluster-{cluster}"]
         return Outcome(cluster, adapters, home.up, home.down)
 
 
-class _MemoryBlobs(Blobs):
+class MemoryBlobs(Blobs):
     """Adapters by hash, for as long as the simulation runs."""
 
     def __init__(self) -> None:

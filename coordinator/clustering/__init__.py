@@ -1,20 +1,55 @@
 """Which devices have similar tastes.
 
-A clusterer is a function from `Evidence` to a similarity matrix; everything after it (how many clusters, none too
-small, identities that last) is the same for all of them and lives in `partition` and `identity`. A new clusterer is one
-file and one line here.
+A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
+similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
+all of them. A new clusterer or rule is one file and one line: here, or in `partition`.
 """
 
 from __future__ import annotations
 
-from coordinator.clustering.evidence import Clusterer, Evidence
+from coordinator.clustering.adapter import adapter
+from coordinator.clustering.coarse import coarse
+from coordinator.clustering.crowd import Crowd
+from coordinator.clustering.dense import Dense, similarity
+from coordinator.clustering.drift import is_stale, margin, with_newcomers
+from coordinator.clustering.evidence import Blend, Clusterer, Evidence
 from coordinator.clustering.fused import fused
 from coordinator.clustering.identity import match_identities
-from coordinator.clustering.partition import groups, partition
+from coordinator.clustering.partition import RULES, groups, partition
 from coordinator.clustering.place import place
-from coordinator.clustering.plane import plane
 from coordinator.clustering.prompt import prompt
+from coordinator.clustering.single import single
 
-CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt}
+CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
+# Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
+# dense method is the faster one at 100 devices and takes three times as long at 200 (benchmarks/clustering.py).
+MOST_DENSE = 128
 
-__all__ = ["CLUSTERERS", "Clusterer", "Evidence", "groups", "match_identities", "partition", "place", "plane"]
+
+def compare(evidence: Evidence, blend: Blend) -> Crowd:
+    """The devices with their similarities, by the method that suits their number."""
+    if len(evidence.codes) <= MOST_DENSE:
+        return Dense(similarity(evidence, blend))
+    return coarse(evidence, blend)
+
+
+__all__ = [
+    "CLUSTERERS",
+    "MOST_DENSE",
+    "RULES",
+    "Blend",
+    "Clusterer",
+    "Crowd",
+    "Dense",
+    "Evidence",
+    "coarse",
+    "compare",
+    "groups",
+    "is_stale",
+    "margin",
+    "match_identities",
+    "partition",
+    "place",
+    "similarity",
+    "with_newcomers",
+]

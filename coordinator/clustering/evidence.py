@@ -1,4 +1,4 @@
-"""What is known of the devices when they are clustered, and the geometry that all clusterers share."""
+"""What is known of the devices when they are clustered, and what a clusterer makes of it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ import numpy.typing as npt
 from edge_sdk.adapter.algebra import Bases
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
+Labels: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """codes: (devices, dimensions) prompt codes; bases: by layer the left singular basis of what each device's last
     training changed (its update minus the adapter that it started from), None where it has not trained yet; rounds: how
-    many rounds of training there were."""
+    many rounds of training there were.
+
+    The bases of many devices do not fit into memory: the sequence may read each one when it is asked for.
+    """
 
     codes: Matrix
     bases: Sequence[Bases | None]
     rounds: int
 
 
-Clusterer: TypeAlias = Callable[[Evidence], Matrix]
-"""Evidence -> (devices, devices) symmetric similarities, 1 on the diagonal."""
+@dataclass(frozen=True)
+class Blend:
+    """How much each kind of evidence counts in the similarity of two devices.
 
+        S = prompt S_prompt + adapter S_adapter + (1 - prompt - adapter)
 
-def centred_cosines(gram: Matrix) -> Matrix:
-    """Cosines between the devices' deviations from their mean, from the inner products (n, n) of their features.
-
-    Mean embeddings are all alike, and so are the subspaces of adapters that started from one initialisation: what tells
-    devices apart is their deviation from the mean over devices. Centring the Gram matrix on both sides equals centring
-    the features themselves (as in kernel PCA, Schölkopf et al. 1998), so it serves codes and subspaces alike.
+    and, where one of the two has no adapter yet, S = (prompt + adapter) S_prompt + (1 - prompt - adapter). S_prompt are
+    cosines of centred prompt codes, S_adapter of centred subspaces: both are on one scale, from -1 to 1. What neither
+    kind of evidence says counts as alike.
     """
-    centred = gram - gram.mean(axis=0, keepdims=True) - gram.mean(axis=1, keepdims=True) + gram.mean()
-    lengths = np.sqrt(np.maximum(np.diag(centred), 0.0))
-    scale = np.sqrt(np.maximum(np.diag(gram), 0.0)).max(initial=0.0)
-    safe = np.where(lengths > 1e-9 * scale, lengths, np.inf)  # a device that is the mean itself resembles nobody
-    cosines: Matrix = np.clip(centred / np.outer(safe, safe), -1.0, 1.0)
-    np.fill_diagonal(cosines, 1.0)
-    return cosines
+
+    prompt: float
+    adapter: float
+
+
+Clusterer: TypeAlias = Callable[[Evidence], Blend]

@@ -17,6 +17,11 @@ def plane(similarity: Matrix) -> Matrix:
     axes: Matrix = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(values[::-1][:2], 0.0))
     if len(similarity) == 1:
         return np.zeros((1, 2))
+    return with_fixed_signs(axes)
+
+
+def with_fixed_signs(axes: Matrix) -> Matrix:
+    """Points (n, 2) with the largest coordinate of each axis made positive."""
     largest = np.abs(axes).argmax(axis=0)
     signs: Matrix = np.where(axes[largest, np.arange(2)] < 0, -1.0, 1.0)
     return axes * signs

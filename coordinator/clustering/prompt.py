@@ -1,9 +1,9 @@
-"""Clustering by what devices draw: cosines of their centred prompt codes."""
+"""Clustering by what devices draw: their prompt codes alone. Needs no round of training."""
 
 from __future__ import annotations
 
-from coordinator.clustering.evidence import Evidence, Matrix, centred_cosines
+from coordinator.clustering.evidence import Blend, Evidence
 
 
-def prompt(evidence: Evidence) -> Matrix:
-    return centred_cosines(evidence.codes @ evidence.codes.T)
+def prompt(evidence: Evidence) -> Blend:
+    return Blend(prompt=1.0, adapter=0.0)

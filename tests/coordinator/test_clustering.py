@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from coordinator.clustering import CLUSTERERS, Evidence, groups, match_identities, partition, place, plane
-from coordinator.clustering.evidence import centred_cosines
-from coordinator.clustering.fused import basis_similarities, prompt_weight
+from coordinator.clustering import CLUSTERERS, Dense, Evidence, groups, match_identities, partition, place, similarity
+from coordinator.clustering.dense import basis_similarities, centred_cosines
+from coordinator.clustering.fused import prompt_weight
+from coordinator.clustering.plane import plane
 from edge_sdk.adapter import basis_similarity, left_basis
 from tests.coordinator.adapters import random_adapter, rotated
 
@@ -26,22 +27,26 @@ def truth_of(sizes: list[int]) -> list[int]:
     return [group for group, size in enumerate(sizes) for _ in range(size)]
 
 
-@pytest.mark.parametrize("method", CLUSTERERS)
+def matrix(method: str, evidence: Evidence) -> np.ndarray:
+    return similarity(evidence, CLUSTERERS[method](evidence))
+
+
+@pytest.mark.parametrize("method", [name for name in CLUSTERERS if name != "single"])
 @pytest.mark.parametrize("sizes", [[2, 2, 2, 2], [3, 3], [5, 2, 4]])
 def test_groups_are_found_from_prompt_codes(method: str, sizes: list[int]) -> None:
     codes = codes_of_groups(sizes)
-    similarity = CLUSTERERS[method](Evidence(codes, [None] * len(codes), 0))
-    np.testing.assert_allclose(similarity, similarity.T)
-    np.testing.assert_allclose(np.diag(similarity), 1.0)
-    assert adjusted_rand_score(truth_of(sizes), partition(similarity)) == 1.0
+    likeness = matrix(method, Evidence(codes, [None] * len(codes), 0))
+    np.testing.assert_allclose(likeness, likeness.T)
+    np.testing.assert_allclose(np.diag(likeness), 1.0)
+    assert adjusted_rand_score(truth_of(sizes), partition(Dense(likeness))) == 1.0
 
 
 def test_codes_are_centred() -> None:
     codes = codes_of_groups([4, 4])
     unit = codes / np.linalg.norm(codes, axis=1, keepdims=True)
     assert (unit @ unit.T).min() > 0.9  # what raw cosines see
-    similarity = CLUSTERERS["prompt"](Evidence(codes, [None] * 8, 0))
-    assert similarity[:4, 4:].max() < -0.5
+    likeness = matrix("prompt", Evidence(codes, [None] * 8, 0))
+    assert likeness[:4, 4:].max() < -0.5
 
 
 def test_devices_that_draw_alike_but_learn_differently_part_as_adapters_arrive() -> None:
@@ -49,8 +54,8 @@ def test_devices_that_draw_alike_but_learn_differently_part_as_adapters_arrive()
     styles = [random_adapter(100 + i % 2, 2) for i in range(8)]
     bases = [left_basis(rotated(style, seed)) for seed, style in enumerate(styles)]
     codes = codes_of_groups([4, 4], noise=0.02)
-    at_first = CLUSTERERS["fused"](Evidence(codes, [None] * 8, 0))
-    later = CLUSTERERS["fused"](Evidence(codes, bases, 2))
+    at_first = matrix("fused", Evidence(codes, [None] * 8, 0))
+    later = matrix("fused", Evidence(codes, bases, 2))
     assert at_first[0, 1] > 0.9
     assert later[0, 2] > later[0, 1] + 0.5
     assert later[0, 2] > later[0, 6]  # same style and same prompts beat same style alone
@@ -73,8 +78,8 @@ def test_all_pairs_of_bases_at_once_are_the_pairs_one_by_one() -> None:
 def test_many_devices_are_cut_from_one_tree() -> None:
     """600 devices in 12 groups; one clustering per number of groups would take minutes."""
     sizes = [50] * 12
-    similarity = CLUSTERERS["prompt"](Evidence(codes_of_groups(sizes), [None] * 600, 0))
-    assert adjusted_rand_score(truth_of(sizes), partition(similarity)) == 1.0
+    likeness = matrix("prompt", Evidence(codes_of_groups(sizes), [None] * 600, 0))
+    assert adjusted_rand_score(truth_of(sizes), partition(Dense(likeness))) == 1.0
 
 
 def test_prompts_weigh_less_with_every_round() -> None:
@@ -87,32 +92,32 @@ def test_prompts_weigh_less_with_every_round() -> None:
 def test_a_device_without_an_adapter_is_clustered_by_its_prompts() -> None:
     codes = codes_of_groups([4, 4])
     bases = [left_basis(rotated(random_adapter(i // 4, 2), i)) for i in range(7)]
-    similarity = CLUSTERERS["fused"](Evidence(codes, [*bases, None], 2))
-    assert partition(similarity).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    likeness = matrix("fused", Evidence(codes, [*bases, None], 2))
+    assert partition(Dense(likeness)).tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_identical_devices_are_one_cluster() -> None:
     codes = np.tile(np.arange(1.0, 5.0), (6, 1))
-    assert set(partition(CLUSTERERS["prompt"](Evidence(codes, [None] * 6, 0)))) == {0}
+    assert set(partition(Dense(matrix("prompt", Evidence(codes, [None] * 6, 0))))) == {0}
 
 
 def test_devices_without_structure_are_one_cluster() -> None:
     codes = np.random.default_rng(1).normal(size=(12, 64))
-    assert set(partition(CLUSTERERS["prompt"](Evidence(codes, [None] * 12, 0)))) == {0}
+    assert set(partition(Dense(matrix("prompt", Evidence(codes, [None] * 12, 0))))) == {0}
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_devices_are_no_problem(count: int) -> None:
     codes = np.random.default_rng(0).normal(size=(count, 8))
-    labels = partition(CLUSTERERS["fused"](Evidence(codes, [None] * count, 0)))
+    labels = partition(Dense(matrix("fused", Evidence(codes, [None] * count, 0))))
     assert labels.tolist() == [0] * count
 
 
 def test_number_and_smallest_size_are_kept() -> None:
     codes = codes_of_groups([4, 4, 1], noise=0.02)
-    similarity = CLUSTERERS["prompt"](Evidence(codes, [None] * 9, 0))
-    assert len(set(partition(similarity, clusters=3, smallest=1))) == 3
-    labels = partition(similarity, clusters=3, smallest=2)
+    likeness = matrix("prompt", Evidence(codes, [None] * 9, 0))
+    assert len(set(partition(Dense(likeness), clusters=3, smallest=1))) == 3
+    labels = partition(Dense(likeness), clusters=3, smallest=2)
     assert np.unique(labels, return_counts=True)[1].min() >= 2
     assert labels[:8].tolist() == [0] * 4 + [1] * 4
 
@@ -158,7 +163,7 @@ class TestIdentities:
 
 def test_the_plane_keeps_distances_between_groups() -> None:
     codes = codes_of_groups([3, 3, 3], noise=0.02)
-    points = plane(CLUSTERERS["prompt"](Evidence(codes, [None] * 9, 0)))
+    points = plane(matrix("prompt", Evidence(codes, [None] * 9, 0)))
     assert points.shape == (9, 2)
     apart = np.linalg.norm(points[:, None] - points[None], axis=2)
     same = np.equal.outer(truth_of([3, 3, 3]), truth_of([3, 3, 3]))

@@ -53,6 +53,8 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + "learning_rate = nan", "learning_rate"),
         (MINIMAL + 'aggregation = "magic"', "aggregation = 'magic' is unknown; use one of product, fedit"),
         (MINIMAL + 'clustering = "magic"', "clustering"),
+        (MINIMAL + 'choose = "magic"', "choose = 'magic' is unknown; use one of silhouette, eigengap"),
+        (MINIMAL + 'recluster = "magic"', "recluster"),
         (MINIMAL + 'interaction = "magic"', "interaction"),
     ],
 )
