@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,12 +14,13 @@ from benchmarks.federated_world import CURVE_LEVELS, ONE_RANK, RANKS, StudyDevic
 from benchmarks.federated_world import MODEL as MODEL_FOLDER
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import Federation
+from coordinator.ifca import ChoosingDevice, simulate_ifca
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer
 
-Kind = Literal["alone", "pooled", "federated"]
+Kind = Literal["alone", "pooled", "federated", "ifca"]
 Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "ablation"]
 
 
@@ -55,6 +56,7 @@ def arms() -> list[Arm]:
         Arm("alone", "bound", "alone"),
         Arm("pooled per group", "bound", "pooled"),
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
+        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", "root_rounds": 0}, mixed_ranks=False),
     ]
     for name, method in AGGREGATORS.items():
         settings: dict[str, Any] = {"aggregation": name}
@@ -160,6 +162,12 @@ class _Learner:
         self.last = (plan.cluster, update)
         return update
 
+    def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
+        """Which of IFCA's models suits this device's own pictures."""
+        under = [(adapter, 1.0) for adapter in below]
+        losses = [self.device.trainer.evaluate([*under, (model, 1.0)], levels=CURVE_LEVELS) for model in models]
+        return int(np.argmin(losses))
+
 
 def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, Any]]:
     scale = world.scale
@@ -168,6 +176,9 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
         "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": world.seed,
         "rank": max(RANKS) if arm.mixed_ranks else ONE_RANK, **arm.settings,
     }  # fmt: skip
+    if arm.kind == "ifca":
+        # It cannot find the number, and is told the true one.
+        values["clusters"] = len(scale.groups)
     federation = Federation(**values)
     learners = {name: _Learner(device) for name, device in world.devices.items()}
     closed: list[Mapping[str, Any]] = []
@@ -176,15 +187,13 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
         if event == "round_closed":
             closed.append(reported)
 
-    outcomes = simulate(
-        federation,
-        world.base,
-        {
-            name: SimulatedDevice(world.profile(learner.device, arm.mixed_ranks), learner.train)
-            for name, learner in learners.items()
-        },
-        watch,
-    )
+    profiles = {name: world.profile(learner.device, arm.mixed_ranks) for name, learner in learners.items()}
+    if arm.kind == "ifca":
+        choosing = {name: ChoosingDevice(profiles[name], one.train, one.choose) for name, one in learners.items()}
+        outcomes = simulate_ifca(federation, world.base, choosing, watch)
+    else:
+        plain = {name: SimulatedDevice(profiles[name], one.train) for name, one in learners.items()}
+        outcomes = simulate(federation, world.base, plain, watch)
     adapters: dict[str, Weighted] = {
         name: [(outcome.adapters[role], 1.0) for role in ("root", "cluster") if role in outcome.adapters]
         for name, outcome in outcomes.items()

@@ -193,4 +193,6 @@ class _Ifca:
 
     def _tell(self, event: str, **values: object) -> None:
         if self._on_event:
-            self._on_event(event, values)
+            homes = self._homes.values()
+            traffic = {"bytes_up": sum(h.up for h in homes), "bytes_down": sum(h.down for h in homes)}
+            self._on_event(event, {**values, **traffic})

@@ -1,0 +1,84 @@
+"""What benchmarks.federation concludes from its runs, that its rows are federations, and that a study resumes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import federation as study
+from benchmarks.federated_arms import OURS, arms
+from benchmarks.federated_world import FULL, QUICK
+from coordinator.aggregation import AGGREGATORS
+from coordinator.clustering import CLUSTERERS
+from coordinator.config import Federation, parse
+
+
+def _result(losses: tuple[float, float], curve: list[float] | None = None) -> dict[str, Any]:
+    names = ("one", "two")
+    found: dict[str, Any] = {
+        "loss": dict(zip(names, losses, strict=True)), "base": dict.fromkeys(names, 1.0), "base_curve": 1.0,
+        "style_hit": 0.5, "subject_hit": 0.25, "seconds": 1.0,
+    }  # fmt: skip
+    if curve is not None:
+        found |= {
+            "curve": curve, "bytes_up": [1e6, 2e6, 3e6, 4e6], "bytes_down": [0, 1e6, 2e6, 3e6], "total_bytes": 8e6,
+            "ari": 1.0, "coordinator_s": 0.1, "aggregation_error": None,
+        }  # fmt: skip
+    return found
+
+
+def _results() -> dict[tuple[str, int], dict[str, Any]]:
+    return {
+        (study.ALONE, 0): _result((0.7, 0.7)),
+        (study.POOLED, 0): _result((0.5, 0.5)),
+        (study.GLOBAL, 0): _result((0.8, 0.8), [0.95, 0.9, 0.85, 0.8]),
+        (OURS, 0): _result((0.52, 0.75), [0.9, 0.8, 0.65, 0.64]),
+    }
+
+
+def test_rows_and_bars_follow_from_the_runs() -> None:
+    rows = [arm for arm in arms() if arm.name in (study.ALONE, study.POOLED, study.GLOBAL, OURS)]
+    lines = {str(row["row"]): row for row in study.summary(rows, [0], _results())}
+    ours = lines[OURS]
+    assert ours["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
+    assert ours["share_worst"] == pytest.approx(0.5)
+    assert ours["worse_than_alone"] == 0.5
+    assert lines[study.POOLED]["share_mean"] == pytest.approx(1.0)
+    # 90 % of the best gain, .36, are reached after the third round; global FedIT's .2 after the second.
+    assert (ours["rounds_to_90"], ours["megabytes_to_90"], ours["rounds_to_global_fedit"]) == (3, 5.0, 2)
+    assert lines[study.GLOBAL]["rounds_to_90"] is None
+    found = {bar.name: (bar.value, bar.holds) for bar in study.bars(list(lines.values()))}
+    assert found["our default, mean share"] == (pytest.approx(0.73), False)
+    assert found["our default, share of devices that end worse than alone"] == (0.5, False)
+    assert found["our default over the best rival, share_mean"] == (pytest.approx(0.73 - 0.4), True)
+    assert found["rounds to global FedIT's best loss"] == (2.0, True)
+
+
+def test_every_row_is_a_federation_that_its_file_could_ask_for() -> None:
+    names = [arm.name for arm in arms()]
+    assert len(names) == len(set(names))
+    assert set(AGGREGATORS) <= set(names)
+    assert {f"clustering: {name}" for name in CLUSTERERS if name != "fused"} <= set(names)
+    for arm in arms():
+        values = {"name": "study", "slots": "impasto.json", "rounds": FULL.rounds, **arm.settings}
+        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        asked = parse(text, folder=Path())
+        assert isinstance(asked, Federation)
+        assert AGGREGATORS[asked.aggregation].mixed_ranks or not arm.mixed_ranks
+
+
+def test_results_are_named_by_all_that_they_depend_on() -> None:
+    keys = {study.key_of(arm, scale, seed) for arm in arms() for scale in (FULL, QUICK) for seed in (0, 1)}
+    assert len(keys) == 4 * len({json.dumps(arm.key(), sort_keys=True) for arm in arms()})
+
+
+def test_what_an_earlier_file_holds_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "KEPT", tmp_path)
+    arm = next(arm for arm in arms() if arm.name == OURS)
+    known = _result((0.6, 0.6), [0.9, 0.8, 0.7, 0.6])
+    row = {"part": "run", "key": study.key_of(arm, FULL, 0), "result": json.dumps(known)}
+    (tmp_path / "before.json").write_text(json.dumps({"rows": [row]}), "utf-8")
+    assert study.measure([arm], FULL, [0], tmp_path / "before.json") == {(OURS, 0): known}
