@@ -11,6 +11,7 @@ one_model.py      one of them, one thing at a time, in a process of its own
 quality.py        precisions, back ends and step reuse: what they do to pictures
 limits.py         how fast the processor multiplies matrices
 federation.py     methods of learning together; federated_world.py its devices, federated_arms.py its rows
+clustering.py     who is grouped with whom, up to 10,000 devices (docs/clustering.md); tastes.py its federations
 tables.py         docs/benchmarks.md's generated parts, from results/
 results/          what was measured, with machine and date
 """

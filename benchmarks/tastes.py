@@ -38,7 +38,14 @@ class Noise:
     mixing: float
 
 
-NOISES = {"low": Noise(0.6, 0.7, 0.3), "middle": Noise(1.0, 1.2, 0.5), "high": Noise(1.4, 1.8, 0.7)}
+# At "faint", groups share so little of their subspaces that a signature's error hides it. The other three were chosen
+# after this one had been tried.
+NOISES = {
+    "low": Noise(0.6, 0.7, 0.3),
+    "middle": Noise(1.0, 1.2, 0.5),
+    "high": Noise(1.4, 1.8, 0.7),
+    "faint": Noise(1.7, 3.5, 0.7),
+}
 
 
 class Federation(Sequence[Bases | None]):

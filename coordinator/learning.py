@@ -55,7 +55,7 @@ class Learning:
         self._blobs = blobs
         # Thousands of devices start from the few adapters of their clusters.
         self._known_start = lru_cache(maxsize=32)(self._start)
-        self._tastes = Tastes(federation, profiles, self._basis)
+        self._tastes = Tastes(federation, profiles, self.basis)
 
     def check_update(self, data: bytes, member: rounds.Member) -> None:
         """Raise an AdapterError if this is not what that member of the round was asked for."""
@@ -70,7 +70,7 @@ class Learning:
     def place(self, action: rounds.Place) -> rounds.Placed:
         return self._tastes.place(action)
 
-    def _basis(self, trace: rounds.Trace) -> Bases | None:
+    def basis(self, trace: rounds.Trace) -> Bases | None:
         """By layer the left singular basis of what a device's last training changed, of its update's rank."""
         if trace.member.share is Share.A_ONLY:
             return None  # what it writes stays at home
