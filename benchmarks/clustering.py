@@ -4,8 +4,8 @@
 
 `benchmarks.tastes` says how the federations are made. ARI is the adjusted Rand index against the known groups: 1 is
 all right, 0 is chance. Seconds are those of comparing and grouping, bases being there; `_reading` measures what it
-takes to get bases from updates. The rows of 10,000 devices come from a process of their own each, which makes a device's
-bases when the clustering asks for them; the time for making them is not counted.
+takes to get bases from updates. The rows of 10,000 devices each come from a process of their own, which makes bases
+when the clustering asks for them; the time for making them is not counted.
 """
 
 from __future__ import annotations
