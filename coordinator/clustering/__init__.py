@@ -22,8 +22,8 @@ from coordinator.clustering.single import single
 
 CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
 # Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
-# dense method is the faster one at 100 devices and takes three times as long at 200 (benchmarks/clustering.py).
-MOST_DENSE = 128
+# dense method is the faster one at 200 devices, the coarse one at 300 (docs/clustering.md).
+MOST_DENSE = 256
 
 
 def compare(evidence: Evidence, blend: Blend) -> Crowd:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from coordinator import rounds
-from coordinator.clustering import CLUSTERERS, Crowd, Dense, Evidence, coarse, is_stale, margin, similarity
+from coordinator.clustering import CLUSTERERS, MOST_DENSE, Crowd, Dense, Evidence, coarse, is_stale, margin, similarity
 from coordinator.clustering.drift import STALE, with_newcomers
 from coordinator.config import BaseModel, Federation
 from coordinator.simulation import SimulatedDevice, simulate
@@ -141,6 +141,26 @@ def test_a_newcomer_joins_by_its_code_and_then_by_its_adapter() -> None:
     assert kept(second)
     assert second.assignment["d18"] == before.assignment["d01"]
     assert not second.placed
+
+
+def test_many_devices_are_compared_coarsely_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself beyond `MOST_DENSE`; the clusters stay those that they are."""
+    read: list[str] = []
+    basis = World._basis
+
+    def counted(world: World, trace: rounds.Trace) -> Bases:
+        read.append(trace.update)
+        return basis(world, trace)
+
+    monkeypatch.setattr(World, "_basis", counted)
+    world = World([i % GROUPS for i in range(MOST_DENSE + 44)])
+    world.turn()
+    assert not read
+    found = [world.turn() for _ in range(4)]
+    assert groups_of(world, found[-1])
+    assert kept(found[-1])
+    # `turn` asks twice, to see that the answer is the same.
+    assert len(read) == 2 * len(found) * len(world.tastes)
 
 
 def test_a_single_cluster_is_looked_at_in_every_round() -> None:

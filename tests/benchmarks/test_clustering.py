@@ -1,0 +1,67 @@
+"""What benchmarks.clustering concludes from its rows, and how its federations are made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.clustering import bars, in_own_process
+from benchmarks.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
+
+RESULTS = Path("benchmarks/results/clustering.json")
+
+
+def _row(how: str, ari: float, devices: int = 500, rule: str = "given", clusterer: str = "fused") -> dict[str, Any]:
+    case = {"part": "groups", "devices": devices, "noise": "low", "clusterer": clusterer, "rule": rule}
+    return {**case, "how": how, "ari": ari}
+
+
+def test_bars_are_computed_from_rows() -> None:
+    rows = [
+        _row("dense", 0.9),
+        _row("coarse", 0.5, devices=100),  # the bar is that of 500 devices
+        _row("coarse", 0.89),
+        _row("dense", 0.8, clusterer="adapter"),
+        _row("coarse", 0.75, clusterer="adapter"),
+        _row("dense", 0.1, rule="eigengap"),
+        _row("coarse", 0.6, rule="eigengap"),
+        {"part": "many", "devices": 10_000, "noise": "low", "seconds": 20.0, "peak_gb": 2.5},
+        {"part": "reading", "devices": 100, "seconds": 1.0, "ms_a_device": 10.0},
+    ]
+    found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
+    lost = "500 devices, low noise, {}: ARI that coarse loses to dense, worst clusterer"
+    assert found[lost.format("given")] == (pytest.approx(0.05), False)
+    assert found[lost.format("eigengap")] == (-0.5, True)
+    assert found["10000 devices, low noise: seconds, bases being there"] == (20.0, True)
+    assert found["10000 devices, low noise: peak memory, GB"] == (2.5, False)
+    assert found["10000 devices, low noise: seconds, with reading all updates (projected)"] == (120.0, False)
+
+
+def test_federations_are_of_the_stated_shapes_and_repeat() -> None:
+    federation, again = (Federation(12, 3, NOISES["middle"], 5) for _ in range(2))
+    assert federation.codes.shape == (12, DIMENSIONS)
+    np.testing.assert_array_equal(federation.codes, again.codes)
+    bases = federation[7]
+    assert len(bases) == sum(count for count, _ in LAYERS.values()) == 56
+    for name, basis in bases.items():
+        assert basis.shape == (LAYERS[name[0]][1], RANK)
+        np.testing.assert_allclose(basis.T @ basis, np.eye(RANK), atol=1e-12)
+        np.testing.assert_array_equal(basis, again[7][name])
+    assert np.bincount(federation.truth).tolist() == [4, 4, 4]
+
+
+def test_many_devices_in_a_process_of_their_own() -> None:
+    row = in_own_process(300, "low", 0)
+    assert row["ari_given"] == pytest.approx(1.0)
+    assert isinstance(row["peak_gb"], float)
+    assert 0.05 < row["peak_gb"] < 2.0
+
+
+def test_committed_results_give_the_committed_bars() -> None:
+    content = json.loads(RESULTS.read_text("utf-8"))
+    found = [(bar.name, bar.value, bar.holds) for bar in bars(content["rows"])]
+    assert found == [(bar["name"], bar["value"], bar["holds"]) for bar in content["bars"]]
