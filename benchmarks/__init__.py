@@ -2,7 +2,9 @@
 
 harness.py        what they share: arguments, the machine, bars, the file of results
 inference.py      drawing at real shapes against other libraries (docs/benchmarks.md)
-rivals.py         one row of it in a process of its own
+rivals.py         one row of it in a process of its own; rival_models.py what it opens, environments.py its packages
+drawings.py       whole drawings in processes of their own
+stickers.py       the stickers base model, as benchmarks use it
 architectures.py  shapes of base models
 base_models.py    base models of these shapes with random weights
 memory.py         how much memory a process takes
@@ -11,6 +13,7 @@ one_model.py      one of them, one thing at a time, in a process of its own
 quality.py        precisions, back ends and step reuse: what they do to pictures
 limits.py         how fast the processor multiplies matrices
 federation.py     methods of learning together; federated_world.py its devices, federated_arms.py its rows
+hybrids.py        two styles in one picture (docs/inference.md)
 clustering.py     who is grouped with whom, up to 10,000 devices (docs/clustering.md); tastes.py its federations
 tables.py         docs/benchmarks.md's generated parts, from results/
 results/          what was measured, with machine and date

@@ -20,7 +20,7 @@ import numpy as np
 from rich.progress import track
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.harness import Bar, Report, Row, arguments
+from benchmarks.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.memory import total_peak
 from benchmarks.tastes import LAYERS, NOISES, RANK, Federation
 from coordinator import rounds
@@ -66,12 +66,12 @@ def main(given: Sequence[str] | None = None) -> None:
 def bars(rows: Sequence[Row]) -> list[Bar]:
     """What the coarse method may lose at each level of noise, and what 10,000 devices may cost."""
     found: list[Bar] = []
-    exact = {_case(row): _number(row, "ari") for row in rows if row.get("how") == "dense"}
+    exact = {_case(row): value_of(row, "ari") for row in rows if row.get("how") == "dense"}
     lost: dict[tuple[str, str], float] = {}
     for row in rows:
         if row.get("how") == "coarse" and row["devices"] == JUDGED:
             key = (str(row["noise"]), str(row["rule"]))
-            lost[key] = max(lost.get(key, -1.0), exact[_case(row)] - _number(row, "ari"))
+            lost[key] = max(lost.get(key, -1.0), exact[_case(row)] - value_of(row, "ari"))
     found += [
         Bar(f"{JUDGED} devices, {noise} noise, {rule}: ARI that coarse loses to dense, worst clusterer", value, 0.02)
         for (noise, rule), value in lost.items()
@@ -79,11 +79,11 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     for row in (row for row in rows if row["part"] == "many"):
         name = f"{row['devices']} devices, {row['noise']} noise"
         found += [
-            Bar(f"{name}: seconds, bases being there", _number(row, "seconds"), 60.0),
-            Bar(f"{name}: peak memory, GB", _number(row, "peak_gb"), 2.0),
+            Bar(f"{name}: seconds, bases being there", value_of(row, "seconds"), 60.0),
+            Bar(f"{name}: peak memory, GB", value_of(row, "peak_gb"), 2.0),
         ]
-        read = next((_number(one, "ms_a_device") for one in rows if one["part"] == "reading"), float("nan"))
-        with_reading = _number(row, "seconds") + 1e-3 * read * _number(row, "devices")
+        read = next((value_of(one, "ms_a_device") for one in rows if one["part"] == "reading"), float("nan"))
+        with_reading = value_of(row, "seconds") + 1e-3 * read * value_of(row, "devices")
         found.append(Bar(f"{name}: seconds, with reading all updates (projected)", with_reading, 60.0))
     return found
 
@@ -189,10 +189,10 @@ def _means(rows: Sequence[Row]) -> list[Row]:
     return [
         {
             **same[0],
-            "ari": statistics.mean(_number(row, "ari") for row in same),
-            "worst_ari": min(_number(row, "ari") for row in same),
-            "found": statistics.mean(_number(row, "found") for row in same),
-            "seconds": statistics.median(_number(row, "seconds") for row in same),
+            "ari": statistics.mean(value_of(row, "ari") for row in same),
+            "worst_ari": min(value_of(row, "ari") for row in same),
+            "found": statistics.mean(value_of(row, "found") for row in same),
+            "seconds": statistics.median(value_of(row, "seconds") for row in same),
         }
         for same in found.values()
     ]
@@ -240,11 +240,6 @@ def _reading(devices: int) -> Row:
 
 def _case(row: Row) -> tuple[object, ...]:
     return tuple(row.get(name) for name in ("devices", "noise", "clusterer", "rule"))
-
-
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 if __name__ == "__main__":

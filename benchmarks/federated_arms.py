@@ -11,14 +11,14 @@ import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.federated_world import CURVE_LEVELS, ONE_RANK, RANKS, StudyDevice, Weighted, World, captioned
-from benchmarks.federated_world import MODEL as MODEL_FOLDER
+from benchmarks.stickers import MODEL
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import Federation
 from coordinator.ifca import ChoosingDevice, simulate_ifca
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.training import Trainer
+from edge_sdk.training import Trainer, train_round
 
 Kind = Literal["alone", "pooled", "federated", "ifca"]
 Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "ablation"]
@@ -74,7 +74,6 @@ def arms() -> list[Arm]:
         Arm("with leaf", "interaction", leaf=True),
         Arm("one rank", "ablation", mixed_ranks=False),
         Arm("one rank, balanced factors", "ablation", settings={"aggregation": "flexlora"}, mixed_ranks=False),
-        Arm("one rank, FedIT", "ablation", settings={"aggregation": "fedit"}, mixed_ranks=False),
     ]
     return found
 
@@ -121,7 +120,7 @@ def _pooled(world: World) -> dict[str, Weighted]:
     scale = world.scale
     found: dict[str, Weighted] = {}
     for devices in world.groups().values():
-        trainer = Trainer(MODEL_FOLDER, captioned([s for d in devices for s in d.plan.pictures]), threads=1)
+        trainer = Trainer(MODEL, captioned([s for d in devices for s in d.plan.pictures]), threads=1)
         result = trainer.train(
             steps=scale.rounds * scale.steps,
             seed=world.seed,
@@ -146,19 +145,7 @@ class _Learner:
         below = [(adapter, 1.0) for adapter in plan.frozen]
         now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
         self.curve[plan.round - 1] = self.device.loss(now, CURVE_LEVELS) if now else self.device.base_curve_loss
-        result = self.device.trainer.train(
-            steps=plan.steps,
-            start=plan.start,
-            frozen=below,
-            share=plan.share,
-            seed=plan.seed,
-            rank=plan.rank,
-            batch_size=plan.batch_size,
-            learning_rate=plan.learning_rate,
-        )
-        update = TrainedUpdate(
-            result.adapter, self.device.trainer.pictures, result.first_loss, result.last_loss, result.seconds
-        )
+        update = train_round(self.device.trainer, plan)
         self.last = (plan.cluster, update)
         return update
 

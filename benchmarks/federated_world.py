@@ -7,15 +7,13 @@ that no device has learnt. Nothing tells the coordinator the groups.
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from PIL import Image
 
+from benchmarks.stickers import MODEL, bundle
 from coordinator.config import BaseModel, Federation, read_base_model
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator
@@ -27,8 +25,6 @@ from samples.stickers import data
 from samples.stickers.data import Sticker
 from samples.stickers.judge import GUIDANCE, Judge, Verdict
 
-MODEL = Path("samples/stickers/model")
-KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks" / "federation"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
 # Timesteps a held-out picture: few for the curves, more for the figures that are compared.
@@ -140,20 +136,3 @@ def captioned(stickers: Sequence[Sticker]) -> Captioned:
     """Pictures with their captions."""
     pixels = data.pictures(list(stickers))
     return [(Image.fromarray(one), sticker.text) for one, sticker in zip(pixels, stickers, strict=True)]
-
-
-def bundle() -> Path:
-    """The base model's bundle, exported once."""
-    from export import export_model
-
-    folder = KEPT / "bundle"
-    if not folder.exists():
-        part = KEPT / f"bundle.{os.getpid()}"
-        export_model(MODEL, part, verify=False)
-        try:
-            part.rename(folder)
-        except OSError:
-            # Another process was first.
-            if not folder.exists():
-                raise
-    return folder

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -24,9 +23,12 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from benchmarks.federated_arms import OURS, Arm, arms, run
-from benchmarks.federated_world import FULL, KEPT, QUICK, Scale, bundle, world_of
-from benchmarks.harness import Bar, Report, Row, arguments
+from benchmarks.federated_world import FULL, QUICK, Scale, world_of
+from benchmarks.harness import KEPT, Bar, Report, Row, arguments, cached, value_of
+from benchmarks.stickers import base_id, bundle
+from edge_sdk.inference.hardware import available_cores
 
+PLACE = KEPT / "federation"
 SEEDS = 3
 # Counts up whenever the code changes what a row computes.
 EDITION = 1
@@ -57,7 +59,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def key_of(arm: Arm, scale: Scale, seed: int) -> str:
     """Names a result by all that it depends on."""
-    facts = {"edition": EDITION, "arm": arm.key(), "scale": asdict(scale), "seed": seed}
+    facts = {"edition": EDITION, "base": base_id(), "arm": arm.key(), "scale": asdict(scale), "seed": seed}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -71,7 +73,7 @@ def measure(
     for seed in seeds:
         for arm in rows:
             key = key_of(arm, scale, seed)
-            file = KEPT / f"{key}.json"
+            file = PLACE / f"{key}.json"
             if file.exists():
                 results[arm.name, seed] = json.loads(file.read_text("utf-8"))
             elif key in known:
@@ -80,14 +82,13 @@ def measure(
                 left.append((arm, seed))
     if not left:
         return results
-    KEPT.mkdir(parents=True, exist_ok=True)
+    # Exported here, and not by every process.
     bundle()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with (
         Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress,
         # Torch and forks of its threads do not go together.
-        ProcessPoolExecutor(min(cores, len(left)), multiprocessing.get_context("spawn")) as pool,
+        ProcessPoolExecutor(min(available_cores(), len(left)), multiprocessing.get_context("spawn")) as pool,
     ):
         task = progress.add_task("federations", total=len(left))
         jobs: dict[Future[Result], tuple[Arm, int]] = {
@@ -103,11 +104,7 @@ def measure(
 
 def _run(arm: Arm, scale: Scale, seed: int) -> Result:
     """One row in a process of the pool; kept when it is whole."""
-    result = run(arm, world_of(scale, seed))
-    file = KEPT / f"{key_of(arm, scale, seed)}.json"
-    part = file.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(result), "utf-8")
-    part.replace(file)
+    result: Result = cached(PLACE / f"{key_of(arm, scale, seed)}.json", lambda: run(arm, world_of(scale, seed)))
     return result
 
 
@@ -216,22 +213,17 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     ours = lines[OURS]
     rivals = [line for line in lines.values() if line["family"] in ("baseline", "aggregation") and line is not ours]
     found = [
-        Bar("our default, mean share", _number(ours, "share_mean"), 0.9, "at least"),
-        Bar("our default, share at the 10th percentile", _number(ours, "share_p10"), 0.75, "at least"),
-        Bar("our default, share of devices that end worse than alone", _number(ours, "worse_than_alone"), 0.0),
+        Bar("our default, mean share", value_of(ours, "share_mean"), 0.9, "at least"),
+        Bar("our default, share at the 10th percentile", value_of(ours, "share_p10"), 0.75, "at least"),
+        Bar("our default, share of devices that end worse than alone", value_of(ours, "worse_than_alone"), 0.0),
     ]
     for what in ("share_mean", "share_p10"):
-        best = max((_number(line, what) for line in rivals), default=float("nan"))
-        found.append(Bar(f"our default over the best rival, {what}", _number(ours, what) - best, 0.0, "at least"))
+        best = max((value_of(line, what) for line in rivals), default=float("nan"))
+        found.append(Bar(f"our default over the best rival, {what}", value_of(ours, what) - best, 0.0, "at least"))
     if GLOBAL in lines:
-        halves = _number(lines[GLOBAL], "rounds") / 2
-        found.append(Bar("rounds to global FedIT's best loss", _number(ours, "rounds_to_global_fedit"), halves))
+        halves = value_of(lines[GLOBAL], "rounds") / 2
+        found.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
     return found
-
-
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 if __name__ == "__main__":

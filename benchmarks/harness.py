@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -19,6 +20,11 @@ from typing import Any, Literal, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
+from edge_sdk import durable
+
+# What is made on the way and may be used again.
+KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
+NOT_MEASURED = "not measured: "
 Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = Mapping[str, Cell]
 _PACKAGES = ("onnxruntime", "numpy", "torch", "diffusers", "onnx")
@@ -115,12 +121,18 @@ def machine() -> dict[str, str | int | float]:
 
 
 def cached(path: Path, measure: Callable[[], Any]) -> Any:
-    """What was measured before and kept in this file, or is now."""
+    """What was measured before and kept in this file, or is now; the file is whole or not there."""
     if not path.exists():
         found = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found), "utf-8")
+        durable.write(path, json.dumps(found).encode())
     return json.loads(path.read_text("utf-8"))
+
+
+def value_of(row: Row, name: str) -> float:
+    """A cell that holds a number; NaN, which keeps no bound, if it does not."""
+    value = row.get(name)
+    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 def folder_mb(folder: Path) -> float:

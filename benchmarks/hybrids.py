@@ -30,18 +30,17 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from rich.progress import Progress
 
-from benchmarks.harness import Bar, Report, arguments
+from benchmarks.harness import KEPT, Bar, Report, arguments
+from benchmarks.stickers import MODEL, base_id, bundle
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
-from edge_sdk.errors import ImpastoError
-from edge_sdk.inference import Bundle, Generator, compute_base_id
+from edge_sdk.inference import Generator
 from samples.demo.plan import GROUP_STYLES, write_folder
 from samples.stickers import data
 from samples.stickers.judge import GUIDANCE, Judge
 from samples.stickers.styles import STYLES, caption
 
-MODEL = Path("samples/stickers/model")
-KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks" / "hybrids"
+PLACE = KEPT / "hybrids"
 # Away from the seeds of training and of the other benchmarks.
 FIRST_SEED = 20_000
 # The demo's.
@@ -110,7 +109,7 @@ def main(given: Sequence[str] | None = None) -> None:
     report = Report(chosen, seeds=seeds)
     with Progress() as progress:
         trained = _train(scale, chosen.seed, progress)
-        with Generator.load(_bundle(), verify=False) as generator:
+        with Generator.load(bundle(), verify=False) as generator:
             scores, shown = _draw(generator, trained, scale, seeds, progress)
     report.rows += [_row(name, scores[name], scores["merge"]) for name in WAYS]
     report.bars.append(bar({name: statistics.fmean(found.both) for name, found in scores.items()}))
@@ -163,7 +162,7 @@ def _train(scale: Scale, seed: int, progress: Progress) -> dict[str, Adapter]:
     trained = {}
     for style in sorted({style for pair in scale.pairs for style in pair}):
         settings = [
-            compute_base_id(MODEL),
+            base_id(),
             style,
             scale.pictures,
             scale.training_steps,
@@ -172,7 +171,7 @@ def _train(scale: Scale, seed: int, progress: Progress) -> dict[str, Adapter]:
             LEARNING_RATE,
         ]
         key = hashlib.sha256(json.dumps([*settings, seed]).encode()).hexdigest()[:12]
-        file = KEPT / f"{style}-{key}.safetensors"
+        file = PLACE / f"{style}-{key}.safetensors"
         if not file.exists():
             _train_one(style, scale, seed, file, progress)
         trained[style] = adapters.load(file)
@@ -185,9 +184,9 @@ def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progre
     task = progress.add_task(f"train {style}", total=scale.training_steps)
     own = data.read(keep=lambda sticker: sticker.style == style and sticker.split == "train")
     checkpoint = file.with_suffix(".checkpoint")
-    KEPT.mkdir(parents=True, exist_ok=True)
+    PLACE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
-        write_folder(tuple(own[at] for at in _spread(len(own), scale.pictures)), Path(folder))
+        write_folder(tuple(own[at] for at in data.spread(len(own), scale.pictures)), Path(folder))
         result = Trainer(MODEL, Path(folder)).train(
             steps=scale.training_steps,
             seed=seed,
@@ -199,19 +198,6 @@ def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progre
         )
     adapters.save(result.adapter, file)
     checkpoint.unlink()
-
-
-def _bundle() -> Path:
-    """The bundle of the base model; an earlier run's, if it is of this very model."""
-    from export import export_model
-
-    folder = KEPT / "bundle"
-    try:
-        if Bundle.load(folder).index.base_id == compute_base_id(MODEL):
-            return folder
-    except ImpastoError:
-        pass
-    return export_model(MODEL, folder, verify=False, overwrite=True).folder
 
 
 def _draw(
@@ -265,18 +251,13 @@ def _subjects(count: int) -> list[data.Sticker]:
     for sticker in kept:
         styles.setdefault(sticker.subject, []).append(sticker)
     common = [found[0] for found in styles.values() if len(found) == len(GROUP_STYLES)]
-    return [common[at] for at in _spread(len(common), count)]
+    return [common[at] for at in data.spread(len(common), count)]
 
 
 def _prompt(pair: tuple[str, str], subject: str) -> str:
     """What a person types for both styles, as in the demo."""
     first, second = (STYLES[style] for style in pair)
     return caption(replace(first, words=f"{first.words} + {second.words}"), subject)
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """`count` places from the first to the last of `length`."""
-    return [int(at) for at in np.linspace(0, length - 1, count).round()]
 
 
 def _row(name: str, found: Scores, merged: Scores) -> dict[str, str | int | float]:

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,78 +23,23 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from rich.progress import track
-from safetensors.numpy import save_file
 
 from benchmarks import limits
 from benchmarks.architectures import ARCHITECTURES
-from benchmarks.base_models import operations, write_model
-from benchmarks.harness import Bar, Cell, Report, Row, arguments, cached, folder_mb
+from benchmarks.base_models import operations
+from benchmarks.drawings import first_picture, in_group
+from benchmarks.environments import INSTALL_OF, fetched, installed, python_of
+from benchmarks.harness import KEPT, NOT_MEASURED, Bar, Cell, Report, Row, arguments, cached, folder_mb, value_of
+from benchmarks.rival_models import RANK, prepare, prepare_apart
 from benchmarks.rivals import ROWS, WEIGHTS
-from edge_sdk import adapter
-from edge_sdk.adapter import Adapter
 
-KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
-DEMO = Path("samples/stickers/model")
 REPETITIONS = 3
 # Steps of each case in a repetition.
 TURNS = 2
-RANK = 16
 BATCHES = (1, 2)
 ADAPTERS = (0, 1, len(WEIGHTS))
-# Rows that run in an environment of their own.
-APART = {
-    "OpenVINO GenAI bf16": "openvino-genai",
-    "stable-diffusion.cpp q8_0": "stable-diffusion-cpp-python",
-    "stable-diffusion.cpp f16": "stable-diffusion-cpp-python",
-}
 IN_TURNS = [name for name in ROWS if not name.startswith("stable-diffusion.cpp")]
-# Where each row's packages are: what pip is told to install for it into an environment of its own.
-INSTALLS: Mapping[str, Sequence[str]] = {
-    "ours": (".",),
-    "ours-openvino": (".[openvino]",),
-    "torch": ("-c", "constraints.txt", "torch", "diffusers", "transformers", "peft", "accelerate"),
-    "optimum": ("-c", "constraints.txt", "torch", "optimum-onnx[onnxruntime]", "diffusers"),
-    "openvino-genai": ("openvino-genai",),
-    "optimum-intel": ("-c", "constraints.txt", "torch", "optimum-intel", "openvino-tokenizers", "diffusers"),
-    "stable-diffusion-cpp-python": ("stable-diffusion-cpp-python",),
-}
-INSTALL_OF = {
-    "torch fp32": "torch",
-    "torch bf16": "torch",
-    "optimum": "optimum",
-    "OpenVINO bf16, no slots": "openvino-genai",
-    "OpenVINO GenAI bf16": "openvino-genai",
-    "stable-diffusion.cpp q8_0": "stable-diffusion-cpp-python",
-    "stable-diffusion.cpp f16": "stable-diffusion-cpp-python",
-    "ours fp32": "ours",
-    "ours int8": "ours",
-    "ours OpenVINO bf16": "ours-openvino",
-}
-NOT_MEASURED = "not measured: "
 Answer: TypeAlias = dict[str, Any]
-
-_DRAW = """
-import sys
-from edge_sdk.inference import Generator
-bundle, cache, limit, tile, steps, guidance = sys.argv[1:]
-options = {"memory_limit": int(limit)} if int(limit) else {}
-with Generator.load(bundle, cache=cache, verify=False, prepare=not options, **options) as generator:
-    generator.generate("a fox", seed=7, steps=int(steps), guidance=float(guidance), tile=int(tile) or None)
-"""
-
-
-# Tokenizers are graphs of their own there.
-_CONVERT = """
-import sys
-import openvino
-from openvino_tokenizers import convert_tokenizer
-from optimum.intel import OVStableDiffusionPipeline
-from transformers import AutoTokenizer
-model, out = sys.argv[1:]
-OVStableDiffusionPipeline.from_pretrained(model, export=True, compile=False, load_in_8bit=False).save_pretrained(out)
-tokenizer = convert_tokenizer(AutoTokenizer.from_pretrained(f"{out}/tokenizer"))
-openvino.save_model(tokenizer, f"{out}/tokenizer/openvino_tokenizer.xml")
-"""
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -115,11 +58,11 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
     quick = report.arguments.quick
-    sizes = {} if quick else cached(folder / "installed.json", lambda: _installed(folder / "venvs"))
+    sizes = {} if quick else cached(folder / "installed.json", lambda: installed(folder / "venvs"))
     rates = limits.rates()
     if not quick:
-        _cached_row(report, folder / "fetched.json", _fetched)
-        _cached_row(report, folder / "demo.json", lambda: _first_picture(folder))
+        _cached_row(report, folder / "fetched.json", fetched)
+        _cached_row(report, folder / "demo.json", lambda: first_picture(folder))
     for shape in shapes:
         place = folder / shape
         for row in _rows_of(place, folder / "venvs", quick, report.arguments.seed):
@@ -131,14 +74,14 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
             limit = 10**9 if shape == "bk-sdm-tiny" else 2 * 10**9
             for guidance in (7.5, 1.0):
                 name = f"group-{guidance:g}.json"
-                _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: _in_group(p, n, g))  # type: ignore[misc]
+                _cached_row(report, place / name, lambda p=place, n=limit, g=guidance: in_group(p, n, g))  # type: ignore[misc]
 
 
 def _rows_of(place: Path, environments: Path, quick: bool, seed: int) -> list[Row]:
     """Steps of a shape, measured before or now."""
     large = place.name == "sd15"
-    missing = _prepare(place, seed)
-    missing |= _prepare_apart(place, environments)
+    missing = prepare(place, seed)
+    missing |= prepare_apart(place, environments)
     repetitions = 2 if quick or large else REPETITIONS
     rows: list[Row] = cached(place / "steps.json", lambda: _steps(place, environments, repetitions, missing))
     return rows
@@ -154,120 +97,6 @@ def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mappin
     if row["row"] in INSTALL_OF and INSTALL_OF[str(row["row"])] in sizes:
         row |= {"installed_mb": sizes[INSTALL_OF[str(row["row"])]]}
     return row
-
-
-def _prepare(place: Path, seed: int) -> dict[str, str]:
-    """Make the model, its exports and adapters; row -> why it cannot be measured."""
-    from export import export_model
-
-    missing: dict[str, str] = {}
-    place.mkdir(parents=True, exist_ok=True)
-    with _once(place / "model") as made:
-        if made is not None:
-            write_model(made, ARCHITECTURES[place.name])
-    with _once(place / "fp32") as made:
-        if made is not None:
-            export_model(place / "model", made, verify=False)
-    if not (place / f"adapter-{len(WEIGHTS) - 1}.safetensors").exists():
-        _write_adapters(place, seed)
-    try:
-        with _once(place / "optimum") as made:
-            if made is not None:
-                _export_with_optimum(place / "model", made)
-    # Whatever its export raises is what there is to say about it.
-    except Exception as error:
-        missing |= dict.fromkeys(("optimum", "OpenVINO bf16, no slots"), f"its export failed: {error}"[:200])
-    with _once(place / "int8") as made:
-        if made is not None:
-            _quantize(place, made)
-    return missing
-
-
-def _prepare_apart(place: Path, environments: Path) -> dict[str, str]:
-    """Convert the model for OpenVINO GenAI, in optimum-intel's environment; row -> why it cannot be measured."""
-    rows = [row for row in IN_TURNS if row in APART]
-    if not all(python_of(row, environments).exists() for row in rows):
-        return dict.fromkeys(rows, "not installed")
-    try:
-        with _once(place / "genai") as made:
-            if made is not None:
-                made.mkdir()
-                python = environments / "optimum-intel" / "bin" / "python"
-                _run_python(python, _CONVERT, place / "model", made)
-                for file in sorted(place.glob("adapter-*.safetensors")):
-                    write_kohya(adapter.load(file), made / file.name)
-    # Whatever its conversion raises is what there is to say about it.
-    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
-        return dict.fromkeys(rows, f"its conversion failed: {error}"[:200])
-    return {}
-
-
-def write_kohya(adapter: Adapter, file: Path) -> None:
-    """An adapter under the names that OpenVINO GenAI reads."""
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for layer, factors in adapter.layers.items():
-        name = "lora_" + layer.replace(".", "_")
-        tensors |= {f"{name}.lora_down.weight": factors.a, f"{name}.lora_up.weight": factors.b}
-        tensors[f"{name}.alpha"] = np.array(factors.rank, np.float32)
-    save_file(tensors, file)
-
-
-def _export_with_optimum(model: Path, out: Path) -> None:
-    """optimum's own export of the whole pipeline, of which the UNet is kept."""
-    code = (
-        "import sys; from optimum.exporters.onnx import main_export; "
-        "main_export(sys.argv[1], sys.argv[2], task='text-to-image', do_validation=False)"
-    )
-    _run_python(Path(sys.executable), code, model, out)
-
-
-def _run_python(python: Path, code: str, *given: Path) -> None:
-    done = subprocess.run(
-        [str(python), "-c", code, *map(str, given)], capture_output=True, text=True, timeout=600, check=False
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-
-
-def _quantize(place: Path, out: Path) -> None:
-    from benchmarks.rivals import Torch
-    from export.quantization import quantize
-
-    # With random weights, one feed says as much about ranges as many.
-    feed = {**Torch(place).inputs(1), "timestep": np.array(601, np.float32)}
-    with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
-        np.savez(Path(folder) / "feed.npz", **feed)  # type: ignore[arg-type]  # an option is typed as any name
-        (out / "unet").mkdir(parents=True)
-        quantize(place / "fp32" / "unet" / "model.onnx", out / "unet" / "model.onnx", [Path(folder) / "feed.npz"])
-
-
-def _write_adapters(place: Path, seed: int) -> None:
-    from edge_sdk.inference.bundle import Bundle
-
-    index = Bundle.load(place / "fp32", verify=False).index
-    for number in range(len(WEIGHTS)):
-        rng = np.random.default_rng([seed, number])
-        layers = {
-            slot.name: adapter.Factors(
-                rng.standard_normal((RANK, slot.in_features), np.float32) / slot.in_features**0.5,
-                0.1 * rng.standard_normal((slot.out_features, RANK), np.float32) / RANK**0.5,
-                slot.kernel,
-            )
-            for slot in index.slots
-        }
-        adapter.save(adapter.Adapter(layers, index.base_id), place / f"adapter-{number}.safetensors")
-
-
-@contextmanager
-def _once(target: Path) -> Iterator[Path | None]:
-    """A folder to fill in that becomes `target`; None if that is there already."""
-    if target.exists():
-        yield None
-        return
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    yield part
-    part.rename(target)
 
 
 class Process:
@@ -305,11 +134,6 @@ class Process:
         line = self._process.stdout.readline()
         answer: Answer = json.loads(line) if line else {}
         return answer
-
-
-def python_of(row: str, environments: Path) -> Path:
-    """The interpreter that a row runs in."""
-    return environments / APART[row] / "bin" / "python" if row in APART else Path(sys.executable)
 
 
 def _steps(place: Path, environments: Path, repetitions: int, missing: Mapping[str, str]) -> list[Row]:
@@ -422,24 +246,19 @@ def _step_row(
 
 def _disk(place: Path, row: str) -> float:
     """Megabytes of the UNet that the row opens, and of what it prepared from it."""
-    folders = {"torch": ["model/unet"], "optimum": ["optimum/unet"], "OpenVINO": ["optimum/unet"]}
-    if "GenAI" in row:
-        folders = {"OpenVINO": ["genai/unet"]}
-    unet = place / ("int8" if "int8" in row else "fp32") / "unet"
-    found = [place / name for name in folders.get(row.split()[0], [])] or [unet]
-    if row in ("ours fp32", "ours int8"):
-        found += _prepared(place, unet)
-    return sum(folder_mb(folder) for folder in found)
+    opened = place / ROWS[row].opens
+    prepared = _prepared(place, opened) if ROWS[row].prepares else None
+    return folder_mb(opened) + (folder_mb(prepared) if prepared else 0.0)
 
 
-def _prepared(place: Path, unet: Path) -> list[Path]:
+def _prepared(place: Path, unet: Path) -> Path | None:
     from edge_sdk.inference.bundle import hash_files
     from edge_sdk.inference.graph import Graph
     from edge_sdk.inference.prepare import place as place_of
 
     hashes = {name: value for name, value in hash_files(unet).items() if name.startswith("model.onnx")}
     folder = place_of(Graph(unet / "model.onnx", hashes), place / "cache")
-    return [folder] if folder.exists() else []
+    return folder if folder.exists() else None
 
 
 def _error(place: Path, row: str, batch: int) -> float | None:
@@ -485,124 +304,6 @@ def _cpp(place: Path, environments: Path) -> list[Row]:
     return rows
 
 
-def _first_picture(folder: Path) -> Row:
-    """Seconds from starting a process to the demo model's first picture, its bundle prepared and in the page cache."""
-    from export import export_model
-
-    with _once(folder / "demo") as made:
-        if made is not None:
-            export_model(DEMO, made, verify=False)
-    drawn = [_draw(folder / "demo", folder / "demo-cache", steps=25, guidance=7.5) for _ in range(4)]
-    if failed := [said for _, code, said in drawn if code]:
-        raise RuntimeError(f"The stickers model could not be drawn: {failed[0]}")
-    times = [seconds for seconds, _, _ in drawn]
-    return {"part": "first picture", "model": "stickers", "steps": 25, "cold_process_s": statistics.median(times[1:])}
-
-
-def _in_group(place: Path, limit: int, guidance: float) -> Row:
-    """A drawing of two steps inside a control group that is killed above its limit."""
-    cells: dict[str, Cell] = {
-        "part": "control group",
-        "shape": place.name,
-        "limit_mb": limit / 1e6,
-        "guidance": guidance,
-        "steps": 2,
-    }
-    root = _memory_controller()
-    if root is None:
-        return {**cells, "drawn": None, "note": f"{NOT_MEASURED}no memory controller that this user may write to"}
-    group = root / f"impasto-benchmark-{os.getpid()}"
-    group.mkdir()
-    try:
-        (group / "memory.limit_in_bytes").write_text(str(limit), "ascii")
-        allowed = int(limit - 0.1e9)
-        seconds, code, said = _draw(
-            place / "fp32", place / "none", limit=allowed, tile=256, steps=2, guidance=guidance, group=group
-        )
-        peak = int((group / "memory.max_usage_in_bytes").read_text("ascii"))
-    finally:
-        group.rmdir()
-    return {
-        **cells,
-        "memory_limit_mb": allowed / 1e6,
-        "tile": 256,
-        "drawn": int(code == 0),
-        "peak_mb": peak / 1e6,
-        "seconds": seconds,
-        "note": "" if code == 0 else "killed" if code == -9 else said,
-    }
-
-
-def _memory_controller() -> Path | None:
-    """Where the memory controller of the first generation of control groups is mounted."""
-    mounts = Path("/proc/mounts")
-    for line in mounts.read_text("utf-8").splitlines() if mounts.exists() else []:
-        _, place, kind, options, *_ = line.split()
-        if kind == "cgroup" and "memory" in options.split(",") and os.access(place, os.W_OK):
-            return Path(place)
-    return None
-
-
-def _draw(
-    bundle: Path,
-    cache: Path,
-    *,
-    steps: int,
-    guidance: float,
-    limit: int = 0,
-    tile: int = 0,
-    group: Path | None = None,
-) -> tuple[float, int, str]:
-    """Draw in a new process: seconds, its exit code, the last line of what it said."""
-    command = [sys.executable, "-c", _DRAW, *map(str, (bundle, cache, limit, tile, steps, guidance))]
-    if group is not None:
-        # The shell enters the group and becomes the process.
-        command = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *command]
-    began = time.perf_counter()
-    done = subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    return time.perf_counter() - began, done.returncode, (done.stderr.strip().splitlines() or [""])[-1]
-
-
-def _installed(environments: Path) -> dict[str, float]:
-    """Megabytes of the packages of each row, from environments that hold nothing else."""
-    code = (
-        "from importlib.metadata import distributions as d\n"
-        "print(sum(f.locate().stat().st_size for x in d() if x.name.lower() not in ('pip', 'setuptools')"
-        " for f in x.files or () if f.locate().is_file()))"
-    )
-    sizes: dict[str, float] = {}
-    for name, what in INSTALLS.items():
-        folder = environments / name
-        try:
-            with _once(folder) as made:
-                if made is not None:
-                    subprocess.run([sys.executable, "-m", "venv", str(made)], check=True, timeout=60)
-                    pip = [str(made / "bin" / "python"), "-m", "pip", "install", "--quiet", *what]
-                    subprocess.run(pip, check=True, timeout=300)
-            done = subprocess.run(
-                [str(folder / "bin" / "python"), "-c", code], check=True, capture_output=True, text=True, timeout=60
-            )
-            sizes[name] = int(done.stdout) / 1e6
-        except (subprocess.SubprocessError, OSError) as error:
-            print(f"{name} could not be installed: {error}", file=sys.stderr)
-    return sizes
-
-
-def _fetched() -> Row:
-    """Megabytes that pip fetches to install the drawing device: its packages as they travel."""
-    with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
-        pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder]
-        subprocess.run([*pip, "-c", "constraints.txt", *INSTALLS["ours"]], check=True, capture_output=True, timeout=300)
-        return {"part": "fetched by pip", "row": "ours fp32", "fetched_mb": folder_mb(Path(folder))}
-
-
 def _cached_row(report: Report, path: Path, measure: Callable[[], Row]) -> None:
     report.rows.append(cached(path, measure))
 
@@ -614,28 +315,28 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         found += _bars_of(shape, [row for row in rows if row.get("shape") == shape and "step_s" in row])
     for row in rows:
         if row.get("part") == "first picture":
-            found.append(Bar("stickers, cold process to first picture, s", _number(row, "cold_process_s"), 2.0))
+            found.append(Bar("stickers, cold process to first picture, s", value_of(row, "cold_process_s"), 2.0))
         elif row.get("part") == "fetched by pip":
-            found.append(Bar("fetched by pip for ours fp32, MB", _number(row, "fetched_mb"), 120))
+            found.append(Bar("fetched by pip for ours fp32, MB", value_of(row, "fetched_mb"), 120))
         elif row.get("part") == "control group" and row.get("drawn") is not None:
-            how = "guided" if _number(row, "guidance") > 1 else "without guidance"
-            name = f"{row['shape']} draws inside {_number(row, 'limit_mb'):g} MB, {how}"
-            found.append(Bar(name, _number(row, "drawn"), 1, "at least"))
-    sizes = [_number(row, "installed_mb") for row in rows if row.get("row") == "ours fp32" and "installed_mb" in row]
+            how = "guided" if value_of(row, "guidance") > 1 else "without guidance"
+            name = f"{row['shape']} draws inside {value_of(row, 'limit_mb'):g} MB, {how}"
+            found.append(Bar(name, value_of(row, "drawn"), 1, "at least"))
+    sizes = [value_of(row, "installed_mb") for row in rows if row.get("row") == "ours fp32" and "installed_mb" in row]
     return found + [Bar("on disk after pip install of ours fp32, MB", size, 120) for size in sizes[:1]]
 
 
 def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:
-    at = {(str(row["row"]), int(_number(row, "adapters")), int(_number(row, "batch"))): row for row in rows}
+    at = {(str(row["row"]), int(value_of(row, "adapters")), int(value_of(row, "batch"))): row for row in rows}
 
     def ratio(what: str, one: tuple[str, int, int], other: tuple[str, int, int]) -> float:
         if one not in at or other not in at:
             return float("nan")
-        return _number(at[one], what) / _number(at[other], what)
+        return value_of(at[one], what) / value_of(at[other], what)
 
     found: list[Bar] = []
     for batch in BATCHES:
-        plain_steps = {row: _number(at[row, n, b], "step_s") for row, n, b in at if (n, b) == (0, batch)}
+        plain_steps = {row: value_of(at[row, n, b], "step_s") for row, n, b in at if (n, b) == (0, batch)}
         ours = [value for row, value in plain_steps.items() if row.startswith("ours")]
         rest = [value for row, value in plain_steps.items() if not row.startswith("ours")]
         case = f"{shape}, batch {batch}"
@@ -659,13 +360,8 @@ def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:
     for row, adapters, batch in at:
         if batch == 1 and adapters and row.startswith("ours"):
             what = "switch_ms" if adapters == 1 else "mix_ms"
-            found.append(Bar(f"{shape}: {row}, {what}", _number(at[row, adapters, batch], what), 20))
+            found.append(Bar(f"{shape}: {row}, {what}", value_of(at[row, adapters, batch], what), 20))
     return found
-
-
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 if __name__ == "__main__":

@@ -23,9 +23,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.harness import Bar, Cell, Report, Row, arguments, cached
+from benchmarks.harness import KEPT, Bar, Cell, Report, Row, arguments, cached
 
-KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks" / "models"
+PLACE = KEPT / "models"
 TOLERANCE = 1e-3
 # Of one process; SDXL's export is the longest.
 SECONDS = 1800
@@ -95,7 +95,13 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def row_of(
-    name: str, plan: Plan, *, quick: bool, seed: int, tell: Callable[[str], None] = lambda what: None, kept: Path = KEPT
+    name: str,
+    plan: Plan,
+    *,
+    quick: bool,
+    seed: int,
+    tell: Callable[[str], None] = lambda what: None,
+    kept: Path = PLACE,
 ) -> Row:
     """The row of a model, measured before or now. One that failed says why and is not kept."""
     try:

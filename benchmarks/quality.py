@@ -24,7 +24,8 @@ import onnxruntime as ort
 from PIL import Image
 from rich.progress import track
 
-from benchmarks.harness import Bar, Report, Row, arguments
+from benchmarks.harness import Bar, Report, Row, arguments, value_of
+from benchmarks.stickers import MODEL
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle import Precision
 from edge_sdk.inference.sessions import open_session
@@ -32,7 +33,6 @@ from samples.stickers import data
 from samples.stickers.judge import GUIDANCE, Judge
 from samples.stickers.styles import STYLES
 
-MODEL = Path("samples/stickers/model")
 CAPTIONS, QUICK_CAPTIONS = 200, 20
 STEPS = 25
 # Away from the seeds of training and calibration.
@@ -87,8 +87,8 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _measure(report: Report, folder: Path) -> None:
     stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
-    prompts = [stickers[at].text for at in _spread(len(stickers), CALIBRATION_PROMPTS)]
-    chosen = [stickers[at] for at in _spread(len(stickers), QUICK_CAPTIONS if report.arguments.quick else CAPTIONS)]
+    prompts = [stickers[at].text for at in data.spread(len(stickers), CALIBRATION_PROMPTS)]
+    chosen = [stickers[at] for at in data.spread(len(stickers), QUICK_CAPTIONS if report.arguments.quick else CAPTIONS)]
     errors = _export(folder, prompts)
     drawn = _draw(folder, [sticker.text for sticker in chosen], report.arguments.seed)
     adapted = _adapted(folder, prompts[:6], report.arguments.seed)
@@ -120,10 +120,10 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     found: list[Bar] = []
     for name in (name for name in HELD if name in at):
         for what in ("style_hit", "subject_hit"):
-            lost = 100 * (_number(at[EXACT], what) - _number(at[name], what))
+            lost = 100 * (value_of(at[EXACT], what) - value_of(at[name], what))
             found.append(Bar(f"{name}: {what} below fp32's, in points", lost, MOST_POINTS_LOST))
         if "adapter_gain" in at[name]:
-            away = abs(_number(at[name], "adapter_gain") - 1)
+            away = abs(value_of(at[name], "adapter_gain") - 1)
             found.append(Bar(f"{name}: a rank-{RANK} adapter's effect away from 1", away, 0.05))
     return found
 
@@ -139,11 +139,6 @@ def _export(folder: Path, prompts: Sequence[str]) -> dict[Precision, float]:
         )
         errors[precision] = made.errors.get(f"unet in {precision}", 0.0)
     return errors
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """`count` places from the first to the last of `length`: those that the judge measures the base model at."""
-    return [int(at) for at in np.linspace(0, length - 1, count).round()]
 
 
 def _draw(folder: Path, captions: Sequence[str], seed: int) -> dict[str, Drawn]:
@@ -239,11 +234,6 @@ def _unet_megabytes(bundle: Path) -> float:
     """The UNet without the graph of step reuse, which shares its weights."""
     files = [path for path in (bundle / "unet").iterdir() if path.name != "shallow.onnx"]
     return round(sum(path.stat().st_size for path in files) / 1e6, 2)
-
-
-def _number(row: Row, name: str) -> float:
-    value = row.get(name)
-    return float(value) if isinstance(value, int | float) else float("nan")
 
 
 if __name__ == "__main__":

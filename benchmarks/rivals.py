@@ -46,6 +46,9 @@ class Rival(ABC):
     def step(self, batch: int) -> Any:
         """One run of the UNet; what it gives."""
 
+    # The folder of the UNet that it opens, and whether it lays that out on disk for this processor.
+    opens: ClassVar[str]
+    prepares: ClassVar[bool] = False
     # Whether `adapt` is where the work of changing adapters is done.
     adapts_apart: ClassVar[bool] = True
 
@@ -66,6 +69,8 @@ class Rival(ABC):
 
 class Torch(Rival):
     """diffusers; adapters through PEFT's set_adapters. "No adapter" is with the adapters disabled."""
+
+    opens = "model/unet"
 
     dtype: ClassVar[str] = "float32"
 
@@ -110,6 +115,8 @@ class TorchBfloat16(Torch):
 class Optimum(Rival):
     """optimum's own export, opened as optimum opens it: ONNX Runtime with default options."""
 
+    opens = "optimum/unet"
+
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         import onnxruntime
@@ -129,6 +136,8 @@ class Optimum(Rival):
 
 class PlainOpenVino(Rival):
     """OpenVINO in bfloat16 on optimum's export, which has no LoRA slots."""
+
+    opens = "optimum/unet"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -153,6 +162,9 @@ class PlainOpenVino(Rival):
 
 class Ours(Rival):
     """The bundle's UNet through a back end, prepared for this processor where that back end prepares."""
+
+    opens = "fp32/unet"
+    prepares = True
 
     precision: ClassVar[str] = "fp32"
     backend: ClassVar[str] = "cpu"
@@ -192,16 +204,20 @@ class Ours(Rival):
 
 
 class OursInt8(Ours):
+    opens = "int8/unet"
     precision = "int8"
 
 
 class OursOpenVino(Ours):
+    prepares = False
     backend = "openvino"
 
 
 class OpenVinoGenAi(Rival):
     """OpenVINO GenAI in bfloat16 on optimum-intel's conversion. It draws whole pictures: a step's time is the time
     between its first two reports, after which it is told to stop. It changes adapters inside a drawing."""
+
+    opens = "genai/unet"
 
     adapts_apart = False
 
@@ -253,6 +269,8 @@ class OpenVinoGenAi(Rival):
 
 class StableDiffusionCpp(Rival):
     """stable-diffusion.cpp draws whole pictures only: a step's time is its own report of the sampling."""
+
+    opens = "model/unet"
 
     kind: ClassVar[str] = "q8_0"
 

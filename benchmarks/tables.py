@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.harness import NOT_MEASURED
+
 DOCUMENT = Path("docs/benchmarks.md")
 RESULTS = Path("benchmarks/results")
 TITLES = {
     "bk-sdm-tiny": "BK-SDM-Tiny's shapes (UNet of 323 M parameters)",
     "sd15": "Stable Diffusion 1.5's shapes (UNet of 860 M parameters)",
 }
-_NOT_MEASURED = "not measured: "
 Result: TypeAlias = Mapping[str, Any]
 
 
@@ -117,8 +118,8 @@ def missing(result: Result) -> str:
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for row in result["rows"]:
         note = str(row.get("note") or "")
-        if row.get("part") == "step" and note.startswith(_NOT_MEASURED):
-            reasons.setdefault((row["shape"], note.removeprefix(_NOT_MEASURED)), {})[row["row"]] = None
+        if row.get("part") == "step" and note.startswith(NOT_MEASURED):
+            reasons.setdefault((row["shape"], note.removeprefix(NOT_MEASURED)), {})[row["row"]] = None
     found = [f"- {shape}, {reason}: {'; '.join(rows)}" for (shape, reason), rows in reasons.items()]
     return "\n".join(["Not measured:", "", *found]) if found else ""
 

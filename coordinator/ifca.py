@@ -25,11 +25,10 @@ from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
-from coordinator.simulation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice
+from coordinator.simulation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from edge_sdk.adapter import Adapter, Factors, fit, initial_adapter, to_bytes
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership import RoundPlan
-from edge_sdk.membership.work import pack_update
 from edge_sdk.wire.messages import Manifest, Stage
 from edge_sdk.wire.transfer import make_manifest
 
@@ -169,12 +168,7 @@ class _Ifca:
             learning_rate=settings.learning_rate,
             deadline=settings.deadline,
         )
-        trained = self._devices[name].train(plan)
-        data = pack_update(plan, trained, self._base.base_id)
-        self._learning.check_update(data, member)
-        self._blobs.put(data)
-        home.up += len(data)
-        manifest = make_manifest(data, role="update", name=f"update-{number}")
+        trained, manifest = deliver(self._devices[name], home, plan, member, self._learning, self._blobs)
         return rounds.Update(manifest, trained.pictures, trained.first_loss, trained.last_loss, trained.seconds)
 
     def _frozen(self, home: Home) -> tuple[Adapter, ...]:
@@ -193,6 +187,4 @@ class _Ifca:
 
     def _tell(self, event: str, **values: object) -> None:
         if self._on_event:
-            homes = self._homes.values()
-            traffic = {"bytes_up": sum(h.up for h in homes), "bytes_down": sum(h.down for h in homes)}
-            self._on_event(event, {**values, **traffic})
+            self._on_event(event, {**values, **traffic(self._homes)})

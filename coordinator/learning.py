@@ -57,6 +57,11 @@ class Learning:
         self._known_start = lru_cache(maxsize=32)(self._start)
         self._tastes = Tastes(federation, profiles, self.basis)
 
+    @property
+    def base_id(self) -> str:
+        """The identity of the base model."""
+        return self._base.base_id
+
     def check_update(self, data: bytes, member: rounds.Member) -> None:
         """Raise an AdapterError if this is not what that member of the round was asked for."""
         adapter = self._completed(data, member)

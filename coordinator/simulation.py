@@ -19,7 +19,7 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.membership import Train
+from edge_sdk.membership import RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.work import make_plan, pack_update, to_keep
 from edge_sdk.wire.messages import DeviceProfile, Finished, Manifest, Offer, RoundStart
 from edge_sdk.wire.transfer import make_manifest
@@ -91,6 +91,27 @@ class Home:
         return from_bytes(blobs.get(manifest.sha256))
 
 
+def deliver(
+    device: SimulatedDevice, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
+) -> tuple[TrainedUpdate, Manifest]:
+    """Let a device train, and store its update as the coordinator would; the bytes are counted in `home`.
+
+    Raises:
+        AdapterError: an update that the coordinator would refuse.
+    """
+    trained = device.train(plan)
+    data = pack_update(plan, trained, learning.base_id)
+    learning.check_update(data, member)
+    blobs.put(data)
+    home.up += len(data)
+    return trained, make_manifest(data, role="update", name=f"update-{plan.round}")
+
+
+def traffic(homes: Mapping[str, Home]) -> dict[str, int]:
+    """What all devices have sent and fetched until now."""
+    return {"bytes_up": sum(h.up for h in homes.values()), "bytes_down": sum(h.down for h in homes.values())}
+
+
 class _Simulation:
     def __init__(
         self,
@@ -133,9 +154,7 @@ class _Simulation:
                 self._events.append(self._learning.aggregate(action))
             case rounds.Report(event, values):
                 if self._on_event:
-                    homes = self._homes.values()
-                    traffic = {"bytes_up": sum(h.up for h in homes), "bytes_down": sum(h.down for h in homes)}
-                    self._on_event(event, {**values, **traffic})
+                    self._on_event(event, {**values, **traffic(self._homes)})
 
     def _work(self, name: str, start: RoundStart) -> None:
         home, device = self._homes[name], self._devices[name]
@@ -143,15 +162,10 @@ class _Simulation:
         plan = make_plan(
             start, {manifest.sha256: home.bring(manifest, self._blobs) for manifest in manifests}, home.own
         )
-        trained = device.train(plan)
-        home.own = trained.adapter if plan.share is Share.A_ONLY else None
-        data = pack_update(plan, trained, self._base.base_id)
         current = self._state.current
         assert current is not None, "a round was started"
-        self._learning.check_update(data, current.cohort[name])
-        self._blobs.put(data)
-        home.up += len(data)
-        manifest = make_manifest(data, role="update", name=f"update-{start.round}")
+        trained, manifest = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)
+        home.own = trained.adapter if plan.share is Share.A_ONLY else None
         offer = Offer(
             round=start.round,
             manifest=manifest,

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image
 
@@ -35,6 +35,8 @@ from edge_sdk.wire.messages import DeviceProfile
 if TYPE_CHECKING:
     from edge_sdk.membership.client import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
+
+Trained = TypeVar("Trained")
 
 # Of what is left of a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
@@ -257,25 +259,13 @@ class Device:
         self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None
     ) -> TrainedUpdate:
         """All of the plan's steps, or as many as there is time for before the round may close."""
+        from edge_sdk.training import train_round
+
+        minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         checkpoint = self.home / "round.checkpoint"
-
-        def train() -> TrainingResult:
-            return trainer.train(
-                steps=plan.steps,
-                minutes=max(1.0, _TRAINING_SHARE * plan.deadline) / 60,
-                start=plan.start,
-                frozen=[(adapter, 1.0) for adapter in plan.frozen],
-                share=plan.share,
-                seed=plan.seed,
-                rank=plan.rank,
-                batch_size=plan.batch_size,
-                learning_rate=plan.learning_rate,
-                on_step=on_step,
-                checkpoint=checkpoint,
-            )
-
-        result = _resumed(train, checkpoint)
-        return TrainedUpdate(result.adapter, trainer.pictures, result.first_loss, result.last_loss, result.seconds)
+        return _resumed(
+            lambda: train_round(trainer, plan, minutes=minutes, on_step=on_step, checkpoint=checkpoint), checkpoint
+        )
 
     def _new_trainer(self) -> Trainer:
         if self.model is None:
@@ -317,7 +307,7 @@ class Device:
         return name
 
 
-def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:
+def _resumed(train: Callable[[], Trained], checkpoint: Path) -> Trained:
     """Train from the checkpoint if it is of this training; what another training left behind is of no use any more."""
     from edge_sdk.errors import CheckpointError
 

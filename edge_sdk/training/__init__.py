@@ -14,6 +14,8 @@ _missing = [name for name in ("torch", "diffusers", "transformers", "peft") if f
 if _missing:
     raise TrainingError(f'Training needs {", ".join(_missing)}. Install them with: pip install "impasto[train]"')
 
-from edge_sdk.training.trainer import Progress, Trainer, TrainingResult  # noqa: E402 (the check above must come first)
+# The check above must come first.
+from edge_sdk.training.rounds import train_round  # noqa: E402
+from edge_sdk.training.trainer import Progress, Trainer, TrainingResult  # noqa: E402
 
-__all__ = ["Progress", "Trainer", "TrainingResult"]
+__all__ = ["Progress", "Trainer", "TrainingResult", "train_round"]

@@ -21,7 +21,7 @@ from edge_sdk.inference import Generator
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import load_pictures
 from edge_sdk.privacy import prompt_code
-from edge_sdk.training import Progress, Trainer
+from edge_sdk.training import Progress, Trainer, train_round
 from edge_sdk.wire.messages import DeviceProfile
 from samples.demo.settings import FEDERATION, Settings
 
@@ -73,20 +73,7 @@ class DemoDevice:
             now = self.loss([*below, *([(plan.start, 1.0)] if plan.start else [])], CURVE_LEVELS)
             curve.append((plan.round - 1, now))
             self.tell("round", round=plan.round, stage=plan.stage, cluster=plan.cluster, loss=now)
-            result = self.trainer.train(
-                steps=plan.steps,
-                start=plan.start,
-                frozen=below,
-                share=plan.share,
-                seed=plan.seed,
-                rank=plan.rank,
-                batch_size=plan.batch_size,
-                learning_rate=plan.learning_rate,
-                on_step=self._progress(f"round {plan.round}", plan.steps),
-            )
-            return TrainedUpdate(
-                result.adapter, self.trainer.pictures, result.first_loss, result.last_loss, result.seconds
-            )
+            return train_round(self.trainer, plan, on_step=self._progress(f"round {plan.round}", plan.steps))
 
         captions = [text for text, _ in self._asked(self.folder / "pictures")]
         profile = DeviceProfile(

@@ -39,6 +39,11 @@ def read(archive: Path = ARCHIVE, keep: Callable[[Sticker], bool] = lambda stick
     return [sticker for sticker in stickers if keep(sticker)]
 
 
+def spread(length: int, count: int) -> list[int]:
+    """`count` places from the first to the last of `length`, evenly: those that the base model is measured at."""
+    return [int(at) for at in np.linspace(0, length - 1, count).round()]
+
+
 def pictures(stickers: list[Sticker], archive: Path = ARCHIVE) -> npt.NDArray[np.uint8]:
     """The pictures of these rows: (n, 64, 64, 3) uint8."""
     with zipfile.ZipFile(archive) as file:

@@ -209,7 +209,7 @@ def draw_captions(
 ) -> tuple[list[tuple[str, str]], list[Image.Image]]:
     """Draw `count` captions of the base styles, spread evenly over the data: what was asked for, and the pictures."""
     stickers = data.read(keep=lambda s: STYLES[s.style].base)
-    chosen = [stickers[i] for i in np.linspace(0, len(stickers) - 1, count).round().astype(int)]
+    chosen = [stickers[at] for at in data.spread(len(stickers), count)]
     pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, safety_checker=None)
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)

@@ -1,0 +1,31 @@
+"""The stickers base model, as benchmarks use it."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from benchmarks.harness import KEPT
+from edge_sdk.errors import ImpastoError
+from edge_sdk.inference import Bundle, compute_base_id
+
+MODEL = Path("samples/stickers/model")
+
+
+@functools.cache
+def base_id() -> str:
+    """The base model's identity, on which results depend."""
+    return compute_base_id(MODEL)
+
+
+def bundle() -> Path:
+    """The base model's bundle; an earlier run's, if it is of this very model."""
+    from export import export_model
+
+    folder = KEPT / "stickers"
+    try:
+        if Bundle.load(folder).index.base_id == base_id():
+            return folder
+    except ImpastoError:
+        pass
+    return export_model(MODEL, folder, verify=False, overwrite=True).folder
