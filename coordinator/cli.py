@@ -105,7 +105,9 @@ def simulate(
     held_out: Annotated[
         float,
         typer.Option(
-            min=0, max=0.9, help="Share of each device's pictures to judge by, not to learn from; the seed chooses them."
+            min=0,
+            max=0.9,
+            help="Share of each device's pictures to judge by, not to learn from; the seed chooses them.",
         ),
     ] = 0.2,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
@@ -118,10 +120,11 @@ def simulate(
     device that trains smaller ranks than the federation's says so in a device.toml among them: max_rank = 4
 
     Everything that the file says about rounds, training and methods is done as by serve; no broker is asked, nothing is
-    stored, and everybody delivers in every round. clustering = "ifca" works here only. Prompt codes are of level "plain".
+    stored, and everybody delivers in every round. clustering = "ifca" works here only. Prompt codes are of level
+    "plain".
 
-    At the end: for each round losses, bytes and the energy that was kept, for each device its cluster and its loss before
-    and after. Draw with what was learnt: impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
+    At the end: for each round losses, bytes and the energy that was kept, for each device its cluster and its loss
+    before and after. Draw with it: impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
 
     Needs torch: pip install "impasto[train]"
     """

@@ -76,8 +76,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """
         if self.clustering == IFCA:
             raise ConfigurationError(
-                f'clustering = "{IFCA}": devices choose their clusters by loss, which real ones do not do. It is there to '
-                f'compare with, in `impasto-coordinator simulate`; to serve, use one of {", ".join(CLUSTERERS)}.'
+                f'clustering = "{IFCA}": devices choose their clusters by loss, which real ones do not do. It works in '
+                f"`impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
             )
         names = Rules.__struct_fields__
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}

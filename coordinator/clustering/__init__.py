@@ -2,7 +2,7 @@
 
 A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
 similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
-all of them. A new clusterer or rule is one file and one line, here or in `partition`, or an entry point of another package.
+all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
 """
 
 from __future__ import annotations

@@ -65,19 +65,23 @@ class Screen:
 
 def print_result(console: Console, result: Result) -> None:
     """A table of the rounds, and one of the devices."""
-    console.print(_rounds(result.rounds), _devices(result))
+    held_out = any(device.held_out for device in result.devices.values())
+    judged = "pictures held out" if held_out else "the pictures that were learnt from"
+    console.print("", _rounds(result.rounds), "", _devices(result), "")
+    console.print(f"before, after: mean denoising loss on {judged}, of the base model and with what was learnt")
     better = sum(device.loss_after < device.loss_before for device in result.devices.values())
-    console.print(f"{better} of {len(result.devices)} devices are better off than with the base model.", highlight=False)
+    console.print(
+        f"{better} of {len(result.devices)} devices are better off than with the base model.", highlight=False
+    )
 
 
 def _rounds(rounds: list[RoundResult]) -> Table:
-    table = Table("round", "stage", title="rounds")
-    for column in ("updates", "refused", "training loss", "energy kept", "sent", "fetched"):
+    table = _table("round")
+    for column in ("updates", "refused", "training loss", "energy", "sent", "fetched"):
         table.add_column(column, justify="right")
     for one in rounds:
         table.add_row(
-            str(one.round),
-            one.stage,
+            f"{one.round} {one.stage}",
             str(one.updates),
             str(len(one.refused)),
             f"{one.first_loss:.4f} -> {one.last_loss:.4f}",
@@ -89,9 +93,7 @@ def _rounds(rounds: list[RoundResult]) -> Table:
 
 
 def _devices(result: Result) -> Table:
-    held_out = any(device.held_out for device in result.devices.values())
-    judged = "held-out pictures" if held_out else "the pictures that were learnt from"
-    table = Table("device", title=f"devices: denoising loss on {judged}")
+    table = _table("device")
     for column in ("cluster", "pictures", "held out", "rank", "before", "after", "change"):
         table.add_column(column, justify="right")
     for name, one in sorted(result.devices.items(), key=lambda item: (item[1].cluster, item[0])):
@@ -113,10 +115,14 @@ def _devices(result: Result) -> Table:
             sum(getattr(device, which) for device in result.devices.values()) / len(result.devices)
             for which in ("loss_before", "loss_after")
         )
-        table.add_section()
-        change = f"{100 * (after / before - 1):+.1f} %"
-        table.add_row("mean", f"{len(sizes)} in all", "", "", "", f"{before:.4f}", f"{after:.4f}", change)
+        table.add_row()
+        gain = f"{100 * (after / before - 1):+.1f} %"
+        table.add_row("mean", f"{len(sizes)} in all", "", "", "", f"{before:.4f}", f"{after:.4f}", gain)
     return table
+
+
+def _table(first: str) -> Table:
+    return Table(first, box=None, padding=(0, 2, 0, 0), header_style="bold")
 
 
 def _energy(retained: float | Mapping[str, float | None] | None) -> str:

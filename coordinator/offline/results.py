@@ -48,7 +48,7 @@ class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. federation: the file's settings."""
+    """A whole run. federation: the file's settings that it went by."""
 
     federation: dict[str, Any]
     base_id: str

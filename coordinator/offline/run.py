@@ -1,4 +1,4 @@
-"""The rounds of a federation file over a folder of devices: `simulate`, or `simulate_ifca` where the file asks for it."""
+"""The rounds of a federation file over a folder of devices: by `simulate`, or `simulate_ifca` if the file says so."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from edge_sdk.inference import compute_base_id
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 
+# Settings of a coordinator that serves.
+_UNUSED = ("broker", "home", "database", "blobs")
 Tell = Callable[[str, Mapping[str, Any]], None]
 """What happens, as it happens: every event of the simulation, and
 
@@ -71,13 +73,14 @@ class Run:
             for name, device in devices.items()
         }
         settings = msgspec.to_builtins(self.federation)
-        return Result(federation=settings, base_id=base.base_id, devices=results, rounds=book.rounds), outcomes
+        used = {key: value for key, value in settings.items() if key not in _UNUSED}
+        return Result(federation=used, base_id=base.base_id, devices=results, rounds=book.rounds), outcomes
 
     def _checked_base(self) -> BaseModel:
         settings = self.federation
         if not settings.bundle:
             raise ConfigurationError(
-                "A simulation needs `bundle` in the federation file, not `slots`: prompt codes come from its text encoder."
+                "A simulation needs `bundle` in the federation file, not `slots`: its text encoder makes prompt codes."
             )
         if not AGGREGATORS[settings.aggregation].mixed_ranks:
             for folder in self.folders:
