@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,6 +169,15 @@ class TestRefused:
         path.write_text(path.read_text().replace(f'bundle = "{tiny_bundle()}"', 'slots = "impasto.json"'))
         said = self.refused(run, path, devices, "-m", tiny_model(), out=tmp_path / "out")
         assert "needs `bundle`" in said
+
+    def test_no_torch(self, devices: Path, tmp_path: Path) -> None:
+        """As on a machine where only a coordinator is installed."""
+        arguments = ["simulate", str(federation(tmp_path)), str(devices), "-m", str(tiny_model())]
+        program = f"import sys; sys.modules['torch'] = None\nfrom coordinator.cli import main\nmain({arguments!r})"
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith("TrainingError: Training needs torch")
+        assert "impasto[train]" in done.stderr
 
     def test_a_rank_that_the_method_cannot_mix(self, run: Run, devices: Path, tmp_path: Path) -> None:
         (devices / "anna" / "device.toml").write_text("max_rank = 2\n")
