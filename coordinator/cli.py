@@ -116,17 +116,19 @@ def simulate(
 
     impasto-coordinator simulate stickers.toml devices/ --model model/ --out learnt/
 
-    Each sub-folder of DEVICES/ is a device: pictures with captions in metadata.jsonl, or in a .txt file beside each. A
-    device that trains smaller ranks than the federation's says so in a device.toml among them: max_rank = 4
+    Each sub-folder of DEVICES/ is a device: pictures, and captions in
+    metadata.jsonl or in a .txt file beside each. A device that trains
+    smaller ranks than the others has a device.toml in it: max_rank = 4
 
-    Everything that the file says about rounds, training and methods is done as by serve; no broker is asked, nothing is
-    stored, and everybody delivers in every round. clustering = "ifca" works here only. Prompt codes are of level
-    "plain".
+    Rounds, training and methods are those of the file. No broker is asked,
+    everybody delivers in every round, prompt codes are of level "plain".
+    clustering = "ifca" works here only.
 
-    At the end: for each round losses, bytes and the energy that was kept, for each device its cluster and its loss
-    before and after. Draw with it: impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
+    At the end: losses, bytes and the energy that was kept, round by round;
+    each device's cluster, and its loss before and after. Draw with it:
+    impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
 
-    Needs torch: pip install "impasto[train]"
+    Needs torch: pip install "impasto\\[train]"
     """
     loaded = config.load(federation)
     from coordinator.offline.folders import read_folders

@@ -32,7 +32,8 @@ class DeviceResult(msgspec.Struct, frozen=True, kw_only=True):
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
     """One round. first_loss, last_loss: mean training losses of its first and its last steps; bytes: of all devices
     since the beginning; retained_energy: by cluster in a cluster round; refused: what the coordinator did not count;
-    assignment: device -> cluster, where the devices were clustered before it."""
+    assignment: device -> cluster, where the devices were clustered before it; filter: whom it believed, if there is
+    one."""
 
     round: int
     stage: str
@@ -45,6 +46,7 @@ class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
     aggregation_seconds: float
     refused: list[dict[str, Any]]
     assignment: dict[str, int] | None
+    filter: dict[str, Any] | None = None
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
