@@ -207,6 +207,29 @@ def test_does_not_see_the_gauge_of_the_devices(method: str) -> None:
     assert distance(plain, turned) < 1e-5 * norm(plain)
 
 
+def bytes_held(thing: object) -> int:
+    """Of all arrays that an aggregator holds."""
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, dict):
+        return sum(bytes_held(value) for value in thing.values())
+    if isinstance(thing, tuple | list):
+        return sum(bytes_held(value) for value in thing)
+    return bytes_held(vars(thing)) if hasattr(thing, "__dict__") else 0
+
+
+@pytest.mark.parametrize("method", AGGREGATORS)
+def test_memory_does_not_grow_with_the_devices(method: str) -> None:
+    share = AGGREGATORS[method].share(0)
+    updates = [frozen_as(start_of(method), random_adapter(seed), share) for seed in range(40)]
+    aggregator = AGGREGATORS[method](RANK)
+    held = []
+    for number in range(200):
+        aggregator.add(updates[number % len(updates)], 1.0)
+        held.append(bytes_held(aggregator))
+    assert 0 < max(held[100:]) <= max(held[:100])
+
+
 @pytest.mark.parametrize("method", PRODUCTS)
 def test_memory_is_bounded_by_the_layers(method: str) -> None:
     aggregator = AGGREGATORS[method](1)
