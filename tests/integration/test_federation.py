@@ -264,8 +264,8 @@ def test_a_device_that_restarts_offers_what_it_has_trained(tmp_path: Path) -> No
 
 
 def test_a_slow_device_counts_a_round_later(tmp_path: Path) -> None:
-    """Round 2 closes at its deadline while device 5 still trains for it. Its update counts in round 3, for which it then
-    trains nothing."""
+    """Round 2 closes at its deadline while device 5 still trains for it. Its update counts in round 3, for which it
+    then trains nothing."""
     with MemoryBroker() as broker:
         path = write_federation(tmp_path, broker.url, rounds=4, more="late = 1\n")
         path.write_text(path.read_text().replace("deadline = 60.0", "deadline = 8.0"))
