@@ -92,6 +92,15 @@ def package_of(entry: EntryPoint) -> str:
     return str(entry.dist.metadata["Name"]) if entry.dist else "without a name"
 
 
+def not_of(kind: type[object]) -> Callable[[object], str | None]:
+    """The fault of a method that must be an object of this class, made already, and is none."""
+
+    def fault(method: object) -> str | None:
+        return None if isinstance(method, kind) else f"is no object of {kind.__module__}.{kind.__qualname__}"
+
+    return fault
+
+
 def not_callable(method: object) -> str | None:
     """The fault of a method that must be a function and is none."""
     return None if callable(method) else "is not callable"

@@ -7,7 +7,7 @@
     @pytest.mark.parametrize("method", [Tempered])
     class TestTempered(AggregatorContract): ...
 
-Each test is one promise of `Aggregator`; those of `exact` and `mixed_ranks` hold where they are declared. The adapters
+Each test is one promise of `Aggregator`; those of its declarations hold where they are declared. The adapters
 are small, of two layers that are not square, and in float64.
 """
 
@@ -32,6 +32,7 @@ from edge_sdk.adapter import (
     norm,
     orthonormal,
     pack,
+    remainder,
 )
 
 Method = type[Aggregator]
@@ -138,6 +139,38 @@ class AggregatorContract:
             else:
                 assert total(result).rank >= RANK
 
+    def test_folds_where_claimed(self, method: Method, turn: int) -> None:
+        if not method.folds:
+            assert aggregate(method, updates_of(method, turn)).folded is None
+
+    def test_carries_where_claimed(self, method: Method, turn: int) -> None:
+        """Devices that change nothing leave the group's adapter as it is, whatever their ranks."""
+        whole = random_adapter(0, double=True)
+        if not method.carries:
+            said = ""
+            try:
+                method(RANK).add(whole, 1.0, whole)
+            except ValueError as error:
+                said = str(error)
+            assert "carries nothing" in said
+            return
+        aggregator = method(RANK)
+        for rank in (1, 2, RANK):
+            aggregator.add(fit(whole, rank, Share.BOTH), 1.0, remainder(whole, rank, Share.BOTH))
+        result = aggregator.result()
+        assert distance(total(result), whole) < 1e-9 * norm(whole)
+        if result.retained_energy is not None:
+            np.testing.assert_allclose(result.retained_energy, 1.0, rtol=1e-6)
+
+    def test_memory_does_not_grow_with_the_devices(self, method: Method, turn: int) -> None:
+        updates = updates_of(method, turn, ranks=(RANK,) * 40)
+        aggregator = method(RANK)
+        held = []
+        for number in range(200):
+            aggregator.add(updates[number % len(updates)], 1.0)
+            held.append(_bytes_held(aggregator))
+        assert 0 < max(held[100:]) <= max(held[:100])
+
 
 # what the promises are tried with -----------------------------------------------------------------------------------
 
@@ -228,6 +261,17 @@ def assert_exact(result: Aggregate, updates: Sequence[Adapter]) -> None:
         energy += float((s**2).sum())
     if result.retained_energy is not None:
         np.testing.assert_allclose(result.retained_energy, kept / energy, rtol=1e-9)
+
+
+def _bytes_held(thing: object) -> int:
+    """Of all arrays that an aggregator holds."""
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, dict):
+        return sum(_bytes_held(value) for value in thing.values())
+    if isinstance(thing, tuple | list):
+        return sum(_bytes_held(value) for value in thing)
+    return _bytes_held(vars(thing)) if hasattr(thing, "__dict__") else 0
 
 
 def _product(factors: Factors) -> Matrix:

@@ -50,9 +50,11 @@ class Screen:
                 where = f"round {values['round']} of {self._rounds} ({values['stage']}), {escape(values['device'])}"
                 self._move(self._training, where)
             case "round_closed":
+                refused = ", ".join(f"{device} ({code})" for device, code in values.get("refused", {}).items())
                 self._console.print(
                     f"round {values['round']} of {self._rounds} ({values['stage']}): training loss "
-                    f"{values['first_loss']:.4f} -> {values['last_loss']:.4f}",
+                    f"{values['first_loss']:.4f} -> {values['last_loss']:.4f}"
+                    + (f", [red]without {escape(refused)}[/red]" if refused else ""),
                     highlight=False,
                 )
             case _ if event in _TOLD:

@@ -31,7 +31,7 @@ class DeviceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
     """One round. first_loss, last_loss: mean training losses of its first and its last steps; bytes: of all devices
-    since the beginning; retained_energy: by cluster in a cluster round; refused: what the coordinator did not count;
+    since the beginning; retained_energy: by cluster in a cluster round; refused: device -> why it did not count;
     assignment: device -> cluster, where the devices were clustered before it; filter: whom it believed, if there is
     one."""
 
@@ -44,7 +44,7 @@ class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
     bytes_down: int
     retained_energy: float | dict[str, float | None] | None
     aggregation_seconds: float
-    refused: list[dict[str, Any]]
+    refused: dict[str, str]
     assignment: dict[str, int] | None
     filter: dict[str, Any] | None = None
 

@@ -132,18 +132,19 @@ class _Book:
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
         self.rounds: list[RoundResult] = []
-        self._refused: list[dict[str, Any]] = []
+        self._refused: dict[str, str] = {}
         self._assignment: dict[str, int] | None = None
 
     def take(self, event: str, values: Mapping[str, Any]) -> None:
         if event == "refused":
-            self._refused.append({key: values[key] for key in ("device", "code", "reason")})
+            self._refused[values["device"]] = values["code"]
         elif event == "clusters":
             self._assignment = dict(values["assignment"])
         elif event == "round_closed":
             known = {key: values[key] for key in RoundResult.__struct_fields__ if key in values}
-            self.rounds.append(RoundResult(**known, refused=self._refused, assignment=self._assignment))
-            self._refused, self._assignment = [], None
+            known["refused"] = self._refused | values.get("refused", {})
+            self.rounds.append(RoundResult(**known, assignment=self._assignment))
+            self._refused, self._assignment = {}, None
         self._tell(event, values)
 
 

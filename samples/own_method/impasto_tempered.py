@@ -13,13 +13,14 @@ import math
 
 from coordinator.aggregation import Aggregate, Aggregator
 from coordinator.aggregation.sums import FactorSum, ProductSum, paired
-from edge_sdk.adapter import Adapter, align, truncate
+from edge_sdk.adapter import Adapter, align, concatenate, truncate
 
 
 class Tempered(Aggregator):
     mixed_ranks = True  # products of any rank can be added
     exact = False  # a mean, but not the one by numbers of pictures
     linear = False  # the sum of products is no sum of what devices send
+    carries = True  # what lies beyond a device's rank is added to its update
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)
@@ -27,9 +28,11 @@ class Tempered(Aggregator):
         self._a = FactorSum(lambda factors: factors.a)
         self._b = FactorSum(lambda factors: factors.b.T)
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
-        for total in (self._products, self._a, self._b):
-            total.add(adapter, math.sqrt(weight))
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
+        whole = concatenate([(adapter, 1.0), (rest, 1.0)]) if rest else adapter
+        self._products.add(whole, math.sqrt(weight))
+        self._a.add(adapter, math.sqrt(weight))
+        self._b.add(adapter, math.sqrt(weight))
 
     def _merge(self, other: Tempered) -> None:
         self._products.merge(other._products)

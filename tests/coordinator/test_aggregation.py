@@ -7,6 +7,7 @@ import pytest
 
 from coordinator.aggregation import AGGREGATORS
 from coordinator.aggregation.contract import (
+    BASE_ID,
     RANK,
     SLOTS,
     TURNS,
@@ -20,7 +21,21 @@ from coordinator.aggregation.contract import (
     total,
     updates_of,
 )
-from edge_sdk.adapter import Adapter, Factors, Share, core, distance, norm, pack, to_bytes, truncate
+from coordinator.aggregation.late import rebased, staleness_weight
+from edge_sdk.adapter import (
+    Adapter,
+    Factors,
+    Share,
+    concatenate,
+    core,
+    distance,
+    fit,
+    norm,
+    pack,
+    remainder,
+    to_bytes,
+    truncate,
+)
 from tests.coordinator.adapters import rotated
 
 # Methods whose result depends on the products alone.
@@ -52,6 +67,39 @@ def test_memory_is_bounded_by_the_layers(method: str) -> None:
         u, s, v = np.linalg.svd(exact, full_matrices=False)
         best = exact if method == "flora" else s[0] * np.outer(u[:, 0], v[0])
         np.testing.assert_allclose(dense(result)[name], best, atol=1e-5)
+
+
+def frozen_as(start: Adapter, moved: Adapter, share: Share) -> Adapter:
+    """The factor that `share` freezes is that of `start`."""
+    a_of, b_of = (start if share is Share.B else moved), (start if share is Share.A else moved)
+    return Adapter({name: Factors(a_of.layers[name].a, b_of.layers[name].b) for name in SLOTS}, BASE_ID)
+
+
+class TestLate:
+    @pytest.mark.parametrize("share", [Share.BOTH, Share.A, Share.B])
+    def test_what_it_changed_is_added_to_what_there_is_now(self, share: Share) -> None:
+        then, now = random_adapter(0, double=True), random_adapter(1, double=True)
+        update = random_adapter(2, double=True)
+        now, update = frozen_as(then, now, share), frozen_as(then, update, share)
+        moved = rebased(update, then, now, share)
+        for name in SLOTS:
+            exact = dense(now)[name] + dense(update)[name] - dense(then)[name]
+            u, s, v = np.linalg.svd(exact)
+            best = (u[:, :4] * s[:4]) @ v[:4]
+            np.testing.assert_allclose(dense(moved)[name], best, atol=1e-9)
+
+    def test_weighs_less_the_later_it_is(self) -> None:
+        assert [staleness_weight(late, 0.5) for late in (0, 3)] == [1.0, 0.5]
+        assert staleness_weight(5, 0.0) == 1.0
+
+
+def test_start_and_remainder_are_the_whole() -> None:
+    whole = random_adapter(0)
+    rest = remainder(whole, 3, Share.BOTH)
+    assert rest is not None
+    assert rest.rank == 1
+    assert distance(concatenate([(fit(whole, 3, Share.BOTH), 1.0), (rest, 1.0)]), whole) < 1e-6 * norm(whole)
+    assert remainder(whole, 4, Share.BOTH) is None
 
 
 class TestProduct:

@@ -74,8 +74,8 @@ def test_a_federation_is_tried_out(run: Run, devices: Path, tmp_path: Path) -> N
     assert anna["bytes_up"] > ben["bytes_up"] > 0
     assert anna["loss_before"] != anna["loss_after"] > 0
     assert [(one["round"], one["stage"], one["updates"], one["refused"]) for one in result["rounds"]] == [
-        (1, "root", 2, []),
-        (2, "cluster", 2, []),
+        (1, "root", 2, {}),
+        (2, "cluster", 2, {}),
     ]
     assert set(result["rounds"][1]["assignment"]) == {"anna", "ben"}
     written = sorted(str(path.relative_to(out)) for path in out.rglob("*.safetensors"))

@@ -11,8 +11,9 @@ import pytest
 from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.aggregation.base import fault_of
 from coordinator.clustering import CLUSTERERS, RULES
-from coordinator.interaction import INTERACTIONS
-from coordinator.registry import Registry, not_callable
+from coordinator.interaction import INTERACTIONS, Interaction
+from coordinator.optimisers import OPTIMISERS
+from coordinator.registry import Registry, not_callable, not_of
 from edge_sdk.errors import ConfigurationError
 
 GROUP = "impasto.tests"
@@ -117,10 +118,21 @@ def test_an_aggregator_is_a_whole_one(install: Install, code: str, said: str) ->
         aggregators()["half"]
 
 
+def test_an_interaction_is_an_object_not_its_class(install: Install) -> None:
+    install(
+        "early-methods", "from coordinator.interaction.none import Alone\nmade = Alone()\n", made="made", plan="Alone"
+    )
+    methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_of(Interaction))
+    assert isinstance(methods["made"], Interaction)
+    with pytest.raises(ConfigurationError, match=r"no object of coordinator.interaction.base.Interaction"):
+        methods["plan"]
+
+
 def test_each_kind_of_method_has_its_group() -> None:
-    registries = (AGGREGATORS, FILTERS, CLUSTERERS, RULES, INTERACTIONS)
+    registries = (AGGREGATORS, OPTIMISERS, FILTERS, CLUSTERERS, RULES, INTERACTIONS)
     assert [registry.group.removeprefix("impasto.") for registry in registries] == [
         "aggregators",
+        "optimisers",
         "filters",
         "clusterers",
         "choices",
