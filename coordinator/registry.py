@@ -92,7 +92,7 @@ def package_of(entry: EntryPoint) -> str:
     return str(entry.dist.metadata["Name"]) if entry.dist else "without a name"
 
 
-def not_of(kind: type[object]) -> Callable[[object], str | None]:
+def not_of(kind: type) -> Callable[[object], str | None]:
     """The fault of a method that must be an object of this class, made already, and is none."""
 
     def fault(method: object) -> str | None:
