@@ -151,12 +151,12 @@ def _many(answer: Connection, devices: int, noise: str, seed: int) -> None:
 def _grouped(devices: int, noise: str, seed: int) -> Iterator[dict[str, str | int | float]]:
     federation = Federation(devices, GROUPS[devices], NOISES[noise], seed)
     evidence = federation.evidence(ROUNDS)
-    for method in CLUSTERERS:
+    for method in CLUSTERERS.built_in:
         for how in ("dense", "coarse"):
             began = time.perf_counter()
             crowd = _compare(evidence, method, how)
             compared = time.perf_counter() - began
-            for rule in (*RULES, GIVEN):
+            for rule in (*RULES.built_in, GIVEN):
                 began = time.perf_counter()
                 labels = _partition(crowd, rule, GROUPS[devices])
                 yield {

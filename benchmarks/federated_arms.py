@@ -58,7 +58,7 @@ def arms() -> list[Arm]:
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
         Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", "root_rounds": 0}, mixed_ranks=False),
     ]
-    for name, method in AGGREGATORS.items():
+    for name, method in AGGREGATORS.built_in.items():
         settings: dict[str, Any] = {"aggregation": name}
         if method.home_factor:
             settings["root_rounds"] = 0

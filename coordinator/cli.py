@@ -1,4 +1,4 @@
-"""impasto-coordinator: serve, init, status."""
+"""impasto-coordinator: serve, init, status, simulate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config
+from coordinator.aggregation import AGGREGATORS
 from coordinator.console import Narrator, print_status
 from coordinator.service import Service
 from coordinator.store import Database
@@ -83,6 +84,71 @@ def status(federation: FederationFile) -> None:
         print_status(Console(), loaded.name, database.load(), database.updates())
     finally:
         database.close()
+
+
+@app.command()
+def simulate(
+    federation: FederationFile,
+    devices: Annotated[Path, typer.Argument(metavar="DEVICES/", help="Folder with one sub-folder for each device.")],
+    model: Annotated[
+        Path,
+        typer.Option(
+            "--model", "-m", help="The diffusers folder that the file's bundle was exported from.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the adapters into this new folder.", show_default=False)
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option("--json", help="Write all figures into this file.", show_default=False)
+    ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.9,
+            help="Share of each device's pictures to judge by, not to learn from; the seed chooses them.",
+        ),
+    ] = 0.2,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+) -> None:
+    """Try a federation out: its rounds offline, in one process, with real training on a folder of devices.
+
+    impasto-coordinator simulate stickers.toml devices/ --model model/ --out learnt/
+
+    Each sub-folder of DEVICES/ is a device: pictures, and captions in
+    metadata.jsonl or in a .txt file beside each. A device that trains
+    smaller ranks than the others has a device.toml in it: max_rank = 4
+
+    Rounds, training and methods are those of the file. No broker is asked,
+    everybody delivers in every round, prompt codes are of level "plain".
+    clustering = "ifca" works here only.
+
+    At the end: losses, bytes and the energy that was kept, round by round;
+    each device's cluster, and its loss before and after. Draw with it:
+    impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
+
+    Needs torch: pip install "impasto\\[train]"
+    """
+    loaded = config.load(federation)
+    from coordinator.offline.folders import read_folders
+    from coordinator.offline.results import check_places, write_adapters, write_json
+
+    folders = read_folders(devices, rank=loaded.rank, held_out=held_out, seed=loaded.seed)
+    check_places(out, results)
+    from coordinator.offline.console import Screen, print_result
+    from coordinator.offline.run import Run
+
+    console = Console()
+    screen = Screen(console, len(folders), loaded.rounds, loaded.steps)
+    with screen.shown():
+        result, outcomes = Run(loaded, folders, model, threads).start(screen.tell)
+    print_result(console, result)
+    if results:
+        write_json(result, results)
+    if out:
+        files = write_adapters(outcomes, out, home_factor=AGGREGATORS[loaded.aggregation].home_factor)
+        console.print(f"{len(files)} adapters in {out}", soft_wrap=True, markup=False, highlight=False)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -26,6 +26,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
+IFCA = "ifca"
+
 Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
 
@@ -111,7 +114,16 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return Settings(url=self.broker, client_id="", username=self.username, password=password, tls=tls)
 
     def rules(self, base_id: str, max_update: int) -> Rules:
-        """What the round machine needs of it. `max_update` is the largest update in bytes."""
+        """What the round machine needs of it. `max_update` is the largest update in bytes.
+
+        Raises:
+            ConfigurationError: IFCA, which is no matter of the round machine.
+        """
+        if self.clustering == IFCA:
+            raise ConfigurationError(
+                f'clustering = "{IFCA}": devices choose their clusters by loss, which real ones do not do. It works in '
+                f"`impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
+            )
         names = Rules.__struct_fields__
         own = {name: getattr(self, name) for name in names if hasattr(self, name)}
         method = AGGREGATORS[self.aggregation]
@@ -229,9 +241,9 @@ def _check_methods(federation: Federation, source: str) -> None:
         ("interaction", INTERACTIONS),
     )
     for key, registry in registries:
-        value = getattr(federation, key)
-        if value not in registry:
-            raise ConfigurationError(f"{source}: {key} = {value!r} is unknown; use one of {', '.join(registry)}.")
+        value, names = getattr(federation, key), list(registry)
+        if value not in names and (key, value) != ("clustering", IFCA):
+            raise ConfigurationError(f"{source}: {key} = {value!r} is unknown; use one of {', '.join(names)}.")
 
 
 def _check_sense(federation: Federation, source: str) -> None:
@@ -254,6 +266,10 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: filter = {federation.filter!r} cannot judge updates of {federation.aggregation!r}, whose other "
             'factor stays at home: set filter = "none".'
+        )
+    if federation.clustering == IFCA and not federation.clusters:
+        raise ConfigurationError(
+            f'{source}: clustering = "{IFCA}" cannot find the number of clusters: set clusters to it.'
         )
     trained = {AGGREGATORS[federation.aggregation].share(turn) for turn in range(federation.rounds)}
     if INTERACTIONS[federation.interaction].frozen_a and trained != {Share.B}:

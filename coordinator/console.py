@@ -55,7 +55,7 @@ def describe(event: Mapping[str, Any]) -> str:
             cluster = "" if e["cluster"] is None else f" for cluster {e['cluster']}"
             loss = f"loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
             late = f" {e['late']} rounds late" if e["late"] else ""
-            return f"[cyan]{e['device']}[/cyan] delivered{late}{cluster}, {loss}, {_bytes(e['size'])}"
+            return f"[cyan]{e['device']}[/cyan] delivered{late}{cluster}, {loss}, {show_bytes(e['size'])}"
         case "round_extended":
             return f"[yellow]round {e['round']} waits once more[/yellow] for {', '.join(e['awaited'])}"
         case "round_abandoned":
@@ -107,8 +107,9 @@ def _sizes(assignment: Mapping[str, int]) -> str:
 
 
 def _traffic(event: Mapping[str, Any]) -> str:
-    return f"{_bytes(event['bytes']['up'])} up, {_bytes(event['bytes']['down'])} down"
+    return f"{show_bytes(event['bytes']['up'])} up, {show_bytes(event['bytes']['down'])} down"
 
 
-def _bytes(count: int) -> str:
+def show_bytes(count: int) -> str:
+    """A number of bytes as a person reads it."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

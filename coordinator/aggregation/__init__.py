@@ -1,12 +1,13 @@
 """How the updates of one group of devices become one adapter.
 
 An aggregator takes updates one at a time, so that they need not be in memory together, and then gives its result. A new
-one is one file and one line here. Before it, a filter may look at the updates together and say whom to believe.
+one is one file and one line here, or an entry point of another package. Before it, a filter may look at the updates
+together and say whom to believe.
 """
 
 from __future__ import annotations
 
-from coordinator.aggregation.base import Aggregate, Aggregator
+from coordinator.aggregation.base import Aggregate, Aggregator, fault_of
 from coordinator.aggregation.fedex import FedEx
 from coordinator.aggregation.fedit import FedIT
 from coordinator.aggregation.fedsa import FedSA
@@ -18,8 +19,9 @@ from coordinator.aggregation.flora import FLoRA
 from coordinator.aggregation.hetlora import HetLoRA
 from coordinator.aggregation.product import Product
 from coordinator.aggregation.rolora import RoLoRA
+from coordinator.registry import Registry
 
-AGGREGATORS: dict[str, type[Aggregator]] = {
+_BUILT_IN: dict[str, type[Aggregator]] = {
     "product": Product,
     "fedit": FedIT,
     "ffa": FFA,
@@ -31,5 +33,6 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
     "fedsa": FedSA,
     "fedsb": FedSB,
 }
+AGGREGATORS: Registry[type[Aggregator]] = Registry("impasto.aggregators", _BUILT_IN, fault_of)
 
 __all__ = ["AGGREGATORS", "FILTERS", "Aggregate", "Aggregator", "Filter"]

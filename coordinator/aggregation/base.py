@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -94,3 +95,12 @@ class Aggregator(ABC):
 
     @abstractmethod
     def _result(self) -> Aggregate: ...
+
+
+def fault_of(method: object) -> str | None:
+    """What keeps an object from being an aggregator that a federation can use; None if nothing does."""
+    if not (isinstance(method, type) and issubclass(method, Aggregator)):
+        return "is no subclass of coordinator.aggregation.Aggregator"
+    undone = sorted(method.__abstractmethods__) if inspect.isabstract(method) else []
+    undone += [name for name in ("mixed_ranks", "exact", "linear") if not hasattr(method, name)]
+    return f"does not define {', '.join(undone)}" if undone else None

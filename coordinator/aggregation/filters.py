@@ -23,6 +23,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from coordinator.registry import Registry, not_callable
 from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, inner_product, truncate
 
 Vector: TypeAlias = npt.NDArray[np.float64]
@@ -136,7 +137,8 @@ def trim(products: Gram, weights: Vector, share: float) -> Belief:
     return _believe(kept.astype(np.float64), breakdown=min(_liars(n, share), _most(n)))
 
 
-FILTERS: dict[str, Filter] = {"none": none, "clip": clip, "krum": krum, "median": median, "trim": trim}
+_BUILT_IN: dict[str, Filter] = {"none": none, "clip": clip, "krum": krum, "median": median, "trim": trim}
+FILTERS: Registry[Filter] = Registry("impasto.filters", _BUILT_IN, not_callable)
 
 
 def _believe(weights: Vector, breakdown: int) -> Belief:

@@ -2,7 +2,7 @@
 
 A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
 similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
-all of them. A new clusterer or rule is one file and one line: here, or in `partition`.
+all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from coordinator.clustering.partition import RULES, groups, partition
 from coordinator.clustering.place import place
 from coordinator.clustering.prompt import prompt
 from coordinator.clustering.single import single
+from coordinator.registry import Registry, not_callable
 
-CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
+_BUILT_IN: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
+CLUSTERERS: Registry[Clusterer] = Registry("impasto.clusterers", _BUILT_IN, not_callable)
 # Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
 # dense method is the faster one at 200 devices, the coarse one at 300 (docs/clustering.md).
 MOST_DENSE = 256

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -12,12 +12,13 @@ from coordinator.clustering.cuts import Cuts
 from coordinator.clustering.eigengap import eigengap
 from coordinator.clustering.evidence import Labels
 from coordinator.clustering.silhouette import silhouette
+from coordinator.registry import Registry, not_callable
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
 """Crowd, cuts of its tree, the number of clusters until now -> a group for each item. It keeps to the present number
 unless another is clearly better."""
 
-RULES: Mapping[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap}
+RULES: Registry[Rule] = Registry("impasto.choices", {"silhouette": silhouette, "eigengap": eigengap}, not_callable)
 
 _PASSES = 2  # of refinement
 

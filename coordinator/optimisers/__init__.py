@@ -1,7 +1,8 @@
 """What the coordinator does with a round's mean before devices go on from it.
 
 A server optimiser takes the change from the adapter that the round began with to the mean of its updates for a gradient
-(Reddi et al., "Adaptive Federated Optimization", arXiv 2003.00295). A new one is one file and one line here.
+(Reddi et al., "Adaptive Federated Optimization", arXiv 2003.00295). A new one is one file and one line here,
+or an entry point of another package.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from coordinator.optimisers.adam import ADAM
 from coordinator.optimisers.base import Matrices, Pace, ServerOptimiser, step
 from coordinator.optimisers.momentum import MOMENTUM
 from coordinator.optimisers.none import NONE
+from coordinator.registry import Registry, not_of
 
-OPTIMISERS: dict[str, ServerOptimiser] = {"none": NONE, "momentum": MOMENTUM, "adam": ADAM}
+_BUILT_IN: dict[str, ServerOptimiser] = {"none": NONE, "momentum": MOMENTUM, "adam": ADAM}
+OPTIMISERS: Registry[ServerOptimiser] = Registry("impasto.optimisers", _BUILT_IN, not_of(ServerOptimiser))
 
 __all__ = ["OPTIMISERS", "Matrices", "Pace", "ServerOptimiser", "step"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -152,6 +153,18 @@ class Trainer:
     def pictures(self) -> int:
         """How many pictures it learns from."""
         return len(self._pictures)
+
+    def with_pictures(self, pictures: Pictures) -> Trainer:
+        """A trainer of other pictures over the same UNet, which is in memory once: use one of them at a time.
+
+        Raises:
+            NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
+        """
+        other = copy.copy(self)
+        with limited_threads(self._threads):
+            other._pictures = encode(self._model, gather(pictures, self.image_size))
+        other._judged = None
+        return other
 
     def train(
         self,

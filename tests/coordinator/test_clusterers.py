@@ -20,7 +20,7 @@ COMPARE: dict[str, Callable[[Evidence, Blend], Crowd]] = {
     "dense": lambda evidence, blend: Dense(similarity(evidence, blend)),
     "coarse": coarse,
 }
-EVERY = [(method, rule, how) for method in CLUSTERERS for rule in RULES for how in COMPARE]
+EVERY = [(method, rule, how) for method in CLUSTERERS.built_in for rule in RULES.built_in for how in COMPARE]
 pytestmark = pytest.mark.parametrize(("method", "rule", "how"), EVERY, ids=["-".join(case) for case in EVERY])
 
 

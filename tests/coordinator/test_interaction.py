@@ -13,7 +13,7 @@ from tests.coordinator.adapters import SLOTS, dense, random_adapter
 CLUSTERS = {0: random_adapter(0), 3: random_adapter(1), 7: random_adapter(2)}
 
 
-@pytest.mark.parametrize("method", INTERACTIONS)
+@pytest.mark.parametrize("method", INTERACTIONS.built_in)
 def test_nothing_happens_to_one_cluster_or_without_strength(method: str) -> None:
     alone = INTERACTIONS[method]({5: CLUSTERS[0]}, 4, Strength(0.5, 0.5))
     assert alone == {5: CLUSTERS[0]}

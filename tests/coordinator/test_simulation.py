@@ -41,7 +41,7 @@ def error(learner: Learner, outcome: Outcome) -> float:
     return learner.error([outcome.adapters[name] for name in ("root", "cluster") if name in outcome.adapters])
 
 
-@pytest.mark.parametrize("method", AGGREGATORS)
+@pytest.mark.parametrize("method", AGGREGATORS.built_in)
 def test_every_method_learns(method: str) -> None:
     learners = [Learner(number) for number in range(6)]
     outcomes, events = run(federation(method), learners)
@@ -58,7 +58,7 @@ def test_every_method_learns(method: str) -> None:
     assert [values["updates"] for values in closed] == [6] * 7
 
 
-@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if method.mixed_ranks])
+@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.built_in.items() if method.mixed_ranks])
 def test_devices_of_mixed_ranks(method: str) -> None:
     learners = [Learner(number, rank=(4, 2, 3)[number % 3]) for number in range(6)]
     outcomes, _ = run(federation(method), learners)
@@ -66,7 +66,7 @@ def test_devices_of_mixed_ranks(method: str) -> None:
         assert error(learner, outcomes[learner.name]) < 0.97
 
 
-@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if not method.mixed_ranks])
+@pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.built_in.items() if not method.mixed_ranks])
 def test_methods_of_one_rank_say_so(method: str) -> None:
     rules = federation(method).rules(BASE_ID, BASE.update_size(4))
     assert rules.min_rank == 4

@@ -61,6 +61,17 @@ def test_devices_share_the_start_but_not_the_noise() -> None:
     assert not np.array_equal(factors.b, other.b)
 
 
+def test_trainers_of_several_devices_share_the_unet_and_nothing_else() -> None:
+    first = new_trainer(pictures=6)
+    second = first.with_pictures(squares(9)[6:])
+    assert (first.pictures, second.pictures) == (6, 3)
+    alone = Trainer(tiny_model("v_prediction"), squares(9)[6:], rank=4, learning_rate=3e-3, precision="fp32", threads=1)
+    before = first.train(steps=2).adapter
+    assert equal(second.train(steps=2).adapter, alone.train(steps=2).adapter)
+    assert equal(first.train(steps=2).adapter, before)
+    assert second.evaluate() == alone.evaluate() != first.evaluate()
+
+
 def test_training_goes_on_from_a_start(trainer: Trainer) -> None:
     first = trainer.train(steps=30)
     second = trainer.train(steps=10, start=first.adapter)

@@ -1,0 +1,97 @@
+"""A folder of devices, one sub-folder each:
+
+    devices/
+      anna/            pictures with captions, in one of the layouts of `edge_sdk.pictures`
+        device.toml    optional; `max_rank = 4` if this device trains smaller ranks than the federation's
+      ben/
+        ...
+
+Hidden folders and files beside the sub-folders are left alone. Nothing is decoded here, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
+from edge_sdk.pictures import METADATA, SUFFIXES, list_pictures
+from edge_sdk.wire.messages import Rank
+
+SETTINGS = "device.toml"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One device's.
+
+    Attributes:
+        name: that of the sub-folder.
+        learnt, held_out: which of its pictures, as `list_pictures` counts them, it learns from and is judged on.
+        max_rank: the largest rank that it trains.
+    """
+
+    name: str
+    path: Path
+    learnt: tuple[int, ...]
+    held_out: tuple[int, ...]
+    max_rank: int
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    max_rank: Rank | None = None
+
+
+def read_folders(devices: Path, *, rank: int, held_out: float, seed: int) -> list[Folder]:
+    """The devices, by name.
+
+    Args:
+        rank: the federation's.
+        held_out: share of each device's pictures that is kept for judging, at least one of them; 0 keeps none.
+        seed: which pictures those are, together with the device's name.
+
+    Raises:
+        NoPictures: there is no such folder, no device in it, or a device without pictures.
+        PictureError: a picture without a caption, or a device with one picture when some are to be held out.
+        ConfigurationError: a device.toml that makes no sense.
+    """
+    if not devices.is_dir():
+        raise NoPictures(f"{devices} is not a folder. Give the folder that has one sub-folder for each device.")
+    paths = sorted(path for path in devices.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not paths:
+        own = (path.name == METADATA or path.suffix.lower() in SUFFIXES for path in devices.iterdir())
+        hint = f": the pictures in it are one device's, so move them into {devices / 'device-1'}" if any(own) else ""
+        raise NoPictures(f"{devices} has no device in it. Give the folder that has one sub-folder for each{hint}.")
+    return [_read(path, rank, held_out, seed) for path in paths]
+
+
+def _read(path: Path, rank: int, share: float, seed: int) -> Folder:
+    count = len(list_pictures(path))
+    if share and count < 2:
+        raise PictureError(
+            f"{path} has one picture, so that none can be held out: add another one, or judge devices on the pictures "
+            "that they learn from with --held-out 0."
+        )
+    learnt, held_out = _split(count, share, f"{seed}/{path.name}")
+    return Folder(path.name, path, learnt, held_out, _settings(path / SETTINGS).max_rank or rank)
+
+
+def _split(count: int, share: float, key: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Which pictures to learn from, at least one, and which to hold out; other devices do not change it."""
+    kept = min(max(1, round(share * count)), count - 1) if share else 0
+    entropy = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little")
+    order = np.random.default_rng(entropy).permutation(count).tolist()
+    return tuple(sorted(order[kept:])), tuple(sorted(order[:kept]))
+
+
+def _settings(file: Path) -> _Settings:
+    if not file.is_file():
+        return _Settings()
+    try:
+        return msgspec.toml.decode(file.read_bytes(), type=_Settings)
+    except (OSError, ValueError, msgspec.DecodeError) as error:
+        raise ConfigurationError(f"{file}: {error}. It may hold one line, such as: max_rank = 4") from error

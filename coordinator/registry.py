@@ -1,0 +1,106 @@
+"""Methods by name: the built-in ones, and those that other packages bring.
+
+A package offers a method as an entry point, in its pyproject.toml, and needs no line here:
+
+    [project.entry-points."impasto.aggregators"]
+    tempered = "impasto_tempered:Tempered"
+
+Built-in methods come first and cost nothing to look up. Entry points are searched for when something else is asked for,
+once, and a method is imported when it is taken, not when it is listed. docs/methods.md shows how to write one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from types import MappingProxyType
+from typing import TypeVar
+
+from edge_sdk.errors import ConfigurationError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T]):
+    """Name -> method. Iterating gives all names, built-in ones first, and imports nothing.
+
+    Args:
+        group: of the entry points, such as "impasto.aggregators".
+        built_in: the methods that are here.
+        fault: what keeps an object from being such a method, in words that go on from its name; None if it is one.
+
+    Raises (when a name is looked up that is not built in, and when names are listed):
+        ConfigurationError: an entry point has the name of another method, cannot be loaded, or is no such method.
+    """
+
+    def __init__(self, group: str, built_in: Mapping[str, T], fault: Callable[[object], str | None]) -> None:
+        self.group = group
+        self.built_in: Mapping[str, T] = MappingProxyType(dict(built_in))
+        self._fault = fault
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, name: str) -> T:
+        if name in self.built_in:
+            return self.built_in[name]
+        if name not in self._loaded:
+            self._loaded[name] = self._load(self._entries[name])
+        return self._loaded[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.built_in or name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.built_in
+        yield from self._entries
+
+    def __len__(self) -> int:
+        return len(self.built_in) + len(self._entries)
+
+    @cached_property
+    def _entries(self) -> Mapping[str, EntryPoint]:
+        """What other packages offer, sorted by name."""
+        found: dict[str, EntryPoint] = {}
+        for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, package_of(entry))):
+            taken = "is built in" if entry.name in self.built_in else ""
+            if entry.name in found:
+                taken = f"comes from {package_of(found[entry.name])} already"
+            if taken:
+                raise ConfigurationError(
+                    f"Package {package_of(entry)} offers {entry.name!r} in {self.group}, a name that {taken}: "
+                    "give its entry point another name, or uninstall the package."
+                )
+            found[entry.name] = entry
+        return found
+
+    def _load(self, entry: EntryPoint) -> T:
+        where = f"{self.group}: {entry.name!r} ({entry.value}) of package {package_of(entry)}"
+        try:
+            method = entry.load()
+        except Exception as error:  # somebody else's module may fail in any way
+            raise ConfigurationError(
+                f"{where} cannot be loaded ({type(error).__name__}: {error}): update the package, or uninstall it."
+            ) from error
+        if fault := self._fault(method):
+            raise ConfigurationError(f"{where} {fault}: correct its entry point, or uninstall the package.")
+        loaded: T = method
+        return loaded
+
+
+def package_of(entry: EntryPoint) -> str:
+    """The name of the package that brings an entry point."""
+    return str(entry.dist.metadata["Name"]) if entry.dist else "without a name"
+
+
+def not_of(kind: type) -> Callable[[object], str | None]:
+    """The fault of a method that must be an object of this class, made already, and is none."""
+
+    def fault(method: object) -> str | None:
+        return None if isinstance(method, kind) else f"is no object of {kind.__module__}.{kind.__qualname__}"
+
+    return fault
+
+
+def not_callable(method: object) -> str | None:
+    """The fault of a method that must be a function and is none."""
+    return None if callable(method) else "is not callable"

@@ -1,0 +1,28 @@
+"""The promises of every aggregator, and what this one is for."""
+
+from __future__ import annotations
+
+import pytest
+from impasto_tempered import Tempered
+
+from coordinator.aggregation.contract import (
+    TURNS,
+    AggregatorContract,
+    aggregate,
+    dense,
+    exact_mean,
+    total,
+    updates_of,
+)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("method", [Tempered])
+class TestContract(AggregatorContract): ...
+
+
+def test_a_device_with_a_hundred_times_the_pictures_weighs_ten_times_as_much() -> None:
+    updates = updates_of(Tempered, ranks=(2, 2))
+    found = dense(total(aggregate(Tempered, updates, (100.0, 1.0))))
+    for layer, wanted in exact_mean(updates, (10.0, 1.0)).items():
+        assert found[layer] == pytest.approx(wanted, abs=1e-9)
