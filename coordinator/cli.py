@@ -1,4 +1,4 @@
-"""impasto-coordinator: serve, init, status."""
+"""impasto-coordinator: serve, init, status, key."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config
 from coordinator.console import Narrator, print_status
+from coordinator.keys import Keys
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import ConfigurationError, ImpastoError
+from edge_sdk.wire.signing import fingerprint
 
 app = typer.Typer(
     name="impasto-coordinator", help="Coordinate a federation of devices that share adapters.", no_args_is_help=True
@@ -83,6 +85,24 @@ def status(federation: FederationFile) -> None:
         print_status(Console(), loaded.name, database.load(), database.updates())
     finally:
         database.close()
+
+
+@app.command()
+def key(
+    federation: FederationFile,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Take a new key, for which the old one vouches; then restart `serve`.")
+    ] = False,
+) -> None:
+    """Show the fingerprint of the key that adapters are signed with; devices trust it and no other.
+
+    Compare it with what `impasto join` shows on a device, or give it to `impasto join --trust`.
+    """
+    loaded = config.load(federation)
+    keys = Keys(Path(str(loaded.home)), loaded.name)
+    if rotate:
+        keys.rotate()
+    Console().print(fingerprint(keys.signer.public), highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

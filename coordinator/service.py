@@ -12,12 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from coordinator import rounds
 from coordinator.config import Federation, read_base_model
 from coordinator.inbox import Inbox
 from coordinator.intake import Intake
+from coordinator.keys import Keys
 from coordinator.learning import Learning
 from coordinator.store import Database, open_blobs
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
@@ -80,6 +82,7 @@ class Service:
         self._base = base
         self._rules = federation.rules(base.base_id, base.update_size(federation.rank))
         self._topics = Topics(federation.name)
+        self._keys = Keys(Path(str(federation.home)), federation.name)
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._blobs = open_blobs(str(federation.blobs))
         self._learning = Learning(federation, base, self._database.profiles, self._blobs)
@@ -161,7 +164,15 @@ class Service:
 
     def _announcement(self, *, online: bool) -> bytes:
         name, base_id = self._federation.name, self._base.base_id
-        return encode(CoordinatorState(online=online, epoch=self._epoch, federation=name, base_id=base_id))
+        state = CoordinatorState(
+            online=online,
+            epoch=self._epoch,
+            federation=name,
+            base_id=base_id,
+            key=self._keys.signer.public,
+            successions=self._keys.successions,
+        )
+        return encode(state)
 
     # the loop -------------------------------------------------------------------------------------------------------
 
@@ -382,6 +393,8 @@ class Service:
             self._offer(device, [*message.frozen, *([message.start] if message.start else [])])
         elif isinstance(message, Finished):
             self._offer(device, message.adapters)
+        if isinstance(message, RoundStart | Finished):
+            message = self._keys.signer.signed(message)
         self._publish(self._topics.control(device, "down"), encode(message))
 
     def _offer(self, device: str, manifests: list[Manifest]) -> None:
