@@ -60,6 +60,10 @@ def join(
             help="Fingerprint of the coordinator's key.", show_default="the first that is met, then only that"
         ),
     ] = None,
+    invitation: Annotated[
+        str | None,
+        typer.Option(help="What the operator gave you for this device; needed once.", show_default=False),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -87,7 +91,10 @@ def join(
             console().print(_WORDS[event["event"]].format(**event), markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
-    with device.join(settings, federation=federation, device_id=device_id, trust=trust, on_event=show) as membership:
+    membership = device.join(
+        settings, federation=federation, device_id=device_id, trust=trust, invitation=invitation, on_event=show
+    )
+    with membership:
         result = membership.run(rounds, deadline=deadline)
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"

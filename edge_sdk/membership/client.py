@@ -15,6 +15,7 @@ import msgspec
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
 from edge_sdk.errors import (
     AdapterMismatch,
+    ConfigurationError,
     CoordinatorUntrusted,
     DeadlineExceeded,
     Rejected,
@@ -28,6 +29,7 @@ from edge_sdk.membership.plan import Train
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
 from edge_sdk.transport import Settings, Will
 from edge_sdk.wire.exchange import Delivered, Failed, Received
+from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
     CoordinatorState,
     DeviceProfile,
@@ -92,10 +94,12 @@ class Membership:
         on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing.
         trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first that is met
             in this home, and that one alone from then on.
+        invitation: to be used up by joining, where the federation takes invited devices only; it names the
+            coordinator's key, so that `trust` is not needed.
 
     Raises:
         MessageInvalid: a name that cannot be part of a topic.
-        ConfigurationError: a home that cannot be written.
+        ConfigurationError: a home that cannot be written, or an invitation for others.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Membership:
         train: Train,
         on_event: OnEvent | None = None,
         trust: bytes | None = None,
+        invitation: Invitation | None = None,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -116,8 +121,14 @@ class Membership:
         self._train = train
         self._on_event = on_event
         self._home = Home(home)
-        if trust is not None:
+        if invitation and (invitation.federation, invitation.device) != (federation, device_id):
+            raise ConfigurationError(
+                f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
+                f"{federation!r}: join under those names, or ask for another one."
+            )
+        if trust := invitation.key if invitation else trust:
             self._home.trust(trust)
+        self._greeting = Join(profile=profile, invitation=invitation.secret if invitation else b"")
         epoch = self._home.next_epoch()
         death = Will(self._topics.presence(device_id), encode(Presence(online=False, epoch=epoch)), delay=_WILL_DELAY)
         given = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
@@ -200,10 +211,10 @@ class Membership:
             self._note(heard)
 
     def _join(self, answer: float) -> None:
-        self._link.send(Join(profile=self._profile))
+        self._link.send(self._greeting)
         until = time.monotonic() + answer
         while True:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
             if isinstance(heard, Welcome):
                 self._tell("joined", round=heard.round, rounds=heard.rounds)
                 return
@@ -322,7 +333,7 @@ class Membership:
         self._link.fetch(manifest, deadline)
         until = time.monotonic() + deadline
         while True:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
             match heard:
                 case None:
                     raise self._silence(deadline, "did not send its adapters")
@@ -334,7 +345,7 @@ class Membership:
                     if self._failures > _FAILURES:
                         raise error
                     self._tell("transfer_failed", reason=str(error))
-                    self._link.send(Join(profile=self._profile))
+                    self._link.send(self._greeting)
                     return False
                 case Finished() | RoundStart():
                     if _without_deadline(heard) != _without_deadline(step):
@@ -382,7 +393,7 @@ class Membership:
             heard = self._aside.popleft()
             self._react(heard)
         else:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
         if heard is None:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
@@ -427,7 +438,7 @@ class Membership:
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
         if self._note(heard) and self._coordinator and self._coordinator.online:
-            self._link.send(Join(profile=self._profile))
+            self._link.send(self._greeting)
 
     def _note(self, heard: Heard) -> bool:
         """Take in what is no step of the round; whether it was that."""

@@ -121,9 +121,11 @@ class Refused(_Message, frozen=True, kw_only=True):
 
 
 class Join(_Message, frozen=True, kw_only=True):
-    """A device asks to take part, or says so again after a restart."""
+    """A device asks to take part, or says so again after a restart. invitation: the secret of one, see
+    `edge_sdk.wire.invitation`."""
 
     profile: DeviceProfile
+    invitation: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class Offer(_Message, frozen=True, kw_only=True):
