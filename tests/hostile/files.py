@@ -136,7 +136,9 @@ FILES: dict[str, tuple[bytes, type[AdapterError]]] = {
     "full weights": (pair(**{f"{LAYER}.weight": tensor([0], 56, 56)}), AdapterFormatError),
     "metadata that is a list": (pair(__metadata__=[]), AdapterFormatError),
     "metadata of numbers": (pair(__metadata__={"format": 1}), AdapterFormatError),
-    "a LoRA header that is no JSON": (pair(__metadata__={**METADATA, "lora_adapter_metadata": "{"}), AdapterFormatError),
+    "a LoRA header that is no JSON": (
+        pair(__metadata__={**METADATA, "lora_adapter_metadata": "{"}), AdapterFormatError
+    ),
     "a LoRA header of a million brackets": (
         pair(__metadata__={**METADATA, "lora_adapter_metadata": "[" * 1_000_000}), AdapterFormatError
     ),

@@ -130,7 +130,8 @@ CHUNKS: dict[str, bytes] = {
 
 TOPICS = (
     "", "/", "impasto", "impasto/1/tastes", "impasto/1/tastes/dev", "impasto/1/tastes/dev/pi-4",
-    "impasto/1/paintings/dev/pi-4/up/control", "impasto/2/tastes/dev/pi-4/up/control", "impasto/1/tastes/dev/+/up/control",
+    "impasto/1/paintings/dev/pi-4/up/control", "impasto/2/tastes/dev/pi-4/up/control",
+    "impasto/1/tastes/dev/+/up/control",
     "impasto/1/tastes/dev/#", "impasto/1/tastes/dev/../state", "impasto/1/tastes/dev/a b/state",
     "impasto/1/tastes/dev//state", "impasto/1/tastes/dev/-x/state", "impasto/1/tastes/dev/pi\0/state",
     "impasto/1/tastes/dev/pi\n/state", "impasto/1/tastes/dev/" + "x" * 65 + "/state", "$SYS/broker/version",
