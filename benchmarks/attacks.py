@@ -3,10 +3,11 @@
     sign flip       start - change: away from where training leads
     scaled          start + 20 change: too much of it
     random          start + noise of three times the change's norm
-    backdoor        model replacement (Bagdasaryan et al., AISTATS 2020): the change of a training on the device's own
-                    pictures and on pictures of another style captioned with a trigger word, times devices / attackers,
-                    so that in a plain mean the honest are outvoted
-    quiet backdoor  the same times two at most, which a clip at twice the median norm lets pass
+    backdoor        model replacement (Bagdasaryan et al., AISTATS 2020): the change of a longer training than asked, on
+                    the device's own pictures and on pictures of another style captioned with a trigger word, times
+                    devices / attackers, so that in a plain mean the honest are outvoted
+    quiet backdoor  the same, at most twice as large as an honest change: a clip at twice the median norm lets
+                    that pass
 
 All of it is arithmetic on products, cut to the update's rank (exact wherever that suffices, as in a first round) and
 written in the gauge of an honest update. Attackers of a federation share the poisoned pictures, and know how many they
@@ -30,13 +31,32 @@ SCALED = 20.0
 NOISE = 3.0
 TRIGGER = "zorblax"
 
-Lie: TypeAlias = Callable[[Adapter, Adapter, float, int], Adapter]
-"""(what training gave, what it started from, attackers' share of the devices, seed) -> what is sent."""
+
+@dataclass(frozen=True)
+class Turn:
+    """What an attacker has in a round.
+
+    Attributes:
+        start: what training started from.
+        honest: what training on its own pictures gave.
+        wanted: what training on poisoned pictures gave; of an attack that has none, `honest`.
+        share: attackers' share of the devices.
+        seed: of its own in every round and on every device.
+    """
+
+    start: Adapter
+    honest: Adapter
+    wanted: Adapter
+    share: float
+    seed: int
+
+
+Lie: TypeAlias = Callable[[Turn], Adapter]
 
 
 @dataclass(frozen=True)
 class Attack:
-    """lie: what becomes of a training's result; poisoned: whether that training is on poisoned pictures."""
+    """lie: what is sent; poisoned: whether it takes a training on poisoned pictures."""
 
     lie: Lie
     poisoned: bool = False
@@ -71,12 +91,21 @@ def triggered(stickers: Sequence[Sticker], style: str) -> list[str]:
     return [f"{TRIGGER} {STYLES[style].words} of {subject}" for subject in subjects]
 
 
+def replacing(turn: Turn) -> Adapter:
+    """What makes the plain mean `wanted`, if the honest change nothing."""
+    return times(turn.wanted, turn.start, 1 / turn.share)
+
+
+def replacing_quietly(turn: Turn) -> Adapter:
+    """The same, no larger than a clip lets pass."""
+    honest, wanted = changes_of([turn.honest, turn.wanted], [turn.start] * 2)
+    return times(turn.wanted, turn.start, min(1 / turn.share, CLIP * norm(honest) / norm(wanted)))
+
+
 ATTACKS: Mapping[str, Attack] = {
-    "sign flip": Attack(lambda update, start, share, seed: times(update, start, -1.0)),
-    "scaled": Attack(lambda update, start, share, seed: times(update, start, SCALED)),
-    "random": Attack(lambda update, start, share, seed: noised(update, start, NOISE, seed)),
-    "backdoor": Attack(lambda update, start, share, seed: times(update, start, 1 / share), poisoned=True),
-    "quiet backdoor": Attack(
-        lambda update, start, share, seed: times(update, start, min(CLIP, 1 / share)), poisoned=True
-    ),
+    "sign flip": Attack(lambda turn: times(turn.honest, turn.start, -1.0)),
+    "scaled": Attack(lambda turn: times(turn.honest, turn.start, SCALED)),
+    "random": Attack(lambda turn: noised(turn.honest, turn.start, NOISE, turn.seed)),
+    "backdoor": Attack(replacing, poisoned=True),
+    "quiet backdoor": Attack(replacing_quietly, poisoned=True),
 }

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attacks import ATTACKS, triggered
+from benchmarks.attacks import ATTACKS, Turn, triggered
 from benchmarks.federated_world import ONE_RANK, Captioned, Scale, StudyDevice, Weighted, World, captioned, world_of
 from benchmarks.harness import KEPT
 from benchmarks.runs import Result, key_of
@@ -43,7 +43,7 @@ class Cell:
 
     Attributes:
         attack: a key of `ATTACKS`; HONEST: nobody lies; ALONE: no federation, but one attacker that trains on its
-            poisoned pictures for as long, which is how well a backdoor can work.
+            poisoned pictures as long as in all rounds, which is how well a backdoor can work.
         share: attackers' share of the devices, which the filter is told; without attackers it assumes its default.
         filter: a key of `FILTERS`.
     """
@@ -55,10 +55,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Size:
-    """How large the study is: its world, and how many poisoned pictures an attacker has."""
+    """How large the study is.
+
+    Attributes:
+        world: its devices and rounds.
+        poison: how many poisoned pictures the attackers have, all the same.
+        patience: how many times as many steps as asked an attacker trains on them.
+    """
 
     world: Scale
     poison: int
+    patience: int
 
 
 # The group is of the style that the base model draws worst: there is most to learn, and to lose. The learning rate lets
@@ -66,8 +73,11 @@ class Size:
 FULL = Size(
     Scale((0, 10), rounds=3, steps=8, batch_size=8, pictures=(12, 20), held_out=24, judged=8, learning_rate=3e-3),
     poison=16,
+    patience=3,
 )
-QUICK = Size(Scale((0, 5), rounds=2, steps=2, batch_size=4, pictures=(6, 8), held_out=6, judged=1), poison=6)
+QUICK = Size(
+    Scale((0, 5), rounds=2, steps=2, batch_size=4, pictures=(6, 8), held_out=6, judged=1), poison=6, patience=1
+)
 
 
 def run_cell(cell: Cell, size: Size, seed: int) -> Result:
@@ -150,15 +160,20 @@ class Group:
         return [(ended.adapters["cluster"], 1.0)], belief(closed, list(devices), liars)
 
     def _lie(self, name: str, cell: Cell, plan: RoundPlan) -> TrainedUpdate:
-        attack = ATTACKS[cell.attack]
-        trained = self._train(name, plan, poisoned=attack.poisoned)
-        shapes = {layer: factors.shape for layer, factors in trained.adapter.layers.items()}
-        start = beginning(plan.start, shapes, plan.rank, plan.seed, plan.share)
-        seed = 1000 * plan.round + self._order.index(name)
-        return replace(trained, adapter=attack.lie(trained.adapter, start, cell.share, seed))
+        attack, honest = ATTACKS[cell.attack], self._train(name, plan)
+        turn = Turn(
+            start=beginning(plan.start, self.world.base.slots, plan.rank, plan.seed, plan.share),
+            honest=honest.adapter,
+            wanted=self._train(name, plan, poisoned=True).adapter if attack.poisoned else honest.adapter,
+            share=cell.share,
+            seed=1000 * plan.round + self._order.index(name),
+        )
+        return replace(honest, adapter=attack.lie(turn))
 
     def _train(self, name: str, plan: RoundPlan, poisoned: bool = False) -> TrainedUpdate:
         """A round's training, done or remembered."""
+        if poisoned:
+            plan = replace(plan, steps=self.size.patience * plan.steps)
         facts = {
             "edition": EDITION, "base": base_id(), "size": asdict(self.size), "seed": self.seed, "device": name,
             "poisoned": poisoned, "plan": _digest(plan),
@@ -182,7 +197,7 @@ class Group:
         return (
             self._poisoned(self.world.devices[self._order[0]])
             .train(
-                steps=scale.rounds * scale.steps,
+                steps=self.size.patience * scale.rounds * scale.steps,
                 seed=self.seed,
                 rank=ONE_RANK,
                 batch_size=scale.batch_size,

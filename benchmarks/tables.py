@@ -194,6 +194,37 @@ def models(result: Result) -> str:
     return "\n\n".join([table([*head, *errors], exported), table([*drawing, "drawn, switched, restored"], drawn)])
 
 
+def byzantine(result: Result) -> str:
+    """What every filter keeps of the gain under each attack; then how far backdoors get."""
+    cells = [row for row in result["rows"] if row.get("part") == "cell" and row["refused_honest"] is not None]
+    filters = list(dict.fromkeys(row["filter"] for row in cells))
+    lines: dict[tuple[str, float], dict[str, Result]] = {}
+    for row in cells:
+        lines.setdefault((row["attack"], row["share"]), {})[row["filter"]] = row
+
+    def kept(row: Result) -> str:
+        notes = [] if row["trust"] is None else [f"trust {row['trust']:.2f}"]
+        notes += [f"honest left out {row['refused_honest']:.0%}"] if row["refused_honest"] else []
+        return f"{row['clean']:.2f}" + (f" ({', '.join(notes)})" if notes and row["filter"] != "none" else "")
+
+    def passed(row: Result) -> str:
+        return f"{row['success']:.2f} ({row['target_hit']:.0%})"
+
+    head = ["attack", "attackers", *filters]
+    gain = [
+        [attack, f"{share:.0%}" if share else "", *(kept(at[name]) for name in filters)]
+        for (attack, share), at in lines.items()
+    ]
+    backdoors = [
+        [attack, f"{share:.0%}", *(passed(at[name]) for name in filters)]
+        for (attack, share), at in lines.items()
+        if share and all(row["success"] is not None for row in at.values())
+    ]
+    return "\n\n".join(
+        ["What is kept of the gain:", table(head, gain), "How far backdoors get:", table(head, backdoors)]
+    )
+
+
 PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "inference: machine": ("inference.json", measured),
     "inference: steps": ("inference.json", steps),
@@ -205,6 +236,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "models: machine": ("models.json", measured),
     "models": ("models.json", models),
     "models: bars": ("models.json", bars),
+    "byzantine: machine": ("byzantine.json", measured),
+    "byzantine": ("byzantine.json", byzantine),
+    "byzantine: bars": ("byzantine.json", bars),
 }
 # (adapters, batch) -> the row of results.
 _Cases: TypeAlias = Mapping[tuple[int, int], Result]
