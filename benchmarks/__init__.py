@@ -17,6 +17,6 @@ byzantine.py      what lying devices do, by filter; attacks.py what they send, b
 runs.py           the runs of these two: each kept, a process for each core
 hybrids.py        two styles in one picture (docs/inference.md)
 clustering.py     who is grouped with whom, up to 10,000 devices (docs/clustering.md); tastes.py its federations
-tables.py         docs/benchmarks.md's generated parts, from results/
+tables.py         docs/benchmarks.md's generated parts, from results/; federation_tables.py, byzantine_tables.py, markdown.py
 results/          what was measured, with machine and date
 """

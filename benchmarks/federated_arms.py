@@ -21,7 +21,7 @@ from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer, train_round
 
 Kind = Literal["alone", "pooled", "federated", "ifca"]
-Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "ablation"]
+Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "server", "ablation"]
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,14 @@ def arms() -> list[Arm]:
         Arm("interaction: none, no root", "interaction", settings={"interaction": "none", "root_rounds": 0}),
         Arm("interaction: none, with leaf", "interaction", settings={"interaction": "none"}, leaf=True),
         Arm("with leaf", "interaction", leaf=True),
+        Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),
+        Arm("ffa, interaction: none", "interaction", settings={"aggregation": "ffa", "interaction": "none"}),
+        Arm("server momentum", "server", settings={"server_optimiser": "momentum", "server_momentum": 0.5}),
+        Arm("server Adam", "server", settings={"server_optimiser": "adam"}),
+        Arm("nothing carried", "ablation", settings={"carry": False}),
         Arm("one rank", "ablation", mixed_ranks=False),
         Arm("one rank, balanced factors", "ablation", settings={"aggregation": "flexlora"}, mixed_ranks=False),
+        Arm("one rank, a wider one carried", "ablation", settings={"server_rank": max(RANKS)}, mixed_ranks=False),
     ]
     return found
 

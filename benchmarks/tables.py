@@ -15,7 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.byzantine_tables import backdoors, gain
+from benchmarks.federation_tables import costs, scores
 from benchmarks.harness import NOT_MEASURED
+from benchmarks.markdown import or_empty, table
 
 DOCUMENT = Path("docs/benchmarks.md")
 RESULTS = Path("benchmarks/results")
@@ -50,12 +53,6 @@ def rewritten(text: str) -> str:
     return text
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("|".join(["", *(f" {cell} " if cell else " " for cell in line), ""]) for line in lines)
-
-
 def measured(result: Result) -> str:
     """When and on what."""
     machine = result["machine"]
@@ -84,8 +81,8 @@ def steps(result: Result) -> str:
         return [
             row,
             *(_or_reason(at.get(case), "step_s", "{:.2f}") for case in cases),
-            _or_empty(at.get((0, 2), {}).get("limit_s"), "{:.2f}"),
-            _or_empty(error, "{:.1e}"),
+            or_empty(at.get((0, 2), {}).get("limit_s"), "{:.2f}"),
+            or_empty(error, "{:.1e}"),
         ]
 
     return _by_shape(result, head, line)
@@ -100,14 +97,14 @@ def loading(result: Result) -> str:
         widest, batch = (second, "") if "peak_mb" in second else (first, " (batch 1)")
         return [
             row,
-            _or_empty(first.get("load_s"), "{:.2f} s"),
-            _or_empty(first.get("anonymous_loaded_mb"), "{:.0f}"),
-            _or_empty(widest.get("anonymous_peak_mb"), "{:.0f}" + batch),
-            _or_empty(widest.get("peak_mb"), "{:.0f}"),
-            _or_empty(first.get("disk_mb"), "{:.0f}"),
+            or_empty(first.get("load_s"), "{:.2f} s"),
+            or_empty(first.get("anonymous_loaded_mb"), "{:.0f}"),
+            or_empty(widest.get("anonymous_peak_mb"), "{:.0f}" + batch),
+            or_empty(widest.get("peak_mb"), "{:.0f}"),
+            or_empty(first.get("disk_mb"), "{:.0f}"),
             _or_reason(at.get((1, 2)), "switch_ms", "{:.1f} ms"),
             _or_reason(at.get((3, 2)), "mix_ms", "{:.1f} ms"),
-            _or_empty(first.get("installed_mb"), "{:.0f}"),
+            or_empty(first.get("installed_mb"), "{:.0f}"),
         ]
 
     return _by_shape(result, [*head, "installed"], line)
@@ -144,10 +141,10 @@ def groups(result: Result) -> str:
         [
             f"{row['shape']}, {'guided' if row['guidance'] > 1 else 'without guidance'}",
             f"{row['limit_mb']:.0f} MB",
-            _or_empty(row.get("memory_limit_mb"), "{:.0f} MB"),
+            or_empty(row.get("memory_limit_mb"), "{:.0f} MB"),
             "drawn" if row["drawn"] else str(row["note"]),
-            _or_empty(row.get("peak_mb"), "{:.0f} MB"),
-            _or_empty(row.get("seconds"), "{:.0f} s"),
+            or_empty(row.get("peak_mb"), "{:.0f} MB"),
+            or_empty(row.get("seconds"), "{:.0f} s"),
         ]
         for row in found
     ]
@@ -159,14 +156,14 @@ def models(result: Result) -> str:
     exported = [
         [
             str(row.get("title", row["model"])),
-            _or_empty(row.get("unet_millions"), "{:.0f} M"),
-            _or_empty(row.get("slots"), "{}"),
-            _or_empty(row.get("bundle_mb"), "{:.0f}"),
-            _or_empty(row.get("export_s"), "{:.0f} s"),
-            _or_empty(row.get("verify_s"), "{:.0f} s"),
+            or_empty(row.get("unet_millions"), "{:.0f} M"),
+            or_empty(row.get("slots"), "{}"),
+            or_empty(row.get("bundle_mb"), "{:.0f}"),
+            or_empty(row.get("export_s"), "{:.0f} s"),
+            or_empty(row.get("verify_s"), "{:.0f} s"),
             _pair(row, "export_anonymous_peak_mb", "export_peak_mb"),
             *(
-                _or_empty(row.get(f"{part}_error"), "{:.1e}")
+                or_empty(row.get(f"{part}_error"), "{:.1e}")
                 for part in ("text", "unet", "unet_with_adapter", "vae", "preview")
             ),
         ]
@@ -175,14 +172,14 @@ def models(result: Result) -> str:
     drawn = [
         [
             str(row.get("title", row["model"])),
-            _or_empty(row.get("size"), "{}"),
+            or_empty(row.get("size"), "{}"),
             "" if "steps" not in row else f"{row['steps']} {row['scheduler']}",
             str(row.get("limit") or ""),
-            _or_empty(row.get("step_s"), "{:.2f} s"),
-            _or_empty(row.get("decode_s"), "{:.2f} s"),
-            _or_empty(row.get("preview_s"), "{:.2f} s"),
-            _or_empty(row.get("encode_s"), "{:.2f} s"),
-            _or_empty(row.get("switch_ms"), "{:.1f} ms"),
+            or_empty(row.get("step_s"), "{:.2f} s"),
+            or_empty(row.get("decode_s"), "{:.2f} s"),
+            or_empty(row.get("preview_s"), "{:.2f} s"),
+            or_empty(row.get("encode_s"), "{:.2f} s"),
+            or_empty(row.get("switch_ms"), "{:.1f} ms"),
             _pair(row, "draw_anonymous_peak_mb", "draw_peak_mb"),
             row.get("note") or ("yes" if row["drawn"] and row["switched"] and row["restored"] else "**no**"),
         ]
@@ -192,37 +189,6 @@ def models(result: Result) -> str:
     errors = ["text", "UNet", "with adapter", "autoencoder", "quick decoder"]
     drawing = ["model", "pixels", "steps", "limit", "step", "decode", "quick decoder", "encode", "switch", "peak, MB"]
     return "\n\n".join([table([*head, *errors], exported), table([*drawing, "drawn, switched, restored"], drawn)])
-
-
-def byzantine(result: Result) -> str:
-    """What every filter keeps of the gain under each attack; then how far backdoors get."""
-    cells = [row for row in result["rows"] if row.get("part") == "cell" and row["refused_honest"] is not None]
-    filters = list(dict.fromkeys(row["filter"] for row in cells))
-    lines: dict[tuple[str, float], dict[str, Result]] = {}
-    for row in cells:
-        lines.setdefault((row["attack"], row["share"]), {})[row["filter"]] = row
-
-    def kept(row: Result) -> str:
-        notes = [] if row["trust"] is None else [f"trust {row['trust']:.2f}"]
-        notes += [f"honest left out {row['refused_honest']:.0%}"] if row["refused_honest"] else []
-        return f"{row['clean']:.2f}" + (f" ({', '.join(notes)})" if notes and row["filter"] != "none" else "")
-
-    def passed(row: Result) -> str:
-        return f"{row['success']:.2f} ({row['target_hit']:.0%})"
-
-    head = ["attack", "attackers", *filters]
-    gain = [
-        [attack, f"{share:.0%}" if share else "", *(kept(at[name]) for name in filters)]
-        for (attack, share), at in lines.items()
-    ]
-    backdoors = [
-        [attack, f"{share:.0%}", *(passed(at[name]) for name in filters)]
-        for (attack, share), at in lines.items()
-        if share and all(row["success"] is not None for row in at.values())
-    ]
-    return "\n\n".join(
-        ["What is kept of the gain:", table(head, gain), "How far backdoors get:", table(head, backdoors)]
-    )
 
 
 PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
@@ -236,8 +202,13 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "models: machine": ("models.json", measured),
     "models": ("models.json", models),
     "models: bars": ("models.json", bars),
+    "federation: machine": ("federation.json", measured),
+    "federation: scores": ("federation.json", scores),
+    "federation: costs": ("federation.json", costs),
+    "federation: bars": ("federation.json", bars),
     "byzantine: machine": ("byzantine.json", measured),
-    "byzantine": ("byzantine.json", byzantine),
+    "byzantine: gain": ("byzantine.json", gain),
+    "byzantine: backdoors": ("byzantine.json", backdoors),
     "byzantine: bars": ("byzantine.json", bars),
 }
 # (adapters, batch) -> the row of results.
@@ -262,10 +233,6 @@ def _or_reason(row: Result | None, name: str, form: str) -> str:
     if row is not None and row.get(name) is not None:
         return form.format(row[name])
     return "cannot" if row is not None and str(row.get("note", "")).startswith("cannot") else "not measured"
-
-
-def _or_empty(value: float | None, form: str) -> str:
-    return "" if value is None else form.format(value)
 
 
 def _pair(row: Result, anonymous: str, total: str) -> str:

@@ -14,8 +14,9 @@ from msgspec import Meta
 from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS, RULES
 from coordinator.interaction import INTERACTIONS
+from coordinator.optimisers import OPTIMISERS, Pace
 from coordinator.rounds import Rules
-from edge_sdk.adapter import TRAINED, Shape
+from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
@@ -24,7 +25,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-Share = Annotated[float, Meta(ge=0, le=1)]
+Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
 
 
@@ -46,6 +47,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     deadline: Span = 600.0
     grace: Span = 30.0
     extensions: Count = 2
+    late: Annotated[int, Meta(ge=0, le=100)] = 0
+    staleness: Annotated[float, Meta(ge=0, le=100)] = 0.5
 
     rank: Rank = 8
     steps: Positive = 40
@@ -54,6 +57,11 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     seed: Count = 0
 
     aggregation: str = "product"
+    server_rank: Annotated[int, Meta(ge=0, le=1024)] = 0
+    carry: bool = True
+    server_optimiser: str = "none"
+    server_learning_rate: Annotated[float, Meta(ge=0, le=100)] = 0.0
+    server_momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
     filter: str = "none"
     liars: Annotated[float, Meta(ge=0, lt=0.5)] = 0.2
     clustering: str = "fused"
@@ -62,8 +70,24 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     recluster: Literal["every", "drift"] = "every"
     min_cluster: Positive = 2
     interaction: str = "attention"
-    rho: Share = 0.1
+    rho: Part = 0.1
     tau: Annotated[float, Meta(gt=0, le=100)] = 0.5
+
+    @property
+    def carries(self) -> bool:
+        """Whether devices train on top of what their rank cannot hold, see `Aggregator.carries`."""
+        return self.carry and AGGREGATORS[self.aggregation].carries
+
+    @property
+    def group_rank(self) -> int:
+        """The rank of root and cluster adapters while they are trained."""
+        return self.server_rank or self.rank
+
+    @property
+    def pace(self) -> Pace:
+        """How the server optimiser goes."""
+        own = OPTIMISERS[self.server_optimiser].learning_rate
+        return Pace(self.server_learning_rate or own, self.server_momentum)
 
     def rules(self, base_id: str, max_update: int) -> Rules:
         """What the round machine needs of it. `max_update` is the largest update in bytes."""
@@ -72,7 +96,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         method = AGGREGATORS[self.aggregation]
         shares = tuple(method.share(turn) for turn in range(self.rounds))
         min_rank = 1 if method.mixed_ranks else self.rank
-        return Rules(**own, base_id=base_id, max_update=max_update, min_rank=min_rank, shares=shares)
+        return Rules(
+            **own,
+            base_id=base_id,
+            max_update=max_update,
+            min_rank=min_rank,
+            keep_rest=self.carries,
+            shares=shares,
+        )
 
 
 class BaseModel(msgspec.Struct, frozen=True):
@@ -169,6 +200,7 @@ def template(name: str, bundle: str, broker: str) -> str:
 def _check_methods(federation: Federation, source: str) -> None:
     registries: tuple[tuple[str, Mapping[str, object]], ...] = (
         ("aggregation", AGGREGATORS),
+        ("server_optimiser", OPTIMISERS),
         ("filter", FILTERS),
         ("clustering", CLUSTERERS),
         ("choose", RULES),
@@ -192,6 +224,28 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: filter = {federation.filter!r} cannot judge updates of {federation.aggregation!r}, whose other "
             'factor stays at home: set filter = "none".'
+        )
+    trained = {AGGREGATORS[federation.aggregation].share(turn) for turn in range(federation.rounds)}
+    if INTERACTIONS[federation.interaction].frozen_a and trained != {Share.B}:
+        raise ConfigurationError(
+            f"{source}: interaction = {federation.interaction!r} holds only while devices keep A: set "
+            'aggregation = "ffa".'
+        )
+    if federation.server_optimiser != "none" and AGGREGATORS[federation.aggregation].folds:
+        raise ConfigurationError(
+            f"{source}: server_optimiser = {federation.server_optimiser!r} steps from one adapter to the next, but "
+            f'aggregation = {federation.aggregation!r} folds what it learns away: set server_optimiser = "none".'
+        )
+    if federation.server_rank and federation.server_rank < federation.rank:
+        raise ConfigurationError(
+            f"{source}: server_rank = {federation.server_rank} is less than rank = {federation.rank}: leave it out, or "
+            "lower `rank`, which is what devices train."
+        )
+    if federation.server_rank > federation.rank and not federation.carries:
+        raise ConfigurationError(
+            f"{source}: server_rank = {federation.server_rank} is more than devices train, and aggregation = "
+            f'{federation.aggregation!r} carries nothing beyond that: use aggregation = "product" with carry = true, '
+            "or leave server_rank out."
         )
     if federation.root_rounds > federation.rounds:
         raise ConfigurationError(
@@ -218,6 +272,8 @@ quorum = 0.6           # share of a round's devices that must deliver before its
 deadline = 600.0       # seconds a round waits
 grace = 30.0           # seconds an offline device is still waited for
 extensions = 2         # how often a round without quorum waits once more
+late = 0               # so many rounds later an update still counts, at (1 + rounds late)^-staleness of its weight
+staleness = 0.5
 
 # What every device trains in a round
 rank = 8
@@ -228,6 +284,11 @@ seed = 0
 
 # Methods
 aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others
+server_rank = 0            # rank of the adapters that devices start from; 0: the same as `rank`
+carry = true               # devices of smaller rank train on top of all of it (product only)
+server_optimiser = "none"  # none: devices go on from the mean; momentum, adam: beyond it
+server_learning_rate = 0.0 # 0: its own (momentum 1, adam 0.003)
+server_momentum = 0.9
 filter = "none"            # whom to believe: clip, krum, median, trim; none believes everybody
 liars = 0.2                # share of the devices that a filter assumes to lie
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt; adapter; single: one cluster
@@ -235,7 +296,7 @@ clusters = 0               # how many; 0 chooses by the next key
 choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too, among 30 devices or more
 recluster = "every"        # every: before every round; drift: when the clusters do not fit any more
 min_cluster = 2            # no cluster is smaller
-interaction = "attention"  # clusters teach each other; none: they do not
+interaction = "attention"  # clusters teach each other; none: they do not; disjoint: each in a subspace of its own
 rho = 0.1                  # how much of a cluster's adapter comes from the others' (and its own) by attention
 tau = 0.5                  # temperature of that attention: small listens to similar clusters only
 """

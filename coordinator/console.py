@@ -54,7 +54,8 @@ def describe(event: Mapping[str, Any]) -> str:
         case "update_counted":
             cluster = "" if e["cluster"] is None else f" for cluster {e['cluster']}"
             loss = f"loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
-            return f"[cyan]{e['device']}[/cyan] delivered{cluster}, {loss}, {_bytes(e['size'])}"
+            late = f" {e['late']} rounds late" if e["late"] else ""
+            return f"[cyan]{e['device']}[/cyan] delivered{late}{cluster}, {loss}, {_bytes(e['size'])}"
         case "round_extended":
             return f"[yellow]round {e['round']} waits once more[/yellow] for {', '.join(e['awaited'])}"
         case "round_abandoned":
@@ -69,8 +70,9 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[yellow]overloaded[/yellow]: dropped {e['messages']} messages and {e['chunks']} chunks"
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
+            refused = f", [red]{len(e['refused'])} refused[/red]" if e["refused"] else ""
             loss = f"mean loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
-            head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}"
+            head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}{refused}"
             return f"{head}; {loss}; {_traffic(event)}"
         case "finished":
             return f"[bold green]all {e['rounds']} rounds done[/bold green]; devices take their adapters home"

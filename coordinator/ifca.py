@@ -26,7 +26,7 @@ from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.simulation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
-from edge_sdk.adapter import Adapter, Factors, fit, initial_adapter, to_bytes
+from edge_sdk.adapter import Adapter, Factors, fit, initial_adapter, remainder, to_bytes
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership import RoundPlan
 from edge_sdk.wire.messages import Manifest, Stage
@@ -59,6 +59,11 @@ def simulate_ifca(
         raise ValueError("A simulation needs at least one device.")
     if not federation.clusters:
         raise ConfigurationError("clusters = 0: IFCA finds no number of clusters; say how many models there are.")
+    if AGGREGATORS[federation.aggregation].folds:
+        raise ConfigurationError(
+            f"aggregation = {federation.aggregation!r} folds what it has learnt under the adapter, so that a cluster "
+            'is no single model to evaluate: choose another one, such as "product".'
+        )
     if AGGREGATORS[federation.aggregation].home_factor:
         raise ConfigurationError(
             f"aggregation = {federation.aggregation!r} leaves a factor at home, so that devices cannot evaluate "
@@ -82,8 +87,8 @@ class _Ifca:
         self._blobs = MemoryBlobs()
         self._learning = Learning(self._federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
         self._homes = {name: Home() for name in devices}
-        self._root: Manifest | None = None
-        self._models: dict[int, Manifest | None] = {}
+        self._root = rounds.Lineage()
+        self._models: dict[int, rounds.Lineage] = {}
 
     def run(self) -> dict[str, Outcome]:
         settings = self._federation
@@ -96,7 +101,7 @@ class _Ifca:
             self._round(number, "cluster", chosen)
         return {name: self._outcome(name) for name in self._devices}
 
-    def _random_model(self, model: int) -> Manifest:
+    def _random_model(self, model: int) -> rounds.Lineage:
         """peft's start with a random B, about as large as a round of Adam's steps could make it."""
         settings = self._federation
         start = initial_adapter(self._base.slots, settings.rank, settings.seed + 1 + model, self._base.base_id)
@@ -108,7 +113,7 @@ class _Ifca:
         }
         data = to_bytes(Adapter(layers, self._base.base_id))
         self._blobs.put(data)
-        return make_manifest(data, role="cluster", name=f"cluster-{model}")
+        return rounds.Lineage(make_manifest(data, role="cluster", name=f"cluster-{model}"))
 
     def _choice(self, name: str) -> int:
         """Fetches all models, and the root under them."""
@@ -124,17 +129,11 @@ class _Ifca:
         updates = {name: self._train(name, number, stage, member) for name, member in cohort.items()}
         closed = rounds.Round(number=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates)
         last = number in (self._federation.root_rounds, self._federation.rounds)
-        made = self._learning.aggregate(rounds.Aggregate(closed, last, None, self._models, {}))
-        if made.root_folded or made.folded:
-            raise ConfigurationError(
-                f"aggregation = {self._federation.aggregation!r} folds what it has learnt under the adapter, so that "
-                'a cluster is no single model to evaluate: choose another one, such as "product".'
-            )
-        if stage == "root":
-            self._root = made.root
+        made = self._learning.aggregate(rounds.Aggregate(closed, last, self._root, self._models))
+        self._root = made.root or self._root
         self._models |= made.clusters
-        kept = [manifest for manifest in (self._root, *self._models.values()) if manifest]
-        self._blobs.prune({manifest.sha256 for manifest in kept})
+        lineages = (self._root, *self._models.values())
+        self._blobs.prune({sha256 for lineage in lineages for sha256 in lineage.blobs()})
         pictures = sum(update.pictures for update in updates.values())
         losses = {
             which: sum(getattr(update, which) * update.pictures for update in updates.values()) / pictures
@@ -144,7 +143,7 @@ class _Ifca:
 
     def _member(self, name: str, number: int, cluster: int | None) -> rounds.Member:
         settings = self._federation
-        start = self._root if cluster is None else self._models[cluster]
+        start = (self._root if cluster is None else self._models[cluster]).start
         turn = number - 1 - (0 if cluster is None else settings.root_rounds)
         share = AGGREGATORS[settings.aggregation].share(turn if start else 0)
         rank = min(settings.rank, self._devices[name].profile.max_rank)
@@ -152,13 +151,15 @@ class _Ifca:
 
     def _train(self, name: str, number: int, stage: Stage, member: rounds.Member) -> rounds.Update:
         home, settings = self._homes[name], self._federation
-        start = fit(home.bring(member.start, self._blobs), member.rank, member.share) if member.start else None
+        whole = home.bring(member.start, self._blobs) if member.start else None
+        start = fit(whole, member.rank, member.share) if whole else None
+        rest = remainder(whole, member.rank, member.share) if whole and settings.carries else None
         plan = RoundPlan(
             round=number,
             rounds=settings.rounds,
             stage=stage,
             cluster=member.cluster,
-            frozen=self._frozen(home) if stage == "cluster" else (),
+            frozen=(*(self._frozen(home) if stage == "cluster" else ()), *([rest] if rest else [])),
             start=start,
             share=member.share,
             rank=member.rank,
@@ -168,19 +169,18 @@ class _Ifca:
             learning_rate=settings.learning_rate,
             deadline=settings.deadline,
         )
-        trained, manifest = deliver(self._devices[name], home, plan, member, self._learning, self._blobs)
-        return rounds.Update(manifest, trained.pictures, trained.first_loss, trained.last_loss, trained.seconds)
+        return deliver(self._devices[name], home, plan, member, self._learning, self._blobs)
 
     def _frozen(self, home: Home) -> tuple[Adapter, ...]:
-        return (home.bring(self._root, self._blobs),) if self._root else ()
+        return (home.bring(self._root.start, self._blobs),) if self._root.start else ()
 
     def _all_models(self) -> list[Manifest]:
-        return [manifest for _, manifest in sorted(self._models.items()) if manifest]
+        return [model.start for _, model in sorted(self._models.items()) if model.start]
 
     def _outcome(self, name: str) -> Outcome:
         """Devices choose once more, among the finished models."""
         cluster, home = self._choice(name), self._homes[name]
-        kept = [*([self._root] if self._root else []), *self._all_models()]
+        kept = [*self._root.adapters, *self._all_models()]
         adapters = {manifest.name: home.bring(manifest, self._blobs) for manifest in kept}
         adapters["cluster"] = adapters[f"cluster-{cluster}"]
         return Outcome(cluster, adapters, home.up, home.down)

@@ -8,34 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
 
 from coordinator import rounds
-from coordinator.aggregation import AGGREGATORS, FILTERS, Aggregate
+from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
+from coordinator.aggregation.late import rebased, staleness_weight
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
+from coordinator.optimisers import OPTIMISERS, Matrices, step
 from coordinator.store import Blobs
 from coordinator.tastes import Tastes
-from edge_sdk.adapter import (
-    Adapter,
-    Share,
-    beginning,
-    check,
-    complete,
-    concatenate,
-    fit,
-    from_bytes,
-    left_basis,
-    to_bytes,
-    truncate,
-)
-from edge_sdk.adapter.algebra import Bases
-from edge_sdk.errors import AdapterMismatch
+from coordinator.updates import Updates
+from edge_sdk.adapter import Adapter, concatenate, from_bytes, to_bytes, truncate
+from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
@@ -53,96 +44,121 @@ class Learning:
         self._federation = federation
         self._base = base
         self._blobs = blobs
-        # Thousands of devices start from the few adapters of their clusters.
-        self._known_start = lru_cache(maxsize=32)(self._start)
-        self._tastes = Tastes(federation, profiles, self.basis)
+        self._updates = Updates(federation, base, blobs)
+        self._tastes = Tastes(federation, profiles, self._updates.basis)
 
     @property
     def base_id(self) -> str:
         """The identity of the base model."""
         return self._base.base_id
 
-    def check_update(self, data: bytes, member: rounds.Member) -> None:
-        """Raise an AdapterError if this is not what that member of the round was asked for."""
-        adapter = self._completed(data, member)
-        check(adapter, self._base.slots, self._base.base_id)
-        if adapter.rank > member.rank:
-            raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
+    def check_update(self, data: bytes, member: rounds.Member) -> float:
+        """The norm of what training changed; raises an AdapterError if this is not what that member of the round was
+        asked for."""
+        return self._updates.check(data, member)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
-        return self._tastes.cluster(action)
+        found = self._tastes.cluster(action)
+        return replace(found, begin=self._beginnings(found, action.clusters))
 
     def place(self, action: rounds.Place) -> rounds.Placed:
         return self._tastes.place(action)
 
-    def basis(self, trace: rounds.Trace) -> Bases | None:
-        """By layer the left singular basis of what a device's last training changed, of its update's rank."""
-        if trace.member.share is Share.A_ONLY:
-            return None  # what it writes stays at home
-        update = self._completed(self._blobs.get(trace.update), trace.member)
-        drift = concatenate([(update, 1.0), (self._known_start(trace.member), -1.0)])
-        return {name: basis[:, : update.rank] for name, basis in left_basis(drift).items()}
+    def _beginnings(self, found: rounds.Clustered, known: Mapping[int, rounds.Lineage]) -> dict[int, rounds.Lineage]:
+        """Where the interaction lets new clusters begin; what they have from a parent then lies under it."""
+        new = sorted(set(found.assignment.values()) - known.keys())
+        old = {c: self._adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
+        settings = self._federation
+        interaction = INTERACTIONS[settings.interaction]
+        begun = interaction.begin(new, old, self._base.slots, settings.group_rank, settings.seed)
+        beginnings = {}
+        for cluster, adapter in begun.items():
+            parent = known.get(found.parents.get(cluster, -1), rounds.Lineage())
+            parts = [(self._adapter(manifest.sha256), 1.0) for manifest in parent.adapters]
+            under = truncate(concatenate(parts))[0] if parts else None
+            name = f"cluster-{cluster}"
+            beginnings[cluster] = rounds.Lineage(
+                self._store(adapter, "cluster", name), self._store(under, "cluster", f"{name}.folded")
+            )
+        return beginnings
 
     # aggregation ----------------------------------------------------------------------------------------------------
 
     def aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated:
         """Root round: one adapter of all updates. Cluster round: one per cluster, then the interaction between all."""
         started = time.perf_counter()
-        number = action.round.number
-        if action.round.stage == "root":
-            made, notes = self._mean(action.round, list(action.round.updates), action.root_folded)
-            root, under = _whole(made.start, made.folded) if action.last else (made.start, made.folded)
+        closed = action.round
+        members: dict[int | None, list[str]] = {}
+        for name in sorted(closed.updates):
+            members.setdefault(closed.updates[name].member.cluster, []).append(name)
+        # Updates that come late train the stage that is open, so that there is either the root or there are clusters.
+        if closed.stage == "root":
+            learnt = self._learn(closed, members[None], action.root)
+            root = self._publish(learnt, learnt.start, "root", "root", whole=action.last)
             return rounds.Aggregated(
-                number,
-                root=self._publish(root, "root", "root"),
-                root_folded=self._publish(under, "root", "root.folded"),
-                figures=_figures(made.retained_energy, notes, started),
+                closed.number, root=root, figures=_figures(learnt.retained_energy, learnt.notes, started)
             )
-
-        members: dict[int, list[str]] = {}
-        for name in sorted(action.round.updates):
-            cluster = action.round.cohort[name].cluster
-            if cluster is not None:
-                members.setdefault(cluster, []).append(name)
-        made_of = {c: self._mean(action.round, names, action.folded.get(c)) for c, names in members.items()}
-        means = {c: mean for c, (mean, _) in made_of.items()}
-        adapters = {c: self._adapter(manifest.sha256) for c, manifest in action.clusters.items() if manifest}
-        adapters |= {cluster: mean.start for cluster, mean in means.items() if mean.start}
+        learnt_by = {c: self._learn(closed, names, action.clusters[c]) for c, names in members.items() if c is not None}
+        adapters = {c: self._adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
+        adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
         strength = Strength(self._federation.rho, self._federation.tau)
-        taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.rank, strength)
+        taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.group_rank, strength)
         # Only clusters that trained change: the others would drift towards the rest without any word of their own.
-        clusters: dict[int, Manifest | None] = {}
-        folded: dict[int, Manifest] = {}
-        for c, mean in means.items():
-            start, under = taught[c] if mean.start else None, mean.folded
-            if action.last:
-                start, under = _whole(start, under)
-            clusters[c] = self._publish(start, "cluster", f"cluster-{c}")
-            if manifest := self._publish(under, "cluster", f"cluster-{c}.folded"):
-                folded[c] = manifest
-        energies = {str(cluster): mean.retained_energy for cluster, mean in means.items()}
-        notes = {str(cluster): noted for cluster, (_, noted) in made_of.items() if noted}
-        return rounds.Aggregated(number, clusters=clusters, folded=folded, figures=_figures(energies, notes, started))
+        clusters = {
+            c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
+            for c, learnt in learnt_by.items()
+        }
+        energies = {str(c): learnt.retained_energy for c, learnt in learnt_by.items()}
+        notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
+        return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
 
-    def _mean(
-        self, closed: rounds.Round, names: Sequence[str], before: Manifest | None
-    ) -> tuple[Aggregate, dict[str, Any]]:
-        """The aggregate of these devices' updates (`folded` has what was folded `before` in it), and what a filter
-        did."""
-        names = sorted(names)  # one order, so that the same updates give the same bytes
-        belief = self._belief(closed, names)
-        aggregator = AGGREGATORS[self._federation.aggregation](self._federation.rank)
-        for name, trust, shrink in zip(names, belief.weights, belief.shrink, strict=True):
+    def _learn(self, closed: rounds.Round, names: Sequence[str], before: rounds.Lineage) -> _Learnt:
+        """What these devices' updates make of what was known before."""
+        settings = self._federation
+        parts = [self._part(closed, name, before) for name in names]
+        weights = np.array([part.weight for part in parts])
+        belief = self._belief(parts, weights)
+        aggregator = AGGREGATORS[settings.aggregation](settings.group_rank)
+        for part, trust, shrink in zip(parts, belief.weights, belief.shrink, strict=True):
             if trust > 0:
-                member = closed.cohort[name]
-                update = shrunk(self._update(closed, name), self._start(member), float(shrink), member.share)
-                aggregator.add(update, closed.updates[name].pictures * float(trust))
+                start = self._updates.start(part.member)
+                update = shrunk(self._read(part), start, float(shrink), part.member.share)
+                aggregator.add(update, part.weight * float(trust), self._updates.rest(part.member))
         made, notes = aggregator.result(), self._notes(names, belief)
-        if before is None:
-            return made, notes
-        old = self._adapter(before.sha256)
-        under = truncate(concatenate([(old, 1.0), (made.folded, 1.0)]))[0] if made.folded else old
-        return replace(made, folded=under), notes
+        moved, moments = self._moved(made.start, before, parts[0].member)
+        folded = made.folded
+        if before.folded is not None:
+            old = self._adapter(before.folded.sha256)
+            folded = truncate(concatenate([(old, 1.0), (folded, 1.0)]))[0] if folded else old
+        return _Learnt(moved, folded, moments, made.retained_energy, notes)
+
+    def _part(self, closed: rounds.Round, name: str, before: rounds.Lineage) -> _Part:
+        update = closed.updates[name]
+        weight = update.pictures * staleness_weight(update.late, self._federation.staleness)
+        seed = next(iter(closed.cohort.values())).seed
+        # One that comes late counts as if it had made its change now.
+        member = replace(update.member, start=before.start, seed=seed) if update.late else update.member
+        return _Part(update, member, weight)
+
+    def _read(self, part: _Part) -> Adapter:
+        """An update, as a change from where its round starts."""
+        update = self._updates.read(part.update)
+        if part.member == part.update.member:
+            return update
+        then, now = self._updates.start(part.update.member), self._updates.start(part.member)
+        return rebased(update, then, now, part.member.share)
+
+    def _moved(
+        self, mean: Adapter | None, before: rounds.Lineage, member: rounds.Member
+    ) -> tuple[Adapter | None, Matrices]:
+        """Where the server optimiser goes, seeing this mean."""
+        settings = self._federation
+        if mean is None or settings.server_optimiser == "none":
+            return mean, {}
+        whole = replace(member, rank=settings.group_rank)
+        moments = matrices_from_bytes(self._blobs.get(before.moments))[0] if before.moments else {}
+        optimiser = OPTIMISERS[settings.server_optimiser]
+        return step(optimiser, self._updates.start(whole), mean, moments, settings.pace, member.share)
 
     def _notes(self, names: Sequence[str], belief: Belief) -> dict[str, Any]:
         if self._federation.filter == "none":
@@ -151,34 +167,29 @@ class Learning:
         trust = {name: round(float(share), 3) for name, share in zip(names, doubted, strict=True)}
         return {"trust": trust, "breakdown": belief.breakdown}
 
-    def _belief(self, closed: rounds.Round, names: Sequence[str]) -> Belief:
-        """What the filter makes of these devices' updates."""
-        weights = np.array([closed.updates[name].pictures for name in names], np.float64)
+    def _belief(self, parts: Sequence[_Part], weights: npt.NDArray[np.float64]) -> Belief:
+        """What the filter makes of these updates."""
         settings = self._federation
         if settings.filter == "none":  # needs no inner products, and so no two updates in memory
-            return FILTERS["none"](np.zeros((len(names), len(names))), weights, settings.liars)
-        updates = [self._update(closed, name) for name in names]
-        changes = changes_of(updates, [self._start(closed.cohort[name]) for name in names])
+            return FILTERS["none"](np.zeros((len(parts), len(parts))), weights, settings.liars)
+        changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
         return FILTERS[settings.filter](gram(changes), weights, settings.liars)
-
-    def _update(self, closed: rounds.Round, name: str) -> Adapter:
-        return self._completed(self._blobs.get(closed.updates[name].manifest.sha256), closed.cohort[name])
-
-    def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
-        """The adapter of what a device has sent."""
-        if member.share is Share.BOTH:
-            return from_bytes(data)
-        return complete(data, self._start(member), member.share)
-
-    def _start(self, member: rounds.Member) -> Adapter:
-        """What a member's training started from."""
-        start = fit(self._adapter(member.start.sha256), member.rank, member.share) if member.start else None
-        return beginning(start, self._base.slots, member.rank, member.seed, member.share)
 
     def _adapter(self, sha256: str) -> Adapter:
         return from_bytes(self._blobs.get(sha256))
 
-    def _publish(self, adapter: Adapter | None, role: Literal["root", "cluster"], name: str) -> Manifest | None:
+    def _publish(
+        self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool
+    ) -> rounds.Lineage:
+        """Store what a round has made. `whole`: in one adapter, as nobody goes on training it."""
+        if whole:
+            return rounds.Lineage(self._store(_sum(start, learnt.folded), role, name))
+        moments = self._blobs.put(matrices_to_bytes(learnt.moments, self._base.base_id)) if learnt.moments else None
+        return rounds.Lineage(
+            self._store(start, role, name), self._store(learnt.folded, role, f"{name}.folded"), moments
+        )
+
+    def _store(self, adapter: Adapter | None, role: Literal["root", "cluster"], name: str) -> Manifest | None:
         if adapter is None:
             return None
         notes = {"federation": self._federation.name, "role": role, "name": name}
@@ -187,10 +198,30 @@ class Learning:
         return make_manifest(data, role=role, name=name)
 
 
-def _whole(start: Adapter | None, folded: Adapter | None) -> tuple[Adapter | None, None]:
+@dataclass(frozen=True)
+class _Part:
+    """An update in a round: as it was sent, the part it plays now, and its weight in the mean."""
+
+    update: rounds.Update
+    member: rounds.Member
+    weight: float
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What a round has made of the root or of a cluster, before clusters teach each other."""
+
+    start: Adapter | None
+    folded: Adapter | None
+    moments: Matrices
+    retained_energy: float | None
+    notes: dict[str, Any]
+
+
+def _sum(start: Adapter | None, folded: Adapter | None) -> Adapter | None:
     """Both in one adapter."""
     parts = [(adapter, 1.0) for adapter in (start, folded) if adapter]
-    return truncate(concatenate(parts))[0] if len(parts) > 1 else parts[0][0], None
+    return truncate(concatenate(parts))[0] if len(parts) > 1 else parts[0][0]
 
 
 def _figures(

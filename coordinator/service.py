@@ -325,7 +325,9 @@ class Service:
     def _pull(self) -> None:
         """Stop what is not worth its place any more, and begin what waits."""
         now = time.monotonic()
-        for device, offer in self._intake.give_up(lambda *of: rounds.wants(self._state, *of), self._is_present, now):
+        for device, offer in self._intake.give_up(
+            lambda *of: rounds.wants(self._rules, self._state, *of), self._is_present, now
+        ):
             self._peer(device).cancel(offer.manifest.sha256)
         while begun := self._intake.begin(self._is_present, now):
             device, offer = begun
@@ -358,16 +360,15 @@ class Service:
         offer = self._intake.end(device, manifest.sha256)
         if offer is None:
             return
-        current = self._state.current
-        member = current.cohort.get(device) if current and current.number == offer.round else None
+        member, norm = rounds.member_for(self._rules, self._state, device, offer.round), 0.0
         try:
             if member:
-                self._learning.check_update(data, member)
+                norm = self._learning.check_update(data, member)
                 self._blobs.put(data)
         except AdapterError as error:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
-            self._feed(rounds.Stored(device, offer))
+            self._feed(rounds.Stored(device, offer, norm))
 
     # going out ------------------------------------------------------------------------------------------------------
 
@@ -424,7 +425,7 @@ def _newly_counted(before: rounds.State, after: rounds.State) -> list[dict[str, 
         {
             "round": after.current.number,
             "device": name,
-            "cluster": after.current.cohort[name].cluster,
+            "cluster": update.member.cluster,
             "sha256": update.manifest.sha256,
             "pictures": update.pictures,
             "first_loss": update.first_loss,

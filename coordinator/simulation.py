@@ -19,7 +19,7 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.membership import RoundPlan, Train, TrainedUpdate
+from edge_sdk.membership import RoundPlan, Train
 from edge_sdk.membership.work import make_plan, pack_update, to_keep
 from edge_sdk.wire.messages import DeviceProfile, Finished, Manifest, Offer, RoundStart
 from edge_sdk.wire.transfer import make_manifest
@@ -93,7 +93,7 @@ class Home:
 
 def deliver(
     device: SimulatedDevice, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
-) -> tuple[TrainedUpdate, Manifest]:
+) -> rounds.Update:
     """Let a device train, and store its update as the coordinator would; the bytes are counted in `home`.
 
     Raises:
@@ -101,10 +101,19 @@ def deliver(
     """
     trained = device.train(plan)
     data = pack_update(plan, trained, learning.base_id)
-    learning.check_update(data, member)
+    norm = learning.check_update(data, member)
     blobs.put(data)
     home.up += len(data)
-    return trained, make_manifest(data, role="update", name=f"update-{plan.round}")
+    home.own = trained.adapter if plan.share is Share.A_ONLY else None
+    return rounds.Update(
+        manifest=make_manifest(data, role="update", name=f"update-{plan.round}"),
+        member=member,
+        pictures=trained.pictures,
+        first_loss=trained.first_loss,
+        last_loss=trained.last_loss,
+        train_seconds=trained.seconds,
+        norm=norm,
+    )
 
 
 def traffic(homes: Mapping[str, Home]) -> dict[str, int]:
@@ -164,17 +173,16 @@ class _Simulation:
         )
         current = self._state.current
         assert current is not None, "a round was started"
-        trained, manifest = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)
-        home.own = trained.adapter if plan.share is Share.A_ONLY else None
+        update = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)
         offer = Offer(
             round=start.round,
-            manifest=manifest,
-            pictures=trained.pictures,
-            first_loss=trained.first_loss,
-            last_loss=trained.last_loss,
-            train_seconds=trained.seconds,
+            manifest=update.manifest,
+            pictures=update.pictures,
+            first_loss=update.first_loss,
+            last_loss=update.last_loss,
+            train_seconds=update.train_seconds,
         )
-        self._events.append(rounds.Stored(name, offer))
+        self._events.append(rounds.Stored(name, offer, update.norm))
 
     def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"

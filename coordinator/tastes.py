@@ -92,7 +92,7 @@ class Tastes:
         placed = {name for name, new in zip(names, unknown, strict=True) if new and not action.devices[name].trace}
         assignment = dict(zip(names, joined, strict=True))
         figures = _figures(crowd, names, fit, kept=True)
-        return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures)
+        return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=figures)
 
     def _codes(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
         profiles = self._profiles()

@@ -44,12 +44,17 @@ class Aggregator(ABC):
             `retained_energy` states.
         linear: whether sums of what devices send suffice, so that it works under masked sums.
         home_factor: whether devices keep a trained factor to themselves, and the result is theirs alone.
+        folds: whether something may be folded under the adapter that devices go on from.
+        carries: whether a device whose rank is smaller than that of the group's adapter trains on top of all of it, and
+            the result keeps what lay beyond its rank; if not, the device starts from what is left at its rank.
     """
 
     mixed_ranks: ClassVar[bool]
     exact: ClassVar[bool]
     linear: ClassVar[bool]
     home_factor: ClassVar[bool] = False
+    folds: ClassVar[bool] = False
+    carries: ClassVar[bool] = False
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -60,9 +65,14 @@ class Aggregator(ABC):
         """What devices train and send in the group's round number `turn`, from 0."""
         return Share.BOTH
 
-    def add(self, adapter: Adapter, weight: float) -> None:
-        """Take in one update; `weight` is positive (the number of pictures that it was trained on)."""
-        self._add(adapter, weight)
+    def add(self, adapter: Adapter, weight: float, rest: Adapter | None = None) -> None:
+        """Take in one update; `weight` is positive (the number of pictures that it was trained on).
+
+        rest: what lay frozen under it of the group's adapter, beyond the device's rank.
+        """
+        if rest is not None and not self.carries:
+            raise ValueError(f"{type(self).__name__} carries nothing: its devices start from their own rank alone.")
+        self._add(adapter, weight, rest)
         self._updates += 1
 
     def merge(self, other: Self) -> None:
@@ -77,7 +87,7 @@ class Aggregator(ABC):
         return self._result()
 
     @abstractmethod
-    def _add(self, adapter: Adapter, weight: float) -> None: ...
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None: ...
 
     @abstractmethod
     def _merge(self, other: Self) -> None: ...

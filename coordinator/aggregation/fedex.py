@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 class FedEx(FedIT):
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    folds: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)
         self._sum = ProductSum(rank)
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
-        super()._add(adapter, weight)
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
+        super()._add(adapter, weight, rest)
         self._sum.add(adapter, weight)
 
     def _merge(self, other: Self) -> None:

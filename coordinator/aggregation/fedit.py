@@ -27,7 +27,7 @@ class FedIT(Aggregator):
         self._b = FactorSum(lambda factors: factors.b.T)
         self._base_id: str | None = None
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         self._a.add(adapter, weight)
         self._b.add(adapter, weight)
         self._base_id = adapter.base_id or self._base_id

@@ -32,7 +32,7 @@ class FedSB(Aggregator):
     def share(cls, turn: int) -> Share:
         return Share.CORE if turn else Share.BOTH
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         self._sum.add(adapter, weight)
 
     def _merge(self, other: Self) -> None:

@@ -25,7 +25,7 @@ class FlexLoRA(Aggregator):
         super().__init__(rank)
         self._sum = ProductSum(rank)
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         self._sum.add(adapter, weight)
 
     def _merge(self, other: Self) -> None:

@@ -21,12 +21,13 @@ class FLoRA(Aggregator):
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    folds: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)
         self._sum = ProductSum(rank)
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         self._sum.add(adapter, weight)
 
     def _merge(self, other: Self) -> None:

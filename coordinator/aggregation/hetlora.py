@@ -18,6 +18,6 @@ class HetLoRA(FedIT):
     mixed_ranks: ClassVar[bool] = True
     linear: ClassVar[bool] = False
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         # An update that is zero still has an A, and a say in it.
-        super()._add(adapter, weight * max(norm(adapter), 1e-12))
+        super()._add(adapter, weight * max(norm(adapter), 1e-12), rest)

@@ -5,30 +5,36 @@
 The truncated mean is refactored so that its A is as near as possible to the weighted mean of the devices' A: an
 optimiser that goes on from it meets factors of the scale and directions that it left. (Balanced SVD factors every round
 lost to plain factor averaging in a first trial: .3601 to .3572 held-out loss.)
+
+The rank is the coordinator's: devices of smaller ranks train on top of the whole adapter, and what lies beyond their
+ranks is carried on.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from coordinator.aggregation.base import Aggregate
 from coordinator.aggregation.flexlora import FlexLoRA
 from coordinator.aggregation.sums import FactorSum
-from edge_sdk.adapter import Adapter, Factors, align
+from edge_sdk.adapter import Adapter, Factors, align, concatenate
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 class Product(FlexLoRA):
+    carries: ClassVar[bool] = True
+
     def __init__(self, rank: int) -> None:
         super().__init__(rank)
         self._directions = FactorSum(lambda factors: factors.a)
 
-    def _add(self, adapter: Adapter, weight: float) -> None:
-        super()._add(adapter, weight)
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
+        whole = concatenate([(adapter, 1.0), (rest, 1.0)]) if rest else adapter
+        super()._add(whole, weight, None)
         self._directions.add(adapter, weight)
 
     def _merge(self, other: Self) -> None:

@@ -11,19 +11,20 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from coordinator.interaction.base import Strength
+from coordinator.interaction.base import Interaction, Strength
 from edge_sdk.adapter import Adapter, align, concatenate, cosine, truncate
 
 
-def attention(adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
-    names = sorted(adapters)
-    if len(names) < 2 or strength.rho == 0:
-        return dict(adapters)
-    similarity = np.array([[cosine(adapters[own], adapters[other]) for other in names] for own in names])
-    scores = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / strength.tau)
-    weights = strength.rho * scores / scores.sum(axis=1, keepdims=True) + (1 - strength.rho) * np.eye(len(names))
-    mixed = {}
-    for row, name in zip(weights, names, strict=True):
-        mixture = concatenate([(adapters[other], float(weight)) for other, weight in zip(names, row, strict=True)])
-        mixed[name] = align(truncate(mixture, rank)[0], adapters[name])
-    return mixed
+class Attention(Interaction):
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+        names = sorted(adapters)
+        if len(names) < 2 or strength.rho == 0:
+            return dict(adapters)
+        similarity = np.array([[cosine(adapters[own], adapters[other]) for other in names] for own in names])
+        scores = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / strength.tau)
+        weights = strength.rho * scores / scores.sum(axis=1, keepdims=True) + (1 - strength.rho) * np.eye(len(names))
+        mixed = {}
+        for row, name in zip(weights, names, strict=True):
+            mixture = concatenate([(adapters[other], float(weight)) for other, weight in zip(names, row, strict=True)])
+            mixed[name] = align(truncate(mixture, rank)[0], adapters[name])
+        return mixed

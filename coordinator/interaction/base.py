@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar
 
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, Shape
 
 
 @dataclass(frozen=True)
@@ -17,5 +18,25 @@ class Strength:
     tau: float
 
 
-Interaction: TypeAlias = Callable[[Mapping[int, Adapter], int, Strength], dict[int, Adapter]]
-"""(cluster -> adapter, rank, strength) -> cluster -> adapter of at most that rank."""
+class Interaction(ABC):
+    """How clusters teach each other, or keep out of each other's way. It never sees a device.
+
+    Attributes:
+        frozen_a: whether it holds only while devices keep A and train B alone.
+    """
+
+    frozen_a: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+        """What the clusters have learnt in a round -> what they go on from, of at most that rank."""
+
+    def begin(
+        self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int
+    ) -> dict[int, Adapter]:
+        """Where new clusters begin, beside those that are known; by default at the initialisation of all.
+
+        Raises:
+            ConfigurationError: there is no room for so many.
+        """
+        return {}

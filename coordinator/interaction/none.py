@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordinator.interaction.base import Strength
+from coordinator.interaction.base import Interaction, Strength
 from edge_sdk.adapter import Adapter
 
 
-def none(adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
-    return dict(adapters)
+class Alone(Interaction):
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+        return dict(adapters)

@@ -19,7 +19,7 @@ from edge_sdk.adapter.algebra import (
 from edge_sdk.adapter.file import from_bytes, load, save, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_adapter, initial_factors
 from edge_sdk.adapter.model import MAX_LAYERS, MAX_MAGNITUDE, MAX_RANK, Adapter, Factors, Shape, check, check_values
-from edge_sdk.adapter.share import TRAINED, Share, beginning, complete, core, fit, frames, orthonormal, pack
+from edge_sdk.adapter.share import TRAINED, Share, beginning, complete, core, fit, frames, orthonormal, pack, remainder
 
 __all__ = [
     "MAX_LAYERS",
@@ -53,6 +53,7 @@ __all__ = [
     "norm",
     "orthonormal",
     "pack",
+    "remainder",
     "save",
     "scale",
     "subspace_similarity",

@@ -13,7 +13,7 @@ from enum import Enum
 
 import numpy as np
 
-from edge_sdk.adapter.algebra import Matrix, align, truncate
+from edge_sdk.adapter.algebra import Matrix, align, concatenate, truncate
 from edge_sdk.adapter.file import from_bytes, matrices_from_bytes, matrices_to_bytes, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_factors
 from edge_sdk.adapter.model import Adapter, Array, Factors, Shape, check_values
@@ -119,6 +119,14 @@ def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
     cut = {name: Factors(f.a[:rank], f.b[:, :rank], f.kernel) for name, f in adapter.layers.items()}
     rows = Adapter(cut, adapter.base_id)
     return align(truncate(adapter, rank)[0], rows) if share in (Share.BOTH, Share.A_ONLY) else rows
+
+
+def remainder(adapter: Adapter, rank: int, share: Share) -> Adapter | None:
+    """What `fit` leaves out; None if that is nothing."""
+    fitted = fit(adapter, rank, share)
+    if fitted is adapter:
+        return None
+    return truncate(concatenate([(adapter, 1.0), (fitted, -1.0)]), adapter.rank - rank)[0]
 
 
 def frames(factors: Factors) -> tuple[Matrix, Matrix]:

@@ -211,7 +211,7 @@ class Membership:
             kept = self._work(plan_id, msgspec.structs.replace(start, deadline=left))
         else:
             self._tell("update_resumed", round=start.round)
-        self._hand_in(plan_id, *kept, deadline)
+        self._hand_in(plan_id, *kept, start.late, deadline)
 
     def _work(self, plan_id: str, start: RoundStart) -> tuple[Offer, bytes]:
         adapters = {manifest.sha256: self._adapter(manifest) for manifest in _adapters_of(start)}
@@ -237,12 +237,16 @@ class Membership:
         )
         return offer, data
 
-    def _hand_in(self, plan_id: str, offer: Offer, data: bytes, deadline: float) -> None:
-        """Offer the update until the coordinator has committed or refused it, or the federation has moved on."""
+    def _hand_in(self, plan_id: str, offer: Offer, data: bytes, late: int, deadline: float) -> None:
+        """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
+
+        late: so many rounds later it may still count, in the place of what this device would train then.
+        """
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
         until = time.monotonic() + deadline
         sha256 = offer.manifest.sha256
+        newer: RoundStart | None = None
         while True:
             heard = self._hear(until, offer)
             match heard:
@@ -255,19 +259,25 @@ class Membership:
                     return
                 case Failed(manifest, error) if manifest.sha256 == sha256:
                     self._tell("update_refused", round=offer.round, reason=str(error))
-                    return
-                case RoundDone(round=number) if number >= offer.round:
+                    break
+                case RoundDone(round=number, accepted=accepted) if number >= offer.round:
                     self._tell_done(heard)
-                    return
+                    if accepted or number >= offer.round + late:
+                        break
                 case Finished():
                     self._aside.append(heard)
                     return
                 case RoundStart():
-                    if _plan_id(self._federation, heard) != plan_id:
-                        self._aside.append(heard)
-                        return
+                    if _plan_id(self._federation, heard) == plan_id:
+                        continue
+                    newer = heard
+                    if heard.round > offer.round + late or heard.round <= offer.round:
+                        break
+                    self._link.send(offer)
                 case CoordinatorState(online=True):  # it restarted and has forgotten the transfer
                     self._link.send(offer)
+        if newer:
+            self._aside.append(newer)
 
     # adapters -------------------------------------------------------------------------------------------------------
 

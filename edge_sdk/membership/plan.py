@@ -18,7 +18,8 @@ class RoundPlan:
         round, rounds: this round's number, from 1, and how many there are.
         stage: which adapter the round trains, "root" or "cluster".
         cluster: the device's cluster, None in a root round.
-        frozen: adapters to keep under the trained one at weight 1 (the root, in a cluster round).
+        frozen: adapters to keep under the trained one at weight 1 (the root, in a cluster round, and what of `start`
+            this device's rank cannot hold).
         share: which factors to train; `Trainer.train` takes it.
         start: the adapter to go on from, of at most rank `rank`; None: start from the initialisation that `seed` gives
             to every device alike.

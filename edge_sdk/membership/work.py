@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import Manifest, RoundStart
 
@@ -24,7 +24,9 @@ def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter |
         adapters: those that `start` names, by hash.
         own: the whole adapter of this device's last update, where a factor of it stayed at home.
     """
-    begin = fit(adapters[start.start.sha256], start.rank, start.share) if start.start else None
+    whole = adapters[start.start.sha256] if start.start else None
+    begin = fit(whole, start.rank, start.share) if whole else None
+    rest = remainder(whole, start.rank, start.share) if whole and start.keep_rest else None
     if begin and own and start.share is Share.A_ONLY:
         begin = with_own_factor(begin, own)
     return RoundPlan(
@@ -32,7 +34,7 @@ def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter |
         rounds=start.rounds,
         stage=start.stage,
         cluster=start.cluster,
-        frozen=tuple(adapters[manifest.sha256] for manifest in start.frozen),
+        frozen=(*(adapters[manifest.sha256] for manifest in start.frozen), *([rest] if rest else [])),
         start=begin,
         share=start.share,
         rank=start.rank,

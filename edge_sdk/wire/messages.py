@@ -151,7 +151,9 @@ class RoundStart(_Message, frozen=True, kw_only=True):
 
     stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and what a
     method has folded into the base); start: the adapter to go on from, absent when the device starts from the common
-    initialisation `seed`; share: which factors to train and to send.
+    initialisation `seed`; keep_rest: what of `start` is beyond the device's rank lies frozen under what it trains,
+    rather than being cut off; share: which factors to train and to send; late: how many rounds later an update may
+    still come.
     """
 
     round: Positive
@@ -160,6 +162,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     cluster: Count | None
     frozen: Annotated[list[Manifest], Meta(max_length=16)]
     start: Manifest | None
+    keep_rest: bool = False
     share: Share = Share.BOTH
     rank: Rank
     seed: Count
@@ -167,6 +170,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     batch_size: Positive
     learning_rate: Annotated[float, Meta(gt=0, le=1)]
     deadline: Seconds
+    late: Count = 0
 
 
 class RoundDone(_Message, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import byzantine as study
 from benchmarks import byzantine_world
 from benchmarks.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, noised, triggered
+from benchmarks.byzantine_tables import backdoors, gain
 from benchmarks.byzantine_world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
 from benchmarks.runs import run_row
 from coordinator.aggregation import FILTERS
@@ -119,7 +120,11 @@ def _results(kept: dict[str, float], success: float) -> dict[Cell, dict[str, Any
         else:
             loss = 1.0 - 0.5 * kept.get(cell.filter, 0.1) * (0.5 if cell.share > study.HELD else 1.0)
             trigger = 0.7 - 0.5 * success
-        found[cell] = {"loss": loss, "triggered": trigger, "seconds": 1.0}
+        found[cell] = {"loss": loss, "triggered": trigger, "target_hit": 0.125, "seconds": 1.0}
+        if cell.attack != ALONE:
+            found[cell] |= {
+                "trust": 0.5 if cell.share else None, "refused_honest": 0.25, "breakdown": 3
+            }  # fmt: skip
         if cell.attack == HONEST:
             found[cell]["base"] = 1.0
     return found
@@ -140,6 +145,15 @@ class TestConclusions:
         assert passes.value == pytest.approx(0.3)
         assert not keeps.holds
         assert not passes.holds
+
+    def test_tables_have_a_line_for_every_attack_and_share(self) -> None:
+        rows = study.summary({0: _results({"krum": 0.9}, success=0.1)})
+        kept = gain({"rows": rows}).splitlines()
+        assert len(kept) == 2 + 1 + len(ATTACKS) * len(study.SHARES)
+        assert kept[2] == "| honest | | " + " | ".join(["1.00"] * len(FILTERS)) + " |"
+        assert kept[3].startswith("| sign flip | 10% | 0.10 | 0.10 (trust 0.50, honest left out 25%) | 0.90 ")
+        assert len(backdoors({"rows": rows}).splitlines()) == 2 + 1 + len(ATTACKS) * len(study.SHARES)
+        assert backdoors({"rows": rows}).endswith("0.10 (12%) |")
 
     def test_no_two_cells_are_kept_under_one_name(self) -> None:
         keys = {
@@ -178,14 +192,14 @@ class TestFederations:
         assert [len(group.liars(share)) for share in (0.0, 0.2, 0.4)] == [0, 1, 2]
         assert set(group.liars(0.2)) < set(group.liars(0.4))
 
-    def test_a_scaled_lie_harms_and_krum_stops_it(self, group: Group) -> None:
+    def test_a_scaled_lie_moves_the_group_and_krum_leaves_it_out(self, group: Group) -> None:
         clean = group.run(Cell(HONEST))
-        harmed = group.run(Cell("scaled", 0.2, "none"))
+        moved = group.run(Cell("scaled", 0.2, "none"))
         saved = group.run(Cell("scaled", 0.2, "krum"))
         assert saved["trust"] == 0.0
         assert saved["breakdown"] == 1
-        assert harmed["trust"] == 1.0
-        assert abs(saved["loss"] - clean["loss"]) < abs(harmed["loss"] - clean["loss"])
+        assert moved["trust"] == 1.0
+        assert abs(saved["loss"] - clean["loss"]) < abs(moved["loss"] - clean["loss"])
 
     def test_a_backdoor_is_judged(self, group: Group) -> None:
         found = group.run(Cell("backdoor", 0.2, "clip"))

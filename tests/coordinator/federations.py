@@ -6,7 +6,19 @@ import hashlib
 
 import numpy as np
 
-from coordinator.rounds import Action, Aggregate, Aggregated, Cluster, Clustered, Rules, Send, State, step
+from coordinator.rounds import (
+    Action,
+    Aggregate,
+    Aggregated,
+    Cluster,
+    Clustered,
+    Lineage,
+    Rules,
+    Send,
+    State,
+    Stored,
+    step,
+)
 from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer
 
 BASE_ID = "b" * 64
@@ -73,11 +85,17 @@ def aggregate_by_name(action: Aggregate) -> Aggregated:
     """Manifests that name what went in."""
     closed = action.round
     if closed.stage == "root":
-        return Aggregated(closed.number, root=manifest(f"root/{closed.number}", "root"))
-    clusters = {closed.cohort[name].cluster for name in closed.updates}
+        return Aggregated(closed.number, root=Lineage(manifest(f"root/{closed.number}", "root")))
+    clusters = {update.member.cluster for update in closed.updates.values()}
     return Aggregated(
-        closed.number, clusters={c: manifest(f"{c}/{closed.number}", "cluster") for c in clusters if c is not None}
+        closed.number,
+        clusters={c: Lineage(manifest(f"{c}/{closed.number}", "cluster")) for c in clusters if c is not None},
     )
+
+
+def stored(device: str, number: int, attempt: int = 0, *, norm: float = 1.0, **changes: object) -> Stored:
+    """An update that lies on disk."""
+    return Stored(device, offer(device, number, attempt, **changes), norm)
 
 
 class Machine:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from coordinator.aggregation import AGGREGATORS, Aggregate
+from coordinator.aggregation.late import rebased, staleness_weight
 from edge_sdk.adapter import (
     Adapter,
     Factors,
@@ -19,6 +20,7 @@ from edge_sdk.adapter import (
     norm,
     orthonormal,
     pack,
+    remainder,
     to_bytes,
     truncate,
 )
@@ -205,6 +207,29 @@ def test_does_not_see_the_gauge_of_the_devices(method: str) -> None:
     assert distance(plain, turned) < 1e-5 * norm(plain)
 
 
+def bytes_held(thing: object) -> int:
+    """Of all arrays that an aggregator holds."""
+    if isinstance(thing, np.ndarray):
+        return thing.nbytes
+    if isinstance(thing, dict):
+        return sum(bytes_held(value) for value in thing.values())
+    if isinstance(thing, tuple | list):
+        return sum(bytes_held(value) for value in thing)
+    return bytes_held(vars(thing)) if hasattr(thing, "__dict__") else 0
+
+
+@pytest.mark.parametrize("method", AGGREGATORS)
+def test_memory_does_not_grow_with_the_devices(method: str) -> None:
+    share = AGGREGATORS[method].share(0)
+    updates = [frozen_as(start_of(method), random_adapter(seed), share) for seed in range(40)]
+    aggregator = AGGREGATORS[method](RANK)
+    held = []
+    for number in range(200):
+        aggregator.add(updates[number % len(updates)], 1.0)
+        held.append(bytes_held(aggregator))
+    assert 0 < max(held[100:]) <= max(held[:100])
+
+
 @pytest.mark.parametrize("method", PRODUCTS)
 def test_memory_is_bounded_by_the_layers(method: str) -> None:
     aggregator = AGGREGATORS[method](1)
@@ -217,6 +242,56 @@ def test_memory_is_bounded_by_the_layers(method: str) -> None:
         u, s, v = np.linalg.svd(exact, full_matrices=False)
         best = exact if method == "flora" else s[0] * np.outer(u[:, 0], v[0])
         np.testing.assert_allclose(dense(result)[name], best, atol=1e-5)
+
+
+def frozen_as(start: Adapter, moved: Adapter, share: Share) -> Adapter:
+    """The factor that `share` freezes is that of `start`."""
+    a_of, b_of = (start if share is Share.B else moved), (start if share is Share.A else moved)
+    return Adapter({name: Factors(a_of.layers[name].a, b_of.layers[name].b) for name in SLOTS}, BASE_ID)
+
+
+class TestLate:
+    @pytest.mark.parametrize("share", [Share.BOTH, Share.A, Share.B])
+    def test_what_it_changed_is_added_to_what_there_is_now(self, share: Share) -> None:
+        then, now = random_adapter(0, double=True), random_adapter(1, double=True)
+        update = random_adapter(2, double=True)
+        now, update = frozen_as(then, now, share), frozen_as(then, update, share)
+        moved = rebased(update, then, now, share)
+        for name in SLOTS:
+            exact = dense(now)[name] + dense(update)[name] - dense(then)[name]
+            u, s, v = np.linalg.svd(exact)
+            best = (u[:, :4] * s[:4]) @ v[:4]
+            np.testing.assert_allclose(dense(moved)[name], best, atol=1e-9)
+
+    def test_weighs_less_the_later_it_is(self) -> None:
+        assert [staleness_weight(late, 0.5) for late in (0, 3)] == [1.0, 0.5]
+        assert staleness_weight(5, 0.0) == 1.0
+
+
+class TestCarrying:
+    @pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if method.carries])
+    def test_what_a_small_rank_cannot_hold_stays(self, method: str) -> None:
+        """Devices that change nothing leave the group's adapter as it is, whatever their ranks."""
+        whole = random_adapter(0, double=True)
+        aggregator = AGGREGATORS[method](RANK)
+        for rank in (1, 2, RANK):
+            aggregator.add(fit(whole, rank, Share.BOTH), 1.0, remainder(whole, rank, Share.BOTH))
+        result = aggregator.result()
+        assert distance(total(result), whole) < 1e-9 * norm(whole)
+        assert result.retained_energy == pytest.approx(1.0)
+
+    @pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.items() if not method.carries])
+    def test_others_say_that_they_do_not(self, method: str) -> None:
+        with pytest.raises(ValueError, match="carries nothing"):
+            AGGREGATORS[method](RANK).add(random_adapter(0), 1.0, random_adapter(1))
+
+    def test_start_and_remainder_are_the_whole(self) -> None:
+        whole = random_adapter(0)
+        rest = remainder(whole, 3, Share.BOTH)
+        assert rest is not None
+        assert rest.rank == 1
+        assert distance(concatenate([(fit(whole, 3, Share.BOTH), 1.0), (rest, 1.0)]), whole) < 1e-6 * norm(whole)
+        assert remainder(whole, 4, Share.BOTH) is None
 
 
 class TestProduct:

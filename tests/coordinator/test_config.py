@@ -56,6 +56,14 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + 'choose = "magic"', "choose = 'magic' is unknown; use one of silhouette, eigengap"),
         (MINIMAL + 'recluster = "magic"', "recluster"),
         (MINIMAL + 'interaction = "magic"', "interaction"),
+        (MINIMAL + 'server_optimiser = "magic"', "server_optimiser = 'magic' is unknown; use one of none, momentum"),
+        (MINIMAL + 'server_optimiser = "adam"\naggregation = "flora"', "server_optimiser = 'adam' steps from one"),
+        (MINIMAL + "server_rank = 4", "server_rank = 4 is less than rank = 8"),
+        (MINIMAL + 'server_rank = 16\naggregation = "fedit"', "server_rank = 16 is more than devices train"),
+        (MINIMAL + "server_rank = 16\ncarry = false", "server_rank = 16 is more than devices train"),
+        (MINIMAL + 'interaction = "disjoint"', "interaction = 'disjoint' holds only while devices keep A"),
+        (MINIMAL + "late = -1", "late"),
+        (MINIMAL + "staleness = -0.1", "staleness"),
     ],
 )
 def test_errors_name_the_key(text: str, named: str) -> None:
@@ -115,3 +123,13 @@ def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
 def test_methods_without_mixed_ranks_demand_the_rank() -> None:
     assert parse(MINIMAL).rules(BASE_ID, 1).min_rank == 1
     assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(BASE_ID, 1).min_rank == 6
+
+
+def test_what_follows_from_the_keys() -> None:
+    assert parse(MINIMAL).carries
+    assert not parse(MINIMAL + "carry = false").carries
+    assert not parse(MINIMAL + 'aggregation = "fedit"').carries
+    assert parse(MINIMAL + "rank = 6").group_rank == 6
+    assert parse(MINIMAL + "rank = 6\nserver_rank = 12").group_rank == 12
+    assert parse(MINIMAL + 'server_optimiser = "adam"').pace.learning_rate == 0.003
+    assert parse(MINIMAL + 'server_optimiser = "adam"\nserver_learning_rate = 0.1').pace.learning_rate == 0.1

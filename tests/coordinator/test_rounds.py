@@ -14,6 +14,7 @@ from coordinator.rounds import (
     Fetch,
     Joined,
     Left,
+    Lineage,
     Offered,
     Place,
     Placed,
@@ -28,8 +29,9 @@ from coordinator.rounds import (
     next_wake,
     step,
 )
+from edge_sdk.adapter import Share
 from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome, decode, encode
-from tests.coordinator.federations import Machine, manifest, offer, profile, rules
+from tests.coordinator.federations import Machine, manifest, offer, profile, rules, stored
 
 DEVICES = ("a1", "a2", "b1", "b2")
 
@@ -42,7 +44,7 @@ def started(**changes: object) -> Machine:
 
 
 def deliver(machine: Machine, number: int, *names: str) -> None:
-    machine(*(Stored(name, offer(name, number)) for name in names))
+    machine(*(stored(name, number) for name in names))
 
 
 def refusals(machine: Machine, device: str) -> list[str]:
@@ -121,13 +123,13 @@ class TestUpdates:
         machine = started()
         machine(Offered("a1", offer("a1", 1)))
         assert machine.actions == [Fetch("a1", offer("a1", 1))]
-        machine(Stored("a1", offer("a1", 1)))
+        machine(stored("a1", 1))
         assert machine.sent("a1") == [Committed(sha256=offer("a1", 1).manifest.sha256)]
 
     def test_an_update_sent_twice_is_committed_again_but_counts_once(self) -> None:
         machine = started()
         deliver(machine, 1, "a1")
-        for event in (Offered("a1", offer("a1", 1)), Stored("a1", offer("a1", 1))):
+        for event in (Offered("a1", offer("a1", 1)), stored("a1", 1)):
             before = machine.state
             machine(event)
             assert machine.sent("a1") == [Committed(sha256=offer("a1", 1).manifest.sha256)]
@@ -156,8 +158,8 @@ class TestUpdates:
         deliver(machine, 1, "a2")
         machine(Joined("b3", profile()))
         before = machine.state
-        for event in (Offered, Stored):
-            machine(event(device, given))  # type: ignore[arg-type]
+        for event in (Offered(device, given), Stored(device, given, 1.0)):  # type: ignore[arg-type]
+            machine(event)
             assert refusals(machine, device) == [code]
             assert machine.state == before
 
@@ -167,8 +169,8 @@ class TestUpdates:
         machine.now = 100.0
         machine(Tick())
         assert machine.state.round == 1
-        for event in (Offered, Stored):
-            machine(event("b2", offer("b2", 1)))
+        for event in (Offered("b2", offer("b2", 1)), stored("b2", 1)):
+            machine(event)
             assert refusals(machine, "b2") == ["StaleUpdate"]
 
     def test_nobody_waits_for_an_update_that_was_refused_for_good(self) -> None:
@@ -186,6 +188,112 @@ class TestUpdates:
         assert machine.state.round == 0
         deliver(machine, 1, "b2")
         assert machine.state.round == 1
+
+
+class TestOutliers:
+    def test_one_of_absurd_size_is_refused_when_the_round_closes(self) -> None:
+        machine = started()
+        machine(*(stored(name, 1, norm=1.0) for name in ("a1", "a2", "b1")), stored("b2", 1, norm=1001.0))
+        assert machine.state.round == 1
+        assert refusals(machine, "b2") == ["UpdateOutlier"]
+        assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=False, updates=3)]
+        assert machine.state.devices["b2"].trace is None
+        (closed,) = (a.values for a in machine.actions if isinstance(a, Report) and a.event == "round_closed")
+        assert (closed["refused"], closed["updates"], closed["missing"]) == ({"b2": "UpdateOutlier"}, 3, ["b2"])
+
+    def test_large_is_not_absurd(self) -> None:
+        machine = started()
+        machine(*(stored(name, 1, norm=1.0) for name in ("a1", "a2", "b1")), stored("b2", 1, norm=1000.0))
+        assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
+
+    def test_without_a_scale_nothing_is_absurd(self) -> None:
+        """Where most devices have changed nothing, there is no size to compare with."""
+        machine = started()
+        machine(*(stored(name, 1, norm=0.0) for name in ("a1", "a2", "b1")), stored("b2", 1, norm=5.0))
+        assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
+
+
+class TestLate:
+    def late(self, **changes: object) -> Machine:
+        """Round 2, a cluster's, was closed without b2; round 3 is open."""
+        machine = started(**{"rounds": 5, "late": 1, **changes})
+        deliver(machine, 1, *DEVICES)
+        deliver(machine, 2, "a1", "a2", "b1")
+        machine.now = 100.0
+        machine(Tick())
+        assert machine.state.round == 2
+        return machine
+
+    def test_it_counts_in_the_open_round_instead(self) -> None:
+        machine = self.late()
+        machine(Offered("b2", offer("b2", 2)))
+        assert machine.actions == [Fetch("b2", offer("b2", 2))]
+        deliver(machine, 2, "b2")
+        assert machine.sent("b2") == [Committed(sha256=offer("b2", 2).manifest.sha256)]
+        assert machine.state.current is not None
+        update = machine.state.current.updates["b2"]
+        assert (update.late, update.member.start) == (1, None)
+        assert update.member.start != machine.state.current.cohort["b2"].start
+        machine(Offered("b2", offer("b2", 2)))
+        assert machine.sent("b2") == [Committed(sha256=offer("b2", 2).manifest.sha256)]
+        machine(Offered("b2", offer("b2", 3)))
+        assert refusals(machine, "b2") == ["DuplicateUpdate"]
+        deliver(machine, 3, "a1", "a2", "b1")
+        assert machine.sent("b2", RoundDone) == [RoundDone(round=3, accepted=True, updates=4)]
+        assert machine.state.devices["b2"].trace is not None
+        machine(Offered("b2", offer("b2", 2)))
+        assert machine.sent("b2") == [Committed(sha256=offer("b2", 2).manifest.sha256)]
+
+    def test_what_it_started_from_is_kept(self) -> None:
+        machine = self.late()
+        deliver(machine, 3, "a1", "a2", "b1")
+        machine.now = 200.0
+        machine(Tick())
+        missed = machine.state.past[3]["b2"]
+        assert missed.start is not None
+        assert missed.start.sha256 in machine.state.blobs()
+        deliver(machine, 4, *DEVICES)
+        assert machine.state.past[4] == {}
+
+    def test_too_late(self) -> None:
+        machine = self.late()
+        deliver(machine, 3, *DEVICES)
+        machine(Offered("b2", offer("b2", 2)))
+        assert refusals(machine, "b2") == ["StaleUpdate"]
+
+    def test_work_for_the_root_is_of_no_use_to_a_cluster(self) -> None:
+        machine = started(rounds=5, late=1)
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine.now = 100.0
+        machine(Tick())
+        machine(Offered("b2", offer("b2", 1)))
+        assert refusals(machine, "b2") == ["StaleUpdate"]
+
+    def test_other_factors_are_of_no_use(self) -> None:
+        machine = self.late(shares=(Share.B, Share.A))
+        machine(Offered("b2", offer("b2", 2)))
+        assert refusals(machine, "b2") == ["StaleUpdate"]
+
+    def test_between_rounds_it_waits(self) -> None:
+        """Neither fetched nor refused: the device offers it again."""
+        machine = self.late()
+        for phase in ("aggregating", "clustering", "gathering"):
+            state = msgspec.structs.replace(machine.state, phase=phase)
+            if phase != "aggregating":
+                state = msgspec.structs.replace(state, current=None)
+            after, actions = step(rules(rounds=5, late=2, min_devices=9), state, Offered("b2", offer("b2", 2)), 100.0)
+            assert (after, [a for a in actions if isinstance(a, Fetch) or "b2" in getattr(a, "device", "")]) == (
+                state,
+                [],
+            )
+
+    def test_one_that_was_refused_does_not_come_back(self) -> None:
+        machine = started(rounds=5, late=1, root_rounds=0)
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Spoiled("b2", offer("b2", 1), "AdapterValueError", "NaN", final=True))
+        assert machine.state.round == 1
+        machine(Offered("b2", offer("b2", 1, attempt=1)))
+        assert refusals(machine, "b2") == ["StaleUpdate"]
 
 
 class TestRounds:
@@ -316,10 +424,10 @@ class TestRounds:
         given = rules(min_devices=1)
         machine = Machine(given)
         machine(Joined("a1", profile()))
-        asked, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        asked, _ = step(given, machine.state, stored("a1", 1), 0.0)
         unmade = Failed(1, "AdapterValueError", "huge numbers")
         state, actions = step(given, asked, unmade, 0.0)
-        assert (state.round, state.root, state.devices["a1"].trace) == (1, None, None)
+        assert (state.round, state.root, state.devices["a1"].trace) == (1, Lineage(), None)
         values = {"round": 1, "code": "AdapterValueError", "reason": "huge numbers"}
         assert actions[0] == Report("round_failed", values)
         machine.state, machine.actions = state, actions
@@ -332,7 +440,7 @@ class TestRounds:
         given = rules(min_devices=1, rounds=1, root_rounds=0)
         machine = Machine(given)
         machine(Joined("a1", profile()))
-        state, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        state, _ = step(given, machine.state, stored("a1", 1), 0.0)
         state, actions = step(given, state, Failed(1, "AdapterValueError", "huge numbers"), 0.0)
         machine.state, machine.actions = state, actions
         assert machine.sent("a1", Finished) == [Finished(rounds=1, cluster=0, adapters=[])]
@@ -340,9 +448,9 @@ class TestRounds:
     def test_what_was_folded_before_a_failed_last_root_round_is_not_lost(self) -> None:
         given = rules(min_devices=1, rounds=2)
         root, under = manifest("root", "root"), manifest("under", "root")
-        machine = Machine(given, State(root=root, root_folded=under))
+        machine = Machine(given, State(root=Lineage(root, under)))
         machine(Joined("a1", profile()))
-        asked, _ = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        asked, _ = step(given, machine.state, stored("a1", 1), 0.0)
         machine.state, _ = step(given, asked, Failed(1, "AdapterValueError", "huge numbers"), 0.0)
         machine(Clustered({"a1": 0}))
         assert [message.frozen for message in machine.sent("a1", RoundStart)] == [[root, under]]
@@ -364,11 +472,11 @@ class TestRounds:
 
     def test_a_cluster_that_splits_goes_on_from_its_parents_adapter(self) -> None:
         given = rules(root_rounds=0)
-        state = State(clusters={0: manifest("0/1", "cluster")}, round=1, next_cluster=1, phase="clustering")
+        state = State(clusters={0: Lineage(manifest("0/1", "cluster"))}, round=1, next_cluster=1, phase="clustering")
         state, _ = step(given, state, Joined("a1", profile()), 0.0)
         state, _ = step(given, state, Joined("b1", profile()), 0.0)
         state, _ = step(given, state, Clustered({"a1": 0, "b1": 1}, {1: 0}), 0.0)
-        assert state.clusters == {0: manifest("0/1", "cluster"), 1: manifest("0/1", "cluster")}
+        assert state.clusters == {0: Lineage(manifest("0/1", "cluster")), 1: Lineage(manifest("0/1", "cluster"))}
         assert state.next_cluster == 2
 
 
@@ -402,14 +510,14 @@ class TestTheEnd:
         assert refusals(machine, "a1") == ["StaleUpdate", "StaleUpdate"]
 
     def test_more_adapters_than_a_message_holds_are_cut_after_the_own(self) -> None:
-        clusters = {number: manifest(f"{number}", "cluster") for number in range(300)}
+        clusters = {number: Lineage(manifest(f"{number}", "cluster")) for number in range(300)}
         machine = self.finished()
         machine.state = msgspec.structs.replace(machine.state, clusters=clusters)
         machine(Joined("b1", profile()))
         (message,) = machine.sent("b1", Finished)
         assert isinstance(message, Finished)
         assert decode(encode(message)) == message
-        assert message.adapters[1] == clusters[1]
+        assert message.adapters[1] == clusters[1].start
 
 
 class TestRestart:
@@ -438,13 +546,13 @@ class TestRestart:
         given = rules(min_devices=1)
         machine = Machine(given)
         machine(Joined("a1", profile()))
-        state, actions = step(given, machine.state, Stored("a1", offer("a1", 1)), 0.0)
+        state, actions = step(given, machine.state, stored("a1", 1), 0.0)
         (question,) = [action for action in actions if isinstance(action, Aggregate)]
         state, actions = step(given, state, Restarted(), 0.0)
         assert actions == [question]
-        state, _ = step(given, state, Aggregated(1, root=manifest("r", "root")), 0.0)
+        state, _ = step(given, state, Aggregated(1, root=Lineage(manifest("r", "root"))), 0.0)
         assert state.round == 1
-        late, actions = step(given, state, Aggregated(1, root=manifest("other", "root")), 0.0)
+        late, actions = step(given, state, Aggregated(1, root=Lineage(manifest("other", "root"))), 0.0)
         assert (late, actions) == (state, [])
 
     def test_a_clustering_that_was_cut_short_is_asked_for_again(self) -> None:

@@ -29,8 +29,8 @@ from coordinator.rounds import (
     next_wake,
     step,
 )
-from edge_sdk.wire.messages import Committed, Finished, Offer, RoundDone, RoundStart
-from tests.coordinator.federations import aggregate_by_name, cluster_by_name, offer, profile, rules
+from edge_sdk.wire.messages import Committed, Finished, Offer, Refused, RoundDone, RoundStart
+from tests.coordinator.federations import aggregate_by_name, cluster_by_name, offer, profile, rules, stored
 
 DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 
@@ -38,9 +38,11 @@ DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 class Rounds(RuleBasedStateMachine):
     """The coordinator may die after any step: what it had saved is all that is left, its questions are lost."""
 
+    late = 0
+
     def __init__(self) -> None:
         super().__init__()
-        self.rules = rules(min_devices=2, rounds=4, root_rounds=2)
+        self.rules = rules(min_devices=2, rounds=4, root_rounds=2, late=self.late)
         self.state = State()
         self.now = 0.0
         self.questions: list[Cluster | Aggregate | Place] = []
@@ -72,6 +74,8 @@ class Rounds(RuleBasedStateMachine):
     def note_message(self, action: Send) -> None:
         if isinstance(action.message, Committed):
             self.committed.add((action.device, action.message.sha256))
+        elif isinstance(action.message, Refused) and action.message.code == "UpdateOutlier":
+            self.committed.remove((action.device, action.message.about))
         elif isinstance(action.message, RoundStart):
             assert action.message.round >= self.highest_start, "rounds went back"
             self.highest_start = action.message.round
@@ -95,11 +99,11 @@ class Rounds(RuleBasedStateMachine):
             self.feed(Joined(name, profile()))
             self.answer_a_question()
 
-    @rule(device=DEVICES)
-    def deliver(self, device: str) -> None:
+    @rule(device=DEVICES, norm=st.sampled_from([1.0, 1.0, 1.0, 1e6]))
+    def deliver(self, device: str, norm: float = 1.0) -> None:
         """A device does what it was told to do last; what follows from it is computed at once."""
         if device in self.starts:
-            self.feed(Stored(device, offer(device, self.starts[device].round)))
+            self.feed(stored(device, self.starts[device].round, norm=norm))
             self.answer_a_question()
 
     @rule(devices=st.lists(DEVICES, min_size=2, unique=True))
@@ -125,7 +129,7 @@ class Rounds(RuleBasedStateMachine):
         """Right or late or early, first or other content, with its transfer finished or cut off."""
         number = max(1, self.starts[device].round + shift if device in self.starts else 1)
         given = offer(device, number, attempt)
-        self.feed(Stored(device, given) if fetched else Offered(device, given))
+        self.feed(Stored(device, given, 1.0) if fetched else Offered(device, given))
 
     @rule(device=DEVICES, final=st.booleans())
     def spoil(self, device: str, final: bool) -> None:
@@ -183,7 +187,7 @@ class Rounds(RuleBasedStateMachine):
             if {"a1", "b1"} <= self.finished:
                 break
             for name in ("a1", "b1"):
-                self.feed(Stored(name, self.honest_offer(name)))
+                self.feed(Stored(name, self.honest_offer(name), 1.0))
             if not self.questions:
                 self.now = next_wake(self.rules, self.state, self.now) or self.now
                 self.feed(Tick())
@@ -197,5 +201,13 @@ class Rounds(RuleBasedStateMachine):
         return offer(name, start.round if start else 1, attempt=2)
 
 
+class LateRounds(Rounds):
+    """The same where updates may come late."""
+
+    late = 2
+
+
 TestRounds = Rounds.TestCase
 TestRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestLateRounds = LateRounds.TestCase
+TestLateRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

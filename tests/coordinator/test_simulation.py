@@ -12,7 +12,7 @@ import pytest
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation, parse
 from coordinator.simulation import Outcome, SimulatedDevice, simulate
-from edge_sdk.adapter import Share, concatenate
+from edge_sdk.adapter import Share, concatenate, cosine, norm
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS
@@ -149,6 +149,76 @@ def test_no_filter_where_a_factor_stays_at_home(tmp_path: Path) -> None:
     text = 'name = "t"\nslots = "s.json"\naggregation = "fedsa"\nroot_rounds = 0\nfilter = "krum"\n'
     with pytest.raises(ConfigurationError, match="cannot judge"):
         parse(text, folder=tmp_path)
+
+
+def test_carrying_keeps_what_weak_devices_cannot_hold() -> None:
+    """Every group needs three directions on top of the root; most of its devices train one."""
+    errors = {}
+    for carry in (True, False):
+        learners = [Learner(number, rank=4 if number < 2 else 1) for number in range(8)]
+        outcomes, _ = run(federation("product", carry=carry), learners)
+        errors[carry] = [error(learner, outcomes[learner.name]) for learner in learners]
+    assert max(errors[True]) < 0.6 * max(errors[False])
+
+
+def test_a_wider_rank_than_any_device_trains() -> None:
+    learners = [Learner(number, rank=2) for number in range(6)]
+    outcomes, events = run(federation("product", rank=2, server_rank=6), learners)
+    assert outcomes["device-0"].adapters["cluster"].rank == 6
+    assert max(error(learner, outcomes[learner.name]) for learner in learners) < 0.5
+    assert [values["updates"] for event, values in events if event == "round_closed"] == [6] * 7
+
+
+@pytest.mark.parametrize("optimiser", ["momentum", "adam"])
+@pytest.mark.parametrize("method", ["product", "fedit", "rolora", "flexlora", "hetlora", "fedsa"])
+def test_server_optimisers_go_farther(method: str, optimiser: str) -> None:
+    """Rounds too short to arrive: what they agree on is followed farther. (Where factors are frozen for good there is
+    hardly anywhere to go.)"""
+    errors = {}
+    for name, rate in (("none", 0.0), (optimiser, {"momentum": 1.0, "adam": 0.1}[optimiser])):
+        learners = [Learner(number) for number in range(4)]
+        pace = {"server_learning_rate": rate, "server_momentum": 0.5, "learning_rate": 0.01, "steps": 4}
+        outcomes, _ = run(federation(method, server_optimiser=name, **pace), learners)
+        errors[name] = np.mean([error(learner, outcomes[learner.name]) for learner in learners])
+    assert errors[optimiser] < 0.98 * errors["none"]
+
+
+def test_a_server_optimiser_without_momentum_is_none() -> None:
+    """Rotated or not, the products are those of the mean."""
+    errors = {}
+    for name in ("none", "momentum"):
+        learners = [Learner(number) for number in range(4)]
+        settings = federation("product", server_optimiser=name, server_momentum=0.0)
+        outcomes, _ = run(settings, learners)
+        errors[name] = np.mean([error(learner, outcomes[learner.name]) for learner in learners])
+    assert errors["momentum"] == pytest.approx(errors["none"], rel=0.1)
+
+
+def test_clusters_in_subspaces_of_their_own() -> None:
+    learners = [Learner(number) for number in range(6)]
+    outcomes, _ = run(federation("ffa", interaction="disjoint", rank=4, steps=100), learners)
+    mine, other = (outcomes["device-0"].adapters[f"cluster-{c}"] for c in (0, 1))
+    assert norm(mine) > 0
+    assert abs(cosine(mine, other)) < 1e-6
+    for learner in learners:
+        assert error(learner, outcomes[learner.name]) < 0.97
+
+
+def test_an_update_that_is_out_of_all_proportion_changes_nothing() -> None:
+    learners = [Learner(2 * number) for number in range(4)]
+
+    def absurd(plan: RoundPlan) -> TrainedUpdate:
+        learnt = learners[0].train(plan)
+        return replace(learnt, adapter=concatenate([(learnt.adapter, 2000.0)]))
+
+    devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
+    devices[learners[0].name] = SimulatedDevice(learners[0].profile, absurd)
+    events: list[tuple[str, Any]] = []
+    settings = federation("product", clusters=1, rounds=3)
+    outcomes = simulate(settings, BASE, devices, lambda event, values: events.append((event, values)))
+    assert max(error(o, outcomes[o.name]) for o in learners[1:]) < 0.6
+    refused = [values["refused"] for event, values in events if event == "round_closed"]
+    assert refused == [{learners[0].name: "UpdateOutlier"}] * 3
 
 
 def test_nobody_to_simulate() -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from coordinator.rounds import Stored
 from coordinator.store import Database, open_blobs
 from edge_sdk.errors import ConfigurationError, TransferError
-from tests.coordinator.federations import BASE_ID, offer, profile
+from tests.coordinator.federations import BASE_ID, profile, stored
 from tests.coordinator.test_rounds import started
 
 
@@ -84,7 +83,7 @@ class TestDatabase:
     def test_an_update_cannot_be_written_twice_and_a_failed_save_changes_nothing(self, address: str) -> None:
         database = Database(address, "stickers", BASE_ID)
         machine = started()
-        machine(Stored("a1", offer("a1", 1)))
+        machine(stored("a1", 1))
         row = {
             "round": 1,
             "device": "a1",
@@ -97,7 +96,7 @@ class TestDatabase:
             "size": 100,
         }
         database.save(machine.state, [row])
-        machine(Stored("a2", offer("a2", 1)))
+        machine(stored("a2", 1))
         with pytest.raises(sa.exc.IntegrityError):
             database.save(machine.state, [row])
         assert list(database.load().current.updates) == ["a1"]  # type: ignore[union-attr]

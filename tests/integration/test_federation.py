@@ -263,6 +263,33 @@ def test_a_device_that_restarts_offers_what_it_has_trained(tmp_path: Path) -> No
         assert [event["updates"] for event in coordinator.named("round_closed")] == [6, 6]
 
 
+def test_a_slow_device_counts_a_round_later(tmp_path: Path) -> None:
+    """Round 2 closes at its deadline while device 5 still trains for it. Its update counts in round 3, for which it
+    then trains nothing."""
+    with MemoryBroker() as broker:
+        path = write_federation(tmp_path, broker.url, rounds=4, more="late = 1\n")
+        path.write_text(path.read_text().replace("deadline = 60.0", "deadline = 8.0"))
+        coordinator = Coordinator(path)
+
+        def slow(plan: RoundPlan) -> None:
+            if plan.round == 2:
+                coordinator.wait_for("round_started", 3)
+
+        last = Device(5, broker.url, tmp_path / "device-5", before_training=slow).start()
+        members = [device.join() for device in [*devices(broker.url, tmp_path, range(5)), last]]
+        coordinator.join()
+        groups = {
+            parity: {d.result.cluster for d in members if d.number % 2 == parity and d.result} for parity in (0, 1)
+        }
+        for device in members:
+            check_outcome(device, groups)
+        assert last.trained == [1, 2, 4]
+        closed = coordinator.named("round_closed")
+        assert [event["updates"] for event in closed] == [6, 5, 6, 6]
+        assert [event["late"] for event in closed] == [{}, {}, {"device-5": 1}, {}]
+        assert coordinator.named("refused") == []
+
+
 def test_a_device_leaves_early_with_the_adapters_of_that_time(tmp_path: Path) -> None:
     with MemoryBroker() as broker:
         coordinator = Coordinator(write_federation(tmp_path, broker.url))

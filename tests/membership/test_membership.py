@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from edge_sdk.adapter import Adapter, distance, load, norm, to_bytes
+from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
 from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, TransportError
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
 from edge_sdk.membership.home import Home
@@ -31,6 +31,7 @@ from edge_sdk.wire.messages import (
     Offer,
     Presence,
     Pull,
+    Refused,
     RoundDone,
     RoundStart,
     Welcome,
@@ -283,6 +284,68 @@ def test_what_came_while_training_is_caught_up_with(url: str, stage: Stage, tmp_
     stage.say(Finished(rounds=3, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert [plan.round for plan in learn.plans] == [1, 3]
+
+
+def test_a_late_update_takes_the_place_of_the_next(url: str, stage: Stage, tmp_path: Path) -> None:
+    """Round 1 closed without the device, but its update may come a round later: it is offered again in round 2, and
+    round 2 is not trained for once it is committed."""
+    learn = Learner()
+
+    def slow(plan: RoundPlan) -> TrainedUpdate:
+        if plan.round == 1:
+            stage.say(RoundDone(round=1, accepted=False, updates=2))
+            stage.say(start(2, late=1))
+        return learn(plan)
+
+    me = Me(url, tmp_path, slow)
+    join(stage)
+    stage.say(start(1, late=1))
+    offer = stage.hear(Offer)
+    assert stage.hear(Offer) == offer
+    stage.take(offer)
+    stage.say(RoundDone(round=2, accepted=True, updates=3))
+    stage.say(start(3, late=1))
+    last = stage.hear(Offer)
+    assert last.round == 3
+    stage.take(last)
+    stage.say(Finished(rounds=3, cluster=0, adapters=[]))
+    assert me.result().updates == 2
+    assert [plan.round for plan in learn.plans] == [1, 3]
+
+
+def test_a_late_update_that_is_refused_makes_room_for_the_next(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+
+    def slow(plan: RoundPlan) -> TrainedUpdate:
+        if plan.round == 1:
+            stage.say(RoundDone(round=1, accepted=False, updates=2))
+            stage.say(start(2, late=1, stage="cluster", cluster=0))
+        return learn(plan)
+
+    me = Me(url, tmp_path, slow)
+    join(stage)
+    stage.say(start(1, late=1))
+    late = stage.hear(Offer)
+    stage.say(Refused(code="StaleUpdate", reason="Round 1 is closed.", about=late.manifest.sha256))
+    while (offer := stage.hear(Offer)).round == 1:
+        pass  # said again for the new round, before the refusal was heard
+    stage.take(offer)
+    stage.say(Finished(rounds=3, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert [plan.round for plan in learn.plans] == [1, 2]
+
+
+def test_a_weak_device_may_train_on_top_of_what_its_rank_cannot_hold(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    Me(url, tmp_path, learn)
+    join(stage)
+    cluster = stage.serve(random_adapter(3), "cluster", "cluster-1")
+    stage.say(start(rank=2, start=cluster, keep_rest=True))
+    stage.hear(Offer)
+    (plan,) = learn.plans
+    assert plan.start is not None
+    assert plan.start.rank == 2
+    assert distance(concatenate([(plan.start, 1.0), (plan.frozen[0], 1.0)]), random_adapter(3)) < 1e-5
 
 
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What all server optimisers have in common, and how a step with one is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_sdk.adapter import Adapter, Factors, Share
+
+Matrix: TypeAlias = npt.NDArray[np.float64]
+Matrices: TypeAlias = dict[str, Matrix]
+"""Of each factor a matrix that has the rank as its first axis, by name."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """learning_rate: how far a step goes; momentum: the share of the last direction that stays, in [0, 1)."""
+
+    learning_rate: float
+    momentum: float
+
+
+Advance: TypeAlias = Callable[[Matrices, Matrices, Pace], tuple[Matrices, Matrices]]
+"""(what the round changed, moments, pace) -> (the step to take, new moments). Moments that are missing are new."""
+
+
+@dataclass(frozen=True)
+class ServerOptimiser:
+    """advance: one step; learning_rate: its own, for a federation that names none."""
+
+    advance: Advance
+    learning_rate: float
+
+
+def step(
+    optimiser: ServerOptimiser,
+    start: Adapter,
+    mean: Adapter,
+    moments: Mapping[str, npt.NDArray[np.floating]],
+    pace: Pace,
+    share: Share,
+) -> tuple[Adapter, Matrices]:
+    """Where devices go on instead of at `mean`, and what to remember for the next step.
+
+    Works on the factors, like the devices' own optimisers. Where both were trained, the factors of the mean are rotated
+    first, so that they are as near as possible to those of `start`: a rotation changes no product and must not look
+    like a change, such as the signs that an SVD picks.
+
+    Args:
+        start: what the round began with.
+        moments: of the last step; what does not fit the factors any more is forgotten.
+    """
+    before, after = _matrices(start), _matrices(mean)
+    rank = {name: max(len(matrix), len(before[name])) for name, matrix in after.items()}
+    padded = {name: _padded(before[name], rank[name]) for name in after}
+    goal = {name: _padded(matrix, rank[name]) for name, matrix in after.items()}
+    if share is Share.BOTH:
+        for layer in mean.layers:
+            rotation = _rotation([(goal[f"{layer}.{k}"], padded[f"{layer}.{k}"]) for k in "ab"])
+            goal |= {f"{layer}.{k}": rotation @ goal[f"{layer}.{k}"] for k in "ab"}
+    change = {name: matrix - padded[name] for name, matrix in goal.items()}
+    known = {
+        name: matrix.astype(np.float64)
+        for name, matrix in moments.items()
+        if (factor := name.partition("/")[0]) in change and matrix.shape == change[factor].shape
+    }
+    stride, remembered = optimiser.advance(change, known, pace)
+    moved = {name: padded[name] + matrix for name, matrix in stride.items()}
+    layers = {
+        name: Factors(moved[f"{name}.a"], np.ascontiguousarray(moved[f"{name}.b"].T), factors.kernel)
+        for name, factors in mean.layers.items()
+    }
+    return Adapter(layers, mean.base_id), remembered
+
+
+def _matrices(adapter: Adapter) -> Matrices:
+    found: Matrices = {}
+    for name, factors in adapter.layers.items():
+        found[f"{name}.a"] = factors.a.astype(np.float64)
+        found[f"{name}.b"] = factors.b.T.astype(np.float64)
+    return found
+
+
+def _rotation(pairs: Sequence[tuple[Matrix, Matrix]]) -> Matrix:
+    """The orthogonal matrix that, applied to the first of each pair, brings it nearest to the second (Procrustes)."""
+    u, _, v = np.linalg.svd(sum(near @ far.T for far, near in pairs))
+    rotation: Matrix = u @ v
+    return rotation
+
+
+def _padded(matrix: Matrix, rank: int) -> Matrix:
+    return np.pad(matrix, [(0, rank - len(matrix)), (0, 0)])

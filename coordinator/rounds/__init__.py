@@ -1,0 +1,61 @@
+"""The rounds of a federation: a pure state machine, `step`, its state, what may happen and what is to be done."""
+
+from __future__ import annotations
+
+from coordinator.rounds.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
+from coordinator.rounds.events import (
+    Aggregated,
+    Clustered,
+    Event,
+    Failed,
+    Joined,
+    Left,
+    Offered,
+    Placed,
+    Restarted,
+    Seen,
+    Spoiled,
+    Stored,
+    Tick,
+)
+from coordinator.rounds.machine import OUTLIER, all_served, next_wake, step
+from coordinator.rounds.offers import member_for, wants
+from coordinator.rounds.state import Device, Lineage, Member, Phase, Round, Rules, State, Trace, Update
+
+__all__ = [
+    "OUTLIER",
+    "Action",
+    "Aggregate",
+    "Aggregated",
+    "Cluster",
+    "Clustered",
+    "Device",
+    "Event",
+    "Failed",
+    "Fetch",
+    "Joined",
+    "Left",
+    "Lineage",
+    "Member",
+    "Offered",
+    "Phase",
+    "Place",
+    "Placed",
+    "Report",
+    "Restarted",
+    "Round",
+    "Rules",
+    "Seen",
+    "Send",
+    "Spoiled",
+    "State",
+    "Stored",
+    "Tick",
+    "Trace",
+    "Update",
+    "all_served",
+    "member_for",
+    "next_wake",
+    "step",
+    "wants",
+]

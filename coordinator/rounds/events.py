@@ -1,0 +1,102 @@
+"""What may happen to a federation: the inputs of the round machine."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from coordinator.rounds.state import Lineage
+from edge_sdk.wire.messages import DeviceProfile, Offer
+
+
+class Joined(msgspec.Struct, frozen=True):
+    device: str
+    profile: DeviceProfile
+
+
+class Left(msgspec.Struct, frozen=True):
+    device: str
+    reason: str = ""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """Birth or death of a device's session."""
+
+    device: str
+    online: bool
+    epoch: int
+
+
+class Offered(msgspec.Struct, frozen=True):
+    device: str
+    offer: Offer
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """An offered update was pulled, checked, and lies on disk. `norm`: of what training changed."""
+
+    device: str
+    offer: Offer
+    norm: float
+
+
+class Spoiled(msgspec.Struct, frozen=True):
+    """An offered update could not be had. `final`: offering it again would not help."""
+
+    device: str
+    offer: Offer
+    code: str
+    reason: str
+    final: bool
+
+
+class Clustered(msgspec.Struct, frozen=True):
+    """`parents`: for each cluster that is new, the one that most of its devices come from; `margin`: how well these
+    clusters fitted when they were found; `placed`: devices that got theirs by prompt code alone; `begin`: what new
+    clusters go on from, those without an entry from what their parent has learnt; `figures`: to report.
+    """
+
+    assignment: dict[str, int]
+    parents: dict[int, int] = {}
+    margin: float | None = None
+    placed: frozenset[str] = frozenset()
+    begin: dict[int, Lineage] = {}
+    figures: dict[str, Any] = {}
+
+
+class Placed(msgspec.Struct, frozen=True):
+    """A cluster was found for a device that came too late to train."""
+
+    device: str
+    cluster: int
+
+
+class Aggregated(msgspec.Struct, frozen=True):
+    """What a round has made: of the root, or of the clusters that changed."""
+
+    round: int
+    root: Lineage | None = None
+    clusters: dict[int, Lineage] = {}
+    figures: dict[str, Any] = {}
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """What Cluster or Aggregate asked for round `round` cannot be computed, and could not be by asking again."""
+
+    round: int
+    code: str
+    reason: str
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Nothing but time has passed."""
+
+
+class Restarted(msgspec.Struct, frozen=True):
+    """The coordinator came back with the state that it had saved; clocks start anew."""
+
+
+Event: TypeAlias = (
+    Joined | Left | Seen | Offered | Stored | Spoiled | Clustered | Placed | Aggregated | Failed | Tick | Restarted
+)

@@ -1,0 +1,482 @@
+"""The rounds of a federation as a pure state machine: `step(rules, state, event, now) -> (state, actions)`.
+
+No clock, no socket, no disk: `service` feeds it what happened and carries out what it answers, tests and simulations do
+the same without a network. The state can be written down with msgspec at any point and taken up again with `Restarted`.
+
+    gathering ──enough devices──> clustering ──Clustered──> training ──quorum or deadline──> aggregating
+        ^                                                      │ nobody delivered                │ Aggregated, Failed
+        └──────────────────────────────────────────────────────┴─────────────<──────────────────┤
+                                                                              after the last round v
+                                                                                             finished
+
+Cascade: rounds 1 to `root_rounds` train the root adapter with all devices, the others train every cluster's adapter on
+top of the frozen root. Promises, tested by tests/coordinator/test_rounds_properties.py: an update that was answered
+Committed counts exactly once, unless its round makes nothing (Failed) or it turns out to be an outlier, either of which
+its device is told; round numbers never fall, and a round ends at the latest (1 + extensions) deadlines after it started
+if anybody delivered.
+
+`now` is in seconds of any clock that does not jump back; times in the state are of that clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec.structs import replace
+
+from coordinator.rounds.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
+from coordinator.rounds.events import (
+    Aggregated,
+    Clustered,
+    Event,
+    Failed,
+    Joined,
+    Left,
+    Offered,
+    Placed,
+    Restarted,
+    Seen,
+    Spoiled,
+    Stored,
+    Tick,
+)
+from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
+from coordinator.rounds.opening import is_present, opened, round_start
+from coordinator.rounds.state import Device, Lineage, Round, Rules, State, Trace, Update
+from edge_sdk.wire.messages import (
+    MAX_ADAPTERS,
+    Committed,
+    DeviceProfile,
+    Finished,
+    Message,
+    Offer,
+    Refused,
+    RoundDone,
+    Welcome,
+)
+
+# Times the median of a round's norms that an update may be.
+OUTLIER = 1000.0
+
+
+def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
+    """One step. Never raises for anything that a device can cause; what it refuses, it refuses by name."""
+    turn = _Turn(rules, state, now)
+    turn.take(event)
+    turn.settle()
+    return turn.state, turn.actions
+
+
+def next_wake(rules: Rules, state: State, now: float) -> float | None:
+    """When a Tick is due, if nothing else happens before."""
+    if state.phase != "training" or not state.current:
+        return None
+    away = (state.devices[name].offline_since for name in state.current.cohort)
+    given_up = (since + rules.grace for since in away if since is not None)
+    return min([state.current.deadline, *(time for time in given_up if time > now)])
+
+
+def all_served(rules: Rules, state: State, now: float) -> bool:
+    """Whether the last round is closed and every device has said goodbye or been away for too long."""
+    return state.phase == "finished" and not any(is_present(rules, device, now) for device in state.devices.values())
+
+
+class _Turn:
+    """One step in the making: the state so far and the actions so far."""
+
+    def __init__(self, rules: Rules, state: State, now: float) -> None:
+        self.rules = rules
+        self.state = state
+        self.now = now
+        self.actions: list[Action] = []
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Joined():
+                self._joined(event)
+            case Left():
+                self._left(event)
+            case Seen():
+                self._seen(event)
+            case Offered():
+                self._offered(event)
+            case Stored():
+                self._stored(event)
+            case Spoiled():
+                self._spoiled(event)
+            case Clustered():
+                self._clustered(event)
+            case Placed():
+                self._placed(event)
+            case Aggregated():
+                self._aggregated(event)
+            case Failed():
+                self._failed(event)
+            case Restarted():
+                self._restarted()
+            case Tick():
+                pass
+
+    def settle(self) -> None:
+        """Do what has become possible by the event or by time alone: open a round, close one, extend it."""
+        if self.state.phase == "training":
+            self._settle_training()
+        if self.state.phase == "gathering":
+            self._settle_gathering()
+
+    # devices --------------------------------------------------------------------------------------------------------
+
+    def _joined(self, event: Joined) -> None:
+        name, profile = event.device, event.profile
+        if problem := self._problem_of(profile):
+            self._refuse(name, *problem, about="join")
+            return
+        known = self.state.devices.get(name, Device(max_rank=profile.max_rank))
+        new = name not in self.state.devices or known.left
+        self._put_device(name, replace(known, max_rank=profile.max_rank, left=False, offline_since=None))
+        if self.state.code_size is None:
+            self._set(code_size=len(profile.prompt_code))
+        if new:
+            self._report("device_joined", device=name, pictures=profile.pictures)
+        self._send(name, Welcome(round=self.state.round, rounds=self.rules.rounds))
+        current = self.state.current
+        if self.state.phase == "finished":
+            self._hand_back(name)
+        elif self.state.phase == "training" and current and name in current.cohort and name not in current.updates:
+            self._send_start(name)
+
+    def _problem_of(self, profile: DeviceProfile) -> tuple[str, str] | None:
+        """The name of the reason why such a device cannot take part, and the reason in words."""
+        rules, size = self.rules, self.state.code_size
+        if profile.base_id != rules.base_id:
+            return "BaseModelMismatch", (
+                f"This federation is of base model {rules.base_id[:12]}…, the device has {profile.base_id[:12]}…: "
+                "load the bundle of this federation, or join another one."
+            )
+        if profile.max_rank < rules.min_rank:
+            return "RankTooSmall", f"This federation's method needs rank {rules.min_rank}; raise max_rank to it."
+        if size is not None and len(profile.prompt_code) != size:
+            return "PromptCodeMismatch", (
+                f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {size}: "
+                "encode with the text encoder of the bundle."
+            )
+        return None
+
+    def _left(self, event: Left) -> None:
+        known = self.state.devices.get(event.device)
+        if known and not known.left:
+            self._put_device(event.device, replace(known, left=True))
+            self._report("device_left", device=event.device, reason=event.reason)
+
+    def _seen(self, event: Seen) -> None:
+        known = self.state.devices.get(event.device)
+        if known is None or event.epoch < known.epoch:
+            return  # never joined, or the late death of an older session
+        was_online = known.offline_since is None
+        since = None if event.online else (self.now if was_online else known.offline_since)
+        self._put_device(event.device, replace(known, epoch=event.epoch, offline_since=since))
+        if was_online != event.online and not known.left:
+            self._report("device_online" if event.online else "device_offline", device=event.device)
+
+    # updates --------------------------------------------------------------------------------------------------------
+
+    def _offered(self, event: Offered) -> None:
+        if self._can_count(event.device, event.offer):
+            self.actions.append(Fetch(event.device, event.offer))
+
+    def _stored(self, event: Stored) -> None:
+        name, offer = event.device, event.offer
+        if not self._can_count(name, offer):  # the round may have closed while the update was on its way
+            return
+        current, member = self._open_round(), member_for(self.rules, self.state, name, offer.round)
+        assert member is not None, "it can count"
+        update = Update(
+            manifest=offer.manifest,
+            member=member,
+            pictures=offer.pictures,
+            first_loss=offer.first_loss,
+            last_loss=offer.last_loss,
+            train_seconds=offer.train_seconds,
+            norm=event.norm,
+            late=current.number - offer.round,
+        )
+        self._set(current=replace(current, updates={**current.updates, name: update}))
+        self._send(name, Committed(sha256=offer.manifest.sha256))
+        self._report(
+            "update_counted",
+            round=current.number,
+            device=name,
+            cluster=member.cluster,
+            late=update.late,
+            pictures=update.pictures,
+            first_loss=update.first_loss,
+            last_loss=update.last_loss,
+            train_seconds=update.train_seconds,
+            size=update.manifest.size,
+        )
+
+    def _can_count(self, name: str, offer: Offer) -> bool:
+        """Whether an update would count now; if not, its device is told what has become of it."""
+        if counted_before(self.state, name, offer):
+            self._send(name, Committed(sha256=offer.manifest.sha256))
+        elif may_count_later(self.rules, self.state, name, offer):
+            pass  # devices repeat their offers
+        elif problem := problem_with(self.rules, self.state, name, offer):
+            self._refuse(name, *problem, about=offer.manifest.sha256)
+        else:
+            return True
+        return False
+
+    def _spoiled(self, event: Spoiled) -> None:
+        name, offer = event.device, event.offer
+        self._refuse(name, event.code, event.reason, about=offer.manifest.sha256)
+        if event.final and member_for(self.rules, self.state, name, offer.round):
+            current = self._open_round()
+            self._set(current=replace(current, refused={**current.refused, name: event.code}))
+
+    # rounds ---------------------------------------------------------------------------------------------------------
+
+    def _settle_gathering(self) -> None:
+        needed = self.rules.min_devices
+        if self.state.round:  # a federation under way goes on with fewer than it started with
+            needed = max(1, math.ceil(self.rules.quorum * needed))
+        present = [name for name, device in self.state.devices.items() if is_present(self.rules, device, self.now)]
+        if len(present) >= needed:
+            self._set(phase="clustering")
+            self._ask_for_clusters()
+
+    def _ask_for_clusters(self) -> None:
+        state = self.state
+        self.actions.append(Cluster(state.round + 1, state.devices, state.next_cluster, state.margin, state.clusters))
+
+    def _clustered(self, event: Clustered) -> None:
+        if self.state.phase != "clustering":
+            return
+        devices = {
+            name: replace(device, cluster=event.assignment.get(name, device.cluster), placed=name in event.placed)
+            for name, device in self.state.devices.items()
+        }
+        alive = sorted({device.cluster for device in devices.values() if device.cluster is not None})
+        known = self.state.clusters
+        inherited = {c: known.get(event.parents.get(c, -1), Lineage()) for c in alive}
+        self._set(
+            devices=devices,
+            clusters={c: known.get(c) or event.begin.get(c) or inherited[c] for c in alive},
+            next_cluster=max([self.state.next_cluster, *(c + 1 for c in alive)]),
+            margin=event.margin,
+        )
+        assignment = dict(sorted(event.assignment.items()))
+        self._report("clusters", round=self.state.round + 1, assignment=assignment, **event.figures)
+        self._open()
+
+    def _open(self) -> None:
+        current = opened(self.rules, self.state, self.now)
+        if current is None:  # everybody left while the clusters were being computed
+            self._set(phase="gathering")
+            return
+        self._set(phase="training", current=current)
+        self._report(
+            "round_started",
+            round=current.number,
+            rounds=self.rules.rounds,
+            stage=current.stage,
+            cohort=sorted(current.cohort),
+        )
+        for name in current.cohort:
+            self._send_start(name)
+
+    def _send_start(self, name: str) -> None:
+        self._send(name, round_start(self.rules, self.state, name, self.now))
+
+    def _settle_training(self) -> None:
+        current, rules = self._open_round(), self.rules
+        staying = [name for name in current.cohort if not self.state.devices[name].left or name in current.updates]
+        awaited = [
+            name
+            for name in staying
+            if name not in current.updates
+            and name not in current.refused
+            and is_present(rules, self.state.devices[name], self.now)
+        ]
+        enough = len(current.updates) >= max(1, math.ceil(rules.quorum * len(staying)))
+        late = self.now >= current.deadline
+        if enough and (late or not awaited):
+            self._close()
+        elif late and awaited and current.extended < rules.extensions:
+            self._extend(awaited)
+        elif late and current.updates:
+            self._close()
+        elif late or not staying:
+            self._report("round_abandoned", round=current.number, reason="no device delivered an update")
+            self._set(phase="gathering", current=None)
+
+    def _extend(self, awaited: Iterable[str]) -> None:
+        current = self._open_round()
+        extended = replace(current, extended=current.extended + 1, deadline=self.now + self.rules.deadline)
+        self._set(current=extended)
+        awaited = sorted(awaited)
+        self._report("round_extended", round=current.number, awaited=awaited, updates=len(current.updates))
+        for name in awaited:
+            self._send_start(name)
+
+    def _close(self) -> None:
+        self._refuse_outliers()
+        self._set(phase="aggregating")
+        self._ask_for_aggregation()
+
+    def _refuse_outliers(self) -> None:
+        """Numbers that are finite can still be absurd: one update of them would wipe out all others."""
+        current = self._open_round()
+        norms = sorted(update.norm for update in current.updates.values())
+        limit = OUTLIER * norms[(len(norms) - 1) // 2]
+        outliers = {n: u for n, u in current.updates.items() if limit > 0 and u.norm > limit}
+        if not outliers:
+            return
+        self._set(
+            current=replace(
+                current,
+                updates={name: update for name, update in current.updates.items() if name not in outliers},
+                refused={**current.refused, **dict.fromkeys(outliers, "UpdateOutlier")},
+            )
+        )
+        for name, update in outliers.items():
+            reason = (
+                f"What training changed has norm {update.norm:.3g}, more than {OUTLIER:g} times the median of round "
+                f"{current.number}: lower the learning rate, or look for damaged pictures."
+            )
+            self._refuse(name, "UpdateOutlier", reason, about=update.manifest.sha256)
+
+    def _ask_for_aggregation(self) -> None:
+        current, state = self._open_round(), self.state
+        last = current.number in (self.rules.root_rounds, self.rules.rounds)
+        self.actions.append(Aggregate(current, last, state.root, state.clusters))
+
+    def _aggregated(self, event: Aggregated) -> None:
+        current = self.state.current
+        if self.state.phase != "aggregating" or not current or event.round != current.number:
+            return
+        devices = dict(self.state.devices)
+        for name, update in current.updates.items():
+            devices[name] = replace(devices[name], trace=Trace(update.manifest.sha256, update.member))
+        self._set(
+            devices=devices, root=event.root or self.state.root, clusters={**self.state.clusters, **event.clusters}
+        )
+        self._end(current)
+        self._report_closed(current, event.figures)
+        self._after(current, accepted=frozenset(current.updates))
+
+    def _end(self, current: Round) -> None:
+        """The round's number is used up. Who has not delivered may still do so for a while."""
+        number, late = current.number, self.rules.late
+        past = {**self.state.past, number: current.absent} if late else {}
+        self._set(
+            phase="gathering" if number < self.rules.rounds else "finished",
+            round=number,
+            current=None,
+            past={n: members for n, members in past.items() if n > number - late},
+        )
+
+    def _failed(self, event: Failed) -> None:
+        """Go on without: devices keep their clusters, or the round ends with the adapters as they were. Its number is
+        used up: the same devices with the same updates would fail again for ever."""
+        current, phase = self.state.current, self.state.phase
+        if phase == "clustering" and event.round == self.state.round + 1:
+            self._report("clustering_failed", round=event.round, code=event.code, reason=event.reason)
+            known = [device.cluster for device in self.state.devices.values() if device.cluster is not None]
+            common = min(known, default=self.state.next_cluster)
+            devices = self.state.devices.items()
+            self._clustered(Clustered({n: common if d.cluster is None else d.cluster for n, d in devices}))
+        elif phase == "aggregating" and current and event.round == current.number:
+            self._report("round_failed", round=event.round, code=event.code, reason=event.reason)
+            self._end(current)
+            self._after(current, accepted=frozenset())
+
+    def _after(self, closed: Round, *, accepted: frozenset[str]) -> None:
+        """Tell the cohort that its round is over, and everybody if it was the last one."""
+        for name in closed.cohort | closed.updates:
+            self._send(name, RoundDone(round=closed.number, accepted=name in accepted, updates=len(accepted)))
+        if self.state.phase == "finished":
+            self._report("finished", rounds=self.rules.rounds, clusters=sorted(self.state.clusters))
+            for name in self.state.devices:
+                self._hand_back(name)
+
+    def _report_closed(self, closed: Round, figures: dict[str, Any]) -> None:
+        updates = closed.updates.values()
+        pictures = sum(update.pictures for update in updates)
+        self._report(
+            "round_closed",
+            round=closed.number,
+            stage=closed.stage,
+            updates=len(closed.updates),
+            late={name: update.late for name, update in closed.updates.items() if update.late},
+            missing=sorted(set(closed.cohort) - set(closed.updates)),
+            refused=dict(sorted(closed.refused.items())),
+            first_loss=sum(update.first_loss * update.pictures for update in updates) / pictures,
+            last_loss=sum(update.last_loss * update.pictures for update in updates) / pictures,
+            **figures,
+        )
+
+    # after the last round -------------------------------------------------------------------------------------------
+
+    def _hand_back(self, name: str) -> None:
+        """Send a device the adapters to keep; find its cluster first if it has none."""
+        device = self.state.devices[name]
+        if device.left:
+            return
+        if device.cluster is None:
+            assignment = {n: d.cluster for n, d in self.state.devices.items() if d.cluster is not None}
+            self.actions.append(Place(name, assignment))
+            return
+        others = [number for number in sorted(self.state.clusters) if number != device.cluster]
+        lineages = [self.state.root, *(self.state.clusters.get(n, Lineage()) for n in (device.cluster, *others))]
+        # Nothing is folded away any more, unless the last round failed.
+        adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
+        self._send(name, Finished(rounds=self.state.round, cluster=device.cluster, adapters=adapters))
+
+    def _placed(self, event: Placed) -> None:
+        device = self.state.devices.get(event.device)
+        if device and device.cluster is None and self.state.phase == "finished":
+            self._put_device(event.device, replace(device, cluster=event.cluster))
+            self._report("device_placed", device=event.device, cluster=event.cluster)
+            self._hand_back(event.device)
+
+    # restart --------------------------------------------------------------------------------------------------------
+
+    def _restarted(self) -> None:
+        """Start all clocks anew, and ask again for what was being computed. Devices say Join when they see us."""
+        devices = {
+            name: replace(device, offline_since=None if device.offline_since is None else self.now)
+            for name, device in self.state.devices.items()
+        }
+        self._set(devices=devices)
+        if self.state.current:
+            self._set(current=replace(self.state.current, deadline=self.now + self.rules.deadline))
+        if self.state.phase == "clustering":
+            self._ask_for_clusters()
+        elif self.state.phase == "aggregating":
+            self._ask_for_aggregation()
+
+    # helpers --------------------------------------------------------------------------------------------------------
+
+    def _open_round(self) -> Round:
+        assert self.state.current is not None, f"no round is open in phase {self.state.phase}"
+        return self.state.current
+
+    def _set(self, **changes: Any) -> None:
+        self.state = replace(self.state, **changes)
+
+    def _put_device(self, name: str, device: Device) -> None:
+        if self.state.devices.get(name) != device:  # what changes nothing need not be saved
+            self._set(devices={**self.state.devices, name: device})
+
+    def _send(self, name: str, message: Message) -> None:
+        self.actions.append(Send(name, message))
+
+    def _refuse(self, name: str, code: str, reason: str, *, about: str) -> None:
+        self._send(name, Refused(code=code, reason=reason, about=about))
+        self._report("refused", device=name, code=code, reason=reason)
+
+    def _report(self, event: str, **values: Any) -> None:
+        self.actions.append(Report(event, values))

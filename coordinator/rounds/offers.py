@@ -1,0 +1,104 @@
+"""Which offered updates count: judged by the state alone.
+
+An update counts in the round that it was trained for. With `late`, one that comes too late for it counts in the open
+round instead, if that is at most so many rounds after and trains the same adapter in the same way: it takes the place
+of what its device would have sent. Whoever aggregates gives it less weight.
+"""
+
+from __future__ import annotations
+
+import math
+
+from coordinator.rounds.opening import share_of, stage_of
+from coordinator.rounds.state import Member, Rules, State
+from edge_sdk.wire.messages import Offer
+
+
+def member_for(rules: Rules, state: State, device: str, number: int) -> Member | None:
+    """The part that an update of round `number` was trained for; None if such a one cannot count in the open round."""
+    current = state.current
+    if current is None or state.phase != "training":
+        return None
+    if number == current.number:
+        return current.cohort.get(device)
+    member = state.past.get(number, {}).get(device)
+    if member is None or (member.cluster is None) != (current.stage == "root"):
+        return None
+    if member.cluster is not None and member.cluster not in state.clusters:
+        return None
+    same_work = member.share is share_of(rules, current.number, state.lineage(member.cluster).start)
+    return member if same_work else None
+
+
+def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
+    """Whether an offered update is worth pulling: it would count if it came now, and its device has not left."""
+    current = state.current
+    return (
+        current is not None
+        and member_for(rules, state, device, offer.round) is not None
+        and device not in current.updates
+        and device not in current.refused
+        and not state.devices[device].left
+    )
+
+
+def counted_before(state: State, device: str, offer: Offer) -> bool:
+    """Whether this very update counts already: its acknowledgement was lost, or it was sent twice."""
+    sha256, current = offer.manifest.sha256, state.current
+    counted = current.updates.get(device) if current else None
+    if counted and offer.round == counted_round(state, device):
+        return counted.manifest.sha256 == sha256
+    known = state.devices.get(device)
+    return bool(known and known.trace and known.trace.update == sha256 and offer.round <= state.round)
+
+
+def counted_round(state: State, device: str) -> int:
+    """The round that a device's update in the open round was trained for."""
+    assert state.current is not None, "an update counts in the open round"
+    return state.current.number - state.current.updates[device].late
+
+
+def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bool:
+    """Whether an update can count in the next round, while none is open: its device shall offer it again."""
+    current = state.current
+    if state.phase not in ("aggregating", "clustering", "gathering"):
+        return False
+    closed = current.number if current else state.round
+    absent = {**state.past, closed: current.absent} if current else state.past
+    upcoming = closed + 1
+    return (
+        upcoming <= rules.rounds
+        and upcoming - offer.round <= rules.late
+        and stage_of(rules, upcoming) == stage_of(rules, offer.round)
+        and device in absent.get(offer.round, {})
+    )
+
+
+def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple[str, str] | None:
+    """The name of the reason why an offer cannot be counted now, and the reason in words."""
+    current = state.current
+    if device not in state.devices:
+        return "UnknownDevice", "Say Join before offering an update."
+    if not math.isfinite(offer.first_loss) or not math.isfinite(offer.last_loss):
+        return "OfferInvalid", "The losses are not finite numbers."
+    if offer.manifest.role != "update":
+        return "OfferInvalid", f"An offer brings an update, not a {offer.manifest.role} adapter."
+    if offer.manifest.size > rules.max_update:
+        return "UpdateTooLarge", (
+            f"{offer.manifest.size} bytes, but an update of rank {rules.rank} has at most "
+            f"{rules.max_update}: send float32 factors of the announced rank."
+        )
+    open_number = current.number if current else state.round + 1
+    if offer.round > open_number:
+        return "FutureUpdate", f"Round {offer.round} has not begun; wait for its RoundStart."
+    if current is None or state.phase != "training":
+        return "StaleUpdate", f"Round {offer.round} is closed; wait for the next RoundStart."
+    if member_for(rules, state, device, offer.round) is None:
+        if offer.round == open_number:
+            return "NotInCohort", f"The device is not in the cohort of round {offer.round}; wait for a RoundStart."
+        return "StaleUpdate", f"Round {offer.round} is closed; wait for the next RoundStart."
+    if device in current.updates:
+        return "DuplicateUpdate", f"Another update of this device already counts in round {current.number}."
+    if device in current.refused:
+        return "DuplicateUpdate", f"An update of this device was already refused in round {current.number}."
+    return None

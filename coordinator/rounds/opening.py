@@ -1,0 +1,73 @@
+"""How a round begins: who takes part, from where, and what each device is told."""
+
+from __future__ import annotations
+
+from coordinator.rounds.state import Device, Member, Round, Rules, State
+from edge_sdk.adapter import Share
+from edge_sdk.wire.messages import Manifest, RoundStart, Stage
+
+
+def opened(rules: Rules, state: State, now: float) -> Round | None:
+    """The next round with everybody who is there and has a cluster; None if that is nobody."""
+    number = state.round + 1
+    stage = stage_of(rules, number)
+    cohort = {}
+    for name, device in state.devices.items():
+        if not is_present(rules, device, now) or device.cluster is None:
+            continue
+        cluster = device.cluster if stage == "cluster" else None
+        start, rank = state.lineage(cluster).start, min(rules.rank, device.max_rank)
+        cohort[name] = Member(cluster, rank, start, _seed(rules, state, number), share_of(rules, number, start))
+    return Round(number=number, stage=stage, deadline=now + rules.deadline, cohort=cohort) if cohort else None
+
+
+def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart:
+    """What a member of the open round has to know."""
+    current = state.current
+    assert current is not None, "a round is open"
+    member = current.cohort[name]
+    if member.cluster is None:
+        frozen = [state.root.folded]
+    else:
+        frozen = [*state.root.adapters, state.clusters[member.cluster].folded]
+    return RoundStart(
+        round=current.number,
+        rounds=rules.rounds,
+        stage=current.stage,
+        cluster=member.cluster,
+        frozen=[manifest for manifest in frozen if manifest],
+        start=member.start,
+        keep_rest=rules.keep_rest,
+        share=member.share,
+        rank=member.rank,
+        seed=member.seed,
+        steps=rules.steps,
+        batch_size=rules.batch_size,
+        learning_rate=rules.learning_rate,
+        deadline=max(0.0, current.deadline - now),
+        late=rules.late,
+    )
+
+
+def stage_of(rules: Rules, number: int) -> Stage:
+    return "root" if number <= rules.root_rounds else "cluster"
+
+
+def share_of(rules: Rules, number: int, start: Manifest | None) -> Share:
+    """What is trained in round `number` by devices that go on from `start`."""
+    turn = number - 1 if number <= rules.root_rounds else number - rules.root_rounds - 1
+    return rules.shares[min(turn, len(rules.shares) - 1)] if start else rules.shares[0]
+
+
+def is_present(rules: Rules, device: Device, now: float) -> bool:
+    """Whether a device is there, or has not been away for long."""
+    return not device.left and (device.offline_since is None or now - device.offline_since < rules.grace)
+
+
+def _seed(rules: Rules, state: State, number: int) -> int:
+    """One initialisation for all clusters, so that their factors can be compared; another one in the root's rounds,
+    and in every round of a method that starts each of them afresh."""
+    in_root = number <= rules.root_rounds
+    lineages = [state.root] if in_root else state.clusters.values()
+    folds = any(lineage.folded for lineage in lineages)
+    return rules.seed + (not in_root) + (2 * number if folds else 0)

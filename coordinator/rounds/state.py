@@ -1,0 +1,163 @@
+"""What the coordinator must not forget of a federation, and the rules that it goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from edge_sdk.adapter import Share
+from edge_sdk.wire.messages import Manifest, Stage
+
+Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"]
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the federation file decides about rounds; see `config.Federation` for the meaning and the units.
+
+    shares: what devices train and send in a stage's first, second, … round; the last one holds for all that follow.
+    """
+
+    base_id: str
+    min_devices: int
+    rounds: int
+    root_rounds: int
+    quorum: float
+    deadline: float
+    grace: float
+    extensions: int
+    rank: int
+    min_rank: int
+    steps: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    max_update: int
+    late: int = 0
+    keep_rest: bool = False
+    shares: tuple[Share, ...] = (Share.BOTH,)
+
+
+class Lineage(msgspec.Struct, frozen=True):
+    """What the root or a cluster has learnt so far.
+
+    start: the adapter that devices go on from, None: from a fresh initialisation; folded: what a method has laid under
+    it while it is trained; moments: the hash of what a server optimiser remembers.
+    """
+
+    start: Manifest | None = None
+    folded: Manifest | None = None
+    moments: str | None = None
+
+    @property
+    def adapters(self) -> list[Manifest]:
+        """What a device needs of it."""
+        return [manifest for manifest in (self.start, self.folded) if manifest]
+
+    def blobs(self) -> Iterator[str]:
+        """The hashes of all blobs that it consists of."""
+        yield from (manifest.sha256 for manifest in self.adapters)
+        if self.moments:
+            yield self.moments
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A device's part in a round: the cluster that it works for (None: the root), its rank, where it starts (None: the
+    common initialisation of `seed`), what it trains and sends."""
+
+    cluster: int | None
+    rank: int
+    start: Manifest | None
+    seed: int
+    share: Share
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Where a device's last counted update lies, and how it was trained: evidence for clustering."""
+
+    update: str
+    member: Member
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that has joined. `left`: said goodbye; `offline_since`: None while it is there; `placed`: it came after
+    the last clustering and has its cluster by its prompt code alone."""
+
+    max_rank: int
+    epoch: int = 0
+    offline_since: float | None = None
+    left: bool = False
+    cluster: int | None = None
+    placed: bool = False
+    trace: Trace | None = None
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """An update that counts. `pictures` is its weight; `member`: how it was trained; `late`: how many rounds ago;
+    `norm`: of what training changed."""
+
+    manifest: Manifest
+    member: Member
+    pictures: int
+    first_loss: float
+    last_loss: float
+    train_seconds: float
+    norm: float
+    late: int = 0
+
+
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """The round that is open. `refused`: devices whose update was refused for what it holds, and the name of the
+    reason; nobody waits for them."""
+
+    number: int
+    stage: Stage
+    deadline: float
+    extended: int = 0
+    cohort: dict[str, Member]
+    updates: dict[str, Update] = {}
+    refused: dict[str, str] = {}
+
+    @property
+    def absent(self) -> dict[str, Member]:
+        """Who has delivered nothing, neither good nor bad."""
+        return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the coordinator must not forget. `round` is the last round that was closed.
+
+    past: of the last rounds the devices that did not deliver, as long as their updates may still come late;
+    next_cluster: the next identity to give out; margin: how well the clusters fitted when they were found, None if not
+    known; code_size: bytes of a prompt code, set by the first device.
+    """
+
+    phase: Phase = "gathering"
+    round: int = 0
+    devices: dict[str, Device] = {}
+    current: Round | None = None
+    past: dict[int, dict[str, Member]] = {}
+    root: Lineage = Lineage()
+    clusters: dict[int, Lineage] = {}
+    next_cluster: int = 0
+    margin: float | None = None
+    code_size: int | None = None
+
+    def lineage(self, cluster: int | None) -> Lineage:
+        """The cluster's, the root's for None."""
+        return self.root if cluster is None else self.clusters[cluster]
+
+    def blobs(self) -> set[str]:
+        """The hashes of all blobs that may still be needed."""
+        needed = {sha256 for lineage in (self.root, *self.clusters.values()) for sha256 in lineage.blobs()}
+        members = [member for absent in self.past.values() for member in absent.values()]
+        for device in self.devices.values():
+            if device.trace:
+                needed.add(device.trace.update)
+                members.append(device.trace.member)
+        if self.current:
+            needed |= {update.manifest.sha256 for update in self.current.updates.values()}
+            members += self.current.cohort.values()
+            members += (update.member for update in self.current.updates.values())
+        return needed | {member.start.sha256 for member in members if member.start}
