@@ -21,10 +21,9 @@ def backdoors(result: Result) -> str:
 
 
 def _kept(row: Result) -> str:
-    if row["filter"] == "none" or row["trust"] is None:
-        return f"{row['clean']:.2f}"
-    left_out = f", honest left out {row['refused_honest']:.0%}" if row["refused_honest"] else ""
-    return f"{row['clean']:.2f} (trust {row['trust']:.2f}{left_out})"
+    notes = [f"trust {row['trust']:.2f}"] if row["trust"] is not None and row["filter"] != "none" else []
+    notes += [f"honest left out {row['refused_honest']:.0%}"] if row["refused_honest"] else []
+    return f"{row['clean']:.2f}" + (f" ({', '.join(notes)})" if notes else "")
 
 
 def _table(result: Result, cell: Callable[[Result], str], only: str = "clean") -> str:

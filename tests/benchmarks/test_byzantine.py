@@ -122,9 +122,8 @@ def _results(kept: dict[str, float], success: float) -> dict[Cell, dict[str, Any
             trigger = 0.7 - 0.5 * success
         found[cell] = {"loss": loss, "triggered": trigger, "target_hit": 0.125, "seconds": 1.0}
         if cell.attack != ALONE:
-            found[cell] |= {
-                "trust": 0.5 if cell.share else None, "refused_honest": 0.25, "breakdown": 3
-            }  # fmt: skip
+            left_out = 0.0 if cell.filter == "none" else 0.25
+            found[cell] |= {"trust": 0.5 if cell.share else None, "refused_honest": left_out, "breakdown": 3}
         if cell.attack == HONEST:
             found[cell]["base"] = 1.0
     return found
@@ -150,7 +149,7 @@ class TestConclusions:
         rows = study.summary({0: _results({"krum": 0.9}, success=0.1)})
         kept = gain({"rows": rows}).splitlines()
         assert len(kept) == 2 + 1 + len(ATTACKS) * len(study.SHARES)
-        assert kept[2] == "| honest | | " + " | ".join(["1.00"] * len(FILTERS)) + " |"
+        assert kept[2].startswith("| honest | | 1.00 | 1.00 (honest left out 25%) |")
         assert kept[3].startswith("| sign flip | 10% | 0.10 | 0.10 (trust 0.50, honest left out 25%) | 0.90 ")
         assert len(backdoors({"rows": rows}).splitlines()) == 2 + 1 + len(ATTACKS) * len(study.SHARES)
         assert backdoors({"rows": rows}).endswith("0.10 (12%) |")
