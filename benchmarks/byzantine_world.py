@@ -8,7 +8,6 @@ trained once, and cells in which a filter leaves the same devices go the same wa
 from __future__ import annotations
 
 import functools
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,12 +18,12 @@ import numpy as np
 from benchmarks.attacks import ATTACKS, Turn, triggered
 from benchmarks.federated_world import ONE_RANK, Captioned, Scale, StudyDevice, Weighted, World, captioned, world_of
 from benchmarks.harness import KEPT
-from benchmarks.runs import Result, key_of
+from benchmarks.learnt import Learnt
+from benchmarks.runs import Result
 from benchmarks.stickers import MODEL, base_id
 from coordinator.config import Federation
 from coordinator.simulation import SimulatedDevice, simulate
-from edge_sdk import durable
-from edge_sdk.adapter import Adapter, beginning, from_bytes, to_bytes
+from edge_sdk.adapter import Adapter, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer, train_round
 from samples.stickers import data
@@ -172,23 +171,14 @@ class Group:
 
     def _train(self, name: str, plan: RoundPlan, poisoned: bool = False) -> TrainedUpdate:
         """A round's training, done or remembered."""
-        if poisoned:
-            plan = replace(plan, steps=self.size.patience * plan.steps)
-        facts = {
-            "edition": EDITION, "base": base_id(), "size": asdict(self.size), "seed": self.seed, "device": name,
-            "poisoned": poisoned, "plan": _digest(plan),
-        }  # fmt: skip
-        file = PLACE / "updates" / f"{key_of(facts)}.safetensors"
         device = self.world.devices[name]
-        if not file.exists():
-            update = train_round(self._poisoned(device) if poisoned else device.trainer, plan)
-            notes = {"first_loss": str(update.first_loss), "last_loss": str(update.last_loss)}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            durable.write(file, to_bytes(replace(update.adapter, notes=notes)))
-        known = from_bytes(file.read_bytes())
-        losses = float(known.notes["first_loss"]), float(known.notes["last_loss"])
+        if not poisoned:
+            return device.train(plan)
+        longer = replace(plan, steps=self.size.patience * plan.steps)
+        learnt = Learnt(PLACE / "learnt", [EDITION, base_id(), asdict(self.size), self.seed, name])
+        update = learnt.update(longer, lambda asked: train_round(self._poisoned(device), asked))
         # An attacker does not say how many pictures of another style it has.
-        return TrainedUpdate(Adapter(known.layers, known.base_id), device.trainer.pictures, *losses, 0.0)
+        return replace(update, pictures=len(device.plan.pictures))
 
     # the backdoor ---------------------------------------------------------------------------------------------------
 
@@ -255,10 +245,3 @@ def belief(closed: Sequence[Mapping[str, Any]], devices: Sequence[str], liars: S
         "refused_honest": float((honest == 0.0).mean()),
         "breakdown": breakdown,
     }
-
-
-def _digest(plan: RoundPlan) -> str:
-    """All that a plan says about training."""
-    hashes = [hashlib.sha256(to_bytes(part)).hexdigest() if part else "" for part in (plan.start, *plan.frozen)]
-    numbers = [plan.rank, plan.seed, plan.steps, plan.batch_size, plan.learning_rate]
-    return "/".join([*hashes, plan.share.value, *map(str, numbers)])
