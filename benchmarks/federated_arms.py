@@ -18,7 +18,7 @@ from coordinator.ifca import ChoosingDevice, simulate_ifca
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.training import Trainer, train_round
+from edge_sdk.training import Trainer
 
 Kind = Literal["alone", "pooled", "federated", "ifca"]
 Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction", "server", "ablation"]
@@ -151,14 +151,14 @@ class _Learner:
         below = [(adapter, 1.0) for adapter in plan.frozen]
         now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
         self.curve[plan.round - 1] = self.device.loss(now, CURVE_LEVELS) if now else self.device.base_curve_loss
-        update = train_round(self.device.trainer, plan)
+        update = self.device.train(plan)
         self.last = (plan.cluster, update)
         return update
 
     def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
         """Which of IFCA's models suits this device's own pictures."""
         under = [(adapter, 1.0) for adapter in below]
-        losses = [self.device.trainer.evaluate([*under, (model, 1.0)], levels=CURVE_LEVELS) for model in models]
+        losses = [self.device.own_loss([*under, (model, 1.0)]) for model in models]
         return int(np.argmin(losses))
 
 

@@ -13,18 +13,23 @@ from functools import cached_property
 
 from PIL import Image
 
-from benchmarks.stickers import MODEL, bundle
+from benchmarks.harness import KEPT
+from benchmarks.learnt import Learnt
+from benchmarks.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, Federation, read_base_model
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator
+from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.privacy import prompt_code
-from edge_sdk.training import Trainer
+from edge_sdk.training import Trainer, train_round
 from edge_sdk.wire.messages import DeviceProfile
 from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
 from samples.stickers import data
 from samples.stickers.data import Sticker
 from samples.stickers.judge import GUIDANCE, Judge, Verdict
 
+# What devices have learnt; a few gigabytes for a whole study.
+LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
 # Timesteps a held-out picture: few for the curves, more for the figures that are compared.
@@ -53,16 +58,37 @@ QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_ou
 
 
 class StudyDevice:
-    """A device: its plan, a trainer over its pictures, and how well adapters serve it."""
+    """A device: its plan, how it learns, and how well adapters serve it."""
 
     def __init__(self, plan: DevicePlan, max_rank: int, seed: int) -> None:
         self.plan, self.max_rank, self._seed = plan, max_rank, seed
-        self.trainer = Trainer(MODEL, captioned(plan.pictures), threads=1)
-        self._held_out = captioned(plan.held_out)
+        files = [[sticker.file_name for sticker in stickers] for stickers in (plan.pictures, plan.held_out)]
+        self._learnt = Learnt(LEARNT, [base_id(), seed, files])
+
+    @cached_property
+    def trainer(self) -> Trainer:
+        """Opened when there is something to compute."""
+        return Trainer(MODEL, captioned(self.plan.pictures), threads=1)
+
+    def train(self, plan: RoundPlan) -> TrainedUpdate:
+        """A round's work."""
+        return self._learnt.update(plan, lambda asked: train_round(self.trainer, asked))
 
     def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
         """Mean denoising loss on held-out pictures, always at the same noise."""
-        return self.trainer.evaluate(adapters, self._held_out, seed=self._seed, levels=levels)
+        return float(
+            self._learnt.figure(
+                f"loss, {levels} levels",
+                adapters,
+                lambda: self.trainer.evaluate(adapters, self._held_out, seed=self._seed, levels=levels),
+            )
+        )
+
+    def own_loss(self, adapters: Weighted) -> float:
+        """On the pictures that it learns from."""
+        return float(
+            self._learnt.figure("own loss", adapters, lambda: self.trainer.evaluate(adapters, levels=CURVE_LEVELS))
+        )
 
     @cached_property
     def base_loss(self) -> float:
@@ -71,6 +97,10 @@ class StudyDevice:
     @cached_property
     def base_curve_loss(self) -> float:
         return self.loss([], CURVE_LEVELS)
+
+    @cached_property
+    def _held_out(self) -> Captioned:
+        return captioned(self.plan.held_out)
 
 
 class World:
@@ -103,9 +133,9 @@ class World:
         captions = [sticker.text for sticker in device.plan.pictures]
         code = prompt_code(self._generator.encode_prompt(captions)[1], "plain")
         return DeviceProfile(
-            base_id=device.trainer.base_id,
+            base_id=base_id(),
             prompt_code=code.astype("<f4").tobytes(),
-            pictures=device.trainer.pictures,
+            pictures=len(device.plan.pictures),
             max_rank=device.max_rank if mixed_ranks else ONE_RANK,
         )
 

@@ -18,6 +18,7 @@ from coordinator.optimisers import OPTIMISERS, Pace
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
+from edge_sdk.transport import Settings, Tls
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
@@ -34,6 +35,11 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: Name
     broker: str = "mqtt://127.0.0.1:1883"
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    username: str | None = None
+    password_file: str | None = None
     bundle: str | None = None
     slots: str | None = None
     home: str | None = None
@@ -88,6 +94,21 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """How the server optimiser goes."""
         own = OPTIMISERS[self.server_optimiser].learning_rate
         return Pace(self.server_learning_rate or own, self.server_momentum)
+
+    def connection(self) -> Settings:
+        """How to reach the broker.
+
+        Raises:
+            ConfigurationError: the password's file cannot be read.
+        """
+        password = None
+        if self.password_file:
+            try:
+                password = Path(self.password_file).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigurationError(f"Cannot read password_file: {error}.") from error
+        tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
+        return Settings(url=self.broker, client_id="", username=self.username, password=password, tls=tls)
 
     def rules(self, base_id: str, max_update: int) -> Rules:
         """What the round machine needs of it. `max_update` is the largest update in bytes."""
@@ -159,11 +180,12 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
         raise ConfigurationError(f"{source}: {error}. See docs/coordinator.md for the keys.") from error
     _check_methods(federation, source)
     _check_sense(federation, source)
+    beside = ("bundle", "slots", "ca", "certificate", "key", "password_file")
+    files = {name: str(folder / path) for name in beside if (path := getattr(federation, name))}
     home = folder / (federation.home or f"{federation.name}.coordinator")
     return msgspec.structs.replace(
         federation,
-        bundle=str(folder / federation.bundle) if federation.bundle else None,
-        slots=str(folder / federation.slots) if federation.slots else None,
+        **files,
         home=str(home),
         database=federation.database or f"sqlite:///{home / 'coordinator.sqlite'}",
         blobs=federation.blobs or str(home / "blobs"),
@@ -215,6 +237,14 @@ def _check_methods(federation: Federation, source: str) -> None:
 def _check_sense(federation: Federation, source: str) -> None:
     if bool(federation.bundle) == bool(federation.slots):
         raise ConfigurationError(f"{source}: give either `bundle` (a folder) or `slots` (a copy of its impasto.json).")
+    if (federation.ca or federation.certificate) and not federation.broker.startswith("mqtts://"):
+        raise ConfigurationError(
+            f"{source}: `ca` and `certificate` are for an encrypted connection: begin `broker` with mqtts://."
+        )
+    if bool(federation.certificate) != bool(federation.key):
+        raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
+    if federation.password_file and not federation.username:
+        raise ConfigurationError(f"{source}: password_file needs `username`.")
     if federation.root_rounds and AGGREGATORS[federation.aggregation].home_factor:
         raise ConfigurationError(
             f"{source}: aggregation = {federation.aggregation!r} leaves a factor at home, so there can be no "
@@ -258,6 +288,11 @@ _TEMPLATE = """\
 # Run it with: impasto-coordinator serve THIS_FILE
 name = "{name}"
 broker = {broker}                # mqtt://host:port, mqtts://host:port
+# ca = "ca.pem"                  # with mqtts: the authority of the broker's certificate, if the system does not know it
+# certificate = "coordinator.pem"# and who we are, for brokers that ask
+# key = "coordinator.key"
+# username = "coordinator"       # or by password: the first line of password_file
+# password_file = "password"
 bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
                                  # or: slots = "impasto.json", a copy of that file
 # home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it

@@ -98,7 +98,7 @@ class Service:
         self._offline = self._announcement(online=False)
         self._transport = create(
             replace(
-                settings or Settings(url=federation.broker, client_id=""),
+                settings or federation.connection(),
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
                 client_id=f"{federation.name}.coordinator.{self._epoch}",
                 will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),

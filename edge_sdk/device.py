@@ -30,6 +30,7 @@ from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
+from edge_sdk.transport import Settings
 from edge_sdk.wire.messages import DeviceProfile
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ class Device:
 
     def join(
         self,
-        url: str,
+        broker: str | Settings,
         *,
         federation: str,
         device_id: str | None = None,
@@ -223,7 +224,8 @@ class Device:
         federation. Pictures, captions and the leaf adapter stay.
 
         Args:
-            url: the broker, "mqtt://host:port" or "mqtts://...".
+            broker: its URL, "mqtt://host:port" or "mqtts://..."; or the transport's settings, for TLS, user and
+                password.
             federation: its name.
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
@@ -246,7 +248,7 @@ class Device:
             capabilities={"precision": trainer.precision},
         )
         return Membership(
-            url,
+            broker,
             federation,
             device_id or self._own_id(),
             profile,

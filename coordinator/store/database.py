@@ -92,10 +92,20 @@ class Database:
             return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
 
     def load(self) -> State:
-        """The state as it was saved last."""
+        """The state as it was saved last.
+
+        Raises:
+            ConfigurationError: it was saved by a version whose states are others.
+        """
         with self._engine.connect() as connection:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
-        return msgspec.msgpack.decode(data, type=State)
+        try:
+            return msgspec.msgpack.decode(data, type=State)
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(
+                f"The database of federation {self._name!r} was written by another version of Impasto ({error}): go on "
+                "with that version to the last round, or give this federation a new `home`."
+            ) from error
 
     def traffic(self) -> tuple[int, int]:
         """Payload bytes received and sent until the last save, over all sessions."""

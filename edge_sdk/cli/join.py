@@ -40,6 +40,17 @@ def join(
     device_id: Annotated[
         str | None, typer.Option(help="This device's name.", show_default="one of its own, kept in --home")
     ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="With mqtts: the broker's authority.", show_default="the system's")
+    ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="This device's certificate, if the broker asks for one.", show_default=False)
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key.", show_default=False)] = None,
+    username: Annotated[str | None, typer.Option(help="User name at the broker.", show_default=False)] = None,
+    password: Annotated[
+        str | None, typer.Option(envvar="IMPASTO_PASSWORD", help="Better given as a variable.", show_default=False)
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -55,6 +66,10 @@ def join(
     same command runs again.
     """
     from edge_sdk.device import Device
+    from edge_sdk.transport import Settings, Tls
+
+    tls = Tls(ca, certificate, key) if ca or certificate else None
+    settings = Settings(url=url, client_id="", username=username, password=password, tls=tls)
 
     def show(event: dict[str, Any]) -> None:
         if as_json:
@@ -63,7 +78,7 @@ def join(
             console().print(_WORDS[event["event"]].format(**event), markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
-    with device.join(url, federation=federation, device_id=device_id, on_event=show) as membership:
+    with device.join(settings, federation=federation, device_id=device_id, on_event=show) as membership:
         result = membership.run(rounds, deadline=deadline)
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"

@@ -32,10 +32,10 @@ from edge_sdk.transport.filters import check_filter, check_topic, matches
 
 _LOG = logging.getLogger(__name__)
 
-_RECEIVE_MAXIMUM = 64  # messages that the broker may send before we have handled earlier ones
+RECEIVE_MAXIMUM = 64  # messages that the broker may send before we have handled earlier ones
 _MAX_UNACKNOWLEDGED = 1000  # waiting messages of QoS 0, which Receive Maximum does not cover; beyond, they are dropped
 _MAX_TOPIC = 256
-_SESSION_EXPIRY = 60  # seconds that the broker keeps our session (and delays our will) after a loss
+SESSION_EXPIRY = 60  # seconds that the broker keeps our session (and delays our will) after a loss
 _CLOSE_DEADLINE = 5.0
 _RETRYABLE_REFUSALS = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: try again
 
@@ -77,8 +77,8 @@ class MqttTransport:
         delay = self._settings.will.delay if self._settings.will else 0.0
         properties = _properties(
             PacketTypes.CONNECT,
-            SessionExpiryInterval=max(_SESSION_EXPIRY, int(delay)),
-            ReceiveMaximum=_RECEIVE_MAXIMUM,
+            SessionExpiryInterval=max(SESSION_EXPIRY, int(delay)),
+            ReceiveMaximum=RECEIVE_MAXIMUM,
             MaximumPacketSize=self._settings.max_payload + 4096,
         )
         self._client.connect_async(host, port, self._settings.keepalive, properties=properties)

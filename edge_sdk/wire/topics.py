@@ -11,12 +11,12 @@ from edge_sdk.errors import MessageInvalid
 ROOT = "impasto/1"
 Direction = Literal["up", "down"]
 # One topic level that is safe in ACL patterns and file names. Excludes the wildcards and the separator.
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def check_name(name: str) -> str:
     """Return `name` if it can stand as one topic level; raise MessageInvalid otherwise."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise MessageInvalid(f"{name!r} is no valid name: use 1 to 64 letters, digits, '.', '_' or '-'.")
     return name
 

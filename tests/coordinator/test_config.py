@@ -63,6 +63,9 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + "server_rank = 16\ncarry = false", "server_rank = 16 is more than devices train"),
         (MINIMAL + 'interaction = "disjoint"', "interaction = 'disjoint' holds only while devices keep A"),
         (MINIMAL + "late = -1", "late"),
+        (MINIMAL + 'ca = "ca.pem"', "mqtts://"),
+        (MINIMAL + 'broker = "mqtts://b"\ncertificate = "c.pem"', "`certificate` and `key`"),
+        (MINIMAL + 'password_file = "p"', "password_file needs `username`"),
         (MINIMAL + "staleness = -0.1", "staleness"),
     ],
 )

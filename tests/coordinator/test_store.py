@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
@@ -115,6 +116,15 @@ class TestDatabase:
         for name, base_id in (("paintings", BASE_ID), ("stickers", "c" * 64)):
             with pytest.raises(ConfigurationError, match="home"):
                 Database(address, name, base_id)
+
+    def test_a_state_of_another_version_is_refused(self, address: str) -> None:
+        database = Database(address, "stickers", BASE_ID)
+        with database._engine.begin() as connection:
+            old = msgspec.msgpack.encode({"phase": "training", "root": 7})
+            connection.execute(sa.text("UPDATE federation SET state = :state"), {"state": old})
+        with pytest.raises(ConfigurationError, match="another version of Impasto"):
+            database.load()
+        database.close()
 
     @pytest.mark.parametrize("wrong", ["no url", "sqlite:////proc/none/x.sqlite", "nosuchdb://x"])
     def test_a_wrong_address(self, wrong: str) -> None:

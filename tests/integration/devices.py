@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_sdk.adapter import Adapter, concatenate, norm, truncate
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.transport import Settings
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, random_adapter
 
@@ -68,7 +69,7 @@ class Device:
     """A device in a thread of this process."""
 
     number: int
-    broker: str
+    broker: str | Settings
     home: Path
     before_training: Callable[[RoundPlan], None] = lambda plan: None
     result: MembershipResult | None = None

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 READY_DEADLINE = 60.0
+MOSQUITTO_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
 
 
 def free_port() -> int:
@@ -30,9 +31,7 @@ class Mosquitto:
     """
 
     def __init__(self, folder: Path, *lines: str, tls: bool = False) -> None:
-        executable = shutil.which(
-            "mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
-        )
+        executable = shutil.which("mosquitto", path=MOSQUITTO_PATH)
         assert executable, "Mosquitto is not installed: apt-get install mosquitto, or brew install mosquitto."
         self._executable = executable
         self._config = folder / "mosquitto.conf"

@@ -1,0 +1,60 @@
+"""What devices of a study have learnt and how well adapters serve them, kept by content.
+
+Rows of a study have much in common: their first rounds, their bounds, all of it where two clusterings agree. Training
+and evaluation give the same for the same input, so what was computed once, in this row or another, is read instead; a
+row that was stopped in the middle goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import cached
+from edge_sdk import durable
+from edge_sdk.adapter import Adapter, from_bytes, to_bytes
+from edge_sdk.membership import RoundPlan, TrainedUpdate
+
+
+class Learnt:
+    """The results of one device (or of all together) in a folder.
+
+    Args:
+        about: whatever else results depend on: the base model, the pictures, the noise.
+    """
+
+    def __init__(self, folder: Path, about: Any) -> None:
+        self._folder = folder
+        self._about = about
+
+    def figure(self, what: str, adapters: Sequence[tuple[Adapter, float]], measure: Callable[[], Any]) -> Any:
+        """Something JSON can hold that follows from adapters."""
+        shapes = [(_content(adapter), weight) for adapter, weight in adapters]
+        return cached(self._folder / f"{self._key(what, shapes)}.json", measure)
+
+    def update(self, plan: RoundPlan, train: Callable[[RoundPlan], TrainedUpdate]) -> TrainedUpdate:
+        """What comes of a round's plan."""
+        asked = [
+            plan.stage, plan.share.value, plan.rank, plan.steps, plan.batch_size, plan.learning_rate, plan.seed,
+            [_content(adapter) for adapter in plan.frozen], _content(plan.start) if plan.start else None,
+        ]  # fmt: skip
+        path = self._folder / f"{self._key('update', asked)}.safetensors"
+
+        def learn() -> Any:
+            made = train(plan)
+            durable.write(path, to_bytes(made.adapter))
+            return [made.pictures, made.first_loss, made.last_loss, made.seconds]
+
+        figures = cached(path.with_suffix(".json"), learn)
+        return TrainedUpdate(from_bytes(path.read_bytes()), *figures)
+
+    def _key(self, what: str, asked: Any) -> str:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return hashlib.sha256(json.dumps([self._about, what, asked]).encode()).hexdigest()[:32]
+
+
+def _content(adapter: Adapter) -> str:
+    return hashlib.sha256(to_bytes(adapter)).hexdigest()

@@ -1,0 +1,1 @@
+"""A broker for a federation beyond one machine: Mosquitto's configuration, and certificates for all."""

@@ -1,0 +1,137 @@
+"""samples/broker as it is: a real Mosquitto with its configuration, rules and certificates."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from coordinator import config
+from coordinator.service import Service
+from edge_sdk.errors import BrokerUnreachable
+from edge_sdk.transport import Settings, Tls, Transport, create
+from edge_sdk.wire.topics import Topics
+from samples.broker import certificates
+from tests.integration.devices import Device
+from tests.integration.test_federation import Coordinator, write_federation
+from tests.transport.brokers import MOSQUITTO_PATH, free_port, wait_until_listening
+from tests.transport.inbox import Inbox
+
+FOLDER = Path(certificates.__file__).parent
+NAMES = [f"device-{number}" for number in range(6)]
+
+
+@dataclass(frozen=True)
+class Secured:
+    port: int
+    folder: Path
+
+    def settings(self, name: str, scheme: str = "mqtts") -> Settings:
+        """As somebody who has this certificate."""
+        files = (self.folder / f"{ending}" for ending in ("ca.pem", f"{name}.pem", f"{name}.key"))
+        return Settings(url=f"{scheme}://127.0.0.1:{self.port}", client_id=name, tls=Tls(*files))
+
+    def connect(self, name: str) -> Transport:
+        transport = create(self.settings(name))
+        transport.connect(20.0)
+        return transport
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("broker")
+    shutil.copytree(FOLDER, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("certificates", "*.db"))
+    certificates.make(folder / "certificates", NAMES, ["localhost", "127.0.0.1"], 2)
+    port = free_port()
+    text = (folder / "mosquitto.conf").read_text("utf-8")
+    assert "listener 8883\n" in text
+    # A free port of this machine alone; and started by root it would not be allowed to read what root has made.
+    (folder / "mosquitto.conf").write_text(text.replace("listener 8883\n", f"listener {port} 127.0.0.1\nuser root\n"))
+    executable = shutil.which("mosquitto", path=MOSQUITTO_PATH)
+    assert executable, "Mosquitto is not installed: apt-get install mosquitto, or brew install mosquitto."
+    process = subprocess.Popen([executable, "-c", "mosquitto.conf"], cwd=folder, stderr=subprocess.PIPE)
+    try:
+        wait_until_listening(port, process)
+        yield Secured(port, folder / "certificates")
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+def test_the_rules_are_those_of_the_protocol() -> None:
+    page = (FOLDER.parents[1] / "docs" / "protocol.md").read_text("utf-8")
+    rules = [line for line in (FOLDER / "acl").read_text("utf-8").splitlines() if line and not line.startswith("#")]
+    assert "\n".join(rules) in page
+
+
+def test_a_federation_over_tls(broker: Secured, tmp_path: Path) -> None:
+    """The coordinator by its file, devices by certificates of their own."""
+    more = "".join(
+        f'{key} = "{broker.folder / name}"\n'
+        for key, name in (("ca", "ca.pem"), ("certificate", "coordinator.pem"), ("key", "coordinator.key"))
+    )
+    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more)
+    coordinator = Coordinator(path)
+    members = [Device(number, broker.settings(name), tmp_path / name).start() for number, name in enumerate(NAMES)]
+    for device in members:
+        assert device.join().error is None
+        assert device.trained == [1, 2]
+    coordinator.join()
+
+
+def test_nobody_speaks_for_another(broker: Secured) -> None:
+    topics = Topics("stickers")
+    up = Inbox()
+    coordinator, device = broker.connect("coordinator"), broker.connect("device-0")
+    coordinator.subscribe(topics.all_up, up)
+    coordinator.subscribe(topics.all_presence, up)
+    for forged in (
+        topics.control("device-1", "up"),
+        topics.presence("device-1"),
+        topics.coordinator_state,
+        topics.control("device-0", "down"),
+        topics.chunks("device-1", "down"),
+    ):
+        device.publish(forged, b"forged")
+    device.publish(topics.control("device-0", "up"), b"mine")
+    assert up.wait_for(1) == [(topics.control("device-0", "up"), b"mine")]
+    device.close()
+    coordinator.close()
+
+
+@pytest.mark.parametrize("wrong", ["no certificate", "of another authority", "not encrypted"])
+def test_strangers_stay_outside(broker: Secured, tmp_path: Path, wrong: str) -> None:
+    settings = broker.settings("device-0", "mqtt" if wrong == "not encrypted" else "mqtts")
+    if wrong == "no certificate":
+        settings = Settings(url=settings.url, client_id="x", tls=Tls(broker.folder / "ca.pem"))
+    elif wrong == "of another authority":
+        certificates.make(tmp_path, ["device-0"], ["127.0.0.1"], 2)
+        own = Tls(broker.folder / "ca.pem", tmp_path / "device-0.pem", tmp_path / "device-0.key")
+        settings = Settings(url=settings.url, client_id="x", tls=own)
+    with pytest.raises(BrokerUnreachable):
+        create(settings).connect(3.0)
+
+
+def test_what_is_there_stays_and_keys_are_their_owners(tmp_path: Path) -> None:
+    first = certificates.make(tmp_path, ["pi-4"], ["broker.example"], 30)
+    assert {path.name for path in first} == {
+        f"{name}.{ending}" for name in ("ca", "broker", "coordinator", "pi-4") for ending in ("pem", "key")
+    }
+    before = {path: path.read_bytes() for path in first}
+    second = certificates.make(tmp_path, ["pi-4", "pi-5"], ["broker.example"], 30)
+    assert [path.name for path in second] == ["pi-5.key", "pi-5.pem"]
+    assert {path: path.read_bytes() for path in first} == before
+    for path in tmp_path.glob("*.key"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
+    path = write_federation(tmp_path, "mqtt://127.0.0.1:1883", more='username = "c"\npassword_file = "password"\n')
+    with pytest.raises(config.ConfigurationError, match="password_file"):
+        Service(config.load(path))
+    (tmp_path / "password").write_text("secret\n")
+    assert config.load(path).connection().credentials == ("c", "secret")

@@ -1,0 +1,108 @@
+"""docs/asyncapi.yaml is what the code says, and what really goes over the wire."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from jsonschema import Draft7Validator, ValidationError, validators
+
+from edge_sdk.asyncapi import document, to_yaml
+from edge_sdk.transport import Settings, create
+from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire import messages as m
+from tests.integration.test_federation import Coordinator, devices, write_federation
+from tests.wire.test_messages import EXAMPLES
+
+FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"
+DOCUMENT: dict[str, Any] = yaml.safe_load(FILE.read_text("utf-8"))
+# Strings of JSON are bin of msgpack where the schema says so.
+TYPES = Draft7Validator.TYPE_CHECKER.redefine("string", lambda checker, value: isinstance(value, str | bytes))
+Validator = validators.extend(Draft7Validator, type_checker=TYPES)
+
+
+def validate(name: str, payload: Any) -> None:
+    """Against the schema of a message, by its name in the document."""
+    schema = {**DOCUMENT["components"]["messages"][name]["payload"], "components": DOCUMENT["components"]}
+    Validator(schema).validate(payload)
+
+
+def channel_of(topic: str) -> Mapping[str, Any]:
+    """The one channel whose address a topic fits."""
+    found = []
+    for channel in DOCUMENT["channels"].values():
+        pattern = re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(channel["address"]))
+        if re.fullmatch(pattern, topic):
+            found.append(channel)
+    assert len(found) == 1, topic
+    return found[0]
+
+
+def test_the_committed_document_is_what_the_command_makes() -> None:
+    assert FILE.read_text("utf-8") == to_yaml(document())
+
+
+def test_every_reference_leads_somewhere() -> None:
+    def follow(value: Any) -> None:
+        if isinstance(value, dict):
+            if (reference := value.get("$ref")) is not None:
+                at: Any = DOCUMENT
+                for level in reference.removeprefix("#/").split("/"):
+                    at = at[level]
+            for item in value.values():
+                follow(item)
+        elif isinstance(value, list):
+            for item in value:
+                follow(item)
+
+    follow(DOCUMENT)
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: type(example).__name__)
+def test_what_is_sent_fits_and_what_would_be_refused_does_not(example: m.Message) -> None:
+    name = type(example).__name__.lower()
+    content = msgspec.msgpack.decode(m.encode(example))
+    validate(name, content)
+    with pytest.raises(ValidationError):
+        validate(name, {**content, "more": 1})
+    with pytest.raises(ValidationError):
+        validate(name, {**content, "version": 2})
+
+
+def test_limits_of_binary_fields_are_those_of_the_code() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["DeviceProfile"]["properties"]["prompt_code"]["minLength"] == 4
+    assert schemas["DeviceProfile"]["properties"]["prompt_code"]["maxLength"] == 16384
+    assert schemas["Pull"]["properties"]["missing"]["maxLength"] == m.MAX_CHUNKS // 8
+
+
+def test_a_whole_federation_keeps_to_the_document(tmp_path: Path) -> None:
+    """Every message of a run of six devices, on its channel."""
+    with MemoryBroker() as broker:
+        heard: list[tuple[str, bytes]] = []
+        listener = create(Settings(url=broker.url, client_id="listener"))
+        listener.connect(5.0)
+        listener.subscribe("impasto/#", lambda topic, payload: heard.append((topic, payload)))
+        coordinator = Coordinator(write_federation(tmp_path, broker.url))
+        for device in devices(broker.url, tmp_path):
+            assert device.join().error is None
+        coordinator.join()
+        listener.close()
+    seen: set[str] = set()
+    for topic, payload in heard:
+        channel = channel_of(topic)
+        if "chunk" in channel["messages"]:
+            validate("chunk", payload)
+            seen.add("chunk")
+            continue
+        content = msgspec.msgpack.decode(payload)
+        assert content["type"] in channel["messages"], topic
+        validate(content["type"], content)
+        seen.add(content["type"])
+    # Nobody was refused.
+    assert seen == set(DOCUMENT["components"]["messages"]) - {"refused"}
