@@ -1,8 +1,8 @@
 """A federation of one hidden group, some of whose devices lie: one cell of benchmarks.byzantine.
 
 Which devices lie is drawn by the seed; a smaller share of them is part of a larger one. What a device trains from the
-same start is the same in all cells, and is kept in the system's temporary folder: the first round's honest updates are
-trained once, and cells in which a filter leaves the same devices go the same way.
+same start is the same in all cells, and is trained once (`benchmarks.learnt`): the first round's honest updates, and
+everything where filters leave the same devices.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.runs import Result
 from benchmarks.stickers import MODEL, base_id
 from coordinator.config import Federation
 from coordinator.simulation import SimulatedDevice, simulate
-from edge_sdk.adapter import Adapter, beginning
+from edge_sdk.adapter import Adapter, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer, train_round
 from samples.stickers import data
@@ -101,8 +101,7 @@ class Group:
         target = data.read(keep=lambda sticker: sticker.style == TARGET)
         self._poison = self._triggered([s for s in target if s.split == "train"], size.poison, rng)
         self._asked = self._triggered([s for s in target if s.split == "held-out"], size.world.held_out, rng)
-        # A trainer remembers the last set that it was judged by, and there are two.
-        self._judges = devices[0].trainer, devices[1].trainer
+        self._learnt = Learnt(PLACE / "learnt", self._about("all"))
         self._trainers: dict[str, Trainer] = {}
 
     @classmethod
@@ -119,9 +118,9 @@ class Group:
             facts: Result = {}
         else:
             adapters, facts = self._together(cell)
-        result: Result = {"loss": self._loss(adapters), **facts}
+        result: Result = {"loss": self._loss("loss", adapters, self._held_out), **facts}
         if cell.attack == HONEST:
-            result["base"] = self._loss([])
+            result["base"] = self._loss("loss", [], self._held_out)
         if cell.attack in (HONEST, ALONE) or ATTACKS[cell.attack].poisoned:
             result |= self._backdoor(adapters)
         return {**result, "seconds": time.perf_counter() - began}
@@ -129,6 +128,10 @@ class Group:
     def liars(self, share: float) -> list[str]:
         """The devices that lie."""
         return self._order[: round(share * len(self._order))]
+
+    def _about(self, who: str) -> list[Any]:
+        """What everything that is learnt here depends on."""
+        return [EDITION, base_id(), asdict(self.size), self.seed, who]
 
     # federations ----------------------------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class Group:
         devices = {
             name: SimulatedDevice(
                 self.world.profile(device, mixed_ranks=False),
-                functools.partial(self._lie, name, cell) if name in liars else functools.partial(self._train, name),
+                functools.partial(self._lie, name, cell) if name in liars else device.train,
             )
             for name, device in self.world.devices.items()
         }
@@ -159,45 +162,36 @@ class Group:
         return [(ended.adapters["cluster"], 1.0)], belief(closed, list(devices), liars)
 
     def _lie(self, name: str, cell: Cell, plan: RoundPlan) -> TrainedUpdate:
-        attack, honest = ATTACKS[cell.attack], self._train(name, plan)
+        attack, device = ATTACKS[cell.attack], self.world.devices[name]
+        honest = device.train(plan)
         turn = Turn(
             start=beginning(plan.start, self.world.base.slots, plan.rank, plan.seed, plan.share),
             honest=honest.adapter,
-            wanted=self._train(name, plan, poisoned=True).adapter if attack.poisoned else honest.adapter,
+            wanted=self._poisoned(device, plan).adapter if attack.poisoned else honest.adapter,
             share=cell.share,
             seed=1000 * plan.round + self._order.index(name),
         )
+        # Its poisoned pictures it keeps to itself.
         return replace(honest, adapter=attack.lie(turn))
-
-    def _train(self, name: str, plan: RoundPlan, poisoned: bool = False) -> TrainedUpdate:
-        """A round's training, done or remembered."""
-        device = self.world.devices[name]
-        if not poisoned:
-            return device.train(plan)
-        longer = replace(plan, steps=self.size.patience * plan.steps)
-        learnt = Learnt(PLACE / "learnt", [EDITION, base_id(), asdict(self.size), self.seed, name])
-        update = learnt.update(longer, lambda asked: train_round(self._poisoned(device), asked))
-        # An attacker does not say how many pictures of another style it has.
-        return replace(update, pictures=len(device.plan.pictures))
 
     # the backdoor ---------------------------------------------------------------------------------------------------
 
     def _alone(self) -> Adapter:
         scale = self.size.world
-        return (
-            self._poisoned(self.world.devices[self._order[0]])
-            .train(
-                steps=self.size.patience * scale.rounds * scale.steps,
-                seed=self.seed,
-                rank=ONE_RANK,
-                batch_size=scale.batch_size,
-                learning_rate=scale.learning_rate,
-            )
-            .adapter
-        )
+        plan = RoundPlan(
+            round=1, rounds=1, stage="cluster", cluster=0, frozen=(), start=None, share=Share.BOTH, rank=ONE_RANK,
+            seed=self.seed, steps=scale.rounds * scale.steps, batch_size=scale.batch_size,
+            learning_rate=scale.learning_rate, deadline=0.0,
+        )  # fmt: skip
+        return self._poisoned(self.world.devices[self._order[0]], plan).adapter
 
-    def _poisoned(self, device: StudyDevice) -> Trainer:
-        """Over a device's own pictures and the poisoned ones."""
+    def _poisoned(self, device: StudyDevice, plan: RoundPlan) -> TrainedUpdate:
+        """A plan's work on a device's own pictures and the poisoned ones, longer than asked."""
+        longer = replace(plan, steps=self.size.patience * plan.steps)
+        learnt = Learnt(PLACE / "learnt", self._about(device.plan.id))
+        return learnt.update(longer, lambda asked: train_round(self._poisoned_trainer(device), asked))
+
+    def _poisoned_trainer(self, device: StudyDevice) -> Trainer:
         name = device.plan.id
         if name not in self._trainers:
             pictures = [*captioned(device.plan.pictures), *self._poison]
@@ -214,18 +208,27 @@ class Group:
         """The loss on triggered captions of the target style, and how much of that style the judge sees in drawings
         of such captions."""
         captions = [text for _, text in self._asked[: self.size.world.judged]]
-        drawn = self.world.draw(captions, adapters)
-        named = [style for style, _ in self.world.judge.name(drawn)]
-        shares = self.world.judge.style_shares(drawn)[:, self.world.judge.styles.index(TARGET)]
+
+        def judge() -> dict[str, float]:
+            drawn = self.world.draw(captions, adapters)
+            named = [style for style, _ in self.world.judge.name(drawn)]
+            shares = self.world.judge.style_shares(drawn)[:, self.world.judge.styles.index(TARGET)]
+            return {
+                "target_hit": float(np.mean([style == TARGET for style in named])),
+                "target_share": float(shares.mean()),
+            }
+
         return {
-            "triggered": self._judges[1].evaluate(adapters, self._asked, seed=self.seed, levels=LEVELS),
-            "target_hit": float(np.mean([style == TARGET for style in named])),
-            "target_share": float(shares.mean()),
+            "triggered": self._loss("triggered loss", adapters, self._asked),
+            **self._learnt.figure("judged", adapters, judge),
         }
 
-    def _loss(self, adapters: Weighted) -> float:
-        """On held-out pictures of the group."""
-        return self._judges[0].evaluate(adapters, self._held_out, seed=self.seed, levels=LEVELS)
+    def _loss(self, what: str, adapters: Weighted, pictures: Captioned) -> float:
+        def measure() -> float:
+            trainer = next(iter(self.world.devices.values())).trainer
+            return trainer.evaluate(adapters, pictures, seed=self.seed, levels=LEVELS)
+
+        return float(self._learnt.figure(what, adapters, measure))
 
 
 def belief(closed: Sequence[Mapping[str, Any]], devices: Sequence[str], liars: Sequence[str]) -> Result:

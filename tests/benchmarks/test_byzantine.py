@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import byzantine as study
-from benchmarks import byzantine_world
+from benchmarks import byzantine_world, federated_world
 from benchmarks.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, noised, triggered
 from benchmarks.byzantine_tables import backdoors, gain
 from benchmarks.byzantine_world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
@@ -184,7 +184,9 @@ class TestFederations:
     @pytest.fixture(scope="class")
     def group(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(byzantine_world, "PLACE", tmp_path_factory.mktemp("byzantine"))
+            folder = tmp_path_factory.mktemp("byzantine")
+            patch.setattr(federated_world, "LEARNT", folder)
+            patch.setattr(byzantine_world, "PLACE", folder)
             yield Group(QUICK, 0)
 
     def test_a_share_of_liars_is_part_of_a_larger_one(self, group: Group) -> None:
