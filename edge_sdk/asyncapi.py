@@ -35,7 +35,7 @@ DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
 
 def document() -> Json:
     """The whole document, as JSON values."""
-    kinds = [*dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS)), m.CoordinatorState, m.Presence]
+    kinds: list[type[msgspec.Struct]] = [*dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS)), m.CoordinatorState, m.Presence]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS + "{name}")
     return {
         "asyncapi": "3.0.0",
