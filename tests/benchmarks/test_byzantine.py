@@ -178,16 +178,17 @@ class TestConclusions:
         assert list(study.measure(cells, QUICK, 1, file)) == [1, 0]
 
 
+@pytest.fixture(scope="module")
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
+    kept = tmp_path_factory.mktemp("byzantine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(byzantine_world, "PLACE", kept)
+        patch.setattr(federated_world, "LEARNT", kept / "learnt")
+        yield Group(QUICK, 0)
+
+
 class TestFederations:
     """Real rounds of the quick form."""
-
-    @pytest.fixture(scope="class")
-    def group(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Group]:
-        with pytest.MonkeyPatch.context() as patch:
-            folder = tmp_path_factory.mktemp("byzantine")
-            patch.setattr(federated_world, "LEARNT", folder)
-            patch.setattr(byzantine_world, "PLACE", folder)
-            yield Group(QUICK, 0)
 
     def test_a_share_of_liars_is_part_of_a_larger_one(self, group: Group) -> None:
         assert [len(group.liars(share)) for share in (0.0, 0.2, 0.4)] == [0, 1, 2]
