@@ -132,6 +132,10 @@ FILES: dict[str, tuple[bytes, type[AdapterError]]] = {
                      ((A, tensor([2, 4], 0, 32)), (B, tensor([3, 2], 32, 56)))}, bytes(56)),
         AdapterFormatError,
     ),
+    "a layer twice, under two spellings": (
+        pair(**{f"{LAYER}.lora.down.weight": tensor([0], 56, 56)}), AdapterFormatError
+    ),
+    "a Tucker decomposition": (pair(**{f"{LAYER}.lora_mid.weight": tensor([0], 56, 56)}), AdapterFormatError),
     "a bias": (pair(**{f"{LAYER}.lora_B.bias": tensor([0], 56, 56)}), AdapterFormatError),
     "full weights": (pair(**{f"{LAYER}.weight": tensor([0], 56, 56)}), AdapterFormatError),
     "metadata that is a list": (pair(__metadata__=[]), AdapterFormatError),

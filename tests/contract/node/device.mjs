@@ -36,11 +36,13 @@ const client = mqtt.connect(broker, {
   will: { topic: topics.presence, payload: presence(false), qos: 1, retain: true, properties: { willDelayInterval: 5 } },
 });
 const say = (message) => client.publish(`${topics.up}/control`, Buffer.from(encode(message)), { qos: 1 });
-client.on("error", (error) => fail(`broker: ${error.message}`));
+// A broker may hang up before our goodbye is through.
+client.on("error", (error) => (homeAgain ? process.exit(0) : fail(`broker: ${error.message}`)));
 client.on("connect", () => {
   client.subscribe([`${topics.down}/+`, topics.state], { qos: 1 });
   client.publish(topics.presence, presence(true), { qos: 1, retain: true });
 });
+let homeAgain = false;
 const deadline = setTimeout(() => fail("the federation did not come to its end in time"), 90_000);
 
 function fail(reason) {
@@ -124,6 +126,7 @@ async function onFinished(finished) {
   say({ type: "leave", reason: "finished" });
   tell("finished", { cluster: finished.cluster, adapters: finished.adapters.map((m) => [m.name, m.sha256]) });
   clearTimeout(deadline);
+  homeAgain = true;
   client.publish(topics.presence, presence(false), { qos: 1, retain: true }, () => client.end());
 }
 
