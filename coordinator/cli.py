@@ -209,7 +209,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments)
     except (ImpastoError, OSError, SQLAlchemyError) as error:
         reason = escape(str(error).partition("\n")[0])  # SQLAlchemy adds the statement and its values
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False)
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
 
