@@ -30,6 +30,8 @@ lint: $(INSTALLED)
 test: $(INSTALLED)
 	@command -v mosquitto >/dev/null || PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || \
 		{ echo "The transport tests need Mosquitto: apt-get install mosquitto"; exit 1; }
+	@command -v npm >/dev/null || \
+		{ echo "The test of the protocol in another language needs Node: apt-get install nodejs npm"; exit 1; }
 	$(BIN)/python -m pytest
 
 # make bench  the quick form of every benchmark

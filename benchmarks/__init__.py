@@ -13,8 +13,12 @@ one_model.py      one of them, one thing at a time, in a process of its own
 quality.py        precisions, back ends and step reuse: what they do to pictures
 limits.py         how fast the processor multiplies matrices
 federation.py     methods of learning together; federated_world.py its devices, federated_arms.py its rows
+byzantine.py      what lying devices do, by filter; attacks.py what they send, byzantine_world.py one federation of it
+runs.py           the runs of these two: each kept, a process for each core; learnt.py what devices have learnt in them
 hybrids.py        two styles in one picture (docs/inference.md)
 clustering.py     who is grouped with whom, up to 10,000 devices (docs/clustering.md); tastes.py its federations
-tables.py         docs/benchmarks.md's generated parts, from results/
+tables.py         docs/benchmarks.md's generated parts, from results/; federation_tables.py, byzantine_tables.py;
+                  markdown.py their form
+plots.py          pictures of results
 results/          what was measured, with machine and date
 """

@@ -114,7 +114,7 @@ class World:
             plan.id: StudyDevice(plan, RANKS[number % len(RANKS)], seed) for number, plan in enumerate(plans)
         }
         self._generator = Generator.load(bundle(), threads=1, verify=False)
-        self._judge = Judge()
+        self.judge = Judge()
 
     @property
     def base(self) -> BaseModel:
@@ -144,16 +144,20 @@ class World:
         pictures: list[Image.Image] = []
         asked: list[tuple[str, str]] = []
         for name, device in self.devices.items():
-            for number, sticker in enumerate(device.plan.held_out[: self.scale.judged]):
-                pictures += self._generator.generate(
-                    sticker.text,
-                    seed=1000 * self.seed + number,
-                    steps=DRAW_STEPS,
-                    guidance=GUIDANCE,
-                    adapters=adapters[name],
-                )
-                asked.append((sticker.style, sticker.subgroup))
-        return self._judge.score(pictures, asked)
+            shown = device.plan.held_out[: self.scale.judged]
+            pictures += self.draw([sticker.text for sticker in shown], adapters[name])
+            asked += [(sticker.style, sticker.subgroup) for sticker in shown]
+        return self.judge.score(pictures, asked)
+
+    def draw(self, captions: Sequence[str], adapters: Weighted) -> list[Image.Image]:
+        """A picture of each caption, always from the same noise."""
+        return [
+            picture
+            for number, caption in enumerate(captions)
+            for picture in self._generator.generate(
+                caption, seed=1000 * self.seed + number, steps=DRAW_STEPS, guidance=GUIDANCE, adapters=adapters
+            )
+        ]
 
 
 @functools.lru_cache(maxsize=1)

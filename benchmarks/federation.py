@@ -10,23 +10,20 @@ pooling the pictures of its hidden group (1).
 
 from __future__ import annotations
 
-import hashlib
-import json
-import multiprocessing
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from benchmarks import runs
 from benchmarks.federated_arms import OURS, Arm, arms, run
 from benchmarks.federated_world import FULL, QUICK, Scale, world_of
-from benchmarks.harness import KEPT, Bar, Report, Row, arguments, cached, value_of
-from benchmarks.stickers import base_id, bundle
-from edge_sdk.inference.hardware import available_cores
+from benchmarks.harness import KEPT, Bar, Report, Row, arguments, value_of
+from benchmarks.runs import Result, Run, run_row
+from benchmarks.stickers import base_id
 
 PLACE = KEPT / "federation"
 SEEDS = 3
@@ -34,7 +31,6 @@ SEEDS = 3
 EDITION = 2
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
 QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
-Result = dict[str, Any]
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -48,10 +44,9 @@ def main(given: Sequence[str] | None = None) -> None:
     results = measure(rows, scale, seeds, chosen.json)
     report.rows += summary(rows, seeds, results)
     report.rows += [
-        {"part": "run", "row": arm.name, "seed": seed, "key": key_of(arm, scale, seed), "result": json.dumps(found)}
+        run_row(key_of(arm, scale, seed), results[arm.name, seed], row=arm.name, seed=seed)
         for arm in rows
         for seed in seeds
-        if (found := results.get((arm.name, seed))) is not None
     ]
     report.bars += bars(report.rows)
     report.finish(hide="run")
@@ -60,60 +55,25 @@ def main(given: Sequence[str] | None = None) -> None:
 def key_of(arm: Arm, scale: Scale, seed: int) -> str:
     """Names a result by all that it depends on."""
     facts = {"edition": EDITION, "base": base_id(), "arm": arm.key(), "scale": asdict(scale), "seed": seed}
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+    return runs.key_of(facts)
 
 
 def measure(
     rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None
 ) -> dict[tuple[str, int], Result]:
-    """Run what is not known yet, a process for each core, seed by seed."""
-    known = _known(before)
-    results: dict[tuple[str, int], Result] = {}
-    left: list[tuple[Arm, int]] = []
-    for seed in seeds:
-        for arm in rows:
-            key = key_of(arm, scale, seed)
-            file = PLACE / f"{key}.json"
-            if file.exists():
-                results[arm.name, seed] = json.loads(file.read_text("utf-8"))
-            elif key in known:
-                results[arm.name, seed] = known[key]
-            else:
-                left.append((arm, seed))
-    if not left:
-        return results
-    # Exported here, and not by every process.
-    bundle()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress,
-        # Torch and forks of its threads do not go together.
-        ProcessPoolExecutor(min(available_cores(), len(left)), multiprocessing.get_context("spawn")) as pool,
-    ):
-        task = progress.add_task("federations", total=len(left))
-        jobs: dict[Future[Result], tuple[Arm, int]] = {
-            pool.submit(_run, arm, scale, seed): (arm, seed) for arm, seed in left
-        }
-        for done in as_completed(jobs):
-            arm, seed = jobs[done]
-            results[arm.name, seed] = done.result()
-            progress.console.print(f"{arm.name}, seed {seed}: {results[arm.name, seed]['seconds']:.0f} s")
-            progress.advance(task)
-    return results
+    """Run what is not known yet, seed by seed."""
+    cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
+    listed = [
+        Run(f"{arm.name}, seed {seed}", cells[arm.name, seed], partial(_run, arm, scale, seed))
+        for seed in seeds
+        for arm in rows
+    ]
+    results = runs.measured(listed, PLACE, before, "federations")
+    return {cell: results[key] for cell, key in cells.items()}
 
 
 def _run(arm: Arm, scale: Scale, seed: int) -> Result:
-    """One row in a process of the pool; kept when it is whole."""
-    result: Result = cached(PLACE / f"{key_of(arm, scale, seed)}.json", lambda: run(arm, world_of(scale, seed)))
-    return result
-
-
-def _known(before: Path | None) -> dict[str, Result]:
-    """Results that a file of an earlier run holds."""
-    if before is None or not before.exists():
-        return {}
-    rows = json.loads(before.read_text("utf-8"))["rows"]
-    return {row["key"]: json.loads(row["result"]) for row in rows if row.get("part") == "run"}
+    return run(arm, world_of(scale, seed))
 
 
 def shares(result: Result, pooled: Result) -> dict[str, float]:
@@ -186,8 +146,8 @@ def _with_rounds(
         first = _first(gain, wanted)
         used = None
         if first is not None:
-            runs = [results[str(line["row"]), s] for s in seeds if (str(line["row"]), s) in results]
-            used = _mean((own["bytes_up"][first - 1] + own["bytes_down"][first - 1]) / 1e6 for own in runs)
+            took = [results[str(line["row"]), s] for s in seeds if (str(line["row"]), s) in results]
+            used = _mean((own["bytes_up"][first - 1] + own["bytes_down"][first - 1]) / 1e6 for own in took)
         full.append(
             {**line, "rounds_to_90": first, "megabytes_to_90": used, "rounds_to_global_fedit": _first(gain, rival)}
         )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.byzantine_tables import backdoors, gain
 from benchmarks.federation_tables import costs, scores
 from benchmarks.harness import NOT_MEASURED
 from benchmarks.markdown import or_empty, table
@@ -205,6 +206,10 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "federation: scores": ("federation.json", scores),
     "federation: costs": ("federation.json", costs),
     "federation: bars": ("federation.json", bars),
+    "byzantine: machine": ("byzantine.json", measured),
+    "byzantine: gain": ("byzantine.json", gain),
+    "byzantine: backdoors": ("byzantine.json", backdoors),
+    "byzantine: bars": ("byzantine.json", bars),
 }
 # (adapters, batch) -> the row of results.
 _Cases: TypeAlias = Mapping[tuple[int, int], Result]

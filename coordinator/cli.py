@@ -1,11 +1,13 @@
-"""impasto-coordinator: serve, init, status, simulate."""
+"""impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,11 +17,16 @@ from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config
+from coordinator.admission import Admissions
 from coordinator.aggregation import AGGREGATORS
 from coordinator.console import Narrator, print_status
+from coordinator.keys import Keys
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import ConfigurationError, ImpastoError
+from edge_sdk.wire.invitation import Invitation
+from edge_sdk.wire.signing import fingerprint
+from edge_sdk.wire.topics import check_name
 
 app = typer.Typer(
     name="impasto-coordinator", help="Coordinate a federation of devices that share adapters.", no_args_is_help=True
@@ -84,6 +91,51 @@ def status(federation: FederationFile) -> None:
         print_status(Console(), loaded.name, database.load(), database.updates())
     finally:
         database.close()
+
+
+@app.command()
+def invite(
+    federation: FederationFile,
+    device: Annotated[str, typer.Argument(help="The device's name: the one that the broker knows it by.")],
+    hours: Annotated[float, typer.Option(min=0.01, max=10000, help="How long the invitation holds.")] = 72.0,
+) -> None:
+    """Print a one-time invitation for a device, to be given to its owner: impasto join --invitation TEXT.
+
+    It replaces an earlier one of the same device and lifts a revocation. Needed where the federation file says
+    join = "invited"; elsewhere it spares the owner comparing the key's fingerprint.
+    """
+    loaded = config.load(federation)
+    public = Keys(Path(str(loaded.home)), loaded.name).signer.public
+    with _admissions(loaded) as admissions:
+        secret = admissions.invite(check_name(device), time.time() + 3600 * hours)
+    Console().print(Invitation(loaded.name, device, public, secret).to_text(), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def revoke(federation: FederationFile, device: Annotated[str, typer.Argument(help="The device's name.")]) -> None:
+    """Shut a device out: nothing that it sends counts any more. Take its certificate from the broker's list, too."""
+    loaded = config.load(federation)
+    with _admissions(loaded) as admissions:
+        admissions.revoke(check_name(device))
+    Console().print(f"{device} is shut out of {loaded.name}", highlight=False)
+
+
+@app.command()
+def key(
+    federation: FederationFile,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Take a new key, for which the old one vouches; then restart `serve`.")
+    ] = False,
+) -> None:
+    """Show the fingerprint of the key that adapters are signed with; devices trust it and no other.
+
+    Compare it with what `impasto join` shows on a device, or give it to `impasto join --trust`.
+    """
+    loaded = config.load(federation)
+    keys = Keys(Path(str(loaded.home)), loaded.name)
+    if rotate:
+        keys.rotate()
+    Console().print(fingerprint(keys.signer.public), highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -157,9 +209,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         app(arguments)
     except (ImpastoError, OSError, SQLAlchemyError) as error:
         reason = escape(str(error).partition("\n")[0])  # SQLAlchemy adds the statement and its values
-        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False)
+        Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
+
+
+@contextmanager
+def _admissions(loaded: config.Federation) -> Iterator[Admissions]:
+    database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
+    try:
+        yield Admissions(database.engine, by_invitation=loaded.join == "invited")
+    finally:
+        database.close()
 
 
 def _open_events(path: Path) -> Any:

@@ -49,6 +49,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     database: str | None = None
     blobs: str | None = None
 
+    join: Literal["open", "invited"] = "open"
     min_devices: Positive = 2
     rounds: Positive = 5
     root_rounds: Count = 1
@@ -316,6 +317,7 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 # blobs = "s3://bucket/prefix"   # any fsspec URL instead of `home`/blobs
 
 # Rounds
+join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
 root_rounds = 1        # of these, the first train the root adapter that all devices share

@@ -12,12 +12,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from coordinator import rounds
+from coordinator.admission import Admissions, Refusal
 from coordinator.config import Federation, read_base_model
 from coordinator.inbox import Inbox
 from coordinator.intake import Intake
+from coordinator.keys import Keys
 from coordinator.learning import Learning
 from coordinator.store import Database, open_blobs
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
@@ -80,7 +83,9 @@ class Service:
         self._base = base
         self._rules = federation.rules(base.base_id, base.update_size(federation.rank))
         self._topics = Topics(federation.name)
+        self._keys = Keys(Path(str(federation.home)), federation.name)
         self._database = Database(str(federation.database), federation.name, base.base_id)
+        self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._blobs = open_blobs(str(federation.blobs))
         self._learning = Learning(federation, base, self._database.profiles, self._blobs)
         self._on_event = on_event
@@ -161,7 +166,15 @@ class Service:
 
     def _announcement(self, *, online: bool) -> bytes:
         name, base_id = self._federation.name, self._base.base_id
-        return encode(CoordinatorState(online=online, epoch=self._epoch, federation=name, base_id=base_id))
+        state = CoordinatorState(
+            online=online,
+            epoch=self._epoch,
+            federation=name,
+            base_id=base_id,
+            key=self._keys.signer.public,
+            successions=self._keys.successions,
+        )
+        return encode(state)
 
     # the loop -------------------------------------------------------------------------------------------------------
 
@@ -236,15 +249,33 @@ class Service:
             case Presence() if on_presence:
                 return lambda: self._feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
-                return lambda: self._feed(rounds.Joined(device, message.profile))
+                return lambda: self._admit(device, message)
             case Leave() if not on_presence:
                 return lambda: self._feed(rounds.Left(device, message.reason))
             case Offer() if not on_presence:
-                return lambda: self._feed(rounds.Offered(device, message))
+                return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
                 effects = self._peer(device).on_message(message, time.monotonic()) if known else []
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
+
+    def _admit(self, device: str, join: Join) -> None:
+        if refusal := self._admissions.problem(device, join.invitation, now=time.time()):
+            self._turn_away(device, refusal, about="join")
+        else:
+            self._feed(rounds.Joined(device, join.profile))
+
+    def _consider(self, device: str, offer: Offer) -> None:
+        if refusal := self._admissions.problem(device, now=time.time()):
+            self._turn_away(device, refusal, about=offer.manifest.sha256)
+        else:
+            self._feed(rounds.Offered(device, offer))
+
+    def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
+        self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
+        self._send(device, Refused(code=refusal.code, reason=refusal.reason, about=about))
+        if device in self._state.devices:
+            self._feed(rounds.Left(device, refusal.code))
 
     def _read_chunk(self, device: str, payload: bytes) -> Reaction:
         now, peer, sha256 = time.monotonic(), self._peers[device], self._intake.pulled(device)
@@ -382,6 +413,8 @@ class Service:
             self._offer(device, [*message.frozen, *([message.start] if message.start else [])])
         elif isinstance(message, Finished):
             self._offer(device, message.adapters)
+        if isinstance(message, RoundStart | Finished):
+            message = self._keys.signer.signed(message)
         self._publish(self._topics.control(device, "down"), encode(message))
 
     def _offer(self, device: str, manifests: list[Manifest]) -> None:

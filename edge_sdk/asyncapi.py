@@ -35,7 +35,7 @@ DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
 
 def document() -> Json:
     """The whole document, as JSON values."""
-    kinds = [*dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS)), m.CoordinatorState, m.Presence]
+    kinds: list[type[msgspec.Struct]] = [*dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS)), m.CoordinatorState, m.Presence]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS + "{name}")
     return {
         "asyncapi": "3.0.0",
@@ -65,7 +65,9 @@ def to_yaml(content: Json) -> str:
     """The document's text."""
     import yaml
 
-    return str(yaml.safe_dump(content, sort_keys=False, width=120, allow_unicode=True))
+    # By way of JSON no two places share an object, which YAML would write as references.
+    apart = json.loads(json.dumps(content))
+    return str(yaml.safe_dump(apart, sort_keys=False, width=120, allow_unicode=True))
 
 
 def _servers() -> Json:
@@ -211,7 +213,7 @@ def _decoded_length(characters: int) -> int:
 
 def main() -> None:
     """Print the document."""
-    sys.stdout.write(to_yaml(json.loads(json.dumps(document()))))
+    sys.stdout.write(to_yaml(document()))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,9 @@ from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings
+from edge_sdk.wire.invitation import read_invitation
 from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire.signing import read_fingerprint
 
 if TYPE_CHECKING:
     from edge_sdk.membership.client import OnEvent
@@ -215,6 +217,8 @@ class Device:
         device_id: str | None = None,
         max_rank: int = 64,
         privacy: str = "plain",
+        trust: str | None = None,
+        invitation: str | None = None,
         on_event: OnEvent | None = None,
         on_step: Callable[[Progress], None] | None = None,
     ) -> Membership:
@@ -230,15 +234,21 @@ class Device:
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
             privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if it is known from elsewhere;
+                None trusts the first coordinator that is met, and that one alone from then on.
+            invitation: the text that the federation's operator has given for this device; it says `device_id` and
+                `trust`, too. Needed once.
             on_event: called for what is worth showing, see `Membership`.
             on_step: called after every training step.
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, or no such privacy level.
+            ConfigurationError: the home folder cannot be used, no such privacy level, or `trust` or
+                `invitation` is none.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
+        invited = None if invitation is None else read_invitation(invitation)
         trainer = self._new_trainer()
         profile = DeviceProfile(
             base_id=trainer.base_id,
@@ -250,11 +260,13 @@ class Device:
         return Membership(
             broker,
             federation,
-            device_id or self._own_id(),
+            device_id or (invited.device if invited else self._own_id()),
             profile,
             self.home,
             lambda plan: self._train_round(trainer, plan, on_step),
             on_event,
+            None if trust is None else read_fingerprint(trust),
+            invited,
         )
 
     def _train_round(

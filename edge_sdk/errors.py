@@ -28,7 +28,8 @@
     │   └── CheckpointError         a checkpoint that is damaged or belongs to another training
     ├── WireError               a message that breaks the protocol
     │   ├── MessageInvalid          cannot be decoded, or says what it must not
-    │   └── TransferError           a transfer whose chunks do not add up to its manifest
+    │   ├── TransferError           a transfer whose chunks do not add up to its manifest
+    │   └── SignatureInvalid        announced by somebody else than the coordinator that this device knows
     ├── TransportError          the network
     │   ├── BrokerUnreachable       no connection within the deadline
     │   ├── PayloadTooLarge         larger than the broker accepts
@@ -37,6 +38,7 @@
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
         ├── Rejected                the coordinator refused the device, with its reason
+        ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         └── ConfigurationError      a federation file that makes no sense
 
 Every message says what is wrong and what to do next. A program that catches `ImpastoError` catches them all.
@@ -161,6 +163,10 @@ class TransferError(WireError):
     """The chunks of a transfer do not add up to its manifest."""
 
 
+class SignatureInvalid(WireError):
+    """A manifest is not signed by the coordinator that this device knows."""
+
+
 class TransportError(ImpastoError):
     """The network did not do what was asked."""
 
@@ -191,6 +197,10 @@ class Superseded(FederationError):
 
 class Rejected(FederationError):
     """The coordinator refused the device; the message carries its reason."""
+
+
+class CoordinatorUntrusted(FederationError):
+    """The coordinator shows another key than the one that this device trusts."""
 
 
 class ConfigurationError(FederationError):

@@ -146,7 +146,7 @@ def _believe(weights: Vector, breakdown: int) -> Belief:
 
 
 def _liars(n: int, share: float) -> int:
-    return int(np.floor(share * n))
+    return int(np.floor(share * n + 1e-9))  # 0.29 * 100 is 28.999999999999996
 
 
 def _most(n: int) -> int:

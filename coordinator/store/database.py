@@ -84,6 +84,11 @@ class Database:
                     f"{self._name!r} of {base_id[:12]}…: give each federation a `home` of its own."
                 )
 
+    @property
+    def engine(self) -> sa.Engine:
+        """For tables that are kept elsewhere."""
+        return self._engine
+
     def next_epoch(self) -> int:
         """A number that grows with every start; by the clock, so that it grows also where the database was lost."""
         with self._engine.begin() as connection:

@@ -21,6 +21,9 @@ _WORDS = {
     "round_done": "round {round} done: {updates} updates",
     "transfer_failed": "a transfer failed: {reason}",
     "coordinator_online": "the coordinator is online",
+    "coordinator_trusted": "trusting the coordinator's key {key}",
+    "coordinator_untrusted": "not listened to: {reason}",
+    "step_refused": "refused: {reason}",
     "coordinator_offline": "the coordinator is offline; waiting for it",
     "finished": "finished",
 }
@@ -51,6 +54,16 @@ def join(
     password: Annotated[
         str | None, typer.Option(envvar="IMPASTO_PASSWORD", help="Better given as a variable.", show_default=False)
     ] = None,
+    trust: Annotated[
+        str | None,
+        typer.Option(
+            help="Fingerprint of the coordinator's key.", show_default="the first that is met, then only that"
+        ),
+    ] = None,
+    invitation: Annotated[
+        str | None,
+        typer.Option(help="What the operator gave you for this device; needed once.", show_default=False),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -78,7 +91,10 @@ def join(
             console().print(_WORDS[event["event"]].format(**event), markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
-    with device.join(settings, federation=federation, device_id=device_id, on_event=show) as membership:
+    membership = device.join(
+        settings, federation=federation, device_id=device_id, trust=trust, invitation=invitation, on_event=show
+    )
+    with membership:
         result = membership.run(rounds, deadline=deadline)
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"

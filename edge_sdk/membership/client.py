@@ -13,13 +13,23 @@ from typing import Any, TypeAlias
 import msgspec
 
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
-from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, Rejected, TransferError, UnknownFederation
+from edge_sdk.errors import (
+    AdapterMismatch,
+    ConfigurationError,
+    CoordinatorUntrusted,
+    DeadlineExceeded,
+    Rejected,
+    SignatureInvalid,
+    TransferError,
+    UnknownFederation,
+)
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
 from edge_sdk.transport import Settings, Will
 from edge_sdk.wire.exchange import Delivered, Failed, Received
+from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
     CoordinatorState,
     DeviceProfile,
@@ -32,14 +42,15 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundDone,
     RoundStart,
+    Step,
     Welcome,
     encode,
 )
+from edge_sdk.wire.signing import fingerprint, trusted, verified
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import make_manifest
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
-Step: TypeAlias = RoundStart | Finished  # what the coordinator may ask of a device: train, or go home
 
 # Seconds that a lost connection may take to come back before the others are told.
 _WILL_DELAY = 5.0
@@ -81,10 +92,14 @@ class Membership:
         home: folder for adapters and for what a restart needs; one per federation.
         train: called in the thread of `run` with the plan of each round.
         on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing.
+        trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first that is met
+            in this home, and that one alone from then on.
+        invitation: to be used up by joining, where the federation takes invited devices only; it names the
+            coordinator's key, so that `trust` is not needed.
 
     Raises:
         MessageInvalid: a name that cannot be part of a topic.
-        ConfigurationError: a home that cannot be written.
+        ConfigurationError: a home that cannot be written, or an invitation for others.
     """
 
     def __init__(
@@ -96,6 +111,8 @@ class Membership:
         home: Path | str,
         train: Train,
         on_event: OnEvent | None = None,
+        trust: bytes | None = None,
+        invitation: Invitation | None = None,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -104,6 +121,14 @@ class Membership:
         self._train = train
         self._on_event = on_event
         self._home = Home(home)
+        if invitation and (invitation.federation, invitation.device) != (federation, device_id):
+            raise ConfigurationError(
+                f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
+                f"{federation!r}: join under those names, or ask for another one."
+            )
+        if trust := invitation.key if invitation else trust:
+            self._home.trust(trust)
+        self._greeting = Join(profile=profile, invitation=invitation.secret if invitation else b"")
         epoch = self._home.next_epoch()
         death = Will(self._topics.presence(device_id), encode(Presence(online=False, epoch=epoch)), delay=_WILL_DELAY)
         given = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
@@ -111,6 +136,7 @@ class Membership:
         self._link = Link(settings, self._topics, device_id, Presence(online=True, epoch=epoch), _MAX_ADAPTERS)
         self._aside: deque[Heard] = deque()
         self._coordinator: CoordinatorState | None = None
+        self._untrusted: CoordinatorUntrusted | None = None
         self._cluster: int | None = None
         self._committed: set[str] = set()
         self._failures = 0
@@ -137,6 +163,7 @@ class Membership:
             BrokerUnreachable: no connection to the broker.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
+            CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
             AdapterError: an adapter from the coordinator that is not one of this base model.
             Whatever `train` raises.
@@ -173,6 +200,8 @@ class Membership:
         until = time.monotonic() + answer
         while self._coordinator is None or not self._coordinator.online:
             heard = self._listen(until - time.monotonic())
+            if heard is None and self._untrusted:
+                raise self._untrusted
             if heard is None:
                 state = "is offline" if self._coordinator else "does not exist"
                 raise UnknownFederation(
@@ -182,10 +211,10 @@ class Membership:
             self._note(heard)
 
     def _join(self, answer: float) -> None:
-        self._link.send(Join(profile=self._profile))
+        self._link.send(self._greeting)
         until = time.monotonic() + answer
         while True:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
             if isinstance(heard, Welcome):
                 self._tell("joined", round=heard.round, rounds=heard.rounds)
                 return
@@ -304,7 +333,7 @@ class Membership:
         self._link.fetch(manifest, deadline)
         until = time.monotonic() + deadline
         while True:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
             match heard:
                 case None:
                     raise self._silence(deadline, "did not send its adapters")
@@ -316,7 +345,7 @@ class Membership:
                     if self._failures > _FAILURES:
                         raise error
                     self._tell("transfer_failed", reason=str(error))
-                    self._link.send(Join(profile=self._profile))
+                    self._link.send(self._greeting)
                     return False
                 case Finished() | RoundStart():
                     if _without_deadline(heard) != _without_deadline(step):
@@ -364,7 +393,7 @@ class Membership:
             heard = self._aside.popleft()
             self._react(heard)
         else:
-            heard = self._hear(until, Join(profile=self._profile))
+            heard = self._hear(until, self._greeting)
         if heard is None:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
@@ -387,16 +416,29 @@ class Membership:
     def _listen(self, seconds: float) -> Heard | None:
         """The next thing heard. An adapter that came is kept, wanted or late."""
         heard = self._link.hear(seconds)
+        if isinstance(heard, RoundStart | Finished):
+            return self._verified(heard)
         if isinstance(heard, Received):
             self._home.receive(heard.manifest.sha256, heard.data)
             self._link.commit(heard.manifest.sha256)
             self._tell("adapter_received", name=heard.manifest.name, size=heard.manifest.size)
         return heard
 
+    def _verified(self, step: Step) -> Step | None:
+        """A step whose manifests the coordinator has signed; None if it has not: nothing comes of it."""
+        key = self._home.trusted_key
+        if key is None:  # it has not shown itself yet, and will say this again
+            return None
+        try:
+            return verified(step, key, self._federation)
+        except SignatureInvalid as error:
+            self._tell("step_refused", reason=str(error))
+            return None
+
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
         if self._note(heard) and self._coordinator and self._coordinator.online:
-            self._link.send(Join(profile=self._profile))
+            self._link.send(self._greeting)
 
     def _note(self, heard: Heard) -> bool:
         """Take in what is no step of the round; whether it was that."""
@@ -404,6 +446,15 @@ class Membership:
             return False
         if self._coordinator and not heard.online and heard.epoch < self._coordinator.epoch:
             return True  # the will of an earlier life, come late
+        try:
+            key = trusted(self._home.trusted_key, heard.key, heard.successions, self._federation)
+        except CoordinatorUntrusted as error:  # whoever it is, it is not ours
+            self._untrusted = error
+            self._tell("coordinator_untrusted", reason=str(error))
+            return True
+        if self._home.trusted_key != key:
+            self._home.trust(key)
+            self._tell("coordinator_trusted", key=fingerprint(key))
         if heard != self._coordinator:
             self._tell("coordinator_online" if heard.online else "coordinator_offline", epoch=heard.epoch)
         self._coordinator = heard
@@ -413,7 +464,8 @@ class Membership:
         return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")
 
     def _silence(self, seconds: float, what: str) -> DeadlineExceeded:
-        trouble = f" Last trouble: {self._link.trouble}" if self._link.trouble else ""
+        what_failed = str(self._untrusted or self._link.trouble)
+        trouble = f" Last trouble: {what_failed}" if what_failed else ""
         online = "online" if self._coordinator and self._coordinator.online else "offline"
         return DeadlineExceeded(
             f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{trouble} Run again to "

@@ -1,6 +1,6 @@
 """What a device keeps on disk between sessions, in its home folder.
 
-    membership.json                 session epoch; what the update in `update.safetensors` answers
+    membership.json                 session epoch; the coordinator's key; which plan `update.safetensors` answers
     update.safetensors              the last trained update, until the next one: a restarted device offers it again
     own.safetensors                 the adapter behind it, where a factor of it stays at home
     root.safetensors, cluster.safetensors, clusters/<n>.safetensors       the adapters to draw with
@@ -28,6 +28,7 @@ _CLUSTER = re.compile(r"cluster-(\d{1,9})")
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
+    key: bytes | None = None
     plan: str | None = None
     offer: Offer | None = None
 
@@ -53,6 +54,16 @@ class Home:
         epoch = min(max(self._record.epoch + 1, int(time.time())), 2**31 - 1)
         self._write_record(msgspec.structs.replace(self._record, epoch=epoch))
         return self._record.epoch
+
+    @property
+    def trusted_key(self) -> bytes | None:
+        """The coordinator's public key that this device trusts, None before it has met one."""
+        return self._record.key
+
+    def trust(self, key: bytes) -> None:
+        """Trust this key from now on, and no other."""
+        if key != self._record.key:
+            self._write_record(msgspec.structs.replace(self._record, key=key))
 
     # the last trained update ----------------------------------------------------------------------------------------
 

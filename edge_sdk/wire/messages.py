@@ -23,6 +23,7 @@ MIN_CHUNK = 1024  # bytes of content in a chunk
 MAX_CHUNKS = 2**19  # of one transfer, so that its bitmap fits into a message
 MAX_CREDIT = 64
 MAX_ADAPTERS = 256  # that a device takes home
+MAX_SUCCESSIONS = 16
 
 # \Z rather than $, which also matches before a final newline.
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -34,6 +35,8 @@ Rank = Annotated[int, Meta(ge=1, le=1024)]
 Size = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
 Loss = Annotated[float, Meta(ge=-1e9, le=1e9)]
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
@@ -44,13 +47,17 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, kw_
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a transfer will bring: the receiver pulls its chunks and checks them against it."""
+    """What a transfer will bring: the receiver pulls its chunks and checks them against it.
+
+    signature: the coordinator's, of 64 bytes, see `edge_sdk.wire.signing`; devices sign nothing.
+    """
 
     role: Role
     name: Annotated[str, Meta(max_length=100)]
     sha256: Sha256
     size: Size
     chunk_size: Annotated[int, Meta(ge=MIN_CHUNK, le=MAX_CHUNK - CHUNK_HEADER)]
+    signature: Annotated[bytes, Meta(max_length=64)] = b""
 
     @property
     def chunks(self) -> int:
@@ -114,9 +121,11 @@ class Refused(_Message, frozen=True, kw_only=True):
 
 
 class Join(_Message, frozen=True, kw_only=True):
-    """A device asks to take part, or says so again after a restart."""
+    """A device asks to take part, or says so again after a restart. invitation: the secret of one, see
+    `edge_sdk.wire.invitation`."""
 
     profile: DeviceProfile
+    invitation: Annotated[bytes, Meta(max_length=64)] = b""
 
 
 class Offer(_Message, frozen=True, kw_only=True):
@@ -192,13 +201,27 @@ class Finished(_Message, frozen=True, kw_only=True):
 # --- retained -------------------------------------------------------------------------------------------------------
 
 
+class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A key's word, signed by itself, for the key that comes after it."""
+
+    old: Key
+    new: Key
+    signature: Signature
+
+
 class CoordinatorState(_Message, frozen=True, kw_only=True):
-    """Whether somebody coordinates this federation, and of which base model. `epoch` grows with every start."""
+    """Whether somebody coordinates this federation, and of which base model. `epoch` grows with every start.
+
+    key: the Ed25519 public key that its manifests are signed with; successions: what earlier keys have said of their
+    successors, the oldest first.
+    """
 
     online: bool
     epoch: Count
     federation: Name
     base_id: BaseId
+    key: Key
+    successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
 
 
 class Presence(_Message, frozen=True, kw_only=True):
@@ -210,6 +233,8 @@ class Presence(_Message, frozen=True, kw_only=True):
 
 Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | RoundStart | RoundDone | Finished
 Message: TypeAlias = Control | CoordinatorState | Presence
+Step: TypeAlias = RoundStart | Finished
+"""What the coordinator may ask of a device: train, or go home."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

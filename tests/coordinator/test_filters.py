@@ -106,3 +106,10 @@ def test_shrinking_is_exact_where_the_rank_allows() -> None:
     half = shrunk(update, start, 0.25)
     assert distance(half, concatenate([(start, 1.5)])) < 1e-4 * norm(start)
     assert shrunk(update, start, 1.0) is update
+
+
+@pytest.mark.parametrize("name", ["krum", "trim"])
+def test_a_share_that_binary_fractions_cannot_hold_is_no_device_less(name: str) -> None:
+    updates = [random_adapter(i, 1) for i in range(100)]
+    assert 0.29 * 100 < 29
+    assert (FILTERS[name](gram(updates), np.ones(100), 0.29).weights == 0).sum() == 29

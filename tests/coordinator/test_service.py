@@ -174,7 +174,7 @@ def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
 class TestTwoCoordinators:
     def retain(self, url: str, epoch: int) -> Devices:
         devices = Devices(url)
-        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID)
+        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID, key=bytes(32))
         devices.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
         assert devices.states.get(timeout=DEADLINE) == state
         return devices

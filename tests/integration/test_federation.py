@@ -23,10 +23,18 @@ import pytest
 from coordinator import config
 from coordinator.service import Service
 from edge_sdk.adapter import concatenate, distance, load, norm
-from edge_sdk.errors import BrokerUnreachable, Rejected, Superseded, UnknownFederation
+from edge_sdk.errors import (
+    BrokerUnreachable,
+    ConfigurationError,
+    DeadlineExceeded,
+    Rejected,
+    Superseded,
+    UnknownFederation,
+)
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire.invitation import Invitation, read_invitation
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.integration.devices import FEDERATION, Device, profile, target, train
 
@@ -327,6 +335,50 @@ def outsider(broker: str, federation: str, home: Path, **changes: Any) -> Member
         raise AssertionError("was asked to train")
 
     return Membership(broker, federation, "x", profile("apples", 0, **changes), home, never)
+
+
+class TestAdmission:
+    def test_invited_devices_only_and_a_revoked_one_leaves(self, tmp_path: Path) -> None:
+        with MemoryBroker() as broker:
+            path = write_federation(tmp_path, broker.url, more='join = "invited"\n')
+            path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+            coordinator = Coordinator(path, once=False)
+            with (
+                outsider(broker.url, "tastes", tmp_path / "x") as membership,
+                pytest.raises(Rejected, match="NotInvited"),
+            ):
+                membership.run(answer=30)
+            command = [sys.executable, "-m", "coordinator.cli"]
+            text = subprocess.check_output([*command, "invite", str(path), "guest"], text=True)
+            invitation = read_invitation(text)
+            revoked = threading.Event()
+
+            def shut_out(plan: RoundPlan) -> TrainedUpdate:
+                if plan.round == 2:
+                    subprocess.run([*command, "revoke", str(path), "guest"], check=True, capture_output=True)
+                    revoked.set()
+                return train("apples", 0, plan)
+
+            guest = Membership(
+                broker.url, "tastes", "guest", profile("apples", 0), tmp_path / "guest", shut_out,
+                invitation=invitation,
+            )  # fmt: skip
+            with guest, pytest.raises((Rejected, DeadlineExceeded)):
+                guest.run(deadline=5.0)
+            assert revoked.is_set()
+            coordinator.wait_for("device_left")
+            coordinator.stop()
+            assert [event["code"] for event in coordinator.named("refused")][:2] == ["NotInvited", "Revoked"]
+            assert coordinator.service.state.devices["guest"].left
+            assert len(coordinator.named("update_counted")) == 1
+
+    def test_an_invitation_for_others(self, tmp_path: Path) -> None:
+        invitation = Invitation("tastes", "pi-5", bytes(32), bytes(16))
+        with pytest.raises(ConfigurationError, match="is for 'pi-5'"):
+            Membership(
+                "memory://x", "tastes", "pi-4", profile("apples", 0), tmp_path, lambda plan: train("apples", 0, plan),
+                invitation=invitation,
+            )  # fmt: skip
 
 
 class TestRefusals:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, DeadlineExceeded, TransportError
+from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.transport import Settings, create
@@ -34,10 +34,12 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundDone,
     RoundStart,
+    Succession,
     Welcome,
     decode,
     encode,
 )
+from edge_sdk.wire.signing import Signer, new_key
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -58,14 +60,20 @@ class Stage:
         self.updates: queue.Queue[bytes] = queue.Queue()
         self.delivered: queue.Queue[Manifest] = queue.Queue()
         self.silent = False  # whether pulls go unanswered
+        self.signer = Signer(bytes(32), "tastes")
         self.transport.subscribe(TOPICS.all_up, self._arrived)
         self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
 
-    def online(self, epoch: int = 1) -> None:
-        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID)
+    def online(self, epoch: int = 1, said: Sequence[Succession] = ()) -> None:
+        key = self.signer.public
+        state = CoordinatorState(
+            online=True, epoch=epoch, federation="tastes", base_id=BASE_ID, key=key, successions=list(said)
+        )
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
 
     def say(self, message: Message) -> None:
+        if isinstance(message, RoundStart | Finished):
+            message = self.signer.signed(message)
         self.transport.publish(TOPICS.control("me", "down"), encode(message))
 
     def serve(self, adapter: Adapter, role: str, name: str) -> Manifest:
@@ -346,6 +354,44 @@ def test_a_weak_device_may_train_on_top_of_what_its_rank_cannot_hold(url: str, s
     assert plan.start is not None
     assert plan.start.rank == 2
     assert distance(concatenate([(plan.start, 1.0), (plan.frozen[0], 1.0)]), random_adapter(3)) < 1e-5
+
+
+def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_path: Path) -> None:
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    ours, stage.signer = stage.signer, Signer(new_key(), "tastes")
+    stage.say(start(1, start=stage.serve(random_adapter(2), "cluster", "cluster-1")))
+    stage.online(epoch=2)
+    stage.signer = ours
+    stage.say(start(2, start=stage.serve(random_adapter(3), "cluster", "cluster-1")))
+    offer = stage.hear(Offer)
+    assert offer.round == 2
+    stage.take(offer)
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert [plan.round for plan in learn.plans] == [2]
+    assert len(me.named("step_refused")) == len(me.named("coordinator_untrusted")) == 1
+
+
+def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_path: Path) -> None:
+    Home(tmp_path).trust(bytes(range(32)))
+    stage.online()
+    error = Me(url, tmp_path, Learner(), answer=0.5).error()
+    assert isinstance(error, CoordinatorUntrusted)
+    assert "--trust" in str(error)
+
+
+def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stage, tmp_path: Path) -> None:
+    old, stage.signer = stage.signer, Signer(new_key(), "tastes")
+    Home(tmp_path).trust(old.public)
+    me = Me(url, tmp_path, Learner())
+    stage.online(said=[old.succession(stage.signer.public)])
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    me.result()
+    assert Home(tmp_path).trusted_key == stage.signer.public
 
 
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:

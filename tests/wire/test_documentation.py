@@ -18,6 +18,7 @@ SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##)", PAGE, flags=re.MULTILINE
 DOCUMENTED: list[tuple[str, type[msgspec.Struct]]] = [
     ("manifest", m.Manifest),
     ("profile", m.DeviceProfile),
+    ("succession", m.Succession),
     *((type(example).__name__.lower(), type(example)) for example in EXAMPLES),
 ]
 

@@ -42,7 +42,14 @@ EXAMPLES: list[m.Message] = [
     ),
     m.RoundDone(round=1, accepted=True, updates=8),
     m.Finished(rounds=5, cluster=2, adapters=[MANIFEST]),
-    m.CoordinatorState(online=True, epoch=3, federation="stickers", base_id="b1"),
+    m.CoordinatorState(
+        online=True,
+        epoch=3,
+        federation="stickers",
+        base_id="b1",
+        key=bytes(32),
+        successions=[m.Succession(old=bytes(32), new=bytes(32), signature=bytes(64))],
+    ),
     m.Presence(online=False, epoch=7),
 ]
 

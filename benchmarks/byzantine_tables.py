@@ -1,0 +1,41 @@
+"""The benchmark of lying devices as tables in Markdown: what every filter keeps, and how far backdoors get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from benchmarks.markdown import table
+
+Result: TypeAlias = Mapping[str, Any]
+
+
+def gain(result: Result) -> str:
+    """What is kept of the gain."""
+    return _table(result, _kept)
+
+
+def backdoors(result: Result) -> str:
+    """How well backdoors work."""
+    return _table(result, lambda row: f"{row['success']:.2f} ({row['target_hit']:.0%})", only="success")
+
+
+def _kept(row: Result) -> str:
+    notes = [f"trust {row['trust']:.2f}"] if row["trust"] is not None and row["filter"] != "none" else []
+    notes += [f"honest left out {row['refused_honest']:.0%}"] if row["refused_honest"] else []
+    return f"{row['clean']:.2f}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _table(result: Result, cell: Callable[[Result], str], only: str = "clean") -> str:
+    """A line for each attack and share, a column for each filter."""
+    lines: dict[tuple[str, float], dict[str, Result]] = {}
+    for row in result["rows"]:
+        # An attacker alone is in no federation.
+        if row.get("part") == "cell" and row["breakdown"] is not None and row[only] is not None:
+            lines.setdefault((row["attack"], row["share"]), {})[row["filter"]] = row
+    filters = list(dict.fromkeys(name for at in lines.values() for name in at))
+    made = [
+        [attack, f"{share:.0%}" if share else "", *(cell(at[name]) for name in filters)]
+        for (attack, share), at in lines.items()
+    ]
+    return table(["attack", "attackers", *filters], made)

@@ -1,0 +1,104 @@
+"""The runs of a study that takes long: what is known is not run again, the rest gets a process for each core.
+
+A run's result is kept, under a name that follows from all that it depends on, in a folder of this machine and in the
+study's file of results: a stopped study resumes from either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from benchmarks.harness import Row, cached
+from benchmarks.stickers import bundle
+from edge_sdk.inference.hardware import available_cores
+
+Result: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """name: for people; key: see `key_of`; work: makes the result, which has "seconds", in a process of its own."""
+
+    name: str
+    key: str
+    work: Callable[[], Result]
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """Names a result by all that it depends on."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) -> dict[str, Result]:
+    """Key -> result of every run.
+
+    Args:
+        place: where results are kept.
+        before: the file of an earlier run, whose lines `run_row` made.
+        title: what is counted while it goes on.
+    """
+    found = known(before)
+    results: dict[str, Result] = {}
+    left: list[Run] = []
+    for run in runs:
+        file = place / f"{run.key}.json"
+        if file.exists():
+            results[run.key] = json.loads(file.read_text("utf-8"))
+        elif run.key in found:
+            results[run.key] = found[run.key]
+        else:
+            left.append(run)
+    if not left:
+        return results
+    # Exported here, and not by every process.
+    bundle()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        Progress(*columns, TextColumn("left"), TimeRemainingColumn()) as progress,
+        # Torch and forks of its threads do not go together.
+        ProcessPoolExecutor(min(available_cores(), len(left)), multiprocessing.get_context("spawn")) as pool,
+    ):
+        task = progress.add_task(title, total=len(left))
+        jobs: dict[Future[Result], Run] = {pool.submit(_kept, place / f"{run.key}.json", run.work): run for run in left}
+        for done in as_completed(jobs):
+            run = jobs[done]
+            results[run.key] = done.result()
+            progress.console.print(f"{run.name}: {results[run.key]['seconds']:.0f} s")
+            progress.advance(task)
+    return results
+
+
+def run_row(key: str, result: Result, *, row: str, seed: int) -> Row:
+    """The line of a file of results from which a later study resumes; `row` is for people."""
+    return {"part": "run", "row": row, "seed": seed, "key": key, "result": json.dumps(result)}
+
+
+def known(before: Path | None) -> dict[str, Result]:
+    """Key -> result of the runs that a file of an earlier run holds."""
+    return {line["key"]: json.loads(line["result"]) for line in _lines(before)}
+
+
+def seeds(before: Path | None) -> set[int]:
+    """The seeds of the runs that a file of an earlier run holds."""
+    return {int(line["seed"]) for line in _lines(before)}
+
+
+def _kept(path: Path, work: Callable[[], Result]) -> Result:
+    """One run in a process of the pool; kept when it is whole."""
+    result: Result = cached(path, work)
+    return result
+
+
+def _lines(before: Path | None) -> list[dict[str, Any]]:
+    if before is None or not before.exists():
+        return []
+    return [line for line in json.loads(before.read_text("utf-8"))["rows"] if line.get("part") == "run"]

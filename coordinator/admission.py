@@ -1,0 +1,94 @@
+"""Who may take part: invitations that were given out, devices that have used theirs, and those that were shut out.
+
+Who a device is, the broker says (its certificate or password, and the access rules by that name); here is decided
+whether the federation wants it. The commands `invite` and `revoke` write while `serve` runs; it looks at every Join and
+Offer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from edge_sdk.wire.invitation import SECRET_BYTES
+
+_METADATA = sa.MetaData()
+_ADMISSIONS = sa.Table(
+    "admissions",
+    _METADATA,
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("secret_hash", sa.String(64), nullable=True),
+    sa.Column("expires", sa.Float, nullable=True),
+    sa.Column("enrolled", sa.Boolean, nullable=False, default=False),
+    sa.Column("revoked", sa.Boolean, nullable=False, default=False),
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """code: the name of the reason; reason: in words."""
+
+    code: str
+    reason: str
+
+
+class Admissions:
+    """The table of a federation's database.
+
+    Args:
+        by_invitation: whether only invited devices may join; if not, all but those that are revoked.
+    """
+
+    def __init__(self, engine: sa.Engine, *, by_invitation: bool) -> None:
+        _METADATA.create_all(engine)
+        self._engine = engine
+        self._by_invitation = by_invitation
+
+    def invite(self, device: str, expires: float) -> bytes:
+        """The secret of a new invitation, which replaces an earlier one and lifts a revocation.
+
+        expires: Unix time.
+        """
+        secret = secrets.token_bytes(SECRET_BYTES)
+        row = {"secret_hash": _hash(secret), "expires": expires, "enrolled": False, "revoked": False}
+        self._write(device, row)
+        return secret
+
+    def revoke(self, device: str) -> None:
+        """Shut a device out until it is invited again."""
+        self._write(device, {"secret_hash": None, "expires": None, "enrolled": False, "revoked": True})
+
+    def problem(self, device: str, secret: bytes = b"", *, now: float) -> Refusal | None:
+        """Why a device may not take part, None if it may; a right secret is used up by that."""
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(_ADMISSIONS).where(_ADMISSIONS.c.device == device)).first()
+            if row is not None and row.revoked:
+                return Refusal("Revoked", "This device was shut out of the federation. Ask its operator.")
+            if not self._by_invitation or (row is not None and row.enrolled):
+                return None
+            if row is None or not secret:
+                return Refusal(
+                    "NotInvited",
+                    f"This federation takes invited devices only: ask its operator for an invitation of {device!r}, "
+                    "and join with it once (`impasto join --invitation`).",
+                )
+            if not hmac.compare_digest(_hash(secret), row.secret_hash or ""):
+                return Refusal("InvitationInvalid", f"Not the last invitation of {device!r}: ask for a new one.")
+            if now > (row.expires or 0.0):
+                return Refusal("InvitationExpired", "The invitation has run out: ask for a new one.")
+            used = {"secret_hash": None, "expires": None, "enrolled": True}
+            connection.execute(_ADMISSIONS.update().where(_ADMISSIONS.c.device == device).values(used))
+            return None
+
+    def _write(self, device: str, row: dict[str, object]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(_ADMISSIONS.delete().where(_ADMISSIONS.c.device == device))
+            connection.execute(_ADMISSIONS.insert().values(device=device, **row))
+
+
+def _hash(secret: bytes) -> str:
+    return hashlib.sha256(secret).hexdigest()

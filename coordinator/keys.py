@@ -1,0 +1,67 @@
+"""The coordinator's signing keys on disk: one in use, and what earlier ones have said of their successors.
+
+keys.json   {"private": base64, "successions": [...]}, readable by its owner alone (as all that `durable` writes)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from edge_sdk import durable
+from edge_sdk.errors import ConfigurationError
+from edge_sdk.wire.messages import MAX_SUCCESSIONS, Succession
+from edge_sdk.wire.signing import Signer, new_key
+
+
+class _File(msgspec.Struct, frozen=True):
+    private: bytes
+    successions: list[Succession] = []
+
+
+class Keys:
+    """The keys of a federation in its coordinator's home; made at the first start.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or not be written.
+    """
+
+    def __init__(self, home: Path, federation: str) -> None:
+        self._path = home / "keys.json"
+        self._federation = federation
+        self._content = self._read() or self._write(_File(new_key()))
+
+    @property
+    def signer(self) -> Signer:
+        return Signer(self._content.private, self._federation)
+
+    @property
+    def successions(self) -> list[Succession]:
+        """What earlier keys have said of their successors, the oldest first."""
+        return self._content.successions
+
+    def rotate(self) -> None:
+        """Take a new key, for which the old one vouches; the old private key is forgotten."""
+        private = new_key()
+        said = self.signer.succession(Signer(private, self._federation).public)
+        self._content = self._write(_File(private, [*self.successions, said][-MAX_SUCCESSIONS:]))
+
+    def _read(self) -> _File | None:
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=_File)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise ConfigurationError(
+                f"Cannot read the signing key {self._path}: {error}. Devices trust this key only: bring it back from a "
+                "backup. Without one, delete the file and tell every device's owner the new fingerprint."
+            ) from error
+
+    def _write(self, content: _File) -> _File:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            durable.write(self._path, msgspec.json.format(msgspec.json.encode(content)))
+        except OSError as error:
+            raise ConfigurationError(f"Cannot write the signing key {self._path}: {error}.") from error
+        return content

@@ -1,0 +1,52 @@
+"""What an operator hands to a device's owner: a one-time token that lets this device, and no other, into a federation.
+
+As text it is "impasto1." and base64url of the msgpack array [federation, device, key, secret]; the key is the
+coordinator's public one, so that the device need not trust whoever it meets first.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge_sdk.errors import ConfigurationError
+from edge_sdk.wire.messages import Key, Name
+
+SECRET_BYTES = 16
+_PREFIX = "impasto1."
+
+
+class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """federation, device: whose; key: the coordinator's public key; secret: what only this invitation knows."""
+
+    federation: Name
+    device: Name
+    key: Key
+    secret: Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
+
+    def to_text(self) -> str:
+        """One word without spaces, to be copied."""
+        return _PREFIX + base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode().rstrip("=")
+
+
+def read_invitation(text: str) -> Invitation:
+    """The invitation of a text.
+
+    Raises:
+        ConfigurationError: it is none, or was not copied whole.
+    """
+    text = text.strip()
+    content = text.removeprefix(_PREFIX)
+    try:
+        if content == text or len(text) > 1000:
+            raise ValueError("it does not begin with impasto1.")
+        data = base64.b64decode(content + "=" * (-len(content) % 4), altchars=b"-_", validate=True)
+        return msgspec.msgpack.decode(data, type=Invitation)
+    except (binascii.Error, ValueError, msgspec.DecodeError) as error:
+        raise ConfigurationError(
+            f"This is no invitation ({error}): copy the whole line that `impasto-coordinator invite` has printed."
+        ) from error

@@ -1,0 +1,68 @@
+"""A device in another language, written from docs/protocol.md alone, goes through a whole federation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edge_sdk.adapter import load
+from tests.coordinator.adapters import BASE_ID, SLOTS
+from tests.integration.devices import Device
+from tests.integration.test_federation import Coordinator, write_federation
+from tests.transport.brokers import Mosquitto
+
+CLIENT = Path(__file__).parent / "node"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client with its two packages from npm."""
+    folder = tmp_path_factory.mktemp("node")
+    shutil.copytree(CLIENT, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("node_modules"))
+    assert shutil.which("npm"), "npm is not installed: apt-get install nodejs npm."
+    subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund"], cwd=folder, check=True, timeout=300)
+    return folder / "device.mjs"
+
+
+def test_a_stranger_takes_part_in_every_round(client: Path, tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        path = write_federation(tmp_path, broker.url, rounds=3)
+        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 3"))
+        coordinator = Coordinator(path)
+        command = ["node", str(client), broker.url, "tastes", "stranger", str(tmp_path / "impasto.json")]
+        stranger = subprocess.Popen([*command, str(tmp_path / "stranger")], stdout=subprocess.PIPE, text=True)
+        ours = [Device(number, broker.url, tmp_path / f"device-{number}").start() for number in (0, 2)]
+        said, _ = stranger.communicate(timeout=100)
+        for device in ours:
+            assert device.join().error is None
+        coordinator.join()
+    events = [json.loads(line) for line in said.splitlines()]
+    assert stranger.returncode == 0, events[-3:]
+    names = [event["event"] for event in events]
+    assert names.count("committed") == 3
+    assert [event["accepted"] for event in events if event["event"] == "rounddone"] == [True] * 3
+    assert not {"ignored", "refused", "failed"} & set(names)
+    assert [event["updates"] for event in coordinator.named("round_closed")] == [3, 3, 3]
+    assert coordinator.named("refused") == []
+    # What it brought home is what the coordinator has made: adapters that this SDK reads.
+    finished = events[-1]
+    assert {"root", f"cluster-{finished['cluster']}"} <= {name for name, _ in finished["adapters"]}
+    for _, sha256 in finished["adapters"]:
+        file = tmp_path / "stranger" / f"{sha256}.safetensors"
+        assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+        adapter = load(file)
+        assert adapter.base_id == BASE_ID
+        assert adapter.layers.keys() == SLOTS.keys()
+
+
+def test_it_uses_nothing_of_ours() -> None:
+    lines = (CLIENT / "device.mjs").read_text("utf-8").splitlines()
+    packages = set(json.loads((CLIENT / "package.json").read_text("utf-8"))["dependencies"])
+    imported = {line.split('"')[1] for line in lines if line.startswith("import ")}
+    assert {name for name in imported if not name.startswith("node:")} == packages
+    assert len([line for line in lines if line.strip() and not line.strip().startswith("//")]) <= 220
