@@ -26,10 +26,9 @@ from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.simulation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
-from edge_sdk.adapter import Adapter, Factors, fit, initial_adapter, remainder, to_bytes
+from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.membership import RoundPlan
-from edge_sdk.wire.messages import Manifest, Stage
+from edge_sdk.wire.messages import Manifest, RoundStart, Stage
 from edge_sdk.wire.transfer import make_manifest
 
 Choose: TypeAlias = Callable[[Sequence[Adapter], Sequence[Adapter]], int]
@@ -151,16 +150,14 @@ class _Ifca:
 
     def _train(self, name: str, number: int, stage: Stage, member: rounds.Member) -> rounds.Update:
         home, settings = self._homes[name], self._federation
-        whole = home.bring(member.start, self._blobs) if member.start else None
-        start = fit(whole, member.rank, member.share) if whole else None
-        rest = remainder(whole, member.rank, member.share) if whole and settings.carries else None
-        plan = RoundPlan(
+        start = RoundStart(
             round=number,
             rounds=settings.rounds,
             stage=stage,
             cluster=member.cluster,
-            frozen=(*(self._frozen(home) if stage == "cluster" else ()), *([rest] if rest else [])),
-            start=start,
+            frozen=self._root.adapters if stage == "cluster" else [],
+            start=member.start,
+            keep_rest=settings.carries,
             share=member.share,
             rank=member.rank,
             seed=member.seed,
@@ -169,6 +166,7 @@ class _Ifca:
             learning_rate=settings.learning_rate,
             deadline=settings.deadline,
         )
+        plan = home.plan(start, self._blobs)
         return deliver(self._devices[name], home, plan, member, self._learning, self._blobs)
 
     def _frozen(self, home: Home) -> tuple[Adapter, ...]:

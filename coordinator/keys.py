@@ -31,10 +31,7 @@ class Keys:
         self._path = home / "keys.json"
         self._federation = federation
         self._content = self._read() or self._write(_File(new_key()))
-
-    @property
-    def signer(self) -> Signer:
-        return Signer(self._content.private, self._federation)
+        self.signer = self._signer()
 
     @property
     def successions(self) -> list[Succession]:
@@ -46,6 +43,10 @@ class Keys:
         private = new_key()
         said = self.signer.succession(Signer(private, self._federation).public)
         self._content = self._write(_File(private, [*self.successions, said][-MAX_SUCCESSIONS:]))
+        self.signer = self._signer()
+
+    def _signer(self) -> Signer:
+        return Signer(self._content.private, self._federation)
 
     def _read(self) -> _File | None:
         try:

@@ -25,7 +25,7 @@ from coordinator.optimisers import OPTIMISERS, Matrices, step
 from coordinator.store import Blobs
 from coordinator.tastes import Tastes
 from coordinator.updates import Updates
-from edge_sdk.adapter import Adapter, concatenate, from_bytes, to_bytes, truncate
+from edge_sdk.adapter import Adapter, concatenate, to_bytes, truncate
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
@@ -67,15 +67,14 @@ class Learning:
     def _beginnings(self, found: rounds.Clustered, known: Mapping[int, rounds.Lineage]) -> dict[int, rounds.Lineage]:
         """Where the interaction lets new clusters begin; what they have from a parent then lies under it."""
         new = sorted(set(found.assignment.values()) - known.keys())
-        old = {c: self._adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
+        old = {c: self._updates.adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
         settings = self._federation
         interaction = INTERACTIONS[settings.interaction]
         begun = interaction.begin(new, old, self._base.slots, settings.group_rank, settings.seed)
         beginnings = {}
         for cluster, adapter in begun.items():
             parent = known.get(found.parents.get(cluster, -1), rounds.Lineage())
-            parts = [(self._adapter(manifest.sha256), 1.0) for manifest in parent.adapters]
-            under = truncate(concatenate(parts))[0] if parts else None
+            under = _sum(*(self._updates.adapter(manifest.sha256) for manifest in parent.adapters))
             name = f"cluster-{cluster}"
             beginnings[cluster] = rounds.Lineage(
                 self._store(adapter, "cluster", name), self._store(under, "cluster", f"{name}.folded")
@@ -99,7 +98,7 @@ class Learning:
                 closed.number, root=root, figures=_figures(learnt.retained_energy, learnt.notes, started)
             )
         learnt_by = {c: self._learn(closed, names, action.clusters[c]) for c, names in members.items() if c is not None}
-        adapters = {c: self._adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
+        adapters = {c: self._updates.adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
         adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
         strength = Strength(self._federation.rho, self._federation.tau)
         taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.group_rank, strength)
@@ -126,10 +125,8 @@ class Learning:
                 aggregator.add(update, part.weight * float(trust), self._updates.rest(part.member))
         made, notes = aggregator.result(), self._notes(names, belief)
         moved, moments = self._moved(made.start, before, parts[0].member)
-        folded = made.folded
-        if before.folded is not None:
-            old = self._adapter(before.folded.sha256)
-            folded = truncate(concatenate([(old, 1.0), (folded, 1.0)]))[0] if folded else old
+        old = self._updates.adapter(before.folded.sha256) if before.folded else None
+        folded = _sum(old, made.folded)
         return _Learnt(moved, folded, moments, made.retained_energy, notes)
 
     def _part(self, closed: rounds.Round, name: str, before: rounds.Lineage) -> _Part:
@@ -175,9 +172,6 @@ class Learning:
         changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
         return FILTERS[settings.filter](gram(changes), weights, settings.liars)
 
-    def _adapter(self, sha256: str) -> Adapter:
-        return from_bytes(self._blobs.get(sha256))
-
     def _publish(
         self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool
     ) -> rounds.Lineage:
@@ -218,10 +212,12 @@ class _Learnt:
     notes: dict[str, Any]
 
 
-def _sum(start: Adapter | None, folded: Adapter | None) -> Adapter | None:
-    """Both in one adapter."""
-    parts = [(adapter, 1.0) for adapter in (start, folded) if adapter]
-    return truncate(concatenate(parts))[0] if len(parts) > 1 else parts[0][0]
+def _sum(*adapters: Adapter | None) -> Adapter | None:
+    """All in one adapter; None if there are none."""
+    parts = [adapter for adapter in adapters if adapter]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return truncate(concatenate([(part, 1.0) for part in parts]))[0]
 
 
 def _figures(

@@ -409,11 +409,8 @@ class Service:
         return self._peers[device]
 
     def _send(self, device: str, message: Message) -> None:
-        if isinstance(message, RoundStart):
-            self._offer(device, [*message.frozen, *([message.start] if message.start else [])])
-        elif isinstance(message, Finished):
-            self._offer(device, message.adapters)
         if isinstance(message, RoundStart | Finished):
+            self._offer(device, message.manifests)
             message = self._keys.signer.signed(message)
         self._publish(self._topics.control(device, "down"), encode(message))
 

@@ -90,6 +90,11 @@ class Home:
             self.down += manifest.size
         return from_bytes(blobs.get(manifest.sha256))
 
+    def plan(self, start: RoundStart, blobs: Blobs) -> RoundPlan:
+        """What to train, all that it needs fetched."""
+        adapters = {manifest.sha256: self.bring(manifest, blobs) for manifest in start.manifests}
+        return make_plan(start, adapters, self.own)
+
 
 def deliver(
     device: SimulatedDevice, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
@@ -167,10 +172,7 @@ class _Simulation:
 
     def _work(self, name: str, start: RoundStart) -> None:
         home, device = self._homes[name], self._devices[name]
-        manifests = [*start.frozen, *([start.start] if start.start else [])]
-        plan = make_plan(
-            start, {manifest.sha256: home.bring(manifest, self._blobs) for manifest in manifests}, home.own
-        )
+        plan = home.plan(start, self._blobs)
         current = self._state.current
         assert current is not None, "a round was started"
         update = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)

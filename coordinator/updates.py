@@ -8,6 +8,7 @@ import numpy as np
 
 from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS
+from coordinator.aggregation.filters import changes_of
 from coordinator.config import BaseModel, Federation
 from coordinator.store import Blobs
 from edge_sdk.adapter import (
@@ -16,7 +17,6 @@ from edge_sdk.adapter import (
     beginning,
     check,
     complete,
-    concatenate,
     fit,
     from_bytes,
     left_basis,
@@ -59,7 +59,8 @@ class Updates:
         if member.share is Share.A_ONLY:  # the other factor stays at home, and with it the product
             moved = (adapter.layers[name].a - start.layers[name].a for name in adapter.layers)
             return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))
-        return norm(concatenate([(adapter, 1.0), (start, -1.0)]))
+        (change,) = changes_of([adapter], [start])
+        return norm(change)
 
     def read(self, update: rounds.Update) -> Adapter:
         """The adapter of an update that counts."""
@@ -70,8 +71,8 @@ class Updates:
         if trace.member.share is Share.A_ONLY:
             return None  # what it writes stays at home
         update = self._completed(self._blobs.get(trace.update), trace.member)
-        drift = concatenate([(update, 1.0), (self.start(trace.member), -1.0)])
-        return {name: basis[:, : update.rank] for name, basis in left_basis(drift).items()}
+        (change,) = changes_of([update], [self.start(trace.member)])
+        return {name: basis[:, : update.rank] for name, basis in left_basis(change).items()}
 
     def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
         """The adapter of what a device has sent."""
@@ -81,14 +82,15 @@ class Updates:
 
     def _start(self, member: rounds.Member) -> Adapter:
         """What a member's training started from."""
-        start = fit(self._adapter(member.start.sha256), member.rank, member.share) if member.start else None
+        start = fit(self.adapter(member.start.sha256), member.rank, member.share) if member.start else None
         return beginning(start, self._base.slots, member.rank, member.seed, member.share)
 
     def _rest(self, member: rounds.Member) -> Adapter | None:
         """What lay frozen under it of the adapter that it started from."""
         if not self._carries or member.start is None:
             return None
-        return remainder(self._adapter(member.start.sha256), member.rank, member.share)
+        return remainder(self.adapter(member.start.sha256), member.rank, member.share)
 
-    def _adapter(self, sha256: str) -> Adapter:
+    def adapter(self, sha256: str) -> Adapter:
+        """The adapter of a blob."""
         return from_bytes(self._blobs.get(sha256))

@@ -46,16 +46,10 @@ def counted_before(state: State, device: str, offer: Offer) -> bool:
     """Whether this very update counts already: its acknowledgement was lost, or it was sent twice."""
     sha256, current = offer.manifest.sha256, state.current
     counted = current.updates.get(device) if current else None
-    if counted and offer.round == counted_round(state, device):
+    if current and counted and offer.round == current.number - counted.late:
         return counted.manifest.sha256 == sha256
     known = state.devices.get(device)
     return bool(known and known.trace and known.trace.update == sha256 and offer.round <= state.round)
-
-
-def counted_round(state: State, device: str) -> int:
-    """The round that a device's update in the open round was trained for."""
-    assert state.current is not None, "an update counts in the open round"
-    return state.current.number - state.current.updates[device].late
 
 
 def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bool:

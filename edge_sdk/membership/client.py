@@ -243,7 +243,7 @@ class Membership:
         self._hand_in(plan_id, *kept, start.late, deadline)
 
     def _work(self, plan_id: str, start: RoundStart) -> tuple[Offer, bytes]:
-        adapters = {manifest.sha256: self._adapter(manifest) for manifest in _adapters_of(start)}
+        adapters = {manifest.sha256: self._adapter(manifest) for manifest in start.manifests}
         plan = make_plan(start, adapters, self._own())
         trained = self._train(plan)
         data = pack_update(plan, trained, self._profile.base_id)
@@ -319,7 +319,7 @@ class Membership:
 
         False if the coordinator has meanwhile something newer.
         """
-        manifests = _adapters_of(step)
+        manifests = step.manifests
         self._home.forget_received(manifest.sha256 for manifest in manifests)
         for manifest in manifests:
             if self._home.received(manifest.sha256) is not None:
@@ -356,7 +356,7 @@ class Membership:
         """Put the adapters that were brought where they are drawn with, and say goodbye."""
         finished = isinstance(step, Finished)
         together: dict[str, list[Manifest]] = {}
-        for manifest in _adapters_of(step):
+        for manifest in step.manifests:
             together.setdefault(manifest.name.removesuffix(FOLDED), []).append(manifest)
         own = self._own()
         pairs = (
@@ -479,12 +479,6 @@ class Membership:
 
     def _tell_done(self, done: RoundDone) -> None:
         self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
-
-
-def _adapters_of(step: Step) -> list[Manifest]:
-    if isinstance(step, Finished):
-        return step.adapters
-    return [*step.frozen, *([step.start] if step.start else [])]
 
 
 def _without_deadline(step: Step) -> Step:

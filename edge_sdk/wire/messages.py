@@ -181,6 +181,11 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     deadline: Seconds
     late: Count = 0
 
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All adapters that it names."""
+        return [*self.frozen, *([self.start] if self.start else [])]
+
 
 class RoundDone(_Message, frozen=True, kw_only=True):
     """The round is closed. `accepted` says whether this device's update was counted."""
@@ -196,6 +201,11 @@ class Finished(_Message, frozen=True, kw_only=True):
     rounds: Positive
     cluster: Count
     adapters: Annotated[list[Manifest], Meta(max_length=MAX_ADAPTERS)]
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """All adapters that it names."""
+        return self.adapters
 
 
 # --- retained -------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def many(count: int) -> bytes:
 
 
 def bomb() -> bytes:
-    """A zip of a gigabyte of zeros, which is a megabyte."""
+    """A zip of 64 MiB of zeros, a thousandth as large."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive, archive.open("0", "w") as inner:
         for _ in range(64):
