@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.federated_world import CURVE_LEVELS, ONE_RANK, RANKS, StudyDevice, Weighted, World, captioned
+from benchmarks.federated_world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
 from benchmarks.stickers import MODEL
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import Federation
@@ -38,12 +39,22 @@ class Arm:
     mixed_ranks: bool = True
     leaf: bool = False
 
-    def key(self) -> dict[str, Any]:
-        """What the result depends on."""
-        return {
-            "kind": self.kind, "settings": dict(sorted(self.settings.items())), "mixed": self.mixed_ranks,
-            "leaf": self.leaf,
+    def federation(self, scale: Scale, seed: int) -> Federation:
+        """The row as a federation's file would ask for it."""
+        values: dict[str, Any] = {
+            "name": "study", "slots": "impasto.json", "rounds": scale.rounds - self.leaf, "steps": scale.steps,
+            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed,
+            "rank": max(RANKS) if self.mixed_ranks else ONE_RANK, **self.settings,
         }  # fmt: skip
+        if self.kind == "ifca":
+            # It cannot find the number, and is told the true one.
+            values["clusters"] = len(scale.groups)
+        return Federation(**values)
+
+    def key(self, scale: Scale, seed: int) -> dict[str, Any]:
+        """What the result depends on: also on settings that are defaults."""
+        asked = None if self.kind in ("alone", "pooled") else msgspec.to_builtins(self.federation(scale, seed))
+        return {"kind": self.kind, "federation": asked, "mixed": self.mixed_ranks, "leaf": self.leaf}
 
 
 OURS = "product"
@@ -98,7 +109,7 @@ def run(arm: Arm, world: World) -> dict[str, Any]:
     return {
         "loss": {name: device.loss(adapters[name]) for name, device in world.devices.items()},
         "base": {name: device.base_loss for name, device in world.devices.items()},
-        "base_curve": float(np.mean([device.base_curve_loss for device in world.devices.values()])),
+        "base_curve": float(np.mean([device.curve_loss([]) for device in world.devices.values()])),
         "style_hit": verdict.style_hit,
         "subject_hit": verdict.subject_hit,
         "seconds": time.perf_counter() - began,
@@ -150,7 +161,7 @@ class _Learner:
     def train(self, plan: RoundPlan) -> TrainedUpdate:
         below = [(adapter, 1.0) for adapter in plan.frozen]
         now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
-        self.curve[plan.round - 1] = self.device.loss(now, CURVE_LEVELS) if now else self.device.base_curve_loss
+        self.curve[plan.round - 1] = self.device.curve_loss(now) if now else self.device.curve_loss([])
         update = self.device.train(plan)
         self.last = (plan.cluster, update)
         return update
@@ -163,16 +174,7 @@ class _Learner:
 
 
 def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, Any]]:
-    scale = world.scale
-    values: dict[str, Any] = {
-        "name": "study", "slots": "impasto.json", "rounds": scale.rounds - arm.leaf, "steps": scale.steps,
-        "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": world.seed,
-        "rank": max(RANKS) if arm.mixed_ranks else ONE_RANK, **arm.settings,
-    }  # fmt: skip
-    if arm.kind == "ifca":
-        # It cannot find the number, and is told the true one.
-        values["clusters"] = len(scale.groups)
-    federation = Federation(**values)
+    federation = arm.federation(world.scale, world.seed)
     learners = {name: _Learner(device) for name, device in world.devices.items()}
     closed: list[Mapping[str, Any]] = []
 
@@ -191,7 +193,7 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
         name: [(outcome.adapters[role], 1.0) for role in ("root", "cluster") if role in outcome.adapters]
         for name, outcome in outcomes.items()
     }
-    together = float(np.mean([learners[n].device.loss(adapters[n], CURVE_LEVELS) for n in adapters]))
+    together = float(np.mean([learners[n].device.curve_loss(adapters[n]) for n in adapters]))
     curve = [float(np.mean([learner.curve[r] for learner in learners.values()])) for r in range(1, federation.rounds)]
     if arm.leaf:
         adapters = {name: _with_leaf(world, learners[name].device, below) for name, below in adapters.items()}

@@ -32,8 +32,8 @@ from samples.stickers.judge import GUIDANCE, Judge, Verdict
 LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
-# Timesteps a held-out picture: few for the curves, more for the figures that are compared.
-CURVE_LEVELS, FINAL_LEVELS = 2, 8
+# Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
+CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 8, 2, 8
 DRAW_STEPS = 15
 Weighted = Sequence[tuple[Adapter, float]]
 Captioned = list[tuple[Image.Image, str]]
@@ -74,15 +74,13 @@ class StudyDevice:
         """A round's work."""
         return self._learnt.update(plan, lambda asked: train_round(self.trainer, asked))
 
-    def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
+    def loss(self, adapters: Weighted) -> float:
         """Mean denoising loss on held-out pictures, always at the same noise."""
-        return float(
-            self._learnt.figure(
-                f"loss, {levels} levels",
-                adapters,
-                lambda: self.trainer.evaluate(adapters, self._held_out, seed=self._seed, levels=levels),
-            )
-        )
+        return self._held_out_loss(adapters, self._held_out, FINAL_LEVELS)
+
+    def curve_loss(self, adapters: Weighted) -> float:
+        """The same on fewer pictures and timesteps."""
+        return self._held_out_loss(adapters, self._held_out[:CURVE_PICTURES], CURVE_LEVELS)
 
     def own_loss(self, adapters: Weighted) -> float:
         """On the pictures that it learns from."""
@@ -94,9 +92,11 @@ class StudyDevice:
     def base_loss(self) -> float:
         return self.loss([])
 
-    @cached_property
-    def base_curve_loss(self) -> float:
-        return self.loss([], CURVE_LEVELS)
+    def _held_out_loss(self, adapters: Weighted, pictures: Captioned, levels: int) -> float:
+        def measure() -> float:
+            return self.trainer.evaluate(adapters, pictures, seed=self._seed, levels=levels)
+
+        return float(self._learnt.figure(f"loss, {levels} levels, {len(pictures)} pictures", adapters, measure))
 
     @cached_property
     def _held_out(self) -> Captioned:
