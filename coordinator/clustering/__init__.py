@@ -19,6 +19,7 @@ from coordinator.clustering.partition import RULES, groups, partition
 from coordinator.clustering.place import place
 from coordinator.clustering.prompt import prompt
 from coordinator.clustering.single import single
+from coordinator.clustering.sketch import Sketch, Sketcher, Sketches, gathered
 
 CLUSTERERS: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
 # Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
@@ -42,8 +43,12 @@ __all__ = [
     "Crowd",
     "Dense",
     "Evidence",
+    "Sketch",
+    "Sketcher",
+    "Sketches",
     "coarse",
     "compare",
+    "gathered",
     "groups",
     "is_stale",
     "margin",
