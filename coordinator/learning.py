@@ -6,6 +6,7 @@ answer, so that a coordinator killed in the middle simply asks again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,8 @@ from coordinator.aggregation import AGGREGATORS, FILTERS, Aggregate
 from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
-from coordinator.store import Blobs
+from coordinator.store import Blobs, MemorySketches, SketchStore
+from coordinator.subspaces import Subspaces
 from coordinator.tastes import Tastes
 from edge_sdk.adapter import (
     Adapter,
@@ -35,13 +37,19 @@ from edge_sdk.adapter import (
     truncate,
 )
 from edge_sdk.adapter.algebra import Bases
-from edge_sdk.errors import AdapterMismatch
+from edge_sdk.errors import AdapterMismatch, ImpastoError
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
+_log = logging.getLogger(__name__)
+
 
 class Learning:
-    """Args: profiles: gives the profile of every device that ever joined."""
+    """
+    Args:
+        profiles: gives the profile of every device that ever joined.
+        sketches: where sketches of updates are kept; None: in memory.
+    """
 
     def __init__(
         self,
@@ -49,13 +57,16 @@ class Learning:
         base: BaseModel,
         profiles: Callable[[], Mapping[str, DeviceProfile]],
         blobs: Blobs,
+        sketches: SketchStore | None = None,
     ) -> None:
         self._federation = federation
         self._base = base
         self._blobs = blobs
         # Thousands of devices start from the few adapters of their clusters.
         self._known_start = lru_cache(maxsize=32)(self._start)
-        self._tastes = Tastes(federation, profiles, self.basis)
+        layers = {name: shape.out_features for name, shape in base.slots.items()}
+        self._subspaces = Subspaces(self.basis, layers, MemorySketches() if sketches is None else sketches)
+        self._tastes = Tastes(federation, profiles, self._subspaces)
 
     @property
     def base_id(self) -> str:
@@ -68,6 +79,15 @@ class Learning:
         check(adapter, self._base.slots, self._base.base_id)
         if adapter.rank > member.rank:
             raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
+
+    def remember(self, trace: rounds.Trace, devices: int) -> None:
+        """Keep what clustering so many devices will need of an update that has just been stored, so that the work is
+        not left for later. What fails here is tried again then."""
+        if self._tastes.needs_sketches(devices):
+            try:
+                self._subspaces.sketch(trace)
+            except (ImpastoError, ArithmeticError, ValueError):
+                _log.warning("Update %s could not be sketched.", trace.update, exc_info=True)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         return self._tastes.cluster(action)

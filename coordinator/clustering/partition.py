@@ -12,12 +12,13 @@ from coordinator.clustering.cuts import Cuts
 from coordinator.clustering.eigengap import eigengap
 from coordinator.clustering.evidence import Labels
 from coordinator.clustering.silhouette import silhouette
+from coordinator.clustering.significant import significant
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
 """Crowd, cuts of its tree, the number of clusters until now -> a group for each item. It keeps to the present number
 unless another is clearly better."""
 
-RULES: Mapping[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap}
+RULES: Mapping[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
 
 _PASSES = 2  # of refinement
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from edge_sdk.adapter.algebra import Bases
 
 Sketch: TypeAlias = npt.NDArray[np.int8]
-MOST_NUMBERS = 65536  # an error of 0.004
+MOST_NUMBERS = 16384  # an error of 0.008
 _FEWEST_SIGNS = 3  # vectors a layer: three pairs
 _STEPS = 24.0  # of a byte, in one standard deviation of a number: the largest is 5.3 of them
 
