@@ -82,9 +82,7 @@ class Service:
         self._topics = Topics(federation.name)
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._blobs = open_blobs(str(federation.blobs))
-        self._learning = Learning(
-            federation, base, self._database.profiles, self._blobs, self._database.sketches
-        )
+        self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
         self._on_event = on_event
         self._state = self._database.load()
         self._up, self._down = self._database.traffic()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,9 @@ def sketched(devices: Sequence[Bases | None]) -> Sketches:
     """Of bases that are in memory."""
     layers = {name: len(basis) for bases in devices if bases for name, basis in bases.items()}
     sketcher = Sketcher(layers)
-    return gathered((sketcher(bases) if bases is not None else None for bases in devices), len(devices), sketcher.length)
+    return gathered(
+        (sketcher(bases) if bases is not None else None for bases in devices), len(devices), sketcher.length
+    )
 
 
 def gathered(sketches: Iterable[Sketch | None], devices: int, length: int) -> Sketches:

@@ -64,7 +64,9 @@ class SqlSketches:
 
     def get(self, name: str) -> bytes | None:
         with self._engine.connect() as connection:
-            found: bytes | None = connection.execute(sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)).scalar()
+            found: bytes | None = connection.execute(
+                sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
+            ).scalar()
         return found
 
     def prune(self, keep: Set[str]) -> int:
