@@ -23,13 +23,16 @@ _CLOUDS = 30  # drawn without groups
 # 1800, 6 of them with 10 or 12 devices; with four groups among 16 at middle noise in 9 of 12, among 32 always.
 LEAST_EXCESS = 4.0
 LEAST_TESTED = 16
+_HELD = 1.0  # less is enough for the present number of clusters
 
 
 def significant(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
     labels = eigengap(crowd, cuts, present)
     found = int(labels.max()) + 1
-    if found > 1 and len(crowd.items) >= LEAST_TESTED and excess(crowd.items, found) >= LEAST_EXCESS:
-        return labels
+    if found > 1 and len(crowd.items) >= LEAST_TESTED:
+        least = LEAST_EXCESS - _HELD * (found == present)
+        if excess(crowd.items, found) >= least:
+            return labels
     return silhouette(crowd, cuts, present)
 
 
