@@ -120,7 +120,7 @@ def test_a_given_number_is_kept(method: str, rule: str, how: str) -> None:
 
 
 def test_crowds_add_up(method: str, rule: str, how: str) -> None:
-    """Totals to groups are sums of the similarities; of the coarse method up to the error of sketches, 0.05 a device."""
+    """Totals to groups are sums of the similarities; of the coarse method up to an error of 0.05 a device."""
     evidence = evidence_of(TRUTH, without=frozenset({1, 5}))
     blend = CLUSTERERS[method](evidence)
     crowd, exact = COMPARE[how](evidence, blend), similarity(evidence, blend)
