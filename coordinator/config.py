@@ -52,7 +52,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     join: Literal["open", "invited"] = "open"
     min_devices: Positive = 2
     rounds: Positive = 5
-    root_rounds: Count = 1
+    root_rounds: Count = 0
     quorum: Annotated[float, Meta(gt=0, le=1)] = 0.6
     deadline: Span = 600.0
     grace: Span = 30.0
@@ -320,7 +320,7 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
-root_rounds = 1        # of these, the first train the root adapter that all devices share
+root_rounds = 0        # of these, the first train a root adapter that all devices share, under their clusters'
 quorum = 0.6           # share of a round's devices that must deliver before its deadline may close it
 deadline = 600.0       # seconds a round waits
 grace = 30.0           # seconds an offline device is still waited for
