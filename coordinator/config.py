@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -187,6 +188,11 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
         table: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{source} is not TOML: {error}.") from error
+    fields = Federation.__struct_fields__
+    for unknown in table.keys() - set(fields):
+        near = difflib.get_close_matches(unknown, fields, 1)
+        meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
+        raise ConfigurationError(f"{source}: there is no key {unknown!r}: {meant}")
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
