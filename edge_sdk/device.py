@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -38,8 +38,6 @@ from edge_sdk.wire.signing import read_fingerprint
 if TYPE_CHECKING:
     from edge_sdk.membership.client import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
-
-Trained = TypeVar("Trained")
 
 # Of what is left of a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
@@ -276,10 +274,7 @@ class Device:
         from edge_sdk.training import train_round
 
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
-        checkpoint = self.home / "round.checkpoint"
-        return _resumed(
-            lambda: train_round(trainer, plan, minutes=minutes, on_step=on_step, checkpoint=checkpoint), checkpoint
-        )
+        return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
     def _new_trainer(self) -> Trainer:
         if self.model is None:
@@ -321,7 +316,7 @@ class Device:
         return name
 
 
-def _resumed(train: Callable[[], Trained], checkpoint: Path) -> Trained:
+def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:
     """Train from the checkpoint if it is of this training; what another training left behind is of no use any more."""
     from edge_sdk.errors import CheckpointError
 

@@ -54,6 +54,8 @@ class Settings:
         window: messages that may await their acknowledgement at once.
         keepalive: seconds after which a silent connection counts as lost, times 1.5.
         reconnect_delay: (first, largest) seconds between attempts to connect again.
+        bandwidth: bytes per second that whoever sends chunks over this transport keeps to (`transport.bandwidth`);
+            None: as fast as they go.
         on_connection: called with False when the connection is lost and with True when it has come back and the
             broker has confirmed all subscriptions anew; not called for the first connection. Runs on the delivery
             thread.
@@ -68,6 +70,7 @@ class Settings:
     window: int = 16
     keepalive: int = 30
     reconnect_delay: tuple[int, int] = (1, 30)
+    bandwidth: float | None = None
     on_connection: Callable[[bool], None] | None = None
     username: str | None = None
     password: str | None = None

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -192,6 +192,11 @@ class Learner:
         return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
 
 
+def trust(home: Path, key: bytes) -> None:
+    with closing(Home(home).journal()) as journal:
+        journal.trust(key)
+
+
 def join(stage: Stage) -> None:
     stage.online()
     stage.hear(Join)
@@ -375,7 +380,7 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
 
 
 def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_path: Path) -> None:
-    Home(tmp_path).trust(bytes(range(32)))
+    trust(tmp_path, bytes(range(32)))
     stage.online()
     error = Me(url, tmp_path, Learner(), answer=0.5).error()
     assert isinstance(error, CoordinatorUntrusted)
@@ -384,14 +389,15 @@ def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_
 
 def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stage, tmp_path: Path) -> None:
     old, stage.signer = stage.signer, Signer(new_key(), "tastes")
-    Home(tmp_path).trust(old.public)
+    trust(tmp_path, old.public)
     me = Me(url, tmp_path, Learner())
     stage.online(said=[old.succession(stage.signer.public)])
     stage.hear(Join)
     stage.say(Welcome(round=0, rounds=3))
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     me.result()
-    assert Home(tmp_path).trusted_key == stage.signer.public
+    with closing(Home(tmp_path).journal()) as journal:
+        assert journal.trusted_key == stage.signer.public
 
 
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:
