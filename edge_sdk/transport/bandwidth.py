@@ -81,10 +81,14 @@ class Pacer:
             return None
         if self._rate is None:
             return now
-        since = 0.0 if self._filled is None else max(0.0, now - self._filled)
-        self._filled = now
-        self._tokens = min(self._burst, self._tokens + since * self._rate)
+        self._fill(self._rate, now)
         return now + max(0.0, -self._tokens) / self._rate
+
+    def rested(self, now: float) -> bool:
+        """Whether it is as good as new: nothing waits, and the pause was long enough for a whole burst."""
+        if self._rate is not None:
+            self._fill(self._rate, now)
+        return not self._waiting and self._tokens >= self._burst
 
     def take(self, now: float) -> bytes | None:
         """The next chunk, if it may go now."""
@@ -94,3 +98,8 @@ class Pacer:
         payload = self._waiting.pop(next(iter(self._waiting)))
         self._tokens -= len(payload)
         return payload
+
+    def _fill(self, rate: float, now: float) -> None:
+        since = 0.0 if self._filled is None else max(0.0, now - self._filled)
+        self._filled = now
+        self._tokens = min(self._burst, self._tokens + since * rate)

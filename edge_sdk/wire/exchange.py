@@ -79,10 +79,14 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Failed:
-    """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded."""
+    """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded.
+
+    by_peer: the peer has ended it, and need not be told.
+    """
 
     manifest: Manifest
     error: ImpastoError
+    by_peer: bool = False
 
 
 Effect: TypeAlias = Send | SendChunk | Arrived | Discarded | Received | Delivered | Failed
@@ -175,6 +179,14 @@ class Exchange:
         fetch = _Fetch(receiver, deadline, self._patience, now + self._patience)
         self._fetches[manifest.sha256] = fetch
         return self._finish(fetch, now) if receiver.done else _send(receiver.pull())
+
+    def pull_again(self, sha256: str, now: float) -> list[Effect]:
+        """The peer has started anew and forgotten what it was asked for: do not wait until it has been silent long."""
+        fetch = self._fetches.get(sha256)
+        if fetch is None:
+            return []
+        fetch.retry_at = now + fetch.patience
+        return _send(fetch.receiver.pull())
 
     def cancel(self, sha256: str) -> None:
         """Give up a fetch without telling the peer, if there is one."""
@@ -272,9 +284,9 @@ class Exchange:
         error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
         if refused.code == NOT_OFFERED:
             fetch = self._fetches.pop(refused.about, None)
-            return [Failed(fetch.receiver.manifest, error)] if fetch else []
+            return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
         sender = self._offers.pop(refused.about, None)
-        return [Failed(sender.manifest, error)] if sender else []
+        return [Failed(sender.manifest, error, by_peer=True)] if sender else []
 
 
 def _send(pull: Pull | None) -> list[Effect]:
