@@ -1,6 +1,6 @@
 """How fast chunks may go out: a rate in words, and a queue that keeps to it. No clock and no sleep inside.
 
-    pacer = Pacer(bandwidth("512 KB/s"))
+    pacer = Pacer(read_bandwidth("512 KB/s"))
     pacer.put(name, payload)              a chunk wants to go out
     pacer.take(now)                       the next one whose turn has come, or None
     pacer.due(now)                        when to ask again
@@ -22,7 +22,7 @@ _ROOM = 256  # chunks that may wait
 _AHEAD = 1.5  # seconds' worth of chunks that may be under way
 
 
-def bandwidth(rate: str | float | None) -> float | None:
+def read_bandwidth(rate: str | float | None) -> float | None:
     """Bytes per second of "512 KB/s", "1.5 MiB/s" or a number of bytes per second; None: no limit.
 
     Raises:

@@ -55,7 +55,8 @@ def test_whole_chunks_are_found_again_and_a_torn_one_is_cut_off(
     path = folder / f"pi.{manifest(data).sha256}"
     if numbers:
         whole = path.read_bytes()
-        path.write_bytes(whole[:cut] + (b"?" * 50 if garbled else b""))
+        # Garbage inside of a chunk is not seen here: the hash of the whole shows it.
+        path.write_bytes(whole[:cut] + (b"?" * 50 if garbled and cut in ends else b""))
     expected = {number for number, end in zip(numbers, ends[1:], strict=True) if end <= cut}
     assert kept(Spool(folder), "pi", data) == expected
     for number in {0, 5} - expected:  # what is appended now is found as well

@@ -16,6 +16,7 @@ from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_byte
 from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.journal import Progress
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
@@ -346,6 +347,72 @@ def test_a_late_update_that_is_refused_makes_room_for_the_next(url: str, stage: 
     stage.say(Finished(rounds=3, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert [plan.round for plan in learn.plans] == [1, 2]
+
+
+def test_an_update_left_over_from_an_earlier_session_may_still_count(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The device was killed while it handed in round 1, and is back in round 2, in whose place it may come."""
+    learn = Learner()
+    leave_over(tmp_path, "offered")
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start(2, late=1))
+    offer = stage.hear(Offer)
+    assert offer.round == 1
+    assert stage.take(offer) == b"left over"
+    stage.say(Finished(rounds=3, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert learn.plans == []
+
+
+@pytest.mark.parametrize(("left", "late"), [("offered", 0), ("refused", 1), ("committed", 1)])
+def test_an_update_that_is_settled_or_too_old_makes_room(
+    url: str, stage: Stage, tmp_path: Path, left: Any, late: int
+) -> None:
+    learn = Learner()
+    leave_over(tmp_path, left)
+    Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start(2, late=late))
+    assert stage.hear(Offer).round == 2
+    assert [plan.round for plan in learn.plans] == [2]
+
+
+def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str, stage: Stage, tmp_path: Path) -> None:
+    leave_over(tmp_path, "offered")
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(RoundDone(round=1, accepted=True, updates=2))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    with closing(Home(tmp_path).journal()) as journal:
+        assert [work.progress for work in journal.works] == ["committed"]
+
+
+def leave_over(home: Path, progress: Progress) -> None:
+    """An update of round 1, from an earlier session."""
+    manifest = make_manifest(b"left over", role="update", name="update-1")
+    offer = Offer(round=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    with closing(Home(home).journal()) as journal:
+        journal.keep_update("earlier", offer, b"left over")
+        journal.note("earlier", progress)
+
+
+def test_checkpoints_go_with_the_plans_that_they_belong_to(url: str, stage: Stage, tmp_path: Path) -> None:
+    other = tmp_path / "training-0123.checkpoint"
+    other.write_bytes(b"of another plan")
+    learn = Learner()
+
+    def train(plan: RoundPlan) -> TrainedUpdate:
+        assert plan.checkpoint
+        plan.checkpoint.write_bytes(b"unfinished")
+        assert list(tmp_path.glob("training-*")) == [plan.checkpoint] != [other]
+        return learn(plan)
+
+    Me(url, tmp_path, train)
+    join(stage)
+    stage.say(start())
+    stage.hear(Offer)
+    assert list(tmp_path.glob("training-*")) == []
 
 
 def test_a_weak_device_may_train_on_top_of_what_its_rank_cannot_hold(url: str, stage: Stage, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport.bandwidth import Pacer, bandwidth, credit_for
+from edge_sdk.transport.bandwidth import Pacer, credit_for, read_bandwidth
 
 CHUNK = 128 * 1024
 
@@ -29,7 +29,7 @@ CHUNK = 128 * 1024
     ],
 )
 def test_rates_in_words(words: Any, rate: float | None) -> None:
-    assert bandwidth(words) == rate
+    assert read_bandwidth(words) == rate
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_rates_in_words(words: Any, rate: float | None) -> None:
 )
 def test_what_is_no_rate_is_refused_with_an_example(words: Any) -> None:
     with pytest.raises(ConfigurationError, match="512 KB/s"):
-        bandwidth(words)
+        read_bandwidth(words)
 
 
 def test_what_is_under_way_is_one_or_two_seconds_worth() -> None:
