@@ -24,8 +24,9 @@ from edge_sdk.membership.acquaintance import Acquaintance
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
+from edge_sdk.membership.presence import Session
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
-from edge_sdk.transport import Settings, Will
+from edge_sdk.transport import Settings
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
@@ -36,21 +37,17 @@ from edge_sdk.wire.messages import (
     Leave,
     Manifest,
     Offer,
-    Presence,
     Refused,
     RoundDone,
     RoundStart,
     Step,
     Welcome,
-    encode,
 )
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import make_manifest
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
-# Seconds that a lost connection may take to come back before the others are told.
-_WILL_DELAY = 5.0
 # Transfers of one round's adapters that may fail one after the other.
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
@@ -139,12 +136,9 @@ class Membership:
         self._failures = 0
 
     def _make_link(self, given: Settings) -> Link:
-        topics, device = self._topics, self._device
-        epoch = self._journal.next_epoch()
-        birth, death = Presence(online=True, epoch=epoch), Presence(online=False, epoch=epoch)
-        will = Will(topics.presence(device), encode(death), delay=_WILL_DELAY)
-        settings = replace(given, client_id=f"{self._federation}.{device}", will=will)
-        return Link(settings, topics, device, birth, _MAX_ADAPTERS, self._journal)
+        session = Session(self._journal.next_epoch())
+        settings = replace(given, client_id=f"{self._federation}.{self._device}")
+        return Link(settings, self._topics, self._device, session, _MAX_ADAPTERS, self._journal)
 
     def __enter__(self) -> Membership:
         return self

@@ -11,11 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
 from edge_sdk.errors import ImpastoError, JournalError, TransportError
 from edge_sdk.membership.journal import Journal
+from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create, hang_up
 from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
@@ -25,7 +27,6 @@ from edge_sdk.wire.messages import (
     Committed,
     Manifest,
     Message,
-    Presence,
     Pull,
     decode,
     encode,
@@ -46,9 +47,9 @@ class Link:
     """The line of one device; `close` it.
 
     Args:
-        settings: of the transport; will, client id and bandwidth included.
+        settings: of the transport; client id and bandwidth included.
         topics, device: whose topics.
-        birth: the presence to publish on every connection.
+        session: which is announced on every connection.
         max_bytes: of all adapters being fetched at once.
         journal: where the chunks of unfinished fetches are kept.
 
@@ -58,14 +59,15 @@ class Link:
     """
 
     def __init__(
-        self, settings: Settings, topics: Topics, device: str, birth: Presence, max_bytes: int, journal: Journal
+        self, settings: Settings, topics: Topics, device: str, session: Session, max_bytes: int, journal: Journal
     ) -> None:
         self.up = 0
         self.down = 0
         self.trouble = ""
         self._topics = topics
         self._device = device
-        self._birth = birth
+        self._session = session
+        self._session_lock = threading.Lock()
         self._journal = journal
         credit = credit_for(settings.bandwidth, MAX_CHUNK, DEFAULT_CREDIT)
         self._exchange = exchange.Exchange(max_bytes=max_bytes, credit=credit, keeping=True)
@@ -74,14 +76,16 @@ class Link:
         self._heard: queue.Queue[Heard] = queue.Queue(_HEARD)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"impasto-{device}", daemon=True)
-        self._transport = create(replace(settings, on_connection=self._reconnected))
+        will = session.will(topics.presence(device))
+        self._transport = create(replace(settings, will=will, on_connection=self._connection_changed))
 
     def open(self, deadline: float) -> None:
         """Connect and subscribe, within `deadline` seconds; BrokerUnreachable or DeadlineExceeded otherwise."""
         self._transport.connect(deadline)
         self._thread.start()
         self._transport.subscribe(self._topics.all_down(self._device), self._arrived)
-        self._announce(self._birth)
+        self._session.connected(time.monotonic())
+        self._announce()
         self._transport.subscribe(self._topics.coordinator_state, self._arrived)
 
     def send(self, message: Message) -> None:
@@ -129,13 +133,12 @@ class Link:
             self._transport.hurry()
             self._closed.set()
             self._thread.join(timeout=10.0)
-            death = Presence(online=False, epoch=self._birth.epoch)
-            hang_up(self._transport, self._topics.presence(self._device), encode(death))
+            with self._session_lock:
+                last_word = self._session.close()
+            if last_word:
+                hang_up(self._transport, self._topics.presence(self._device), encode(last_word))
         else:
             self._transport.close()
-
-    def _announce(self, presence: Presence) -> None:
-        self._publish(self._topics.presence(self._device), encode(presence), retain=True)
 
     # on the transport's thread --------------------------------------------------------------------------------------
 
@@ -145,26 +148,23 @@ class Link:
         except queue.Full:
             self.trouble = "messages came faster than they could be handled"  # their sender repeats them
 
-    def _reconnected(self, online: bool) -> None:
-        if not online:
-            self.trouble = "the connection to the broker was lost"
-            return
-
-        def wish() -> list[exchange.Effect]:
-            self._announce(self._birth)  # meanwhile the broker may have published the will
-            return []
-
-        try:
-            self._inbox.put_nowait(wish)
-        except queue.Full:
-            self.trouble = "messages came faster than they could be handled"
+    def _connection_changed(self, online: bool) -> None:
+        with self._session_lock:
+            if online:
+                self._session.connected(time.monotonic())
+            else:
+                self._session.lost()
+                self.trouble = "the connection to the broker was lost"
+        with suppress(queue.Full):  # then the thread is awake anyway
+            self._inbox.put_nowait(list)  # no wish, only to wake it
 
     # on the own thread ----------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         while not self._closed.is_set():
             now = time.monotonic()
-            due = [at for at in (self._exchange.next_tick, self._pacer.due(now)) if at is not None]
+            dues = (self._exchange.next_tick, self._pacer.due(now), self._session.due)
+            due = [at for at in dues if at is not None]
             try:
                 item = self._inbox.get(timeout=max(0.0, min([*due, now + _NAP]) - now))
             except queue.Empty:
@@ -177,8 +177,15 @@ class Link:
                 continue
             for effect in effects:
                 self._carry_out(effect)
+            if (at := self._session.due) is not None and at <= time.monotonic():
+                self._announce()
             if chunk := self._pacer.take(time.monotonic()):
                 self._publish(self._topics.chunks(self._device, "up"), chunk)
+
+    def _announce(self) -> None:
+        said = self._publish(self._topics.presence(self._device), encode(self._session.birth), retain=True)
+        with self._session_lock:
+            self._session.said() if said else self._session.failed(time.monotonic())
 
     def _take(self, item: tuple[str, bytes] | Wish) -> list[exchange.Effect]:
         if callable(item):
@@ -223,10 +230,11 @@ class Link:
         except JournalError as error:  # it is fetched all the same, and missed only after a restart
             self.trouble = str(error)
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         try:
             self._transport.publish(topic, payload, retain=retain)
         except TransportError as error:
             self.trouble = str(error)
-        else:
-            self.up += len(payload)
+            return False
+        self.up += len(payload)
+        return True

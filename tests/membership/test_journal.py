@@ -159,7 +159,7 @@ class Model(RuleBasedStateMachine):
             assert journal.received(manifest(content(which)).sha256) == expected
 
 
-Model.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+Model.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
 TestModel = Model.TestCase
 
 
