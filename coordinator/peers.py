@@ -149,6 +149,10 @@ class Peers:
                 case exchange.SendChunk(payload) if self._bandwidth is not None:
                     pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
                     pacer.put(payload[:CHUNK_HEADER], payload)
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):
+                    if waiting := self._pacers.get(device):
+                        waiting.forget(bytes.fromhex(manifest.sha256))
+                    others.append(effect)
                 case _:
                     others.append(effect)
         return others

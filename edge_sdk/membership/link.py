@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
-from edge_sdk.errors import ImpastoError, JournalError, TransportError
+from edge_sdk.errors import ImpastoError, TransportError
 from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create, hang_up
@@ -227,7 +227,7 @@ class Link:
     def _journalled(self, note: Callable[[], None]) -> None:
         try:
             note()
-        except JournalError as error:  # it is fetched all the same, and missed only after a restart
+        except ImpastoError as error:  # it is fetched all the same, and missed only after a restart
             self.trouble = str(error)
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,11 @@ import pytest
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
 from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError
-from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
 from edge_sdk.transport import Settings, create
+from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import exchange
@@ -124,13 +125,13 @@ class Stage:
 class Me:
     """The device under test, in a thread."""
 
-    def __init__(self, url: str, home: Path, train: Callable[[RoundPlan], TrainedUpdate], **run: Any) -> None:
+    def __init__(self, broker: str | Settings, home: Path, train: Train, **run: Any) -> None:
         self.events: list[dict[str, Any]] = []
         self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
 
         def work() -> None:
             try:
-                with Membership(url, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
+                with Membership(broker, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
                     self.outcome.put(mine.run(**run))
             except BaseException as error:
                 self.outcome.put(error)
@@ -413,6 +414,46 @@ def test_checkpoints_go_with_the_plans_that_they_belong_to(url: str, stage: Stag
     stage.say(start())
     stage.hear(Offer)
     assert list(tmp_path.glob("training-*")) == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_restarted_device_pulls_only_what_is_missing_unless_what_it_has_is_wrong(
+    url: str, stage: Stage, tmp_path: Path, damaged: bool
+) -> None:
+    data = to_bytes(random_adapter(2))
+    manifest = make_manifest(data, role="root", name="root", chunk_size=1024)
+    stage.exchange.offer(data, manifest)
+    with closing(Home(tmp_path).journal()) as journal:
+        journal.resume(manifest)
+        for number in range(manifest.chunks - 1):
+            chunk = data[number * 1024 : (number + 1) * 1024]
+            journal.keep_chunk(manifest.sha256, number, bytes(len(chunk)) if damaged else chunk)
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(Finished(rounds=1, cluster=0, adapters=[manifest]))
+    assert stage.hear(Pull).credit == 1
+    if damaged:
+        assert stage.hear(Pull).credit == manifest.chunks
+    assert me.result().adapters["root"].read_bytes() == data
+
+
+def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk asks the pacer, which the settings gave its rate; a message does not."""
+    rates: list[float | None] = []
+
+    class Noted(Pacer):
+        def __init__(self, rate: float | None) -> None:
+            rates.append(rate)
+            super().__init__(1e9)
+
+    monkeypatch.setattr("edge_sdk.membership.link.Pacer", Noted)
+    me = Me(Settings(url=url, client_id="", bandwidth=512_000), tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    stage.take(stage.hear(Offer))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    me.result()
+    assert rates == [512_000]
 
 
 def test_a_weak_device_may_train_on_top_of_what_its_rank_cannot_hold(url: str, stage: Stage, tmp_path: Path) -> None:
