@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     join: Literal["open", "invited"] = "open"
     min_devices: Positive = 2
     rounds: Positive = 5
-    root_rounds: Count = 1
+    root_rounds: Count = 0
     quorum: Annotated[float, Meta(gt=0, le=1)] = 0.6
     deadline: Span = 600.0
     grace: Span = 30.0
@@ -195,6 +196,11 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
         table: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{source} is not TOML: {error}.") from error
+    fields = Federation.__struct_fields__
+    for unknown in table.keys() - set(fields):
+        near = difflib.get_close_matches(unknown, fields, 1)
+        meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
+        raise ConfigurationError(f"{source}: there is no key {unknown!r}: {meant}")
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
@@ -333,7 +339,7 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
-root_rounds = 1        # of these, the first train the root adapter that all devices share
+root_rounds = 0        # of these, the first train a root adapter that all devices share, under their clusters'
 quorum = 0.6           # share of a round's devices that must deliver before its deadline may close it
 deadline = 600.0       # seconds a round waits
 grace = 30.0           # seconds an offline device is still waited for
@@ -359,7 +365,7 @@ filter = "none"            # whom to believe: clip, krum, median, trim; none bel
 liars = 0.2                # share of the devices that a filter assumes to lie
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt; adapter; single: one cluster
 clusters = 0               # how many; 0 chooses by the next key
-choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too, among 30 devices or more
+choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too; significant: those, if tested
 recluster = "every"        # every: before every round; drift: when the clusters do not fit any more
 min_cluster = 2            # no cluster is smaller
 interaction = "attention"  # clusters teach each other; none: they do not; disjoint: each in a subspace of its own

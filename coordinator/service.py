@@ -88,7 +88,7 @@ class Service:
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._blobs = open_blobs(str(federation.blobs))
-        self._learning = Learning(federation, base, self._database.profiles, self._blobs)
+        self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
         self._on_event = on_event
         self._state = self._database.load()
         self._up, self._down = self._database.traffic()
@@ -396,7 +396,8 @@ class Service:
         try:
             if member:
                 norm = self._learning.check_update(data, member)
-                self._blobs.put(data)
+                trace = rounds.Trace(self._blobs.put(data), member)
+                self._learning.remember(trace, len(self._state.devices))
         except AdapterError as error:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
