@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -64,8 +65,8 @@ def test_a_coordinator_killed_in_the_middle_of_an_upload_pulls_only_what_is_miss
     assert list(spool.iterdir()) == []
 
 
-def wait_until(so: object) -> None:
+def wait_until(so: Callable[[], bool]) -> None:
     pause, until = threading.Event(), time.monotonic() + 60
-    while not so():  # type: ignore[operator]
+    while not so():
         assert time.monotonic() < until
         pause.wait(0.02)

@@ -296,34 +296,87 @@ def test_two_processes_do_not_share_a_home(tmp_path: Path, monkeypatch: pytest.M
 
 
 WRITER = """
-import sys
+import itertools, sys
 from pathlib import Path
 from edge_sdk.membership.journal import Journal
-from tests.membership.test_journal import content, manifest, offer, chunk
+from tests.membership.test_journal import chunk, content, manifest, offer
 
 journal = Journal(Path(sys.argv[1]))
-journal.resume(manifest(content(1)))
-for number in range(3):
-    journal.keep_chunk(manifest(content(1)).sha256, number, chunk(content(1), number))
-journal.receive(manifest(content(2)), content(2))
-journal.begin("plan", 1)
-journal.keep_update("plan", offer(b"update"), b"update")
-print("written", flush=True)
-sys.stdin.read()
+done = len(journal.works)
+for number in itertools.count(done + 1):
+    plan, data = f"plan {number}", content(number % 256, 60_000)
+    journal.begin(plan, number)
+    journal.keep_update(plan, offer(data, number), data)
+    print("trained", number, flush=True)
+    journal.note(plan, "committed")
+    print("committed", number, flush=True)
+    journal.resume(manifest(data))
+    for index in range(40):
+        journal.keep_chunk(manifest(data).sha256, index, chunk(data, index))
+    print("chunks", number, flush=True)
+    journal.receive(manifest(data), data)
+    print("received", number, flush=True)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_a_killed_process_loses_nothing_of_what_it_noted(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WRITER, str(tmp_path / "journal.sqlite")]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert process.stdout.readline() == "written\n"
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    with opened(tmp_path) as journal:
-        resumed = journal.resume(manifest(content(1)))
-        assert resumed is not None
-        assert resumed[0] == b"\x07"
-        assert journal.received(manifest(content(2)).sha256) == content(2)
-        assert journal.update("plan") == (offer(b"update"), b"update")
+def test_killed_in_the_middle_of_writing_it_loses_nothing_of_what_it_had_noted(tmp_path: Path) -> None:
+    """Each time the process is killed while it writes what comes after the line that was read last."""
+    for lines in (1, 6, 8, 11):
+        command = [sys.executable, "-c", WRITER, str(tmp_path / "journal.sqlite")]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout
+        read = [process.stdout.readline() for _ in range(lines)]
+        process.send_signal(signal.SIGKILL)
+        said = [line.split() for line in [*read, *process.communicate(timeout=30)[0].splitlines()]]
+        with opened(tmp_path) as journal:
+            works = {work.round: work for work in journal.works}
+            for what, number in ((what, int(number)) for what, number in said):
+                data = content(number % 256, 60_000)
+                if what == "trained":
+                    assert works[number].offer == offer(data, number)
+                    if number == max(works):
+                        assert journal.update(f"plan {number}") == (offer(data, number), data)
+                elif what == "committed":
+                    assert works[number].progress == "committed"
+                elif what == "chunks":
+                    resumed = journal.resume(manifest(data))
+                    assert resumed is not None
+                    assert int.from_bytes(resumed[0], "little") & (1 << 40) - 1 == (1 << 40) - 1
+                else:
+                    assert journal.received(manifest(data).sha256) == data
+
+
+def test_whatever_a_power_cut_leaves_of_the_log_is_a_state_that_there_was(tmp_path: Path) -> None:
+    """The write-ahead log may end anywhere: the journal is as it was at some moment, never a mixture."""
+
+    def state(journal: Journal) -> tuple[Any, ...]:
+        update = journal.update("plan")
+        return journal.trusted_key, journal.works, update, journal.received(manifest(content(1)).sha256)
+
+    live, file = tmp_path / "live", "journal.sqlite"
+    live.mkdir()
+    with opened(live) as journal:
+        states = [state(journal)]
+        for step in (
+            lambda: journal.trust(bytes(32)),
+            lambda: journal.begin("plan", 1),
+            lambda: journal.keep_update("plan", offer(content(2)), content(2)),
+            lambda: journal.receive(manifest(content(1)), content(1)),
+            lambda: journal.note("plan", "committed"),
+            lambda: journal.forget_transfers({"others"}),
+        ):
+            step()
+            states.append(state(journal))
+        log = (live / f"{file}-wal").read_bytes()
+        base = (live / file).read_bytes()
+    seen = set()
+    for cut in range(0, len(log) + 1, max(1, len(log) // 40)):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        (folder / file).write_bytes(base)
+        (folder / f"{file}-wal").write_bytes(log[:cut])
+        with opened(folder) as journal:
+            assert state(journal) in states
+            seen.add(states.index(state(journal)))
+    assert len(seen) > 3
