@@ -19,7 +19,7 @@ from coordinator.optimisers import OPTIMISERS, Pace
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport import Settings, Tls
+from edge_sdk.transport import Settings, Tls, read_bandwidth
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
@@ -44,6 +44,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     key: str | None = None
     username: str | None = None
     password_file: str | None = None
+    bandwidth: str | None = None
     bundle: str | None = None
     slots: str | None = None
     home: str | None = None
@@ -104,7 +105,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """How to reach the broker.
 
         Raises:
-            ConfigurationError: the password's file cannot be read.
+            ConfigurationError: the password's file cannot be read, or `bandwidth` is no rate.
         """
         password = None
         if self.password_file:
@@ -113,7 +114,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigurationError(f"Cannot read password_file: {error}.") from error
         tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
-        return Settings(url=self.broker, client_id="", username=self.username, password=password, tls=tls)
+        return Settings(
+            url=self.broker,
+            client_id="",
+            username=self.username,
+            password=password,
+            tls=tls,
+            bandwidth=read_bandwidth(self.bandwidth),
+        )
 
     def rules(self, base_id: str, max_update: int) -> Rules:
         """What the round machine needs of it. `max_update` is the largest update in bytes.
@@ -260,6 +268,10 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: `ca` and `certificate` are for an encrypted connection: begin `broker` with mqtts://."
         )
+    try:
+        read_bandwidth(federation.bandwidth)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
     if bool(federation.certificate) != bool(federation.key):
         raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
     if federation.password_file and not federation.username:
@@ -316,6 +328,7 @@ broker = {broker}                # mqtt://host:port, mqtts://host:port
 # key = "coordinator.key"
 # username = "coordinator"       # or by password, which is what password_file holds
 # password_file = "password"
+# bandwidth = "512 KB/s"         # of adapters to each device; messages do not wait
 bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
                                  # or: slots = "impasto.json", a copy of that file
 # home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it

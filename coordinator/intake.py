@@ -46,6 +46,12 @@ class Intake:
         pull = self._pulls.get(device)
         return pull.offer.manifest.sha256 if pull else None
 
+    @property
+    def contents(self) -> set[tuple[str, str]]:
+        """What is being pulled or waits for it: devices and hashes."""
+        offers = {**self._waiting, **{device: pull.offer for device, pull in self._pulls.items()}}
+        return {(device, offer.manifest.sha256) for device, offer in offers.items()}
+
     def progress(self, device: str, chunks: int, now: float) -> None:
         """So many chunks of a device's update are there."""
         pull = self._pulls.get(device)

@@ -22,7 +22,8 @@ from coordinator.inbox import Inbox
 from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
-from coordinator.store import Database, open_blobs
+from coordinator.peers import Peers
+from coordinator.store import Database, Spool, open_blobs
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
 from edge_sdk.transport import Settings, Will, create, hang_up
 from edge_sdk.wire import exchange
@@ -93,9 +94,10 @@ class Service:
         self._up, self._down = self._database.traffic()
         self._inbox: Inbox[tuple[str, bytes]] = Inbox(_INBOX)
         self._stopped = threading.Event()
-        self._peers: dict[str, exchange.Exchange] = {}
         self._intake = Intake(_PULLS, _PULL_PATIENCE)
-        self._published: dict[str, bytes] = {}
+        connection = settings or federation.connection()
+        spool = Spool(Path(str(federation.home)) / "spool")
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -103,7 +105,7 @@ class Service:
         self._offline = self._announcement(online=False)
         self._transport = create(
             replace(
-                settings or federation.connection(),
+                connection,
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
                 client_id=f"{federation.name}.coordinator.{self._epoch}",
                 will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),
@@ -198,10 +200,7 @@ class Service:
         if messages or chunks:
             self._report("messages_dropped", messages=messages, chunks=chunks)
         now = time.monotonic()
-        for device, peer in list(self._peers.items()):
-            due = peer.next_tick
-            if due is not None and due <= now:
-                self._carry_out(device, peer.tick(now))
+        self._peers.tick(now, self._carry_out)
         wake = rounds.next_wake(self._rules, self._state, now)
         if wake is not None and wake <= now:
             self._feed(rounds.Tick())
@@ -209,10 +208,8 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        ticks = [tick for peer in self._peers.values() if (tick := peer.next_tick) is not None]
-        wake = rounds.next_wake(self._rules, self._state, now)
-        due = min([*ticks, *([] if wake is None else [wake]), now + _NAP])
-        return max(0.0, due - now)
+        dues = (self._peers.due(now), rounds.next_wake(self._rules, self._state, now))
+        return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -255,7 +252,7 @@ class Service:
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peer(device).on_message(message, time.monotonic()) if known else []
+                effects = self._peers.on_message(device, message, time.monotonic()) if known else []
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
@@ -278,9 +275,9 @@ class Service:
             self._feed(rounds.Left(device, refusal.code))
 
     def _read_chunk(self, device: str, payload: bytes) -> Reaction:
-        now, peer, sha256 = time.monotonic(), self._peers[device], self._intake.pulled(device)
-        effects = peer.on_chunk(payload, now)
-        if sha256 and (received := peer.progress(sha256)):
+        now, sha256 = time.monotonic(), self._intake.pulled(device)
+        effects = self._peers.on_chunk(device, payload, now)
+        if sha256 and (received := self._peers.progress(device, sha256)):
             self._intake.progress(device, received[0], now)
         return lambda: self._carry_out(device, effects)
 
@@ -327,6 +324,8 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch():
                 self._intake.add(action.device, action.offer)
+                if self._intake.pulled(action.device) == action.offer.manifest.sha256:  # said again: it may be back
+                    self._fetch(action.device, action.offer)
             case rounds.Cluster():
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
@@ -346,10 +345,8 @@ class Service:
     def _forget_old_blobs(self) -> None:
         needed = self._state.blobs()
         self._blobs.prune(needed)
-        for sha256 in set(self._published) - needed:
-            del self._published[sha256]
-            for peer in self._peers.values():
-                peer.withdraw(sha256)
+        self._peers.withdraw_all_but(needed)
+        self._peers.settle_all_but(self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
@@ -359,14 +356,17 @@ class Service:
         for device, offer in self._intake.give_up(
             lambda *of: rounds.wants(self._rules, self._state, *of), self._is_present, now
         ):
-            self._peer(device).cancel(offer.manifest.sha256)
+            self._peers.cancel(device, offer.manifest.sha256)
         while begun := self._intake.begin(self._is_present, now):
-            device, offer = begun
-            try:
-                effects = self._peer(device).fetch(offer.manifest, now, now + self._rules.deadline)
-            except ImpastoError as error:
-                effects = [exchange.Failed(offer.manifest, error)]
-            self._carry_out(device, effects)
+            self._fetch(*begun)
+
+    def _fetch(self, device: str, offer: Offer) -> None:
+        now, session = time.monotonic(), self._state.devices[device].epoch
+        try:
+            effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
+        except ImpastoError as error:
+            effects = [exchange.Failed(offer.manifest, error)]
+        self._carry_out(device, effects)
 
     def _is_present(self, device: str) -> bool:
         return self._state.devices[device].offline_since is None
@@ -382,8 +382,9 @@ class Service:
                     self._received(device, manifest, data)
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
-                case exchange.Failed(manifest, error):
-                    if offer := self._intake.end(device, manifest.sha256):
+                case exchange.Failed(manifest, error, by_peer):
+                    # A device that does not offer it (any more) has started anew: it will offer what it has.
+                    if (offer := self._intake.end(device, manifest.sha256)) and not by_peer:
                         self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
@@ -401,26 +402,15 @@ class Service:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
             self._feed(rounds.Stored(device, offer, norm))
+        self._peers.settle(device, manifest.sha256)
 
     # going out ------------------------------------------------------------------------------------------------------
 
-    def _peer(self, device: str) -> exchange.Exchange:
-        if device not in self._peers:
-            self._peers[device] = exchange.Exchange(max_bytes=2 * self._rules.max_update)
-        return self._peers[device]
-
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            self._offer(device, message.manifests)
+            self._peers.offer(device, message.manifests)
             message = self._keys.signer.signed(message)
         self._publish(self._topics.control(device, "down"), encode(message))
-
-    def _offer(self, device: str, manifests: list[Manifest]) -> None:
-        """Be ready to answer the device's pulls; all devices are served from one copy of the bytes."""
-        for manifest in manifests:
-            if manifest.sha256 not in self._published:
-                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
-            self._peer(device).offer(self._published[manifest.sha256], manifest)
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""

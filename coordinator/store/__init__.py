@@ -5,5 +5,6 @@ from __future__ import annotations
 from coordinator.store.blobs import Blobs, open_blobs
 from coordinator.store.database import Database
 from coordinator.store.sketches import MemorySketches, SketchStore
+from coordinator.store.spool import Spool
 
-__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "open_blobs"]
+__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "Spool", "open_blobs"]
