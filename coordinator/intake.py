@@ -46,6 +46,11 @@ class Intake:
         pull = self._pulls.get(device)
         return pull.offer.manifest.sha256 if pull else None
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many updates are being pulled, and how many wait."""
+        return {"pulled": len(self._pulls), "waiting": len(self._waiting)}
+
     def progress(self, device: str, chunks: int, now: float) -> None:
         """So many chunks of a device's update are there."""
         pull = self._pulls.get(device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.store.blobs import Blobs, open_blobs
-from coordinator.store.database import Database
+from coordinator.store.database import Database, newly_counted
 from coordinator.store.sketches import MemorySketches, SketchStore
 
-__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "open_blobs"]
+__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "newly_counted", "open_blobs"]
