@@ -64,16 +64,16 @@ class Guard:
         self.runs = self.accepted = 0
         for data in target.examples():  # what is loaded at the first use is not the inputs' doing
             target(data)
-        self._peak = _peak()
         # A brake, should one input take very much at once; far above what is asked of the decoder.
         limit = _address_space() + 8 * target.memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
     def __call__(self, data: bytes) -> None:
         self.runs += 1
+        before = _peak()  # the fuzzer itself grows with what it finds
         try:
             self.accepted += self._target(data)
-            taken = _peak() - self._peak
+            taken = _peak() - before
             assert taken < self._target.memory + 20 * len(data), f"took {taken >> 20} MiB"
         except BaseException:
             self._finding.write_bytes(data)
