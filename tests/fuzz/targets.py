@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from PIL import Image
 
 from coordinator import config
 from coordinator.keys import Keys
+from coordinator.rounds import Member
+from coordinator.store import open_blobs
+from coordinator.updates import Updates
 from edge_sdk.adapter import Adapter, Share, beginning, complete, from_bytes, initial_adapter, pack, to_bytes
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, BundleIndex
@@ -39,7 +43,7 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.signing import Signer, fingerprint, read_fingerprint, trusted, verified
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Receiver, decode_chunk, encode_chunk, make_manifest
-from tests.coordinator.adapters import SLOTS, random_adapter
+from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.integration.devices import FEDERATION
 from tests.wire.test_messages import EXAMPLES
 
@@ -177,6 +181,20 @@ def _part(data: bytes) -> None:
     complete(data[1:], _start(), share)
 
 
+@cache
+def _updates() -> Updates:
+    """A coordinator's books before the first round."""
+    federation = config.parse('name = "a"\nslots = "impasto.json"', folder=_folder())
+    return Updates(federation, config.BaseModel(BASE_ID, SLOTS), open_blobs(str(_folder() / "blobs")))
+
+
+def _update(data: bytes) -> None:
+    """The whole way of an update into a round; the first byte says which part of it is asked for."""
+    share = (Share.BOTH, Share.A, Share.B, Share.A_ONLY)[data[0] % 4] if data else Share.BOTH
+    norm = _updates().check(data[1:], Member(None, 4, None, 7, share))
+    assert math.isfinite(norm), "or the round could not be closed"
+
+
 def _adapters() -> list[bytes]:
     return [to_bytes(random_adapter(1, rank)) for rank in (1, 2)]
 
@@ -280,6 +298,13 @@ TARGETS: dict[str, Target] = {
         lambda: [
             bytes([number]) + pack(random_adapter(1, 4), _start(), share)
             for number, share in enumerate((Share.A, Share.B, Share.CORE, Share.A_ONLY))
+        ],
+    ),
+    "update": Target(
+        _update,
+        lambda: [
+            bytes([number]) + pack(random_adapter(1, 4), beginning(None, SLOTS, 4, 7), share)
+            for number, share in enumerate((Share.BOTH, Share.A, Share.B, Share.A_ONLY))
         ],
     ),
     "federation": Target(
