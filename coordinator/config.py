@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from coordinator.quotas import Limits
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport import Settings, Tls
+from edge_sdk.transport import Settings, Tls, read_bandwidth
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
@@ -47,6 +48,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     key: str | None = None
     username: str | None = None
     password_file: str | None = None
+    bandwidth: str | None = None
     bundle: str | None = None
     slots: str | None = None
     home: str | None = None
@@ -60,7 +62,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     device_storage: Annotated[int, Meta(ge=0, le=2**40)] = 0
     min_devices: Positive = 2
     rounds: Positive = 5
-    root_rounds: Count = 1
+    root_rounds: Count = 0
     quorum: Annotated[float, Meta(gt=0, le=1)] = 0.6
     deadline: Span = 600.0
     grace: Span = 30.0
@@ -111,7 +113,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """How to reach the broker.
 
         Raises:
-            ConfigurationError: the password's file cannot be read.
+            ConfigurationError: the password's file cannot be read, or `bandwidth` is no rate.
         """
         password = None
         if self.password_file:
@@ -120,7 +122,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigurationError(f"Cannot read password_file: {error}.") from error
         tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
-        return Settings(url=self.broker, client_id="", username=self.username, password=password, tls=tls)
+        return Settings(
+            url=self.broker,
+            client_id="",
+            username=self.username,
+            password=password,
+            tls=tls,
+            bandwidth=read_bandwidth(self.bandwidth),
+        )
 
     def rules(self, base_id: str, max_update: int) -> Rules:
         """What the round machine needs of it. `max_update` is the largest update in bytes.
@@ -154,7 +163,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ConfigurationError: no update would fit.
         """
         # Room for a slow line's repetitions, and for devices that try again.
-        own = {"device_bytes": max(_LEAST_BYTES, 8 * max_update), "device_storage": 4 * max_update}
+        own = {"device_bytes": max(_LEAST_BYTES, 8 * max_update), "device_storage": 8 * max_update}
         sizes = {key: getattr(self, key) or value for key, value in own.items()}
         for key, size in sizes.items():
             if size < max_update:
@@ -213,6 +222,11 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
     # A TOMLDecodeError is a ValueError; so are numbers of thousands of digits, brackets in brackets.
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{source} is not TOML: {str(error)[:500]}.") from error
+    fields = Federation.__struct_fields__
+    for unknown in table.keys() - set(fields):
+        near = difflib.get_close_matches(unknown, fields, 1)
+        meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
+        raise ConfigurationError(f"{source}: there is no key {unknown[:200]!r}: {meant}")
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
@@ -280,6 +294,10 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: `ca` and `certificate` are for an encrypted connection: begin `broker` with mqtts://."
         )
+    try:
+        read_bandwidth(federation.bandwidth)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
     if bool(federation.certificate) != bool(federation.key):
         raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
     if federation.password_file and not federation.username:
@@ -341,6 +359,7 @@ broker = {broker}                # mqtt://host:port, mqtts://host:port
 # key = "coordinator.key"
 # username = "coordinator"       # or by password, which is what password_file holds
 # password_file = "password"
+# bandwidth = "512 KB/s"         # of adapters to each device; messages do not wait
 bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
                                  # or: slots = "impasto.json", a copy of that file
 # home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it
@@ -352,10 +371,10 @@ join = "open"          # open: any device that the broker lets in; invited: thos
 max_devices = 10000    # more are not registered
 device_messages = 600  # that one device may send in a minute; what is more is dropped, and told once a minute
 device_bytes = 0       # the same for bytes, chunks included; 0: eight updates, at least 128 MiB
-device_storage = 0     # bytes that one device's updates of a round may bring in; 0: four updates
+device_storage = 0     # bytes that one device's updates of a round may bring in; 0: eight updates
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
-root_rounds = 1        # of these, the first train the root adapter that all devices share
+root_rounds = 0        # of these, the first train a root adapter that all devices share, under their clusters'
 quorum = 0.6           # share of a round's devices that must deliver before its deadline may close it
 deadline = 600.0       # seconds a round waits
 grace = 30.0           # seconds an offline device is still waited for

@@ -51,6 +51,12 @@ class Intake:
         """How many updates are being pulled, and how many wait."""
         return {"pulled": len(self._pulls), "waiting": len(self._waiting)}
 
+    @property
+    def contents(self) -> set[tuple[str, str]]:
+        """What is being pulled or waits for it: devices and hashes."""
+        offers = {**self._waiting, **{device: pull.offer for device, pull in self._pulls.items()}}
+        return {(device, offer.manifest.sha256) for device, offer in offers.items()}
+
     def progress(self, device: str, chunks: int, now: float) -> None:
         """So many chunks of a device's update are there."""
         pull = self._pulls.get(device)

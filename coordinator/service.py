@@ -23,9 +23,10 @@ from coordinator.inbox import Inbox
 from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
+from coordinator.peers import Peers
 from coordinator.quotas import FEDERATION_FULL, TOO_MUCH_STORAGE, Storage
 from coordinator.reports import OnEvent, Reports
-from coordinator.store import Database, newly_counted, open_blobs
+from coordinator.store import Database, Spool, newly_counted, open_blobs
 from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
 from edge_sdk.transport import Settings, Will, create, hang_up
@@ -100,9 +101,10 @@ class Service:
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
         self._storage = Storage(self._limits)
         self._stopped = threading.Event()
-        self._peers: dict[str, exchange.Exchange] = {}
         self._intake = Intake(_PULLS, _PULL_PATIENCE)
-        self._published: dict[str, bytes] = {}
+        connection = settings or federation.connection()
+        spool = Spool(Path(str(federation.home)) / "spool")
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -110,7 +112,7 @@ class Service:
         self._offline = self._announcement(online=False)
         self._transport = create(
             replace(
-                settings or federation.connection(),
+                connection,
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
                 client_id=f"{federation.name}.coordinator.{self._epoch}",
                 will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),
@@ -200,10 +202,7 @@ class Service:
         self._tell_of_drops()
         self._report.status(self._state, self._intake)
         now = time.monotonic()
-        for device, peer in list(self._peers.items()):
-            due = peer.next_tick
-            if due is not None and due <= now:
-                self._carry_out(device, peer.tick(now))
+        self._peers.tick(now, self._carry_out)
         wake = rounds.next_wake(self._rules, self._state, now)
         if wake is not None and wake <= now:
             self._feed(rounds.Tick())
@@ -211,10 +210,8 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        ticks = [tick for peer in self._peers.values() if (tick := peer.next_tick) is not None]
-        wake = rounds.next_wake(self._rules, self._state, now)
-        due = min([*ticks, *([] if wake is None else [wake]), now + _NAP])
-        return max(0.0, due - now)
+        dues = (self._peers.due(now), rounds.next_wake(self._rules, self._state, now))
+        return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -262,7 +259,7 @@ class Service:
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peer(device).on_message(message, time.monotonic()) if known else []
+                effects = self._peers.on_message(device, message, time.monotonic()) if known else []
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
@@ -299,15 +296,14 @@ class Service:
             self._feed(rounds.Left(device, refusal.code))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
-        now, peer, sha256 = time.monotonic(), self._peers[device], self._intake.pulled(device)
-        before = peer.progress(of)
-        effects = peer.on_chunk(payload, now)
-        if before is None or before == peer.progress(of):
-            self._tally.ignore(UNASKED_CHUNK if before is None else REPEATED_CHUNK)
-        for effect in effects:
-            if isinstance(effect, exchange.Received | exchange.Failed):  # it is all here, whatever it is worth
-                self._storage.add(device, self._number, effect.manifest.size)
-        if sha256 and (received := peer.progress(sha256)):
+        now, sha256 = time.monotonic(), self._intake.pulled(device)
+        asked = self._peers.progress(device, of) is not None
+        effects = self._peers.on_chunk(device, payload, now)
+        if any(isinstance(effect, exchange.Arrived) for effect in effects):
+            self._storage.add(device, self._number, len(payload))
+        else:
+            self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
+        if sha256 and (received := self._peers.progress(device, sha256)):
             self._intake.progress(device, received[0], now)
         return lambda: self._carry_out(device, effects)
 
@@ -318,7 +314,7 @@ class Service:
         if state.epoch > self._epoch and state.online:
             return lambda: self._give_way(state.epoch)
         if not state.online:
-            return lambda: self._publish_state()
+            return self._publish_state
         return _nothing
 
     def _give_way(self, epoch: int) -> None:
@@ -353,10 +349,7 @@ class Service:
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
-                if not self._storage.has_room(device, self._number, offer.manifest.size):
-                    reason = self._limits.reason(TOO_MUCH_STORAGE)
-                    return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
-                self._intake.add(device, offer)
+                return self._begin(device, offer)
             case rounds.Cluster():
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
@@ -376,10 +369,8 @@ class Service:
     def _forget_old_blobs(self) -> None:
         needed = self._state.blobs()
         self._blobs.prune(needed)
-        for sha256 in set(self._published) - needed:
-            del self._published[sha256]
-            for peer in self._peers.values():
-                peer.withdraw(sha256)
+        self._peers.withdraw_all_but(needed)
+        self._peers.settle_all_but(self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
@@ -389,14 +380,27 @@ class Service:
         for device, offer in self._intake.give_up(
             lambda *of: rounds.wants(self._rules, self._state, *of), self._is_present, now
         ):
-            self._peer(device).cancel(offer.manifest.sha256)
+            self._peers.cancel(device, offer.manifest.sha256)
         while begun := self._intake.begin(self._is_present, now):
-            device, offer = begun
-            try:
-                effects = self._peer(device).fetch(offer.manifest, now, now + self._rules.deadline)
-            except ImpastoError as error:
-                effects = [exchange.Failed(offer.manifest, error)]
-            self._carry_out(device, effects)
+            self._fetch(*begun)
+
+    def _begin(self, device: str, offer: Offer) -> rounds.Event | None:
+        """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
+        if not self._storage.has_room(device, self._number, offer.manifest.size):
+            reason = self._limits.reason(TOO_MUCH_STORAGE)
+            return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
+        self._intake.add(device, offer)
+        if self._intake.pulled(device) == offer.manifest.sha256:  # said again: it may be back
+            self._fetch(device, offer)
+        return None
+
+    def _fetch(self, device: str, offer: Offer) -> None:
+        now, session = time.monotonic(), self._state.devices[device].epoch
+        try:
+            effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
+        except ImpastoError as error:
+            effects = [exchange.Failed(offer.manifest, error)]
+        self._carry_out(device, effects)
 
     @property
     def _number(self) -> int:
@@ -417,8 +421,9 @@ class Service:
                     self._received(device, manifest, data)
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
-                case exchange.Failed(manifest, error):
-                    if offer := self._intake.end(device, manifest.sha256):
+                case exchange.Failed(manifest, error, by_peer):
+                    # A device that does not offer it (any more) has started anew: it will offer what it has.
+                    if (offer := self._intake.end(device, manifest.sha256)) and not by_peer:
                         self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
@@ -436,26 +441,15 @@ class Service:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
             self._feed(rounds.Stored(device, offer, norm))
+        self._peers.settle(device, manifest.sha256)
 
     # going out ------------------------------------------------------------------------------------------------------
 
-    def _peer(self, device: str) -> exchange.Exchange:
-        if device not in self._peers:
-            self._peers[device] = exchange.Exchange(max_bytes=2 * self._rules.max_update)
-        return self._peers[device]
-
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            self._offer(device, message.manifests)
+            self._peers.offer(device, message.manifests)
             message = self._keys.signer.signed(message)
         self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
-
-    def _offer(self, device: str, manifests: list[Manifest]) -> None:
-        """Be ready to answer the device's pulls; all devices are served from one copy of the bytes."""
-        for manifest in manifests:
-            if manifest.sha256 not in self._published:
-                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
-            self._peer(device).offer(self._published[manifest.sha256], manifest)
 
     def _publish_state(self) -> None:
         self._publish(self._topics.coordinator_state, self._online, CoordinatorState.__name__.lower(), retain=True)

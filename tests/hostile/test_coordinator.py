@@ -164,12 +164,12 @@ def test_an_update_counts_once_however_often_it_comes(peers: Peers) -> None:
 
 
 def test_a_content_that_is_not_what_was_promised_and_no_end_of_them(peers: Peers) -> None:
-    """Every one costs the coordinator its place in the line; four of the largest size is all that a round takes."""
+    """Each takes a place in the line and is pulled three times; a round takes eight times the largest size, no more."""
     before, known = peers.state, len(peers.refusals("hostile"))
-    for number, code in enumerate([*4 * ["TransferError"], "TooMuchStorage"]):
+    for number, code in enumerate([*3 * ["TransferError"], "TooMuchStorage"]):
         offer = peers.offer_content("hostile", bytes(68_000), sha256=f"{number:064x}")
         assert peers.refusal("hostile", offer.manifest.sha256) == code
-    assert peers.refusals("hostile")[known:] == [*4 * ["TransferError"], "TooMuchStorage"]
+    assert peers.refusals("hostile")[known:] == [*3 * ["TransferError"], "TooMuchStorage"]
     assert before.current
     assert peers.state.current == replace(
         before.current, refused={**before.current.refused, "hostile": "TooMuchStorage"}
