@@ -324,8 +324,10 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch():
                 self._intake.add(action.device, action.offer)
-                if self._intake.pulled(action.device) == action.offer.manifest.sha256:  # said again: it may be back
-                    self._fetch(action.device, action.offer)
+                sha256, session = action.offer.manifest.sha256, self._state.devices[action.device].epoch
+                if self._intake.pulled(action.device) == sha256:
+                    again = self._peers.offered_again(action.device, sha256, time.monotonic(), session)
+                    self._carry_out(action.device, again)
             case rounds.Cluster():
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
@@ -346,7 +348,7 @@ class Service:
         needed = self._state.blobs()
         self._blobs.prune(needed)
         self._peers.withdraw_all_but(needed)
-        self._peers.settle_all_but(self._intake.contents)
+        self._peers.settle_all_but(() if self._state.phase == "finished" else self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
