@@ -16,6 +16,7 @@ from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS, RULES
 from coordinator.interaction import INTERACTIONS
 from coordinator.optimisers import OPTIMISERS, Pace
+from coordinator.quotas import Limits
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
@@ -29,6 +30,9 @@ else:
 
 # A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
 IFCA = "ifca"
+
+# What `device_bytes` is at least, unless the file says so.
+_LEAST_BYTES = 128 << 20
 
 Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
@@ -52,6 +56,10 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     blobs: str | None = None
 
     join: Literal["open", "invited"] = "open"
+    max_devices: Positive = 10_000
+    device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 600
+    device_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    device_storage: Annotated[int, Meta(ge=0, le=2**40)] = 0
     min_devices: Positive = 2
     rounds: Positive = 5
     root_rounds: Count = 0
@@ -148,6 +156,23 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             shares=shares,
         )
 
+    def limits(self, max_update: int) -> Limits:
+        """What a device may send and have stored, of updates of at most `max_update` bytes.
+
+        Raises:
+            ConfigurationError: no update would fit.
+        """
+        # Room for a slow line's repetitions, and for devices that try again.
+        own = {"device_bytes": max(_LEAST_BYTES, 8 * max_update), "device_storage": 8 * max_update}
+        sizes = {key: getattr(self, key) or value for key, value in own.items()}
+        for key, size in sizes.items():
+            if size < max_update:
+                raise ConfigurationError(
+                    f"{key} = {size} is less than one update of this federation may have, {max_update}: raise it, or "
+                    "leave it out."
+                )
+        return Limits(self.device_messages, sizes["device_bytes"], sizes["device_storage"], self.max_devices)
+
 
 class BaseModel(msgspec.Struct, frozen=True):
     """The coordinator's whole knowledge of the base model: its id and the LoRA slots that devices train, by name."""
@@ -194,17 +219,18 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
     """Like `load`, from the text itself; relative paths are taken from `folder`."""
     try:
         table: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{source} is not TOML: {error}.") from error
+    # A TOMLDecodeError is a ValueError; so are numbers of thousands of digits, brackets in brackets.
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{source} is not TOML: {str(error)[:500]}.") from error
     fields = Federation.__struct_fields__
     for unknown in table.keys() - set(fields):
         near = difflib.get_close_matches(unknown, fields, 1)
         meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
-        raise ConfigurationError(f"{source}: there is no key {unknown!r}: {meant}")
+        raise ConfigurationError(f"{source}: there is no key {unknown[:200]!r}: {meant}")
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{source}: {error}. See docs/coordinator.md for the keys.") from error
+        raise ConfigurationError(f"{source}: {str(error)[:500]}. See docs/coordinator.md for the keys.") from error
     _check_methods(federation, source)
     _check_sense(federation, source)
     beside = ("bundle", "slots", "ca", "certificate", "key", "password_file")
@@ -232,8 +258,8 @@ def read_base_model(federation: Federation) -> BaseModel:
         raise ConfigurationError(
             f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
         ) from error
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
     trained = [slot for slot in content.slots if slot.name.endswith(TRAINED)]
     slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
     if not slots:
@@ -312,6 +338,11 @@ def _check_sense(federation: Federation, source: str) -> None:
             f'{federation.aggregation!r} carries nothing beyond that: use aggregation = "product" with carry = true, '
             "or leave server_rank out."
         )
+    if federation.max_devices < federation.min_devices:
+        raise ConfigurationError(
+            f"{source}: max_devices = {federation.max_devices} is less than min_devices = {federation.min_devices}: no "
+            "round would ever start."
+        )
     if federation.root_rounds > federation.rounds:
         raise ConfigurationError(
             f"{source}: root_rounds = {federation.root_rounds} is more than rounds = {federation.rounds}."
@@ -337,6 +368,10 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 
 # Rounds
 join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
+max_devices = 10000    # more are not registered
+device_messages = 600  # that one device may send in a minute; what is more is dropped, and told once a minute
+device_bytes = 0       # the same for bytes, chunks included; 0: eight updates, at least 128 MiB
+device_storage = 0     # bytes that one device's updates of a round may bring in; 0: eight updates
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
 root_rounds = 0        # of these, the first train a root adapter that all devices share, under their clusters'

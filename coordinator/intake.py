@@ -47,6 +47,11 @@ class Intake:
         return pull.offer.manifest.sha256 if pull else None
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many updates are being pulled, and how many wait."""
+        return {"pulled": len(self._pulls), "waiting": len(self._waiting)}
+
+    @property
     def contents(self) -> set[tuple[str, str]]:
         """What is being pulled or waits for it: devices and hashes."""
         offers = {**self._waiting, **{device: pull.offer for device, pull in self._pulls.items()}}

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Peers:
-    """All devices, as peers of transfers. Effects that concern neither the spool nor a waiting chunk are handed on.
+    """All devices, as peers of transfers. Effects are handed on but for chunks that wait and contents that are void.
 
     Args:
         blobs: what is offered comes from there.
@@ -144,6 +144,7 @@ class Peers:
                         self._spool.keep(device, chunk)
                     except OSError as error:  # it is missed only after a restart
                         _log.warning("A chunk of %s's update cannot be kept: %s", device, error)
+                    others.append(effect)
                 case exchange.Discarded(manifest):
                     self._spool.drop(device, manifest.sha256)
                 case exchange.SendChunk(payload) if self._bandwidth is not None:

@@ -159,6 +159,29 @@ class Database:
         self._engine.dispose()
 
 
+def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
+    """Rows for the updates that `after` counts and `before` did not."""
+    if not after.current:
+        return []
+    same = before.current and before.current.number == after.current.number
+    known = before.current.updates if same and before.current else {}
+    return [
+        {
+            "round": after.current.number,
+            "device": name,
+            "cluster": update.member.cluster,
+            "sha256": update.manifest.sha256,
+            "pictures": update.pictures,
+            "first_loss": update.first_loss,
+            "last_loss": update.last_loss,
+            "train_seconds": update.train_seconds,
+            "size": update.manifest.size,
+        }
+        for name, update in after.current.updates.items()
+        if name not in known
+    ]
+
+
 def _durable(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):

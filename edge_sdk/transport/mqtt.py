@@ -202,6 +202,7 @@ class MqttTransport:
         """End all threads. An attempt to connect cannot be cut short: the network's thread ends by itself after it."""
         if connected:
             self._client.loop_stop()
+            self._client._reset_sockets(sockpair_only=True)  # which paho leaves to the garbage collector
         else:
             threading.Thread(target=self._end_loop, name="mqtt-stop", daemon=True).start()
         self._delivery.stop(_CLOSE_DEADLINE)
