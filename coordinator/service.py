@@ -390,8 +390,8 @@ class Service:
             reason = self._limits.reason(TOO_MUCH_STORAGE)
             return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
         self._intake.add(device, offer)
-        sha256, session = offer.manifest.sha256, self._state.devices[device].epoch
-        if self._intake.pulled(device) == sha256:
+        if self._intake.pulled(device) == (sha256 := offer.manifest.sha256):
+            session = self._state.devices[device].epoch
             self._carry_out(device, self._peers.offered_again(device, sha256, time.monotonic(), session))
         return None
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordinator.peers import Peers
 from coordinator.store import Spool, open_blobs
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
+from edge_sdk.wire.exchange import Arrived, Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import Chunk, make_manifest
 
@@ -108,7 +108,7 @@ class Wire:
         while effects:
             effect = effects.pop(0)
             if not isinstance(effect, Send):
-                self.reports.append(effect)
+                self.reports += [] if isinstance(effect, Arrived) else [effect]
                 continue
             for answer in self.device.on_message(effect.message, 0.0):
                 if isinstance(answer, Send):
