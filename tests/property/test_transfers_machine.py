@@ -7,7 +7,9 @@ any more; then every content has been delivered exactly once, or refused by name
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -129,8 +131,14 @@ class Transfers(RuleBasedStateMachine):
         self.damaged = False
 
     def do(self, side: int, kind: str, packet: Packet) -> None:
-        try:
+        with self.mortal(side):
             self.sides[side].take(kind, packet, self.now)
+
+    @contextlib.contextmanager
+    def mortal(self, side: int) -> Iterator[None]:
+        """Whoever dies in it is there again after it."""
+        try:
+            yield
         except PowerCutError:
             self.sides[side].restart()
 
@@ -159,11 +167,9 @@ class Transfers(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.5, 6.0, 61.0, 101.0]))
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
-        for side in self.sides:
-            try:
-                side.tick(self.now)
-            except PowerCutError:
-                side.restart()
+        for side in (0, 1):
+            with self.mortal(side):
+                self.sides[side].tick(self.now)
 
     # --- what the line does -----------------------------------------------------------------------------------------
 
