@@ -5,6 +5,9 @@ prompt code, and its adapter's `signatures` in place of exact principal angles).
 the vectors go into micro-clusters by k-means, about `_DENSITY` sqrt(n) of them. Between two of these, the mean
 similarity of their devices is the inner product of their mean vectors, so that average linkage, silhouette and eigengap
 see what they would see with the devices themselves, if linkage had joined each micro-cluster first.
+
+scikit-learn is imported on use: loading it takes longer than all else in a coordinator's start, and devices wait for a
+coordinator that starts again.
 """
 
 from __future__ import annotations
@@ -15,8 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from sklearn.cluster import kmeans_plusplus
-from sklearn.utils.extmath import randomized_svd
 
 from coordinator.clustering.crowd import Crowd, numbered
 from coordinator.clustering.dense import LEAST_TRAINED
@@ -125,6 +126,8 @@ def _centred(vectors: Vectors) -> Vectors:
 
 def _principal(vectors: Vectors) -> Vectors:
     """(n, at most `_COMPONENTS`) coordinates along the directions in which the vectors differ most."""
+    from sklearn.utils.extmath import randomized_svd
+
     components = min(_COMPONENTS, *vectors.shape)
     left, sizes, _ = randomized_svd(vectors, components, n_iter=4, random_state=0)
     points: Vectors = left * sizes
@@ -133,6 +136,8 @@ def _principal(vectors: Vectors) -> Vectors:
 
 def _k_means(points: Vectors, wanted: int) -> Labels:
     """At most so many clusters, numbered by first appearance; fewer where points are equal."""
+    from sklearn.cluster import kmeans_plusplus
+
     centres, _ = kmeans_plusplus(points, min(wanted, len(points)), random_state=0)
     labels = np.zeros(0, dtype=np.int64)
     for _ in range(_ROUNDS):
