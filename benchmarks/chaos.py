@@ -83,9 +83,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     bars.append(Bar("rounds", value_of(found, "rounds"), float(least), "at least"))
     resumed = [row for row in rows if row["part"] == "resume" and row["kills"]]
     return bars + [
-        Bar(
-            f"seconds to resume after a kill of the {row['after a kill of']}, {which}", value_of(row, f"{which}_s"), 5.0
-        )
+        Bar(f"seconds to resume after a kill of the {row['who']}, {which}", value_of(row, f"{which}_s"), 5.0)
         for row in resumed
         for which in ("median", "worst")
     ]

@@ -5,9 +5,6 @@ prompt code, and its adapter's `signatures` in place of exact principal angles).
 the vectors go into micro-clusters by k-means, about `_DENSITY` sqrt(n) of them. Between two of these, the mean
 similarity of their devices is the inner product of their mean vectors, so that average linkage, silhouette and eigengap
 see what they would see with the devices themselves, if linkage had joined each micro-cluster first.
-
-scikit-learn is imported on use: loading it takes longer than all else in a coordinator's start, and devices wait for a
-coordinator that starts again.
 """
 
 from __future__ import annotations
@@ -17,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from coordinator.clustering.crowd import Crowd, numbered
 from coordinator.clustering.dense import LEAST_TRAINED
@@ -150,6 +146,8 @@ def _k_means(points: Vectors, wanted: int) -> Labels:
 
 def _sums(rows: npt.NDArray[np.floating[Any]], labels: Labels, count: int = 0) -> Any:
     """(k, d): the sums of the rows (n, d) of each label."""
+    from scipy.sparse import csr_array
+
     shape = (max(count, int(labels.max(initial=-1)) + 1), len(labels))
     members = csr_array((np.ones(len(labels), rows.dtype), (labels, np.arange(len(labels)))), shape=shape)
     return members @ rows
