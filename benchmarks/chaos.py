@@ -148,12 +148,12 @@ def _closed(world: World) -> int:
 def _resumes(moments: dict[str, list[float]], coordinator: Sequence[dict[str, object]]) -> list[Row]:
     found: list[Row] = []
     for who in ("coordinator", "broker"):
-        seconds = resumed_after(moments[who], coordinator)
+        seconds = resumed_after(moments[who], moments["coordinator"] + moments["broker"], coordinator)
         found.append(
             {
                 "part": "resume",
                 "who": who,
-                "kills": len(moments[who]),
+                "kills": len(seconds),
                 "median_s": statistics.median(seconds) if seconds else None,
                 "worst_s": max(seconds, default=None),
             }

@@ -100,15 +100,17 @@ def audit(
     return Audit(len(counted), reached, lost, double, stuck, twice, backwards)
 
 
-def resumed_after(kills: Iterable[float], coordinator: Sequence[Event]) -> list[float]:
-    """Seconds from each moment to the next step of a round that the coordinator tells.
+def resumed_after(kills: Iterable[float], all_kills: Iterable[float], coordinator: Sequence[Event]) -> list[float]:
+    """Seconds from each kill to the next step of a round that the coordinator tells.
 
-    An upper bound: nothing may have been due. Moments after which there was nothing left to do are left out.
+    An upper bound: nothing may have been due. Kills that another one of `all_kills` followed before there was such a
+    step are left out (that one counts), and those after which there was nothing left to do.
     """
+    all_kills = sorted(all_kills)
     steps = sorted(event["time"] for event in coordinator if event["event"] in _STEPS)
     found = []
     for kill in kills:
         following = next((step for step in steps if step > kill), None)
-        if following is not None:
+        if following is not None and not any(kill < other < following for other in all_kills):
             found.append(following - kill)
     return found
