@@ -41,6 +41,11 @@ class Intake:
         else:
             self._waiting.pop(device, None)
 
+    @property
+    def active(self) -> list[str]:
+        """The devices whose updates are being pulled."""
+        return list(self._pulls)
+
     def pulled(self, device: str) -> str | None:
         """The hash of what is being pulled from a device, None if nothing is."""
         pull = self._pulls.get(device)

@@ -198,7 +198,8 @@ class Service:
         if messages or chunks:
             self._report("messages_dropped", messages=messages, chunks=chunks)
         now = time.monotonic()
-        for device, peer in list(self._peers.items()):
+        for device in self._intake.active:  # nothing else is fetched, and of all peers there may be thousands
+            peer = self._peer(device)
             due = peer.next_tick
             if due is not None and due <= now:
                 self._carry_out(device, peer.tick(now))
@@ -209,7 +210,7 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        ticks = [tick for peer in self._peers.values() if (tick := peer.next_tick) is not None]
+        ticks = [tick for device in self._intake.active if (tick := self._peer(device).next_tick) is not None]
         wake = rounds.next_wake(self._rules, self._state, now)
         due = min([*ticks, *([] if wake is None else [wake]), now + _NAP])
         return max(0.0, due - now)
