@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.transport_world import peak_of
@@ -147,22 +147,28 @@ class _Peaks:
 
     def _watch(self) -> None:
         while not self._done.wait(0.5):
-            trees = _trees()
+            parents = _parents()
             for number, process in enumerate(list(self._processes())):
-                total = sum(peak_of(member) for member in trees.get(process.pid, []))
+                total = sum(peak_of(member) for member in _tree(process.pid, parents))
                 if number == 0:
                     self.server = max(self.server, total)
                 else:
                     self.client = max(self.client, total)
 
 
-def _trees() -> dict[int, list[int]]:
-    """Session -> its processes: every process that was started above leads a session."""
-    found: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (folder / "stat").read_text("utf-8").rpartition(")")[2].split()
-        except OSError:
-            continue
-        found.setdefault(int(fields[3]), []).append(int(folder.name))
+def _tree(root: int, parents: Mapping[int, int]) -> set[int]:
+    """A process and all that it and its like have started."""
+    found, new = {root}, {root}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Every process and its parent."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            found[int(path.parent.name)] = int(path.read_text("utf-8").rpartition(")")[2].split()[1])
     return found
