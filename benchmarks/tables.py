@@ -19,6 +19,7 @@ from benchmarks.byzantine_tables import backdoors, gain
 from benchmarks.federation_tables import costs, scores
 from benchmarks.harness import NOT_MEASURED
 from benchmarks.markdown import or_empty, table
+from benchmarks.network_tables import audited, crowds, fans, injected, resumed, rounds
 
 DOCUMENT = Path("docs/benchmarks.md")
 RESULTS = Path("benchmarks/results")
@@ -210,6 +211,16 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "byzantine: gain": ("byzantine.json", gain),
     "byzantine: backdoors": ("byzantine.json", backdoors),
     "byzantine: bars": ("byzantine.json", bars),
+    "chaos: machine": ("chaos.json", measured),
+    "chaos: audit": ("chaos.json", audited),
+    "chaos: faults": ("chaos.json", injected),
+    "chaos: resume": ("chaos.json", resumed),
+    "chaos: bars": ("chaos.json", bars),
+    "transport: machine": ("transport.json", measured),
+    "transport: fans": ("transport.json", fans),
+    "transport: memory": ("transport.json", crowds),
+    "transport: rounds": ("transport.json", rounds),
+    "transport: bars": ("transport.json", bars),
 }
 # (adapters, batch) -> the row of results.
 _Cases: TypeAlias = Mapping[tuple[int, int], Result]

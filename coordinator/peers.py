@@ -38,6 +38,8 @@ class Peers:
         self._published: dict[str, bytes] = {}
         self._pacers: dict[str, Pacer] = {}
         self._sessions: dict[str, int] = {}
+        # Of all devices, of which there may be thousands, few are fetched from.
+        self._fetching: set[str] = set()
 
     def __contains__(self, device: str) -> bool:
         return device in self._exchanges
@@ -70,6 +72,7 @@ class Peers:
         """
         peer, have, buffer = self._of(device), b"", None
         self._sessions[device] = session
+        self._fetching.add(device)
         if manifest.size <= peer.room:
             try:
                 have, buffer = self._spool.resume(device, manifest) or (b"", None)
@@ -110,15 +113,18 @@ class Peers:
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
-        ticks = [tick for peer in self._exchanges.values() if (tick := peer.next_tick) is not None]
+        ticks = [tick for device in self._fetching if (tick := self._exchanges[device].next_tick) is not None]
         turns = [turn for pacer in self._pacers.values() if (turn := pacer.due(now)) is not None]
         return min([*ticks, *turns], default=None)
 
     def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
         """Time went by: what is to be done for each device."""
-        for device, peer in list(self._exchanges.items()):
+        for device in list(self._fetching):
+            peer = self._exchanges[device]
             due = peer.next_tick
-            if due is not None and due <= now:
+            if due is None:
+                self._fetching.discard(device)
+            elif due <= now:
                 carry_out(device, self._sorted(device, peer.tick(now)))
         for device, pacer in list(self._pacers.items()):
             if (chunk := pacer.take(now)) is not None:

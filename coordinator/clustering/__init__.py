@@ -3,6 +3,9 @@
 A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
 similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
 all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
+
+scipy and scikit-learn are imported on use: loading them takes longer than all else in a coordinator's start, and after
+a crash devices wait for it.
 """
 
 from __future__ import annotations

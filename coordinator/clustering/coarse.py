@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.cluster import kmeans_plusplus
 
 from coordinator.clustering.crowd import Crowd, numbered
 from coordinator.clustering.dense import LEAST_TRAINED
@@ -120,6 +119,8 @@ def _principal(times: _Times, count: int) -> Vectors:
 
 def _k_means(points: Vectors, wanted: int) -> Labels:
     """At most so many clusters, numbered by first appearance; fewer where points are equal."""
+    from sklearn.cluster import kmeans_plusplus
+
     centres, _ = kmeans_plusplus(points, min(wanted, len(points)), random_state=0)
     labels = np.zeros(0, dtype=np.int64)
     for _ in range(_ROUNDS):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster
 
 from coordinator.clustering.crowd import Crowd, numbered
 from coordinator.clustering.evidence import Labels, Matrix
@@ -31,6 +30,8 @@ class Cuts:
 
     def into(self, wanted: int) -> Labels:
         """At most so many groups; fewer where distances tie or groups are too small."""
+        from scipy.cluster.hierarchy import fcluster
+
         labels = fcluster(self._tree, min(wanted, self._possible), criterion="maxclust").astype(np.int64)
         return numbered(_absorb_small(self._crowd, numbered(labels), self._smallest))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import copy
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from coordinator.clustering.evidence import Labels
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 _BLOCK = 1 << 23  # numbers of rows that are computed with at once
@@ -73,6 +75,8 @@ class Gram:
 
 def indicators(labels: Labels) -> csr_array:
     """(n, k): 1 where a label 0 … k-1 is that of the column."""
+    from scipy.sparse import csr_array
+
     shape = (len(labels), int(labels.max(initial=-1)) + 1)
     return csr_array((np.ones(len(labels), np.float32), (np.arange(len(labels)), labels)), shape=shape)
 

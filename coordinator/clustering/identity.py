@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def match_identities(
@@ -21,6 +20,8 @@ def match_identities(
     overlap = np.array([[sum(before.get(d) == o for d in group) for o in old] for group in groups], dtype=np.int64)
     identities: dict[int, int] = {}
     if old:
+        from scipy.optimize import linear_sum_assignment
+
         rows, columns = linear_sum_assignment(overlap, maximize=True)
         identities = {int(r): old[c] for r, c in zip(rows, columns, strict=True) if overlap[r, c] > 0}
     assignment: dict[str, int] = {}

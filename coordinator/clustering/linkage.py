@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.cluster.hierarchy as hierarchy
-from scipy.spatial.distance import squareform
 
 from coordinator.clustering.crowd import Crowd
 from coordinator.clustering.evidence import Matrix
@@ -13,6 +11,9 @@ from coordinator.clustering.evidence import Matrix
 def average_linkage(crowd: Crowd) -> Matrix:
     """The linkage matrix (m-1, 4) of scipy over the items, by 1 - similarity averaged over pairs of *devices*."""
     if crowd.exact:
+        import scipy.cluster.hierarchy as hierarchy
+        from scipy.spatial.distance import squareform
+
         tree: Matrix = hierarchy.linkage(squareform(1.0 - crowd.items, checks=False), method="average")
         return tree
     return _weighted(1.0 - crowd.items, crowd.sizes.astype(np.float64))

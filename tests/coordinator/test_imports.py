@@ -17,6 +17,12 @@ def test_the_coordinator_imports_no_torch() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_a_coordinator_starts_without_what_takes_long_to_load() -> None:
+    program = "import sys, coordinator.cli\nprint([name for name in ('scipy', 'sklearn') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == "[]"
+
+
 def test_a_device_can_be_a_member_without_the_coordinators_libraries() -> None:
     foreign = (*HEAVY[:6], "sklearn", "scipy", "sqlalchemy", "fsspec", "coordinator")
     program = (

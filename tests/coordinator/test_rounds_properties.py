@@ -36,7 +36,8 @@ DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 
 
 class Rounds(RuleBasedStateMachine):
-    """The coordinator may die after any step: what it had saved is all that is left, its questions are lost."""
+    """The coordinator may die after any step, and in it, when its state is saved but nothing has been said or asked
+    yet: what it had saved is all that is left, its questions are lost."""
 
     late = 0
 
@@ -53,11 +54,17 @@ class Rounds(RuleBasedStateMachine):
         self.aggregated: dict[int, dict[str, str]] = {}
         self.failed: set[int] = set()
         self.epochs = 0
+        self.dying = False
 
     def feed(self, event: Event) -> None:
         before = self.state
         self.state, actions = step(self.rules, self.state, event, self.now)
         assert self.state.round >= before.round
+        if self.dying:
+            self.dying = False
+            self.note_unsaid(before)
+            self.crash()
+            return
         for action in actions:
             if isinstance(action, Cluster | Aggregate | Place):
                 self.questions.append(action)
@@ -85,6 +92,14 @@ class Rounds(RuleBasedStateMachine):
             assert action.message.accepted == (made and action.device in self.aggregated[action.message.round])
         elif isinstance(action.message, Finished):
             self.finished.add(action.device)
+
+    def note_unsaid(self, before: State) -> None:
+        """What would have been said of updates. Devices learn it later: they repeat offers, and rounds are done."""
+        old, new = before.current, self.state.current
+        saved = {(name, update.manifest.sha256) for name, update in new.updates.items()} if new else set()
+        self.committed |= saved
+        if old and new and old.number == new.number:
+            self.committed -= {(name, update.manifest.sha256) for name, update in old.updates.items()} - saved
 
     def answer(self, question: Cluster | Aggregate | Place) -> Clustered | Aggregated | Placed:
         if isinstance(question, Cluster):
@@ -161,6 +176,11 @@ class Rounds(RuleBasedStateMachine):
         self.now = 0.0
         self.state = msgspec.msgpack.decode(msgspec.msgpack.encode(self.state), type=State)
         self.feed(Restarted())
+
+    @rule()
+    def die_in_the_next_step(self) -> None:
+        """After saving, before anything else."""
+        self.dying = True
 
     @invariant()
     def committed_updates_count_exactly_once(self) -> None:

@@ -32,6 +32,7 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
+from edge_sdk.transport import Settings
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.invitation import Invitation, read_invitation
@@ -86,12 +87,17 @@ class Coordinator:
     """A coordinator in a thread of this process; `crash` takes it away without a goodbye."""
 
     def __init__(
-        self, path: Path, *, once: bool = True, on_event: Callable[[dict[str, Any]], None] = lambda event: None
+        self,
+        path: Path,
+        *,
+        once: bool = True,
+        on_event: Callable[[dict[str, Any]], None] = lambda event: None,
+        settings: Settings | None = None,
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._on_event = on_event
         self.heard = threading.Condition()
-        self.service = Service(config.load(path), on_event=self._note)
+        self.service = Service(config.load(path), settings=settings, on_event=self._note)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(once,), daemon=True)
         self._thread.start()

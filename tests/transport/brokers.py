@@ -48,6 +48,12 @@ class Mosquitto:
     def url(self) -> str:
         return f"{self._scheme}://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process, while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Mosquitto:
         self._process = subprocess.Popen(
             [self._executable, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE

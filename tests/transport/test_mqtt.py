@@ -15,9 +15,9 @@ import pytest
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
 from edge_sdk.transport.embedded import EmbeddedBroker
+from tests.faults.proxy import Proxy
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import DEADLINE, Inbox
-from tests.transport.proxy import Proxy
 from tests.transport.scripted import ScriptedBroker
 
 

@@ -14,10 +14,10 @@ from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Received, Send, 
 from edge_sdk.wire.messages import decode, encode
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import make_manifest
+from tests.faults.proxy import Proxy
 from tests.transport.brokers import Mosquitto
 from tests.transport.conftest import Connect
 from tests.transport.inbox import DEADLINE
-from tests.transport.proxy import Proxy
 
 TOPICS = Topics("stickers")
 
