@@ -58,7 +58,7 @@ class Arm:
 
 
 OURS = "product"
-_GLOBAL = {"aggregation": "fedit", "clustering": "single", "interaction": "none", "root_rounds": 0}
+_GLOBAL = {"aggregation": "fedit", "clustering": "single", "interaction": "none"}
 
 
 def arms() -> list[Arm]:
@@ -67,20 +67,18 @@ def arms() -> list[Arm]:
         Arm("alone", "bound", "alone"),
         Arm("pooled per group", "bound", "pooled"),
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
-        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", "root_rounds": 0}, mixed_ranks=False),
+        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit"}, mixed_ranks=False),
     ]
     for name, method in AGGREGATORS.built_in.items():
-        settings: dict[str, Any] = {"aggregation": name}
-        if method.home_factor:
-            settings["root_rounds"] = 0
-        found.append(Arm(name, "aggregation", settings=settings, mixed_ranks=method.mixed_ranks))
+        found.append(Arm(name, "aggregation", settings={"aggregation": name}, mixed_ranks=method.mixed_ranks))
     found += [
         Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
         for name in ("prompt", "adapter", "single")
     ]
     found += [
         Arm("interaction: none", "interaction", settings={"interaction": "none"}),
-        Arm("interaction: none, no root", "interaction", settings={"interaction": "none", "root_rounds": 0}),
+        Arm("a root round first", "interaction", settings={"root_rounds": 1}),
+        Arm("a root round, interaction: none", "interaction", settings={"interaction": "none", "root_rounds": 1}),
         Arm("interaction: none, with leaf", "interaction", settings={"interaction": "none"}, leaf=True),
         Arm("with leaf", "interaction", leaf=True),
         Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Row, cached
 from benchmarks.stickers import bundle
@@ -93,8 +94,10 @@ def seeds(before: Path | None) -> set[int]:
 
 
 def _kept(path: Path, work: Callable[[], Result]) -> Result:
-    """One run in a process of the pool; kept when it is whole."""
-    result: Result = cached(path, work)
+    """One run in a process of the pool; kept when it is whole. Matrices here are small: threads of BLAS that wait for
+    a core which another run has cost far more than they bring (aggregation took 178 s instead of 3)."""
+    with threadpool_limits(1, "blas"):
+        result: Result = cached(path, work)
     return result
 
 

@@ -89,7 +89,7 @@ class Federation(Sequence[Bases | None]):
             own = (1 - share) * tastes[self.truth[at]] + share * tastes[self._second[at]]
             own = own + self._noise.basis * _columns(rng, own.shape)
             q, _ = np.linalg.qr(np.concatenate([self._shared[kind], own], axis=2))
-            bases |= {f"{kind}{layer}": basis for layer, basis in enumerate(q)}
+            bases |= {f"unet.{kind}.{layer}": basis for layer, basis in enumerate(q)}
         return bases
 
 

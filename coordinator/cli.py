@@ -21,6 +21,7 @@ from coordinator.admission import Admissions
 from coordinator.aggregation import AGGREGATORS
 from coordinator.console import Narrator, print_status
 from coordinator.keys import Keys
+from coordinator.reports import OnEvent
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import ConfigurationError, ImpastoError
@@ -40,15 +41,29 @@ def serve(
     federation: FederationFile,
     once: Annotated[bool, typer.Option("--once", help="End when the last round is closed and served.")] = False,
     events: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Answer Prometheus there; without a host on this machine alone: 127.0.0.1."
+        ),
+    ] = None,
 ) -> None:
     """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
     loaded = config.load(federation)
-    narrator = Narrator(Console())
+    hearers: list[OnEvent] = []
     with ExitStack() as stack:
         file = stack.enter_context(_open_events(events)) if events else None
+        if metrics:
+            from coordinator.metrics import Exposition, Metrics
+
+            figures = Metrics()
+            stack.enter_context(Exposition(figures, metrics))
+            hearers.append(figures.observe)
+        hearers.append(Narrator(Console()).tell)
 
         def on_event(event: dict[str, Any]) -> None:
-            narrator.tell(event)
+            for hear in hearers:
+                hear(event)
             if file:
                 file.write(json.dumps(event) + "\n")
                 file.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
 from collections.abc import Mapping
@@ -15,10 +16,11 @@ from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.clustering import CLUSTERERS, RULES
 from coordinator.interaction import INTERACTIONS
 from coordinator.optimisers import OPTIMISERS, Pace
+from coordinator.quotas import Limits
 from coordinator.rounds import Rules
 from edge_sdk.adapter import TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport import Settings, Tls
+from edge_sdk.transport import Settings, Tls, read_bandwidth
 from edge_sdk.wire.messages import Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
@@ -28,6 +30,9 @@ else:
 
 # A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
 IFCA = "ifca"
+
+# What `device_bytes` is at least, unless the file says so.
+_LEAST_BYTES = 128 << 20
 
 Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
@@ -43,6 +48,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     key: str | None = None
     username: str | None = None
     password_file: str | None = None
+    bandwidth: str | None = None
     bundle: str | None = None
     slots: str | None = None
     home: str | None = None
@@ -50,9 +56,13 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     blobs: str | None = None
 
     join: Literal["open", "invited"] = "open"
+    max_devices: Positive = 10_000
+    device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 600
+    device_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    device_storage: Annotated[int, Meta(ge=0, le=2**40)] = 0
     min_devices: Positive = 2
     rounds: Positive = 5
-    root_rounds: Count = 1
+    root_rounds: Count = 0
     quorum: Annotated[float, Meta(gt=0, le=1)] = 0.6
     deadline: Span = 600.0
     grace: Span = 30.0
@@ -103,7 +113,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """How to reach the broker.
 
         Raises:
-            ConfigurationError: the password's file cannot be read.
+            ConfigurationError: the password's file cannot be read, or `bandwidth` is no rate.
         """
         password = None
         if self.password_file:
@@ -112,7 +122,14 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigurationError(f"Cannot read password_file: {error}.") from error
         tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
-        return Settings(url=self.broker, client_id="", username=self.username, password=password, tls=tls)
+        return Settings(
+            url=self.broker,
+            client_id="",
+            username=self.username,
+            password=password,
+            tls=tls,
+            bandwidth=read_bandwidth(self.bandwidth),
+        )
 
     def rules(self, base_id: str, max_update: int) -> Rules:
         """What the round machine needs of it. `max_update` is the largest update in bytes.
@@ -138,6 +155,23 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             keep_rest=self.carries,
             shares=shares,
         )
+
+    def limits(self, max_update: int) -> Limits:
+        """What a device may send and have stored, of updates of at most `max_update` bytes.
+
+        Raises:
+            ConfigurationError: no update would fit.
+        """
+        # Room for a slow line's repetitions, and for devices that try again.
+        own = {"device_bytes": max(_LEAST_BYTES, 8 * max_update), "device_storage": 8 * max_update}
+        sizes = {key: getattr(self, key) or value for key, value in own.items()}
+        for key, size in sizes.items():
+            if size < max_update:
+                raise ConfigurationError(
+                    f"{key} = {size} is less than one update of this federation may have, {max_update}: raise it, or "
+                    "leave it out."
+                )
+        return Limits(self.device_messages, sizes["device_bytes"], sizes["device_storage"], self.max_devices)
 
 
 class BaseModel(msgspec.Struct, frozen=True):
@@ -185,12 +219,18 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
     """Like `load`, from the text itself; relative paths are taken from `folder`."""
     try:
         table: dict[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{source} is not TOML: {error}.") from error
+    # A TOMLDecodeError is a ValueError; so are numbers of thousands of digits, brackets in brackets.
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{source} is not TOML: {str(error)[:500]}.") from error
+    fields = Federation.__struct_fields__
+    for unknown in table.keys() - set(fields):
+        near = difflib.get_close_matches(unknown, fields, 1)
+        meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
+        raise ConfigurationError(f"{source}: there is no key {unknown[:200]!r}: {meant}")
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{source}: {error}. See docs/coordinator.md for the keys.") from error
+        raise ConfigurationError(f"{source}: {str(error)[:500]}. See docs/coordinator.md for the keys.") from error
     _check_methods(federation, source)
     _check_sense(federation, source)
     beside = ("bundle", "slots", "ca", "certificate", "key", "password_file")
@@ -218,8 +258,8 @@ def read_base_model(federation: Federation) -> BaseModel:
         raise ConfigurationError(
             f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
         ) from error
-    except msgspec.DecodeError as error:
-        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
     trained = [slot for slot in content.slots if slot.name.endswith(TRAINED)]
     slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
     if not slots:
@@ -254,6 +294,10 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: `ca` and `certificate` are for an encrypted connection: begin `broker` with mqtts://."
         )
+    try:
+        read_bandwidth(federation.bandwidth)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{source}: {error}") from error
     if bool(federation.certificate) != bool(federation.key):
         raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
     if federation.password_file and not federation.username:
@@ -294,6 +338,11 @@ def _check_sense(federation: Federation, source: str) -> None:
             f'{federation.aggregation!r} carries nothing beyond that: use aggregation = "product" with carry = true, '
             "or leave server_rank out."
         )
+    if federation.max_devices < federation.min_devices:
+        raise ConfigurationError(
+            f"{source}: max_devices = {federation.max_devices} is less than min_devices = {federation.min_devices}: no "
+            "round would ever start."
+        )
     if federation.root_rounds > federation.rounds:
         raise ConfigurationError(
             f"{source}: root_rounds = {federation.root_rounds} is more than rounds = {federation.rounds}."
@@ -310,6 +359,7 @@ broker = {broker}                # mqtt://host:port, mqtts://host:port
 # key = "coordinator.key"
 # username = "coordinator"       # or by password, which is what password_file holds
 # password_file = "password"
+# bandwidth = "512 KB/s"         # of adapters to each device; messages do not wait
 bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
                                  # or: slots = "impasto.json", a copy of that file
 # home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it
@@ -318,9 +368,13 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 
 # Rounds
 join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
+max_devices = 10000    # more are not registered
+device_messages = 600  # that one device may send in a minute; what is more is dropped, and told once a minute
+device_bytes = 0       # the same for bytes, chunks included; 0: eight updates, at least 128 MiB
+device_storage = 0     # bytes that one device's updates of a round may bring in; 0: eight updates
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all
-root_rounds = 1        # of these, the first train the root adapter that all devices share
+root_rounds = 0        # of these, the first train a root adapter that all devices share, under their clusters'
 quorum = 0.6           # share of a round's devices that must deliver before its deadline may close it
 deadline = 600.0       # seconds a round waits
 grace = 30.0           # seconds an offline device is still waited for
@@ -346,7 +400,7 @@ filter = "none"            # whom to believe: clip, krum, median, trim; none bel
 liars = 0.2                # share of the devices that a filter assumes to lie
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt; adapter; single: one cluster
 clusters = 0               # how many; 0 chooses by the next key
-choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too, among 30 devices or more
+choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too; significant: those, if tested
 recluster = "every"        # every: before every round; drift: when the clusters do not fit any more
 min_cluster = 2            # no cluster is smaller
 interaction = "attention"  # clusters teach each other; none: they do not; disjoint: each in a subspace of its own

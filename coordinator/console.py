@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coordinator.rounds import State
 
-_MUTED = frozenset({"adapter_delivered", "device_online"})
+_MUTED = frozenset({"adapter_delivered", "device_online", "status"})
 
 
 class Narrator:
@@ -68,6 +68,9 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[red]no new clusters for round {e['round']}[/red] ({e['code']}): {e['reason']}"
         case "messages_dropped":
             return f"[yellow]overloaded[/yellow]: dropped {e['messages']} messages and {e['chunks']} chunks"
+        case "over_quota":
+            who = f"[cyan]{e['device']}[/cyan]" if e["device"] else "devices that have not joined"
+            return f"[yellow]too much[/yellow] from {who} ({e['code']}): dropped {e['messages']} messages"
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
             refused = f", [red]{len(e['refused'])} refused[/red]" if e["refused"] else ""

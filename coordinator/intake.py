@@ -41,15 +41,21 @@ class Intake:
         else:
             self._waiting.pop(device, None)
 
-    @property
-    def active(self) -> list[str]:
-        """The devices whose updates are being pulled."""
-        return list(self._pulls)
-
     def pulled(self, device: str) -> str | None:
         """The hash of what is being pulled from a device, None if nothing is."""
         pull = self._pulls.get(device)
         return pull.offer.manifest.sha256 if pull else None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many updates are being pulled, and how many wait."""
+        return {"pulled": len(self._pulls), "waiting": len(self._waiting)}
+
+    @property
+    def contents(self) -> set[tuple[str, str]]:
+        """What is being pulled or waits for it: devices and hashes."""
+        offers = {**self._waiting, **{device: pull.offer for device, pull in self._pulls.items()}}
+        return {(device, offer.manifest.sha256) for device, offer in offers.items()}
 
     def progress(self, device: str, chunks: int, now: float) -> None:
         """So many chunks of a device's update are there."""

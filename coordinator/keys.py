@@ -11,12 +11,12 @@ import msgspec
 
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.messages import MAX_SUCCESSIONS, Succession
+from edge_sdk.wire.messages import MAX_SUCCESSIONS, Key, Succession
 from edge_sdk.wire.signing import Signer, new_key
 
 
 class _File(msgspec.Struct, frozen=True):
-    private: bytes
+    private: Key
     successions: list[Succession] = []
 
 
@@ -53,7 +53,7 @@ class Keys:
             return msgspec.json.decode(self._path.read_bytes(), type=_File)
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigurationError(
                 f"Cannot read the signing key {self._path}: {error}. Devices trust this key only: bring it back from a "
                 "backup. Without one, delete the file and tell every device's owner the new fingerprint."

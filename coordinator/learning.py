@@ -6,6 +6,7 @@ answer, so that a coordinator killed in the middle simply asks again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,17 +23,25 @@ from coordinator.aggregation.late import rebased, staleness_weight
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
 from coordinator.optimisers import OPTIMISERS, Matrices, step
-from coordinator.store import Blobs
+from coordinator.store import Blobs, MemorySketches, SketchStore
+from coordinator.subspaces import Subspaces
 from coordinator.tastes import Tastes
 from coordinator.updates import Updates
 from edge_sdk.adapter import Adapter, concatenate, to_bytes, truncate
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
+from edge_sdk.errors import ImpastoError
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
+_log = logging.getLogger(__name__)
+
 
 class Learning:
-    """Args: profiles: gives the profile of every device that ever joined."""
+    """
+    Args:
+        profiles: gives the profile of every device that ever joined.
+        sketches: where sketches of updates are kept; None: in memory.
+    """
 
     def __init__(
         self,
@@ -40,12 +49,15 @@ class Learning:
         base: BaseModel,
         profiles: Callable[[], Mapping[str, DeviceProfile]],
         blobs: Blobs,
+        sketches: SketchStore | None = None,
     ) -> None:
         self._federation = federation
         self._base = base
         self._blobs = blobs
         self._updates = Updates(federation, base, blobs)
-        self._tastes = Tastes(federation, profiles, self._updates.basis)
+        layers = {name: shape.out_features for name, shape in base.slots.items()}
+        self._subspaces = Subspaces(self._updates.basis, layers, MemorySketches() if sketches is None else sketches)
+        self._tastes = Tastes(federation, profiles, self._subspaces)
 
     @property
     def base_id(self) -> str:
@@ -56,6 +68,15 @@ class Learning:
         """The norm of what training changed; raises an AdapterError if this is not what that member of the round was
         asked for."""
         return self._updates.check(data, member)
+
+    def remember(self, trace: rounds.Trace, devices: int) -> None:
+        """Keep what clustering so many devices will need of an update that has just been stored, so that the work is
+        not left for later. What fails here is tried again then."""
+        if self._tastes.needs_sketches(devices):
+            try:
+                self._subspaces.sketch(trace)
+            except (ImpastoError, ArithmeticError, ValueError):
+                _log.warning("Update %s could not be sketched.", trace.update, exc_info=True)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         found = self._tastes.cluster(action)

@@ -13,16 +13,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from coordinator import rounds
 from coordinator.admission import Admissions, Refusal
 from coordinator.config import Federation, read_base_model
+from coordinator.gate import Gate
 from coordinator.inbox import Inbox
 from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
-from coordinator.store import Database, open_blobs
+from coordinator.peers import Peers
+from coordinator.quotas import FEDERATION_FULL, TOO_MUCH_STORAGE, Storage
+from coordinator.reports import OnEvent, Reports
+from coordinator.store import Database, Spool, newly_counted, open_blobs
+from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
 from edge_sdk.transport import Settings, Will, create, hang_up
 from edge_sdk.wire import exchange
@@ -43,8 +48,8 @@ from edge_sdk.wire.messages import (
     encode,
 )
 from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import decode_chunk
 
-OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 Reaction: TypeAlias = Callable[[], None]
 
 CONNECT_DEADLINE = 30.0
@@ -87,15 +92,19 @@ class Service:
         self._database = Database(str(federation.database), federation.name, base.base_id)
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._blobs = open_blobs(str(federation.blobs))
-        self._learning = Learning(federation, base, self._database.profiles, self._blobs)
-        self._on_event = on_event
+        self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
         self._state = self._database.load()
-        self._up, self._down = self._database.traffic()
+        self._tally = Tally(*self._database.traffic())
+        self._report = Reports(on_event, self._tally)
         self._inbox: Inbox[tuple[str, bytes]] = Inbox(_INBOX)
+        self._limits = federation.limits(self._rules.max_update)
+        self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
+        self._storage = Storage(self._limits)
         self._stopped = threading.Event()
-        self._peers: dict[str, exchange.Exchange] = {}
         self._intake = Intake(_PULLS, _PULL_PATIENCE)
-        self._published: dict[str, bytes] = {}
+        connection = settings or federation.connection()
+        spool = Spool(Path(str(federation.home)) / "spool")
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -103,7 +112,7 @@ class Service:
         self._offline = self._announcement(online=False)
         self._transport = create(
             replace(
-                settings or federation.connection(),
+                connection,
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
                 client_id=f"{federation.name}.coordinator.{self._epoch}",
                 will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),
@@ -131,16 +140,17 @@ class Service:
         """
         try:
             self._transport.connect(CONNECT_DEADLINE)
-            self._transport.subscribe(self._topics.all_up, self._arrived)
-            self._transport.subscribe(self._topics.all_presence, self._arrived)
-            self._transport.subscribe(self._topics.coordinator_state, self._arrived)
+            for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
+                self._transport.subscribe(topic_filter, self._gate.arrived)
             self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
             self._feed(rounds.Restarted())
-            self._publish(self._topics.coordinator_state, self._online, retain=True)
+            self._publish_state()
             while not self._stopped.is_set():
                 self._turn()
                 if once and self._has_served_all():
                     break
+            self._tell_of_drops(last=True)
+            self._report.status(self._state, self._intake, last=True)
             self._report("coordinator_stopped", round=self._state.round)
         finally:
             if self._superseded_by is None:
@@ -178,10 +188,6 @@ class Service:
 
     # the loop -------------------------------------------------------------------------------------------------------
 
-    def _arrived(self, topic: str, payload: bytes) -> None:
-        """On the transport's thread: must not block. What finds no room is asked for or sent again by its sender."""
-        self._inbox.put((topic, payload), len(topic) + len(payload), bulk=topic.endswith("/chunk"))
-
     def _connection_changed(self, online: bool) -> None:
         """On the transport's thread. The broker may have published our will, or have lost what it retained."""
         if online:
@@ -190,19 +196,13 @@ class Service:
     def _turn(self) -> None:
         item = self._inbox.get(self._patience())
         if item is _RECONNECTED:
-            self._publish(self._topics.coordinator_state, self._online, retain=True)
+            self._publish_state()
         elif item is not None:
-            self._up += len(item[1])
             self._take(*item)
-        messages, chunks = self._inbox.dropped()
-        if messages or chunks:
-            self._report("messages_dropped", messages=messages, chunks=chunks)
+        self._tell_of_drops()
+        self._report.status(self._state, self._intake)
         now = time.monotonic()
-        for device in self._intake.active:  # nothing else is fetched, and of all peers there may be thousands
-            peer = self._peer(device)
-            due = peer.next_tick
-            if due is not None and due <= now:
-                self._carry_out(device, peer.tick(now))
+        self._peers.tick(now, self._carry_out)
         wake = rounds.next_wake(self._rules, self._state, now)
         if wake is not None and wake <= now:
             self._feed(rounds.Tick())
@@ -210,10 +210,8 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        ticks = [tick for device in self._intake.active if (tick := self._peer(device).next_tick) is not None]
-        wake = rounds.next_wake(self._rules, self._state, now)
-        due = min([*ticks, *([] if wake is None else [wake]), now + _NAP])
-        return max(0.0, due - now)
+        dues = (self._peers.due(now), rounds.next_wake(self._rules, self._state, now))
+        return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -223,7 +221,7 @@ class Service:
         device = ""
         try:
             if topic == self._topics.coordinator_state:
-                react = self._read_coordinator(decode(payload))
+                react = self._read_coordinator(self._decoded(payload))
             else:
                 device = self._topics.device_of(topic)
                 react = self._read(device, topic, payload)
@@ -239,15 +237,20 @@ class Service:
         """What a device's message calls for."""
         known = device in self._state.devices
         if topic == self._topics.chunks(device, "up"):
+            self._tally.add("up", CHUNK, len(payload))
+            chunk = decode_chunk(payload)
             if device not in self._peers:  # nothing is fetched from strangers
-                return _nothing
-            return self._read_chunk(device, payload)
+                return lambda: self._tally.ignore(UNASKED_CHUNK)
+            return self._read_chunk(device, chunk.sha256, payload)
         if not payload:  # an empty retained message only clears a topic
+            self._tally.add("up", CLEARING, 0)
             return _nothing
-        message = decode(payload)
+        message = self._decoded(payload)
         on_presence = topic == self._topics.presence(device)
         match message:
             case Presence() if on_presence:
+                if known and message.epoch < self._state.devices[device].epoch:
+                    self._tally.ignore(STALE_PRESENCE)  # and the machine ignores it
                 return lambda: self._feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
@@ -256,12 +259,23 @@ class Service:
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peer(device).on_message(message, time.monotonic()) if known else []
+                effects = self._peers.on_message(device, message, time.monotonic()) if known else []
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
+    def _decoded(self, payload: bytes) -> Message:
+        try:
+            message = decode(payload)
+        except MessageInvalid:
+            self._tally.add("up", INVALID, len(payload))
+            raise
+        self._tally.add("up", type(message).__name__.lower(), len(payload))
+        return message
+
     def _admit(self, device: str, join: Join) -> None:
-        if refusal := self._admissions.problem(device, join.invitation, now=time.time()):
+        if device not in self._state.devices and len(self._state.devices) >= self._limits.devices:
+            self._refuse(device, Refusal(FEDERATION_FULL, self._limits.reason(FEDERATION_FULL)), about="join")
+        elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
             self._feed(rounds.Joined(device, join.profile))
@@ -272,16 +286,24 @@ class Service:
         else:
             self._feed(rounds.Offered(device, offer))
 
-    def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
+    def _refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
         self._send(device, Refused(code=refusal.code, reason=refusal.reason, about=about))
+
+    def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
+        self._refuse(device, refusal, about=about)
         if device in self._state.devices:
             self._feed(rounds.Left(device, refusal.code))
 
-    def _read_chunk(self, device: str, payload: bytes) -> Reaction:
-        now, peer, sha256 = time.monotonic(), self._peers[device], self._intake.pulled(device)
-        effects = peer.on_chunk(payload, now)
-        if sha256 and (received := peer.progress(sha256)):
+    def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
+        now, sha256 = time.monotonic(), self._intake.pulled(device)
+        asked = self._peers.progress(device, of) is not None
+        effects = self._peers.on_chunk(device, payload, now)
+        if any(isinstance(effect, exchange.Arrived) for effect in effects):
+            self._storage.add(device, self._number, len(payload))
+        else:
+            self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
+        if sha256 and (received := self._peers.progress(device, sha256)):
             self._intake.progress(device, received[0], now)
         return lambda: self._carry_out(device, effects)
 
@@ -292,7 +314,7 @@ class Service:
         if state.epoch > self._epoch and state.online:
             return lambda: self._give_way(state.epoch)
         if not state.online:
-            return lambda: self._publish(self._topics.coordinator_state, self._online, retain=True)
+            return self._publish_state
         return _nothing
 
     def _give_way(self, epoch: int) -> None:
@@ -312,7 +334,7 @@ class Service:
             if isinstance(event, rounds.Joined) and event.device in self._state.devices and not _refused(actions):
                 self._database.put_profile(event.device, event.profile)
             if self._state is not before:
-                self._database.save(self._state, _newly_counted(before, self._state), (self._up, self._down))
+                self._database.save(self._state, newly_counted(before, self._state), self._traffic())
             for action in actions:
                 answer = self._act(action)
                 if answer is not None:
@@ -326,8 +348,8 @@ class Service:
                 self._send(device, message)
             case rounds.Report(event, values):
                 self._report(event, **values)
-            case rounds.Fetch():
-                self._intake.add(action.device, action.offer)
+            case rounds.Fetch(device, offer):
+                return self._begin(device, offer)
             case rounds.Cluster():
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
@@ -347,10 +369,8 @@ class Service:
     def _forget_old_blobs(self) -> None:
         needed = self._state.blobs()
         self._blobs.prune(needed)
-        for sha256 in set(self._published) - needed:
-            del self._published[sha256]
-            for peer in self._peers.values():
-                peer.withdraw(sha256)
+        self._peers.withdraw_all_but(needed)
+        self._peers.settle_all_but(self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
@@ -360,14 +380,32 @@ class Service:
         for device, offer in self._intake.give_up(
             lambda *of: rounds.wants(self._rules, self._state, *of), self._is_present, now
         ):
-            self._peer(device).cancel(offer.manifest.sha256)
+            self._peers.cancel(device, offer.manifest.sha256)
         while begun := self._intake.begin(self._is_present, now):
-            device, offer = begun
-            try:
-                effects = self._peer(device).fetch(offer.manifest, now, now + self._rules.deadline)
-            except ImpastoError as error:
-                effects = [exchange.Failed(offer.manifest, error)]
-            self._carry_out(device, effects)
+            self._fetch(*begun)
+
+    def _begin(self, device: str, offer: Offer) -> rounds.Event | None:
+        """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
+        if not self._storage.has_room(device, self._number, offer.manifest.size):
+            reason = self._limits.reason(TOO_MUCH_STORAGE)
+            return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
+        self._intake.add(device, offer)
+        if self._intake.pulled(device) == offer.manifest.sha256:  # said again: it may be back
+            self._fetch(device, offer)
+        return None
+
+    def _fetch(self, device: str, offer: Offer) -> None:
+        now, session = time.monotonic(), self._state.devices[device].epoch
+        try:
+            effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
+        except ImpastoError as error:
+            effects = [exchange.Failed(offer.manifest, error)]
+        self._carry_out(device, effects)
+
+    @property
+    def _number(self) -> int:
+        """Of the round that is open, or will be."""
+        return self._state.current.number if self._state.current else self._state.round + 1
 
     def _is_present(self, device: str) -> bool:
         return self._state.devices[device].offline_since is None
@@ -378,13 +416,14 @@ class Service:
                 case exchange.Send(message):
                     self._send(device, message)
                 case exchange.SendChunk(payload):
-                    self._publish(self._topics.chunks(device, "down"), payload)
+                    self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
                 case exchange.Received(manifest, data):
                     self._received(device, manifest, data)
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
-                case exchange.Failed(manifest, error):
-                    if offer := self._intake.end(device, manifest.sha256):
+                case exchange.Failed(manifest, error, by_peer):
+                    # A device that does not offer it (any more) has started anew: it will offer what it has.
+                    if (offer := self._intake.end(device, manifest.sha256)) and not by_peer:
                         self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
@@ -396,46 +435,47 @@ class Service:
         try:
             if member:
                 norm = self._learning.check_update(data, member)
-                self._blobs.put(data)
+                trace = rounds.Trace(self._blobs.put(data), member)
+                self._learning.remember(trace, len(self._state.devices))
         except AdapterError as error:
             self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         else:  # without a member the round has closed meanwhile, and the machine says so
             self._feed(rounds.Stored(device, offer, norm))
+        self._peers.settle(device, manifest.sha256)
 
     # going out ------------------------------------------------------------------------------------------------------
 
-    def _peer(self, device: str) -> exchange.Exchange:
-        if device not in self._peers:
-            self._peers[device] = exchange.Exchange(max_bytes=2 * self._rules.max_update)
-        return self._peers[device]
-
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            self._offer(device, message.manifests)
+            self._peers.offer(device, message.manifests)
             message = self._keys.signer.signed(message)
-        self._publish(self._topics.control(device, "down"), encode(message))
+        self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
 
-    def _offer(self, device: str, manifests: list[Manifest]) -> None:
-        """Be ready to answer the device's pulls; all devices are served from one copy of the bytes."""
-        for manifest in manifests:
-            if manifest.sha256 not in self._published:
-                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
-            self._peer(device).offer(self._published[manifest.sha256], manifest)
+    def _publish_state(self) -> None:
+        self._publish(self._topics.coordinator_state, self._online, CoordinatorState.__name__.lower(), retain=True)
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def _publish(self, topic: str, payload: bytes, kind: str, *, retain: bool = False) -> None:
         """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""
         try:
             self._transport.publish(topic, payload, retain=retain)
         except TransportError as error:
             self._report("send_failed", topic=topic, code=type(error).__name__, reason=str(error))
         else:
-            self._down += len(payload)
+            self._tally.add("down", kind, len(payload))
 
-    def _report(self, event: str, **values: Any) -> None:
-        if self._on_event:
-            traffic = {"up": self._up, "down": self._down}
-            self._on_event({"event": event, "time": time.time(), **values, "bytes": traffic})
-        _log.debug("%s %s", event, values)
+    def _tell_of_drops(self, *, last: bool = False) -> None:
+        messages, chunks = self._inbox.dropped()
+        if messages or chunks:
+            self._report("messages_dropped", messages=messages, chunks=chunks)
+        for excess in self._gate.exceeded(all_of_it=last):
+            values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
+            self._report("over_quota", device=excess.sender, **values)
+            if excess.sender in self._state.devices:
+                self._send(excess.sender, Refused(code=excess.code, reason=self._limits.reason(excess.code)))
+
+    def _traffic(self) -> tuple[int, int]:
+        totals = self._tally.totals
+        return totals["up"], totals["down"]
 
 
 def _nothing() -> None:
@@ -444,26 +484,3 @@ def _nothing() -> None:
 
 def _refused(actions: list[rounds.Action]) -> bool:
     return any(isinstance(action, rounds.Send) and isinstance(action.message, Refused) for action in actions)
-
-
-def _newly_counted(before: rounds.State, after: rounds.State) -> list[dict[str, Any]]:
-    """Database rows for the updates that `after` counts and `before` did not."""
-    if not after.current:
-        return []
-    same = before.current and before.current.number == after.current.number
-    known = before.current.updates if same and before.current else {}
-    return [
-        {
-            "round": after.current.number,
-            "device": name,
-            "cluster": update.member.cluster,
-            "sha256": update.manifest.sha256,
-            "pictures": update.pictures,
-            "first_loss": update.first_loss,
-            "last_loss": update.last_loss,
-            "train_seconds": update.train_seconds,
-            "size": update.manifest.size,
-        }
-        for name, update in after.current.updates.items()
-        if name not in known
-    ]

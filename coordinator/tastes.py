@@ -1,13 +1,13 @@
 """Which cluster each device belongs to: answers the round machine's Cluster and Place.
 
-Reads profiles and the devices' last updates; writes nothing. The same store and the same action give the same answer.
+Reads profiles and the devices' last updates; writes no more than sketches of those. The same store and the same action
+give the same answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -28,28 +28,25 @@ from coordinator.clustering import (
     with_newcomers,
 )
 from coordinator.config import Federation
-from edge_sdk.adapter.algebra import Bases
+from coordinator.subspaces import Subspaces
 from edge_sdk.wire.messages import DeviceProfile
-
-Basis = Callable[[rounds.Trace], Bases | None]
-"""What a device's last training changed: by layer the left singular basis; None if it cannot be known."""
 
 
 class Tastes:
-    """Args: profiles: gives the profile of every device that ever joined."""
+    """Args: profiles: gives the profile of every device that ever joined; subspaces: what their updates say."""
 
     def __init__(
-        self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], basis: Basis
+        self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], subspaces: Subspaces
     ) -> None:
         self._federation = federation
         self._profiles = profiles
-        self._basis = basis
+        self._subspaces = subspaces
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster all devices that ever joined: those that are away keep what they have taught."""
         settings = self._federation
         names = sorted(action.devices)
-        evidence = Evidence(self._codes(names), self._bases(action, names), action.round - 1)
+        evidence = self._evidence(action, names)
         crowd = compare(evidence, CLUSTERERS[settings.clustering](evidence))
         if settings.recluster == "drift" and self._comparable(evidence) and (kept := self._kept(action, names, crowd)):
             return kept
@@ -64,6 +61,11 @@ class Tastes:
         assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
         fit = margin(crowd, [assignment[name] for name in names])
         return rounds.Clustered(assignment, parents, fit, figures=_figures(crowd, names, fit, kept=False))
+
+    def needs_sketches(self, devices: int) -> bool:
+        """Whether the adapters of so many devices are compared by sketches."""
+        weights = CLUSTERERS[self._federation.clustering](Evidence(np.zeros((0, 0)), (), 1))
+        return devices > MOST_DENSE and weights.adapter > 0
 
     def place(self, action: rounds.Place) -> rounds.Placed:
         names = sorted(action.assignment)
@@ -98,36 +100,18 @@ class Tastes:
         profiles = self._profiles()
         return np.stack([read_code(profiles[name].prompt_code) for name in names])
 
-    def _bases(self, action: rounds.Cluster, names: Sequence[str]) -> Sequence[Bases | None]:
-        """Of few devices all in memory, of many read one at a time."""
-        bases = _Bases([action.devices[name].trace for name in names], self._basis)
-        return list(bases) if len(names) <= MOST_DENSE else bases
-
-
-class _Bases(Sequence["Bases | None"]):
-    """Reads a device's basis each time that it is asked for."""
-
-    def __init__(self, traces: Sequence[rounds.Trace | None], basis: Basis) -> None:
-        self._traces = traces
-        self._basis = basis
-
-    def __len__(self) -> int:
-        return len(self._traces)
-
-    @overload
-    def __getitem__(self, at: int) -> Bases | None: ...
-
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Bases | None]: ...
-
-    def __getitem__(self, at: int | slice) -> Bases | Sequence[Bases | None] | None:
-        if isinstance(at, slice):
-            return _Bases(self._traces[at], self._basis)
-        trace = self._traces[at]
-        return self._basis(trace) if trace else None
-
-    def __iter__(self) -> Iterator[Bases | None]:
-        return (self[at] for at in range(len(self)))
+    def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
+        """Of few devices with their bases, of many with sketches. No update is open now, so that no other sketch will
+        be asked for again."""
+        codes, traces = self._codes(names), [action.devices[name].trace for name in names]
+        self._subspaces.forget_all_but(trace for trace in traces if trace)
+        clustering = CLUSTERERS[self._federation.clustering]
+        before = Evidence(codes, (), action.round - 1)
+        if not clustering(before).adapter:
+            return before
+        if len(names) <= MOST_DENSE:
+            return replace(before, bases=self._subspaces.bases(traces))
+        return replace(before, sketches=self._subspaces.sketches(traces))
 
 
 def _figures(crowd: Crowd, names: Sequence[str], fit: float | None, *, kept: bool) -> dict[str, object]:

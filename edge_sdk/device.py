@@ -16,9 +16,10 @@ from __future__ import annotations
 import secrets
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -30,7 +31,7 @@ from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
-from edge_sdk.transport import Settings
+from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire.invitation import read_invitation
 from edge_sdk.wire.messages import DeviceProfile
 from edge_sdk.wire.signing import read_fingerprint
@@ -38,8 +39,6 @@ from edge_sdk.wire.signing import read_fingerprint
 if TYPE_CHECKING:
     from edge_sdk.membership.client import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
-
-Trained = TypeVar("Trained")
 
 # Of what is left of a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
@@ -219,6 +218,7 @@ class Device:
         privacy: str = "plain",
         trust: str | None = None,
         invitation: str | None = None,
+        bandwidth: str | float | None = None,
         on_event: OnEvent | None = None,
         on_step: Callable[[Progress], None] | None = None,
     ) -> Membership:
@@ -238,17 +238,22 @@ class Device:
                 None trusts the first coordinator that is met, and that one alone from then on.
             invitation: the text that the federation's operator has given for this device; it says `device_id` and
                 `trust`, too. Needed once.
+            bandwidth: how fast updates may go out, "512 KB/s" or bytes per second; None: as the transport's settings
+                say, and as fast as they go if those say nothing.
             on_event: called for what is worth showing, see `Membership`.
             on_step: called after every training step.
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, no such privacy level, or `trust` or
-                `invitation` is none.
+            ConfigurationError: the home folder cannot be used, no such privacy level, or `trust`,
+                `invitation` or `bandwidth` is none.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
         invited = None if invitation is None else read_invitation(invitation)
+        settings = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
+        if bandwidth is not None:
+            settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         trainer = self._new_trainer()
         profile = DeviceProfile(
             base_id=trainer.base_id,
@@ -258,7 +263,7 @@ class Device:
             capabilities={"precision": trainer.precision},
         )
         return Membership(
-            broker,
+            settings,
             federation,
             device_id or (invited.device if invited else self._own_id()),
             profile,
@@ -276,10 +281,7 @@ class Device:
         from edge_sdk.training import train_round
 
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
-        checkpoint = self.home / "round.checkpoint"
-        return _resumed(
-            lambda: train_round(trainer, plan, minutes=minutes, on_step=on_step, checkpoint=checkpoint), checkpoint
-        )
+        return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
     def _new_trainer(self) -> Trainer:
         if self.model is None:
@@ -321,7 +323,7 @@ class Device:
         return name
 
 
-def _resumed(train: Callable[[], Trained], checkpoint: Path) -> Trained:
+def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:
     """Train from the checkpoint if it is of this training; what another training left behind is of no use any more."""
     from edge_sdk.errors import CheckpointError
 

@@ -39,7 +39,10 @@
         ├── Superseded              another coordinator of the federation has taken over
         ├── Rejected                the coordinator refused the device, with its reason
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
-        └── ConfigurationError      a federation file that makes no sense
+        ├── ConfigurationError      a federation file that makes no sense
+        └── JournalError            what a device notes of its membership cannot be written or read
+            ├── JournalDamaged          the file is damaged, or is none of ours
+            └── JournalTooNew           written by a later version
 
 Every message says what is wrong and what to do next. A program that catches `ImpastoError` catches them all.
 """
@@ -205,3 +208,15 @@ class CoordinatorUntrusted(FederationError):
 
 class ConfigurationError(FederationError):
     """A federation file makes no sense."""
+
+
+class JournalError(FederationError):
+    """What a device notes of its membership cannot be written or read."""
+
+
+class JournalDamaged(JournalError):
+    """The journal is damaged, or is no journal of a device."""
+
+
+class JournalTooNew(JournalError):
+    """The journal was written by a later version."""

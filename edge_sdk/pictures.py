@@ -82,10 +82,10 @@ def _from_metadata(metadata: Path) -> Iterator[tuple[Path, str]]:
         where = f"{metadata}, line {number}"
         try:
             row = msgspec.json.decode(line, type=_Row)
-        except msgspec.DecodeError as error:
-            raise PictureError(f'{where}: expected {{"file_name": ..., "text": ...}}: {error}') from error
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise PictureError(f'{where}: expected {{"file_name": ..., "text": ...}}: {str(error)[:500]}') from error
         path = _inside(folder, row.file_name, where)
-        yield path, _caption(row.text, f'{where}: {row.file_name} has no caption. Add it as "text".', where)
+        yield path, _caption(row.text, f'{where}: {row.file_name[:200]} has no caption. Add it as "text".', where)
 
 
 def _from_sidecars(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -112,7 +112,7 @@ def _caption(text: str | None, missing: str, where: str) -> str:
 
 def _inside(folder: Path, file_name: str, where: str) -> Path:
     """The file of that name, refused if it lies outside the folder, by its spelling or through a link."""
-    outside = f"{where}: {file_name!r} lies outside the folder. Use names relative to {folder}."
+    outside = f"{where}: {file_name[:200]!r} lies outside the folder. Use names relative to {folder}."
     parts = {*PurePosixPath(file_name).parts, *PureWindowsPath(file_name).parts}
     if not file_name or "\0" in file_name or ".." in parts or PureWindowsPath(file_name).drive:
         raise PictureError(outside)

@@ -6,8 +6,19 @@ import os
 
 from hypothesis import settings
 
+
+def _pin_to_a_core(worker: str | None) -> None:
+    """Workers of pytest-xdist ("gw0", "gw1", …) keep to a core each: threads of two that fight for the same cores spend
+    most of their time waiting."""
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
+
 # torch's threads wait for each other after every operation: on tiny models and a busy machine that costs minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+_pin_to_a_core(os.environ.get("PYTEST_XDIST_WORKER"))
 
 # Examples have no time limit of their own: this suite runs on slow and busy machines.
 settings.register_profile("impasto", deadline=None)

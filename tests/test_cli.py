@@ -197,6 +197,10 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
             ["join", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
             "carrier-pigeon",
         ),
+        (
+            ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures", "--bandwidth", "fast"],
+            "512 KB/s",
+        ),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str], message: str, tmp_path: Path) -> None:

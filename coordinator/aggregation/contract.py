@@ -175,12 +175,12 @@ class AggregatorContract:
 # what the promises are tried with -----------------------------------------------------------------------------------
 
 
-def random_adapter(seed: int, rank: int = RANK, *, double: bool = False) -> Adapter:
+def random_adapter(seed: int, rank: int = RANK, *, double: bool = False, slots: Mapping[str, Shape] = SLOTS) -> Adapter:
     rng = np.random.default_rng(seed)
     dtype = np.float64 if double else np.float32
     layers = {
         name: Factors(rng.normal(size=(rank, inputs)).astype(dtype), rng.normal(size=(outputs, rank)).astype(dtype))
-        for name, (inputs, outputs, _) in SLOTS.items()
+        for name, (inputs, outputs, _) in slots.items()
     }
     return Adapter(layers, BASE_ID)
 

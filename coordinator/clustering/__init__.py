@@ -22,6 +22,7 @@ from coordinator.clustering.partition import RULES, groups, partition
 from coordinator.clustering.place import place
 from coordinator.clustering.prompt import prompt
 from coordinator.clustering.single import single
+from coordinator.clustering.sketch import Sketch, Sketcher, Sketches, gathered
 from coordinator.registry import Registry, not_callable
 
 _BUILT_IN: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
@@ -47,8 +48,12 @@ __all__ = [
     "Crowd",
     "Dense",
     "Evidence",
+    "Sketch",
+    "Sketcher",
+    "Sketches",
     "coarse",
     "compare",
+    "gathered",
     "groups",
     "is_stale",
     "margin",

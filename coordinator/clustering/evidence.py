@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from coordinator.clustering.sketch import Sketches
 from edge_sdk.adapter.algebra import Bases
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -19,14 +20,14 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 class Evidence:
     """codes: (devices, dimensions) prompt codes; bases: by layer the left singular basis of what each device's last
     training changed (its update minus the adapter that it started from), None where it has not trained yet; rounds: how
-    many rounds of training there were.
-
-    The bases of many devices do not fit into memory: the sequence may read each one when it is asked for.
+    many rounds of training there were; sketches: of the bases, where those are too many to be in memory; None: made of
+    them where they are needed.
     """
 
     codes: Matrix
     bases: Sequence[Bases | None]
     rounds: int
+    sketches: Sketches | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from coordinator.clustering.crowd import Crowd, means_to_groups, numbered
 from coordinator.clustering.cuts import Cuts
 from coordinator.clustering.eigengap import eigengap
 from coordinator.clustering.evidence import Labels
+from coordinator.clustering.significant import significant
 from coordinator.clustering.silhouette import silhouette
 from coordinator.registry import Registry, not_callable
 
@@ -18,7 +19,8 @@ Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
 """Crowd, cuts of its tree, the number of clusters until now -> a group for each item. It keeps to the present number
 unless another is clearly better."""
 
-RULES: Registry[Rule] = Registry("impasto.choices", {"silhouette": silhouette, "eigengap": eigengap}, not_callable)
+_RULES: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
+RULES: Registry[Rule] = Registry("impasto.choices", _RULES, not_callable)
 
 _PASSES = 2  # of refinement
 
@@ -36,7 +38,7 @@ def partition(
         return np.zeros(len(crowd), dtype=np.int64)
     cuts = Cuts(crowd, smallest)
     labels = (cuts.into(clusters) if clusters else RULES[choose](crowd, cuts, present))[crowd.own]
-    return numbered(labels) if crowd.exact else _refined(crowd, labels, smallest)
+    return _refined(crowd, labels, smallest)
 
 
 def groups(labels: Labels, devices: Sequence[str]) -> list[set[str]]:
@@ -48,7 +50,7 @@ def groups(labels: Labels, devices: Sequence[str]) -> list[set[str]]:
 
 
 def _refined(crowd: Crowd, labels: Labels, smallest: int) -> Labels:
-    """Let each device join the group that it resembles most: not all of a micro-cluster need go together."""
+    """Let each device join the group that it resembles most: what linkage has once joined, it cannot part again."""
     for _ in range(_PASSES if labels.max() else 0):
         means = means_to_groups(crowd.totals(labels), labels)
         moved = means.argmax(axis=1)

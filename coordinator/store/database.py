@@ -15,6 +15,7 @@ import msgspec
 import sqlalchemy as sa
 
 from coordinator.rounds import State
+from coordinator.store.sketches import SqlSketches
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import DeviceProfile
 
@@ -53,6 +54,9 @@ _UPDATES = sa.Table(
 class Database:
     """The facts of one federation.
 
+    Attributes:
+        sketches: of updates, in the same database.
+
     Raises (on opening):
         ConfigurationError: the URL is none, the database cannot be opened, or it holds another federation.
     """
@@ -67,6 +71,7 @@ class Database:
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
             _METADATA.create_all(self._engine)
+            self.sketches = SqlSketches(self._engine)
             self._enrol(base_id)
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise ConfigurationError(f"Cannot open the database {url!r}: {error}. Correct `database`.") from error
@@ -152,6 +157,29 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
+    """Rows for the updates that `after` counts and `before` did not."""
+    if not after.current:
+        return []
+    same = before.current and before.current.number == after.current.number
+    known = before.current.updates if same and before.current else {}
+    return [
+        {
+            "round": after.current.number,
+            "device": name,
+            "cluster": update.member.cluster,
+            "sha256": update.manifest.sha256,
+            "pictures": update.pictures,
+            "first_loss": update.first_loss,
+            "last_loss": update.last_loss,
+            "train_seconds": update.train_seconds,
+            "size": update.manifest.size,
+        }
+        for name, update in after.current.updates.items()
+        if name not in known
+    ]
 
 
 def _durable(connection: Any, _: Any) -> None:

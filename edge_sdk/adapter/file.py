@@ -32,6 +32,7 @@ NOTE_PREFIX = "impasto.note."
 LORA_METADATA_KEY = "lora_adapter_metadata"
 
 _MAX_HEADER = 8 << 20
+_MAX_KEY = 600  # characters of a tensor's name
 _ENDINGS = {  # ending of a tensor's key -> which factor it is
     ".lora_A.weight": "a",
     ".lora_B.weight": "b",
@@ -171,6 +172,8 @@ def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
 
 def _parse_key(key: str) -> tuple[str, str]:
     """Which layer and which part of it ("a", "b" or "alpha") a tensor's key means."""
+    if len(key) > _MAX_KEY:
+        raise AdapterFormatError(f"The name of a tensor has {len(key)} characters: {key[:200]!r}…")
     for ending, part in _ENDINGS.items():
         if key.endswith(ending):
             return _canonical(key[: -len(ending)]), part
@@ -205,7 +208,7 @@ def _tensors(data: bytes) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         tensors: list[tuple[str, Mapping[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:
-        raise AdapterFormatError(f"Not a safetensors file ({error}). Is the download complete?") from error
+        raise AdapterFormatError(f"Not a safetensors file ({str(error)[:500]}). Is the download complete?") from error
     if len(tensors) > 3 * MAX_LAYERS:
         raise AdapterFormatError(f"{len(tensors)} tensors are too many for an adapter of at most {MAX_LAYERS} layers.")
     return tensors
@@ -235,7 +238,10 @@ def _array(key: str, view: Mapping[str, Any]) -> Array:
     dtype = _DTYPES.get(view["dtype"])
     if dtype is None:
         raise AdapterFormatError(f"Tensor {key[:200]!r} is {view['dtype']}; use float32, float16 or bfloat16.")
-    raw: NDArray[Any] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
+    try:
+        raw: NDArray[Any] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
+    except ValueError as error:  # more dimensions, or larger ones beside one of zero, than NumPy knows
+        raise AdapterFormatError(f"Tensor {key[:200]!r} has a shape that no factor has: {str(error)[:200]}.") from error
     if view["dtype"] == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused
@@ -263,7 +269,10 @@ class _Scales:
             return 1.0
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):
             raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is not a number.")
-        return float(alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
+        try:
+            return float(alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
+        except OverflowError as error:  # JSON's integers know no bounds
+            raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is absurdly large.") from error
 
 
 def _scales(component: str, config: Mapping[str, Any]) -> _Scales:

@@ -24,15 +24,67 @@ def doctor(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
     empty_cache: Annotated[bool, typer.Option("--empty-cache", help="Delete what was prepared.")] = False,
+    broker: Annotated[
+        str | None, typer.Option(help="Look at the way to a federation: mqtt://host:1883.", show_default=False)
+    ] = None,
+    federation: Annotated[
+        str | None,
+        typer.Option("--federation", "-f", help="Its name: look at its coordinator too.", show_default=False),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", help="This device's name there: look at what it may do.", show_default=False),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="With mqtts: the broker's authority.", show_default="the system's")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="This device's certificate.", show_default=False)] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key.", show_default=False)] = None,
+    username: Annotated[str | None, typer.Option(help="User name at the broker.", show_default=False)] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds the password.", show_default="the variable IMPASTO_PASSWORD"),
+    ] = None,
+    trust: Annotated[
+        str | None, typer.Option(help="Fingerprint that the coordinator's key should have.", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
-    """What this device has to draw with: processor, memory, and which back ends work, found out by running them.
+    """What this device has to draw with, and what stands between it and a federation.
 
     impasto doctor -b bundle/
 
-    With a bundle: whether it is whole, whether it is prepared for this processor, and how much disk that takes. The
-    exit code is 1 if the bundle cannot be drawn with.
+    Processor, memory, and which back ends work, found out by running them. With a bundle: whether it is whole, whether
+    it is prepared for this processor, and how much disk that takes.
+
+    impasto doctor --broker mqtts://broker -f stickers --device pi-4 --ca ca.pem
+
+    The way to a federation instead: broker, encryption, certificates, clock, limits, access rules, coordinator; what is
+    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part.
+
+    The exit code is 1 if the bundle cannot be drawn with, or something on the way is broken.
     """
+    if broker is None and (federation or device or ca or certificate or key or username or password_file or trust):
+        raise typer.BadParameter("this is about a federation: name its --broker, too.")
+    found: dict[str, Any] = {}
+    if bundle or broker is None:
+        found = _drawing(bundle, cache, threads, empty_cache)
+        if not as_json:
+            for part in _report(found):
+                console().print(part)
+    if broker:
+        from edge_sdk.cli import way
+
+        settings = way.settings(broker, ca, certificate, key, username, password_file)
+        found["way"] = way.look(settings, federation, device, trust, show=not as_json)
+    if as_json:
+        print(json.dumps(found))
+    whole = "bundle" not in found or found["bundle"]["whole"]
+    if not whole or any(finding["status"] == "broken" for finding in found.get("way", ())):
+        raise typer.Exit(1)
+
+
+def _drawing(bundle: Path | None, cache: Path | None, threads: int | None, empty_cache: bool) -> dict[str, Any]:
     from edge_sdk.inference import prepare
 
     folder = prepare.cache_folder(cache)
@@ -40,13 +92,7 @@ def doctor(
     found = _device(folder, threads) | ({"bundle": _bundle(bundle, folder)} if bundle else {})
     if freed is not None:
         found["cache"]["freed"] = freed
-    if as_json:
-        print(json.dumps(found))
-    else:
-        for part in _report(found):
-            console().print(part)
-    if bundle and not found["bundle"]["whole"]:
-        raise typer.Exit(1)
+    return found
 
 
 def _device(cache: Path, threads: int | None) -> dict[str, Any]:

@@ -64,6 +64,9 @@ def join(
         str | None,
         typer.Option(help="What the operator gave you for this device; needed once.", show_default=False),
     ] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help='How fast updates may go out, such as "512 KB/s".', show_default="no limit")
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -92,7 +95,13 @@ def join(
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
     membership = device.join(
-        settings, federation=federation, device_id=device_id, trust=trust, invitation=invitation, on_event=show
+        settings,
+        federation=federation,
+        device_id=device_id,
+        trust=trust,
+        invitation=invitation,
+        bandwidth=bandwidth,
+        on_event=show,
     )
     with membership:
         result = membership.run(rounds, deadline=deadline)

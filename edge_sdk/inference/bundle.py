@@ -175,9 +175,9 @@ class Bundle:
             ) from error
         try:
             index = msgspec.json.decode(data, type=BundleIndex)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BundleCorrupt(
-                f"{folder / INDEX} cannot be used ({error}): export or copy the bundle again."
+                f"{folder / INDEX} cannot be used ({str(error)[:500]}): export or copy the bundle again."
             ) from error
         for name in {*index.required, *index.files}:
             _check_file(folder, name, index.files.get(name), verify)
@@ -204,13 +204,17 @@ def _check_file(folder: Path, name: str, expected: str | None, verify: bool) -> 
     inside = PurePosixPath(name)
     if inside.is_absolute() or ".." in inside.parts or "\\" in name:
         raise BundleCorrupt(
-            f"{folder / INDEX} names {name!r}, which is outside the bundle: get it from a trusted source."
+            f"{folder / INDEX} names {name[:200]!r}, which is outside the bundle: get it from a trusted source."
         )
     if expected is None:
-        raise BundleCorrupt(f"{folder / INDEX} does not list {name}: export the bundle again.")
+        raise BundleCorrupt(f"{folder / INDEX} does not list {name[:200]}: export the bundle again.")
     path = folder / name
-    if not path.is_file():
-        raise BundleCorrupt(f"{path} is missing: export or copy the bundle again.")
+    try:
+        there = path.is_file()
+    except OSError:  # a name that no file can have
+        there = False
+    if not there:
+        raise BundleCorrupt(f"{folder / name[:200]} is missing: export or copy the bundle again.")
     if verify and sha256_of(path) != expected:
         raise BundleCorrupt(
             f"{path} is not the file that was exported (its hash differs): export or copy the bundle again."

@@ -118,7 +118,7 @@ def find(graph: Graph, cache: Path) -> Path | None:
     folder = place(graph, cache)
     try:
         note = msgspec.json.decode((folder / _NOTE).read_bytes(), type=_Note)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     own = hardware.processor()
     if note.identity != own.identity:

@@ -80,7 +80,7 @@ class Tokenizer:
         # The tokenizers library raises plain Exceptions.
         except Exception as error:
             raise BundleCorrupt(
-                f"The tokenizer in {folder} cannot be used ({error}): export the bundle again."
+                f"The tokenizer in {folder} cannot be used ({str(error)[:500]}): export the bundle again."
             ) from error
         self.length = config.model_max_length
         self._tokenizer = tokenizers.Tokenizer(model)

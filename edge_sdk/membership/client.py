@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,18 +15,18 @@ from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
 from edge_sdk.errors import (
     AdapterMismatch,
     ConfigurationError,
-    CoordinatorUntrusted,
     DeadlineExceeded,
     Rejected,
-    SignatureInvalid,
     TransferError,
     UnknownFederation,
 )
+from edge_sdk.membership.acquaintance import Acquaintance
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
-from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
-from edge_sdk.transport import Settings, Will
+from edge_sdk.membership.presence import Session
+from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
+from edge_sdk.transport import Settings
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
@@ -38,22 +37,17 @@ from edge_sdk.wire.messages import (
     Leave,
     Manifest,
     Offer,
-    Presence,
     Refused,
     RoundDone,
     RoundStart,
     Step,
     Welcome,
-    encode,
 )
-from edge_sdk.wire.signing import fingerprint, trusted, verified
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import make_manifest
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
-# Seconds that a lost connection may take to come back before the others are told.
-_WILL_DELAY = 5.0
 # Transfers of one round's adapters that may fail one after the other.
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
@@ -120,26 +114,31 @@ class Membership:
         self._profile = profile
         self._train = train
         self._on_event = on_event
-        self._home = Home(home)
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
             raise ConfigurationError(
                 f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
                 f"{federation!r}: join under those names, or ask for another one."
             )
-        if trust := invitation.key if invitation else trust:
-            self._home.trust(trust)
         self._greeting = Join(profile=profile, invitation=invitation.secret if invitation else b"")
-        epoch = self._home.next_epoch()
-        death = Will(self._topics.presence(device_id), encode(Presence(online=False, epoch=epoch)), delay=_WILL_DELAY)
-        given = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
-        settings = replace(given, client_id=f"{federation}.{device_id}", will=death)
-        self._link = Link(settings, self._topics, device_id, Presence(online=True, epoch=epoch), _MAX_ADAPTERS)
+        self._home = Home(home)
+        self._journal = self._home.journal()
+        try:
+            self._coordinator = Acquaintance(federation, self._journal, self._tell)
+            if trust := invitation.key if invitation else trust:
+                self._journal.trust(trust)
+            self._link = self._make_link(broker if isinstance(broker, Settings) else Settings(url=broker, client_id=""))
+        except BaseException:
+            self._journal.close()
+            raise
         self._aside: deque[Heard] = deque()
-        self._coordinator: CoordinatorState | None = None
-        self._untrusted: CoordinatorUntrusted | None = None
         self._cluster: int | None = None
         self._committed: set[str] = set()
         self._failures = 0
+
+    def _make_link(self, given: Settings) -> Link:
+        session = Session(self._journal.next_epoch())
+        settings = replace(given, client_id=f"{self._federation}.{self._device}")
+        return Link(settings, self._topics, self._device, session, _MAX_ADAPTERS, self._journal)
 
     def __enter__(self) -> Membership:
         return self
@@ -150,6 +149,7 @@ class Membership:
     def close(self) -> None:
         """Say that the device is gone and hang up. The federation goes on without it; `run` in a new one resumes."""
         self._link.close()
+        self._journal.close()
 
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
         """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
@@ -198,17 +198,17 @@ class Membership:
 
     def _find_coordinator(self, answer: float) -> None:
         until = time.monotonic() + answer
-        while self._coordinator is None or not self._coordinator.online:
+        while not self._coordinator.online:
             heard = self._listen(until - time.monotonic())
-            if heard is None and self._untrusted:
-                raise self._untrusted
+            if heard is None and self._coordinator.untrusted:
+                raise self._coordinator.untrusted
             if heard is None:
-                state = "is offline" if self._coordinator else "does not exist"
+                state = "is offline" if self._coordinator.state else "does not exist"
                 raise UnknownFederation(
                     f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
                     "Check the federation's name, or start it with `impasto-coordinator serve`."
                 )
-            self._note(heard)
+            self._coordinator.meet(heard)
 
     def _join(self, answer: float) -> None:
         self._link.send(self._greeting)
@@ -230,24 +230,26 @@ class Membership:
     def _take_part(self, start: RoundStart, deadline: float) -> None:
         """One round: bring the adapters that it names, train unless that was done before, hand the update in."""
         self._tell("round_started", round=start.round, rounds=start.rounds, stage=start.stage, cluster=start.cluster)
+        plan = plan_id(self._federation, start)
+        last = self._journal.outbox
+        if last and last.may_count_in(start) and self._resume(last.plan, start, deadline):
+            return  # left over from an earlier session
         began = time.monotonic()
         if not self._bring(start, deadline):
             return  # something newer came
-        plan_id = _plan_id(self._federation, start)
-        kept = self._home.kept_update(plan_id)
-        if kept is None:
+        self._journal.begin(plan, start.round)
+        self._home.forget_checkpoints(keep=self._home.checkpoint(plan))
+        if last is None or last.plan != plan or not self._resume(plan, start, deadline):
             left = max(0.0, start.deadline - (time.monotonic() - began))
-            kept = self._work(plan_id, msgspec.structs.replace(start, deadline=left))
-        else:
-            self._tell("update_resumed", round=start.round)
-        self._hand_in(plan_id, *kept, start.late, deadline)
+            offer, data = self._work(plan, msgspec.structs.replace(start, deadline=left))
+            self._hand_in(plan, offer, data, start, deadline)
 
-    def _work(self, plan_id: str, start: RoundStart) -> tuple[Offer, bytes]:
+    def _work(self, plan: str, start: RoundStart) -> tuple[Offer, bytes]:
         adapters = {manifest.sha256: self._adapter(manifest) for manifest in start.manifests}
-        plan = make_plan(start, adapters, self._own())
-        trained = self._train(plan)
-        data = pack_update(plan, trained, self._profile.base_id)
-        self._home.keep_own(to_bytes(trained.adapter) if plan.share is Share.A_ONLY else None)
+        checkpoint = self._home.checkpoint(plan)
+        asked = replace(make_plan(start, adapters, self._own()), checkpoint=checkpoint)
+        trained = self._train(asked)
+        data = pack_update(asked, trained, self._profile.base_id)
         offer = Offer(
             round=start.round,
             manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
@@ -256,7 +258,9 @@ class Membership:
             last_loss=float(trained.last_loss),
             train_seconds=max(0.0, float(trained.seconds)),
         )
-        self._home.keep_update(plan_id, offer, data)
+        own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
+        self._journal.keep_update(plan, offer, data, own)
+        checkpoint.unlink(missing_ok=True)
         self._tell(
             "trained",
             round=start.round,
@@ -266,38 +270,52 @@ class Membership:
         )
         return offer, data
 
-    def _hand_in(self, plan_id: str, offer: Offer, data: bytes, late: int, deadline: float) -> None:
+    def _resume(self, plan: str, start: RoundStart, deadline: float) -> bool:
+        """Hand in what was trained before; False if that is damaged."""
+        kept = self._journal.update(plan)
+        if kept is None:
+            return False
+        self._tell("update_resumed", round=kept[0].round)
+        self._hand_in(plan, *kept, start, deadline)
+        return True
+
+    def _hand_in(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
 
-        late: so many rounds later it may still count, in the place of what this device would train then.
+        start: the round that is open. Some rounds later an update may still count, in the place of what this device
+        would train then. A coordinator that asks again for what it has committed has lost it, or said so before: it is
+        offered again, and pulled in the first case only.
         """
+        self._journal.note(plan, "offered")
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
         until = time.monotonic() + deadline
         sha256 = offer.manifest.sha256
-        newer: RoundStart | None = None
+        late = start.late
+        newer = start if start.round > offer.round else None
         while True:
             heard = self._hear(until, offer)
             match heard:
                 case None:
                     raise self._silence(deadline, f"did not take the update of round {offer.round}")
                 case Delivered(manifest) if manifest.sha256 == sha256:
-                    if plan_id not in self._committed:
-                        self._committed.add(plan_id)
-                        self._tell("update_committed", round=offer.round, size=manifest.size)
+                    self._is_committed(plan, offer)
                     return
                 case Failed(manifest, error) if manifest.sha256 == sha256:
+                    self._journal.note(plan, "refused")
                     self._tell("update_refused", round=offer.round, reason=str(error))
                     break
                 case RoundDone(round=number, accepted=accepted) if number >= offer.round:
-                    self._tell_done(heard)
+                    self._done(heard)
+                    if newer and newer.round <= number:
+                        newer = None
                     if accepted or number >= offer.round + late:
                         break
                 case Finished():
                     self._aside.append(heard)
                     return
                 case RoundStart():
-                    if _plan_id(self._federation, heard) == plan_id:
+                    if plan_id(self._federation, heard) == plan:
                         continue
                     newer = heard
                     if heard.round > offer.round + late or heard.round <= offer.round:
@@ -308,10 +326,23 @@ class Membership:
         if newer:
             self._aside.append(newer)
 
+    def _is_committed(self, plan: str, offer: Offer) -> None:
+        self._journal.note(plan, "committed")
+        if plan not in self._committed:
+            self._committed.add(plan)
+            self._tell("update_committed", round=offer.round, size=offer.manifest.size)
+
+    def _done(self, done: RoundDone) -> None:
+        """A round is closed; whether an update counted, if its acknowledgement was lost, is known from that, too."""
+        last = self._journal.outbox
+        if done.accepted and last and last.offer and last.progress == "offered" and last.round <= done.round:
+            self._is_committed(last.plan, last.offer)
+        self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
+
     # adapters -------------------------------------------------------------------------------------------------------
 
     def _own(self) -> Adapter | None:
-        data = self._home.own()
+        data = self._journal.own()
         return from_bytes(data) if data is not None else None
 
     def _bring(self, step: Step, deadline: float) -> bool:
@@ -320,9 +351,9 @@ class Membership:
         False if the coordinator has meanwhile something newer.
         """
         manifests = step.manifests
-        self._home.forget_received(manifest.sha256 for manifest in manifests)
+        self._journal.forget_transfers({manifest.sha256 for manifest in manifests})
         for manifest in manifests:
-            if self._home.received(manifest.sha256) is not None:
+            if self._journal.received(manifest.sha256) is not None:
                 self._link.commit(manifest.sha256)
             elif not self._fetch(manifest, step, deadline):
                 return False
@@ -348,7 +379,7 @@ class Membership:
                     self._link.send(self._greeting)
                     return False
                 case Finished() | RoundStart():
-                    if _without_deadline(heard) != _without_deadline(step):
+                    if without_deadline(heard) != without_deadline(step):
                         self._aside.append(heard)
                         return False
 
@@ -365,7 +396,8 @@ class Membership:
             for manifest, adapter in to_keep([(part, self._adapter(part)) for part in parts], self._cluster, own)
         )
         paths = self._home.settle(pairs, self._cluster, all_there_are=finished)
-        self._home.forget_received(())
+        self._journal.forget_transfers()
+        self._home.forget_checkpoints()
         self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
         result = MembershipResult(finished, len(self._committed), self._cluster, paths, self._link.up, self._link.down)
         self._tell("finished", cluster=self._cluster, updates=len(self._committed), adapters=sorted(paths))
@@ -373,7 +405,7 @@ class Membership:
 
     def _adapter(self, manifest: Manifest) -> Adapter:
         """An adapter that was brought."""
-        data = self._home.received(manifest.sha256)
+        data = self._journal.received(manifest.sha256)
         if data is None:
             raise TransferError(f"{manifest.name!r} has vanished from the home folder, or is damaged: run again.")
         adapter = from_bytes(data)
@@ -397,7 +429,7 @@ class Membership:
         if heard is None:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
-            self._tell_done(heard)
+            self._done(heard)
         elif isinstance(heard, Refused) and heard.about == "join":
             raise self._rejected(heard)
         return heard
@@ -417,56 +449,25 @@ class Membership:
         """The next thing heard. An adapter that came is kept, wanted or late."""
         heard = self._link.hear(seconds)
         if isinstance(heard, RoundStart | Finished):
-            return self._verified(heard)
+            return self._coordinator.verified(heard)
         if isinstance(heard, Received):
-            self._home.receive(heard.manifest.sha256, heard.data)
+            self._journal.receive(heard.manifest, heard.data)
             self._link.commit(heard.manifest.sha256)
             self._tell("adapter_received", name=heard.manifest.name, size=heard.manifest.size)
         return heard
 
-    def _verified(self, step: Step) -> Step | None:
-        """A step whose manifests the coordinator has signed; None if it has not: nothing comes of it."""
-        key = self._home.trusted_key
-        if key is None:  # it has not shown itself yet, and will say this again
-            return None
-        try:
-            return verified(step, key, self._federation)
-        except SignatureInvalid as error:
-            self._tell("step_refused", reason=str(error))
-            return None
-
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
-        if self._note(heard) and self._coordinator and self._coordinator.online:
+        if self._coordinator.meet(heard) and self._coordinator.online:
             self._link.send(self._greeting)
-
-    def _note(self, heard: Heard) -> bool:
-        """Take in what is no step of the round; whether it was that."""
-        if not isinstance(heard, CoordinatorState):
-            return False
-        if self._coordinator and not heard.online and heard.epoch < self._coordinator.epoch:
-            return True  # the will of an earlier life, come late
-        try:
-            key = trusted(self._home.trusted_key, heard.key, heard.successions, self._federation)
-        except CoordinatorUntrusted as error:  # whoever it is, it is not ours
-            self._untrusted = error
-            self._tell("coordinator_untrusted", reason=str(error))
-            return True
-        if self._home.trusted_key != key:
-            self._home.trust(key)
-            self._tell("coordinator_trusted", key=fingerprint(key))
-        if heard != self._coordinator:
-            self._tell("coordinator_online" if heard.online else "coordinator_offline", epoch=heard.epoch)
-        self._coordinator = heard
-        return True
 
     def _rejected(self, refused: Refused) -> Rejected:
         return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")
 
     def _silence(self, seconds: float, what: str) -> DeadlineExceeded:
-        what_failed = str(self._untrusted or self._link.trouble)
+        what_failed = str(self._coordinator.untrusted or self._link.trouble)
         trouble = f" Last trouble: {what_failed}" if what_failed else ""
-        online = "online" if self._coordinator and self._coordinator.online else "offline"
+        online = "online" if self._coordinator.online else "offline"
         return DeadlineExceeded(
             f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{trouble} Run again to "
             "resume; what was trained is kept."
@@ -476,16 +477,3 @@ class Membership:
         if self._on_event:
             traffic = {"up": self._link.up, "down": self._link.down}
             self._on_event({"event": event, "time": time.time(), "device": self._device, **values, "bytes": traffic})
-
-    def _tell_done(self, done: RoundDone) -> None:
-        self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
-
-
-def _without_deadline(step: Step) -> Step:
-    return msgspec.structs.replace(step, deadline=0.0) if isinstance(step, RoundStart) else step
-
-
-def _plan_id(federation: str, start: RoundStart) -> str:
-    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
-    content = msgspec.msgpack.encode((federation, _without_deadline(start)))
-    return hashlib.sha256(content).hexdigest()

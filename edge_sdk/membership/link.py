@@ -1,7 +1,8 @@
 """A device's line to the coordinator: a thread that serves transfers, and a queue of what concerns the device itself.
 
 The thread lets the device answer pulls while it trains. It alone touches the exchange; the device's own wishes travel
-to it through the same inbox as messages do.
+to it through the same inbox as messages do. Between any two of its chunks it takes what has come in, so that a slow
+line does not keep messages waiting.
 """
 
 from __future__ import annotations
@@ -10,14 +11,28 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
 from edge_sdk.errors import ImpastoError, TransportError
+from edge_sdk.membership.journal import Journal
+from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create, hang_up
+from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
-from edge_sdk.wire.messages import Committed, Manifest, Message, Presence, Pull, decode, encode
+from edge_sdk.wire.messages import (
+    CHUNK_HEADER,
+    MAX_CHUNK,
+    Committed,
+    Manifest,
+    Message,
+    Pull,
+    decode,
+    encode,
+)
 from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import DEFAULT_CREDIT
 
 Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed
 Wish: TypeAlias = Callable[[], list[exchange.Effect]]
@@ -32,36 +47,45 @@ class Link:
     """The line of one device; `close` it.
 
     Args:
-        settings: of the transport; will and client id included.
+        settings: of the transport; client id and bandwidth included.
         topics, device: whose topics.
-        birth: the presence to publish on every connection.
+        session: which is announced on every connection.
         max_bytes: of all adapters being fetched at once.
+        journal: where the chunks of unfinished fetches are kept.
 
     Attributes:
         up, down: payload bytes sent and received.
         trouble: what went wrong last, in words; empty if nothing did.
     """
 
-    def __init__(self, settings: Settings, topics: Topics, device: str, birth: Presence, max_bytes: int) -> None:
+    def __init__(
+        self, settings: Settings, topics: Topics, device: str, session: Session, max_bytes: int, journal: Journal
+    ) -> None:
         self.up = 0
         self.down = 0
         self.trouble = ""
         self._topics = topics
         self._device = device
-        self._birth = birth
-        self._exchange = exchange.Exchange(max_bytes=max_bytes)
+        self._session = session
+        self._session_lock = threading.Lock()
+        self._journal = journal
+        credit = credit_for(settings.bandwidth, MAX_CHUNK, DEFAULT_CREDIT)
+        self._exchange = exchange.Exchange(max_bytes=max_bytes, credit=credit, keeping=True)
+        self._pacer = Pacer(settings.bandwidth)
         self._inbox: queue.Queue[tuple[str, bytes] | Wish] = queue.Queue(_INBOX)
         self._heard: queue.Queue[Heard] = queue.Queue(_HEARD)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name=f"impasto-{device}", daemon=True)
-        self._transport = create(replace(settings, on_connection=self._reconnected))
+        will = session.will(topics.presence(device))
+        self._transport = create(replace(settings, will=will, on_connection=self._connection_changed))
 
     def open(self, deadline: float) -> None:
         """Connect and subscribe, within `deadline` seconds; BrokerUnreachable or DeadlineExceeded otherwise."""
         self._transport.connect(deadline)
         self._thread.start()
         self._transport.subscribe(self._topics.all_down(self._device), self._arrived)
-        self._announce(self._birth)
+        self._session.connected(time.monotonic())
+        self._announce()
         self._transport.subscribe(self._topics.coordinator_state, self._arrived)
 
     def send(self, message: Message) -> None:
@@ -78,12 +102,15 @@ class Link:
         self._inbox.put(wish)
 
     def fetch(self, manifest: Manifest, seconds: float) -> None:
-        """Pull a content; `hear` brings Received or Failed."""
+        """Pull what there is not yet of a content; `hear` brings Received or Failed."""
 
         def wish() -> list[exchange.Effect]:
             now = time.monotonic()
             try:
-                return self._exchange.fetch(manifest, now, now + seconds)
+                # What is too large is refused before anything is read of it.
+                kept = self._journal.resume(manifest) if manifest.size <= self._exchange.room else None
+                have, buffer = kept or (b"", None)
+                return self._exchange.fetch(manifest, now, now + seconds, have=have, buffer=buffer)
             except ImpastoError as error:
                 return [exchange.Failed(manifest, error)]
 
@@ -106,13 +133,12 @@ class Link:
             self._transport.hurry()
             self._closed.set()
             self._thread.join(timeout=10.0)
-            death = Presence(online=False, epoch=self._birth.epoch)
-            hang_up(self._transport, self._topics.presence(self._device), encode(death))
+            with self._session_lock:
+                last_word = self._session.close()
+            if last_word:
+                hang_up(self._transport, self._topics.presence(self._device), encode(last_word))
         else:
             self._transport.close()
-
-    def _announce(self, presence: Presence) -> None:
-        self._publish(self._topics.presence(self._device), encode(presence), retain=True)
 
     # on the transport's thread --------------------------------------------------------------------------------------
 
@@ -122,28 +148,25 @@ class Link:
         except queue.Full:
             self.trouble = "messages came faster than they could be handled"  # their sender repeats them
 
-    def _reconnected(self, online: bool) -> None:
-        if not online:
-            self.trouble = "the connection to the broker was lost"
-            return
-
-        def wish() -> list[exchange.Effect]:
-            self._announce(self._birth)  # meanwhile the broker may have published the will
-            return []
-
-        try:
-            self._inbox.put_nowait(wish)
-        except queue.Full:
-            self.trouble = "messages came faster than they could be handled"
+    def _connection_changed(self, online: bool) -> None:
+        with self._session_lock:
+            if online:
+                self._session.connected(time.monotonic())
+            else:
+                self._session.lost()
+                self.trouble = "the connection to the broker was lost"
+        with suppress(queue.Full):  # then the thread is awake anyway
+            self._inbox.put_nowait(list)  # no wish, only to wake it
 
     # on the own thread ----------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         while not self._closed.is_set():
-            due = self._exchange.next_tick
             now = time.monotonic()
+            dues = (self._exchange.next_tick, self._pacer.due(now), self._session.due)
+            due = [at for at in dues if at is not None]
             try:
-                item = self._inbox.get(timeout=min(_NAP, max(0.0, _NAP if due is None else due - now)))
+                item = self._inbox.get(timeout=max(0.0, min([*due, now + _NAP]) - now))
             except queue.Empty:
                 item = None
             try:
@@ -154,6 +177,15 @@ class Link:
                 continue
             for effect in effects:
                 self._carry_out(effect)
+            if (at := self._session.due) is not None and at <= time.monotonic():
+                self._announce()
+            if chunk := self._pacer.take(time.monotonic()):
+                self._publish(self._topics.chunks(self._device, "up"), chunk)
+
+    def _announce(self) -> None:
+        said = self._publish(self._topics.presence(self._device), encode(self._session.birth), retain=True)
+        with self._session_lock:
+            self._session.said() if said else self._session.failed(time.monotonic())
 
     def _take(self, item: tuple[str, bytes] | Wish) -> list[exchange.Effect]:
         if callable(item):
@@ -180,14 +212,29 @@ class Link:
             case exchange.Send(message):
                 self.send(message)
             case exchange.SendChunk(payload):
-                self._publish(self._topics.chunks(self._device, "up"), payload)
-            case _:
+                self._pacer.put(payload[:CHUNK_HEADER], payload)
+            case exchange.Arrived(manifest, chunk):
+                self._journalled(lambda: self._journal.keep_chunk(manifest.sha256, chunk.index, chunk.data))
+            case exchange.Discarded(manifest):
+                self.trouble = f"{manifest.name!r} came with a wrong hash, and is fetched anew"
+                self._journalled(lambda: self._journal.drop(manifest.sha256))
+            case exchange.Delivered(manifest) | exchange.Failed(manifest):
+                self._pacer.forget(bytes.fromhex(manifest.sha256))
+                self._tell(effect)
+            case exchange.Received():
                 self._tell(effect)
 
-    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def _journalled(self, note: Callable[[], None]) -> None:
+        try:
+            note()
+        except ImpastoError as error:  # it is fetched all the same, and missed only after a restart
+            self.trouble = str(error)
+
+    def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:
         try:
             self._transport.publish(topic, payload, retain=retain)
         except TransportError as error:
             self.trouble = str(error)
-        else:
-            self.up += len(payload)
+            return False
+        self.up += len(payload)
+        return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from edge_sdk.adapter import Adapter, Share
@@ -25,6 +26,8 @@ class RoundPlan:
             to every device alike.
         rank, steps, batch_size, learning_rate, seed: how to train.
         deadline: seconds left until the round may close without this device.
+        checkpoint: file where an unfinished training may be kept, one for each plan; None: nowhere. It is deleted when
+            the update is safe, or another plan begins.
     """
 
     round: int
@@ -40,6 +43,7 @@ class RoundPlan:
     batch_size: int
     learning_rate: float
     deadline: float
+    checkpoint: Path | None = None
 
 
 @dataclass(frozen=True)

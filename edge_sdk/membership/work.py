@@ -5,16 +5,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
-from edge_sdk.wire.messages import Manifest, RoundStart
+from edge_sdk.wire.messages import Manifest, RoundStart, Step
 
 # What a method has folded away comes beside the adapter that lies on it, under the same name with this ending.
 FOLDED = ".folded"
+
+
+def without_deadline(step: Step) -> Step:
+    """The step itself, whenever it is said."""
+    return replace(step, deadline=0.0) if isinstance(step, RoundStart) else step
+
+
+def plan_id(federation: str, start: RoundStart) -> str:
+    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
+    return hashlib.sha256(msgspec.msgpack.encode((federation, without_deadline(start)))).hexdigest()
 
 
 def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:

@@ -73,3 +73,12 @@ def load_checkpoint(
         kind, _, name = key.partition("/")
         optimizer.state[parameters[name]][kind] = value
     return State(losses, json.loads(metadata["seconds"]))
+
+
+def seconds_spent(path: Path) -> float:
+    """How long the training of a checkpoint has taken so far; 0 if there is none that can be read."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return float(json.loads((file.metadata() or {})["seconds"]))
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError):
+        return 0.0

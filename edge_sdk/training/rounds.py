@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
+from edge_sdk.errors import CheckpointError
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.training.checkpoint import seconds_spent
 from edge_sdk.training.trainer import Progress, Trainer
 
 
@@ -15,20 +16,34 @@ def train_round(
     *,
     minutes: float | None = None,
     on_step: Callable[[Progress], None] | None = None,
-    checkpoint: Path | None = None,
 ) -> TrainedUpdate:
     """Train what a round asks for.
 
     Args:
         minutes: end earlier than the plan's steps, after so long; None does all of them.
-        on_step, checkpoint: as `Trainer.train` has them.
+        on_step: as `Trainer.train` has it.
+
+    With a checkpoint in the plan, a training that was killed goes on from there, for `minutes` more; what is of no use
+    there is deleted.
 
     Raises:
-        As `Trainer.train`.
+        As `Trainer.train`, but for CheckpointError.
     """
+    try:
+        return _trained(trainer, plan, minutes, on_step)
+    except CheckpointError:  # damaged, or of other pictures
+        assert plan.checkpoint
+        plan.checkpoint.unlink()
+        return _trained(trainer, plan, minutes, on_step)
+
+
+def _trained(
+    trainer: Trainer, plan: RoundPlan, minutes: float | None, on_step: Callable[[Progress], None] | None
+) -> TrainedUpdate:
+    before = seconds_spent(plan.checkpoint) if plan.checkpoint else 0.0
     result = trainer.train(
         steps=plan.steps,
-        minutes=minutes,
+        minutes=None if minutes is None else minutes + before / 60,
         start=plan.start,
         frozen=[(adapter, 1.0) for adapter in plan.frozen],
         share=plan.share,
@@ -37,6 +52,6 @@ def train_round(
         batch_size=plan.batch_size,
         learning_rate=plan.learning_rate,
         on_step=on_step,
-        checkpoint=checkpoint,
+        checkpoint=plan.checkpoint,
     )
     return TrainedUpdate(result.adapter, trainer.pictures, result.first_loss, result.last_loss, result.seconds)

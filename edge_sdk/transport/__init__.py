@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from edge_sdk.transport.bandwidth import read_bandwidth
 from edge_sdk.transport.base import (
     DEFAULT_MAX_PAYLOAD,
     Handler,
@@ -28,5 +29,6 @@ __all__ = [
     "connect",
     "create",
     "hang_up",
+    "read_bandwidth",
     "schemes",
 ]

@@ -53,7 +53,9 @@ class Settings:
         publish_deadline: seconds that one publish may wait for a connection and for room in the window.
         window: messages that may await their acknowledgement at once.
         keepalive: seconds after which a silent connection counts as lost, times 1.5.
-        reconnect_delay: (first, largest) seconds between attempts to connect again.
+        reconnect_delay: (first, largest) seconds between attempts to connect again, see `reconnection`.
+        bandwidth: bytes per second that whoever sends chunks over this transport keeps to (`transport.bandwidth`);
+            None: as fast as they go.
         on_connection: called with False when the connection is lost and with True when it has come back and the
             broker has confirmed all subscriptions anew; not called for the first connection. Runs on the delivery
             thread.
@@ -67,7 +69,8 @@ class Settings:
     publish_deadline: float = 30.0
     window: int = 16
     keepalive: int = 30
-    reconnect_delay: tuple[int, int] = (1, 30)
+    reconnect_delay: tuple[float, float] = (1, 30)
+    bandwidth: float | None = None
     on_connection: Callable[[bool], None] | None = None
     username: str | None = None
     password: str | None = None
@@ -213,7 +216,7 @@ def connect(
     publish_deadline: float = 30.0,
     window: int = 16,
     keepalive: int = 30,
-    reconnect_delay: tuple[int, int] = (1, 30),
+    reconnect_delay: tuple[float, float] = (1, 30),
     on_connection: Callable[[bool], None] | None = None,
     username: str | None = None,
     password: str | None = None,

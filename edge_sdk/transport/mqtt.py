@@ -1,6 +1,7 @@
 """MQTT 5 through paho-mqtt.
 
-What paho leaves to the application and this module does: keep few messages in flight (paho ignores the broker's
+What paho leaves to the application and this module does: spread reconnections (paho's delays are the same on every
+device), keep few messages in flight (paho ignores the broker's
 Receive Maximum and resends its whole queue after a reconnection), refuse what is over the broker's Maximum Packet Size
 (else it is resent for ever and blocks all behind it), subscribe again after a reconnection, and run handlers on their
 own thread, so that they may publish. Incoming messages are acknowledged once handled; together with the Receive Maximum
@@ -10,6 +11,7 @@ that we announce, this bounds what waits in memory.
 from __future__ import annotations
 
 import logging
+import random
 import socket
 import ssl
 import sys
@@ -29,6 +31,7 @@ from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge
 from edge_sdk.transport.base import Handler, Settings, Tls
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
+from edge_sdk.transport.reconnection import Reconnection
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +63,7 @@ class MqttTransport:
         self._handlers: dict[str, Handler] = {}
         self._subscribing: dict[int, str] = {}  # message id of a SUBSCRIBE -> its filter
         self._confirmed: dict[str, ReasonCode] = {}  # filter -> the broker's answer in this connection
+        self._reconnection = Reconnection(*settings.reconnect_delay, random.random)
         self._delivery = Delivery(f"mqtt-delivery-{settings.client_id}")
         self._client = self._make_client()
 
@@ -198,6 +202,7 @@ class MqttTransport:
         """End all threads. An attempt to connect cannot be cut short: the network's thread ends by itself after it."""
         if connected:
             self._client.loop_stop()
+            self._client._reset_sockets(sockpair_only=True)  # which paho leaves to the garbage collector
         else:
             threading.Thread(target=self._end_loop, name="mqtt-stop", daemon=True).start()
         self._delivery.stop(_CLOSE_DEADLINE)
@@ -218,7 +223,6 @@ class MqttTransport:
             properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
             client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
         client.max_inflight_messages_set(settings.window)
-        client.reconnect_delay_set(*settings.reconnect_delay)
         client.on_socket_open = _without_delay
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -264,6 +268,7 @@ class MqttTransport:
                 return
             self._generation += 1
             self._connected = True
+            self._reconnection.connected(time.monotonic())
             self._returning, self._ever_connected = self._ever_connected, True
             self._max_packet = getattr(properties, "MaximumPacketSize", None)
             self._window = min(self._settings.window, getattr(properties, "ReceiveMaximum", None) or 65535)
@@ -282,6 +287,7 @@ class MqttTransport:
             if isinstance(error, ssl.SSLError):
                 self._refusal = f"{error}. Check the certificates"
             self._changed.notify_all()
+        self._put_off(client)
 
     def _on_disconnect(
         self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
@@ -293,9 +299,16 @@ class MqttTransport:
             self._generation += 1
             closed = self._closed
             self._changed.notify_all()
+        self._put_off(client)
         if lost and not closed:
             _LOG.info("Lost the connection to the broker at %s (%s); trying again.", self._settings.host, reason)
             self._report(False)
+
+    def _put_off(self, client: Client) -> None:
+        """Choose the delay before the next attempt. paho calls this first and then waits for the smallest delay set."""
+        with self._changed:
+            delay = self._reconnection.away(time.monotonic())
+        client.reconnect_delay_set(delay, delay)  # type: ignore[arg-type]  # fractions are as good
 
     def _on_subscribe(
         self, client: Client, _: object, message_id: int, reasons: list[ReasonCode], properties: Properties | None

@@ -29,6 +29,7 @@ from edge_sdk.wire.transfer import (
 
 PATIENCE = 5.0
 NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for what is not offered
+ATTEMPTS = 3  # times that a content is fetched whose hash proves wrong
 _MAX_PATIENCE = 60.0
 
 
@@ -44,6 +45,21 @@ class SendChunk:
     """Publish this payload on the peer's chunk topic."""
 
     payload: bytes
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A new chunk of a content being fetched: keep it, so that a restart need not pull it again."""
+
+    manifest: Manifest
+    chunk: Chunk
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """The chunks that have arrived of a content do not add up to it: throw away what was kept of them."""
+
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -63,13 +79,17 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Failed:
-    """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded."""
+    """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded.
+
+    by_peer: the peer has ended it, and need not be told.
+    """
 
     manifest: Manifest
     error: ImpastoError
+    by_peer: bool = False
 
 
-Effect: TypeAlias = Send | SendChunk | Received | Delivered | Failed
+Effect: TypeAlias = Send | SendChunk | Arrived | Discarded | Received | Delivered | Failed
 
 
 @dataclass
@@ -78,6 +98,7 @@ class _Fetch:
     deadline: float
     patience: float
     retry_at: float
+    attempt: int = 1
 
 
 class Exchange:
@@ -87,11 +108,18 @@ class Exchange:
         max_bytes: of all contents being fetched together; more is refused before memory is taken.
         credit: how many chunks of one content may be under way, 1 to 64.
         patience: seconds without a new chunk after which it is pulled again; doubles with each vain attempt.
+        keeping: whether `Arrived` and `Discarded` are reported, for an owner whose fetches outlive it.
     """
 
     def __init__(
-        self, *, max_bytes: int = DEFAULT_MAX_SIZE, credit: int = DEFAULT_CREDIT, patience: float = PATIENCE
+        self,
+        *,
+        max_bytes: int = DEFAULT_MAX_SIZE,
+        credit: int = DEFAULT_CREDIT,
+        patience: float = PATIENCE,
+        keeping: bool = False,
     ) -> None:
+        self._keeping = keeping
         self._max_bytes = max_bytes
         self._credit = credit
         self._patience = patience
@@ -102,6 +130,11 @@ class Exchange:
     def next_tick(self) -> float | None:
         """When `tick` has something to do next; None if nothing is being fetched."""
         return min((min(fetch.retry_at, fetch.deadline) for fetch in self._fetches.values()), default=None)
+
+    @property
+    def room(self) -> int:
+        """How many bytes the next content to be fetched may have."""
+        return self._max_bytes - sum(fetch.receiver.manifest.size for fetch in self._fetches.values())
 
     def progress(self, sha256: str) -> tuple[int, int] | None:
         """(chunks received, chunks in all) of a content being fetched; None if it is not."""
@@ -122,20 +155,38 @@ class Exchange:
         """Forget an offer, if there is one."""
         self._offers.pop(sha256, None)
 
-    def fetch(self, manifest: Manifest, now: float, deadline: float) -> list[Effect]:
+    def fetch(
+        self,
+        manifest: Manifest,
+        now: float,
+        deadline: float,
+        *,
+        have: bytes = b"",
+        buffer: bytearray | None = None,
+    ) -> list[Effect]:
         """Begin to pull a content. Fetching what is being fetched already only prolongs its deadline.
 
+        have, buffer: the chunks that an earlier attempt has left, see `Receiver`; only the others are pulled.
+
         Raises:
-            TransferError: it would take more memory than `max_bytes`; nothing changes.
+            TransferError: it would take more memory than `max_bytes`, or `buffer` is of another size; nothing changes.
         """
         known = self._fetches.get(manifest.sha256)
         if known is not None:
             known.deadline = max(known.deadline, deadline)
             return []
-        room = self._max_bytes - sum(fetch.receiver.manifest.size for fetch in self._fetches.values())
-        receiver = Receiver(manifest, max_size=room, credit=self._credit)
-        self._fetches[manifest.sha256] = _Fetch(receiver, deadline, self._patience, now + self._patience)
-        return _send(receiver.pull())
+        receiver = Receiver(manifest, max_size=self.room, credit=self._credit, have=have, buffer=buffer)
+        fetch = _Fetch(receiver, deadline, self._patience, now + self._patience)
+        self._fetches[manifest.sha256] = fetch
+        return self._finish(fetch, now) if receiver.done else _send(receiver.pull())
+
+    def pull_again(self, sha256: str, now: float) -> list[Effect]:
+        """The peer has started anew and forgotten what it was asked for: do not wait until it has been silent long."""
+        fetch = self._fetches.get(sha256)
+        if fetch is None:
+            return []
+        fetch.retry_at = now + fetch.patience
+        return _send(fetch.receiver.pull())
 
     def cancel(self, sha256: str) -> None:
         """Give up a fetch without telling the peer, if there is one."""
@@ -185,10 +236,12 @@ class Exchange:
             return []
         before = fetch.receiver.received
         pull = fetch.receiver.on_chunk(chunk)
-        if fetch.receiver.received > before:
-            fetch.patience = self._patience
-            fetch.retry_at = now + self._patience
-        return self._finish(fetch, chunk) if fetch.receiver.done else _send(pull)
+        if fetch.receiver.received == before:
+            return _send(pull)
+        fetch.patience = self._patience
+        fetch.retry_at = now + self._patience
+        arrived: list[Effect] = [Arrived(fetch.receiver.manifest, chunk)] if self._keeping else []
+        return [*arrived, *(self._finish(fetch, now) if fetch.receiver.done else _send(pull))]
 
     def tick(self, now: float) -> list[Effect]:
         """Pull again what has been silent for too long, and end what is past its deadline."""
@@ -210,22 +263,30 @@ class Exchange:
 
     # --- inside -------------------------------------------------------------------------------------------------
 
-    def _finish(self, fetch: _Fetch, chunk: Chunk) -> list[Effect]:
-        del self._fetches[chunk.sha256]
+    def _finish(self, fetch: _Fetch, now: float) -> list[Effect]:
+        """All chunks are there. If they are the wrong ones, all of them are pulled anew, a few times."""
         manifest = fetch.receiver.manifest
         try:
-            return [Received(manifest, fetch.receiver.result())]
+            received = Received(manifest, fetch.receiver.result())
         except TransferError as error:
-            return [*self.refuse(chunk.sha256, error), Failed(manifest, error)]
+            discarded: list[Effect] = [Discarded(manifest)] if self._keeping else []
+            if fetch.attempt == ATTEMPTS:
+                return [*discarded, *self.refuse(manifest.sha256, error), Failed(manifest, error)]
+            fetch.attempt += 1
+            fetch.retry_at = now + fetch.patience
+            fetch.receiver = Receiver(manifest, credit=self._credit, max_size=manifest.size)
+            return [*discarded, *_send(fetch.receiver.pull())]
+        del self._fetches[manifest.sha256]
+        return [received]
 
     def _on_refused(self, refused: Refused) -> list[Effect]:
         """The peer gives a transfer up: as the receiver of our offer, or because it has not what we fetch."""
         error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
         if refused.code == NOT_OFFERED:
             fetch = self._fetches.pop(refused.about, None)
-            return [Failed(fetch.receiver.manifest, error)] if fetch else []
+            return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
         sender = self._offers.pop(refused.about, None)
-        return [Failed(sender.manifest, error)] if sender else []
+        return [Failed(sender.manifest, error, by_peer=True)] if sender else []
 
 
 def _send(pull: Pull | None) -> list[Effect]:

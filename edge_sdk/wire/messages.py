@@ -267,4 +267,4 @@ def decode(data: bytes) -> Message:
     try:
         return _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageInvalid(f"Message refused: {error}") from error
+        raise MessageInvalid(f"Message refused: {str(error)[:500]}") from error  # it may quote the message

@@ -17,7 +17,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 def check_name(name: str) -> str:
     """Return `name` if it can stand as one topic level; raise MessageInvalid otherwise."""
     if not NAME.fullmatch(name):
-        raise MessageInvalid(f"{name!r} is no valid name: use 1 to 64 letters, digits, '.', '_' or '-'.")
+        raise MessageInvalid(f"{name[:100]!r} is no valid name: use 1 to 64 letters, digits, '.', '_' or '-'.")
     return name
 
 
@@ -65,5 +65,5 @@ class Topics:
         levels = topic.split("/")
         prefix = [*ROOT.split("/"), self.federation, "dev"]
         if len(levels) < len(prefix) + 2 or levels[: len(prefix)] != prefix:
-            raise MessageInvalid(f"{topic!r} is not a device's topic of federation {self.federation!r}.")
+            raise MessageInvalid(f"{topic[:200]!r} is not a device's topic of federation {self.federation!r}.")
         return check_name(levels[len(prefix)])

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.clustering import bars, in_own_process
+from benchmarks.clustering import DEFAULT, NO_GROUPS, bars
+from benchmarks.crowds import arrival, in_own_process
 from benchmarks.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
 
 RESULTS = Path("benchmarks/results/clustering.json")
@@ -30,15 +31,15 @@ def test_bars_are_computed_from_rows() -> None:
         _row("dense", 0.1, rule="eigengap"),
         _row("coarse", 0.6, rule="eigengap"),
         {"part": "many", "devices": 10_000, "noise": "low", "seconds": 20.0, "peak_gb": 2.5},
-        {"part": "reading", "devices": 100, "seconds": 1.0, "ms_a_device": 10.0},
+        {**_row("dense", 0.0, devices=16, rule=DEFAULT), "noise": NO_GROUPS, "most_found": 3},
     ]
     found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
     lost = "500 devices, low noise, {}: ARI that coarse loses to dense, worst clusterer"
     assert found[lost.format("given")] == (pytest.approx(0.05), False)
     assert found[lost.format("eigengap")] == (-0.5, True)
-    assert found["10000 devices, low noise: seconds, bases being there"] == (20.0, True)
+    assert found["10000 devices, low noise: seconds, all that is read included"] == (20.0, True)
     assert found["10000 devices, low noise: peak memory, GB"] == (2.5, False)
-    assert found["10000 devices, low noise: seconds, with reading all updates (projected)"] == (120.0, False)
+    assert found["16 devices without groups, fused: groups by the default rule"] == (3, False)
 
 
 def test_federations_are_of_the_stated_shapes_and_repeat() -> None:
@@ -48,17 +49,24 @@ def test_federations_are_of_the_stated_shapes_and_repeat() -> None:
     bases = federation[7]
     assert len(bases) == sum(count for count, _ in LAYERS.values()) == 56
     for name, basis in bases.items():
-        assert basis.shape == (LAYERS[name[0]][1], RANK)
+        assert basis.shape == (LAYERS[name.split(".")[1]][1], RANK)
         np.testing.assert_allclose(basis.T @ basis, np.eye(RANK), atol=1e-12)
         np.testing.assert_array_equal(basis, again[7][name])
     assert np.bincount(federation.truth).tolist() == [4, 4, 4]
 
 
 def test_many_devices_in_a_process_of_their_own() -> None:
-    row = in_own_process(300, "low", 0)
+    row = in_own_process(300, 8, "low", 2, 0)
     assert row["ari_given"] == pytest.approx(1.0)
+    assert row["bases_read"] == 0
     assert isinstance(row["peak_gb"], float)
     assert 0.05 < row["peak_gb"] < 2.0
+
+
+def test_an_update_that_arrives() -> None:
+    row = arrival(2)
+    assert isinstance(row["ms_a_device"], float)
+    assert row["ms_a_device"] > 0
 
 
 def test_committed_results_give_the_committed_bars() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,10 +11,12 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from coordinator.clustering import CLUSTERERS, RULES, Blend, Crowd, Dense, Evidence, coarse, partition, similarity
 from coordinator.clustering.silhouette import mean_silhouette
-from edge_sdk.adapter import concatenate, left_basis
+from edge_sdk.adapter import Shape, concatenate, left_basis
 from edge_sdk.adapter.algebra import Bases
 from tests.coordinator.adapters import random_adapter, rotated
 
+# Sketches are made for real adapters; of few or narrow layers they are less exact.
+WIDE = {f"unet.mid.attn{number}.to_q": Shape(24, 160) for number in range(8)}
 GROUPS, EACH = 3, 12
 TRUTH = [device % GROUPS for device in range(GROUPS * EACH)]
 COMPARE: dict[str, Callable[[Evidence, Blend], Crowd]] = {
@@ -24,10 +27,11 @@ EVERY = [(method, rule, how) for method in CLUSTERERS.built_in for rule in RULES
 pytestmark = pytest.mark.parametrize(("method", "rule", "how"), EVERY, ids=["-".join(case) for case in EVERY])
 
 
+@functools.cache
 def basis_of(device: int, gauge: int = 0) -> Bases:
     """A device writes into its group's directions and a few weak ones of its own; `gauge` only turns its factors."""
-    own = random_adapter(100 + device, 1)
-    learnt = concatenate([(random_adapter(device % GROUPS, 3), 1.0), (own, 0.2)])
+    own = random_adapter(100 + device, 1, slots=WIDE)
+    learnt = concatenate([(random_adapter(device % GROUPS, 3, slots=WIDE), 1.0), (own, 0.2)])
     return left_basis(rotated(learnt, gauge) if gauge else learnt)
 
 
@@ -116,12 +120,12 @@ def test_a_given_number_is_kept(method: str, rule: str, how: str) -> None:
 
 
 def test_crowds_add_up(method: str, rule: str, how: str) -> None:
-    """Totals to groups are sums of the similarities; of the coarse method up to the error of signatures."""
+    """Totals to groups are sums of the similarities; of the coarse method up to an error of 0.05 a device."""
     evidence = evidence_of(TRUTH, without=frozenset({1, 5}))
     blend = CLUSTERERS[method](evidence)
     crowd, exact = COMPARE[how](evidence, blend), similarity(evidence, blend)
     labels = np.array(TRUTH)
-    np.testing.assert_allclose(crowd.totals(labels), exact @ np.eye(GROUPS)[labels], atol=0.5)
+    np.testing.assert_allclose(crowd.totals(labels), exact @ np.eye(GROUPS)[labels], atol=0.05 * EACH)
     np.testing.assert_allclose(crowd.totals_of_items(np.zeros_like(crowd.sizes)).sum(), exact.sum(), atol=2.0)
     if method != "single":
         distance = 1.0 - exact

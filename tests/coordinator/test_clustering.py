@@ -113,6 +113,34 @@ def test_few_devices_are_no_problem(count: int) -> None:
     assert labels.tolist() == [0] * count
 
 
+class TestGroupsThatAreMoreThanChance:
+    def crowd(self, sizes: list[int], noise: float, seed: int) -> Dense:
+        """Codes of 192 dimensions, each group's centre of length 1."""
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(size=(len(sizes), 192)) / np.sqrt(192)
+        codes = centres[truth_of(sizes)] + noise * rng.normal(size=(sum(sizes), 192)) / np.sqrt(192)
+        return Dense(matrix("prompt", Evidence(codes, [None] * len(codes), 0)))
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_where_there_are_none_none_are_invented(self, seed: int) -> None:
+        crowds = [self.crowd([16], 1.0, seed), self.crowd([8], 1.0, seed)]
+        assert max(max(partition(crowd, choose="eigengap")) for crowd in crowds) > 0
+        for crowd in crowds:
+            assert set(partition(crowd, choose="significant")) == {0}
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_faint_ones_are_found(self, seed: int) -> None:
+        sizes = [8, 8, 8, 8]
+        crowd = self.crowd(sizes, 1.7, seed)
+        assert set(partition(crowd, choose="silhouette")) == {0}
+        assert adjusted_rand_score(truth_of(sizes), partition(crowd, choose="significant")) > 0.9
+
+    def test_clear_ones_among_few_are_found(self) -> None:
+        sizes = [2, 2, 2, 2]
+        found = partition(self.crowd(sizes, 0.3, 0), choose="significant")
+        assert adjusted_rand_score(truth_of(sizes), found) == 1.0
+
+
 def test_number_and_smallest_size_are_kept() -> None:
     codes = codes_of_groups([4, 4, 1], noise=0.02)
     likeness = matrix("prompt", Evidence(codes, [None] * 9, 0))

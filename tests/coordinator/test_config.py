@@ -44,7 +44,8 @@ def test_defaults_and_paths() -> None:
         ('name = "a/b"\nbundle = "b"', "name"),
         ('name = "a"', "bundle"),
         (MINIMAL + 'slots = "s.json"', "slots"),
-        (MINIMAL + "ronds = 3", "ronds"),
+        (MINIMAL + "ronds = 3", "there is no key 'ronds': did you mean 'rounds'?"),
+        (MINIMAL + "pi = 3", "there is no key 'pi': see docs"),
         (MINIMAL + "rounds = 0", "rounds"),
         (MINIMAL + 'rounds = "many"', "rounds"),
         (MINIMAL + "rounds = 2\nroot_rounds = 3", "root_rounds"),
@@ -65,6 +66,7 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + "late = -1", "late"),
         (MINIMAL + 'ca = "ca.pem"', "mqtts://"),
         (MINIMAL + 'broker = "mqtts://b"\ncertificate = "c.pem"', "`certificate` and `key`"),
+        (MINIMAL + 'bandwidth = "fast"', "bandwidth of 'fast'.*512 KB/s"),
         (MINIMAL + 'password_file = "p"', "password_file needs `username`"),
         (MINIMAL + "staleness = -0.1", "staleness"),
     ],
@@ -129,6 +131,8 @@ def test_methods_without_mixed_ranks_demand_the_rank() -> None:
 
 
 def test_what_follows_from_the_keys() -> None:
+    assert parse(MINIMAL).connection().bandwidth is None
+    assert parse(MINIMAL + 'bandwidth = "512 KB/s"').connection().bandwidth == 512_000
     assert parse(MINIMAL).carries
     assert not parse(MINIMAL + "carry = false").carries
     assert not parse(MINIMAL + 'aggregation = "fedit"').carries

@@ -23,7 +23,7 @@ from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
-SETTINGS = {"name": "try", "rounds": 2, "steps": 2, "batch_size": 2, "rank": 4, "min_cluster": 1}
+SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4, "min_cluster": 1}
 
 
 @pytest.fixture

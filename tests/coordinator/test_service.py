@@ -138,6 +138,7 @@ def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str
 
 def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
+    path.write_text(f'clustering = "adapter"\n{path.read_text()}')  # which needs updates from the first round on
     coordinator, devices = Coordinator(path), Devices(url)
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.wait_for("device_joined")

@@ -95,7 +95,7 @@ def test_a_factor_stays_at_home() -> None:
 
 def test_no_root_where_a_factor_stays_at_home(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="root_rounds = 0"):
-        parse('name = "t"\nslots = "s.json"\naggregation = "fedsa"\n', folder=tmp_path)
+        parse('name = "t"\nslots = "s.json"\naggregation = "fedsa"\nroot_rounds = 1\n', folder=tmp_path)
 
 
 def test_plans_say_what_to_train() -> None:

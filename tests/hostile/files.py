@@ -150,6 +150,18 @@ FILES: dict[str, tuple[bytes, type[AdapterError]]] = {
         pair(__metadata__={**METADATA, "lora_adapter_metadata": json.dumps({"unet.lora_alpha": "8"})}),
         AdapterFormatError,
     ),
+    "an alpha beyond all floats": (
+        pair(__metadata__={**METADATA, "lora_adapter_metadata": json.dumps({"unet.lora_alpha": 10**400})}),
+        AdapterFormatError,
+    ),
+    "a hundred dimensions": (pair(**{A: tensor([2, 4, *[1] * 98], 0, 32)}), AdapterFormatError),
+    "a dimension of 2^63 beside one of zero": (
+        safetensors({A: tensor([0, 2**63], 0, 0), B: tensor([3, 2], 0, 24)}, bytes(24)), AdapterFormatError
+    ),
+    "a name of a thousand characters": (
+        pair(**{A: None, f"unet.{'x' * 1000}.lora_A.weight": tensor([2, 4], 0, 32)}), AdapterFormatError
+    ),
+    "a header that quotes itself": (pair(**{"x" * 5000: "y" * 5000}), AdapterFormatError),
     "an alpha pattern that is a program": (
         pair(__metadata__={**METADATA, "lora_adapter_metadata": json.dumps({"unet.alpha_pattern": {"(a+)+$": 1}})}),
         AdapterFormatError,

@@ -8,50 +8,25 @@ import pytest
 
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership.home import Home
-from edge_sdk.wire.messages import Manifest, Offer
+from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import make_manifest
-
-
-def offer(data: bytes, number: int = 1) -> Offer:
-    manifest = make_manifest(data, role="update", name="update-1")
-    return Offer(round=number, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
 
 
 def manifest(data: bytes, role: str, name: str) -> tuple[Manifest, bytes]:
     return make_manifest(data, role=role, name=name), data  # type: ignore[arg-type]
 
 
-def test_epochs_grow_over_sessions_and_over_a_lost_folder(tmp_path: Path) -> None:
-    epochs = [Home(tmp_path).next_epoch() for _ in range(3)]
-    assert epochs == sorted(set(epochs))
-    (tmp_path / "membership.json").unlink()
-    assert Home(tmp_path).next_epoch() >= epochs[0]
-
-
-def test_an_update_is_kept_for_its_plan_only(tmp_path: Path) -> None:
-    Home(tmp_path).keep_update("plan", offer(b"update"), b"update")
+def test_the_checkpoint_of_one_plan_is_kept_and_others_go(tmp_path: Path) -> None:
     home = Home(tmp_path)
-    assert home.kept_update("plan") == (offer(b"update"), b"update")
-    assert home.kept_update("another plan") is None
-
-
-@pytest.mark.parametrize("damage", ["update.safetensors", "membership.json"])
-def test_a_damaged_update_is_trained_anew(tmp_path: Path, damage: str) -> None:
-    Home(tmp_path).keep_update("plan", offer(b"update"), b"update")
-    (tmp_path / damage).write_bytes(b"damaged")
-    assert Home(tmp_path).kept_update("plan") is None
-
-
-def test_received_adapters(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    kept, gone = manifest(b"kept", "root", "root")[0], manifest(b"gone", "root", "root")[0]
-    home.receive(kept.sha256, b"kept")
-    home.receive(gone.sha256, b"gone")
-    home.forget_received([kept.sha256])
-    assert Home(tmp_path).received(kept.sha256) == b"kept"
-    assert home.received(gone.sha256) is None
-    (tmp_path / "received" / f"{kept.sha256}.safetensors").write_bytes(b"damaged")
-    assert home.received(kept.sha256) is None
+    mine, other = home.checkpoint("a" * 64), home.checkpoint("b" * 64)
+    for path in (mine, other, tmp_path / "leaf.checkpoint"):
+        path.write_bytes(b"state")
+    half_written = tmp_path / f".{mine.name}.xyz.tmp"
+    half_written.write_bytes(b"")
+    home.forget_checkpoints(keep=mine)
+    assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {mine.name, "leaf.checkpoint"}
+    home.forget_checkpoints()
+    assert not mine.exists()
 
 
 def test_adapters_are_settled_by_name_and_old_ones_go(tmp_path: Path) -> None:

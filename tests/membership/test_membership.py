@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,9 +14,11 @@ import pytest
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
 from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError
-from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.journal import Progress
 from edge_sdk.transport import Settings, create
+from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import exchange
@@ -123,13 +125,13 @@ class Stage:
 class Me:
     """The device under test, in a thread."""
 
-    def __init__(self, url: str, home: Path, train: Callable[[RoundPlan], TrainedUpdate], **run: Any) -> None:
+    def __init__(self, broker: str | Settings, home: Path, train: Train, **run: Any) -> None:
         self.events: list[dict[str, Any]] = []
         self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
 
         def work() -> None:
             try:
-                with Membership(url, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
+                with Membership(broker, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
                     self.outcome.put(mine.run(**run))
             except BaseException as error:
                 self.outcome.put(error)
@@ -190,6 +192,11 @@ class Learner:
     def __call__(self, plan: RoundPlan) -> TrainedUpdate:
         self.plans.append(plan)
         return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
+
+
+def trust(home: Path, key: bytes) -> None:
+    with closing(Home(home).journal()) as journal:
+        journal.trust(key)
 
 
 def join(stage: Stage) -> None:
@@ -343,6 +350,112 @@ def test_a_late_update_that_is_refused_makes_room_for_the_next(url: str, stage: 
     assert [plan.round for plan in learn.plans] == [1, 2]
 
 
+def test_an_update_left_over_from_an_earlier_session_may_still_count(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The device was killed while it handed in round 1, and is back in round 2, in whose place it may come."""
+    learn = Learner()
+    leave_over(tmp_path, "offered")
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start(2, late=1))
+    offer = stage.hear(Offer)
+    assert offer.round == 1
+    assert stage.take(offer) == b"left over"
+    stage.say(Finished(rounds=3, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    assert learn.plans == []
+
+
+@pytest.mark.parametrize(("left", "late"), [("offered", 0), ("refused", 1), ("committed", 1)])
+def test_an_update_that_is_settled_or_too_old_makes_room(
+    url: str, stage: Stage, tmp_path: Path, left: Any, late: int
+) -> None:
+    learn = Learner()
+    leave_over(tmp_path, left)
+    Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start(2, late=late))
+    assert stage.hear(Offer).round == 2
+    assert [plan.round for plan in learn.plans] == [2]
+
+
+def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str, stage: Stage, tmp_path: Path) -> None:
+    leave_over(tmp_path, "offered")
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(RoundDone(round=1, accepted=True, updates=2))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    with closing(Home(tmp_path).journal()) as journal:
+        assert [work.progress for work in journal.works] == ["committed"]
+
+
+def leave_over(home: Path, progress: Progress) -> None:
+    """An update of round 1, from an earlier session."""
+    manifest = make_manifest(b"left over", role="update", name="update-1")
+    offer = Offer(round=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    with closing(Home(home).journal()) as journal:
+        journal.keep_update("earlier", offer, b"left over")
+        journal.note("earlier", progress)
+
+
+def test_checkpoints_go_with_the_plans_that_they_belong_to(url: str, stage: Stage, tmp_path: Path) -> None:
+    other = tmp_path / "training-0123.checkpoint"
+    other.write_bytes(b"of another plan")
+    learn = Learner()
+
+    def train(plan: RoundPlan) -> TrainedUpdate:
+        assert plan.checkpoint
+        plan.checkpoint.write_bytes(b"unfinished")
+        assert list(tmp_path.glob("training-*")) == [plan.checkpoint] != [other]
+        return learn(plan)
+
+    Me(url, tmp_path, train)
+    join(stage)
+    stage.say(start())
+    stage.hear(Offer)
+    assert list(tmp_path.glob("training-*")) == []
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_restarted_device_pulls_only_what_is_missing_unless_what_it_has_is_wrong(
+    url: str, stage: Stage, tmp_path: Path, damaged: bool
+) -> None:
+    data = to_bytes(random_adapter(2))
+    manifest = make_manifest(data, role="root", name="root", chunk_size=1024)
+    stage.exchange.offer(data, manifest)
+    with closing(Home(tmp_path).journal()) as journal:
+        journal.resume(manifest)
+        for number in range(manifest.chunks - 1):
+            chunk = data[number * 1024 : (number + 1) * 1024]
+            journal.keep_chunk(manifest.sha256, number, bytes(len(chunk)) if damaged else chunk)
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(Finished(rounds=1, cluster=0, adapters=[manifest]))
+    assert stage.hear(Pull).credit == 1
+    if damaged:
+        assert stage.hear(Pull).credit == manifest.chunks
+    assert me.result().adapters["root"].read_bytes() == data
+
+
+def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk asks the pacer, which the settings gave its rate; a message does not."""
+    rates: list[float | None] = []
+
+    class Noted(Pacer):
+        def __init__(self, rate: float | None) -> None:
+            rates.append(rate)
+            super().__init__(1e9)
+
+    monkeypatch.setattr("edge_sdk.membership.link.Pacer", Noted)
+    me = Me(Settings(url=url, client_id="", bandwidth=512_000), tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    stage.take(stage.hear(Offer))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    me.result()
+    assert rates == [512_000]
+
+
 def test_a_weak_device_may_train_on_top_of_what_its_rank_cannot_hold(url: str, stage: Stage, tmp_path: Path) -> None:
     learn = Learner()
     Me(url, tmp_path, learn)
@@ -375,7 +488,7 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
 
 
 def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_path: Path) -> None:
-    Home(tmp_path).trust(bytes(range(32)))
+    trust(tmp_path, bytes(range(32)))
     stage.online()
     error = Me(url, tmp_path, Learner(), answer=0.5).error()
     assert isinstance(error, CoordinatorUntrusted)
@@ -384,14 +497,15 @@ def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_
 
 def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stage, tmp_path: Path) -> None:
     old, stage.signer = stage.signer, Signer(new_key(), "tastes")
-    Home(tmp_path).trust(old.public)
+    trust(tmp_path, old.public)
     me = Me(url, tmp_path, Learner())
     stage.online(said=[old.succession(stage.signer.public)])
     stage.hear(Join)
     stage.say(Welcome(round=0, rounds=3))
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     me.result()
-    assert Home(tmp_path).trusted_key == stage.signer.public
+    with closing(Home(tmp_path).journal()) as journal:
+        assert journal.trusted_key == stage.signer.public
 
 
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:

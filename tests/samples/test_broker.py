@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coordinator import config
 from coordinator.service import Service
-from edge_sdk.errors import BrokerUnreachable
-from edge_sdk.transport import Settings, Tls, Transport, create
+from edge_sdk.errors import BrokerUnreachable, TransportError
+from edge_sdk.transport import Settings, Tls, Transport, Will, create
 from edge_sdk.wire.topics import Topics
 from samples.broker import certificates
 from tests.integration.devices import Device
@@ -35,8 +37,8 @@ class Secured:
         files = (self.folder / f"{ending}" for ending in ("ca.pem", f"{name}.pem", f"{name}.key"))
         return Settings(url=f"{scheme}://127.0.0.1:{self.port}", client_id=name, tls=Tls(*files))
 
-    def connect(self, name: str) -> Transport:
-        transport = create(self.settings(name))
+    def connect(self, name: str, **changes: Any) -> Transport:
+        transport = create(replace(self.settings(name), **changes))
         transport.connect(20.0)
         return transport
 
@@ -83,10 +85,13 @@ def test_a_federation_over_tls(broker: Secured, tmp_path: Path) -> None:
     coordinator.join()
 
 
-def test_nobody_speaks_for_another(broker: Secured) -> None:
+@pytest.mark.parametrize("client_id", ["device-0", "device-1", "stickers.device-1", "coordinator"])
+def test_nobody_speaks_for_another(broker: Secured, client_id: str) -> None:
+    """Whatever it calls itself: the certificate says who it is."""
     topics = Topics("stickers")
     up = Inbox()
-    coordinator, device = broker.connect("coordinator"), broker.connect("device-0")
+    coordinator = broker.connect("coordinator", client_id="c")
+    device = broker.connect("device-0", client_id=client_id)
     coordinator.subscribe(topics.all_up, up)
     coordinator.subscribe(topics.all_presence, up)
     for forged in (
@@ -99,6 +104,36 @@ def test_nobody_speaks_for_another(broker: Secured) -> None:
         device.publish(forged, b"forged")
     device.publish(topics.control("device-0", "up"), b"mine")
     assert up.wait_for(1) == [(topics.control("device-0", "up"), b"mine")]
+    device.close()
+    coordinator.close()
+
+
+def test_nobody_dies_for_another(broker: Secured) -> None:
+    """Nor does the broker publish a will on a topic that is not its device's."""
+    topics = Topics("wills")
+    seen = Inbox()
+    coordinator = broker.connect("coordinator")
+    coordinator.subscribe(topics.all_presence, seen)
+    for of in ("device-1", "device-0"):
+        broker.connect("device-0", will=Will(topics.presence(of), of.encode(), retain=False)).abort()
+    assert seen.wait_for(1) == [(topics.presence("device-0"), b"device-0")]
+    coordinator.close()
+
+
+def test_nobody_listens_to_another(broker: Secured) -> None:
+    """Neither by its name nor by wildcards."""
+    topics = Topics("stickers")
+    heard = Inbox()
+    coordinator, device = broker.connect("coordinator"), broker.connect("device-0")
+    for topic_filter in (topics.all_down("device-1"), "impasto/1/+/dev/+/down/+", "impasto/#"):
+        with suppress(TransportError):  # refused, or granted and nothing comes
+            device.subscribe(topic_filter, heard)
+    with suppress(TransportError):
+        device.subscribe(topics.all_down("device-0"), heard)
+    coordinator.publish(topics.control("device-1", "down"), b"another's")
+    coordinator.publish(topics.chunks("device-1", "down"), b"another's")
+    coordinator.publish(topics.control("device-0", "down"), b"mine")
+    assert set(heard.wait_for(1)) == {(topics.control("device-0", "down"), b"mine")}
     device.close()
     coordinator.close()
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge_sdk import adapter as adapters
+from edge_sdk.adapter import Share
 from edge_sdk.errors import CheckpointError
-from edge_sdk.training import Trainer
+from edge_sdk.membership import RoundPlan
+from edge_sdk.training import Progress, Trainer, train_round
 from tests.models import tiny_model
 from tests.training.samples import squares
 
@@ -80,3 +82,24 @@ def test_a_damaged_checkpoint_is_named(trainer: Trainer, tmp_path: Path, content
     checkpoint.write_bytes(content)
     with pytest.raises(CheckpointError, match="Delete it"):
         trainer.train(steps=1, checkpoint=checkpoint)
+
+
+def test_the_training_of_a_round_goes_on_for_as_long_as_there_is_time_now(trainer: Trainer, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "training-x.checkpoint"
+    plan = RoundPlan(
+        round=1, rounds=1, stage="root", cluster=None, frozen=(), start=None, share=Share.BOTH, rank=4, seed=0,
+        steps=6, batch_size=2, learning_rate=1e-3, deadline=60.0, checkpoint=checkpoint,
+    )  # fmt: skip
+    trainer.train(steps=3, rank=4, seed=0, batch_size=2, learning_rate=1e-3, checkpoint=checkpoint)
+    steps: list[int] = []
+
+    def note(progress: Progress) -> None:
+        steps.append(progress.step)
+
+    train_round(trainer, plan, minutes=1e-6, on_step=note)  # what was spent before does not count
+    assert steps == [4]
+    train_round(trainer, plan, minutes=10, on_step=note)
+    assert steps == [4, 5, 6]
+    checkpoint.write_bytes(b"damaged")
+    train_round(trainer, plan, on_step=note)
+    assert steps == [4, 5, 6, 1, 2, 3, 4, 5, 6]

@@ -32,6 +32,11 @@ class ScriptedBroker:
         with self._changed:
             assert self._changed.wait_for(lambda: self.publishes(connection) >= count, 60), self.connections
 
+    def wait_for_connections(self, count: int) -> None:
+        """Until so many clients have connected and said so."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len([c for c in self.connections if c]) >= count, 60)
+
     def publishes(self, connection: int) -> int:
         return self.connections[connection].count(PUBLISH) if connection < len(self.connections) else 0
 

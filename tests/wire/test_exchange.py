@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_sdk.errors import AdapterValueError, DeadlineExceeded, TransferError
 from edge_sdk.wire import exchange as x
-from edge_sdk.wire.exchange import Delivered, Exchange, Failed, Received, Send, SendChunk
+from edge_sdk.wire.exchange import ATTEMPTS, Arrived, Delivered, Discarded, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Committed, Join, Manifest, Pull, Refused, decode, encode
 from edge_sdk.wire.transfer import encode_chunk, make_manifest
 
@@ -169,6 +169,54 @@ def test_a_content_with_the_wrong_hash_fails_on_both_sides() -> None:
         [failed] = events
         assert isinstance(failed, Failed)
         assert isinstance(failed.error, TransferError)
+
+
+def served(sender: Exchange, receiver: Exchange, effects: list[x.Effect]) -> list[x.Effect]:
+    """Let two exchanges talk until nothing is on its way; what the receiver reports besides messages."""
+    reports: list[x.Effect] = []
+    while effects:
+        effect = effects.pop(0)
+        if isinstance(effect, Send):
+            for answer in sender.on_message(effect.message, 0.0):
+                if isinstance(answer, SendChunk):
+                    effects += receiver.on_chunk(answer.payload, 0.0)
+        else:
+            reports.append(effect)
+    return reports
+
+
+@given(st.sets(st.integers(0, 9)))
+def test_a_fetch_goes_on_from_the_chunks_that_were_kept(kept: set[int]) -> None:
+    sender, receiver, content = Exchange(), Exchange(keeping=True), content_of(9500)
+    manifest = make_manifest(content, "root", "x", chunk_size=1024)
+    sender.offer(content, manifest)
+    have, buffer = sum(1 << number for number in kept), bytearray(manifest.size)
+    for number in kept:
+        buffer[number * 1024 : (number + 1) * 1024] = content[number * 1024 : (number + 1) * 1024]
+    effects = receiver.fetch(manifest, 0.0, 10.0, have=have.to_bytes(2, "little"), buffer=buffer)
+    *arrived, received = served(sender, receiver, effects)
+    assert {effect.chunk.index for effect in arrived if isinstance(effect, Arrived)} == set(range(10)) - kept
+    assert len(arrived) == 10 - len(kept)
+    assert received == Received(manifest, content)
+
+
+def test_kept_chunks_that_are_wrong_are_thrown_away_and_all_is_fetched_anew() -> None:
+    sender, receiver, content = Exchange(), Exchange(keeping=True), content_of(5000)
+    manifest = make_manifest(content, "root", "x", chunk_size=1024)
+    sender.offer(content, manifest)
+    effects = receiver.fetch(manifest, 0.0, 10.0, have=b"\x03", buffer=bytearray(manifest.size))
+    reports = served(sender, receiver, effects)
+    assert [type(report) for report in reports] == [*[Arrived] * 3, Discarded, *[Arrived] * 5, Received]
+    assert reports[-1] == Received(manifest, content)
+
+
+def test_a_content_that_stays_wrong_is_fetched_a_few_times_only() -> None:
+    sender, receiver, content = Exchange(), Exchange(keeping=True), content_of(5000)
+    manifest = make_manifest(content, "root", "x", chunk_size=1024)
+    sender.offer(b"?" + content[1:], manifest)
+    reports = served(sender, receiver, receiver.fetch(manifest, 0.0, 10.0))
+    assert [type(report) for report in reports] == [*[Arrived] * 5, Discarded] * ATTEMPTS + [Failed]
+    assert receiver.progress(manifest.sha256) is None
 
 
 def test_a_refused_content_ends_the_offer_with_the_reason() -> None:

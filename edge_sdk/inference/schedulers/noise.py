@@ -127,9 +127,9 @@ class NoiseSchedule:
         """
         try:
             config = msgspec.json.decode(data, type=_Config)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(
-                f"The base model's scheduler_config.json cannot be used: {error}. Supported are linear and "
+                f"The base model's scheduler_config.json cannot be used: {str(error)[:500]}. Supported are linear and "
                 "scaled_linear betas, epsilon and v_prediction, and no rescaled or Karras-like noise levels."
             ) from error
         power = 0.5 if config.beta_schedule == "scaled_linear" else 1.0

@@ -1,0 +1,164 @@
+"""The transfers with all devices: an exchange for each, what they are offered, and what has come of their updates.
+
+Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they come. With a bandwidth, the
+chunks to each device wait for their turn here; messages never do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Set
+
+from coordinator.store import Blobs, Spool
+from edge_sdk.transport.bandwidth import Pacer, credit_for
+from edge_sdk.wire import exchange
+from edge_sdk.wire.exchange import Effect, Exchange
+from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, Manifest, Message
+from edge_sdk.wire.transfer import DEFAULT_CREDIT
+
+_log = logging.getLogger(__name__)
+
+
+class Peers:
+    """All devices, as peers of transfers. Effects are handed on but for chunks that wait and contents that are void.
+
+    Args:
+        blobs: what is offered comes from there.
+        spool: where unfinished updates are kept.
+        max_bytes: of the updates being pulled from one device.
+        bandwidth: bytes per second of chunks to one device, None: as fast as they go.
+    """
+
+    def __init__(self, blobs: Blobs, spool: Spool, max_bytes: int, bandwidth: float | None) -> None:
+        self._blobs = blobs
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._bandwidth = bandwidth
+        self._exchanges: dict[str, Exchange] = {}
+        self._pulled: set[str] = set()  # few of all devices; only their exchanges have to be ticked
+        self._published: dict[str, bytes] = {}
+        self._pacers: dict[str, Pacer] = {}
+        self._sessions: dict[str, int] = {}
+
+    def __contains__(self, device: str) -> bool:
+        return device in self._exchanges
+
+    # what the service wants -----------------------------------------------------------------------------------------
+
+    def offer(self, device: str, manifests: Iterable[Manifest]) -> None:
+        """Be ready to answer the device's pulls.
+
+        Raises:
+            TransferError: a blob is missing.
+        """
+        for manifest in manifests:
+            if manifest.sha256 not in self._published:
+                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
+            self._of(device).offer(self._published[manifest.sha256], manifest)
+
+    def withdraw_all_but(self, needed: Set[str]) -> None:
+        """Forget what is offered, but for these hashes."""
+        for sha256 in set(self._published) - needed:
+            del self._published[sha256]
+            for peer in self._exchanges.values():
+                peer.withdraw(sha256)
+
+    def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
+        """Pull what there is not yet of an update. If it is being pulled already, that goes on.
+
+        session: the device's; a later one than before has forgotten what it was asked for.
+
+        Raises:
+            TransferError: it is too large.
+        """
+        peer, have, buffer = self._of(device), b"", None
+        before, self._sessions[device] = self._sessions.get(device), session
+        if peer.progress(manifest.sha256) is not None:
+            again = peer.pull_again(manifest.sha256, now) if before != session else []
+            return [*peer.fetch(manifest, now, deadline), *again]
+        self._pulled.add(device)
+        if manifest.size <= peer.room:
+            try:
+                have, buffer = self._spool.resume(device, manifest) or (b"", None)
+            except OSError as error:
+                _log.warning("What has come of %s's update cannot be read: %s. It is pulled anew.", device, error)
+        return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer))
+
+    def cancel(self, device: str, sha256: str) -> None:
+        """Stop pulling; what has come stays in the spool."""
+        self._of(device).cancel(sha256)
+
+    def settle(self, device: str, sha256: str) -> None:
+        """The update was stored, or cannot be used: what has come of it is not needed any more."""
+        self._spool.drop(device, sha256)
+
+    def settle_all_but(self, wanted: Collection[tuple[str, str]]) -> None:
+        """The same for all updates but these, by device and hash."""
+        self._spool.prune(wanted)
+
+    def progress(self, device: str, sha256: str) -> tuple[int, int] | None:
+        """(chunks received, chunks in all) of an update being pulled; None if it is not."""
+        return self._of(device).progress(sha256)
+
+    # what happens ---------------------------------------------------------------------------------------------------
+
+    def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
+        """As `Exchange.on_message`."""
+        return self._sorted(device, self._of(device).on_message(message, now))
+
+    def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
+        """As `Exchange.on_chunk`."""
+        return self._sorted(device, self._of(device).on_chunk(payload, now))
+
+    def due(self, now: float) -> float | None:
+        """When `tick` has something to do next."""
+        ticks = [tick for device in self._pulled if (tick := self._of(device).next_tick) is not None]
+        turns = [turn for pacer in self._pacers.values() if (turn := pacer.due(now)) is not None]
+        return min([*ticks, *turns], default=None)
+
+    def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
+        """Time went by: what is to be done for each device."""
+        for device in list(self._pulled):
+            peer = self._of(device)
+            due = peer.next_tick
+            if due is None:
+                self._pulled.discard(device)
+            elif due <= now:
+                carry_out(device, self._sorted(device, peer.tick(now)))
+        for device, pacer in list(self._pacers.items()):
+            if (chunk := pacer.take(now)) is not None:
+                carry_out(device, [exchange.SendChunk(chunk)])
+            elif pacer.rested(now):
+                del self._pacers[device]
+
+    # inside ---------------------------------------------------------------------------------------------------------
+
+    def _of(self, device: str) -> Exchange:
+        if device not in self._exchanges:
+            credit = credit_for(self._bandwidth, MAX_CHUNK, DEFAULT_CREDIT)
+            self._exchanges[device] = Exchange(max_bytes=self._max_bytes, credit=credit, keeping=True)
+        return self._exchanges[device]
+
+    def _sorted(self, device: str, effects: list[Effect]) -> list[Effect]:
+        """Deal with what has come of an update and with chunks that have to wait; the others are handed on."""
+        others: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case exchange.Arrived(_, chunk):
+                    try:
+                        self._spool.keep(device, chunk)
+                    except OSError as error:  # it is missed only after a restart
+                        _log.warning("A chunk of %s's update cannot be kept: %s", device, error)
+                    others.append(effect)
+                case exchange.Discarded(manifest):
+                    self._spool.drop(device, manifest.sha256)
+                case exchange.SendChunk(payload) if self._bandwidth is not None:
+                    pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
+                    pacer.put(payload[:CHUNK_HEADER], payload)
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):
+                    if waiting := self._pacers.get(device):
+                        waiting.forget(bytes.fromhex(manifest.sha256))
+                    others.append(effect)
+                case _:
+                    others.append(effect)
+        return others

@@ -1,0 +1,151 @@
+"""How much one device may send and have stored: token buckets, and one account a round. Pure: no clock, no network.
+
+Times are seconds of a clock that does not jump back. A bucket holds what a sender may use in a minute and fills up in
+a minute: who has been silent may send that much at once, and from then on that much a minute.
+
+Devices that have joined have buckets of their own. All other senders share one, however many names they make up, so
+that they take neither memory nor the others' share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MINUTE = 60.0
+# A message costs at least as much as the smallest chunk, so that small ones are no way around the limit of bytes.
+LEAST = 1024
+STRANGERS = ""
+# Strangers say little, but a whole federation of them may come at once.
+_STRANGERS_SHARE = 10
+
+TOO_MANY_MESSAGES = "TooManyMessages"
+TOO_MANY_BYTES = "TooManyBytes"
+TOO_MUCH_STORAGE = "TooMuchStorage"
+FEDERATION_FULL = "FederationFull"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """messages: that a device may send in a minute, chunks not counted; bytes: of messages and chunks together;
+    storage: bytes that may be taken in for a device's updates in one round; devices: that may ever join."""
+
+    messages: int
+    bytes: int
+    storage: int
+    devices: int
+
+    def reason(self, code: str) -> str:
+        """What a device is told whose message was refused by that code."""
+        dropped = "in a minute: some were dropped. Say again what matters, more slowly."
+        return {
+            TOO_MANY_MESSAGES: f"More than {self.messages} messages {dropped}",
+            TOO_MANY_BYTES: f"Messages of more than {self.bytes} bytes {dropped}",
+            TOO_MUCH_STORAGE: f"More than {self.storage} bytes of updates in one round: wait for the next round.",
+            FEDERATION_FULL: f"This federation takes {self.devices} devices and has them: ask its operator for room.",
+        }[code]
+
+
+@dataclass(frozen=True)
+class Exceeded:
+    """What was dropped of a sender since this was told last. `sender`: a device, or STRANGERS; `code`: which limit it
+    ran into first; `messages`, `bytes`: how much was dropped."""
+
+    sender: str
+    code: str
+    messages: int
+    bytes: int
+
+
+class Bucket:
+    """So many tokens a minute, and never more at once."""
+
+    def __init__(self, a_minute: float, now: float) -> None:
+        self._size = self._level = float(a_minute)
+        self._at = now
+
+    def has(self, amount: float, now: float) -> bool:
+        """Whether so many tokens are there."""
+        self._level = min(self._size, self._level + (now - self._at) * self._size / MINUTE)
+        self._at = now
+        return self._level >= amount
+
+    def take(self, amount: float) -> None:
+        """Use tokens that `has` has found."""
+        self._level -= amount
+
+
+@dataclass
+class _Account:
+    messages: Bucket
+    bytes: Bucket
+    code: str = ""
+    dropped: list[int] = field(default_factory=lambda: [0, 0])  # messages, bytes
+    told: float | None = None
+
+
+class Rates:
+    """Who may send now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._accounts: dict[str, _Account] = {}
+        self._owing: set[str] = set()  # accounts of which something was dropped and not told yet
+
+    def admits(self, sender: str, size: int, now: float, *, chunk: bool = False) -> bool:
+        """Whether a message of `size` bytes is within its sender's limits; if not, it is to be dropped.
+
+        sender: a device that has joined, or STRANGERS.
+        """
+        account = self._accounts.get(sender)
+        if account is None:
+            share = _STRANGERS_SHARE if sender == STRANGERS else 1
+            messages, size_limit = share * self._limits.messages, self._limits.bytes
+            account = self._accounts[sender] = _Account(Bucket(messages, now), Bucket(size_limit, now))
+        cost = max(size, LEAST)
+        if not chunk and not account.messages.has(1, now):
+            code = TOO_MANY_MESSAGES
+        elif not account.bytes.has(cost, now):
+            code = TOO_MANY_BYTES
+        else:
+            account.bytes.take(cost)
+            if not chunk:
+                account.messages.take(1)
+            return True
+        account.code = account.code or code
+        account.dropped[0] += 1
+        account.dropped[1] += size
+        self._owing.add(sender)
+        return False
+
+    def exceeded(self, now: float, *, all_of_it: bool = False) -> list[Exceeded]:
+        """What is to be told: of each sender at once when it begins, then once a minute. `all_of_it`: without delay."""
+        found = []
+        for sender in sorted(self._owing):
+            account = self._accounts[sender]
+            if not all_of_it and account.told is not None and now - account.told < MINUTE:
+                continue
+            found.append(Exceeded(sender, account.code, *account.dropped))
+            account.code, account.dropped, account.told = "", [0, 0], now
+            self._owing.discard(sender)
+        return found
+
+
+class Storage:
+    """What has been taken in of each device's updates in its latest round. The names are those of devices that have
+    joined, so that they are bounded."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limit = limits.storage
+        self._used: dict[str, tuple[int, int]] = {}  # device -> round, bytes
+
+    def has_room(self, device: str, number: int, size: int) -> bool:
+        """Whether so many bytes more may be taken in, in the round of this number."""
+        return self._bytes(device, number) + size <= self._limit
+
+    def add(self, device: str, number: int, size: int) -> None:
+        """So many bytes have come, whether they were worth it or not."""
+        self._used[device] = number, self._bytes(device, number) + size
+
+    def _bytes(self, device: str, number: int) -> int:
+        latest, used = self._used.get(device, (number, 0))
+        return used if latest == number else 0

@@ -1,0 +1,59 @@
+"""What the coordinator tells people and programs: events as they happen, and every few seconds what there is."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from coordinator.intake import Intake
+from coordinator.rounds import State
+from coordinator.tally import Tally
+
+OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
+
+STATUS_EVERY = 5.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+class Reports:
+    """Call it with an event's name and plain values."""
+
+    def __init__(self, on_event: OnEvent | None, tally: Tally) -> None:
+        self._on_event = on_event
+        self._tally = tally
+        self._status: dict[str, Any] = {}
+        self._due = 0.0
+
+    def __call__(self, event: str, **values: Any) -> None:
+        if self._on_event:
+            self._on_event({"event": event, "time": time.time(), **values, "bytes": self._tally.totals})
+        _log.debug("%s %s", event, values)
+
+    def status(self, state: State, intake: Intake, *, last: bool = False) -> None:
+        """Tell what there is, unless that was told a moment ago, or has not changed; the `last` time in any case."""
+        now = time.monotonic()
+        if now < self._due and not last:
+            return
+        self._due = now + STATUS_EVERY
+        status = {
+            "round": state.round,
+            "phase": state.phase,
+            "devices": _presence(state),
+            "transfers": intake.counts,
+            "messages": self._tally.by_kind,
+            "ignored": self._tally.ignored,
+        }
+        if last or status != self._status:
+            self._status = status
+            self("status", **status)
+
+
+def _presence(state: State) -> dict[str, int]:
+    """How many devices are online, offline, and have left."""
+    devices = state.devices.values()
+    counts = Counter("left" if d.left else "online" if d.offline_since is None else "offline" for d in devices)
+    return {name: counts[name] for name in ("online", "offline", "left")}

@@ -1,0 +1,78 @@
+"""Sketches of updates by name: what clustering needs of an update, so that it is read and computed once.
+
+Losing them costs time only: what is missing is made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Protocol
+
+import sqlalchemy as sa
+
+_METADATA = sa.MetaData()
+_SKETCHES = sa.Table(
+    "sketches",
+    _METADATA,
+    sa.Column("name", sa.String(64), primary_key=True),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+_AT_ONCE = 500  # rows of one statement
+
+
+class SketchStore(Protocol):
+    def put(self, name: str, data: bytes) -> None:
+        """Keep the data in place of what has that name."""
+
+    def get(self, name: str) -> bytes | None:
+        """What has that name."""
+
+    def prune(self, keep: Set[str]) -> int:
+        """Delete all but these; returns how many."""
+
+
+class MemorySketches:
+    """For as long as the process runs."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+
+    def put(self, name: str, data: bytes) -> None:
+        self._data[name] = data
+
+    def get(self, name: str) -> bytes | None:
+        return self._data.get(name)
+
+    def prune(self, keep: Set[str]) -> int:
+        gone = self._data.keys() - keep
+        for name in gone:
+            del self._data[name]
+        return len(gone)
+
+
+class SqlSketches:
+    """A table of the coordinator's database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        _METADATA.create_all(engine)
+        self._engine = engine
+
+    def put(self, name: str, data: bytes) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name == name))
+            connection.execute(_SKETCHES.insert().values(name=name, data=data))
+
+    def get(self, name: str) -> bytes | None:
+        with self._engine.connect() as connection:
+            found: bytes | None = connection.execute(
+                sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
+            ).scalar()
+        return found
+
+    def prune(self, keep: Set[str]) -> int:
+        with self._engine.begin() as connection:
+            gone = [name for name in connection.execute(sa.select(_SKETCHES.c.name)).scalars() if name not in keep]
+            for first in range(0, len(gone), _AT_ONCE):
+                some = gone[first : first + _AT_ONCE]
+                connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name.in_(some)))
+        return len(gone)

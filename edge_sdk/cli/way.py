@@ -1,0 +1,79 @@
+"""impasto doctor --broker: the way to a federation, on the terminal."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.cli.terminal import console
+from edge_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edge_sdk.diagnosis import Finding
+    from edge_sdk.transport import Settings
+
+_MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "broken": ("broken", "bold red")}
+
+
+def settings(
+    url: str,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    username: str | None,
+    password_file: Path | None,
+) -> Settings:
+    """How a device would connect.
+
+    Raises:
+        ConfigurationError: the password's file cannot be read.
+    """
+    from edge_sdk.transport import Settings, Tls
+
+    password = os.environ.get("IMPASTO_PASSWORD")
+    if password_file:
+        try:
+            password = password_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"Cannot read --password-file: {error}.") from error
+    tls = Tls(ca, certificate, key) if ca or certificate else None
+    return Settings(url=url, client_id="", username=username, password=password, tls=tls)
+
+
+def look(
+    settings: Settings, federation: str | None, device: str | None, trust: str | None, *, show: bool
+) -> list[dict[str, Any]]:
+    """All findings as plain values, shown as they come."""
+    from edge_sdk.diagnosis import diagnose
+    from edge_sdk.wire.signing import read_fingerprint
+
+    pinned = read_fingerprint(trust) if trust else None
+    found = []
+    for finding in diagnose(settings, federation=federation, device=device, trust=pinned):
+        if show:
+            console().print(_shown(finding))
+        found.append(asdict(finding))
+    return found
+
+
+def _shown(finding: Finding) -> RenderableType:
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = Table.grid(padding=(0, 1))
+    lines.add_column(width=6)
+    lines.add_column(width=11, style="bold")
+    lines.add_column(overflow="fold")
+    mark, style = _MARKS[finding.status]
+    text = Text(finding.what)
+    if finding.why:
+        text.append(f"\n{finding.why}", "dim")
+    if finding.next:
+        text.append(f"\nNext: {finding.next}")
+    lines.add_row(Text(mark, style), finding.section, text)
+    return Padding(lines, 0)

@@ -1,0 +1,64 @@
+"""What stands between a device and its federation: broker, certificates, clock, access rules, coordinator.
+
+    for finding in diagnose(Settings("mqtts://broker", client_id="", tls=tls), federation="stickers", device="pi-4"):
+        print(finding.status, finding.what)
+
+It disturbs nobody: it has a client id of its own, and publishes only empty messages, which receivers ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_sdk.diagnosis.access import check_access
+from edge_sdk.diagnosis.certificates import check_own_certificate
+from edge_sdk.diagnosis.coordinator import check_coordinator
+from edge_sdk.diagnosis.finding import Finding, Status
+from edge_sdk.diagnosis.limits import check_limits
+from edge_sdk.diagnosis.line import check_line
+from edge_sdk.diagnosis.session import Session, open_session
+from edge_sdk.transport import Settings
+from edge_sdk.wire.topics import Topics, check_name
+
+__all__ = ["Finding", "Status", "diagnose"]
+
+
+def diagnose(
+    settings: Settings, *, federation: str | None = None, device: str | None = None, trust: bytes | None = None
+) -> Iterator[Finding]:
+    """Findings one by one, each as soon as it is known; after one that is broken, what needs it is not looked at.
+
+    Args:
+        settings: how a device would connect; its client id is not used.
+        federation, device: whose topics and coordinator to look at; without them the broker alone.
+        trust: the coordinator's public key, if it is known.
+
+    Raises:
+        TransportError: the broker's URL makes no sense.
+        MessageInvalid: not a name of a federation or a device.
+    """
+    topics = Topics(federation) if federation else None
+    if device:
+        check_name(device)
+    own = list(check_own_certificate(settings.tls, device))
+    yield from own
+    line = list(check_line(settings, use_certificate=not any(finding.broken for finding in own)))
+    yield from line
+    if any(finding.broken for finding in (*own, *line)):
+        return
+    opened = open_session(settings)
+    if isinstance(opened, Finding):
+        yield opened
+        return
+    with opened as session:
+        yield from _on_a_connection(session, topics, device, trust)
+
+
+def _on_a_connection(
+    session: Session, topics: Topics | None, device: str | None, trust: bytes | None
+) -> Iterator[Finding]:
+    yield from check_limits(session)
+    if topics:
+        if device:
+            yield from check_access(session, topics, device)
+        yield from check_coordinator(session, topics, trust)

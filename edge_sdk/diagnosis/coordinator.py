@@ -1,0 +1,88 @@
+"""What the coordinator has left on the broker: whether it is there, its key, its clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from edge_sdk.diagnosis.finding import Finding
+from edge_sdk.diagnosis.session import Session
+from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid
+from edge_sdk.wire.messages import CoordinatorState, decode
+from edge_sdk.wire.signing import fingerprint, trusted
+from edge_sdk.wire.topics import Topics
+
+_CLOCKS_AGREE = 120.0  # seconds
+
+
+def check_coordinator(session: Session, topics: Topics, trust: bytes | None) -> Iterator[Finding]:
+    """Its retained state.
+
+    trust: the key that it should have, if known.
+    """
+    session.subscribe(topics.coordinator_state)
+    payload = session.message_on(topics.coordinator_state)
+    if not payload:
+        yield Finding(
+            "coordinator",
+            "broken",
+            f"No coordinator of {topics.federation!r} is known to this broker.",
+            "It was never started here, its state was lost, or this device may not read it.",
+            f"Check the federation's name; start `impasto-coordinator serve`; and see that the broker's rules allow to "
+            f"read {topics.coordinator_state}.",
+        )
+        return
+    try:
+        state = decode(payload)
+    except MessageInvalid as error:
+        state, reason = None, str(error)
+    else:
+        reason = f"it is a {type(state).__name__}"
+    if not isinstance(state, CoordinatorState):
+        yield Finding(
+            "coordinator",
+            "broken",
+            f"What lies on {topics.coordinator_state} is no state of a coordinator: {reason}",
+            "Somebody else can publish there, or it is of another version.",
+            "Run the same version everywhere, and let the coordinator alone publish there.",
+        )
+        return
+    yield _presence(state)
+    if trust is not None:
+        yield _key(state, trust)
+    # Epochs go by the coordinator's clock: one that is still to come says that the two differ.
+    if (ahead := state.epoch - time.time()) > _CLOCKS_AGREE:
+        yield Finding(
+            "clock",
+            "warning",
+            f"The coordinator started {ahead:.0f} s in the future of this clock.",
+            "One of the two clocks is wrong: certificates and invitations will run out too early or too late.",
+            "Set both clocks by the network (`timedatectl set-ntp true`).",
+        )
+
+
+def _presence(state: CoordinatorState) -> Finding:
+    key = fingerprint(state.key)
+    if state.online:
+        return Finding("coordinator", "ok", f"It is online, for base model {state.base_id[:12]}…, with key {key}")
+    return Finding(
+        "coordinator",
+        "broken",
+        f"The coordinator of {state.federation!r} is offline (its key is {key}).",
+        "Devices wait until it comes back.",
+        "Start `impasto-coordinator serve` again; it resumes.",
+    )
+
+
+def _key(state: CoordinatorState, trust: bytes) -> Finding:
+    try:
+        trusted(trust, state.key, state.successions, state.federation)
+    except CoordinatorUntrusted as error:
+        return Finding(
+            "coordinator",
+            "broken",
+            "It shows a key that is not the one to trust.",
+            str(error),
+            "Ask its operator for the fingerprint (`impasto-coordinator key`).",
+        )
+    return Finding("coordinator", "ok", "Its key is the one to trust, or one that was vouched for.")

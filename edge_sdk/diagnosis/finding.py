@@ -1,0 +1,24 @@
+"""One thing that was looked at, in words for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Section = Literal["broker", "certificate", "clock", "access", "coordinator"]
+Status = Literal["ok", "warning", "broken"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """what: what was found; why: why that matters, or how it shows; next: what to do. Both are empty if it is ok."""
+
+    section: Section
+    status: Status
+    what: str
+    why: str = ""
+    next: str = ""
+
+    @property
+    def broken(self) -> bool:
+        return self.status == "broken"

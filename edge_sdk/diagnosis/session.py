@@ -1,0 +1,176 @@
+"""A connection to look around with: one thread, no retries, a client id of its own; it keeps the broker's answers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
+
+from paho.mqtt.client import Client, MQTTv5
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge_sdk.diagnosis.finding import Finding
+from edge_sdk.diagnosis.line import DEADLINE, context, endpoint, last_word
+from edge_sdk.transport import Settings, Tls
+from edge_sdk.transport.mqtt import SESSION_EXPIRY
+
+_UNSUPPORTED_VERSION, _BAD_ID, _BAD_CREDENTIALS, _NOT_AUTHORISED = 0x84, 0x85, 0x86, 0x87
+_BANNED, _BUSY = 0x8A, frozenset({0x88, 0x89, 0x97, 0x9F})
+
+
+class _Answers:
+    def __init__(self) -> None:
+        self.connack: tuple[ReasonCode, Properties | None] | None = None
+        self.suback: dict[int, ReasonCode] = {}
+        self.puback: dict[int, ReasonCode] = {}
+        self.messages: list[tuple[str, bytes]] = []
+        self.log: list[str] = []
+
+
+class Session:
+    """Made by `open_session`; leave it to say goodbye."""
+
+    def __init__(self, client: Client, answers: _Answers) -> None:
+        self._client = client
+        self._answers = answers
+
+    @property
+    def properties(self) -> Properties | None:
+        """What the broker said of itself in its CONNACK."""
+        return self._answers.connack[1] if self._answers.connack else None
+
+    def subscribe(self, topic_filter: str) -> ReasonCode | None:
+        """The broker's answer; None if there was none in time."""
+        _, number = self._client.subscribe(topic_filter, qos=1)
+        return self._answer(self._answers.suback, number)
+
+    def publish_nothing(self, topic: str) -> ReasonCode | None:
+        """Publish an empty message that is not retained, which clears nothing and is ignored; the broker's answer."""
+        return self._answer(self._answers.puback, self._client.publish(topic, b"", qos=1).mid)
+
+    def message_on(self, topic: str) -> bytes | None:
+        """The first message on a topic, within the deadline of a step for those that are retained."""
+
+        def found() -> bytes | None:
+            return next((payload for at, payload in self._answers.messages if at == topic), None)
+
+        _pump(self._client, lambda: found() is not None, 2.0)
+        return found()
+
+    def _answer(self, answers: dict[int, ReasonCode], number: int | None) -> ReasonCode | None:
+        if number is not None:
+            _pump(self._client, lambda: number in answers, DEADLINE)
+        return answers.get(number) if number is not None else None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        goodbye = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
+        goodbye.SessionExpiryInterval = 0
+        self._client.disconnect(properties=goodbye)
+        _pump(self._client, lambda: False, 1.0)
+
+
+def open_session(settings: Settings) -> Session | Finding:
+    """Connect as a device would; if that fails, what is wrong."""
+    host, port = endpoint(settings)
+    answers = _Answers()
+    client = _client(settings, answers)
+    wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    wishes.SessionExpiryInterval = SESSION_EXPIRY
+    try:
+        client.connect(host, port, settings.keepalive, properties=wishes)
+    except OSError as error:
+        answers.log.append(str(error))
+    else:
+        _pump(client, lambda: answers.connack is not None, DEADLINE)
+    if answers.connack is None:
+        return _silent(settings, answers.log)
+    reason, _ = answers.connack
+    return _refused(reason, settings) if reason.is_failure else Session(client, answers)
+
+
+def _client(settings: Settings, answers: _Answers) -> Client:
+    client = Client(CallbackAPIVersion.VERSION2, f"impasto-doctor-{secrets.token_hex(6)}", protocol=MQTTv5)
+    username, password = settings.credentials
+    if username is not None:
+        client.username_pw_set(username, password)
+    if settings.scheme == "mqtts":
+        client.tls_set_context(context(settings.tls or Tls()))
+    client.connect_timeout = DEADLINE
+
+    def on_connect(_: Client, __: object, flags: object, reason: ReasonCode, properties: Properties | None) -> None:
+        answers.connack = reason, properties
+
+    def on_subscribe(_: Client, __: object, number: int, reasons: list[ReasonCode], properties: object) -> None:
+        answers.suback[number] = reasons[0]
+
+    def on_publish(_: Client, __: object, number: int, reason: ReasonCode, properties: object) -> None:
+        answers.puback[number] = reason
+
+    def on_message(_: Client, __: object, message: Any) -> None:
+        answers.messages.append((message.topic, bytes(message.payload)))
+
+    client.on_connect, client.on_subscribe, client.on_publish = on_connect, on_subscribe, on_publish
+    client.on_message = on_message
+    client.on_log = lambda _, __, level, text: answers.log.append(text)
+    return client
+
+
+def _pump(client: Client, done: Callable[[], bool], seconds: float) -> None:
+    """Let the client work until it is done, the connection is lost, or time is over."""
+    until = time.monotonic() + seconds
+    while not done() and (left := until - time.monotonic()) > 0:
+        if client.loop(min(0.2, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return
+
+
+def _silent(settings: Settings, log: list[str]) -> Finding:
+    """Connected, but no CONNACK came."""
+    host, port = endpoint(settings)
+    said = " ".join([*log, last_word(settings) if settings.scheme == "mqtts" else ""]).upper().replace(" ", "_")
+    if "CERTIFICATE_REQUIRED" in said or "HANDSHAKE_FAILURE" in said:
+        what, why = "The broker asks this device for a certificate.", "It lets nobody in without one."
+        advice = "Give --certificate and --key: whoever runs the broker makes them."
+    elif "UNKNOWN_CA" in said or "BAD_CERTIFICATE" in said or "DECRYPT_ERROR" in said:
+        what, why = "The broker does not accept this device's certificate.", "Another authority has signed it."
+        advice = "Get a certificate from the authority of this broker."
+    elif "CERTIFICATE_EXPIRED" in said or "CERTIFICATE_REVOKED" in said:
+        what, why = "The broker does not accept this device's certificate any more.", "It has run out or was revoked."
+        advice = "Ask whoever runs the broker for a new one."
+    elif settings.scheme == "mqtts":
+        what, why = f"{host}:{port} ends the connection.", "It refuses this device's certificate, or is no MQTT broker."
+        advice = "Look into the broker's log: it says why."
+    else:
+        what, why = f"{host}:{port} does not answer as an MQTT broker.", "It may expect an encrypted connection."
+        advice = "Use mqtts:// if that port is an encrypted listener; check that it is an MQTT broker at all."
+    return Finding("broker", "broken", what, why, advice)
+
+
+def _refused(reason: ReasonCode, settings: Settings) -> Finding:
+    user = settings.credentials[0]
+    if reason.value == _UNSUPPORTED_VERSION:
+        what, why = "The broker does not speak MQTT 5.", "Impasto needs its reason codes, limits and session expiry."
+        advice = "Use Mosquitto 1.6 or later, EMQX, or another broker with MQTT 5."
+    elif reason.value in (_BAD_CREDENTIALS, _NOT_AUTHORISED):
+        who = f"user {user!r} with this password" if user else "anybody without a user name or a certificate"
+        what, why = f"The broker does not let in {who} ({reason}).", "It does not know who this is."
+        advice = "Give --username and --password-file, or --certificate and --key, as the broker's operator says."
+    elif reason.value in _BUSY:
+        what, why = f"The broker is overloaded or shutting down ({reason}).", "It asks to be left alone for a while."
+        advice = "Try again later; raise `max_connections` if it stays so."
+    elif reason.value == _BANNED:
+        what, why = f"The broker has banned this device ({reason}).", "Its operator, or a guard against floods, did."
+        advice = "Ask the broker's operator."
+    else:
+        what, why = f"The broker refuses the connection: {reason}.", "This is its own word for the reason."
+        advice = "Look into the broker's log, which says more."
+    return Finding("broker", "broken", what, why, advice)

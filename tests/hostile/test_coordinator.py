@@ -1,0 +1,253 @@
+"""A coordinator on a real broker, and peers that say what they must not: refused by name, counted, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from coordinator.rounds import State
+from edge_sdk.adapter import to_bytes
+from edge_sdk.errors import PayloadTooLarge
+from edge_sdk.wire import messages as m
+from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
+from tests.coordinator.adapters import random_adapter
+from tests.coordinator.test_service import TOPICS, Devices
+from tests.hostile.payloads import CHUNKS, MESSAGES
+from tests.integration.devices import profile
+from tests.integration.test_federation import Coordinator, write_federation
+from tests.transport.brokers import Mosquitto
+from tests.wire.test_messages import EXAMPLES
+
+MAX_DEVICES = 6
+LARGEST = 300_000  # bytes of a packet that the broker lets through: more than the protocol does
+
+
+class Peers(Devices):
+    """Any number of devices of a coordinator, and raw bytes on any topic."""
+
+    def __init__(self, url: str, coordinator: Coordinator) -> None:
+        super().__init__(url)
+        self.coordinator = coordinator
+
+    @property
+    def state(self) -> State:
+        return self.coordinator.service.state
+
+    def send(self, device: str, payload: bytes) -> None:
+        self.transport.publish(TOPICS.control(device, "up"), payload)
+
+    def join(self, *names: str) -> None:
+        for name in names:
+            self.say(name, m.Join(profile=profile("apples", 1)))
+        self.hear(m.Welcome, set(names))
+
+    def refusal(self, device: str, about: str | None = None) -> str:
+        """The code of the next one, or of the next one about that."""
+        while True:
+            (refused,) = self.hear(m.Refused, {device})
+            if about in (None, refused.about):
+                return str(refused.code)
+
+    def refusals(self, device: str) -> list[str]:
+        """The codes that the coordinator has reported, once it has dealt with all that was said."""
+        self.join("witness")
+        return [event["code"] for event in self.coordinator.named("refused") if event["device"] == device]
+
+    def offer_content(self, device: str, data: bytes, **changes: Any) -> m.Offer:
+        """Offer and serve any bytes, with changes to their manifest."""
+        manifest = replace(make_manifest(data, "update", "update"), **changes)
+        self._senders[manifest.sha256] = Sender(data, manifest)
+        offer = m.Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        self.say(device, offer)
+        return offer
+
+
+def start(folder: Path, broker: Mosquitto, devices: int, more: str = "") -> Peers:
+    path = write_federation(folder, broker.url, rounds=3, more=more)
+    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {devices}"))
+    coordinator = Coordinator(path, once=False)
+    coordinator.wait_for("coordinator_started")
+    return Peers(broker.url, coordinator)
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
+    """A round that is open for three devices; a fourth one has come too late for it."""
+    folder = tmp_path_factory.mktemp("hostile")
+    with Mosquitto(folder, f"max_packet_size {LARGEST}") as broker:
+        peers = start(folder, broker, 3, f"max_devices = {MAX_DEVICES}\n")
+        cohort = ("witness", "honest", "hostile")
+        peers.join(*cohort)
+        peers.hear(m.RoundStart, set(cohort))
+        peers.join("late")
+        yield peers
+        peers.transport.close()
+        peers.coordinator.stop()
+
+
+def test_garbage(peers: Peers) -> None:
+    before, known = peers.state, len(peers.refusals("hostile"))
+    sent = {name: payload for name, payload in MESSAGES.items() if 0 < len(payload) < LARGEST}
+    assert len(sent) >= 60
+    for payload in sent.values():
+        peers.send("hostile", payload)
+    assert [peers.refusal("hostile") for _ in sent] == ["MessageInvalid"] * len(sent)
+    assert peers.refusals("hostile")[known:] == ["MessageInvalid"] * len(sent)
+    assert peers.state == before
+
+
+def test_what_the_broker_does_not_let_through_is_not_even_sent(peers: Peers) -> None:
+    with pytest.raises(PayloadTooLarge):
+        peers.send("hostile", MESSAGES["a megabyte"])
+
+
+def test_garbage_of_strangers_is_counted_and_not_answered(peers: Peers) -> None:
+    before = peers.state
+    for payload in (b"\xc1", b"{}", m.encode(EXAMPLES[0])[:-1]):
+        peers.send("nobody", payload)
+    assert peers.refusals("nobody") == ["MessageInvalid"] * 3
+    peers.say("nobody", EXAMPLES[4])
+    assert peers.refusal("nobody") == "UnknownDevice"
+    assert peers.state == before
+
+
+def test_messages_of_others_and_on_the_wrong_topic(peers: Peers) -> None:
+    before, known = peers.state, len(peers.refusals("hostile"))
+    forged = [m.Welcome, m.RoundStart, m.RoundDone, m.Finished, m.CoordinatorState, m.Presence]
+    for example in EXAMPLES:
+        if type(example) in forged:
+            peers.say("hostile", example)
+        elif isinstance(example, m.Join | m.Leave | m.Offer):
+            peers.transport.publish(TOPICS.presence("hostile"), m.encode(example))
+    codes = [peers.refusal("hostile") for _ in range(len(forged) + 3)]
+    assert codes == ["MessageInvalid"] * len(codes) == peers.refusals("hostile")[known:]
+    assert peers.state == before
+
+
+def test_chunks_that_are_none(peers: Peers) -> None:
+    before = peers.state
+    for name in ("a head alone", "a short head", "nothing"):
+        peers.transport.publish(TOPICS.chunks("hostile", "up"), CHUNKS[name])
+        assert peers.refusal("hostile") == "TransferError"
+    peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(200_000))
+    assert peers.refusal("hostile") == "TransferError"
+    assert peers.state == before
+
+
+def test_offers_that_do_not_belong(peers: Peers) -> None:
+    before = peers.state
+    good = peers.offer("late", random_adapter(3), serve=False)
+    assert peers.refusal("late") == "NotInCohort"
+    for code, offer in {
+        "FutureUpdate": replace(good, round=2),
+        "UpdateTooLarge": replace(good, manifest=replace(good.manifest, size=10**8)),
+        "OfferInvalid": replace(good, manifest=replace(good.manifest, role="root")),
+    }.items():
+        peers.say("hostile", offer)
+        assert peers.refusal("hostile") == code
+    assert peers.state == before
+
+
+def test_an_update_counts_once_however_often_it_comes(peers: Peers) -> None:
+    offer = peers.offer("honest", random_adapter(1))
+    for _ in range(3):
+        peers.say("honest", offer)
+        assert peers.hear(m.Committed, {"honest"}) == [m.Committed(sha256=offer.manifest.sha256)]
+    peers.offer("honest", random_adapter(2))
+    assert peers.refusal("honest") == "DuplicateUpdate"
+    counted = peers.coordinator.named("update_counted")
+    assert [event["device"] for event in counted].count("honest") == 1
+
+
+def test_a_content_that_is_not_what_was_promised_and_no_end_of_them(peers: Peers) -> None:
+    """Each takes a place in the line and is pulled three times; a round takes eight times the largest size, no more."""
+    before, known = peers.state, len(peers.refusals("hostile"))
+    for number, code in enumerate([*3 * ["TransferError"], "TooMuchStorage"]):
+        offer = peers.offer_content("hostile", bytes(68_000), sha256=f"{number:064x}")
+        assert peers.refusal("hostile", offer.manifest.sha256) == code
+    assert peers.refusals("hostile")[known:] == [*3 * ["TransferError"], "TooMuchStorage"]
+    assert before.current
+    assert peers.state.current == replace(
+        before.current, refused={**before.current.refused, "hostile": "TooMuchStorage"}
+    )
+
+
+def test_a_content_that_is_no_adapter(peers: Peers) -> None:
+    offer = peers.offer_content("witness", b"not an adapter")
+    assert peers.refusal("witness") == "AdapterFormatError"
+    peers.say("witness", offer)
+    assert peers.refusal("witness") == "DuplicateUpdate"
+
+
+def test_a_federation_that_is_full(peers: Peers) -> None:
+    for number in range(MAX_DEVICES - len(peers.state.devices)):
+        peers.join(f"one-more-{number}")
+    before = peers.state
+    peers.say("one-too-many", m.Join(profile=profile("apples", 1)))
+    assert peers.refusal("one-too-many") == "FederationFull"
+    peers.join("late")
+    assert peers.state == before
+
+
+def test_late_repeated_and_stale(tmp_path: Path) -> None:
+    """What does no harm is counted as well."""
+    with Mosquitto(tmp_path) as broker:
+        peers = start(tmp_path, broker, 1)
+        peers.join("witness")
+        peers.hear(m.RoundStart, {"witness"})
+        for epoch in (9, 8):  # a birth, and the late death of the session before
+            presence = m.Presence(online=epoch == 9, epoch=epoch)
+            peers.transport.publish(TOPICS.presence("witness"), m.encode(presence))
+        data = to_bytes(random_adapter(1))
+        manifest = make_manifest(data, "update", "update", 1024)
+        assert manifest.chunks > 1
+        peers.say("witness", m.Offer(
+            round=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+        ))  # fmt: skip
+        peers.hear(m.Pull, {"witness"})
+        indices = [0, 0, *range(1, manifest.chunks), 0]  # one twice, and one when all is there
+        for index in indices:
+            chunk = encode_chunk(manifest.sha256, index, data[1024 * index : 1024 * (index + 1)])
+            peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
+        peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
+        peers.hear(m.RoundStart, {"witness"})
+        peers.offer("witness", random_adapter(5))  # of round 1 again
+        assert peers.refusal("witness") == "StaleUpdate"
+        assert peers.refusals("witness") == ["StaleUpdate"]
+        assert peers.state.devices["witness"].offline_since is None
+        peers.transport.close()
+        peers.coordinator.stop()
+    status = peers.coordinator.named("status")[-1]
+    assert status["ignored"] == {"RepeatedChunk": 1, "StalePresence": 1, "UnaskedChunk": 2}
+    assert status["messages"]["up"]["chunk"][0] == len(indices) + 1
+    assert status["messages"]["up"]["offer"][0] == 2
+
+
+def test_a_device_that_says_too_much_is_cut_off_and_told_once(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        peers = start(tmp_path, broker, 3, "device_messages = 100\n")
+        peers.join("loud", "witness")
+        said, strangers = 300, 1500
+        for _ in range(said):
+            peers.say("loud", m.Leave())
+        for number in range(strangers):  # names that nobody has
+            peers.say(f"nobody-{number}", m.Leave())
+        assert peers.refusal("loud") == "TooManyMessages"
+        peers.join("witness")
+        peers.transport.close()
+        peers.coordinator.stop()
+        assert "loud" not in {device for device, _ in list(peers.heard.queue)}, "it was told once"
+    dropped = {"loud": 0, "": 0}
+    for event in peers.coordinator.named("over_quota"):
+        assert event["code"] == "TooManyMessages"
+        dropped[event["device"]] += event["messages"]
+    status = peers.coordinator.named("status")[-1]
+    # While they were said, the buckets filled up a little.
+    assert said - 120 < dropped["loud"] <= said - 99
+    assert 0 < dropped[""] <= strangers - 998
+    assert status["messages"]["up"]["leave"][0] + sum(dropped.values()) == said + strangers
+    assert status["devices"] == {"online": 1, "offline": 0, "left": 1}
