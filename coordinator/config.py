@@ -57,7 +57,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     join: Literal["open", "invited"] = "open"
     max_devices: Positive = 10_000
-    device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 600
+    device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 1200
     device_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 0
     device_storage: Annotated[int, Meta(ge=0, le=2**40)] = 0
     min_devices: Positive = 2
@@ -369,7 +369,7 @@ bundle = {bundle}                # folder written by impasto-export (only its im
 # Rounds
 join = "open"          # open: any device that the broker lets in; invited: those of `impasto-coordinator invite`
 max_devices = 10000    # more are not registered
-device_messages = 600  # that one device may send in a minute; what is more is dropped, and told once a minute
+device_messages = 1200 # that one device may send in a minute; what is more is dropped, and told once a minute
 device_bytes = 0       # the same for bytes, chunks included; 0: eight updates, at least 128 MiB
 device_storage = 0     # bytes that one device's updates of a round may bring in; 0: eight updates
 min_devices = 2        # the first round starts when so many have joined

@@ -64,18 +64,13 @@ class Peers:
                 peer.withdraw(sha256)
 
     def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
-        """Pull what there is not yet of an update. If it is being pulled already, that goes on.
-
-        session: the device's; a later one than before has forgotten what it was asked for.
+        """Pull what there is not yet of an update from the device, in its present session.
 
         Raises:
             TransferError: it is too large.
         """
         peer, have, buffer = self._of(device), b"", None
-        before, self._sessions[device] = self._sessions.get(device), session
-        if peer.progress(manifest.sha256) is not None:
-            again = peer.pull_again(manifest.sha256, now) if before != session else []
-            return [*peer.fetch(manifest, now, deadline), *again]
+        self._sessions[device] = session
         self._pulled.add(device)
         if manifest.size <= peer.room:
             try:
@@ -83,6 +78,11 @@ class Peers:
             except OSError as error:
                 _log.warning("What has come of %s's update cannot be read: %s. It is pulled anew.", device, error)
         return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer))
+
+    def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
+        """An update that is being pulled is offered again: if that is another session, it was asked in vain so far."""
+        before, self._sessions[device] = self._sessions.get(device), session
+        return self._of(device).pull_again(sha256, now) if before != session else []
 
     def cancel(self, device: str, sha256: str) -> None:
         """Stop pulling; what has come stays in the spool."""

@@ -370,7 +370,7 @@ class Service:
         needed = self._state.blobs()
         self._blobs.prune(needed)
         self._peers.withdraw_all_but(needed)
-        self._peers.settle_all_but(self._intake.contents)
+        self._peers.settle_all_but(() if self._state.phase == "finished" else self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
@@ -390,8 +390,9 @@ class Service:
             reason = self._limits.reason(TOO_MUCH_STORAGE)
             return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
         self._intake.add(device, offer)
-        if self._intake.pulled(device) == offer.manifest.sha256:  # said again: it may be back
-            self._fetch(device, offer)
+        if self._intake.pulled(device) == (sha256 := offer.manifest.sha256):
+            session = self._state.devices[device].epoch
+            self._carry_out(device, self._peers.offered_again(device, sha256, time.monotonic(), session))
         return None
 
     def _fetch(self, device: str, offer: Offer) -> None:

@@ -94,6 +94,7 @@ class Membership:
     Raises:
         MessageInvalid: a name that cannot be part of a topic.
         ConfigurationError: a home that cannot be written, or an invitation for others.
+        JournalError, DeviceBusy: the journal in it cannot be used, see `Journal`.
     """
 
     def __init__(
@@ -166,6 +167,7 @@ class Membership:
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
             AdapterError: an adapter from the coordinator that is not one of this base model.
+            JournalError, DeviceBusy: what must not be forgotten cannot be written, see `Journal`.
             Whatever `train` raises.
         """
         self._link.open(answer)

@@ -113,7 +113,7 @@ class TestTheFile:
 
     def test_defaults_follow_the_largest_update(self) -> None:
         small, large = self.parsed("").limits(1000), self.parsed("").limits(100 << 20)
-        assert (small.messages, small.bytes, small.storage, small.devices) == (600, 128 << 20, 8000, 10_000)
+        assert (small.messages, small.bytes, small.storage, small.devices) == (1200, 128 << 20, 8000, 10_000)
         assert (large.bytes, large.storage) == (800 << 20, 800 << 20)
 
     @pytest.mark.parametrize("key", ["device_bytes", "device_storage"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coordinator.peers import Peers
 from coordinator.store import Spool, open_blobs
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
+from edge_sdk.wire.exchange import Arrived, Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import Chunk, make_manifest
 
@@ -100,13 +100,15 @@ class Wire:
         blobs = open_blobs(str(self.folder / "blobs"))
         self.peers = Peers(blobs, Spool(self.folder / "spool"), 1 << 20, self.bandwidth)
 
-    def fetch(self, data: bytes, *, session: int = 1, most: int = 1000) -> None:
+    def fetch(self, data: bytes, most: int = 1000) -> None:
         """Let the coordinator pull, until nothing is on its way or so many chunks have come."""
-        effects = self.peers.fetch("pi", manifest(data), 0.0, 60.0, session)
+        self.talk(self.peers.fetch("pi", manifest(data), 0.0, 60.0, 1), most)
+
+    def talk(self, effects: list[Effect], most: int = 1000) -> None:
         while effects:
             effect = effects.pop(0)
             if not isinstance(effect, Send):
-                self.reports.append(effect)
+                self.reports += [] if isinstance(effect, Arrived) else [effect]
                 continue
             for answer in self.device.on_message(effect.message, 0.0):
                 if isinstance(answer, Send):
@@ -154,9 +156,9 @@ def test_a_device_that_started_anew_is_asked_again_at_once(tmp_path: Path) -> No
     wire, data = Wire(tmp_path), content()
     wire.device.offer(data, manifest(data))
     wire.fetch(data, most=2)
-    wire.fetch(data)  # the offer is only said again: what was asked for is still on its way
-    assert wire.reports == []
-    wire.fetch(data, session=2)
+    sha256 = manifest(data).sha256
+    assert wire.peers.offered_again("pi", sha256, 0.0, 1) == [], "said again: what was asked for is still on its way"
+    wire.talk(wire.peers.offered_again("pi", sha256, 0.0, 2))
     assert wire.reports == [Received(manifest(data), data)]
     assert len(wire.sent) == 6
 

@@ -3,6 +3,7 @@
 Guided by coverage where atheris is installed (`pip install "impasto[fuzz]"`), by chance elsewhere; both begin with the
 same corpus and change it in the same ways. Whatever comes out but an ImpastoError, and every input that takes too
 much memory, ends the run with exit code 1 and is written to FOLDER/TARGET.finding. The system bounds memory, too.
+Linux only: it is asked how much memory was taken.
 """
 
 from __future__ import annotations
@@ -62,18 +63,20 @@ class Guard:
     def __init__(self, target: Any, finding: Path) -> None:
         self._target, self._finding = target, finding
         self.runs = self.accepted = 0
+        self._peak = 0
         for data in target.examples():  # what is loaded at the first use is not the inputs' doing
             target(data)
+        self._peak = _peak()
         # A brake, should one input take very much at once; far above what is asked of the decoder.
-        limit = _address_space() + 8 * target.memory
+        limit = _of_status("VmSize") + 8 * target.memory
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
     def __call__(self, data: bytes) -> None:
         self.runs += 1
-        before = _peak()  # the fuzzer itself grows with what it finds
         try:
             self.accepted += self._target(data)
-            taken = _peak() - before
+            before, self._peak = self._peak, _peak()
+            taken = self._peak - before  # since the last input: the fuzzer itself grows with what it finds
             assert taken < self._target.memory + 20 * len(data), f"took {taken >> 20} MiB"
         except BaseException:
             self._finding.write_bytes(data)
@@ -83,13 +86,13 @@ class Guard:
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most memory that this process has had, in bytes. (The system's getrusage counts the parent's, too.)"""
+    return _of_status("VmHWM")
 
 
-def _address_space() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    return pages * resource.getpagesize()
+def _of_status(name: str) -> int:
+    with open("/proc/self/status", "rb") as status:  # noqa: PTH123  before and after every input: no detours
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(name.encode()))
 
 
 def _atheris() -> Any:
