@@ -35,11 +35,10 @@ class Peers:
         self._max_bytes = max_bytes
         self._bandwidth = bandwidth
         self._exchanges: dict[str, Exchange] = {}
+        self._pulled: set[str] = set()  # few of all devices; only their exchanges have to be ticked
         self._published: dict[str, bytes] = {}
         self._pacers: dict[str, Pacer] = {}
         self._sessions: dict[str, int] = {}
-        # Of all devices, of which there may be thousands, few are fetched from.
-        self._fetching: set[str] = set()
 
     def __contains__(self, device: str) -> bool:
         return device in self._exchanges
@@ -72,7 +71,7 @@ class Peers:
         """
         peer, have, buffer = self._of(device), b"", None
         self._sessions[device] = session
-        self._fetching.add(device)
+        self._pulled.add(device)
         if manifest.size <= peer.room:
             try:
                 have, buffer = self._spool.resume(device, manifest) or (b"", None)
@@ -113,17 +112,17 @@ class Peers:
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
-        ticks = [tick for device in self._fetching if (tick := self._exchanges[device].next_tick) is not None]
+        ticks = [tick for device in self._pulled if (tick := self._of(device).next_tick) is not None]
         turns = [turn for pacer in self._pacers.values() if (turn := pacer.due(now)) is not None]
         return min([*ticks, *turns], default=None)
 
     def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
         """Time went by: what is to be done for each device."""
-        for device in list(self._fetching):
-            peer = self._exchanges[device]
+        for device in list(self._pulled):
+            peer = self._of(device)
             due = peer.next_tick
             if due is None:
-                self._fetching.discard(device)
+                self._pulled.discard(device)
             elif due <= now:
                 carry_out(device, self._sorted(device, peer.tick(now)))
         for device, pacer in list(self._pacers.items()):

@@ -17,9 +17,9 @@ from tests.transport.brokers import Mosquitto
 DEVICES, ROUNDS = 2, 2
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path_factory.mktemp("broker")) as broker:
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as broker:  # one each: devices trust the first key that they meet, also a retained one
         yield broker
 
 

@@ -1,8 +1,9 @@
 """Transfers between two sides that may die at any step, over a line that loses, repeats and reorders.
 
 The memory of a side that dies is lost: its exchange, and what it was about to do. What it has stored remains: contents
-that it has to hand over and what became of them, contents that it received. In the end the line is good and nobody dies
-any more; then every content has been delivered exactly once, or refused by name.
+that it has to hand over and what became of them, contents that it received, and chunks of those that have not come
+whole. In the end the line is good and nobody dies any more; then every content has been delivered exactly once, or
+refused by name.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge_sdk.errors import AdapterValueError, DeadlineExceeded, TransferError
-from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
+from edge_sdk.wire.exchange import (
+    Arrived,
+    Delivered,
+    Discarded,
+    Effect,
+    Exchange,
+    Failed,
+    Received,
+    Send,
+    SendChunk,
+)
 from edge_sdk.wire.messages import Manifest, Message, Refused, decode, encode
 from edge_sdk.wire.transfer import CHUNK_HEADER, make_manifest
 
@@ -45,6 +56,7 @@ class Side:
     offered: dict[str, tuple[Manifest, bytes]] = field(default_factory=dict)
     outcome: dict[str, str] = field(default_factory=dict)  # "delivered", or the name of why not
     stored: dict[str, bytes] = field(default_factory=dict)
+    kept: dict[str, dict[int, bytes]] = field(default_factory=dict)  # chunks, by content and index
     # Effects that are still carried out before it dies, None: it lives.
     left: int | None = None
 
@@ -70,7 +82,8 @@ class Side:
             if packet.sha256 in self.stored:
                 self.carry_out(self.exchange.commit(packet.sha256))
             else:
-                self.carry_out(self.exchange.fetch(packet, now, now + FETCH_DEADLINE))
+                have, buffer = self.begun(packet)
+                self.carry_out(self.exchange.fetch(packet, now, now + FETCH_DEADLINE, have=have, buffer=buffer))
         elif kind == "chunk":
             self.carry_out(self.exchange.on_chunk(packet, now))
         else:
@@ -79,6 +92,14 @@ class Side:
             if isinstance(message, Refused):
                 assert message.code in ("NotOffered", "TransferError", "AdapterValueError")
             self.carry_out(effects)
+
+    def begun(self, manifest: Manifest) -> tuple[bytes, bytearray]:
+        """What is on disk of a content: the bitmap of its chunks, and a buffer with them in it."""
+        bits, buffer = 0, bytearray(manifest.size)
+        for index, data in self.kept.get(manifest.sha256, {}).items():
+            bits |= 1 << index
+            buffer[index * CHUNK : index * CHUNK + len(data)] = data
+        return bits.to_bytes(-(-manifest.chunks // 8), "little"), buffer
 
     def tick(self, now: float) -> None:
         self.carry_out(self.exchange.tick(now))
@@ -94,6 +115,10 @@ class Side:
                     self.out.append(("message", encode(message)))
                 case SendChunk(payload):
                     self.out.append(("chunk", payload))
+                case Arrived(manifest, chunk):
+                    self.kept.setdefault(manifest.sha256, {})[chunk.index] = bytes(chunk.data)
+                case Discarded(manifest):
+                    self.kept.pop(manifest.sha256, None)
                 case Received(manifest, data):
                     self.receive(manifest, data)
                 case Delivered(manifest):
@@ -110,6 +135,7 @@ class Side:
             self.carry_out(self.exchange.refuse(manifest.sha256, AdapterValueError("NaN")))
         else:
             self.stored[manifest.sha256] = data
+            self.kept.pop(manifest.sha256, None)
             self.carry_out(self.exchange.commit(manifest.sha256))
 
     def end(self, manifest: Manifest, outcome: str) -> None:
@@ -118,7 +144,7 @@ class Side:
 
 
 def fresh() -> Exchange:
-    return Exchange(credit=4, patience=PATIENCE)
+    return Exchange(credit=4, patience=PATIENCE, keeping=True)
 
 
 class Transfers(RuleBasedStateMachine):
