@@ -185,7 +185,8 @@ class MqttTransport:
         # paho reconnects unless it has been told to disconnect; shutting the socket first keeps the goodbye unsent.
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it has just been lost
+                connection.shutdown(socket.SHUT_RDWR)
         self._client.disconnect()
         self._stop(connected)
 

@@ -30,8 +30,8 @@ class Server:
         connection.settimeout(DEADLINE)
         received = b""
         with connection:
-            connection.sendall(self._greeting)
             try:
+                connection.sendall(self._greeting)
                 while data := connection.recv(65536):
                     received += data
             except ConnectionResetError:

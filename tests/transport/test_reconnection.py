@@ -40,7 +40,7 @@ def test_a_connection_that_lasted_starts_the_delays_anew_and_one_that_did_not_go
     assert attempts.state == "connecting"
 
 
-@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=2000), st.floats(0, 1))
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), max_size=200), st.floats(0, 1))
 def test_no_delay_is_out_of_bounds(history: list[tuple[bool, float]], chance: float) -> None:
     attempts, now = Reconnection(1.0, 30.0, lambda: chance), 0.0
     for connected, lasted in history:
