@@ -18,7 +18,7 @@ from edge_sdk.wire.messages import Finished, Join, Leave, Message, Offer, Pull, 
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 
-_DEADLINE = 900.0
+_DEADLINE = 600.0
 
 
 class Player:
@@ -30,6 +30,10 @@ class Player:
         self._sender = lru_cache(32)(self._make_sender)  # all updates at once would take more than this process should
         self._transport = connect(url, client_id="player", publish_deadline=120.0)
         self._transport.subscribe(f"impasto/1/{federation}/dev/+/down/control", self._arrived)
+        online = threading.Event()
+        self._transport.subscribe(self._topics.coordinator_state, lambda *_: online.set())
+        if not online.wait(_DEADLINE):
+            raise TimeoutError("nobody coordinates")
         for device, number in self._numbers.items():
             self._say(device, Join(profile=profile(number)))
 

@@ -197,6 +197,7 @@ class Rounds(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """From wherever it stands, devices that behave get to the end: nobody waits for ever."""
+        self.dying = False
         for name in ("a1", "b1"):
             self.feed(Joined(name, profile()))
         for name in ("a2", "b2", "c1"):
