@@ -47,7 +47,8 @@ class Acquaintance:
             self.untrusted = error
             self._tell("coordinator_untrusted", reason=str(error))
             return True
-        if known != key:
+        # Of one that is gone, only a sign may have been left behind on the broker: the first to be trusted is there.
+        if known != key and (known is not None or heard.online):
             self._journal.trust(key)
             self._tell("coordinator_trusted", key=fingerprint(key))
         if heard != self.state:

@@ -41,7 +41,7 @@ from edge_sdk.wire.messages import (
     decode,
     encode,
 )
-from edge_sdk.wire.signing import Signer, new_key
+from edge_sdk.wire.signing import Signer, fingerprint, new_key
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -66,10 +66,10 @@ class Stage:
         self.transport.subscribe(TOPICS.all_up, self._arrived)
         self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
 
-    def online(self, epoch: int = 1, said: Sequence[Succession] = ()) -> None:
+    def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
         key = self.signer.public
         state = CoordinatorState(
-            online=True, epoch=epoch, federation="tastes", base_id=BASE_ID, key=key, successions=list(said)
+            online=online, epoch=epoch, federation="tastes", base_id=BASE_ID, key=key, successions=list(said)
         )
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
 
@@ -493,6 +493,18 @@ def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_
     error = Me(url, tmp_path, Learner(), answer=0.5).error()
     assert isinstance(error, CoordinatorUntrusted)
     assert "--trust" in str(error)
+
+
+def test_a_key_that_was_left_behind_is_not_the_first_to_be_trusted(url: str, stage: Stage, tmp_path: Path) -> None:
+    """A coordinator that is gone for ever may have left its state on the broker."""
+    ours, stage.signer = stage.signer, Signer(new_key(), "tastes")
+    stage.online(online=False)
+    assert isinstance(Me(url, tmp_path, Learner(), answer=0.5).error(), UnknownFederation)
+    stage.signer = ours
+    me = Me(url, tmp_path, Learner())
+    stage.online(epoch=2)
+    stage.hear(Join)
+    assert [event["key"] for event in me.named("coordinator_trusted")] == [fingerprint(ours.public)]
 
 
 def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stage, tmp_path: Path) -> None:
