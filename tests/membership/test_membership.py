@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pytest
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError
+from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError, UnknownFederation
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
