@@ -86,7 +86,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     liars: Annotated[float, Meta(ge=0, lt=0.5)] = 0.2
     clustering: str = "fused"
     clusters: Count = 0
-    choose: str = "silhouette"
+    choose: str = "significant"
     recluster: Literal["every", "drift"] = "every"
     min_cluster: Positive = 2
     interaction: str = "attention"
@@ -400,7 +400,7 @@ filter = "none"            # whom to believe: clip, krum, median, trim; none bel
 liars = 0.2                # share of the devices that a filter assumes to lie
 clustering = "fused"       # fused: prompt codes, then adapters as they arrive; prompt; adapter; single: one cluster
 clusters = 0               # how many; 0 chooses by the next key
-choose = "silhouette"      # silhouette: clear groups only; eigengap: fainter ones too; significant: those, if tested
+choose = "significant"     # silhouette: clear groups only; eigengap: fainter ones too; significant: those, if tested
 recluster = "every"        # every: before every round; drift: when the clusters do not fit any more
 min_cluster = 2            # no cluster is smaller
 interaction = "attention"  # clusters teach each other; none: they do not; disjoint: each in a subspace of its own

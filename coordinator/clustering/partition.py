@@ -26,7 +26,7 @@ _PASSES = 2  # of refinement
 
 
 def partition(
-    crowd: Crowd, *, clusters: int = 0, choose: str = "silhouette", smallest: int = 2, present: int = 0
+    crowd: Crowd, *, clusters: int = 0, choose: str = "significant", smallest: int = 2, present: int = 0
 ) -> Labels:
     """Group n devices; returns labels 0 … k-1, numbered by first appearance.
 
