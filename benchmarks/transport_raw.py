@@ -1,7 +1,7 @@
 """paho-mqtt and nothing else, for comparison: python -m benchmarks.transport_raw SETTINGS
 
 "publish": so many clients; when a line comes on standard input, each publishes its bytes in chunks, QoS 1.
-"subscribe": one client (or, with "each", one for every publisher) that counts bytes, and tells when all have come.
+"subscribe": clients that count bytes, and tell when all have come.
 """
 
 from __future__ import annotations

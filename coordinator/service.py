@@ -143,8 +143,9 @@ class Service:
             for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
                 self._transport.subscribe(topic_filter, self._gate.arrived)
             self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
-            self._feed(rounds.Restarted())
+            # First who is there: a step is believed only of a coordinator that has shown its key.
             self._publish_state()
+            self._feed(rounds.Restarted())
             while not self._stopped.is_set():
                 self._turn()
                 if once and self._has_served_all():
@@ -236,15 +237,15 @@ class Service:
     def _read(self, device: str, topic: str, payload: bytes) -> Reaction:
         """What a device's message calls for."""
         known = device in self._state.devices
+        if not payload:  # an empty retained message only clears a topic
+            self._tally.add("up", CLEARING, 0)
+            return _nothing
         if topic == self._topics.chunks(device, "up"):
             self._tally.add("up", CHUNK, len(payload))
             chunk = decode_chunk(payload)
             if device not in self._peers:  # nothing is fetched from strangers
                 return lambda: self._tally.ignore(UNASKED_CHUNK)
             return self._read_chunk(device, chunk.sha256, payload)
-        if not payload:  # an empty retained message only clears a topic
-            self._tally.add("up", CLEARING, 0)
-            return _nothing
         message = self._decoded(payload)
         on_presence = topic == self._topics.presence(device)
         match message:
@@ -386,11 +387,13 @@ class Service:
 
     def _begin(self, device: str, offer: Offer) -> rounds.Event | None:
         """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
-        if not self._storage.has_room(device, self._number, offer.manifest.size):
+        sha256 = offer.manifest.sha256
+        pulled = self._intake.pulled(device) == sha256  # then it has its room already
+        if not pulled and not self._storage.has_room(device, self._number, offer.manifest.size):
             reason = self._limits.reason(TOO_MUCH_STORAGE)
             return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
         self._intake.add(device, offer)
-        if self._intake.pulled(device) == (sha256 := offer.manifest.sha256):
+        if pulled:
             session = self._state.devices[device].epoch
             self._carry_out(device, self._peers.offered_again(device, sha256, time.monotonic(), session))
         return None

@@ -24,6 +24,7 @@ _WORDS = {
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
+    "message_refused": "the coordinator refused a message: {reason}",
     "coordinator_offline": "the coordinator is offline; waiting for it",
     "finished": "finished",
 }

@@ -448,10 +448,15 @@ class Membership:
         return None
 
     def _listen(self, seconds: float) -> Heard | None:
-        """The next thing heard. An adapter that came is kept, wanted or late."""
-        heard = self._link.hear(seconds)
-        if isinstance(heard, RoundStart | Finished):
-            return self._coordinator.verified(heard)
+        """The next thing heard; a step that nobody has signed is as if it had not been said. An adapter that came is
+        kept, wanted or late."""
+        until = time.monotonic() + seconds
+        while isinstance(heard := self._link.hear(until - time.monotonic()), RoundStart | Finished):
+            if step := self._coordinator.verified(heard):
+                return step
+        if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
+            self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
+            self._tell("message_refused", code=heard.code, reason=heard.reason)
         if isinstance(heard, Received):
             self._journal.receive(heard.manifest, heard.data)
             self._link.commit(heard.manifest.sha256)

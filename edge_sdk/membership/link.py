@@ -169,12 +169,12 @@ class Link:
                 item = self._inbox.get(timeout=max(0.0, min([*due, now + _NAP]) - now))
             except queue.Empty:
                 item = None
+            effects: list[exchange.Effect] = []
             try:
-                effects = self._take(item) if item is not None else []
-                effects += self._exchange.tick(time.monotonic())
+                effects += self._take(item) if item is not None else []
             except ImpastoError as error:  # a message that makes no sense changes nothing
                 self.trouble = str(error)
-                continue
+            effects += self._exchange.tick(time.monotonic())
             for effect in effects:
                 self._carry_out(effect)
             if (at := self._session.due) is not None and at <= time.monotonic():
@@ -192,10 +192,10 @@ class Link:
             return item()
         topic, payload = item
         self.down += len(payload)
-        if topic == self._topics.chunks(self._device, "down"):
-            return self._exchange.on_chunk(payload, time.monotonic())
         if not payload:  # an empty retained message only clears a topic
             return []
+        if topic == self._topics.chunks(self._device, "down"):
+            return self._exchange.on_chunk(payload, time.monotonic())
         message = decode(payload)
         if not isinstance(message, Pull | Committed):
             self._tell(message)

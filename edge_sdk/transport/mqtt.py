@@ -1,11 +1,11 @@
 """MQTT 5 through paho-mqtt.
 
 What paho leaves to the application and this module does: spread reconnections (paho's delays are the same on every
-device), keep few messages in flight (paho ignores the broker's
-Receive Maximum and resends its whole queue after a reconnection), refuse what is over the broker's Maximum Packet Size
-(else it is resent for ever and blocks all behind it), subscribe again after a reconnection, and run handlers on their
-own thread, so that they may publish. Incoming messages are acknowledged once handled; together with the Receive Maximum
-that we announce, this bounds what waits in memory.
+device), keep few messages in flight (paho ignores the broker's Receive Maximum and resends its whole queue after a
+reconnection), refuse what is over the broker's Maximum Packet Size (else it is resent for ever and blocks all behind
+it), subscribe again after a reconnection, and run handlers on their own thread, so that they may publish. Incoming
+messages are acknowledged once handled; together with the Receive Maximum that we announce, this bounds what waits in
+memory.
 """
 
 from __future__ import annotations
