@@ -203,7 +203,9 @@ class Device:
                 checkpoint=checkpoint,
             )
 
-        result = _resumed(train, checkpoint)
+        from edge_sdk.training.checkpoint import resumed
+
+        result = resumed(train, checkpoint)
         adapters_.save(result.adapter, self.home / "leaf.safetensors")
         checkpoint.unlink()
         return result
@@ -321,14 +323,3 @@ class Device:
             self.home.mkdir(parents=True, exist_ok=True)
             durable.write(file, f"{name}\n".encode())
         return name
-
-
-def _resumed(train: Callable[[], TrainingResult], checkpoint: Path) -> TrainingResult:
-    """Train from the checkpoint if it is of this training; what another training left behind is of no use any more."""
-    from edge_sdk.errors import CheckpointError
-
-    try:
-        return train()
-    except CheckpointError:
-        checkpoint.unlink()
-        return train()

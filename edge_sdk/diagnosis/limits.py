@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
+from edge_sdk.transport import Settings
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
 from edge_sdk.wire.messages import MAX_CHUNK
 
 # A chunk, a topic of 256 bytes, and what MQTT puts around them.
 NEEDED_PACKET = MAX_CHUNK + 256 + 10
-_WINDOW = 16
 
 
 def check_limits(session: Session) -> Iterator[Finding]:
@@ -33,12 +33,12 @@ def check_limits(session: Session) -> Iterator[Finding]:
         )
     else:
         yield Finding("broker", "ok", f"Packets may have {'any size' if packet is None else f'{packet} bytes'}.")
-    if receive is not None and receive < _WINDOW:
+    if receive is not None and receive < Settings.window:
         yield Finding(
             "broker",
             "warning",
             f"Its Receive Maximum is {receive}: so few messages may be under way.",
-            f"Transfers will be slow; {_WINDOW} are used where they may.",
+            f"Transfers will be slow; {Settings.window} are used where they may.",
             "Raise `max_inflight_messages` in mosquitto.conf, or its like.",
         )
     if stated("RetainAvailable") == 0:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 import torch
@@ -16,6 +17,7 @@ from edge_sdk import durable
 from edge_sdk.errors import CheckpointError
 
 _FORMAT = "impasto training 1"
+_Result = TypeVar("_Result")
 
 
 @dataclass
@@ -82,3 +84,15 @@ def seconds_spent(path: Path) -> float:
             return float(json.loads((file.metadata() or {})["seconds"]))
     except (OSError, KeyError, ValueError, safetensors.SafetensorError):
         return 0.0
+
+
+def resumed(train: Callable[[], _Result], path: Path | None) -> _Result:
+    """Train from the checkpoint if it is of this training; what another training left behind, or what is damaged, is
+    of no use any more: it is deleted, and the training begins anew."""
+    try:
+        return train()
+    except CheckpointError:
+        if path is None:
+            raise
+        path.unlink()
+        return train()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge_sdk.errors import CheckpointError
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.training.checkpoint import seconds_spent
+from edge_sdk.training.checkpoint import resumed, seconds_spent
 from edge_sdk.training.trainer import Progress, Trainer
 
 
@@ -29,12 +28,7 @@ def train_round(
     Raises:
         As `Trainer.train`, but for CheckpointError.
     """
-    try:
-        return _trained(trainer, plan, minutes, on_step)
-    except CheckpointError:  # damaged, or of other pictures
-        assert plan.checkpoint
-        plan.checkpoint.unlink()
-        return _trained(trainer, plan, minutes, on_step)
+    return resumed(lambda: _trained(trainer, plan, minutes, on_step), plan.checkpoint)
 
 
 def _trained(
