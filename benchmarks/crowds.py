@@ -123,9 +123,11 @@ def _many(answer: Connection, devices: int, groups: int, noise: str, after: int,
     traces = [device.trace for device in known.values()]
     with tempfile.TemporaryDirectory() as home:
         database, made = _database(home), _Made(federation)
-        for name, code in zip(known, federation.codes, strict=True):
-            data = code.astype("<f4").tobytes()
-            database.put_profile(name, DeviceProfile(base_id=_BASE_ID, prompt_code=data, pictures=1, max_rank=RANK))
+        profiles = {
+            name: DeviceProfile(base_id=_BASE_ID, prompt_code=code.astype("<f4").tobytes(), pictures=1, max_rank=RANK)
+            for name, code in zip(known, federation.codes, strict=True)
+        }
+        database.save(database.load(), profiles=profiles)
         subspaces = Subspaces(made, _OUTPUTS, database.sketches)
         for trace in traces:
             assert trace is not None

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from coordinator.inbox import Inbox
+from coordinator.inbox import Inbox, Item
 from coordinator.quotas import STRANGERS, Exceeded, Limits, Rates
 from edge_sdk.errors import MessageInvalid
 from edge_sdk.wire.topics import Topics
@@ -19,9 +19,7 @@ class Gate:
         joined: whether a device has joined; called on the transport's thread.
     """
 
-    def __init__(
-        self, inbox: Inbox[tuple[str, bytes]], topics: Topics, limits: Limits, joined: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, inbox: Inbox[Item], topics: Topics, limits: Limits, joined: Callable[[str], bool]) -> None:
         self._inbox = inbox
         self._topics = topics
         self._joined = joined

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Reaction: TypeAlias = Callable[[], None]
+Item: TypeAlias = tuple[str, bytes] | Reaction
+"""For the coordinator's loop: a message (topic, payload), or something that another thread has for it to do."""
 
 
 class Inbox(Generic[T]):
@@ -31,11 +35,15 @@ class Inbox(Generic[T]):
                 self._lanes[bulk].put(item, size)
                 self._changed.notify()
 
-    def get(self, seconds: float) -> T | None:
-        """The next item, or None if nothing comes in time."""
+    def take(self, seconds: float, most: int) -> list[T]:
+        """What has come, at most so many; waits so long for the first one."""
         with self._changed:
             self._changed.wait_for(lambda: any(self._lanes), seconds)
-            return next((lane.get() for lane in self._lanes if lane), None)
+            taken: list[T] = []
+            for lane in self._lanes:
+                while lane and len(taken) < most:
+                    taken.append(lane.get())
+            return taken
 
     def dropped(self) -> tuple[int, int]:
         """How many messages and how many bulk items were dropped since this was asked last."""

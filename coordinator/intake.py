@@ -6,10 +6,17 @@ A device that is away, or from which nothing has come for a while, gives its pla
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from edge_sdk.wire.messages import Offer
+
+Wanted: TypeAlias = Callable[[str, Offer], bool]
+"""Whether a device's offer would count now."""
+Present: TypeAlias = Callable[[str], bool]
+"""Whether a device is there."""
 
 
 @dataclass
@@ -46,6 +53,10 @@ class Intake:
         pull = self._pulls.get(device)
         return pull.offer.manifest.sha256 if pull else None
 
+    def offer(self, device: str) -> Offer:
+        """What the pull from a device is for. KeyError: nothing is being pulled."""
+        return self._pulls[device].offer
+
     @property
     def counts(self) -> dict[str, int]:
         """How many updates are being pulled, and how many wait."""
@@ -67,31 +78,50 @@ class Intake:
         """A pull has ended, well or not: the offer that it was for; None if it had been given up."""
         return self._pulls.pop(device).offer if self.pulled(device) == sha256 else None
 
-    def give_up(
-        self, wanted: Callable[[str, Offer], bool], present: Callable[[str], bool], now: float
-    ) -> list[tuple[str, Offer]]:
-        """Forget what is not wanted any more, and free the places that others need; returns the pulls to stop."""
+    def hold(self, device: str) -> None:
+        """A device's update is there, and is being stored: its place is needed until that has ended."""
+        if pull := self._pulls.get(device):
+            pull.heard = math.inf
+
+    def forget(self, wanted: Wanted) -> None:
+        """Drop the offers that wait for what is not wanted any more."""
         self._waiting = {device: offer for device, offer in self._waiting.items() if wanted(device, offer)}
+
+    def give_up(self, wanted: Wanted, present: Present, now: float) -> list[tuple[str, Offer]]:
+        """End the pulls that are not wanted any more, or whose places others need; returns those to stop."""
         stopped = []
         for device, pull in list(self._pulls.items()):
             offer, replaced = pull.offer, device in self._waiting
-            idle = not present(device) or now - pull.heard >= self._patience
-            needed = len(self._pulls) >= self._places and any(present(other) for other in self._waiting)
-            if not replaced and wanted(device, offer) and not (idle and needed):
+            spare = not replaced and wanted(device, offer)
+            if spare and not (self._is_idle(device, pull, present, now) and self._is_needed(wanted, present)):
                 continue
             del self._pulls[device]
             stopped.append((device, offer))
-            if not replaced and wanted(device, offer):
+            if spare:
                 self._waiting[device] = offer  # at the end of the line
         return stopped
 
-    def begin(self, present: Callable[[str], bool], now: float) -> tuple[str, Offer] | None:
+    def begin(self, wanted: Wanted, present: Present, now: float) -> tuple[str, Offer] | None:
         """The next update to pull, None if there is no free place or nobody waits who is there."""
         if len(self._pulls) >= self._places:
             return None
-        for device, offer in self._waiting.items():
-            if present(device):
-                del self._waiting[device]
-                self._pulls[device] = _Pull(offer, 0, now)
-                return device, offer
-        return None
+        found = self._next(wanted, present)
+        if found:
+            device, offer = found
+            del self._waiting[device]
+            self._pulls[device] = _Pull(offer, 0, now)
+        return found
+
+    def _is_idle(self, device: str, pull: _Pull, present: Present, now: float) -> bool:
+        return pull.heard < math.inf and (not present(device) or now - pull.heard >= self._patience)
+
+    def _is_needed(self, wanted: Wanted, present: Present) -> bool:
+        """Whether somebody waits for a place and there is none."""
+        return len(self._pulls) >= self._places and self._next(wanted, present) is not None
+
+    def _next(self, wanted: Wanted, present: Present) -> tuple[str, Offer] | None:
+        """Whose turn it is. Looks no further, as this is asked after every few messages and thousands may wait."""
+        return next(
+            ((device, offer) for device, offer in self._waiting.items() if present(device) and wanted(device, offer)),
+            None,
+        )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Set
+from pathlib import Path
 
 from coordinator.store import Blobs, Spool
+from edge_sdk.errors import TransferError
 from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
 from edge_sdk.wire.exchange import Effect, Exchange
@@ -68,15 +70,14 @@ class Peers:
 
         Raises:
             TransferError: it is too large.
+            OSError: there is no place for it on the disk.
         """
-        peer, have, buffer = self._of(device), b"", None
+        peer = self._of(device)
+        if manifest.size > peer.room:
+            raise TransferError(f"The update would take {manifest.size} bytes, more than the {peer.room} accepted.")
+        have, buffer = self._spool.open(device, manifest)
         self._sessions[device] = session
         self._pulled.add(device)
-        if manifest.size <= peer.room:
-            try:
-                have, buffer = self._spool.resume(device, manifest) or (b"", None)
-            except OSError as error:
-                _log.warning("What has come of %s's update cannot be read: %s. It is pulled anew.", device, error)
         return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer))
 
     def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
@@ -87,6 +88,15 @@ class Peers:
     def cancel(self, device: str, sha256: str) -> None:
         """Stop pulling; what has come stays in the spool."""
         self._of(device).cancel(sha256)
+        self._spool.rest(device, sha256)
+
+    def whole(self, device: str, manifest: Manifest) -> Path:
+        """The file of an update that was received, to be stored or dropped by `settle`.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return self._spool.whole(device, manifest)
 
     def settle(self, device: str, sha256: str) -> None:
         """The update was stored, or cannot be used: what has come of it is not needed any more."""
@@ -100,6 +110,10 @@ class Peers:
         """(chunks received, chunks in all) of an update being pulled; None if it is not."""
         return self._of(device).progress(sha256)
 
+    def close(self) -> None:
+        """No transfers any more; what has come of updates stays in the spool."""
+        self._spool.close()
+
     # what happens ---------------------------------------------------------------------------------------------------
 
     def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
@@ -107,8 +121,12 @@ class Peers:
         return self._sorted(device, self._of(device).on_message(message, now))
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
-        """As `Exchange.on_chunk`."""
-        return self._sorted(device, self._of(device).on_chunk(payload, now))
+        """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
+        try:
+            return self._sorted(device, self._of(device).on_chunk(payload, now))
+        except OSError as error:
+            _log.error("A chunk of %s's update cannot be written: %s. It is asked for again.", device, error)
+            return []
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
@@ -145,17 +163,15 @@ class Peers:
         for effect in effects:
             match effect:
                 case exchange.Arrived(_, chunk):
-                    try:
-                        self._spool.keep(device, chunk)
-                    except OSError as error:  # it is missed only after a restart
-                        _log.warning("A chunk of %s's update cannot be kept: %s", device, error)
+                    self._spool.mark(device, chunk.sha256, chunk.index)
                     others.append(effect)
                 case exchange.Discarded(manifest):
-                    self._spool.drop(device, manifest.sha256)
+                    self._spool.empty(device, manifest.sha256)
                 case exchange.SendChunk(payload) if self._bandwidth is not None:
                     pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
                     pacer.put(payload[:CHUNK_HEADER], payload)
                 case exchange.Delivered(manifest) | exchange.Failed(manifest):
+                    self._spool.rest(device, manifest.sha256)
                     if waiting := self._pacers.get(device):
                         waiting.forget(bytes.fromhex(manifest.sha256))
                     others.append(effect)

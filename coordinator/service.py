@@ -1,7 +1,8 @@
 """The coordinator at work: binds the round machine to a transport, a store and the learning methods.
 
-One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes it out,
-feeds the round machine, saves its state, and only then carries out its actions: what is not saved has not happened.
+One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes out
+what there is, feeds the round machine, saves its state once for all of it, and only then carries out the machine's
+actions: what is not saved has not happened. Other threads check and store updates that came whole, see `storing`.
 """
 
 from __future__ import annotations
@@ -9,24 +10,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 from coordinator import rounds
 from coordinator.admission import Admissions, Refusal
 from coordinator.config import Federation, read_base_model
 from coordinator.gate import Gate
-from coordinator.inbox import Inbox
+from coordinator.inbox import Inbox, Item, Reaction
 from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
+from coordinator.ledger import Ledger
 from coordinator.peers import Peers
 from coordinator.quotas import FEDERATION_FULL, TOO_MUCH_STORAGE, Storage
 from coordinator.reports import OnEvent, Reports
-from coordinator.store import Database, Spool, newly_counted, open_blobs
+from coordinator.store import Database, Spool, open_blobs
+from coordinator.storing import Arrival, Outcome, Storing
 from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
 from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
 from edge_sdk.transport import Settings, Will, create, hang_up
@@ -50,13 +51,12 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import decode_chunk
 
-Reaction: TypeAlias = Callable[[], None]
-
 CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
 # Bytes of messages, and of chunks, that may wait while the loop computes; at most 32 MiB of chunks are asked for.
 _INBOX = 64 << 20
-_RECONNECTED = ("", b"")
+# Items that are taken in before the state is saved: more of them would keep answers waiting.
+_BATCH = 64
 # Updates pulled at the same time, and seconds of silence after which another device's turn comes.
 _PULLS = 8
 _PULL_PATIENCE = 30.0
@@ -93,15 +93,17 @@ class Service:
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._blobs = open_blobs(str(federation.blobs))
         self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
-        self._state = self._database.load()
         self._tally = Tally(*self._database.traffic())
+        self._ledger = Ledger(self._rules, self._database, self._traffic)
+        self._swept = self._state.round
         self._report = Reports(on_event, self._tally)
-        self._inbox: Inbox[tuple[str, bytes]] = Inbox(_INBOX)
+        self._inbox: Inbox[Item] = Inbox(_INBOX)
         self._limits = federation.limits(self._rules.max_update)
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
         self._storage = Storage(self._limits)
         self._stopped = threading.Event()
         self._intake = Intake(_PULLS, _PULL_PATIENCE)
+        self._storing = Storing(self._learning, self._blobs, self._was_stored)
         connection = settings or federation.connection()
         spool = Spool(Path(str(federation.home)) / "spool")
         self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
@@ -122,7 +124,12 @@ class Service:
 
     @property
     def state(self) -> rounds.State:
+        """That of the rounds, as it is now."""
         return self._state
+
+    @property
+    def _state(self) -> rounds.State:
+        return self._ledger.state
 
     def stop(self) -> None:
         """Let `run` return soon; from any thread or signal handler."""
@@ -145,7 +152,8 @@ class Service:
             self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
             # First who is there: a step is believed only of a coordinator that has shown its key.
             self._publish_state()
-            self._feed(rounds.Restarted())
+            self._ledger.feed(rounds.Restarted())
+            self._settle()
             while not self._stopped.is_set():
                 self._turn()
                 if once and self._has_served_all():
@@ -158,6 +166,8 @@ class Service:
                 hang_up(self._transport, self._topics.coordinator_state, self._offline)
             else:
                 self._transport.close()
+            self._storing.close()
+            self._peers.close()
             self._database.close()
         if self._superseded_by is not None:
             raise Superseded(
@@ -192,22 +202,27 @@ class Service:
     def _connection_changed(self, online: bool) -> None:
         """On the transport's thread. The broker may have published our will, or have lost what it retained."""
         if online:
-            self._inbox.put(_RECONNECTED, 0)
+            self._inbox.put(self._publish_state, 0)
 
     def _turn(self) -> None:
-        item = self._inbox.get(self._patience())
-        if item is _RECONNECTED:
-            self._publish_state()
-        elif item is not None:
-            self._take(*item)
+        for item in self._inbox.take(self._patience(), _BATCH):
+            item() if callable(item) else self._take(*item)
+        self._settle()
         self._tell_of_drops()
         self._report.status(self._state, self._intake)
         now = time.monotonic()
         self._peers.tick(now, self._carry_out)
         wake = rounds.next_wake(self._rules, self._state, now)
         if wake is not None and wake <= now:
-            self._feed(rounds.Tick())
+            self._ledger.feed(rounds.Tick())
         self._pull()
+        self._settle()
+
+    def _settle(self) -> None:
+        self._ledger.settle(self._act)
+        if self._state.round != self._swept:
+            self._swept = self._state.round
+            self._forget_what_is_over()
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -252,11 +267,11 @@ class Service:
             case Presence() if on_presence:
                 if known and message.epoch < self._state.devices[device].epoch:
                     self._tally.ignore(STALE_PRESENCE)  # and the machine ignores it
-                return lambda: self._feed(rounds.Seen(device, message.online, message.epoch))
+                return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
-                return lambda: self._feed(rounds.Left(device, message.reason))
+                return lambda: self._ledger.feed(rounds.Left(device, message.reason))
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
@@ -279,13 +294,13 @@ class Service:
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
-            self._feed(rounds.Joined(device, join.profile))
+            self._ledger.feed(rounds.Joined(device, join.profile))
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):
             self._turn_away(device, refusal, about=offer.manifest.sha256)
         else:
-            self._feed(rounds.Offered(device, offer))
+            self._ledger.feed(rounds.Offered(device, offer))
 
     def _refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
@@ -294,7 +309,7 @@ class Service:
     def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._refuse(device, refusal, about=about)
         if device in self._state.devices:
-            self._feed(rounds.Left(device, refusal.code))
+            self._ledger.feed(rounds.Left(device, refusal.code))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
         now, sha256 = time.monotonic(), self._intake.pulled(device)
@@ -325,24 +340,6 @@ class Service:
 
     # the round machine ----------------------------------------------------------------------------------------------
 
-    def _feed(self, event: rounds.Event) -> None:
-        """One step of the machine, and the steps that its questions lead to."""
-        events = deque([event])
-        while events:
-            event = events.popleft()
-            before = self._state
-            self._state, actions = rounds.step(self._rules, before, event, time.monotonic())
-            if isinstance(event, rounds.Joined) and event.device in self._state.devices and not _refused(actions):
-                self._database.put_profile(event.device, event.profile)
-            if self._state is not before:
-                self._database.save(self._state, newly_counted(before, self._state), self._traffic())
-            for action in actions:
-                answer = self._act(action)
-                if answer is not None:
-                    events.append(answer)
-            if isinstance(event, rounds.Aggregated | rounds.Failed):
-                self._forget_old_blobs()
-
     def _act(self, action: rounds.Action) -> rounds.Event | None:
         match action:
             case rounds.Send(device, message):
@@ -367,22 +364,24 @@ class Service:
             _log.warning("Round %d could not be computed.", number, exc_info=True)
             return rounds.Failed(number, type(error).__name__, str(error))
 
-    def _forget_old_blobs(self) -> None:
-        needed = self._state.blobs()
+    def _forget_what_is_over(self) -> None:
+        self._intake.forget(self._wants)
+        needed = self._state.blobs() | self._storing.hashes
         self._blobs.prune(needed)
         self._peers.withdraw_all_but(needed)
         self._peers.settle_all_but(() if self._state.phase == "finished" else self._intake.contents)
 
     # updates coming in ----------------------------------------------------------------------------------------------
 
+    def _wants(self, device: str, offer: Offer) -> bool:
+        return rounds.wants(self._rules, self._state, device, offer)
+
     def _pull(self) -> None:
         """Stop what is not worth its place any more, and begin what waits."""
         now = time.monotonic()
-        for device, offer in self._intake.give_up(
-            lambda *of: rounds.wants(self._rules, self._state, *of), self._is_present, now
-        ):
+        for device, offer in self._intake.give_up(self._wants, self._is_present, now):
             self._peers.cancel(device, offer.manifest.sha256)
-        while begun := self._intake.begin(self._is_present, now):
+        while begun := self._intake.begin(self._wants, self._is_present, now):
             self._fetch(*begun)
 
     def _begin(self, device: str, offer: Offer) -> rounds.Event | None:
@@ -404,6 +403,10 @@ class Service:
             effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
         except ImpastoError as error:
             effects = [exchange.Failed(offer.manifest, error)]
+        except OSError as error:  # its device offers it again
+            _log.error("There is no place for %s's update: %s.", device, error)
+            self._intake.end(device, offer.manifest.sha256)
+            effects = []
         self._carry_out(device, effects)
 
     @property
@@ -428,24 +431,40 @@ class Service:
                 case exchange.Failed(manifest, error, by_peer):
                     # A device that does not offer it (any more) has started anew: it will offer what it has.
                     if (offer := self._intake.end(device, manifest.sha256)) and not by_peer:
-                        self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
+                        self._ledger.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
-        """An update came whole: check it, store it, count it. The machine's Committed follows the synced save."""
-        offer = self._intake.end(device, manifest.sha256)
-        if offer is None:
+        """An update came whole: have it checked and stored, then count it."""
+        if self._intake.pulled(device) != manifest.sha256:
             return
-        member, norm = rounds.member_for(self._rules, self._state, device, offer.round), 0.0
-        try:
-            if member:
-                norm = self._learning.check_update(data, member)
-                trace = rounds.Trace(self._blobs.put(data), member)
-                self._learning.remember(trace, len(self._state.devices))
-        except AdapterError as error:
-            self._feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
-        else:  # without a member the round has closed meanwhile, and the machine says so
-            self._feed(rounds.Stored(device, offer, norm))
-        self._peers.settle(device, manifest.sha256)
+        offer = self._intake.offer(device)
+        member = rounds.member_for(self._rules, self._state, device, offer.round)
+        if member is None:  # the round has closed meanwhile, and the machine says so
+            self._intake.end(device, manifest.sha256)
+            self._ledger.feed(rounds.Stored(device, offer, 0.0))
+            self._peers.settle(device, manifest.sha256)
+            return
+        self._intake.hold(device)
+        file = self._peers.whole(device, manifest)
+        self._storing.put(Arrival(device, offer, member, data, file, len(self._state.devices)))
+
+    def _was_stored(self, outcome: Outcome) -> None:
+        """On the thread that stores."""
+        self._inbox.put(lambda: self._count(outcome), 0)
+
+    def _count(self, outcome: Outcome) -> None:
+        """What the machine makes of a stored update; its Committed follows the synced save."""
+        device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
+        self._storing.finished(outcome)
+        if self._intake.end(device, offer.manifest.sha256) is None:
+            return
+        if isinstance(error, AdapterError):
+            self._ledger.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
+        elif error is not None:
+            raise error
+        else:
+            self._ledger.feed(rounds.Stored(device, offer, outcome.norm))
+        self._peers.settle(device, offer.manifest.sha256)
 
     # going out ------------------------------------------------------------------------------------------------------
 
@@ -484,7 +503,3 @@ class Service:
 
 def _nothing() -> None:
     """The reaction to what needs none."""
-
-
-def _refused(actions: list[rounds.Action]) -> bool:
-    return any(isinstance(action, rounds.Send) and isinstance(action.message, Refused) for action in actions)

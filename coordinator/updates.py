@@ -16,7 +16,7 @@ from edge_sdk.adapter import (
     Adapter,
     Share,
     beginning,
-    check,
+    check_fit,
     complete,
     fit,
     from_bytes,
@@ -45,8 +45,8 @@ class Updates:
         Raises:
             AdapterError: this is not what that member of the round was asked for.
         """
-        adapter = self._completed(data, member)
-        check(adapter, self._base.slots, self._base.base_id)
+        adapter = self._completed(data, member)  # its numbers were checked when it was read
+        check_fit(adapter, self._base.slots, self._base.base_id)
         if adapter.rank > member.rank:
             raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
         # A core has the rank of the frames around it.
@@ -96,7 +96,7 @@ class Updates:
 
 
 def change_norm(update: Adapter, start: Adapter) -> float:
-    """||update - start||_F to about eight digits, in a fifth of the time of `edge_sdk.adapter.distance`.
+    """||update - start||_F to about six digits of its terms, in a tenth of the time of `edge_sdk.adapter.distance`.
 
     By layer B A - B' A' is [dB, B'] [A; dA], or [B, -B'] [A; A'] where the ranks differ; its norm follows from the
     small Gram matrices of both sides.
@@ -104,10 +104,9 @@ def change_norm(update: Adapter, start: Adapter) -> float:
     squares = 0.0
     for name, new in update.layers.items():
         old = start.layers[name]
-        a, b, old_a, old_b = (part.astype(np.float64) for part in (new.a, new.b, old.a, old.b))
-        if a.shape == old_a.shape:
-            right, left = np.concatenate([a, a - old_a]), np.concatenate([b - old_b, old_b], axis=1)
+        if new.a.shape == old.a.shape:
+            right, left = np.concatenate([new.a, new.a - old.a]), np.concatenate([new.b - old.b, old.b], axis=1)
         else:
-            right, left = np.concatenate([a, old_a]), np.concatenate([b, -old_b], axis=1)
-        squares += float(np.sum((left.T @ left) * (right @ right.T)))
+            right, left = np.concatenate([new.a, old.a]), np.concatenate([new.b, -old.b], axis=1)
+        squares += float(np.vdot(left.T @ left, right @ right.T))
     return math.sqrt(max(0.0, squares))

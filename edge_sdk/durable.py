@@ -19,8 +19,24 @@ def write(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a whole file of the same file system another name, where it survives a power cut.
+
+    Raises:
+        OSError: it is of another file system, or is not there.
+    """
+    with source.open("r+b") as file:
+        os.fsync(file.fileno())
+    source.replace(target)
+    _sync_folder(target.parent)
+
+
+def _sync_folder(path: Path) -> None:
     if os.name == "posix":  # the rename itself must survive; Windows cannot sync a folder, and need not
-        folder = os.open(path.parent, os.O_RDONLY)
+        folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

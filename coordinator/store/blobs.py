@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 from collections.abc import Set
@@ -27,7 +28,14 @@ class Blobs(Protocol):
         """Delete all blobs but these; returns how many."""
 
 
-def open_blobs(url: str) -> Blobs:
+class StoredBlobs(Blobs, Protocol):
+    """On a disk, of this machine or of others."""
+
+    def take(self, file: Path, sha256: str) -> None:
+        """`put` for a file that is known to have that hash; the file is used up."""
+
+
+def open_blobs(url: str) -> StoredBlobs:
     """A blob store by path or URL: a folder, or whatever fsspec knows (s3://, gs://, memory://, …).
 
     Raises:
@@ -54,6 +62,15 @@ class FolderBlobs:
         sha256 = hashlib.sha256(data).hexdigest()
         durable.write(self._folder / sha256, data)
         return sha256
+
+    def take(self, file: Path, sha256: str) -> None:
+        try:
+            durable.move(file, self._folder / _checked(sha256))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.put(file.read_bytes())
+            file.unlink()
 
     def get(self, sha256: str) -> bytes:
         try:
@@ -83,6 +100,10 @@ class RemoteBlobs:
         sha256 = hashlib.sha256(data).hexdigest()
         self._fs.pipe_file(f"{self._root}/{sha256}", data)  # object stores show an object only when it is complete
         return sha256
+
+    def take(self, file: Path, sha256: str) -> None:
+        self._fs.put_file(str(file), f"{self._root}/{_checked(sha256)}")
+        file.unlink()
 
     def get(self, sha256: str) -> bytes:
         try:

@@ -7,7 +7,7 @@ the state and the rows that explain it are written together or not at all.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +123,15 @@ class Database:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
-    def save(self, state: State, updates: Iterable[dict[str, Any]] = (), traffic: tuple[int, int] = (0, 0)) -> None:
-        """Write the state, the updates that it newly counts and the traffic so far, in one synced transaction.
+    def save(
+        self,
+        state: State,
+        updates: Iterable[dict[str, Any]] = (),
+        traffic: tuple[int, int] = (0, 0),
+        profiles: Mapping[str, DeviceProfile] | None = None,
+    ) -> None:
+        """Write the state, the updates that it newly counts, the traffic so far and the profiles of devices that have
+        joined, in one synced transaction.
 
         A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
         """
@@ -134,14 +141,10 @@ class Database:
             connection.execute(_FEDERATION.update().values(values))
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
-
-    def put_profile(self, device: str, profile: DeviceProfile) -> None:
-        data = msgspec.msgpack.encode(profile)
-        with self._engine.begin() as connection:
-            if connection.execute(sa.select(_DEVICES.c.profile).where(_DEVICES.c.device == device)).scalar() == data:
-                return
-            connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
-            connection.execute(_DEVICES.insert().values(device=device, profile=data))
+            for device, profile in (profiles or {}).items():
+                values = {"profile": msgspec.msgpack.encode(profile)}
+                if not connection.execute(_DEVICES.update().where(_DEVICES.c.device == device).values(values)).rowcount:
+                    connection.execute(_DEVICES.insert().values(device=device, **values))
 
     def profiles(self) -> dict[str, DeviceProfile]:
         """All profiles, by device."""
@@ -161,7 +164,7 @@ class Database:
 
 def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
     """Rows for the updates that `after` counts and `before` did not."""
-    if not after.current:
+    if not after.current or (before.current and after.current.updates is before.current.updates):
         return []
     same = before.current and before.current.number == after.current.number
     known = before.current.updates if same and before.current else {}

@@ -1,25 +1,28 @@
-"""Updates that have not come whole yet: their chunks on disk, so that a restart pulls only the others.
+"""Updates that have not come whole yet: put together on disk, so that a restart pulls only what is missing.
 
-One file for each device's update, with the chunks one after the other as they came. A file and not a database, because
-one thread writes here for all devices. Nothing is synced: killing the process loses no chunk, and after a power cut the
-hash of the whole tells whether what is left is true. If it is not, all of it is dropped and pulled anew.
+One file for each device's update: its content, every chunk in its place, and behind it a bit for each chunk that is
+there. A file and not a database, because one thread writes here for all devices, and because a whole update becomes a
+blob by a change of its name. Nothing is synced before: killing the process loses no chunk, and after a power cut the
+hash of the whole tells whether what is left is true. If it is not, all of it is pulled anew.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
 
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.messages import CHUNK_HEADER, Manifest
-from edge_sdk.wire.transfer import Chunk, Data, decode_chunk, encode_chunk
+from edge_sdk.wire.messages import Manifest
+from edge_sdk.wire.transfer import Data
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.[0-9a-f]{64}")
 
 
 class Spool:
-    """The unfinished updates in a folder, one a device.
+    """The unfinished updates in a folder, one a device; `close` it.
 
     Raises (on opening):
         ConfigurationError: the folder cannot be made.
@@ -27,14 +30,15 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._open: dict[Path, SpoolFile] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigurationError(f"Cannot use {folder} for unfinished updates: {error}. Correct `home`.") from error
 
-    def resume(self, device: str, manifest: Manifest) -> tuple[bytes, bytearray] | None:
-        """An update is about to be pulled: the bitmap of the chunks that came before and a buffer with them in their
-        places; None if there are none. What there was of another update of this device is dropped.
+    def open(self, device: str, manifest: Manifest) -> tuple[bytes, SpoolFile]:
+        """An update is about to be pulled: the bitmap of the chunks that came before, and where they are and the others
+        go. What there was of another update of this device is dropped.
 
         Raises:
             OSError: the folder cannot be read or written.
@@ -42,56 +46,124 @@ class Spool:
         path = self._path(device, manifest.sha256)
         for other in self._folder.glob(f"{device}.*"):
             if other != path and _NAME.fullmatch(other.name) and _device_of(other) == device:
-                other.unlink(missing_ok=True)
-        if not path.is_file():
-            return None
-        have, buffer, whole = 0, bytearray(manifest.size), 0
-        with path.open("r+b") as file:
-            while chunk := _read(file.read(CHUNK_HEADER + manifest.chunk_size), manifest):
-                start = chunk.index * manifest.chunk_size
-                buffer[start : start + len(chunk.data)] = chunk.data
-                have |= 1 << chunk.index
-                whole += CHUNK_HEADER + manifest.chunk_size
-                if chunk.index == manifest.chunks - 1:  # the only one that may be shorter
-                    whole += len(chunk.data) - manifest.chunk_size
-                file.seek(whole)
-            file.truncate(whole)  # a chunk that was being written when the power failed
-        return (have.to_bytes(-(-manifest.chunks // 8), "little"), buffer) if have else None
+                self._remove(other)
+        self._close(path)
+        file = self._open[path] = SpoolFile(path, manifest)
+        return file.have, file
 
-    def keep(self, device: str, chunk: Chunk) -> None:
-        """Append a chunk of the update that is being pulled from a device.
+    def mark(self, device: str, sha256: str, chunk: int) -> None:
+        """A chunk of the update that is being pulled from a device is in its place.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: that cannot be written.
         """
-        with self._path(device, chunk.sha256).open("ab", buffering=0) as file:
-            file.write(encode_chunk(chunk.sha256, chunk.index, chunk.data))
+        if file := self._open.get(self._path(device, sha256)):
+            file.mark(chunk)
+
+    def empty(self, device: str, sha256: str) -> None:
+        """The chunks are not what they should be: none of them is there any more.
+
+        Raises:
+            OSError: that cannot be written.
+        """
+        if file := self._open.get(self._path(device, sha256)):
+            file.empty()
+
+    def rest(self, device: str, sha256: str) -> None:
+        """The update is not being pulled any more; what has come of it stays."""
+        self._close(self._path(device, sha256))
 
     def drop(self, device: str, sha256: str) -> None:
         """The update is stored elsewhere, or cannot be used."""
-        self._path(device, sha256).unlink(missing_ok=True)
+        self._remove(self._path(device, sha256))
 
     def prune(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Drop all updates but these, by device and hash."""
         wanted = {self._path(*of) for of in keep}
         for path in self._folder.iterdir():
             if path not in wanted and _NAME.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+                self._remove(path)
+
+    def whole(self, device: str, manifest: Manifest) -> Path:
+        """The file of an update that came whole, cut to its content. It may be moved away; nothing writes to it.
+
+        Raises:
+            OSError: it is not there.
+        """
+        path = self._path(device, manifest.sha256)
+        self._close(path)
+        os.truncate(path, manifest.size)
+        return path
+
+    def close(self) -> None:
+        """Let go of all files. What has come stays."""
+        for path in list(self._open):
+            self._close(path)
 
     def _path(self, device: str, sha256: str) -> Path:
         return self._folder / f"{device}.{sha256}"
 
+    def _close(self, path: Path) -> None:
+        if file := self._open.pop(path, None):
+            file.close()
+
+    def _remove(self, path: Path) -> None:
+        self._close(path)
+        path.unlink(missing_ok=True)
+
+
+class SpoolFile:
+    """The file of one update, as the `Buffer` that it is put together in.
+
+    have: bitmap of the chunks that were there when it was opened.
+
+    Raises (all of it):
+        OSError: it cannot be read or written.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self._size = manifest.size
+        length = -(-manifest.chunks // 8)
+        path.touch(0o600)
+        self._file = path.open("r+b", buffering=0)
+        try:
+            if self._file.seek(0, os.SEEK_END) != self._size + length:  # new, or cut short
+                self._file.truncate(0)
+                self._file.truncate(self._size + length)
+            self._file.seek(self._size)
+            self._bits = bytearray(self._file.read(length))
+        except BaseException:
+            self._file.close()
+            raise
+        self.have = bytes(self._bits)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def write(self, start: int, data: Data) -> None:
+        self._file.seek(start)
+        if self._file.write(data) != len(data):  # what is left of the disk
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def read(self) -> bytes:
+        self._file.seek(0)
+        return self._file.read(self._size)
+
+    def mark(self, chunk: int) -> None:
+        """That chunk is there."""
+        at = chunk // 8
+        self._bits[at] |= 1 << chunk % 8
+        self.write(self._size + at, self._bits[at : at + 1])
+
+    def empty(self) -> None:
+        """None is there."""
+        self._bits = bytearray(len(self._bits))
+        self.write(self._size, self._bits)
+
+    def close(self) -> None:
+        """May be repeated."""
+        self._file.close()
+
 
 def _device_of(path: Path) -> str:
     return path.name.rpartition(".")[0]
-
-
-def _read(record: Data, manifest: Manifest) -> Chunk | None:
-    """The chunk that a record begins with, None if it is not whole or none of this update."""
-    if len(record) <= CHUNK_HEADER:
-        return None
-    chunk = decode_chunk(bytes(record))
-    if chunk.sha256 != manifest.sha256 or chunk.index >= manifest.chunks:
-        return None
-    size = min(manifest.chunk_size, manifest.size - chunk.index * manifest.chunk_size)
-    return Chunk(chunk.sha256, chunk.index, chunk.data[:size]) if len(chunk.data) >= size else None

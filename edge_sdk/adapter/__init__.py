@@ -18,7 +18,17 @@ from edge_sdk.adapter.algebra import (
 )
 from edge_sdk.adapter.file import from_bytes, load, save, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_adapter, initial_factors
-from edge_sdk.adapter.model import MAX_LAYERS, MAX_MAGNITUDE, MAX_RANK, Adapter, Factors, Shape, check, check_values
+from edge_sdk.adapter.model import (
+    MAX_LAYERS,
+    MAX_MAGNITUDE,
+    MAX_RANK,
+    Adapter,
+    Factors,
+    Shape,
+    check,
+    check_fit,
+    check_values,
+)
 from edge_sdk.adapter.share import TRAINED, Share, beginning, complete, core, fit, frames, orthonormal, pack, remainder
 
 __all__ = [
@@ -34,6 +44,7 @@ __all__ = [
     "basis_similarity",
     "beginning",
     "check",
+    "check_fit",
     "check_values",
     "complete",
     "concatenate",

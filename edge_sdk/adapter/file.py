@@ -242,6 +242,8 @@ def _array(key: str, view: Mapping[str, Any]) -> Array:
         raw: NDArray[Any] = np.frombuffer(view["data"], dtype).reshape(view["shape"])
     except ValueError as error:  # more dimensions, or larger ones beside one of zero, than NumPy knows
         raise AdapterFormatError(f"Tensor {key[:200]!r} has a shape that no factor has: {str(error)[:200]}.") from error
+    if view["dtype"] == "F32":
+        return np.asarray(raw, dtype=np.float32)
     if view["dtype"] == "BF16":  # the upper half of a float32
         raw = (raw.astype(np.uint32) << 16).view(np.float32)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf and is refused
@@ -264,7 +266,9 @@ class _Scales:
 
     def of(self, layer: str, rank: int) -> float:
         """alpha / rank, or alpha / sqrt(rank) for a rank-stabilised LoRA."""
-        alpha = next((self.patterns[path] for path in _suffixes(layer) if path in self.patterns), self.alpha)
+        alpha = self.alpha
+        if self.patterns:
+            alpha = next((self.patterns[path] for path in _suffixes(layer) if path in self.patterns), alpha)
         if alpha is None:
             return 1.0
         if not isinstance(alpha, (int, float)) or isinstance(alpha, bool):

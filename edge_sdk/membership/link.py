@@ -32,7 +32,7 @@ from edge_sdk.wire.messages import (
     encode,
 )
 from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import DEFAULT_CREDIT
+from edge_sdk.wire.transfer import DEFAULT_CREDIT, MemoryBuffer
 
 Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed
 Wish: TypeAlias = Callable[[], list[exchange.Effect]]
@@ -109,8 +109,8 @@ class Link:
             try:
                 # What is too large is refused before anything is read of it.
                 kept = self._journal.resume(manifest) if manifest.size <= self._exchange.room else None
-                have, buffer = kept or (b"", None)
-                return self._exchange.fetch(manifest, now, now + seconds, have=have, buffer=buffer)
+                have, data = kept or (b"", bytearray(manifest.size))
+                return self._exchange.fetch(manifest, now, now + seconds, have=have, buffer=MemoryBuffer(data))
             except ImpastoError as error:
                 return [exchange.Failed(manifest, error)]
 

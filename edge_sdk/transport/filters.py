@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from paho.mqtt.client import topic_matches_sub
 
 _MAX_BYTES = 65535
 
 
+@lru_cache(maxsize=4096)  # asked for every message, and paho builds a tree for each answer
 def matches(topic_filter: str, topic: str) -> bool:
     """Whether a valid filter matches a valid topic."""
     return bool(topic_matches_sub(topic_filter, topic))

@@ -20,6 +20,7 @@ from edge_sdk.wire.messages import Committed, Manifest, Message, Pull, Refused
 from edge_sdk.wire.transfer import (
     DEFAULT_CREDIT,
     DEFAULT_MAX_SIZE,
+    Buffer,
     Chunk,
     Data,
     Receiver,
@@ -57,7 +58,7 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Discarded:
-    """The chunks that have arrived of a content do not add up to it: throw away what was kept of them."""
+    """The chunks that have arrived of a content do not add up to it: forget that there are any."""
 
     manifest: Manifest
 
@@ -162,11 +163,12 @@ class Exchange:
         deadline: float,
         *,
         have: bytes = b"",
-        buffer: bytearray | None = None,
+        buffer: Buffer | None = None,
     ) -> list[Effect]:
         """Begin to pull a content. Fetching what is being fetched already only prolongs its deadline.
 
-        have, buffer: the chunks that an earlier attempt has left, see `Receiver`; only the others are pulled.
+        have, buffer: the chunks that an earlier attempt has left, and where they are, see `Receiver`; only the others
+            are pulled.
 
         Raises:
             TransferError: it would take more memory than `max_bytes`, or `buffer` is of another size; nothing changes.
@@ -229,6 +231,7 @@ class Exchange:
 
         Raises:
             TransferError: not a chunk, or one that contradicts its manifest; nothing changes.
+            Whatever the fetch's buffer raises; the chunk counts as missing then.
         """
         chunk = decode_chunk(payload)
         fetch = self._fetches.get(chunk.sha256)
@@ -274,7 +277,8 @@ class Exchange:
                 return [*discarded, *self.refuse(manifest.sha256, error), Failed(manifest, error)]
             fetch.attempt += 1
             fetch.retry_at = now + fetch.patience
-            fetch.receiver = Receiver(manifest, credit=self._credit, max_size=manifest.size)
+            buffer = fetch.receiver.buffer
+            fetch.receiver = Receiver(manifest, credit=self._credit, max_size=manifest.size, buffer=buffer)
             return [*discarded, *_send(fetch.receiver.pull())]
         del self._fetches[manifest.sha256]
         return [received]

@@ -11,6 +11,7 @@ import hashlib
 import mmap
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge_sdk.errors import TransferError
 from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, MAX_CHUNKS, MAX_CREDIT, MIN_CHUNK, Manifest, Pull, Role
@@ -95,6 +96,38 @@ class Sender:
         return [encode_chunk(pull.sha256, index, self._data[index * size : (index + 1) * size]) for index in wanted]
 
 
+class Buffer(Protocol):
+    """Where a content is put together."""
+
+    def __len__(self) -> int: ...
+
+    def write(self, start: int, data: Data) -> None:
+        """Put bytes into their place."""
+
+    def read(self) -> bytes:
+        """The whole content."""
+
+
+class MemoryBuffer:
+    """In memory.
+
+    Args:
+        data: of the content's size; taken over.
+    """
+
+    def __init__(self, data: bytearray) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def write(self, start: int, data: Data) -> None:
+        self._data[start : start + len(data)] = data
+
+    def read(self) -> bytes:
+        return bytes(self._data)
+
+
 class Receiver:
     """Collects the chunks of one content.
 
@@ -103,7 +136,7 @@ class Receiver:
         max_size: refuse manifests that claim more bytes, before any memory is taken.
         credit: how many chunks may be under way at once, 1 to 64.
         have: bitmap of the chunks that `buffer` already holds, to resume.
-        buffer: the bytes of an earlier attempt, `manifest.size` of them; the receiver takes it over.
+        buffer: where to put the content together, `manifest.size` long; None: in memory.
 
     Raises:
         TransferError: larger than `max_size`, or a `buffer` of another size.
@@ -116,7 +149,7 @@ class Receiver:
         max_size: int = DEFAULT_MAX_SIZE,
         credit: int = DEFAULT_CREDIT,
         have: bytes = b"",
-        buffer: bytearray | None = None,
+        buffer: Buffer | None = None,
     ) -> None:
         if manifest.size > max_size:
             raise TransferError(
@@ -131,7 +164,7 @@ class Receiver:
         self._missing = ((1 << manifest.chunks) - 1) & ~int.from_bytes(have, "little")
         self._requested = 0
         self._left = self._missing.bit_count()
-        self._buffer = bytearray(manifest.size) if buffer is None else buffer
+        self._buffer = MemoryBuffer(bytearray(manifest.size)) if buffer is None else buffer
 
     @property
     def done(self) -> bool:
@@ -150,7 +183,7 @@ class Receiver:
         return held.to_bytes(-(-self.manifest.chunks // 8), "little")
 
     @property
-    def buffer(self) -> bytearray:
+    def buffer(self) -> Buffer:
         return self._buffer
 
     def pull(self) -> Pull | None:
@@ -166,6 +199,7 @@ class Receiver:
 
         Raises:
             TransferError: of another transfer, an index that there is not, or of a wrong length; nothing changes.
+            Whatever the buffer raises; the chunk counts as missing then.
         """
         chunk = chunk if isinstance(chunk, Chunk) else decode_chunk(chunk)
         index, data, manifest = chunk.index, chunk.data, self.manifest
@@ -180,7 +214,7 @@ class Receiver:
         bit = 1 << index
         if not self._missing & bit:
             return None
-        self._buffer[start : start + expected] = data
+        self._buffer.write(start, data)
         self._missing &= ~bit
         self._requested &= ~bit
         self._left -= 1
@@ -195,9 +229,10 @@ class Receiver:
         """
         if not self.done:
             raise TransferError(f"{self.manifest.name!r}: {self._left} of {self.manifest.chunks} chunks are missing.")
-        if hashlib.sha256(self._buffer).hexdigest() != self.manifest.sha256:
+        data = self._buffer.read()
+        if hashlib.sha256(data).hexdigest() != self.manifest.sha256:
             raise TransferError(f"{self.manifest.name!r} came whole, but its hash is not the one in its manifest.")
-        return bytes(self._buffer)
+        return data
 
     def _next_pull(self) -> Pull | None:
         room = self._credit - self._requested.bit_count()

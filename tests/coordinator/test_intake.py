@@ -21,14 +21,20 @@ class Line:
 
     def turn(self, now: float = 0.0) -> tuple[list[str], list[str]]:
         """The devices whose pull is stopped, and those whose pull is begun."""
-        stopped = self.intake.give_up(lambda device, _: device not in self.unwanted, self._is_present, now)
+        stopped = self.intake.give_up(self._wants, self._is_present, now)
         begun = []
-        while found := self.intake.begin(self._is_present, now):
+        while found := self.intake.begin(self._wants, self._is_present, now):
             begun.append(found[0])
         return [device for device, _ in stopped], begun
 
     def end(self, device: str, attempt: int = 0) -> Offer | None:
         return self.intake.end(device, offer(device, 1, attempt).manifest.sha256)
+
+    def forget(self) -> None:
+        self.intake.forget(self._wants)
+
+    def _wants(self, device: str, _: Offer) -> bool:
+        return device not in self.unwanted
 
     def _is_present(self, device: str) -> bool:
         return device not in self.away
@@ -100,5 +106,28 @@ def test_what_is_not_wanted_any_more_is_forgotten() -> None:
     line.turn()
     line.unwanted = {"a", "c"}
     assert line.turn() == (["a"], [])
+    line.forget()
     line.unwanted = set()
     assert line.turn() == ([], [])
+    assert line.intake.counts == {"pulled": 1, "waiting": 0}
+
+
+def test_those_that_are_not_wanted_block_nobody() -> None:
+    line = Line()
+    line.add("a", "b")
+    line.turn()
+    line.add("c", "d")
+    line.unwanted, line.away = {"c"}, {"a"}
+    assert line.turn() == (["a"], ["d"])
+
+
+def test_what_is_being_stored_keeps_its_place() -> None:
+    line = Line()
+    line.add("a", "b")
+    line.turn()
+    line.intake.hold("a")
+    line.away = {"a"}
+    line.add("c", "d")
+    assert line.turn(now=1000.0) == (["b"], ["c"])
+    assert line.end("a") == offer("a", 1)
+    assert line.turn(now=1000.0) == ([], ["d"])

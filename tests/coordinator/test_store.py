@@ -106,9 +106,10 @@ class TestDatabase:
 
     def test_profiles(self, address: str) -> None:
         database = Database(address, "stickers", BASE_ID)
-        database.put_profile("a1", profile(pictures=3))
-        database.put_profile("a1", profile(pictures=4))
-        assert database.profiles() == {"a1": profile(pictures=4)}
+        state = database.load()
+        database.save(state, profiles={"a1": profile(pictures=3), "a2": profile()})
+        database.save(state, profiles={"a1": profile(pictures=4)})
+        assert database.profiles() == {"a1": profile(pictures=4), "a2": profile()}
         database.close()
 
     def test_another_federation_is_refused(self, address: str) -> None:

@@ -31,7 +31,7 @@ from edge_sdk.wire.exchange import (
     SendChunk,
 )
 from edge_sdk.wire.messages import Manifest, Message, Refused, decode, encode
-from edge_sdk.wire.transfer import CHUNK_HEADER, make_manifest
+from edge_sdk.wire.transfer import CHUNK_HEADER, MemoryBuffer, make_manifest
 
 CHUNK = 1024
 PATIENCE = 5.0
@@ -93,13 +93,13 @@ class Side:
                 assert message.code in ("NotOffered", "TransferError", "AdapterValueError")
             self.carry_out(effects)
 
-    def begun(self, manifest: Manifest) -> tuple[bytes, bytearray]:
+    def begun(self, manifest: Manifest) -> tuple[bytes, MemoryBuffer]:
         """What is on disk of a content: the bitmap of its chunks, and a buffer with them in it."""
         bits, buffer = 0, bytearray(manifest.size)
         for index, data in self.kept.get(manifest.sha256, {}).items():
             bits |= 1 << index
             buffer[index * CHUNK : index * CHUNK + len(data)] = data
-        return bits.to_bytes(-(-manifest.chunks // 8), "little"), buffer
+        return bits.to_bytes(-(-manifest.chunks // 8), "little"), MemoryBuffer(buffer)
 
     def tick(self, now: float) -> None:
         self.carry_out(self.exchange.tick(now))

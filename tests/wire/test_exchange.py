@@ -14,7 +14,7 @@ from edge_sdk.errors import AdapterValueError, DeadlineExceeded, TransferError
 from edge_sdk.wire import exchange as x
 from edge_sdk.wire.exchange import ATTEMPTS, Arrived, Delivered, Discarded, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Committed, Join, Manifest, Pull, Refused, decode, encode
-from edge_sdk.wire.transfer import encode_chunk, make_manifest
+from edge_sdk.wire.transfer import MemoryBuffer, encode_chunk, make_manifest
 
 
 def content_of(size: int, seed: int = 0) -> bytes:
@@ -193,7 +193,7 @@ def test_a_fetch_goes_on_from_the_chunks_that_were_kept(kept: set[int]) -> None:
     have, buffer = sum(1 << number for number in kept), bytearray(manifest.size)
     for number in kept:
         buffer[number * 1024 : (number + 1) * 1024] = content[number * 1024 : (number + 1) * 1024]
-    effects = receiver.fetch(manifest, 0.0, 10.0, have=have.to_bytes(2, "little"), buffer=buffer)
+    effects = receiver.fetch(manifest, 0.0, 10.0, have=have.to_bytes(2, "little"), buffer=MemoryBuffer(buffer))
     *arrived, received = served(sender, receiver, effects)
     assert {effect.chunk.index for effect in arrived if isinstance(effect, Arrived)} == set(range(10)) - kept
     assert len(arrived) == 10 - len(kept)
@@ -204,7 +204,7 @@ def test_kept_chunks_that_are_wrong_are_thrown_away_and_all_is_fetched_anew() ->
     sender, receiver, content = Exchange(), Exchange(keeping=True), content_of(5000)
     manifest = make_manifest(content, "root", "x", chunk_size=1024)
     sender.offer(content, manifest)
-    effects = receiver.fetch(manifest, 0.0, 10.0, have=b"\x03", buffer=bytearray(manifest.size))
+    effects = receiver.fetch(manifest, 0.0, 10.0, have=b"\x03", buffer=MemoryBuffer(bytearray(manifest.size)))
     reports = served(sender, receiver, effects)
     assert [type(report) for report in reports] == [*[Arrived] * 3, Discarded, *[Arrived] * 5, Received]
     assert reports[-1] == Received(manifest, content)

@@ -1,0 +1,63 @@
+"""The state of the rounds and its database: what is not saved has not happened.
+
+Events change the state in memory, and the actions that they lead to wait. `settle` saves the state once for all of them
+and only then lets the actions be carried out: a promise such as Committed never leaves before it is on disk, and a
+thousand events that come together cost one synced transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from coordinator import rounds
+from coordinator.store import Database, newly_counted
+from edge_sdk.wire.messages import DeviceProfile, Refused
+
+
+class Ledger:
+    """The round machine of one federation, and its memory.
+
+    Args:
+        traffic: payload bytes received and sent so far, saved beside the state.
+
+    Attributes:
+        state: as it is now; the database may be behind until `settle`.
+    """
+
+    def __init__(self, rules: rounds.Rules, database: Database, traffic: Callable[[], tuple[int, int]]) -> None:
+        self.state = database.load()
+        self._rules = rules
+        self._database = database
+        self._traffic = traffic
+        self._due: list[rounds.Action] = []
+        self._unsaved = False
+        self._counted: list[dict[str, Any]] = []
+        self._profiles: dict[str, DeviceProfile] = {}
+
+    def feed(self, event: rounds.Event) -> None:
+        """One step of the machine; what it leads to waits for `settle`."""
+        before = self.state
+        self.state, actions = rounds.step(self._rules, before, event, time.monotonic())
+        if isinstance(event, rounds.Joined) and event.device in self.state.devices and not _refused(actions):
+            self._profiles[event.device] = event.profile
+        if self.state is not before:
+            self._unsaved = True
+            self._counted += newly_counted(before, self.state)
+        self._due += actions
+
+    def settle(self, act: Callable[[rounds.Action], rounds.Event | None]) -> None:
+        """Save, then act; the events that actions answer with are fed, until nothing is left to do."""
+        while self._unsaved or self._profiles or self._due:
+            if self._unsaved or self._profiles:
+                self._database.save(self.state, self._counted, self._traffic(), self._profiles)
+                self._unsaved, self._counted, self._profiles = False, [], {}
+            due, self._due = self._due, []
+            for action in due:
+                if (answer := act(action)) is not None:
+                    self.feed(answer)
+
+
+def _refused(actions: list[rounds.Action]) -> bool:
+    return any(isinstance(action, rounds.Send) and isinstance(action.message, Refused) for action in actions)

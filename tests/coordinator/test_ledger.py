@@ -1,0 +1,107 @@
+"""What is not saved has not happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator import rounds
+from coordinator.ledger import Ledger
+from coordinator.store import Database
+from edge_sdk.wire.messages import Committed, RoundDone
+from tests.coordinator.federations import BASE_ID, aggregate_by_name, cluster_by_name, profile, rules, stored
+
+NAMES = ("a1", "a2", "a3")
+
+
+class Kept(Database):
+    """Counts what is saved."""
+
+    saves = 0
+
+    def save(self, *given: Any, **named: Any) -> None:
+        self.saves += 1
+        super().save(*given, **named)
+
+
+class Book:
+    """A ledger, and who carries its actions out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Kept(f"sqlite:///{folder / 'state.sqlite'}", "tastes", BASE_ID)
+        self.ledger = Ledger(rules(root_rounds=3), self.database, lambda: (5, 7))
+        self.done: list[rounds.Action] = []
+
+    def act(self, action: rounds.Action) -> rounds.Event | None:
+        assert rounds.State() != self.database.load(), "nothing is done that is not saved"
+        self.done.append(action)
+        match action:
+            case rounds.Cluster():
+                return cluster_by_name(action)
+            case rounds.Aggregate():
+                return aggregate_by_name(action)
+        return None
+
+    def settle(self) -> None:
+        self.ledger.settle(self.act)
+
+    def sent(self, kind: type) -> list[str]:
+        return [a.device for a in self.done if isinstance(a, rounds.Send) and isinstance(a.message, kind)]
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[Book]:
+    made = Book(tmp_path)
+    yield made
+    made.database.close()
+
+
+def join(book: Book) -> None:
+    for name in NAMES:
+        book.ledger.feed(rounds.Joined(name, profile()))
+    book.settle()
+
+
+def test_events_that_come_together_are_saved_together(book: Book) -> None:
+    for name in NAMES:
+        book.ledger.feed(rounds.Joined(name, profile()))
+    assert book.database.saves == 0
+    assert book.done == []
+    book.settle()
+    assert book.database.saves == 2, "the joins, and the clusters that they led to"
+    assert book.database.profiles() == dict.fromkeys(NAMES, profile())
+    assert book.database.load() == book.ledger.state
+    assert book.database.traffic() == (5, 7)
+    book.settle()
+    assert book.database.saves == 2
+
+
+def test_no_promise_leaves_before_it_is_saved(book: Book) -> None:
+    join(book)
+    for name in NAMES:
+        book.ledger.feed(stored(name, 1))
+    assert book.sent(Committed) == []
+    assert book.database.updates() == []
+    book.settle()
+    assert book.sent(Committed) == list(NAMES)
+    assert book.sent(RoundDone) == list(NAMES), "what an action answers with is fed as well"
+    assert [row["device"] for row in book.database.updates()] == list(NAMES)
+    assert book.database.load() == book.ledger.state
+
+
+def test_a_crash_before_it_is_saved_leaves_all_as_it_was(book: Book) -> None:
+    join(book)
+    before = book.database.load()
+    book.ledger.feed(stored("a1", 1))
+    assert Ledger(rules(), book.database, lambda: (0, 0)).state == before
+
+
+def test_the_profile_of_a_device_that_is_refused_is_not_kept(book: Book) -> None:
+    join(book)
+    book.ledger.feed(rounds.Joined("a1", profile(base_id="c" * 64)))
+    book.ledger.feed(rounds.Joined("a2", profile(pictures=11)))
+    book.settle()
+    assert book.database.profiles() == {"a1": profile(), "a2": profile(pictures=11), "a3": profile()}

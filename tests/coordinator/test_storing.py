@@ -1,0 +1,87 @@
+"""Updates that came whole: checked, synced, and told."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator.config import BaseModel, Federation
+from coordinator.learning import Learning
+from coordinator.rounds import Member
+from coordinator.store import StoredBlobs, open_blobs
+from coordinator.storing import Arrival, Outcome, Storing
+from edge_sdk.adapter import Share, to_bytes
+from edge_sdk.errors import AdapterMismatch
+from edge_sdk.wire.transfer import make_manifest
+from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
+from tests.coordinator.federations import offer
+
+MEMBER = Member(0, 4, None, 0, Share.BOTH)
+
+
+class Place:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs: StoredBlobs = open_blobs(str(folder / "blobs"))
+        learning = Learning(Federation(name="tastes", slots="x"), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
+        self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+        self.storing = Storing(learning, self.blobs, self.outcomes.put)
+
+    def arrival(self, data: bytes, device: str = "pi") -> Arrival:
+        manifest = make_manifest(data, role="update", name="update")
+        file = self.folder / f"{device}.{manifest.sha256}"
+        file.write_bytes(data)
+        return Arrival(device, offer(device, 1, manifest=manifest), MEMBER, data, file, 1)
+
+    def outcome(self) -> Outcome:
+        return self.outcomes.get(timeout=60)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    made = Place(tmp_path)
+    yield made
+    made.storing.close()
+
+
+def test_an_update_becomes_a_blob(place: Place) -> None:
+    data = to_bytes(random_adapter(1, 4))
+    arrival = place.arrival(data)
+    place.storing.put(arrival)
+    outcome = place.outcome()
+    assert outcome.arrival is arrival
+    assert outcome.error is None
+    assert outcome.norm > 0
+    assert place.blobs.get(arrival.offer.manifest.sha256) == data
+    assert not arrival.file.exists()
+
+
+def test_what_is_wrong_is_told_and_not_stored(place: Place) -> None:
+    arrival = place.arrival(to_bytes(random_adapter(1, 5)))
+    place.storing.put(arrival)
+    outcome = place.outcome()
+    assert isinstance(outcome.error, AdapterMismatch)
+    assert arrival.file.exists()
+    assert list((place.folder / "blobs").iterdir()) == []
+
+
+def test_a_file_that_is_lost_is_told(place: Place) -> None:
+    arrival = place.arrival(to_bytes(random_adapter(1, 4)))
+    arrival.file.unlink()
+    place.storing.put(arrival)
+    assert isinstance(place.outcome().error, FileNotFoundError)
+
+
+def test_hashes_are_needed_until_the_loop_has_taken_them_in(place: Place) -> None:
+    data = to_bytes(random_adapter(1, 4))
+    for device in ("pi", "jetson"):  # that have trained the same
+        place.storing.put(place.arrival(data, device))
+    first, second = place.outcome(), place.outcome()
+    sha256 = first.arrival.offer.manifest.sha256
+    place.storing.finished(first)
+    assert place.storing.hashes == {sha256}
+    place.storing.finished(second)
+    assert place.storing.hashes == set()
