@@ -9,7 +9,7 @@
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
     │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
-    │   └── DeviceBusy              others on this device did not finish in time
+    │   └── DeviceBusy              others on this device have what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
     │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
@@ -87,7 +87,7 @@ class MemoryLimitTooSmall(DeviceError):
 
 
 class DeviceBusy(DeviceError):
-    """Others on this device, which this one has to wait for, did not finish in time."""
+    """Others on this device have what is needed, and did not finish in time."""
 
 
 class ExportError(ImpastoError):
