@@ -33,7 +33,8 @@
     ├── TransportError          the network
     │   ├── BrokerUnreachable       no connection within the deadline
     │   ├── PayloadTooLarge         larger than the broker accepts
-    │   └── DeadlineExceeded        an answer did not come in time
+    │   ├── DeadlineExceeded        an answer did not come in time
+    │   └── LineBroken              what serves a membership's transfers has ended on an error that nobody expected
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
@@ -184,6 +185,10 @@ class PayloadTooLarge(TransportError):
 
 class DeadlineExceeded(TransportError):
     """An answer did not come in time."""
+
+
+class LineBroken(TransportError):
+    """What serves a membership's transfers has ended on an error that nobody expected, which is the cause of this."""
 
 
 class FederationError(ImpastoError):
