@@ -49,6 +49,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     username: str | None = None
     password_file: str | None = None
     bandwidth: str | None = None
+    keepalive: Annotated[int, Meta(ge=5, le=3600)] = Settings.keepalive
     bundle: str | None = None
     slots: str | None = None
     home: str | None = None
@@ -129,6 +130,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             password=password,
             tls=tls,
             bandwidth=read_bandwidth(self.bandwidth),
+            keepalive=self.keepalive,
         )
 
     def rules(self, base_id: str, max_update: int) -> Rules:
@@ -360,6 +362,7 @@ broker = {broker}                # mqtt://host:port, mqtts://host:port
 # username = "coordinator"       # or by password, which is what password_file holds
 # password_file = "password"
 # bandwidth = "512 KB/s"         # of adapters to each device; messages do not wait
+# keepalive = 30                 # seconds, times 1.5, after which a line that has fallen silent counts as lost
 bundle = {bundle}                # folder written by impasto-export (only its impasto.json is read);
                                  # or: slots = "impasto.json", a copy of that file
 # home = "{name}.coordinator"    # database and blobs lie here; a restart resumes from it

@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from edge_sdk import adapter as adapters_
-from edge_sdk import durable
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
@@ -316,10 +315,8 @@ class Device:
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""
-        file = self.home / "device_id"
-        name = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
-        if not name:
+        name = kept_id(self.home)
+        if name is None:
             name = f"device-{secrets.token_hex(6)}"
-            self.home.mkdir(parents=True, exist_ok=True)
-            durable.write(file, f"{name}\n".encode())
+            keep_id(self.home, name)
         return name

@@ -9,7 +9,7 @@
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
     │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
-    │   └── DeviceBusy              others on this device did not finish in time
+    │   └── DeviceBusy              others on this device have what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
     │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
@@ -33,7 +33,8 @@
     ├── TransportError          the network
     │   ├── BrokerUnreachable       no connection within the deadline
     │   ├── PayloadTooLarge         larger than the broker accepts
-    │   └── DeadlineExceeded        an answer did not come in time
+    │   ├── DeadlineExceeded        an answer did not come in time
+    │   └── LineBroken              what serves a membership's transfers has ended on an error that nobody expected
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
@@ -87,7 +88,7 @@ class MemoryLimitTooSmall(DeviceError):
 
 
 class DeviceBusy(DeviceError):
-    """Others on this device, which this one has to wait for, did not finish in time."""
+    """Others on this device have what is needed, and did not finish in time."""
 
 
 class ExportError(ImpastoError):
@@ -184,6 +185,10 @@ class PayloadTooLarge(TransportError):
 
 class DeadlineExceeded(TransportError):
     """An answer did not come in time."""
+
+
+class LineBroken(TransportError):
+    """What serves a membership's transfers has ended on an error that nobody expected, which is the cause of this."""
 
 
 class FederationError(ImpastoError):

@@ -201,6 +201,10 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
             ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures", "--bandwidth", "fast"],
             "512 KB/s",
         ),
+        (
+            ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures", "--password-file", "none"],
+            "Cannot read --password-file",
+        ),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -235,6 +239,7 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox", "-b", "BUNDLE", "--backend", "abacus"],
         ["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "plenty"],
         ["train", "pictures"],
+        ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "m", "-p", "p", "--password", "seen by everybody"],
         ["paint"],
     ],
 )

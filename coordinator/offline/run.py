@@ -23,7 +23,20 @@ from edge_sdk.training import Progress
 
 # Settings of a coordinator that serves.
 _UNUSED = frozenset(
-    ("broker", "join", "ca", "certificate", "key", "username", "password_file", "home", "database", "blobs")
+    (
+        "broker",
+        "ca",
+        "certificate",
+        "key",
+        "username",
+        "password_file",
+        "bandwidth",
+        "keepalive",
+        "join",
+        "home",
+        "database",
+        "blobs",
+    )
 )
 Tell = Callable[[str, Mapping[str, Any]], None]
 """What happens, as it happens: every event of the simulation, and

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console
 
 if TYPE_CHECKING:
@@ -31,20 +32,18 @@ def doctor(
         str | None,
         typer.Option("--federation", "-f", help="Its name: look at its coordinator too.", show_default=False),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="This device's name there: look at what it may do.", show_default=False),
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="With mqtts: the broker's authority.", show_default="the system's")
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="This device's certificate.", show_default=False)] = None,
-    key: Annotated[Path | None, typer.Option(help="The certificate's key.", show_default=False)] = None,
-    username: Annotated[str | None, typer.Option(help="User name at the broker.", show_default=False)] = None,
-    password_file: Annotated[
+    device_id: connection.DeviceId = None,
+    home: Annotated[
         Path | None,
-        typer.Option(help="File that holds the password.", show_default="the variable IMPASTO_PASSWORD"),
+        typer.Option(
+            help="This device's home: compare the coordinator's key with the one trusted there.", show_default=False
+        ),
     ] = None,
+    ca: connection.Authority = None,
+    certificate: connection.Certificate = None,
+    key: connection.Key = None,
+    username: connection.Username = None,
+    password_file: connection.PasswordFile = None,
     trust: Annotated[
         str | None, typer.Option(help="Fingerprint that the coordinator's key should have.", show_default=False)
     ] = None,
@@ -57,14 +56,15 @@ def doctor(
     Processor, memory, and which back ends work, found out by running them. With a bundle: whether it is whole, whether
     it is prepared for this processor, and how much disk that takes.
 
-    impasto doctor --broker mqtts://broker -f stickers --device pi-4 --ca ca.pem
+    impasto doctor --broker mqtts://broker -f stickers --device-id pi-4 --ca ca.pem
 
     The way to a federation instead: broker, encryption, certificates, clock, limits, access rules, coordinator; what is
     wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part.
 
     The exit code is 1 if the bundle cannot be drawn with, or something on the way is broken.
     """
-    if broker is None and (federation or device or ca or certificate or key or username or password_file or trust):
+    about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, trust)
+    if broker is None and any(about_federation):
         raise typer.BadParameter("this is about a federation: name its --broker, too.")
     found: dict[str, Any] = {}
     if bundle or broker is None:
@@ -75,8 +75,8 @@ def doctor(
     if broker:
         from edge_sdk.cli import way
 
-        settings = way.settings(broker, ca, certificate, key, username, password_file)
-        found["way"] = way.look(settings, federation, device, trust, show=not as_json)
+        settings = connection.settings(broker, ca, certificate, key, username, password_file)
+        found["way"] = way.look(settings, federation, device_id, trust, home, show=not as_json)
     if as_json:
         print(json.dumps(found))
     whole = "bundle" not in found or found["bundle"]["whole"]

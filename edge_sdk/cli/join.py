@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console
 
 _WORDS = {
@@ -41,20 +42,12 @@ def join(
         Path, typer.Option("--pictures", "-p", help="Folder of pictures with captions.", show_default=False)
     ],
     home: Annotated[Path, typer.Option(help="Where adapters and unfinished work are kept.")] = Path("~/.impasto"),
-    device_id: Annotated[
-        str | None, typer.Option(help="This device's name.", show_default="one of its own, kept in --home")
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="With mqtts: the broker's authority.", show_default="the system's")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="This device's certificate, if the broker asks for one.", show_default=False)
-    ] = None,
-    key: Annotated[Path | None, typer.Option(help="The certificate's key.", show_default=False)] = None,
-    username: Annotated[str | None, typer.Option(help="User name at the broker.", show_default=False)] = None,
-    password: Annotated[
-        str | None, typer.Option(envvar="IMPASTO_PASSWORD", help="Better given as a variable.", show_default=False)
-    ] = None,
+    device_id: connection.DeviceId = None,
+    ca: connection.Authority = None,
+    certificate: connection.Certificate = None,
+    key: connection.Key = None,
+    username: connection.Username = None,
+    password_file: connection.PasswordFile = None,
     trust: Annotated[
         str | None,
         typer.Option(
@@ -83,10 +76,8 @@ def join(
     same command runs again.
     """
     from edge_sdk.device import Device
-    from edge_sdk.transport import Settings, Tls
 
-    tls = Tls(ca, certificate, key) if ca or certificate else None
-    settings = Settings(url=url, client_id="", username=username, password=password, tls=tls)
+    settings = connection.settings(url, ca, certificate, key, username, password_file)
 
     def show(event: dict[str, Any]) -> None:
         if as_json:

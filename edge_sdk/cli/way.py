@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.cli.terminal import console
-from edge_sdk.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -19,41 +17,20 @@ if TYPE_CHECKING:
 _MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "broken": ("broken", "bold red")}
 
 
-def settings(
-    url: str,
-    ca: Path | None,
-    certificate: Path | None,
-    key: Path | None,
-    username: str | None,
-    password_file: Path | None,
-) -> Settings:
-    """How a device would connect.
-
-    Raises:
-        ConfigurationError: the password's file cannot be read.
-    """
-    from edge_sdk.transport import Settings, Tls
-
-    password = os.environ.get("IMPASTO_PASSWORD")
-    if password_file:
-        try:
-            password = password_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"Cannot read --password-file: {error}.") from error
-    tls = Tls(ca, certificate, key) if ca or certificate else None
-    return Settings(url=url, client_id="", username=username, password=password, tls=tls)
-
-
 def look(
-    settings: Settings, federation: str | None, device: str | None, trust: str | None, *, show: bool
+    settings: Settings, federation: str | None, device: str | None, trust: str | None, home: Path | None, *, show: bool
 ) -> list[dict[str, Any]]:
     """All findings as plain values, shown as they come."""
     from edge_sdk.diagnosis import diagnose
+    from edge_sdk.membership import kept_id, trusted_key
     from edge_sdk.wire.signing import read_fingerprint
 
     pinned = read_fingerprint(trust) if trust else None
+    known = trusted_key(home) if home else None
+    if home and not device:
+        device = kept_id(home)
     found = []
-    for finding in diagnose(settings, federation=federation, device=device, trust=pinned):
+    for finding in diagnose(settings, federation=federation, device=device, trust=pinned, known=known):
         if show:
             console().print(_shown(finding))
         found.append(asdict(finding))

@@ -8,10 +8,10 @@ It disturbs nobody: it has a client id of its own, and publishes only empty mess
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from edge_sdk.diagnosis.access import check_access
-from edge_sdk.diagnosis.certificates import check_own_certificate
+from edge_sdk.diagnosis.certificates import check_authority, check_own_certificate
 from edge_sdk.diagnosis.coordinator import check_coordinator
 from edge_sdk.diagnosis.finding import Finding, Status
 from edge_sdk.diagnosis.limits import check_limits
@@ -24,14 +24,20 @@ __all__ = ["Finding", "Status", "diagnose"]
 
 
 def diagnose(
-    settings: Settings, *, federation: str | None = None, device: str | None = None, trust: bytes | None = None
+    settings: Settings,
+    *,
+    federation: str | None = None,
+    device: str | None = None,
+    trust: bytes | None = None,
+    known: bytes | None = None,
 ) -> Iterator[Finding]:
     """Findings one by one, each as soon as it is known; after one that is broken, what needs it is not looked at.
 
     Args:
         settings: how a device would connect; its client id is not used.
         federation, device: whose topics and coordinator to look at; without them the broker alone.
-        trust: the coordinator's public key, if it is known.
+        trust: the coordinator's public key, if it is known from elsewhere.
+        known: the one that the device's home trusts, if it trusts one.
 
     Raises:
         TransportError: the broker's URL makes no sense.
@@ -40,25 +46,29 @@ def diagnose(
     topics = Topics(federation) if federation else None
     if device:
         check_name(device)
-    own = list(check_own_certificate(settings.tls, device))
-    yield from own
-    line = list(check_line(settings, use_certificate=not any(finding.broken for finding in own)))
+    authority, own = list(check_authority(settings.tls)), list(check_own_certificate(settings.tls, device))
+    yield from (*authority, *own)
+    line = list(check_line(settings, use_authority=not _any_broken(authority), use_certificate=not _any_broken(own)))
     yield from line
-    if any(finding.broken for finding in (*own, *line)):
+    if _any_broken((*authority, *own, *line)):
         return
     opened = open_session(settings)
     if isinstance(opened, Finding):
         yield opened
         return
     with opened as session:
-        yield from _on_a_connection(session, topics, device, trust)
+        yield from _on_a_connection(session, topics, device, trust, known)
 
 
 def _on_a_connection(
-    session: Session, topics: Topics | None, device: str | None, trust: bytes | None
+    session: Session, topics: Topics | None, device: str | None, trust: bytes | None, known: bytes | None
 ) -> Iterator[Finding]:
     yield from check_limits(session)
     if topics:
         if device:
             yield from check_access(session, topics, device)
-        yield from check_coordinator(session, topics, trust)
+        yield from check_coordinator(session, topics, trust, known)
+
+
+def _any_broken(findings: Iterable[Finding]) -> bool:
+    return any(finding.broken for finding in findings)

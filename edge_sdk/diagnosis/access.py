@@ -21,7 +21,7 @@ def check_access(session: Session, topics: Topics, device: str) -> Iterator[Find
         if answer is None or answer.is_failure:
             may = False
             yield _denied("listen on", topic_filter, answer, device)
-    for topic in (topics.presence(device), topics.control(device, "up")):
+    for topic in (topics.presence(device), topics.control(device, "up"), topics.chunks(device, "up")):
         answer = session.publish_nothing(topic)
         if answer is None or answer.is_failure:
             may = False

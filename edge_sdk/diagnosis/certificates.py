@@ -18,15 +18,20 @@ _SOON = datetime.timedelta(days=30)
 _ASK = "Ask whoever runs the broker for"
 
 
+def check_authority(tls: Tls | None) -> Iterator[Finding]:
+    """Whether the file of the broker's authority can be read, if one was given."""
+    if tls is not None and tls.ca is not None:
+        try:
+            ssl.create_default_context(cafile=str(tls.ca))
+        except (OSError, ssl.SSLError) as error:
+            yield _unusable(Path(str(tls.ca)), "certificate of the broker's authority", error)
+
+
 def check_own_certificate(
     tls: Tls | None, device: str | None, now: datetime.datetime | None = None
 ) -> Iterator[Finding]:
     """The files that this device would show a broker: readable, of one pair, valid, and in its name."""
-    if tls is None:
-        return
-    if tls.ca is not None and (problem := _unreadable_authority(tls.ca)):
-        yield problem
-    if tls.certificate is None:
+    if tls is None or tls.certificate is None:
         return
     found = _pair(tls)
     if isinstance(found, Finding):
@@ -122,11 +127,3 @@ def _unusable(path: Path, what: str, error: Exception) -> Finding:
         "The broker may ask for it.",
         "Give a file in PEM form (it begins with -----BEGIN), without a password, that this user may read.",
     )
-
-
-def _unreadable_authority(path: Path | str) -> Finding | None:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except (OSError, ssl.SSLError) as error:
-        return _unusable(Path(str(path)), "certificate of the broker's authority", error)
-    return None

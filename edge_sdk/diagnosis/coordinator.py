@@ -15,10 +15,10 @@ from edge_sdk.wire.topics import Topics
 _CLOCKS_AGREE = 120.0  # seconds
 
 
-def check_coordinator(session: Session, topics: Topics, trust: bytes | None) -> Iterator[Finding]:
+def check_coordinator(session: Session, topics: Topics, trust: bytes | None, known: bytes | None) -> Iterator[Finding]:
     """Its retained state.
 
-    trust: the key that it should have, if known.
+    trust: the key that it should have, if somebody says so; known: the one that the device's home trusts, if any.
     """
     session.subscribe(topics.coordinator_state)
     payload = session.message_on(topics.coordinator_state)
@@ -50,6 +50,8 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None) -> 
     yield _presence(state)
     if trust is not None:
         yield _key(state, trust)
+    if known is not None:
+        yield _at_home(state, known)
     # Epochs go by the coordinator's clock: one that is still to come says that the two differ.
     if (ahead := state.epoch - time.time()) > _CLOCKS_AGREE:
         yield Finding(
@@ -86,3 +88,19 @@ def _key(state: CoordinatorState, trust: bytes) -> Finding:
             "Ask its operator for the fingerprint (`impasto-coordinator key`).",
         )
     return Finding("coordinator", "ok", "Its key is the one to trust, or one that was vouched for.")
+
+
+def _at_home(state: CoordinatorState, known: bytes) -> Finding:
+    try:
+        trusted(known, state.key, state.successions, state.federation)
+    except CoordinatorUntrusted:
+        return Finding(
+            "coordinator",
+            "broken",
+            f"This device trusts another coordinator: the key known at home is {fingerprint(known)}",
+            "It listens to nobody with another key. Either the coordinator lost its key and has a new one, or somebody "
+            "else speaks in its place.",
+            "Ask its operator, by another way than this broker, for the fingerprint (`impasto-coordinator key`). If it "
+            "is the one that is shown, join once with --trust and that fingerprint; otherwise do not join.",
+        )
+    return Finding("coordinator", "ok", "Its key is the one that this device trusts, or one that was vouched for.")

@@ -44,9 +44,10 @@ def context(tls: Tls, *, use_certificate: bool = True, verify: bool = True) -> s
     return made
 
 
-def check_line(settings: Settings, *, use_certificate: bool = True) -> Iterator[Finding]:
+def check_line(settings: Settings, *, use_authority: bool, use_certificate: bool) -> Iterator[Finding]:
     """Whether anybody answers there, and whether it is the broker that was meant.
 
+    use_authority: whether its authority's file is good; without, encryption is not looked at.
     use_certificate: whether this device's own may be shown.
     """
     host, port = endpoint(settings)
@@ -56,7 +57,7 @@ def check_line(settings: Settings, *, use_certificate: bool = True) -> Iterator[
     except OSError as error:
         yield _unreachable(host, port, error)
         return
-    if settings.scheme == "mqtts":
+    if settings.scheme == "mqtts" and use_authority:
         tls = settings.tls or Tls()
         try:
             yield from _check_tls(host, port, tls, use_certificate)

@@ -16,32 +16,26 @@ import os
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 import onnxruntime as ort
 
 from edge_sdk import durable
-from edge_sdk.errors import BundleCorrupt, DeviceBusy, NoRoomToPrepare, PreparedElsewhere
+from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import hardware
 from edge_sdk.inference.bundle import sha256_of
 from edge_sdk.inference.graph import Graph
 from edge_sdk.inference.memory import give_back
 from edge_sdk.inference.sessions import load, session_options
-
-if sys.platform != "win32":
-    import fcntl
+from edge_sdk.lockfile import LockFile
 
 # Smaller graphs are opened as fast as they are looked up.
 SMALL = 32_000_000
 # Bytes of disk for a byte of the graph. Convolutions need one, matrix products two: plain, and in the kernels' order.
 DISK = 2.0
-# Seconds to wait for another process that prepares the same graph, and between two looks.
+# Seconds to wait for another process that prepares the same graph.
 PATIENCE = 900.0
-_GLANCE = 0.05
 _MODEL, _WEIGHTS, _NOTE = "model.onnx", "model.onnx_data", "prepared.json"
 # Smaller weights stay in model.onnx.
 _MIN_MAPPED = 1024
@@ -148,7 +142,9 @@ def ready(graph: Graph, cache: Path) -> Path:
     folder = place(graph, cache)
     _check_room(graph, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(folder.with_name(f".{folder.name}.lock")):
+    lock = folder.with_name(f".{folder.name}.lock")
+    # Where there are no locks two processes do the work twice, and the second one's folder takes the first's place.
+    with LockFile(lock, f"Another process has held {lock} for {PATIENCE:g} s: look whether it hangs.", PATIENCE):
         # Another process may have made it while this one waited.
         if (path := find(graph, cache)) is None:
             _sweep(folder)
@@ -300,39 +296,3 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time. The system gives the lock free when its holder dies, however it dies.
-
-    Where there are no locks two processes do the work twice, and the second one's folder takes the place of the
-    first's.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-    until = time.monotonic() + PATIENCE
-    try:
-        with suppress(OSError):  # some network disks know no locks
-            while not _locked(descriptor):
-                if time.monotonic() > until:
-                    raise DeviceBusy(f"Another process has held {lock} for {PATIENCE:g} s: look whether it hangs.")
-                time.sleep(_GLANCE)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    """Whether the lock is this process's now; False while it is another one's.
-
-    Raises:
-        OSError: there are no locks on this disk.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from edge_sdk.membership.client import Membership, MembershipResult
+from edge_sdk.membership.home import keep_id, kept_id, trusted_key
 from edge_sdk.membership.plan import RoundPlan, Train, TrainedUpdate
 
-__all__ = ["Membership", "MembershipResult", "RoundPlan", "Train", "TrainedUpdate"]
+__all__ = [
+    "Membership",
+    "MembershipResult",
+    "RoundPlan",
+    "Train",
+    "TrainedUpdate",
+    "keep_id",
+    "kept_id",
+    "trusted_key",
+]

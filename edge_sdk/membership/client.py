@@ -149,8 +149,10 @@ class Membership:
 
     def close(self) -> None:
         """Say that the device is gone and hang up. The federation goes on without it; `run` in a new one resumes."""
-        self._link.close()
-        self._journal.close()
+        try:
+            self._link.close()
+        finally:
+            self._journal.close()
 
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
         """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
@@ -166,6 +168,7 @@ class Membership:
             Rejected: the coordinator refused the device; the message has its reason.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
+            LineBroken: what serves transfers has ended on an error that nobody expected.
             AdapterError: an adapter from the coordinator that is not one of this base model.
             JournalError, DeviceBusy: what must not be forgotten cannot be written, see `Journal`.
             Whatever `train` raises.

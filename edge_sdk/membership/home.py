@@ -2,6 +2,8 @@
 
     root.safetensors, cluster.safetensors, clusters/<n>.safetensors       the adapters to draw with
     journal.sqlite                  what a restart needs, see `journal`
+    journal.lock                    held by the one membership that has the journal open
+    device_id                       the name that the device gave itself
     training-<plan>.checkpoint      the unfinished training of a round, if there is one
 
 Every file appears whole or not at all.
@@ -15,10 +17,32 @@ from pathlib import Path
 
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.membership.journal import Journal
+from edge_sdk.membership.journal import Journal, read_trusted_key
 from edge_sdk.wire.messages import Manifest
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
+
+
+_JOURNAL = "journal.sqlite"
+_DEVICE_ID = "device_id"
+
+
+def trusted_key(folder: Path | str) -> bytes | None:
+    """The coordinator's key that the device with this home trusts, None if it has met none; see `read_trusted_key`."""
+    return read_trusted_key(Path(folder).expanduser() / _JOURNAL)
+
+
+def kept_id(folder: Path | str) -> str | None:
+    """The name that the device with this home gave itself, None if it has not."""
+    file = Path(folder).expanduser() / _DEVICE_ID
+    return (file.read_text(encoding="utf-8").strip() if file.is_file() else "") or None
+
+
+def keep_id(folder: Path | str, name: str) -> None:
+    """From now on the device with this home has this name."""
+    folder = Path(folder).expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
 
 
 class Home:
@@ -37,7 +61,7 @@ class Home:
 
     def journal(self) -> Journal:
         """Open the journal; raises as `Journal`."""
-        return Journal(self.folder / "journal.sqlite")
+        return Journal(self.folder / _JOURNAL)
 
     def checkpoint(self, plan: str) -> Path:
         """Where the training of a plan keeps its state."""

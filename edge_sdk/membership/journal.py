@@ -12,7 +12,8 @@ work. A chunk is written at once, but synced with others (synchronous=NORMAL: at
 megabytes, or with the next promise, whichever is first). A killed process therefore loses no chunk, a power cut some,
 which are pulled again. SQLite keeps the file itself whole either way.
 
-One file per home. Methods may be called from any thread.
+One file per home, and one process at a time: a lock file beside it is held while it is open. Methods may be called from
+any thread.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
+from edge_sdk.lockfile import LockFile
 from edge_sdk.wire.messages import Manifest, Offer, RoundStart
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
@@ -37,7 +39,8 @@ _T = TypeVar("_T", Offer, Manifest)
 
 VERSION = 1
 _APPLICATION = 0x494D504A  # "IMPJ", in the file's header
-_BUSY = 5.0  # seconds that another process may hold the file
+_MARKS = ("application_id", "user_version")
+_BUSY = 5.0  # seconds that another program, which looks into the file, may hold it
 _WORKS = 1000  # plans that are remembered
 _LOG_SIZE = 4 << 20  # bytes of the write-ahead log that stay allocated
 _SCHEMA = """
@@ -68,40 +71,50 @@ class Work(msgspec.Struct, frozen=True):
         return self.progress in ("trained", "offered") and self.round < start.round <= self.round + start.late
 
 
+def read_trusted_key(path: Path) -> bytes | None:
+    """The coordinator's key that the journal in `path` trusts, None if there is no journal or it has met none yet.
+
+    Only looks: it neither waits for the process that has the journal open, nor keeps it waiting.
+
+    Raises:
+        JournalDamaged, JournalTooNew, JournalError: as `Journal`.
+    """
+    if not path.is_file():
+        return None
+    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
+        empty = _check_kind(sql, path)
+        return None if empty else _trusted_key(sql)
+
+
 class Journal:
     """The journal in `path`; `close` it.
 
     Raises (all methods; the first two on opening):
         JournalDamaged: the file is no journal, or SQLite finds it damaged.
         JournalTooNew: written by a later version.
-        DeviceBusy: another process holds the file.
+        DeviceBusy: it is open already, in another process or in this one (opening); another program holds the file.
         JournalError: it cannot be written, for instance because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.RLock()
-        with self._errors():
-            # Autocommit: transactions are begun by hand, after choosing how they are synced.
-            self._sql = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-        try:
-            with self._errors():
+        with ExitStack() as opened:
+            try:
+                self._held = LockFile(path.with_suffix(".lock"), _in_use(path))
+            except OSError as error:
+                raise _no_home(path, error) from error
+            opened.callback(self._held.release)
+            with _named_errors(path):
+                # Autocommit: transactions are begun by hand, after choosing how they are synced.
+                self._sql = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+                opened.callback(self._sql.close)
                 self._open()
-        except BaseException:
-            self._sql.close()
-            raise
+            opened.pop_all()
 
     def _open(self) -> None:
         sql = self._sql
-        application, version = self._number("application_id"), self._number("user_version")
-        empty = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-        if application != _APPLICATION and not empty:
-            raise self._damaged("it is a database of another program")
-        if application == _APPLICATION and version > VERSION:
-            raise JournalTooNew(
-                f"{self._path} was written by a later version of Impasto (its version {version}, ours {VERSION}): "
-                "run that version, or move the file away to join afresh."
-            )
+        empty = _check_kind(sql, self._path)
         for pragma in ("page_size = 16384", "auto_vacuum = INCREMENTAL", "journal_mode = WAL", "foreign_keys = ON"):
             sql.execute(f"PRAGMA {pragma}")
         sql.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
@@ -110,9 +123,10 @@ class Journal:
             sql.executescript(f"PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
 
     def close(self) -> None:
-        """Close the file. May be repeated; nothing can be noted any more."""
+        """Close the file, and let the next one open it. May be repeated; nothing can be noted any more."""
         with self._lock:
             self._sql.close()
+            self._held.release()
 
     # session --------------------------------------------------------------------------------------------------------
 
@@ -128,8 +142,7 @@ class Journal:
     def trusted_key(self) -> bytes | None:
         """The coordinator's public key that this device trusts, None before it has met one."""
         with self._reading() as sql:
-            key: bytes | None = sql.execute("SELECT trusted_key FROM session").fetchone()[0]
-        return key
+            return _trusted_key(sql)
 
     def trust(self, key: bytes) -> None:
         """Trust this key from now on, and no other."""
@@ -164,13 +177,6 @@ class Journal:
                 "UPDATE work SET progress = ? WHERE plan = ? AND progress NOT IN ('committed', ?)",
                 (progress, plan, progress),
             )
-
-    @property
-    def works(self) -> list[Work]:
-        """The plans of this home, the oldest first."""
-        with self._reading() as sql:
-            rows = sql.execute("SELECT plan, round, progress, offer FROM work ORDER BY number").fetchall()
-            return [self._work(row) for row in rows]
 
     @property
     def outbox(self) -> Work | None:
@@ -266,13 +272,13 @@ class Journal:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._errors():
+        with self._lock, _named_errors(self._path):
             yield self._sql
 
     @contextmanager
     def _writing(self, *, promised: bool = False) -> Iterator[sqlite3.Connection]:
         """A transaction; `promised`: it is synced when this ends."""
-        with self._lock, self._errors():
+        with self._lock, _named_errors(self._path):
             self._sql.execute(f"PRAGMA synchronous = {'FULL' if promised else 'NORMAL'}")
             self._sql.execute("BEGIN IMMEDIATE")
             try:
@@ -283,46 +289,72 @@ class Journal:
                     self._sql.execute("ROLLBACK")
                 raise
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.ProgrammingError as error:
-            raise JournalError(f"{self._path}: {error}. Open a membership anew.") from error
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise DeviceBusy(
-                    f"Another process holds {self._path} (waited {_BUSY:g} s). One home is for one membership: close "
-                    "the other one, or give this one a home of its own."
-                ) from error
-            if "unable to open" in str(error):
-                raise ConfigurationError(f"Cannot use {self._path.parent} as a device's home: {error}.") from error
-            if "no such" in str(error):
-                raise self._damaged(str(error)) from error
-            raise JournalError(
-                f"Cannot write {self._path}: {error}. Make room on the disk, or see to its rights; then run again."
-            ) from error
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from error
-
-    def _damaged(self, why: str) -> JournalDamaged:
-        return JournalDamaged(
-            f"{self._path} cannot be used ({why}). Restore it from a backup, or move it away: the device then joins "
-            "afresh, trains its round anew, and trusts the first coordinator that it meets unless it is told which."
-        )
-
-    def _number(self, pragma: str) -> int:
-        return int(self._sql.execute(f"PRAGMA {pragma}").fetchone()[0])
-
     def _decoded(self, data: bytes, kind: type[_T]) -> _T:
         try:
             return msgspec.msgpack.decode(data, type=kind)
         except msgspec.DecodeError as error:
-            raise self._damaged(str(error)) from error
+            raise _damaged(self._path, str(error)) from error
 
     def _work(self, row: tuple[str, int, Progress, bytes | None]) -> Work:
         plan, number, progress, offer = row
         return Work(plan, number, progress, None if offer is None else self._decoded(offer, Offer))
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.ProgrammingError as error:
+        raise JournalError(f"{path}: {error}. Open a membership anew.") from error
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise DeviceBusy(f"Another program has held {path} for {_BUSY:g} s: end it, then run again.") from error
+        if "unable to open" in str(error):
+            raise _no_home(path, error) from error
+        if "no such" in str(error):
+            raise _damaged(path, str(error)) from error
+        raise JournalError(
+            f"Cannot write {path}: {error}. Make room on the disk, or see to its rights; then run again."
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _in_use(path: Path) -> str:
+    return (
+        f"{path.parent} is the home of a membership that is open, in another process or in this one. One home is for "
+        "one membership: close that one, or give this one a home of its own."
+    )
+
+
+def _no_home(path: Path, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"Cannot use {path.parent} as a device's home: {error}.")
+
+
+def _damaged(path: Path, why: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"{path} cannot be used ({why}). Restore it from a backup, or move it away: the device then joins afresh, "
+        "trains its round anew, and trusts the first coordinator that it meets unless it is told which."
+    )
+
+
+def _check_kind(sql: sqlite3.Connection, path: Path) -> bool:
+    """Refuse what is no journal of ours, or too new; whether there is nothing in it yet."""
+    application, version = (int(sql.execute(f"PRAGMA {mark}").fetchone()[0]) for mark in _MARKS)
+    empty: bool = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if application != _APPLICATION and not empty:
+        raise _damaged(path, "it is a database of another program")
+    if application == _APPLICATION and version > VERSION:
+        raise JournalTooNew(
+            f"{path} was written by a later version of Impasto (its version {version}, ours {VERSION}): run that "
+            "version, or move the file away to join afresh."
+        )
+    return empty
+
+
+def _trusted_key(sql: sqlite3.Connection) -> bytes | None:
+    key: bytes | None = sql.execute("SELECT trusted_key FROM session").fetchone()[0]
+    return key
 
 
 def _same_chunks(one: Manifest, other: Manifest) -> bool:

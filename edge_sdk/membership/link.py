@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
-from edge_sdk.errors import ImpastoError, TransportError
+from edge_sdk.errors import DeadlineExceeded, ImpastoError, LineBroken, TransportError
 from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create, hang_up
@@ -41,10 +41,14 @@ Wish: TypeAlias = Callable[[], list[exchange.Effect]]
 _INBOX = 1024
 _HEARD = 1024
 _NAP = 0.5
+_PATIENCE = 120.0  # seconds that a wish waits for room in the inbox; a broker that is away holds the thread up for 30
 
 
 class Link:
     """The line of one device; `close` it.
+
+    Raises (all methods but `close`):
+        LineBroken: the thread has ended on an error that nobody expected, which is its cause.
 
     Args:
         settings: of the transport; client id and bandwidth included.
@@ -73,9 +77,10 @@ class Link:
         self._exchange = exchange.Exchange(max_bytes=max_bytes, credit=credit, keeping=True)
         self._pacer = Pacer(settings.bandwidth)
         self._inbox: queue.Queue[tuple[str, bytes] | Wish] = queue.Queue(_INBOX)
-        self._heard: queue.Queue[Heard] = queue.Queue(_HEARD)
+        self._heard: queue.Queue[Heard | None] = queue.Queue(_HEARD)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name=f"impasto-{device}", daemon=True)
+        self._fault: BaseException | None = None  # what the thread has died of
+        self._thread = threading.Thread(target=self._run, name=f"impasto-{device}", daemon=True)
         will = session.will(topics.presence(device))
         self._transport = create(replace(settings, will=will, on_connection=self._connection_changed))
 
@@ -90,6 +95,7 @@ class Link:
 
     def send(self, message: Message) -> None:
         """Send a control message; a failure is noted as trouble, the caller repeats what matters."""
+        self._check()
         self._publish(self._topics.control(self._device, "up"), encode(message))
 
     def offer(self, data: bytes, manifest: Manifest) -> None:
@@ -99,7 +105,7 @@ class Link:
             self._exchange.offer(data, manifest)
             return []
 
-        self._inbox.put(wish)
+        self._wish(wish)
 
     def fetch(self, manifest: Manifest, seconds: float) -> None:
         """Pull what there is not yet of a content; `hear` brings Received or Failed."""
@@ -114,31 +120,54 @@ class Link:
             except ImpastoError as error:
                 return [exchange.Failed(manifest, error)]
 
-        self._inbox.put(wish)
+        self._wish(wish)
 
     def commit(self, sha256: str) -> None:
         """Tell the coordinator that a content lies safely on disk."""
-        self._inbox.put(lambda: self._exchange.commit(sha256))
+        self._wish(lambda: self._exchange.commit(sha256))
 
     def hear(self, seconds: float) -> Heard | None:
         """The next thing that concerns the device; None if nothing comes in time."""
+        self._check()
         try:
-            return self._heard.get(timeout=max(0.0, seconds))
+            heard = self._heard.get(timeout=max(0.0, seconds))
         except queue.Empty:
-            return None
+            heard = None
+        self._check()
+        return heard
 
     def close(self) -> None:
-        """Say goodbye and hang up. May be repeated."""
-        if self._thread.is_alive():
-            self._transport.hurry()
-            self._closed.set()
-            self._thread.join(timeout=10.0)
-            with self._session_lock:
-                last_word = self._session.close()
-            if last_word:
-                hang_up(self._transport, self._topics.presence(self._device), encode(last_word))
-        else:
+        """Say goodbye and hang up, also if the thread has died. May be repeated."""
+        if self._thread.ident is None:  # never connected: there is nobody to say goodbye to
             self._transport.close()
+            return
+        self._transport.hurry()
+        self._closed.set()
+        self._thread.join(timeout=10.0)
+        with self._session_lock:
+            last_word = self._session.close()
+        if last_word:
+            hang_up(self._transport, self._topics.presence(self._device), encode(last_word))
+
+    def _wish(self, wish: Wish) -> None:
+        self._check()
+        try:
+            self._inbox.put(wish, timeout=_PATIENCE)
+        except queue.Full:
+            self._check()
+            trouble = f" Last trouble: {self.trouble}." if self.trouble else ""
+            raise DeadlineExceeded(
+                f"More comes in than can be sent on: no room for {_PATIENCE:g} s.{trouble} Look at the broker and the "
+                "line to it; run again to resume, what was trained is kept."
+            ) from None
+        self._check()
+
+    def _check(self) -> None:
+        if self._fault is not None:
+            raise LineBroken(
+                f"The line to the federation broke down ({type(self._fault).__name__}: {self._fault}). Run again to "
+                "resume, what was trained is kept; if it happens again, report it."
+            ) from self._fault
 
     # on the transport's thread --------------------------------------------------------------------------------------
 
@@ -159,6 +188,14 @@ class Link:
             self._inbox.put_nowait(list)  # no wish, only to wake it
 
     # on the own thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            self._fault = error
+            with suppress(queue.Full):  # then nobody waits
+                self._heard.put_nowait(None)
 
     def _serve(self) -> None:
         while not self._closed.is_set():

@@ -63,9 +63,6 @@ class Pacer:
         self._filled: float | None = None
         self._waiting: dict[bytes, bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def put(self, name: bytes, payload: bytes) -> None:
         """A chunk of that name wants to go out."""
         if len(self._waiting) < _ROOM:

@@ -67,6 +67,8 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + 'ca = "ca.pem"', "mqtts://"),
         (MINIMAL + 'broker = "mqtts://b"\ncertificate = "c.pem"', "`certificate` and `key`"),
         (MINIMAL + 'bandwidth = "fast"', "bandwidth of 'fast'.*512 KB/s"),
+        (MINIMAL + "keepalive = 0", "keepalive"),
+        (MINIMAL + "keepalive = 86400", "keepalive"),
         (MINIMAL + 'password_file = "p"', "password_file needs `username`"),
         (MINIMAL + "staleness = -0.1", "staleness"),
     ],
@@ -133,6 +135,8 @@ def test_methods_without_mixed_ranks_demand_the_rank() -> None:
 def test_what_follows_from_the_keys() -> None:
     assert parse(MINIMAL).connection().bandwidth is None
     assert parse(MINIMAL + 'bandwidth = "512 KB/s"').connection().bandwidth == 512_000
+    assert parse(MINIMAL).connection().keepalive == 30
+    assert parse(MINIMAL + "keepalive = 5").connection().keepalive == 5
     assert parse(MINIMAL).carries
     assert not parse(MINIMAL + "carry = false").carries
     assert not parse(MINIMAL + 'aggregation = "fedit"').carries

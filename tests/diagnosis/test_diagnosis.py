@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from edge_sdk import cli
 from edge_sdk.diagnosis import Finding, diagnose
 from edge_sdk.diagnosis.certificates import check_validity
 from edge_sdk.errors import MessageInvalid, TransportError
+from edge_sdk.membership import keep_id
+from edge_sdk.membership.home import Home
 from edge_sdk.transport import Settings, Tls, create
 from edge_sdk.wire.messages import CoordinatorState, Presence, Succession, encode
 from edge_sdk.wire.signing import Signer, fingerprint
@@ -37,8 +40,10 @@ def look(
     federation: str | None = None,
     device: str | None = None,
     trust: bytes | None = None,
+    known: bytes | None = None,
 ) -> list[Finding]:
-    return list(diagnose(Settings(url, client_id="", tls=tls), federation=federation, device=device, trust=trust))
+    settings = Settings(url, client_id="", tls=tls)
+    return list(diagnose(settings, federation=federation, device=device, trust=trust, known=known))
 
 
 def trouble(findings: list[Finding]) -> list[tuple[str, str]]:
@@ -195,7 +200,15 @@ class TestTheCoordinator:
 
     def test_a_key_that_was_vouched_for(self, open_broker: Mosquitto) -> None:
         retain(open_broker, TOPICS.coordinator_state, state(key=NEXT.public, more=(SIGNER.succession(NEXT.public),)))
-        assert trouble(look(open_broker.url, federation="stickers", trust=SIGNER.public)) == []
+        assert trouble(look(open_broker.url, federation="stickers", trust=SIGNER.public, known=SIGNER.public)) == []
+
+    def test_one_that_this_device_s_home_does_not_know(self, open_broker: Mosquitto) -> None:
+        retain(open_broker, TOPICS.coordinator_state, state())
+        found = look(open_broker.url, federation="stickers", known=NEXT.public)
+        assert worst(found) == (
+            f"coordinator: This device trusts another coordinator: the key known at home is {fingerprint(NEXT.public)}"
+        )
+        assert "join once with --trust" in found[-1].next
 
     def test_a_clock_that_is_behind(self, open_broker: Mosquitto) -> None:
         retain(open_broker, TOPICS.coordinator_state, state(epoch=int(time.time()) + 10**6))
@@ -220,12 +233,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def secured(place: Path, folder: Path, broker: str, *lines: str) -> Mosquitto:
+def secured(place: Path, folder: Path, broker: str, acl: Path = ACL) -> Mosquitto:
     """A broker with that certificate and the rules of samples/broker."""
     files = {"cafile": "ca.pem", "certfile": f"{broker}.pem", "keyfile": f"{broker}.key"}
     own = [f"{key} {folder / name}" for key, name in files.items()]
-    own += ["require_certificate true", "use_identity_as_username true", "allow_anonymous false", f"acl_file {ACL}"]
-    return Mosquitto(place, *own, *lines, tls=True)
+    own += ["require_certificate true", "use_identity_as_username true", "allow_anonymous false", f"acl_file {acl}"]
+    return Mosquitto(place, *own, tls=True)
 
 
 @pytest.fixture(scope="module")
@@ -265,8 +278,6 @@ class TestCertificates:
             ({"name": "expired"}, "This device's certificate ('expired') ran out on"),
             ({"key": "coordinator"}, "coordinator.key is not the key of"),
             ({"name": "nothing"}, "nothing.pem cannot be used as a certificate"),
-            ({"ca": "nothing.pem"}, "nothing.pem cannot be used as a certificate of the broker's authority"),
-            ({"ca": "pi-4.key"}, "pi-4.key cannot be used as a certificate of the broker's authority"),
         ],
     )
     def test_what_is_wrong_with_files(
@@ -275,6 +286,13 @@ class TestCertificates:
         findings = look(broker.url, own(folder, **{"name": "pi-4", **changes}))  # type: ignore[arg-type]
         broken = [finding.what for finding in findings if finding.broken]
         assert expected in broken[0]
+
+    @pytest.mark.parametrize("ca", ["nothing.pem", "pi-4.key"])
+    def test_an_authority_that_cannot_be_read_is_told_once(self, broker: Mosquitto, folder: Path, ca: str) -> None:
+        findings = look(broker.url, own(folder, "pi-4", ca))
+        assert trouble(findings) == [("certificate", "broken")]
+        assert f"{ca} cannot be used as a certificate of the broker's authority" in findings[0].what
+        assert "answers" in findings[-1].what
 
     def test_no_certificate_where_one_is_asked_for(self, broker: Mosquitto, folder: Path) -> None:
         assert (
@@ -291,11 +309,20 @@ class TestCertificates:
 
     def test_in_the_name_of_another(self, broker: Mosquitto, folder: Path) -> None:
         findings = look(broker.url, own(folder, "pi-4"), "stickers", "pi-5")
-        assert trouble(findings) == [("certificate", "warning"), ("access", "broken"), ("access", "broken")]
+        assert trouble(findings) == [("certificate", "warning")] + 3 * [("access", "broken")]
         assert findings[0].what.startswith("This device's")
         denied = [finding.what for finding in findings if finding.broken]
         assert TOPICS.presence("pi-5") in denied[0]
         assert TOPICS.control("pi-5", "up") in denied[1]
+        assert TOPICS.chunks("pi-5", "up") in denied[2]
+
+    def test_rules_that_let_messages_through_and_no_chunks(self, tmp_path: Path, folder: Path) -> None:
+        rules = tmp_path / "acl"
+        rules.write_text(ACL.read_text("utf-8").replace("/up/+", "/up/control"), "utf-8")
+        with secured(tmp_path, folder, "good-broker", acl=rules) as broker:
+            findings = look(broker.url, own(folder, "pi-4"), "stickers", "pi-4")
+        (denied,) = [finding.what for finding in findings if finding.section == "access" and finding.broken]
+        assert TOPICS.chunks("pi-4", "up") in denied
 
     @pytest.mark.parametrize(
         ("name", "section", "words"),
@@ -330,14 +357,31 @@ class TestTheCommand:
 
     def test_well_and_broken(self, broker: Mosquitto, folder: Path) -> None:
         files = ["--ca", folder / "ca.pem", "--certificate", folder / "pi-4.pem", "--key", folder / "pi-4.key"]
-        good = self.doctor("--broker", broker.url, "-f", "stickers", "--device", "pi-4", *files)
+        good = self.doctor("--broker", broker.url, "-f", "stickers", "--device-id", "pi-4", *files)
         assert good.exit_code == 0, good.output
         assert "It is online" in good.output
         assert "GFLOP" not in good.output
-        bad = self.doctor("--broker", broker.url, "-f", "paintings", "--device", "pi-4", *files)
+        bad = self.doctor("--broker", broker.url, "-f", "paintings", "--device-id", "pi-4", *files)
         assert bad.exit_code == 1
         assert "broken coordinator No coordinator of 'paintings'" in bad.output
         assert "Next: Check the federation's name" in bad.output
+
+    def test_with_the_home_of_a_device_that_takes_part(self, broker: Mosquitto, folder: Path, tmp_path: Path) -> None:
+        """Its name and the key that it trusts come from there; the device that holds the home is not disturbed."""
+        files = ["--ca", folder / "ca.pem", "--certificate", folder / "pi-4.pem", "--key", folder / "pi-4.key"]
+        keep_id(tmp_path, "pi-4")
+        look = ["--broker", broker.url, "-f", "stickers", "--home", tmp_path, *files]
+        assert "may use the topics of 'pi-4'" in self.doctor(*look).output
+        assert {path.name for path in tmp_path.iterdir()} == {"device_id"}, "looking leaves nothing behind"
+        with closing(Home(tmp_path).journal()) as journal:
+            journal.trust(SIGNER.public)
+            good = self.doctor(*look)
+            assert good.exit_code == 0, good.output
+            assert "Its key is the one that this device trusts" in good.output
+            journal.trust(NEXT.public)
+            bad = self.doctor(*look)
+        assert bad.exit_code == 1
+        assert "This device trusts another coordinator" in bad.output
 
     def test_for_programs(self, open_broker: Mosquitto, tmp_path: Path) -> None:
         (tmp_path / "password").write_text("secret\n")

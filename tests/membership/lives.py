@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -48,7 +47,7 @@ class Life:
         method = getattr(owner, name)
 
         def watched(this: Any, *arguments: Any, **named: Any) -> Any:
-            what, *details = fact(*arguments)
+            what, *details = fact(this, *arguments)
             self.at(f"before {what}")
             result = method(this, *arguments, **named)
             self.note(what, *details)
@@ -63,14 +62,14 @@ class Life:
         return train("apples", 0, plan)
 
     def live(self) -> NoReturn:
-        self.watch(Journal, "next_epoch", lambda: ("epoch",))
-        self.watch(Journal, "trust", lambda key: ("trusted",))
-        self.watch(Journal, "begin", lambda plan, number: ("begun", number))
-        self.watch(Journal, "keep_update", lambda plan, offer, *rest: ("kept", offer.round))
-        self.watch(Journal, "note", lambda plan, progress: (progress, self.sha256(plan)))
-        self.watch(Journal, "keep_chunk", lambda sha256, number, data: ("chunk", sha256, number))
-        self.watch(Journal, "receive", lambda manifest, data: ("received", manifest.sha256))
-        self.watch(Home, "settle", lambda *what: ("settled",))
+        self.watch(Journal, "next_epoch", lambda _: ("epoch",))
+        self.watch(Journal, "trust", lambda _, key: ("trusted",))
+        self.watch(Journal, "begin", lambda _, plan, number: ("begun", number))
+        self.watch(Journal, "keep_update", lambda _, plan, offer, *rest: ("kept", offer.round))
+        self.watch(Journal, "note", lambda journal, plan, progress: (progress, sha256(journal, plan)))
+        self.watch(Journal, "keep_chunk", lambda _, sha256, number, data: ("chunk", sha256, number))
+        self.watch(Journal, "receive", lambda _, manifest, data: ("received", manifest.sha256))
+        self.watch(Home, "settle", lambda *_: ("settled",))
         self.watch(Link, "_publish", sending)
         client.make_manifest = partial(make_manifest, chunk_size=CHUNK)  # type: ignore[attr-defined]
         with Membership(self._url, "tastes", "me", profile("apples", 0), self._home, self.train) as me:
@@ -78,14 +77,14 @@ class Life:
         self.note("finished", result.finished, *sorted(result.adapters))
         os._exit(0)
 
-    def sha256(self, plan: str) -> str:
-        with closing(Home(self._home).journal()) as journal:
-            (offer,) = [work.offer for work in journal.works if work.plan == plan]
-        assert offer
-        return offer.manifest.sha256
+
+def sha256(journal: Journal, plan: str) -> str:
+    kept = journal.update(plan)
+    assert kept
+    return kept[0].manifest.sha256
 
 
-def sending(topic: str, payload: bytes) -> tuple[object, ...]:
+def sending(_: Link, topic: str, payload: bytes) -> tuple[object, ...]:
     if not topic.endswith("/chunk"):
         return ("message",)
     chunk = decode_chunk(payload)

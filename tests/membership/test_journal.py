@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
-from edge_sdk.membership.journal import VERSION, Journal, Work
+from edge_sdk.membership.journal import VERSION, Journal, Work, read_trusted_key
 from edge_sdk.wire.messages import Manifest, Offer
 from edge_sdk.wire.transfer import make_manifest
 
@@ -49,6 +49,11 @@ def chunk(data: bytes, number: int) -> bytes:
 def opened(folder: Path) -> Iterator[Journal]:
     with closing(Journal(folder / "journal.sqlite")) as journal:
         yield journal
+
+
+def progress_of(journal: Journal) -> str | None:
+    """Of the plan that was trained last."""
+    return journal.outbox.progress if journal.outbox else None
 
 
 class Model(RuleBasedStateMachine):
@@ -147,13 +152,12 @@ class Model(RuleBasedStateMachine):
     def says_the_same(self) -> None:
         journal = self.journal
         assert journal.trusted_key == self.key
-        works = {work.plan: work for work in journal.works}
-        assert works == {plan: Work(plan, *values) for plan, values in self.works.items()}
         plan, data, own = self.outbox or ("none", b"", None)
-        assert journal.outbox == works.get(plan)
+        outbox = journal.outbox
+        assert outbox == (Work(plan, *self.works[plan]) if self.outbox else None)
         assert journal.own() == own
         for name in ("p1", "p2", "p3"):
-            assert journal.update(name) == ((works[name].offer, data) if name == plan else None)
+            assert journal.update(name) == ((outbox.offer, data) if outbox and name == plan else None)
         for which in range(3):
             expected = content(which) if which in self.whole else None
             assert journal.received(manifest(content(which)).sha256) == expected
@@ -180,15 +184,22 @@ def test_what_was_committed_stays_committed(tmp_path: Path) -> None:
         journal.keep_update("plan", offer(b"update"), b"update")
         for progress in ("offered", "committed", "refused", "offered"):
             journal.note("plan", progress)  # type: ignore[arg-type]
-        assert [(work.plan, work.progress) for work in journal.works] == [("plan", "committed")]
+        assert progress_of(journal) == "committed"
+        journal.keep_update("plan", offer(b"update"), b"update")
+        assert progress_of(journal) == "committed"
 
 
 def test_old_plans_are_forgotten_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a plan is known shows when it is trained again: what was committed stays so."""
     monkeypatch.setattr("edge_sdk.membership.journal._WORKS", 3)
     with opened(tmp_path) as journal:
         for number in range(1, 8):
             journal.begin(f"plan {number}", number)
-        assert [work.round for work in journal.works] == [5, 6, 7]
+            journal.keep_update(f"plan {number}", offer(b"update", number), b"update")
+            journal.note(f"plan {number}", "committed")
+        for number, progress in ((5, "committed"), (4, "trained")):
+            journal.keep_update(f"plan {number}", offer(b"update", number), b"update")
+            assert progress_of(journal) == progress
 
 
 def damage(folder: Path, statement: str, *values: Any) -> None:
@@ -281,18 +292,96 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         journal._sql.execute("PRAGMA max_page_count = 20")  # a full disk, as SQLite sees it
         with pytest.raises(JournalError, match="Make room"):
             journal.keep_update("plan", offer(bytes(1 << 20)), bytes(1 << 20))
-        assert journal.works == []
+        assert journal.outbox is None
         journal.trust(bytes(32))
     with pytest.raises(JournalError, match="anew"):
         journal.trust(bytes(32))
 
 
-def test_two_processes_do_not_share_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_another_program_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge_sdk.membership.journal._BUSY", 0.01)
     with opened(tmp_path) as journal, closing(sqlite3.connect(tmp_path / "journal.sqlite")) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DeviceBusy, match="One home"):
+        with pytest.raises(DeviceBusy, match="Another program"):
             journal.next_epoch()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from edge_sdk.membership.journal import Journal
+
+journal = Journal(Path(sys.argv[1]))
+journal.trust(bytes(range(32)))
+print("open", flush=True)
+sys.stdin.readline()
+journal.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def holder(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which has the journal open when it is handed out."""
+    command = [sys.executable, "-c", HOLDER, str(folder / "journal.sqlite")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "open\n"
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock: there nobody is kept out")
+class TestOneHomeIsForOne:
+    def test_two_processes_do_not_share_a_home(self, tmp_path: Path) -> None:
+        with holder(tmp_path):
+            for _ in range(2):  # the attempt takes nothing away from the other
+                with pytest.raises(DeviceBusy, match=f"{tmp_path} is the home .* a home of its own"):
+                    Journal(tmp_path / "journal.sqlite")
+
+    def test_a_killed_one_makes_room(self, tmp_path: Path) -> None:
+        with holder(tmp_path) as process:
+            process.kill()
+            process.wait(30)
+            with opened(tmp_path) as journal:
+                assert journal.trusted_key == bytes(range(32))
+
+    def test_one_that_closes_makes_room_though_its_process_lives(self, tmp_path: Path) -> None:
+        with holder(tmp_path) as process:
+            assert process.stdin
+            assert process.stdout
+            print(file=process.stdin, flush=True)
+            assert process.stdout.readline() == "closed\n"
+            with opened(tmp_path):
+                assert process.poll() is None
+
+    def test_nor_do_two_in_one_process(self, tmp_path: Path) -> None:
+        with opened(tmp_path), pytest.raises(DeviceBusy, match="in another process or in this one"):
+            Journal(tmp_path / "journal.sqlite")
+        with opened(tmp_path) as journal:
+            assert journal.trusted_key is None
+
+    def test_one_that_could_not_be_opened_holds_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "journal.sqlite").write_bytes(b"no database at all, but long enough to be looked at " * 100)
+        for _ in range(2):
+            with pytest.raises(JournalDamaged):
+                Journal(tmp_path / "journal.sqlite")
+
+    def test_who_only_looks_neither_waits_nor_is_waited_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "journal.sqlite"
+        assert read_trusted_key(path) is None
+        assert list(tmp_path.iterdir()) == []
+        with holder(tmp_path) as process:
+            assert read_trusted_key(path) == bytes(range(32))
+            process.kill()
+            process.wait(30)
+            assert read_trusted_key(path) == bytes(range(32)), "from the log that the dead has left"
+        with opened(tmp_path) as journal:
+            journal.trust(bytes(32))
+            assert read_trusted_key(path) == bytes(32)
 
 
 WRITER = """
@@ -302,7 +391,7 @@ from edge_sdk.membership.journal import Journal
 from tests.membership.test_journal import chunk, content, manifest, offer
 
 journal = Journal(Path(sys.argv[1]))
-done = len(journal.works)
+done = journal.outbox.round if journal.outbox else 0
 for number in itertools.count(done + 1):
     plan, data = f"plan {number}", content(number % 256, 60_000)
     journal.begin(plan, number)
@@ -330,15 +419,16 @@ def test_killed_in_the_middle_of_writing_it_loses_nothing_of_what_it_had_noted(t
         process.send_signal(signal.SIGKILL)
         said = [line.split() for line in [*read, *process.communicate(timeout=30)[0].splitlines()]]
         with opened(tmp_path) as journal:
-            works = {work.round: work for work in journal.works}
+            assert journal.outbox
+            last = journal.outbox.round
             for what, number in ((what, int(number)) for what, number in said):
                 data = content(number % 256, 60_000)
                 if what == "trained":
-                    assert works[number].offer == offer(data, number)
-                    if number == max(works):
+                    assert number <= last
+                    if number == last:
                         assert journal.update(f"plan {number}") == (offer(data, number), data)
                 elif what == "committed":
-                    assert works[number].progress == "committed"
+                    assert number < last or journal.outbox.progress == "committed"
                 elif what == "chunks":
                     resumed = journal.resume(manifest(data))
                     assert resumed is not None
@@ -352,7 +442,7 @@ def test_whatever_a_power_cut_leaves_of_the_log_is_a_state_that_there_was(tmp_pa
 
     def state(journal: Journal) -> tuple[Any, ...]:
         update = journal.update("plan")
-        return journal.trusted_key, journal.works, update, journal.received(manifest(content(1)).sha256)
+        return journal.trusted_key, journal.outbox, update, journal.received(manifest(content(1)).sha256)
 
     live, file = tmp_path / "live", "journal.sqlite"
     live.mkdir()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_sdk.errors import DeadlineExceeded
+from edge_sdk.errors import DeadlineExceeded, LineBroken
 from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.link import Link
 from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
-from edge_sdk.wire.messages import Committed, Presence, Pull, decode, encode
+from edge_sdk.wire.exchange import Exchange
+from edge_sdk.wire.messages import Committed, Leave, Presence, Pull, decode, encode
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import decode_chunk, make_manifest
 from tests.transport.brokers import Mosquitto
@@ -102,3 +103,61 @@ def test_a_birth_that_the_broker_did_not_take_is_said_again(journal: Journal, mo
         link.open(5.0)
         assert failed.is_set()
         assert decode(observer.next()[1]) == Presence(online=True, epoch=7)
+
+
+def test_a_wish_that_finds_no_room_is_given_up_by_name(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish, released = MemoryTransport.publish, threading.Event()
+
+    def stuck(self: MemoryTransport, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        assert topic != TOPICS.control("me", "up") or released.wait(60)
+        publish(self, topic, payload, retain=retain)
+
+    monkeypatch.setattr(MemoryTransport, "publish", stuck)
+    monkeypatch.setattr("edge_sdk.membership.link._PATIENCE", 0.01)
+    with MemoryBroker() as broker, ExitStack() as stack:
+        link = link_to(broker.url, journal)
+        stack.callback(link.close)
+        stack.callback(released.set)
+        link.open(5.0)
+
+        def ask_for_too_much() -> None:
+            for _ in range(2000):
+                link.commit("a" * 64)
+
+        with pytest.raises(DeadlineExceeded, match=r"no room for 0\.01 s"):
+            ask_for_too_much()
+
+
+def test_what_the_thread_died_of_is_told_and_the_goodbye_is_said_all_the_same(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Exchange, sha256: str) -> list[Any]:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr(Exchange, "commit", fail)
+    with MemoryBroker() as broker, ExitStack() as stack:
+        observer = Observer(broker.url, TOPICS.presence("me"))
+        link = link_to(broker.url, journal)
+        stack.callback(link.close)
+        link.open(5.0)
+        assert decode(observer.next()[1]) == Presence(online=True, epoch=7)
+        with suppress(LineBroken):  # it may be known at once
+            link.commit("a" * 64)
+        with pytest.raises(LineBroken, match="MemoryError: no memory left") as broken:
+            link.hear(60.0)
+        assert isinstance(broken.value.__cause__, MemoryError)
+        data = b"update"
+        manifest = make_manifest(data, "update", "x")
+        for call in (
+            lambda: link.hear(0),
+            lambda: link.send(Leave(reason="done")),
+            lambda: link.offer(data, manifest),
+            lambda: link.fetch(manifest, 1.0),
+            lambda: link.commit("a" * 64),
+        ):
+            with pytest.raises(LineBroken):
+                call()
+        link.close()
+        assert decode(observer.next()[1]) == Presence(online=False, epoch=7)
+        link.close()
+        assert observer.seen.empty()
