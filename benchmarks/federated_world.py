@@ -33,7 +33,7 @@ LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
 # Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
-CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 6, 2, 8
+CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 4, 2, 4
 DRAW_STEPS = 15
 Weighted = Sequence[tuple[Adapter, float]]
 Captioned = list[tuple[Image.Image, str]]
@@ -53,7 +53,7 @@ class Scale:
     learning_rate: float = 1e-3
 
 
-FULL = Scale((6, 5, 3, 2), rounds=5, steps=8, batch_size=8, pictures=(6, 32), held_out=16, judged=2)
+FULL = Scale((6, 5, 3, 2), rounds=5, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)
 QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_out=6, judged=2)
 
 
