@@ -31,8 +31,11 @@ else:
 # A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
 IFCA = "ifca"
 
-# What `device_bytes` is at least, unless the file says so.
+# What `device_bytes` and `device_downloads` are at least, unless the file says so.
 _LEAST_BYTES = 128 << 20
+_LEAST_DOWNLOADS = 1 << 30
+# Updates' worth that a device may be sent in a minute: all clusters' adapters at the end, and what lies under them.
+_DOWNLOADS = 64
 
 Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
@@ -60,6 +63,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_devices: Positive = 10_000
     device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 1200
     device_bytes: Annotated[int, Meta(ge=0, le=2**40)] = 0
+    device_downloads: Annotated[int, Meta(ge=0, le=2**40)] = 0
     device_storage: Annotated[int, Meta(ge=0, le=2**40)] = 0
     min_devices: Positive = 2
     rounds: Positive = 5
@@ -165,7 +169,11 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ConfigurationError: no update would fit.
         """
         # Room for a slow line's repetitions, and for devices that try again.
-        own = {"device_bytes": max(_LEAST_BYTES, 8 * max_update), "device_storage": 8 * max_update}
+        own = {
+            "device_bytes": max(_LEAST_BYTES, 8 * max_update),
+            "device_downloads": max(_LEAST_DOWNLOADS, _DOWNLOADS * max_update),
+            "device_storage": 8 * max_update,
+        }
         sizes = {key: getattr(self, key) or value for key, value in own.items()}
         for key, size in sizes.items():
             if size < max_update:
@@ -173,7 +181,13 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                     f"{key} = {size} is less than one update of this federation may have, {max_update}: raise it, or "
                     "leave it out."
                 )
-        return Limits(self.device_messages, sizes["device_bytes"], sizes["device_storage"], self.max_devices)
+        return Limits(
+            messages=self.device_messages,
+            bytes=sizes["device_bytes"],
+            downloads=sizes["device_downloads"],
+            storage=sizes["device_storage"],
+            devices=self.max_devices,
+        )
 
 
 class BaseModel(msgspec.Struct, frozen=True):
@@ -374,6 +388,7 @@ join = "open"          # open: any device that the broker lets in; invited: thos
 max_devices = 10000    # more are not registered
 device_messages = 1200 # that one device may send in a minute; what is more is dropped, and told once a minute
 device_bytes = 0       # the same for bytes, chunks included; 0: eight updates, at least 128 MiB
+device_downloads = 0   # bytes that one device may be sent in a minute; 0: 64 updates, at least 1 GiB
 device_storage = 0     # bytes that one device's updates of a round may bring in; 0: eight updates
 min_devices = 2        # the first round starts when so many have joined
 rounds = 5             # in all

@@ -23,7 +23,7 @@ class Gate:
         self._inbox = inbox
         self._topics = topics
         self._joined = joined
-        self._rates = Rates(limits)
+        self._rates = Rates(limits.messages, limits.bytes)
         self._lock = threading.Lock()
 
     def arrived(self, topic: str, payload: bytes) -> None:

@@ -20,6 +20,7 @@ _STRANGERS_SHARE = 10
 
 TOO_MANY_MESSAGES = "TooManyMessages"
 TOO_MANY_BYTES = "TooManyBytes"
+TOO_MANY_DOWNLOADS = "TooManyDownloads"
 TOO_MUCH_STORAGE = "TooMuchStorage"
 FEDERATION_FULL = "FederationFull"
 
@@ -27,10 +28,12 @@ FEDERATION_FULL = "FederationFull"
 @dataclass(frozen=True)
 class Limits:
     """messages: that a device may send in a minute, chunks not counted; bytes: of messages and chunks together;
-    storage: bytes that may be taken in for a device's updates in one round; devices: that may ever join."""
+    downloads: bytes of chunks that it may be sent in a minute; storage: bytes that may be taken in for a device's
+    updates in one round; devices: that may ever join."""
 
     messages: int
     bytes: int
+    downloads: int
     storage: int
     devices: int
 
@@ -40,6 +43,7 @@ class Limits:
         return {
             TOO_MANY_MESSAGES: f"More than {self.messages} messages {dropped}",
             TOO_MANY_BYTES: f"Messages of more than {self.bytes} bytes {dropped}",
+            TOO_MANY_DOWNLOADS: f"Chunks of more than {self.downloads} bytes asked for {dropped}",
             TOO_MUCH_STORAGE: f"More than {self.storage} bytes of updates in one round: wait for the next round.",
             FEDERATION_FULL: f"This federation takes {self.devices} devices and has them: ask its operator for room.",
         }[code]
@@ -84,10 +88,17 @@ class _Account:
 
 
 class Rates:
-    """Who may send now."""
+    """Who may send now, or be sent.
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    Args:
+        messages, size: of one device in a minute.
+        over_size: the code of what is over `size`.
+    """
+
+    def __init__(self, messages: int, size: int, over_size: str = TOO_MANY_BYTES) -> None:
+        self._messages = messages
+        self._size = size
+        self._over_size = over_size
         self._accounts: dict[str, _Account] = {}
         self._owing: set[str] = set()  # accounts of which something was dropped and not told yet
 
@@ -99,13 +110,13 @@ class Rates:
         account = self._accounts.get(sender)
         if account is None:
             share = _STRANGERS_SHARE if sender == STRANGERS else 1
-            messages, size_limit = share * self._limits.messages, self._limits.bytes
-            account = self._accounts[sender] = _Account(Bucket(messages, now), Bucket(size_limit, now))
+            messages = share * self._messages
+            account = self._accounts[sender] = _Account(Bucket(messages, now), Bucket(self._size, now))
         cost = max(size, LEAST)
         if not chunk and not account.messages.has(1, now):
             code = TOO_MANY_MESSAGES
         elif not account.bytes.has(cost, now):
-            code = TOO_MANY_BYTES
+            code = self._over_size
         else:
             account.bytes.take(cost)
             if not chunk:

@@ -23,13 +23,14 @@ from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
 from coordinator.ledger import Ledger
+from coordinator.outgoing import Outgoing
 from coordinator.peers import Peers
-from coordinator.quotas import FEDERATION_FULL, TOO_MUCH_STORAGE, Storage
+from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, TOO_MUCH_STORAGE, Rates, Storage
 from coordinator.reports import OnEvent, Reports
 from coordinator.store import Database, Spool, open_blobs
 from coordinator.storing import Arrival, Outcome, Storing
 from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
-from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded, TransportError
+from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded
 from edge_sdk.transport import Settings, Will, create, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
@@ -121,6 +122,8 @@ class Service:
                 on_connection=self._connection_changed,
             )
         )
+        downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
+        self._out = Outgoing(self._transport, self._topics, self._keys.signer, downloads, self._tally, self._report)
 
     @property
     def state(self) -> rounds.State:
@@ -423,7 +426,7 @@ class Service:
                 case exchange.Send(message):
                     self._send(device, message)
                 case exchange.SendChunk(payload):
-                    self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
+                    self._out.chunk(device, payload)
                 case exchange.Received(manifest, data):
                     self._received(device, manifest, data)
                 case exchange.Delivered(manifest):
@@ -471,26 +474,16 @@ class Service:
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
             self._peers.offer(device, message.manifests)
-            message = self._keys.signer.signed(message)
-        self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
+        self._out.send(device, message)
 
     def _publish_state(self) -> None:
-        self._publish(self._topics.coordinator_state, self._online, CoordinatorState.__name__.lower(), retain=True)
-
-    def _publish(self, topic: str, payload: bytes, kind: str, *, retain: bool = False) -> None:
-        """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""
-        try:
-            self._transport.publish(topic, payload, retain=retain)
-        except TransportError as error:
-            self._report("send_failed", topic=topic, code=type(error).__name__, reason=str(error))
-        else:
-            self._tally.add("down", kind, len(payload))
+        self._out.state(self._online)
 
     def _tell_of_drops(self, *, last: bool = False) -> None:
         messages, chunks = self._inbox.dropped()
         if messages or chunks:
             self._report("messages_dropped", messages=messages, chunks=chunks)
-        for excess in self._gate.exceeded(all_of_it=last):
+        for excess in (*self._gate.exceeded(all_of_it=last), *self._out.exceeded(all_of_it=last)):
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
             if excess.sender in self._state.devices:
