@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter import Adapter, Factors, Share
+from edge_sdk.adapter import Adapter, Factors, Share, align, truncate
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Matrices: TypeAlias = dict[str, Matrix]
-"""Of each factor a matrix that has the rank as its first axis, by name."""
+"""Of each factor or product a matrix that has the rank as its first axis, by name."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,17 @@ Advance: TypeAlias = Callable[[Matrices, Matrices, Pace], tuple[Matrices, Matric
 
 @dataclass(frozen=True)
 class ServerOptimiser:
-    """advance: one step; learning_rate: its own, for a federation that names none."""
+    """
+    Attributes:
+        advance: one step.
+        learning_rate: its own, for a federation that names none.
+        linear: whether steps and moments are sums of what changed and of moments, each times a number. Such an
+            optimiser is given products where both factors are trained; any other is always given factors.
+    """
 
     advance: Advance
     learning_rate: float
+    linear: bool = False
 
 
 def step(
@@ -46,13 +53,73 @@ def step(
 ) -> tuple[Adapter, Matrices]:
     """Where devices go on instead of at `mean`, and what to remember for the next step.
 
-    Works on the factors, like the devices' own optimisers. Where both were trained, the factors of the mean are rotated
-    first, so that they are as near as possible to those of `start`: a rotation changes no product and must not look
-    like a change, such as the signs that an SVD picks.
-
     Args:
         start: what the round began with.
-        moments: of the last step; what does not fit the factors any more is forgotten.
+        moments: of the last step; what does not fit any more is forgotten.
+    """
+    if optimiser.linear and share is Share.BOTH:
+        return _by_products(optimiser, start, mean, moments, pace)
+    return _by_factors(optimiser, start, mean, moments, pace, share)
+
+
+def _by_products(
+    optimiser: ServerOptimiser,
+    start: Adapter,
+    mean: Adapter,
+    moments: Mapping[str, npt.NDArray[np.floating]],
+    pace: Pace,
+) -> tuple[Adapter, Matrices]:
+    """A step on dW = B A, the same in every gauge (B G^-1)(G A).
+
+    Between rounds the gauge changes by more than a rotation: devices of smaller ranks train other factors, and clusters
+    that teach each other are refactored. On factors, momentum would add all of that up and diverge.
+
+    A layer's products are written with one A in common, orthonormal rows that span all of theirs, so that their B are
+    linear. Where devices go on has the rank of the mean, and its gauge and scale; moments are kept at twice that rank,
+    which holds a whole change.
+    """
+    before: Matrices = {}
+    change: Matrices = {}
+    known: Matrices = {}
+    common: dict[str, Matrix] = {}
+    for layer, goal in mean.layers.items():
+        mine = {
+            key.removesuffix(".b"): Factors(moments[f"{key.removesuffix('.b')}.a"], np.ascontiguousarray(b.T))
+            for key, b in moments.items()
+            if key.startswith(f"{layer}/") and key.endswith(".b")
+        }
+        products = [start.layers[layer], goal, *mine.values()]
+        q, _ = np.linalg.qr(np.vstack([factors.a for factors in products]).T.astype(np.float64))
+        common[layer] = np.ascontiguousarray(q.T)
+        before[layer], after, *others = ((q.T @ factors.a.T) @ factors.b.T for factors in products)
+        change[layer] = after - before[layer]
+        known |= dict(zip(mine, others, strict=True))
+    stride, fresh = optimiser.advance(change, known, pace)
+    layers = {
+        layer: Factors(common[layer], (before[layer] + stride[layer]).T, goal.kernel)
+        for layer, goal in mean.layers.items()
+    }
+    moved, _ = truncate(Adapter(layers, mean.base_id), mean.rank)
+    remembered: Matrices = {}
+    for name, b in fresh.items():
+        layer = name.partition("/")[0]
+        kept = truncate(Adapter({layer: Factors(common[layer], b.T)}), 2 * mean.rank)[0].layers[layer]
+        remembered |= {f"{name}.a": kept.a.astype(np.float64), f"{name}.b": kept.b.T.astype(np.float64)}
+    return align(moved, mean), remembered
+
+
+def _by_factors(
+    optimiser: ServerOptimiser,
+    start: Adapter,
+    mean: Adapter,
+    moments: Mapping[str, npt.NDArray[np.floating]],
+    pace: Pace,
+    share: Share,
+) -> tuple[Adapter, Matrices]:
+    """A step on A and B, like those of the devices' own optimisers.
+
+    Where both were trained, the factors of the mean are rotated first, so that they are as near as possible to those of
+    `start`: a rotation changes no product and must not look like a change, such as the signs that an SVD picks.
     """
     before, after = _matrices(start), _matrices(mean)
     rank = {name: max(len(matrix), len(before[name])) for name, matrix in after.items()}

@@ -9,4 +9,4 @@ def _advance(change: Matrices, moments: Matrices, pace: Pace) -> tuple[Matrices,
     return change, {}
 
 
-NONE = ServerOptimiser(_advance, learning_rate=1.0)
+NONE = ServerOptimiser(_advance, learning_rate=1.0, linear=True)

@@ -142,5 +142,5 @@ def test_what_follows_from_the_keys() -> None:
     assert not parse(MINIMAL + 'aggregation = "fedit"').carries
     assert parse(MINIMAL + "rank = 6").group_rank == 6
     assert parse(MINIMAL + "rank = 6\nserver_rank = 12").group_rank == 12
-    assert parse(MINIMAL + 'server_optimiser = "adam"').pace.learning_rate == 0.003
+    assert parse(MINIMAL + 'server_optimiser = "adam"').pace.learning_rate == 0.01
     assert parse(MINIMAL + 'server_optimiser = "adam"\nserver_learning_rate = 0.1').pace.learning_rate == 0.1

@@ -7,17 +7,27 @@ import pytest
 
 from coordinator.optimisers import OPTIMISERS, Matrices, Pace, step
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm, to_bytes
-from tests.coordinator.adapters import SLOTS, random_adapter
+from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
+from tests.coordinator.adapters import SLOTS, dense, random_adapter
 
 PACE = Pace(learning_rate=0.5, momentum=0.9)
+FULL_RANK = 20  # of the larger layer; more than the smaller one has
 
 
 def near(adapter: Adapter, seed: int, size: float = 0.1) -> Adapter:
     """An adapter that training has moved a little."""
-    layers = {
-        name: Factors(f.a + size * g.a, f.b + size * g.b)
-        for (name, f), g in zip(adapter.layers.items(), random_adapter(seed).layers.values(), strict=True)
-    }
+    moves = random_adapter(seed, adapter.rank).layers
+    layers = {n: Factors(f.a + size * moves[n].a, f.b + size * moves[n].b) for n, f in adapter.layers.items()}
+    return Adapter(layers, adapter.base_id)
+
+
+def regauged(adapter: Adapter, seed: int) -> Adapter:
+    """The same products, factored by any invertible matrix."""
+    rng = np.random.default_rng(seed)
+    layers = {}
+    for name, f in adapter.layers.items():
+        gauge = rng.normal(size=(f.rank, f.rank)) * rng.uniform(0.2, 5.0, size=f.rank)
+        layers[name] = Factors(gauge @ f.a, f.b @ np.linalg.inv(gauge))
     return Adapter(layers, adapter.base_id)
 
 
@@ -27,19 +37,80 @@ def advance(
     return step(OPTIMISERS[name], start, mean, moments, PACE, share)
 
 
+@pytest.mark.parametrize("share", [Share.BOTH, Share.B])
 @pytest.mark.parametrize("name", OPTIMISERS.built_in)
-def test_one_that_has_nothing_to_follow_stays(name: str) -> None:
+def test_one_that_has_nothing_to_follow_stays(name: str, share: Share) -> None:
     start = random_adapter(0)
-    moved, _ = advance(name, start, start, {})
+    moved, _ = advance(name, start, start, {}, share)
     assert distance(moved, start) <= 1e-6 * norm(start)
 
 
-def test_none_is_the_mean() -> None:
+@pytest.mark.parametrize("share", [Share.BOTH, Share.B])
+def test_none_is_the_mean(share: Share) -> None:
     start = random_adapter(0)
     mean = near(start, 1)
-    moved, moments = advance("none", start, mean, {})
+    moved, moments = advance("none", start, mean, {}, share)
     assert distance(moved, mean) <= 1e-6 * norm(mean)
     assert moments == {}
+
+
+def test_without_momentum_the_mean_comes_back_in_its_own_factors() -> None:
+    start, moments = random_adapter(0, double=True), {}
+    for seed in (1, 2):
+        mean = near(start, seed)
+        start, moments = step(OPTIMISERS["momentum"], start, mean, moments, Pace(1.0, 0.0), Share.BOTH)
+        for layer, f in mean.layers.items():
+            np.testing.assert_allclose(start.layers[layer].a, f.a, atol=1e-9)
+            np.testing.assert_allclose(start.layers[layer].b, f.b, atol=1e-9)
+
+
+def test_momentum_adds_up_products_where_both_factors_are_trained() -> None:
+    at, moments = random_adapter(0, FULL_RANK, double=True), {}
+    products, velocity = dense(at), dict.fromkeys(SLOTS, 0.0)
+    for seed in (1, 2, 3):
+        mean = near(at, seed)
+        at, moments = advance("momentum", at, mean, moments, Share.BOTH)
+        for layer, goal in dense(mean).items():
+            velocity[layer] = 0.9 * velocity[layer] + goal - products[layer]
+            products[layer] = products[layer] + 0.5 * velocity[layer]
+            np.testing.assert_allclose(dense(at)[layer], products[layer], atol=1e-9)
+
+
+def test_no_gauge_moves_momentum() -> None:
+    """Whatever factors start, mean and moments come in: it is their products that count."""
+    at = other = random_adapter(0, double=True)
+    moments: Matrices = {}
+    moments_of_other: Matrices = {}
+    for seed in (1, 2, 3):
+        mean = near(at, seed)
+        at, moments = advance("momentum", at, mean, moments, Share.BOTH)
+        other, moments_of_other = advance(
+            "momentum", regauged(other, seed), regauged(mean, seed + 10), moments_of_other, Share.BOTH
+        )
+        assert distance(at, other) <= 1e-9 * norm(at)
+
+
+def test_momentum_stays_as_small_as_its_adapter_and_survives_storage() -> None:
+    at, moments = random_adapter(0), {}
+    for seed in range(5):
+        mean = near(at, seed)
+        kept, _ = matrices_from_bytes(matrices_to_bytes(moments, None)) if moments else ({}, None)
+        fresh, _ = advance("momentum", at, mean, kept, Share.BOTH)
+        at, moments = advance("momentum", at, mean, moments, Share.BOTH)
+        assert distance(fresh, at) <= 1e-5 * norm(at)
+        assert at.rank == mean.rank
+        assert max(len(matrix) for matrix in moments.values()) <= 2 * mean.rank
+
+
+def test_products_and_factors_have_moments_of_their_own() -> None:
+    """As where both factors are trained first and a core later."""
+    start, mean = random_adapter(0, double=True), near(random_adapter(0), 1)
+    shares = (Share.BOTH, Share.CORE)
+    moments = {share: advance("momentum", start, mean, {}, share)[1] for share in shares}
+    for share, other in (shares, shares[::-1]):
+        moved, _ = advance("momentum", start, mean, moments[other], share)
+        fresh, _ = advance("momentum", start, mean, {}, share)
+        assert to_bytes(moved) == to_bytes(fresh)
 
 
 def test_momentum_adds_up_what_rounds_agree_on() -> None:
