@@ -2,10 +2,10 @@
 
     python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
 
-Every row runs with every seed; each is kept in the system's temporary folder by its settings, and what FILE holds from
-an earlier run is not run again: a stopped study resumes, also on another machine of the same kind. --seed is the first
-of three seeds. A row's score on a device is the share of the way from the base model's held-out loss (0) to that of
-pooling the pictures of its hidden group (1).
+Every row runs with every seed; each is kept in the system's temporary folder by its settings, and FILE is written after
+every seed. What either holds is not run again: a stopped study resumes, also on another machine of the same kind.
+--seed is the first of three seeds; figures are over those that are done. A row's score on a device is the share of the
+way from the base model's held-out loss (0) to that of pooling the pictures of its hidden group (1).
 """
 
 from __future__ import annotations
@@ -14,21 +14,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from benchmarks import runs
 from benchmarks.federated_arms import OURS, Arm, arms, run
 from benchmarks.federated_world import FULL, QUICK, Scale, world_of
-from benchmarks.harness import KEPT, Bar, Report, Row, arguments, value_of
+from benchmarks.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
 from benchmarks.runs import Result, Run, run_row
 from benchmarks.stickers import base_id
 
 PLACE = KEPT / "federation"
 SEEDS = 3
+Results: TypeAlias = dict[tuple[str, int], Result]
+"""By row and seed."""
 # Counts up whenever the code changes what a row computes.
-EDITION = 3
+EDITION = 4
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
 QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
 
@@ -40,16 +42,34 @@ def main(given: Sequence[str] | None = None) -> None:
     scale = QUICK if chosen.quick else FULL
     seeds = [chosen.seed + at for at in range(1 if chosen.quick else SEEDS)]
     rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
-    report = Report(chosen, seeds)
-    results = measure(rows, scale, seeds, chosen.json)
-    report.rows += summary(rows, seeds, results)
-    report.rows += [
+    results = held(rows, scale, seeds, chosen.json)
+    for seed in seeds:
+        results |= measure(rows, scale, [seed], chosen.json)
+        made = report(chosen, rows, scale, seeds, results)
+        made.write()
+    made.finish(hide="run")
+
+
+def report(chosen: Arguments, rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], results: Results) -> Report:
+    """Figures over the seeds that are whole, and every run."""
+    whole = [seed for seed in seeds if all((arm.name, seed) in results for arm in rows)]
+    made = Report(chosen, whole)
+    made.rows += summary(rows, whole, results)
+    made.rows += [
         run_row(key_of(arm, scale, seed), results[arm.name, seed], row=arm.name, seed=seed)
         for arm in rows
         for seed in seeds
+        if (arm.name, seed) in results
     ]
-    report.bars += bars(report.rows)
-    report.finish(hide="run")
+    made.bars += bars(made.rows)
+    return made
+
+
+def held(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], file: Path | None) -> Results:
+    """What a file of results holds of these."""
+    known = runs.known(file)
+    cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
+    return {cell: known[key] for cell, key in cells.items() if key in known}
 
 
 def key_of(arm: Arm, scale: Scale, seed: int) -> str:
@@ -58,9 +78,7 @@ def key_of(arm: Arm, scale: Scale, seed: int) -> str:
     return runs.key_of(facts)
 
 
-def measure(
-    rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None
-) -> dict[tuple[str, int], Result]:
+def measure(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None) -> Results:
     """Run what is not known yet, seed by seed."""
     cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
     listed = [

@@ -72,6 +72,10 @@ class Report:
         for bar in self.bars:
             mark = "[green]holds[/]" if bar.holds else "[red]fails[/]"
             _console.print(f"{mark}  {bar.name}: {bar.value:.4g}, {bar.kind} {bar.bar:g}", highlight=False)
+        self.write()
+
+    def write(self) -> None:
+        """Write the results as far as they are known, if a file was asked for."""
         if self.arguments.json is not None:
             self.arguments.json.parent.mkdir(parents=True, exist_ok=True)
             self.arguments.json.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")

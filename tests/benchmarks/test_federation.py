@@ -11,6 +11,7 @@ import pytest
 from benchmarks import federation as study
 from benchmarks.federated_arms import OURS, arms
 from benchmarks.federated_world import FULL, QUICK
+from benchmarks.harness import Arguments
 from coordinator.aggregation import AGGREGATORS
 from coordinator.clustering import CLUSTERERS
 from coordinator.config import Federation, parse
@@ -83,3 +84,17 @@ def test_what_an_earlier_file_holds_is_not_run_again(tmp_path: Path, monkeypatch
     row = {"part": "run", "key": study.key_of(arm, FULL, 0), "result": json.dumps(known)}
     (tmp_path / "before.json").write_text(json.dumps({"rows": [row]}), "utf-8")
     assert study.measure([arm], FULL, [0], tmp_path / "before.json") == {(OURS, 0): known}
+
+
+def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_path: Path) -> None:
+    rows = [arm for arm in arms() if arm.name in (study.ALONE, study.POOLED, study.GLOBAL, OURS)]
+    results = _results() | {(OURS, 1): _result((0.1, 0.1), [0.9, 0.8, 0.65, 0.1])}
+    chosen = Arguments(quick=False, seed=0, json=tmp_path / "results.json")
+    made = study.report(chosen, rows, FULL, [0, 1, 2], results)
+    made.write()
+    assert made.seeds == [0]
+    lines = {str(row["row"]): row for row in made.rows if row["part"] == "row"}
+    assert lines[OURS]["seeds"] == 1
+    assert lines[OURS]["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
+    assert study.held(rows, FULL, [0, 1, 2], chosen.json) == results
+    assert study.held(rows, FULL, [0, 1, 2], None) == {}
