@@ -30,11 +30,13 @@ def _with_updates(_: Any, state: Any, updates: list[Any], *more: Any) -> bool:
 # Name -> (class, method, before or after it, whether these arguments are the moment).
 POINTS: dict[str, tuple[type, str, str, Callable[..., bool]]] = {
     "update came whole": (Service, "_received", "before", lambda *_: True),
-    "update on disk, not counted": (FolderBlobs, "put", "after", lambda *_: True),
+    "update checked, not on disk": (FolderBlobs, "take", "before", lambda *_: True),
+    "update on disk, not counted": (FolderBlobs, "take", "after", lambda *_: True),
+    "update counted in memory, not saved": (Database, "save", "before", _with_updates),
     "update counted, not answered": (Database, "save", "after", _with_updates),
     "all committed, not aggregated": (Learning, "aggregate", "before", lambda *_: True),
     "aggregated, not saved": (Learning, "aggregate", "after", lambda *_: True),
-    "round closed, nothing deleted": (Service, "_forget_old_blobs", "before", lambda *_: True),
+    "round closed, nothing deleted": (Service, "_forget_what_is_over", "before", lambda *_: True),
 }
 
 
