@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter import Adapter, Factors, concatenate, scale, truncate
+from edge_sdk.adapter import MAX_RANK, Adapter, Factors, concatenate, scale, truncate
 from edge_sdk.adapter.model import Kernel
 
 Matrix = npt.NDArray[np.float64]
@@ -60,7 +60,8 @@ class ProductSum:
     """The exact weighted sum of the products, as factors: never a matrix of a layer's size.
 
     Ranks add up; from time to time they are compressed to what the sum needs, which loses nothing but rounding and is
-    at most the smaller side of each layer, however many updates there are.
+    at most the smaller side of each layer, however many updates there are. Only where that side is larger than the
+    largest rank of an adapter (1024) less an update's, the smallest directions beyond are dropped.
 
     rank: of a usual update; sets how often to compress.
     """
@@ -78,7 +79,9 @@ class ProductSum:
     def merge(self, other: ProductSum) -> None:
         self._weight += other._weight
         if other._sum is not None:
-            self._put([(other._sum, 1.0)])
+            half = MAX_RANK // 2
+            theirs = other._sum if other._sum.rank + self.rank <= MAX_RANK else truncate(other._sum, half)[0]
+            self._put([(theirs, 1.0)])
 
     def mean(self) -> Adapter:
         """The weighted mean at the rank that it needs."""
@@ -91,7 +94,11 @@ class ProductSum:
         return self._sum.rank if self._sum is not None else 0
 
     def _put(self, terms: list[tuple[Adapter, float]]) -> None:
-        self._sum = concatenate(terms if self._sum is None else [(self._sum, 1.0), *terms])
+        if self._sum is not None:
+            room = MAX_RANK - sum(adapter.rank for adapter, _ in terms)
+            held = self._sum if self._sum.rank <= room else truncate(self._sum, max(1, room))[0]
+            terms = [(held, 1.0), *terms]
+        self._sum = concatenate(terms)
         if self._sum.rank > self._limit:
             self._sum, _ = truncate(self._sum)
             self._limit = self._sum.rank + self._step

@@ -22,7 +22,9 @@ from coordinator.aggregation.contract import (
     updates_of,
 )
 from coordinator.aggregation.late import rebased, staleness_weight
+from coordinator.aggregation.sums import ProductSum
 from edge_sdk.adapter import (
+    MAX_RANK,
     Adapter,
     Factors,
     Share,
@@ -67,6 +69,27 @@ def test_memory_is_bounded_by_the_layers(method: str) -> None:
         u, s, v = np.linalg.svd(exact, full_matrices=False)
         best = exact if method == "flora" else s[0] * np.outer(u[:, 0], v[0])
         np.testing.assert_allclose(dense(result)[name], best, atol=1e-5)
+
+
+def test_sums_of_large_ranks_keep_to_the_largest_that_an_adapter_may_have() -> None:
+    """A layer of 1200 rows and columns, updates of rank 300: their sum would be of rank 1200."""
+    rng = np.random.default_rng(0)
+
+    def update() -> Adapter:
+        a, b = rng.normal(size=(300, 1200)), rng.normal(size=(1200, 300))
+        return Adapter({"unet.to_q": Factors(a.astype(np.float32), b.astype(np.float32))})
+
+    updates = [update() for _ in range(4)]
+    whole, parts = ProductSum(300), [ProductSum(300), ProductSum(300)]
+    for number, one in enumerate(updates):
+        whole.add(one, 1.0)
+        parts[number % 2].add(one, 1.0)
+    parts[0].merge(parts[1])
+    exact = np.mean([one.layers["unet.to_q"].b @ one.layers["unet.to_q"].a for one in updates], axis=0)
+    for made in (whole, parts[0]):
+        assert made.rank <= MAX_RANK
+        found = made.mean().layers["unet.to_q"]
+        assert np.linalg.norm(found.b @ found.a - exact) < 0.2 * np.linalg.norm(exact)
 
 
 def frozen_as(start: Adapter, moved: Adapter, share: Share) -> Adapter:
