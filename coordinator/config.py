@@ -18,10 +18,10 @@ from coordinator.interaction import INTERACTIONS
 from coordinator.optimisers import OPTIMISERS, Pace
 from coordinator.quotas import Limits
 from coordinator.rounds import Rules
-from edge_sdk.adapter import TRAINED, Shape, Share
+from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport import Settings, Tls, read_bandwidth
-from edge_sdk.wire.messages import Count, Name, Positive, Rank
+from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -175,6 +175,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             "device_storage": 8 * max_update,
         }
         sizes = {key: getattr(self, key) or value for key, value in own.items()}
+        if sizes["device_downloads"] < MAX_CHUNK:
+            raise ConfigurationError(f"device_downloads = {self.device_downloads} is less than one chunk: raise it.")
         for key, size in sizes.items():
             if size < max_update:
                 raise ConfigurationError(
@@ -337,6 +339,11 @@ def _check_sense(federation: Federation, source: str) -> None:
         raise ConfigurationError(
             f"{source}: interaction = {federation.interaction!r} holds only while devices keep A: set "
             'aggregation = "ffa".'
+        )
+    if federation.server_optimiser != "none" and 2 * federation.group_rank >= MAX_RANK:
+        raise ConfigurationError(
+            f"{source}: server_optimiser = {federation.server_optimiser!r} puts adapters of two rounds together, which "
+            f"leaves ranks below {MAX_RANK // 2} to each, not {federation.group_rank}: lower server_rank or rank."
         )
     if federation.server_optimiser != "none" and AGGREGATORS[federation.aggregation].folds:
         raise ConfigurationError(

@@ -13,6 +13,10 @@ Item: TypeAlias = tuple[str, bytes] | Reaction
 """For the coordinator's loop: a message (topic, payload), or something that another thread has for it to do."""
 
 
+# Messages in a row after which a chunk that waits has its turn.
+_IN_A_ROW = 32
+
+
 class Inbox(Generic[T]):
     """A queue that never blocks whoever puts something in.
 
@@ -23,6 +27,7 @@ class Inbox(Generic[T]):
     def __init__(self, room: int) -> None:
         self._room = room
         self._lanes = (_Lane[T](), _Lane[T]())
+        self._in_a_row = 0
         self._dropped = [0, 0]
         self._changed = threading.Condition()
 
@@ -35,15 +40,16 @@ class Inbox(Generic[T]):
                 self._lanes[bulk].put(item, size)
                 self._changed.notify()
 
-    def take(self, seconds: float, most: int) -> list[T]:
-        """What has come, at most so many; waits so long for the first one."""
+    def get(self, seconds: float) -> T | None:
+        """The next item, or None if nothing comes in time."""
         with self._changed:
             self._changed.wait_for(lambda: any(self._lanes), seconds)
-            taken: list[T] = []
-            for lane in self._lanes:
-                while lane and len(taken) < most:
-                    taken.append(lane.get())
-            return taken
+            messages, bulk = self._lanes
+            if bulk and (not messages or self._in_a_row >= _IN_A_ROW):
+                self._in_a_row = 0
+                return bulk.get()
+            self._in_a_row += 1
+            return messages.get() if messages else None
 
     def dropped(self) -> tuple[int, int]:
         """How many messages and how many bulk items were dropped since this was asked last."""

@@ -79,7 +79,7 @@ class Intake:
         return self._pulls.pop(device).offer if self.pulled(device) == sha256 else None
 
     def hold(self, device: str) -> None:
-        """A device's update is there, and is being stored: its place is needed until that has ended."""
+        """A device's update is there and is being stored: whatever happens, it keeps its place until that ends."""
         if pull := self._pulls.get(device):
             pull.heard = math.inf
 
@@ -91,6 +91,8 @@ class Intake:
         """End the pulls that are not wanted any more, or whose places others need; returns those to stop."""
         stopped = []
         for device, pull in list(self._pulls.items()):
+            if pull.heard == math.inf:
+                continue
             offer, replaced = pull.offer, device in self._waiting
             spare = not replaced and wanted(device, offer)
             if spare and not (self._is_idle(device, pull, present, now) and self._is_needed(wanted, present)):
@@ -113,14 +115,14 @@ class Intake:
         return found
 
     def _is_idle(self, device: str, pull: _Pull, present: Present, now: float) -> bool:
-        return pull.heard < math.inf and (not present(device) or now - pull.heard >= self._patience)
+        return not present(device) or now - pull.heard >= self._patience
 
     def _is_needed(self, wanted: Wanted, present: Present) -> bool:
         """Whether somebody waits for a place and there is none."""
         return len(self._pulls) >= self._places and self._next(wanted, present) is not None
 
     def _next(self, wanted: Wanted, present: Present) -> tuple[str, Offer] | None:
-        """Whose turn it is. Looks no further, as this is asked after every few messages and thousands may wait."""
+        """Whose turn it is. Looks no further than to that one: this is asked all the time, and thousands may wait."""
         return next(
             ((device, offer) for device, offer in self._waiting.items() if present(device) and wanted(device, offer)),
             None,

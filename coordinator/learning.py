@@ -20,6 +20,7 @@ from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS, FILTERS
 from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
 from coordinator.aggregation.late import rebased, staleness_weight
+from coordinator.clustering import Sketch
 from coordinator.config import BaseModel, Federation
 from coordinator.interaction import INTERACTIONS, Strength
 from coordinator.optimisers import OPTIMISERS, Matrices, step
@@ -69,14 +70,19 @@ class Learning:
         asked for."""
         return self._updates.check(data, member)
 
-    def remember(self, trace: rounds.Trace, devices: int) -> None:
-        """Keep what clustering so many devices will need of an update that has just been stored, so that the work is
-        not left for later. What fails here is tried again then."""
+    def sketch(self, trace: rounds.Trace, devices: int) -> Sketch | None:
+        """What clustering so many devices will need of an update that has just been stored, so that the work is not
+        left for later; None if it needs nothing. What fails here is tried again then. From any thread."""
         if self._tastes.needs_sketches(devices):
             try:
-                self._subspaces.sketch(trace)
+                return self._subspaces.make(trace)
             except (ImpastoError, ArithmeticError, ValueError):
                 _log.warning("Update %s could not be sketched.", trace.update, exc_info=True)
+        return None
+
+    def remember(self, trace: rounds.Trace, sketch: Sketch) -> None:
+        """Keep a sketch of an update."""
+        self._subspaces.keep(trace, sketch)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         found = self._tastes.cluster(action)

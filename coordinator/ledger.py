@@ -50,9 +50,12 @@ class Ledger:
     def settle(self, act: Callable[[rounds.Action], rounds.Event | None]) -> None:
         """Save, then act; the events that actions answer with are fed, until nothing is left to do."""
         while self._unsaved or self._profiles or self._due:
-            if self._unsaved or self._profiles:
-                self._database.save(self.state, self._counted, self._traffic(), self._profiles)
-                self._unsaved, self._counted, self._profiles = False, [], {}
+            if self._profiles:
+                self._database.put_profiles(self._profiles)
+                self._profiles = {}
+            if self._unsaved:
+                self._database.save(self.state, self._counted, self._traffic())
+                self._unsaved, self._counted = False, []
             due, self._due = self._due, []
             for action in due:
                 if (answer := act(action)) is not None:

@@ -7,8 +7,11 @@ chunks to each device wait for their turn here; messages never do.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from coordinator.store import Blobs, Spool
 from edge_sdk.errors import TransferError
@@ -18,6 +21,8 @@ from edge_sdk.wire.exchange import Effect, Exchange
 from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, Manifest, Message
 from edge_sdk.wire.transfer import DEFAULT_CREDIT
 
+# The role of what is pulled here; what is offered has others, and may have the same content.
+UPDATE: Final = "update"
 _log = logging.getLogger(__name__)
 
 
@@ -122,11 +127,7 @@ class Peers:
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
         """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
-        try:
-            return self._sorted(device, self._of(device).on_chunk(payload, now))
-        except OSError as error:
-            _log.error("A chunk of %s's update cannot be written: %s. It is asked for again.", device, error)
-            return []
+        return self._sorted(device, _kept(device, lambda: self._of(device).on_chunk(payload, now)))
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
@@ -142,7 +143,7 @@ class Peers:
             if due is None:
                 self._pulled.discard(device)
             elif due <= now:
-                carry_out(device, self._sorted(device, peer.tick(now)))
+                carry_out(device, self._sorted(device, _kept(device, partial(peer.tick, now))))
         for device, pacer in list(self._pacers.items()):
             if (chunk := pacer.take(now)) is not None:
                 carry_out(device, [exchange.SendChunk(chunk)])
@@ -163,18 +164,40 @@ class Peers:
         for effect in effects:
             match effect:
                 case exchange.Arrived(_, chunk):
-                    self._spool.mark(device, chunk.sha256, chunk.index)
+                    with _noted(device):
+                        self._spool.mark(device, chunk.sha256, chunk.index)
                     others.append(effect)
                 case exchange.Discarded(manifest):
-                    self._spool.empty(device, manifest.sha256)
+                    with _noted(device):
+                        self._spool.empty(device, manifest.sha256)
                 case exchange.SendChunk(payload) if self._bandwidth is not None:
                     pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
                     pacer.put(payload[:CHUNK_HEADER], payload)
-                case exchange.Delivered(manifest) | exchange.Failed(manifest):
+                case exchange.Failed(manifest) if manifest.role == UPDATE:
                     self._spool.rest(device, manifest.sha256)
+                    others.append(effect)
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of what was offered
                     if waiting := self._pacers.get(device):
                         waiting.forget(bytes.fromhex(manifest.sha256))
                     others.append(effect)
                 case _:
                     others.append(effect)
         return others
+
+
+def _kept(device: str, step: Callable[[], list[Effect]]) -> list[Effect]:
+    """What a step of an exchange leads to; nothing where its file cannot be used: it is tried again."""
+    try:
+        return step()
+    except OSError as error:
+        _log.error("An update of %s cannot be put together: %s.", device, error)
+        return []
+
+
+@contextmanager
+def _noted(device: str) -> Iterator[None]:
+    """What cannot be noted of an update's chunks is missed only after a restart."""
+    try:
+        yield
+    except OSError as error:
+        _log.warning("The chunks of %s's update cannot be noted: %s", device, error)

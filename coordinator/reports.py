@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from coordinator.intake import Intake
 from coordinator.rounds import State
 from coordinator.tally import Tally
 
@@ -33,7 +32,7 @@ class Reports:
             self._on_event({"event": event, "time": time.time(), **values, "bytes": self._tally.totals})
         _log.debug("%s %s", event, values)
 
-    def status(self, state: State, intake: Intake, *, last: bool = False) -> None:
+    def status(self, state: State, transfers: Mapping[str, int], *, last: bool = False) -> None:
         """Tell what there is, unless that was told a moment ago, or has not changed; the `last` time in any case."""
         now = time.monotonic()
         if now < self._due and not last:
@@ -43,7 +42,7 @@ class Reports:
             "round": state.round,
             "phase": state.phase,
             "devices": _presence(state),
-            "transfers": intake.counts,
+            "transfers": dict(transfers),
             "messages": self._tally.by_kind,
             "ignored": self._tally.ignored,
         }

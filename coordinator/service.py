@@ -2,7 +2,7 @@
 
 One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes out
 what there is, feeds the round machine, saves its state once for all of it, and only then carries out the machine's
-actions: what is not saved has not happened. Other threads check and store updates that came whole, see `storing`.
+actions: what is not saved has not happened. Another thread checks and stores updates that came whole, see `storing`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from coordinator.admission import Admissions, Refusal
 from coordinator.config import Federation, read_base_model
 from coordinator.gate import Gate
 from coordinator.inbox import Inbox, Item, Reaction
-from coordinator.intake import Intake
 from coordinator.keys import Keys
 from coordinator.learning import Learning
 from coordinator.ledger import Ledger
 from coordinator.outgoing import Outgoing
-from coordinator.peers import Peers
-from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, TOO_MUCH_STORAGE, Rates, Storage
+from coordinator.peers import UPDATE, Peers
+from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Rates
 from coordinator.reports import OnEvent, Reports
 from coordinator.store import Database, Spool, open_blobs
-from coordinator.storing import Arrival, Outcome, Storing
 from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
-from edge_sdk.errors import AdapterError, ImpastoError, MessageInvalid, Superseded
+from coordinator.uploads import Uploads
+from edge_sdk.errors import ImpastoError, MessageInvalid, Superseded
 from edge_sdk.transport import Settings, Will, create, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
@@ -39,7 +38,6 @@ from edge_sdk.wire.messages import (
     Finished,
     Join,
     Leave,
-    Manifest,
     Message,
     Offer,
     Presence,
@@ -56,11 +54,8 @@ CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
 # Bytes of messages, and of chunks, that may wait while the loop computes; at most 32 MiB of chunks are asked for.
 _INBOX = 64 << 20
-# Items that are taken in before the state is saved: more of them would keep answers waiting.
-_BATCH = 64
-# Updates pulled at the same time, and seconds of silence after which another device's turn comes.
-_PULLS = 8
-_PULL_PATIENCE = 30.0
+# Seconds of taking in what has come before the state is saved: more would keep answers and ticks waiting.
+_BATCH = 0.05
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 
@@ -101,13 +96,14 @@ class Service:
         self._inbox: Inbox[Item] = Inbox(_INBOX)
         self._limits = federation.limits(self._rules.max_update)
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
-        self._storage = Storage(self._limits)
         self._stopped = threading.Event()
-        self._intake = Intake(_PULLS, _PULL_PATIENCE)
-        self._storing = Storing(self._learning, self._blobs, self._was_stored)
         connection = settings or federation.connection()
         spool = Spool(Path(str(federation.home)) / "spool")
         self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
+        self._uploads = Uploads(
+            self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
+            self._carry_out,
+        )  # fmt: skip
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -149,6 +145,7 @@ class Service:
             Superseded: another coordinator of this federation has taken over.
         """
         try:
+            self._uploads.start()
             self._transport.connect(CONNECT_DEADLINE)
             for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
                 self._transport.subscribe(topic_filter, self._gate.arrived)
@@ -162,14 +159,14 @@ class Service:
                 if once and self._has_served_all():
                     break
             self._tell_of_drops(last=True)
-            self._report.status(self._state, self._intake, last=True)
+            self._report.status(self._state, self._uploads.counts, last=True)
             self._report("coordinator_stopped", round=self._state.round)
         finally:
             if self._superseded_by is None:
                 hang_up(self._transport, self._topics.coordinator_state, self._offline)
             else:
                 self._transport.close()
-            self._storing.close()
+            self._uploads.close()
             self._peers.close()
             self._database.close()
         if self._superseded_by is not None:
@@ -208,17 +205,19 @@ class Service:
             self._inbox.put(self._publish_state, 0)
 
     def _turn(self) -> None:
-        for item in self._inbox.take(self._patience(), _BATCH):
+        item, until = self._inbox.get(self._patience()), time.monotonic() + _BATCH
+        while item is not None:
             item() if callable(item) else self._take(*item)
+            item = self._inbox.get(0) if time.monotonic() < until else None
         self._settle()
         self._tell_of_drops()
-        self._report.status(self._state, self._intake)
+        self._report.status(self._state, self._uploads.counts)
         now = time.monotonic()
         self._peers.tick(now, self._carry_out)
-        wake = rounds.next_wake(self._rules, self._state, now)
+        wake = self._next_wake(now)
         if wake is not None and wake <= now:
             self._ledger.feed(rounds.Tick())
-        self._pull()
+        self._uploads.pull()
         self._settle()
 
     def _settle(self) -> None:
@@ -229,8 +228,12 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        dues = (self._peers.due(now), rounds.next_wake(self._rules, self._state, now))
+        dues = (self._peers.due(now), self._next_wake(now))
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
+
+    def _next_wake(self, now: float) -> float | None:
+        """When the machine is to be told that time went by."""
+        return self._uploads.postponed(rounds.next_wake(self._rules, self._state, now))
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -315,15 +318,10 @@ class Service:
             self._ledger.feed(rounds.Left(device, refusal.code))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
-        now, sha256 = time.monotonic(), self._intake.pulled(device)
         asked = self._peers.progress(device, of) is not None
-        effects = self._peers.on_chunk(device, payload, now)
-        if any(isinstance(effect, exchange.Arrived) for effect in effects):
-            self._storage.add(device, self._number, len(payload))
-        else:
+        effects = self._uploads.chunk(device, payload)
+        if not any(isinstance(effect, exchange.Arrived) for effect in effects):
             self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
-        if sha256 and (received := self._peers.progress(device, sha256)):
-            self._intake.progress(device, received[0], now)
         return lambda: self._carry_out(device, effects)
 
     def _read_coordinator(self, state: Message) -> Reaction:
@@ -350,7 +348,7 @@ class Service:
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
-                return self._begin(device, offer)
+                return self._uploads.offered(device, offer)
             case rounds.Cluster():
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
@@ -368,57 +366,10 @@ class Service:
             return rounds.Failed(number, type(error).__name__, str(error))
 
     def _forget_what_is_over(self) -> None:
-        self._intake.forget(self._wants)
-        needed = self._state.blobs() | self._storing.hashes
+        self._uploads.forget()
+        needed = self._state.blobs() | self._uploads.needed
         self._blobs.prune(needed)
         self._peers.withdraw_all_but(needed)
-        self._peers.settle_all_but(() if self._state.phase == "finished" else self._intake.contents)
-
-    # updates coming in ----------------------------------------------------------------------------------------------
-
-    def _wants(self, device: str, offer: Offer) -> bool:
-        return rounds.wants(self._rules, self._state, device, offer)
-
-    def _pull(self) -> None:
-        """Stop what is not worth its place any more, and begin what waits."""
-        now = time.monotonic()
-        for device, offer in self._intake.give_up(self._wants, self._is_present, now):
-            self._peers.cancel(device, offer.manifest.sha256)
-        while begun := self._intake.begin(self._wants, self._is_present, now):
-            self._fetch(*begun)
-
-    def _begin(self, device: str, offer: Offer) -> rounds.Event | None:
-        """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
-        sha256 = offer.manifest.sha256
-        pulled = self._intake.pulled(device) == sha256  # then it has its room already
-        if not pulled and not self._storage.has_room(device, self._number, offer.manifest.size):
-            reason = self._limits.reason(TOO_MUCH_STORAGE)
-            return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
-        self._intake.add(device, offer)
-        if pulled:
-            session = self._state.devices[device].epoch
-            self._carry_out(device, self._peers.offered_again(device, sha256, time.monotonic(), session))
-        return None
-
-    def _fetch(self, device: str, offer: Offer) -> None:
-        now, session = time.monotonic(), self._state.devices[device].epoch
-        try:
-            effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
-        except ImpastoError as error:
-            effects = [exchange.Failed(offer.manifest, error)]
-        except OSError as error:  # its device offers it again
-            _log.error("There is no place for %s's update: %s.", device, error)
-            self._intake.end(device, offer.manifest.sha256)
-            effects = []
-        self._carry_out(device, effects)
-
-    @property
-    def _number(self) -> int:
-        """Of the round that is open, or will be."""
-        return self._state.current.number if self._state.current else self._state.round + 1
-
-    def _is_present(self, device: str) -> bool:
-        return self._state.devices[device].offline_since is None
 
     def _carry_out(self, device: str, effects: list[exchange.Effect]) -> None:
         for effect in effects:
@@ -428,46 +379,11 @@ class Service:
                 case exchange.SendChunk(payload):
                     self._out.chunk(device, payload)
                 case exchange.Received(manifest, data):
-                    self._received(device, manifest, data)
+                    self._uploads.received(device, manifest, data)
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
-                case exchange.Failed(manifest, error, by_peer):
-                    # A device that does not offer it (any more) has started anew: it will offer what it has.
-                    if (offer := self._intake.end(device, manifest.sha256)) and not by_peer:
-                        self._ledger.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
-
-    def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
-        """An update came whole: have it checked and stored, then count it."""
-        if self._intake.pulled(device) != manifest.sha256:
-            return
-        offer = self._intake.offer(device)
-        member = rounds.member_for(self._rules, self._state, device, offer.round)
-        if member is None:  # the round has closed meanwhile, and the machine says so
-            self._intake.end(device, manifest.sha256)
-            self._ledger.feed(rounds.Stored(device, offer, 0.0))
-            self._peers.settle(device, manifest.sha256)
-            return
-        self._intake.hold(device)
-        file = self._peers.whole(device, manifest)
-        self._storing.put(Arrival(device, offer, member, data, file, len(self._state.devices)))
-
-    def _was_stored(self, outcome: Outcome) -> None:
-        """On the thread that stores."""
-        self._inbox.put(lambda: self._count(outcome), 0)
-
-    def _count(self, outcome: Outcome) -> None:
-        """What the machine makes of a stored update; its Committed follows the synced save."""
-        device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
-        self._storing.finished(outcome)
-        if self._intake.end(device, offer.manifest.sha256) is None:
-            return
-        if isinstance(error, AdapterError):
-            self._ledger.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
-        elif error is not None:
-            raise error
-        else:
-            self._ledger.feed(rounds.Stored(device, offer, outcome.norm))
-        self._peers.settle(device, offer.manifest.sha256)
+                case exchange.Failed(manifest) if manifest.role == UPDATE:
+                    self._uploads.failed(device, effect)
 
     # going out ------------------------------------------------------------------------------------------------------
 

@@ -44,17 +44,23 @@ class Subspaces:
 
     def sketch(self, trace: Trace) -> Sketch | None:
         """The one that is kept; or made, and kept from now on."""
-        name = self._name(trace)
-        data = self._store.get(name)
+        data = self._store.get(self._name(trace))
         if data is not None and (kept := self._read(data)) is not None:
             return kept
-        basis = self._basis(trace)
-        if basis is None:
-            return None
-        made = self._sketcher(basis)
-        numbers = made.tobytes()
-        self._store.put(name, zlib.crc32(numbers).to_bytes(_CHECKSUM, "big") + numbers)
+        made = self.make(trace)
+        if made is not None:
+            self.keep(trace, made)
         return made
+
+    def make(self, trace: Trace) -> Sketch | None:
+        """A new one; None if there is nothing to make it of. From any thread."""
+        basis = self._basis(trace)
+        return None if basis is None else self._sketcher(basis)
+
+    def keep(self, trace: Trace, made: Sketch) -> None:
+        """Keep the one that `make` has made."""
+        numbers = made.tobytes()
+        self._store.put(self._name(trace), zlib.crc32(numbers).to_bytes(_CHECKSUM, "big") + numbers)
 
     def forget_all_but(self, traces: Iterable[Trace]) -> None:
         """Delete the sketches of updates that count no more."""

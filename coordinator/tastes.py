@@ -101,8 +101,8 @@ class Tastes:
         return np.stack([read_code(profiles[name].prompt_code) for name in names])
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
-        """Of few devices with their bases, of many with sketches. No update is open now, so that no other sketch will
-        be asked for again."""
+        """Of few devices with their bases, of many with sketches. Other sketches than those of counted updates are not
+        asked for again; one of an update that comes late is made anew if it counts."""
         codes, traces = self._codes(names), [action.devices[name].trace for name in names]
         self._subspaces.forget_all_but(trace for trace in traces if trace)
         clustering = CLUSTERERS[self._federation.clustering]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter import Adapter, Factors, Share, align, truncate
+from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, truncate
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Matrices: TypeAlias = dict[str, Matrix]
@@ -76,7 +76,7 @@ def _by_products(
 
     A layer's products are written with one A in common, orthonormal rows that span all of theirs, so that their B are
     linear. Where devices go on has the rank of the mean, and its gauge and scale; moments are kept at twice that rank,
-    which holds a whole change.
+    which holds a whole change, or at what room the largest rank of an adapter leaves.
     """
     before: Matrices = {}
     change: Matrices = {}
@@ -103,7 +103,7 @@ def _by_products(
     remembered: Matrices = {}
     for name, b in fresh.items():
         layer = name.partition("/")[0]
-        kept = truncate(Adapter({layer: Factors(common[layer], b.T)}), 2 * mean.rank)[0].layers[layer]
+        kept = truncate(Adapter({layer: Factors(common[layer], b.T)}), _moment_rank(mean.rank))[0].layers[layer]
         remembered |= {f"{name}.a": kept.a.astype(np.float64), f"{name}.b": kept.b.T.astype(np.float64)}
     return align(moved, mean), remembered
 
@@ -142,6 +142,10 @@ def _by_factors(
         for name, factors in mean.layers.items()
     }
     return Adapter(layers, mean.base_id), remembered
+
+
+def _moment_rank(rank: int) -> int:
+    return max(1, min(2 * rank, MAX_RANK - 2 * rank))
 
 
 def _matrices(adapter: Adapter) -> Matrices:

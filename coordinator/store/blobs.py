@@ -69,7 +69,8 @@ class FolderBlobs:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self.put(file.read_bytes())
+            if self.put(file.read_bytes()) != sha256:
+                raise TransferError(f"{file} is not what it should be.") from error
             file.unlink()
 
     def get(self, sha256: str) -> bytes:

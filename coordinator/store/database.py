@@ -123,15 +123,8 @@ class Database:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
-    def save(
-        self,
-        state: State,
-        updates: Iterable[dict[str, Any]] = (),
-        traffic: tuple[int, int] = (0, 0),
-        profiles: Mapping[str, DeviceProfile] | None = None,
-    ) -> None:
-        """Write the state, the updates that it newly counts, the traffic so far and the profiles of devices that have
-        joined, in one synced transaction.
+    def save(self, state: State, updates: Iterable[dict[str, Any]] = (), traffic: tuple[int, int] = (0, 0)) -> None:
+        """Write the state, the updates that it newly counts and the traffic so far, in one synced transaction.
 
         A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
         """
@@ -141,10 +134,18 @@ class Database:
             connection.execute(_FEDERATION.update().values(values))
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
-            for device, profile in (profiles or {}).items():
-                values = {"profile": msgspec.msgpack.encode(profile)}
-                if not connection.execute(_DEVICES.update().where(_DEVICES.c.device == device).values(values)).rowcount:
-                    connection.execute(_DEVICES.insert().values(device=device, **values))
+
+    def put_profiles(self, profiles: Mapping[str, DeviceProfile]) -> None:
+        """Write those that are new or have changed, in one synced transaction. What is the same costs no write:
+        devices say it again and again."""
+        with self._engine.begin() as connection:
+            for device, profile in profiles.items():
+                data, own = msgspec.msgpack.encode(profile), _DEVICES.c.device == device
+                known = connection.execute(sa.select(_DEVICES.c.profile).where(own)).scalar()
+                if known is None:
+                    connection.execute(_DEVICES.insert().values(device=device, profile=data))
+                elif known != data:
+                    connection.execute(_DEVICES.update().where(own).values(profile=data))
 
     def profiles(self) -> dict[str, DeviceProfile]:
         """All profiles, by device."""

@@ -1,9 +1,10 @@
 """Updates that have not come whole yet: put together on disk, so that a restart pulls only what is missing.
 
-One file for each device's update: its content, every chunk in its place, and behind it a bit for each chunk that is
-there. A file and not a database, because one thread writes here for all devices, and because a whole update becomes a
-blob by a change of its name. Nothing is synced before: killing the process loses no chunk, and after a power cut the
-hash of the whole tells whether what is left is true. If it is not, all of it is pulled anew.
+One file for each device's update: its content, every chunk in its place, and behind it the size of chunks and a bit for
+each that is there. A file that ends with its content is whole. A file and not a database, because one thread writes
+here for all devices, and because a whole update becomes a blob by a change of its name. Nothing is synced before:
+killing the process loses no chunk, and after a power cut the hash of the whole tells whether what is left is true. If
+it is not, all of it is pulled anew.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import Data
 
+_HEAD = 4  # bytes of the chunks' size
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.[0-9a-f]{64}")
 
 
@@ -113,7 +115,7 @@ class Spool:
 
 
 class SpoolFile:
-    """The file of one update, as the `Buffer` that it is put together in.
+    """The file of one update, as the `Buffer` that it is put together in. Not to be used once it is closed.
 
     have: bitmap of the chunks that were there when it was opened.
 
@@ -124,23 +126,39 @@ class SpoolFile:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self._size = manifest.size
         length = -(-manifest.chunks // 8)
+        head = manifest.chunk_size.to_bytes(_HEAD, "little")
         path.touch(0o600)
         self._file = path.open("r+b", buffering=0)
         try:
-            if self._file.seek(0, os.SEEK_END) != self._size + length:  # new, or cut short
+            tail = self._tail(length)
+            if tail is None:
+                self._bits = bytearray(((1 << manifest.chunks) - 1).to_bytes(length, "little"))
+                self.write(self._size, head + self._bits)
+            elif len(tail) == _HEAD + length and tail.startswith(head):
+                self._bits = bytearray(tail[_HEAD:])
+            else:
+                self._bits = bytearray(length)
                 self._file.truncate(0)
-                self._file.truncate(self._size + length)
-            self._file.seek(self._size)
-            self._bits = bytearray(self._file.read(length))
+                self.write(self._size, head + self._bits)
         except BaseException:
             self._file.close()
             raise
         self.have = bytes(self._bits)
 
+    def _tail(self, length: int) -> bytes | None:
+        """What lies behind the content; None if nothing does, so that it is whole; empty if it is of another length."""
+        end = self._file.seek(0, os.SEEK_END)
+        if end == self._size:
+            return None
+        self._file.seek(self._size)
+        return self._file.read(_HEAD + length) if end == self._size + _HEAD + length else b""
+
     def __len__(self) -> int:
         return self._size
 
     def write(self, start: int, data: Data) -> None:
+        if self._file.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._file.seek(start)
         if self._file.write(data) != len(data):  # what is left of the disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -153,12 +171,12 @@ class SpoolFile:
         """That chunk is there."""
         at = chunk // 8
         self._bits[at] |= 1 << chunk % 8
-        self.write(self._size + at, self._bits[at : at + 1])
+        self.write(self._size + _HEAD + at, self._bits[at : at + 1])
 
     def empty(self) -> None:
         """None is there."""
         self._bits = bytearray(len(self._bits))
-        self.write(self._size, self._bits)
+        self.write(self._size + _HEAD, self._bits)
 
     def close(self) -> None:
         """May be repeated."""

@@ -247,7 +247,11 @@ class Exchange:
         return [*arrived, *(self._finish(fetch, now) if fetch.receiver.done else _send(pull))]
 
     def tick(self, now: float) -> list[Effect]:
-        """Pull again what has been silent for too long, and end what is past its deadline."""
+        """Pull again what has been silent for too long, and end what is past its deadline.
+
+        Raises:
+            Whatever a fetch's buffer raises.
+        """
         effects: list[Effect] = []
         for sha256, fetch in list(self._fetches.items()):
             receiver = fetch.receiver
@@ -261,7 +265,8 @@ class Exchange:
             elif now >= fetch.retry_at:
                 fetch.patience = min(2 * fetch.patience, max(_MAX_PATIENCE, self._patience))
                 fetch.retry_at = now + fetch.patience
-                effects += _send(receiver.pull())
+                # All of it is there where its buffer could not be read.
+                effects += self._finish(fetch, now) if receiver.done else _send(receiver.pull())
         return effects
 
     # --- inside -------------------------------------------------------------------------------------------------

@@ -128,6 +128,9 @@ def test_what_is_being_stored_keeps_its_place() -> None:
     line.intake.hold("a")
     line.away = {"a"}
     line.add("c", "d")
+    line.intake.add("a", offer("a", 1, attempt=1))
+    line.unwanted = {"a"}
     assert line.turn(now=1000.0) == (["b"], ["c"])
+    line.unwanted = set()
     assert line.end("a") == offer("a", 1)
     assert line.turn(now=1000.0) == ([], ["d"])

@@ -72,6 +72,9 @@ def test_events_that_come_together_are_saved_together(book: Book) -> None:
     assert book.done == []
     book.settle()
     assert book.database.saves == 2, "the joins, and the clusters that they led to"
+    book.ledger.feed(rounds.Joined("a1", profile()))
+    book.settle()
+    assert book.database.saves == 2, "a join that changes nothing"
     assert book.database.profiles() == dict.fromkeys(NAMES, profile())
     assert book.database.load() == book.ledger.state
     assert book.database.traffic() == (5, 7)

@@ -177,3 +177,17 @@ def test_a_mean_of_a_larger_rank(name: str) -> None:
     assert moved.rank == 4
     again, _ = advance(name, moved, mean, moments, Share.BOTH)
     assert again.rank == 4
+
+
+def test_large_ranks_leave_room_for_the_next_round() -> None:
+    """A layer of 1200 inputs; start, mean and moments of twice the rank would be of 1200 directions together."""
+    rng = np.random.default_rng(0)
+
+    def update() -> Adapter:
+        a, b = rng.normal(size=(300, 1200)), rng.normal(size=(40, 300))
+        return Adapter({"unet.to_q": Factors(a.astype(np.float32), b.astype(np.float32))})
+
+    at, moments = update(), {}
+    for _ in range(3):
+        at, moments = advance("momentum", at, update(), moments, Share.BOTH)
+    assert at.rank <= 300

@@ -104,6 +104,7 @@ def opposite(adapter: Adapter) -> Adapter:
 
 def test_updates_with_opposite_factors_are_aggregated(url: str, tmp_path: Path) -> None:
     coordinator, devices = Coordinator(federation(tmp_path, url, 2)), Devices(url)
+    coordinator.wait_for("coordinator_started")
     for i, name in enumerate(("a", "b")):
         devices.say(name, Join(profile=profile("apples", i)))
     devices.hear(RoundStart, {"a", "b"})
@@ -117,6 +118,7 @@ def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str
     """Every number may be sent, but what comes of them is larger. Nor does the next start die of it."""
     path = federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path), Devices(url)
+    coordinator.wait_for("coordinator_started")
     for i, name in enumerate(("a", "b")):
         devices.say(name, Join(profile=profile("apples", i)))
     devices.hear(RoundStart, {"a", "b"})
@@ -140,6 +142,7 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     path = federation(tmp_path, url, 2)
     path.write_text(f'clustering = "adapter"\n{path.read_text()}')  # which needs updates from the first round on
     coordinator, devices = Coordinator(path), Devices(url)
+    coordinator.wait_for("coordinator_started")
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.wait_for("device_joined")
     known = coordinator.service.state.devices["a"]
@@ -183,6 +186,7 @@ class TestTwoCoordinators:
     def test_a_fresh_home_is_not_locked_out_by_a_stale_state(self, url: str, tmp_path: Path) -> None:
         devices = self.retain(url, epoch=7)
         coordinator = Coordinator(federation(tmp_path, url, 2))
+        coordinator.wait_for("coordinator_started")
         devices.say("a", Join(profile=profile("apples", 0)))
         coordinator.wait_for("device_joined")
         coordinator.stop()
@@ -196,6 +200,7 @@ class TestTwoCoordinators:
 
 def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: Path) -> None:
     coordinator, devices = Coordinator(federation(tmp_path, url, 10)), Devices(url)
+    coordinator.wait_for("coordinator_started")
     names = [f"d{i}" for i in range(10)]
     for i, name in enumerate(names):
         devices.say(name, Join(profile=profile("apples", i)))
@@ -230,6 +235,7 @@ def test_what_is_dropped_is_told(url: str, tmp_path: Path) -> None:
                 pass
 
     coordinator = Coordinator(federation(tmp_path, url, 3), on_event=flood)
+    coordinator.wait_for("coordinator_started")
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.wait_for("messages_dropped")
     coordinator.stop()

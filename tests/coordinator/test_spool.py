@@ -52,7 +52,7 @@ def keep(spool: Spool, device: str, data: bytes, *numbers: int) -> None:
     spool.close()
 
 
-@given(st.lists(st.integers(0, 5), unique=True), st.none() | st.integers(0, SIZE + 10))
+@given(st.lists(st.integers(0, 5), unique=True), st.none() | st.integers(0, SIZE + 10).filter(lambda length: length != SIZE))
 def test_chunks_are_found_again_and_a_file_of_another_length_is_begun_anew(
     tmp_path_factory: pytest.TempPathFactory, numbers: list[int], length: int | None
 ) -> None:
@@ -93,6 +93,22 @@ def test_a_whole_update_is_its_content_alone_and_may_be_moved_away(tmp_path: Pat
     blobs.take(spool.whole("pi", manifest(data)), manifest(data).sha256)
     assert blobs.get(manifest(data).sha256) == data
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_chunks_of_another_size_are_others(tmp_path: Path) -> None:
+    spool, data = Spool(tmp_path), content()
+    keep(spool, "pi", data, 0, 3)
+    bits, _ = spool.open("pi", manifest(data, 1100))  # as many of them
+    spool.close()
+    assert bits == bytes(1)
+
+
+def test_a_closed_file_is_an_error_that_is_expected(tmp_path: Path) -> None:
+    spool, data = Spool(tmp_path), content()
+    _, file = spool.open("pi", manifest(data))
+    spool.rest("pi", manifest(data).sha256)
+    with pytest.raises(OSError, match="descriptor"):
+        file.write(0, b"x")
 
 
 def test_emptied_chunks_are_not_there(tmp_path: Path) -> None:
@@ -192,6 +208,11 @@ def test_a_restarted_coordinator_pulls_only_what_is_missing(wire: Wire) -> None:
     wire.restart()  # killed before it was stored: nothing at all is pulled
     wire.fetch(data)
     assert wire.reports == [Received(manifest(data), data)] * 2
+    assert len(wire.sent) == 6
+    wire.peers.whole("pi", manifest(data))
+    wire.restart()  # killed while it was stored: the same
+    wire.fetch(data)
+    assert wire.reports == [Received(manifest(data), data)] * 3
     assert len(wire.sent) == 6
     wire.peers.settle("pi", manifest(data).sha256)
     assert list((wire.folder / "spool").iterdir()) == []

@@ -106,9 +106,8 @@ class TestDatabase:
 
     def test_profiles(self, address: str) -> None:
         database = Database(address, "stickers", BASE_ID)
-        state = database.load()
-        database.save(state, profiles={"a1": profile(pictures=3), "a2": profile()})
-        database.save(state, profiles={"a1": profile(pictures=4)})
+        database.put_profiles({"a1": profile(pictures=3), "a2": profile()})
+        database.put_profiles({"a1": profile(pictures=4)})
         assert database.profiles() == {"a1": profile(pictures=4), "a2": profile()}
         database.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
 from coordinator.storing import Arrival, Outcome, Storing
 from edge_sdk.adapter import Share, to_bytes
-from edge_sdk.errors import AdapterMismatch
+from edge_sdk.errors import AdapterMismatch, TransferError
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.coordinator.federations import offer
@@ -29,6 +30,7 @@ class Place:
         learning = Learning(Federation(name="tastes", slots="x"), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self.storing = Storing(learning, self.blobs, self.outcomes.put)
+        self.storing.start()
 
     def arrival(self, data: bytes, device: str = "pi") -> Arrival:
         manifest = make_manifest(data, role="update", name="update")
@@ -44,7 +46,7 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
-    made.storing.close()
+    made.storing.close(60)
 
 
 def test_an_update_becomes_a_blob(place: Place) -> None:
@@ -73,6 +75,36 @@ def test_a_file_that_is_lost_is_told(place: Place) -> None:
     arrival.file.unlink()
     place.storing.put(arrival)
     assert isinstance(place.outcome().error, FileNotFoundError)
+
+
+def test_a_file_that_somebody_has_changed_is_not_stored(place: Place) -> None:
+    arrival = place.arrival(to_bytes(random_adapter(1, 4)))
+    arrival.file.write_bytes(b"")
+    place.storing.put(arrival)
+    assert isinstance(place.outcome().error, TransferError)
+    assert list((place.folder / "blobs").iterdir()) == []
+
+
+def test_the_end_leaves_what_waits(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, end = threading.Event(), threading.Event()
+    check = Learning.check_update
+
+    def slow(learning: Learning, data: bytes, member: Member) -> float:
+        begun.set()
+        assert end.wait(60)
+        return check(learning, data, member)
+
+    monkeypatch.setattr(Learning, "check_update", slow)
+    arrivals = [place.arrival(to_bytes(random_adapter(seed, 4))) for seed in (1, 2)]
+    for arrival in arrivals:
+        place.storing.put(arrival)
+    assert begun.wait(60)
+    place.storing.close(0)
+    end.set()
+    place.storing.close(60)
+    assert place.outcome().error is None
+    assert place.outcomes.empty()
+    assert [arrival.file.exists() for arrival in arrivals] == [False, True]
 
 
 def test_hashes_are_needed_until_the_loop_has_taken_them_in(place: Place) -> None:
