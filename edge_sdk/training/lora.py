@@ -183,19 +183,13 @@ def _shape(layer: nn.Linear | nn.Conv2d) -> Shape:
 def _side_branch(
     layer: nn.Linear | nn.Conv2d, factors: Factors
 ) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-    """A forward hook of the layer. Of a rank that is no saving, it multiplies by the product."""
-    # Once here to the type that autocast would choose at every use.
-    a, b = (torch.from_numpy(matrix.astype(np.float32)).to(layer.weight.dtype) for matrix in (factors.a, factors.b))
+    """A forward hook of the layer."""
+    a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
+
+    def add(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:
+        return result + functional.linear(functional.linear(inputs[0], a), b)
+
     if isinstance(layer, nn.Linear):
-        whole = None
-        if factors.rank * (factors.in_features + factors.out_features) > factors.in_features * factors.out_features:
-            whole = torch.from_numpy((factors.b @ factors.a).astype(np.float32)).to(layer.weight.dtype)
-
-        def add(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:
-            if whole is not None:
-                return result + functional.linear(inputs[0], whole)
-            return result + functional.linear(functional.linear(inputs[0], a), b)
-
         return add
     kernel, one_by_one = a.view(factors.rank, layer.in_channels, *layer.kernel_size), b[:, :, None, None]
 
