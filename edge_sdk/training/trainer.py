@@ -131,7 +131,7 @@ class Trainer:
         self._threads = threads
         self.precision: Precision = precision or native_precision()
         self.image_size = image_size(self._model)
-        self._judged: Encoded | None = None
+        self._judged: dict[str, Encoded] = {}
         with limited_threads(threads):
             self._pictures = encode(self._model, gather(pictures, self.image_size))
             self._objective = Objective.of_model(self._model)
@@ -163,7 +163,7 @@ class Trainer:
         other = copy.copy(self)
         with limited_threads(self._threads):
             other._pictures = encode(self._model, gather(pictures, self.image_size))
-        other._judged = None
+        other._judged = {}
         return other
 
     def train(
@@ -271,11 +271,11 @@ class Trainer:
         return (predicted.float() - target).square().mean(dim=(1, 2, 3))
 
     def _encoded_for_judging(self, pictures: Pictures) -> Encoded:
-        """Encoded held-out pictures. The last set is remembered: the same one is usually asked for again."""
+        """Encoded held-out pictures. The last two sets are remembered: the same ones are usually asked for again."""
         captioned = gather(pictures, self.image_size)
-        if self._judged is None or self._judged.digest != captioned.digest:
-            self._judged = encode(self._model, captioned)
-        return self._judged
+        known = self._judged.pop(captioned.digest, None) or encode(self._model, captioned)
+        self._judged = dict([*self._judged.items(), (captioned.digest, known)][-2:])
+        return known
 
     def _draws(self, seed: int, start: Adapter | None, batch_size: int) -> Draws:
         data = self._pictures
