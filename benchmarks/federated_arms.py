@@ -71,6 +71,11 @@ def arms() -> list[Arm]:
     ]
     for name, method in AGGREGATORS.built_in.items():
         found.append(Arm(name, "aggregation", settings={"aggregation": name}, mixed_ranks=method.mixed_ranks))
+    # Methods that train less of an adapter, or begin it anew every round, want longer steps than the others.
+    for name, rate in (("ffa", 5e-3), ("rolora", 3e-3), ("flora", 3e-3), ("fedsb", 1e-2)):
+        settings = {"aggregation": name, "learning_rate": rate}
+        mixed = AGGREGATORS[name].mixed_ranks
+        found.append(Arm(f"{name}, learning rate {rate:g}", "aggregation", settings=settings, mixed_ranks=mixed))
     found += [
         Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
         for name in ("prompt", "adapter", "single")
