@@ -58,6 +58,7 @@ class Arm:
 
 
 OURS = "product"
+_MOMENTUM = {"server_optimiser": "momentum", "server_momentum": 0.5}
 _GLOBAL = {"aggregation": "fedit", "clustering": "single", "interaction": "none"}
 
 
@@ -88,7 +89,13 @@ def arms() -> list[Arm]:
         Arm("with leaf", "interaction", leaf=True),
         Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),
         Arm("ffa, interaction: none", "interaction", settings={"aggregation": "ffa", "interaction": "none"}),
-        Arm("server momentum", "server", settings={"server_optimiser": "momentum", "server_momentum": 0.5}),
+        Arm("server momentum", "server", settings=_MOMENTUM),
+        Arm("server momentum, interaction: none", "server", settings={**_MOMENTUM, "interaction": "none"}),
+        Arm(
+            "server momentum 0.7, interaction: none",
+            "server",
+            settings={**_MOMENTUM, "server_momentum": 0.7, "interaction": "none"},
+        ),
         Arm("server Adam", "server", settings={"server_optimiser": "adam"}),
         Arm("nothing carried", "ablation", settings={"carry": False}),
         Arm("one rank", "ablation", mixed_ranks=False),
