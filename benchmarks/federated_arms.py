@@ -58,8 +58,13 @@ class Arm:
 
 
 OURS = "product"
-_MOMENTUM = {"server_optimiser": "momentum", "server_momentum": 0.5}
-_GLOBAL = {"aggregation": "fedit", "clustering": "single", "interaction": "none"}
+# `product` but for the gauge of its factors.
+_BALANCED = {"aggregation": "flexlora", "server_optimiser": "momentum"}
+# As it was published: clusters do not teach each other, and devices go on from where the method ends.
+_PLAIN = {"interaction": "none", "server_optimiser": "none"}
+_GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
+# Methods that train less of an adapter, or begin it anew every round, want longer steps than the others.
+_LONGER = (("ffa", 5e-3), ("rolora", 3e-3), ("flora", 3e-3), ("fedsb", 1e-2))
 
 
 def arms() -> list[Arm]:
@@ -68,15 +73,12 @@ def arms() -> list[Arm]:
         Arm("alone", "bound", "alone"),
         Arm("pooled per group", "bound", "pooled"),
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
-        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit"}, mixed_ranks=False),
+        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", **_PLAIN}, mixed_ranks=False),
+        Arm(OURS, "aggregation"),
     ]
-    for name, method in AGGREGATORS.built_in.items():
-        found.append(Arm(name, "aggregation", settings={"aggregation": name}, mixed_ranks=method.mixed_ranks))
-    # Methods that train less of an adapter, or begin it anew every round, want longer steps than the others.
-    for name, rate in (("ffa", 5e-3), ("rolora", 3e-3), ("flora", 3e-3), ("fedsb", 1e-2)):
-        settings = {"aggregation": name, "learning_rate": rate}
-        mixed = AGGREGATORS[name].mixed_ranks
-        found.append(Arm(f"{name}, learning rate {rate:g}", "aggregation", settings=settings, mixed_ranks=mixed))
+    found += [_rival(name) for name in AGGREGATORS.built_in if name != OURS]
+    found += [_rival(name, f"{name}, learning rate {rate:g}", learning_rate=rate) for name, rate in _LONGER]
+    found.append(_rival("fedit", "fedit, server momentum", server_optimiser="momentum"))
     found += [
         Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
         for name in ("prompt", "adapter", "single")
@@ -84,25 +86,23 @@ def arms() -> list[Arm]:
     found += [
         Arm("interaction: none", "interaction", settings={"interaction": "none"}),
         Arm("a root round first", "interaction", settings={"root_rounds": 1}),
-        Arm("a root round, interaction: none", "interaction", settings={"interaction": "none", "root_rounds": 1}),
-        Arm("interaction: none, with leaf", "interaction", settings={"interaction": "none"}, leaf=True),
         Arm("with leaf", "interaction", leaf=True),
         Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),
-        Arm("ffa, interaction: none", "interaction", settings={"aggregation": "ffa", "interaction": "none"}),
-        Arm("server momentum", "server", settings=_MOMENTUM),
-        Arm("server momentum, interaction: none", "server", settings={**_MOMENTUM, "interaction": "none"}),
-        Arm(
-            "server momentum 0.7, interaction: none",
-            "server",
-            settings={**_MOMENTUM, "server_momentum": 0.7, "interaction": "none"},
-        ),
+        Arm("no server optimiser", "server", settings={"server_optimiser": "none"}),
+        Arm("no server optimiser, interaction: none", "server", settings=_PLAIN),
+        Arm("server momentum 0.7", "server", settings={"server_momentum": 0.7}),
         Arm("server Adam", "server", settings={"server_optimiser": "adam"}),
         Arm("nothing carried", "ablation", settings={"carry": False}),
         Arm("one rank", "ablation", mixed_ranks=False),
-        Arm("one rank, balanced factors", "ablation", settings={"aggregation": "flexlora"}, mixed_ranks=False),
+        Arm("one rank, balanced factors", "ablation", settings=_BALANCED, mixed_ranks=False),
         Arm("one rank, a wider one carried", "ablation", settings={"server_rank": max(RANKS)}, mixed_ranks=False),
     ]
     return found
+
+
+def _rival(method: str, name: str | None = None, **settings: Any) -> Arm:
+    asked = {"aggregation": method, **_PLAIN, **settings}
+    return Arm(name or method, "aggregation", settings=asked, mixed_ranks=AGGREGATORS[method].mixed_ranks)
 
 
 def run(arm: Arm, world: World) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Scale:
     learning_rate: float = 1e-3
 
 
-FULL = Scale((6, 5, 3, 2), rounds=5, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)
+FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)
 QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_out=6, judged=2)
 
 

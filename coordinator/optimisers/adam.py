@@ -26,4 +26,4 @@ def _advance(change: Matrices, moments: Matrices, pace: Pace) -> tuple[Matrices,
     return stride, first | second
 
 
-ADAM = ServerOptimiser(_advance, learning_rate=0.01)
+ADAM = ServerOptimiser(_advance, learning_rate=0.01, momentum=0.9)

@@ -33,13 +33,14 @@ class ServerOptimiser:
     """
     Attributes:
         advance: one step.
-        learning_rate: its own, for a federation that names none.
+        learning_rate, momentum: its own, for a federation that names none.
         linear: whether steps and moments are sums of what changed and of moments, each times a number. Such an
             optimiser is given products where both factors are trained; any other is always given factors.
     """
 
     advance: Advance
     learning_rate: float
+    momentum: float = 0.0
     linear: bool = False
 
 

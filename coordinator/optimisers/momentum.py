@@ -16,4 +16,4 @@ def _advance(change: Matrices, moments: Matrices, pace: Pace) -> tuple[Matrices,
     return {name: pace.learning_rate * velocity[f"{name}/v"] for name in change}, velocity
 
 
-MOMENTUM = ServerOptimiser(_advance, learning_rate=1.0, linear=True)
+MOMENTUM = ServerOptimiser(_advance, learning_rate=1.0, momentum=0.5, linear=True)
