@@ -39,7 +39,7 @@ def main(
     devices: Annotated[
         int, typer.Option(min=4, help="Devices, each a process; four hidden taste groups share them.")
     ] = 8,
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds; the first trains the root adapter.")] = 8,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds.")] = 8,
     seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo there is replaced.")] = Path(
         "out/demo"
@@ -57,7 +57,7 @@ def main(
         broker = stack.enter_context(EmbeddedBroker())
         settings = Settings(
             out=str(out), model=str(MODEL), bundle=str(out.parent / "bundle"), broker=broker.url, devices=devices,
-            rounds=rounds, root_rounds=1, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
+            rounds=rounds, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
             judged=judged, draw_steps=15, guidance=2.0, deadline=60 * minutes,
         )  # fmt: skip
         plans = make_plan(devices, seed)
@@ -108,7 +108,7 @@ def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
         write_folder(plan.held_out, settings.device_folder(plan.id) / "held_out")
     values = {
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
-        "min_devices": settings.devices, "rounds": settings.rounds, "root_rounds": settings.root_rounds,
+        "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
         "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
     }  # fmt: skip

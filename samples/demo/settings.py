@@ -21,7 +21,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker: str
     devices: int
     rounds: int
-    root_rounds: int
     steps: int
     rank: int
     batch_size: int

@@ -111,7 +111,7 @@ def test_too_little_for_a_demo_is_refused_at_once(option: tuple[str, str], tmp_p
 
 def test_without_two_cluster_adapters_there_is_no_hybrid(tmp_path: Path) -> None:
     settings = Settings(
-        out=str(tmp_path), model="", bundle="", broker="", devices=4, rounds=2, root_rounds=1, steps=1, rank=8,
+        out=str(tmp_path), model="", bundle="", broker="", devices=4, rounds=2, steps=1, rank=8,
         batch_size=8, learning_rate=1e-3, seed=0, judged=1, draw_steps=1, guidance=3.0, deadline=60.0,
     )  # fmt: skip
     outcomes = [Outcome(plan, {"cluster": i % 2}, tmp_path / plan.id) for i, plan in enumerate(make_plan(4, seed=0))]
