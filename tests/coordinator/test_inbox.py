@@ -40,3 +40,11 @@ def test_whoever_waits_is_woken() -> None:
     inbox: Inbox[str] = Inbox(100)
     threading.Thread(target=inbox.put, args=("late", 1), daemon=True).start()
     assert inbox.get(60) == "late"
+
+
+def test_a_flood_of_messages_does_not_keep_chunks_waiting() -> None:
+    inbox: Inbox[str] = Inbox(10_000)
+    inbox.put("chunk", 10, bulk=True)
+    for _ in range(100):
+        inbox.put("message", 10)
+    assert "chunk" in [inbox.get(60) for _ in range(50)]
