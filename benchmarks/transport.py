@@ -34,7 +34,7 @@ from tests.faults.proxy import Proxy
 
 DEVICES, QUICK_DEVICES = 50, 6
 CROWD, QUICK_CROWD = 500, 60
-NODES, QUICK_NODES = (50, 16, 4), (2,)  # as many SuperNodes as run here: the first number that comes to an end
+NODES, QUICK_NODES = (8, 4), (2,)  # as many SuperNodes as come to an end here: the first of these numbers
 PROCESSES = 5
 REPETITIONS = 3
 ROUNDS = 3  # of a comparison with Flower; the first, which starts things, is not counted
