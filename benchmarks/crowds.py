@@ -88,7 +88,9 @@ def arrival(devices: int) -> Row:
         read = time.perf_counter() - began
         began = time.perf_counter()
         for trace in traces:
-            learning.remember(trace, 10_000)
+            sketch = learning.sketch(trace, 10_000)
+            assert sketch is not None
+            learning.remember(trace, sketch)
         taken = time.perf_counter() - began
         database.close()
     return {

@@ -122,8 +122,13 @@ class Intake:
         return len(self._pulls) >= self._places and self._next(wanted, present) is not None
 
     def _next(self, wanted: Wanted, present: Present) -> tuple[str, Offer] | None:
-        """Whose turn it is. Looks no further than to that one: this is asked all the time, and thousands may wait."""
+        """Whose turn it is: one update a device at a time, also while one is being stored. Looks no further than to
+        that one, as this is asked all the time, and thousands may wait."""
         return next(
-            ((device, offer) for device, offer in self._waiting.items() if present(device) and wanted(device, offer)),
+            (
+                (device, offer)
+                for device, offer in self._waiting.items()
+                if device not in self._pulls and present(device) and wanted(device, offer)
+            ),
             None,
         )

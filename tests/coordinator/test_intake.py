@@ -121,6 +121,18 @@ def test_those_that_are_not_wanted_block_nobody() -> None:
     assert line.turn() == (["a"], ["d"])
 
 
+def test_a_device_has_one_place_also_while_its_update_is_being_stored() -> None:
+    line = Line()
+    line.add("a")
+    line.turn()
+    line.intake.hold("a")
+    line.intake.add("a", offer("a", 1, attempt=1))
+    assert line.turn() == ([], [])
+    assert line.end("a") == offer("a", 1)
+    assert line.turn() == ([], ["a"])
+    assert line.end("a", attempt=1) == offer("a", 1, attempt=1)
+
+
 def test_what_is_being_stored_keeps_its_place() -> None:
     line = Line()
     line.add("a", "b")

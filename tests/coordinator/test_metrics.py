@@ -75,6 +75,7 @@ def test_what_went_wrong_in_figures(tmp_path: Path) -> None:
         more = federation(tmp_path, broker.url, 2)
         more.write_text(more.read_text() + "device_messages = 10\n")
         coordinator = Coordinator(more, on_event=metrics.observe)
+        coordinator.wait_for("coordinator_started")
         peers = Devices(broker.url)
         wrong = profile("apples", 0, base_id="another")
         peers.say("a", Join(profile=profile("apples", 0)))

@@ -99,7 +99,7 @@ class TestTheGate:
         gate.arrived(TOPICS.control("pi-4", "up"), b"mine")
         gate.arrived(TOPICS.coordinator_state, b"another")
         (excess,) = gate.exceeded()
-        arrived = [item for item in inbox.take(0, 10_000) if not callable(item)]
+        arrived = [item for item in iter(lambda: inbox.get(0), None) if not callable(item)]
         assert excess.sender == STRANGERS
         assert len(arrived) + excess.messages == 5003
         assert len(arrived) == 100 + 2, "as many as the limit of bytes lets through, and the two others"
@@ -112,7 +112,7 @@ class TestTheGate:
             gate.arrived(TOPICS.control("pi-4", "up"), b"x")
         joined.add("pi-4")
         gate.arrived(TOPICS.control("pi-4", "up"), b"mine")
-        assert [item for item in inbox.take(0, 10_000) if not callable(item)][-1][1] == b"mine"
+        assert [item for item in iter(lambda: inbox.get(0), None) if not callable(item)][-1][1] == b"mine"
 
 
 class TestTheFile:
@@ -125,7 +125,11 @@ class TestTheFile:
         assert (large.bytes, large.storage) == (800 << 20, 800 << 20)
         assert (small.downloads, large.downloads) == (1 << 30, 6400 << 20)
 
-    @pytest.mark.parametrize("key", ["device_bytes", "device_downloads", "device_storage"])
+    def test_a_chunk_must_fit(self) -> None:
+        with pytest.raises(ConfigurationError, match="device_downloads = 999 is less than one chunk"):
+            self.parsed("device_downloads = 999").limits(500)
+
+    @pytest.mark.parametrize("key", ["device_bytes", "device_storage"])
     def test_an_update_must_fit(self, key: str) -> None:
         federation = self.parsed(f"{key} = 999")
         with pytest.raises(ConfigurationError, match=f"{key} = 999 is less than one update"):

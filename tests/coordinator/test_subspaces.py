@@ -140,14 +140,17 @@ class TestLearning:
     def test_an_update_is_remembered_if_clustering_will_want_it(self, clustering: str, devices: int, kept: int) -> None:
         store = MemorySketches()
         learning, blobs = self.learning(store, clustering)
-        learning.remember(self.stored(blobs, random_adapter(0)), devices)
+        trace = self.stored(blobs, random_adapter(0))
+        sketch = learning.sketch(trace, devices)
+        assert (sketch is not None) == kept
+        if sketch is not None:
+            learning.remember(trace, sketch)
         assert store.prune(set()) == kept
 
     def test_what_cannot_be_read_now_is_no_reason_to_refuse_it(self) -> None:
         store = MemorySketches()
         learning, blobs = self.learning(store)
-        learning.remember(rounds.Trace(blobs.put(b"no adapter"), trace(0).member), 10_000)
-        assert store.prune(set()) == 0
+        assert learning.sketch(rounds.Trace(blobs.put(b"no adapter"), trace(0).member), 10_000) is None
 
 
 def test_inner_products_stand_for_principal_angles() -> None:
