@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -127,7 +126,10 @@ class Peers:
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
         """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
-        return self._sorted(device, _kept(device, lambda: self._of(device).on_chunk(payload, now)))
+        effects: list[Effect] = []
+        with _on_disk(device):
+            effects = self._of(device).on_chunk(payload, now)
+        return self._sorted(device, effects)
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
@@ -143,7 +145,10 @@ class Peers:
             if due is None:
                 self._pulled.discard(device)
             elif due <= now:
-                carry_out(device, self._sorted(device, _kept(device, partial(peer.tick, now))))
+                effects: list[Effect] = []
+                with _on_disk(device):
+                    effects = peer.tick(now)
+                carry_out(device, self._sorted(device, effects))
         for device, pacer in list(self._pacers.items()):
             if (chunk := pacer.take(now)) is not None:
                 carry_out(device, [exchange.SendChunk(chunk)])
@@ -164,11 +169,11 @@ class Peers:
         for effect in effects:
             match effect:
                 case exchange.Arrived(_, chunk):
-                    with _noted(device):
+                    with _on_disk(device):
                         self._spool.mark(device, chunk.sha256, chunk.index)
                     others.append(effect)
                 case exchange.Discarded(manifest):
-                    with _noted(device):
+                    with _on_disk(device):
                         self._spool.empty(device, manifest.sha256)
                 case exchange.SendChunk(payload) if self._bandwidth is not None:
                     pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
@@ -185,19 +190,10 @@ class Peers:
         return others
 
 
-def _kept(device: str, step: Callable[[], list[Effect]]) -> list[Effect]:
-    """What a step of an exchange leads to; nothing where its file cannot be used: it is tried again."""
-    try:
-        return step()
-    except OSError as error:
-        _log.error("An update of %s cannot be put together: %s.", device, error)
-        return []
-
-
 @contextmanager
-def _noted(device: str) -> Iterator[None]:
-    """What cannot be noted of an update's chunks is missed only after a restart."""
+def _on_disk(device: str) -> Iterator[None]:
+    """What an update's file does not take is asked for again; what it does not note is missed only after a restart."""
     try:
         yield
     except OSError as error:
-        _log.warning("The chunks of %s's update cannot be noted: %s", device, error)
+        _log.error("The file of %s's update cannot be used: %s.", device, error)

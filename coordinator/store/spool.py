@@ -157,14 +157,12 @@ class SpoolFile:
         return self._size
 
     def write(self, start: int, data: Data) -> None:
-        if self._file.closed:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        self._file.seek(start)
+        self._seek(start)
         if self._file.write(data) != len(data):  # what is left of the disk
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self) -> bytes:
-        self._file.seek(0)
+        self._seek(0)
         return self._file.read(self._size)
 
     def mark(self, chunk: int) -> None:
@@ -181,6 +179,11 @@ class SpoolFile:
     def close(self) -> None:
         """May be repeated."""
         self._file.close()
+
+    def _seek(self, start: int) -> None:
+        if self._file.closed:  # a ValueError otherwise, which nobody expects of a disk
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        self._file.seek(start)
 
 
 def _device_of(path: Path) -> str:

@@ -273,7 +273,9 @@ class Trainer:
     def _encoded_for_judging(self, pictures: Pictures) -> Encoded:
         """Encoded held-out pictures. The last two sets are remembered: the same ones are usually asked for again."""
         captioned = gather(pictures, self.image_size)
-        known = self._judged.pop(captioned.digest, None) or encode(self._model, captioned)
+        known = self._judged.pop(captioned.digest, None)
+        if known is None:
+            known = encode(self._model, captioned)
         self._judged = dict([*self._judged.items(), (captioned.digest, known)][-2:])
         return known
 

@@ -110,8 +110,9 @@ def test_a_closed_file_is_an_error_that_is_expected(tmp_path: Path) -> None:
     spool, data = Spool(tmp_path), content()
     _, file = spool.open("pi", manifest(data))
     spool.rest("pi", manifest(data).sha256)
-    with pytest.raises(OSError, match="descriptor"):
-        file.write(0, b"x")
+    for use in (lambda: file.write(0, b"x"), file.read, lambda: file.mark(0), file.empty):
+        with pytest.raises(OSError, match="descriptor"):
+            use()
 
 
 def test_emptied_chunks_are_not_there(tmp_path: Path) -> None:
