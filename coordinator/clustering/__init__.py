@@ -4,7 +4,7 @@ A clusterer says how much each kind of evidence counts; a rule, how many cluster
 similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
 all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
 
-scipy and scikit-learn are imported on use: loading them takes longer than all else in a coordinator's start, and after
+scipy is imported on use: loading it takes longer than all else in a coordinator's start, and after
 a crash devices wait for it.
 """
 

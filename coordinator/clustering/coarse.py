@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.clustering.crowd import Crowd, numbered
+from coordinator.clustering.crowd import Crowd
 from coordinator.clustering.dense import LEAST_TRAINED
 from coordinator.clustering.evidence import Blend, Evidence, Labels, Matrix
-from coordinator.clustering.gram import Gram, Vectors, indicators, squares
+from coordinator.clustering.gram import Gram, Vectors, indicators
+from coordinator.clustering.kmeans import k_means
 from coordinator.clustering.plane import with_fixed_signs
 from coordinator.clustering.sketch import Sketches, sketched
 
@@ -26,7 +27,6 @@ _DENSITY = 4.0  # micro-clusters: this times sqrt(n); five devices each at n = 5
 _COMPONENTS = 64  # more than there are groups among a micro-cluster's neighbours; noise lies in the rest
 _MORE = 10  # directions followed besides, which makes those exact
 _TURNS = 5  # of following them
-_ROUNDS = 15  # of k-means: micro-clusters need not be optimal, only small
 _Times = Callable[[Vectors], Vectors]
 
 
@@ -84,7 +84,7 @@ class Coarse(Crowd):
             if chosen.any():
                 points = _principal(times, int(chosen.sum()))
                 self._embedding[chosen, : points.shape[1]] = points
-                own[chosen] = taken + _k_means(points, int(np.ceil(_DENSITY * np.sqrt(len(points)))))
+                own[chosen] = taken + k_means(points, int(np.ceil(_DENSITY * np.sqrt(len(points)))))
                 taken = int(own.max()) + 1
         return own
 
@@ -115,20 +115,6 @@ def _principal(times: _Times, count: int) -> Vectors:
     sizes = np.sqrt(np.maximum(values[::-1][:wanted], 0.0))
     points: Vectors = (directions @ mix[:, ::-1][:, :wanted].astype(np.float32)) * sizes.astype(np.float32)
     return points
-
-
-def _k_means(points: Vectors, wanted: int) -> Labels:
-    """At most so many clusters, numbered by first appearance; fewer where points are equal."""
-    from sklearn.cluster import kmeans_plusplus
-
-    centres, _ = kmeans_plusplus(points, min(wanted, len(points)), random_state=0)
-    labels = np.zeros(0, dtype=np.int64)
-    for _ in range(_ROUNDS):
-        labels = (points @ centres.T - 0.5 * squares(centres)).argmax(axis=1)
-        names, labels = np.unique(labels, return_inverse=True)
-        counts = np.bincount(labels, minlength=len(names)).astype(np.float32)
-        centres = _sums(points, labels) / counts[:, None]
-    return numbered(labels)
 
 
 def _sums(rows: npt.NDArray[Any], labels: Labels) -> Any:

@@ -31,3 +31,16 @@ def test_a_device_can_be_a_member_without_the_coordinators_libraries() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_many_devices_are_grouped_without_scikit_learn() -> None:
+    """It would cost a coordinator 46 MB from the 257th device on."""
+    program = (
+        "import sys, numpy\n"
+        "from coordinator.clustering import MOST_DENSE, Blend, Evidence, coarse\n"
+        "codes = numpy.random.default_rng(0).normal(size=(MOST_DENSE + 50, 16)).astype(numpy.float32)\n"
+        "crowd = coarse(Evidence(codes, [None] * len(codes), 0), Blend(1.0, 0.0))\n"
+        "print('sklearn' in sys.modules, not crowd.exact)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.split() == ["False", "True"]
