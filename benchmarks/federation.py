@@ -2,10 +2,11 @@
 
     python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
 
-Every row runs with every seed; each is kept in the system's temporary folder by its settings, and FILE is written after
-every seed. What either holds is not run again: a stopped study resumes, also on another machine of the same kind.
---seed is the first of three seeds; figures are over those that are done. A row's score on a device is the share of the
-way from the base model's held-out loss (0) to that of pooling the pictures of its hidden group (1).
+Every row runs with every seed, variants of our default after all others; each is kept in the system's temporary folder
+by its settings, and FILE is written after every seed. What either holds is not run again: a stopped study resumes, also
+on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A row's
+score on a device is the share of the way from the base model's held-out loss (0) to that of pooling the pictures of its
+hidden group (1).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ Results: TypeAlias = dict[tuple[str, int], Result]
 EDITION = 5
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
 QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
+# Variants of our default, no rivals of it.
+VARIANTS = ("server", "ablation")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -43,16 +46,19 @@ def main(given: Sequence[str] | None = None) -> None:
     seeds = [chosen.seed + at for at in range(1 if chosen.quick else SEEDS)]
     rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
     results = held(rows, scale, seeds, chosen.json)
-    for seed in seeds:
-        results |= measure(rows, scale, [seed], chosen.json)
-        made = report(chosen, rows, scale, seeds, results)
-        made.write()
+    for variants in (False, True):
+        some = [arm for arm in rows if (arm.family in VARIANTS) == variants]
+        for seed in seeds:
+            results |= measure(some, scale, [seed], chosen.json)
+            made = report(chosen, rows, scale, seeds, results)
+            made.write()
     made.finish(hide="run")
 
 
 def report(chosen: Arguments, rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], results: Results) -> Report:
-    """Figures over the seeds that are whole, and every run."""
-    whole = [seed for seed in seeds if all((arm.name, seed) in results for arm in rows)]
+    """Figures over the seeds that are whole but perhaps for variants, and every run."""
+    needed = [arm.name for arm in rows if arm.family not in VARIANTS]
+    whole = [seed for seed in seeds if all((name, seed) in results for name in needed)]
     made = Report(chosen, whole)
     made.rows += summary(rows, whole, results)
     made.rows += [
@@ -104,12 +110,12 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
     """A line for each row: over the devices of all seeds."""
     made: list[Row] = []
     for arm in rows:
-        found = [
-            (results[arm.name, s], results[POOLED, s], results[ALONE, s]) for s in seeds if (arm.name, s) in results
-        ]
+        done = [s for s in seeds if (arm.name, s) in results]
+        found = [(results[arm.name, s], results[POOLED, s], results[ALONE, s]) for s in done]
         if not found:
             continue
         score = np.array([share for own, pooled, _ in found for share in shares(own, pooled).values()])
+        ours = [share for s in done for share in shares(results[OURS, s], results[POOLED, s]).values()]
         worse = [own["loss"][name] > alone["loss"][name] for own, _, alone in found for name in own["loss"]]
         line: dict[str, str | int | float | None] = {
             "part": "row",
@@ -121,6 +127,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             "share_p10": float(np.quantile(score, 0.1)),
             "share_worst": float(score.min()),
             "share_std": float(score.std()),
+            "over_default": float(np.mean(score - ours)),
             "worse_than_alone": float(np.mean(worse)),
             "style_hit": _mean(own["style_hit"] for own, _, _ in found),
             "subject_hit": _mean(own["subject_hit"] for own, _, _ in found),

@@ -10,12 +10,17 @@ from benchmarks.markdown import or_empty, table
 Result: TypeAlias = Mapping[str, Any]
 _SCORES = ("share_mean", "share_p10", "share_worst", "share_std", "worse_than_alone", "style_hit", "subject_hit")
 _HEAD = ("mean", "10th percentile", "worst", "std", "worse than alone", "style hit", "subject hit")
+_OVER = ("mean less our default's", "seeds")
 
 
 def scores(result: Result) -> str:
     """How well each row serves its devices, by family."""
-    head = ["", "row", "held-out loss", *_HEAD]
-    return table(head, _lines(result, lambda row: [f"{row['loss']:.4f}", *(f"{row[name]:.2f}" for name in _SCORES)]))
+
+    def line(row: Result) -> list[str]:
+        figures = [f"{row[name]:.2f}" for name in _SCORES]
+        return [f"{row['loss']:.4f}", *figures, f"{row['over_default']:+.3f}", f"{row['seeds']}"]
+
+    return table(["", "row", "held-out loss", *_HEAD, *_OVER], _lines(result, line))
 
 
 def costs(result: Result) -> str:

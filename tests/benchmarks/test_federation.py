@@ -48,6 +48,7 @@ def test_rows_and_bars_follow_from_the_runs() -> None:
     assert ours["share_worst"] == pytest.approx(0.5)
     assert ours["worse_than_alone"] == 0.5
     assert lines[study.POOLED]["share_mean"] == pytest.approx(1.0)
+    assert lines[study.POOLED]["over_default"] == pytest.approx(0.27)
     # 90 % of the best gain, .36, are reached after the third round; global FedIT's .2 after the second.
     assert (ours["rounds_to_90"], ours["megabytes_to_90"], ours["rounds_to_global_fedit"]) == (3, 5.0, 2)
     assert lines[study.GLOBAL]["rounds_to_90"] is None
@@ -98,3 +99,18 @@ def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_pat
     assert lines[OURS]["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
     assert study.held(rows, FULL, [0, 1, 2], chosen.json) == results
     assert study.held(rows, FULL, [0, 1, 2], None) == {}
+
+
+def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: Path) -> None:
+    """A study that was stopped shows what it has, and says of how many seeds."""
+    names = (study.ALONE, study.POOLED, study.GLOBAL, OURS, "server Adam", "nothing carried")
+    rows = [arm for arm in arms() if arm.name in names]
+    results = _results() | {(row, 1): found for (row, _), found in _results().items()}
+    results[OURS, 1] = _result((0.5, 0.5), [0.9, 0.8, 0.65, 0.5])
+    results["server Adam", 0] = _result((0.52, 0.85), [0.9, 0.8, 0.65, 0.64])
+    made = study.report(Arguments(quick=False, seed=0, json=tmp_path / "results.json"), rows, FULL, [0, 1], results)
+    assert made.seeds == [0, 1]
+    lines = {str(row["row"]): row for row in made.rows if row["part"] == "row"}
+    assert (lines[OURS]["seeds"], lines["server Adam"]["seeds"]) == (2, 1)
+    assert lines["server Adam"]["over_default"] == pytest.approx(-0.1)
+    assert "nothing carried" not in lines

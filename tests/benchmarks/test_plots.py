@@ -13,7 +13,15 @@ from benchmarks.plots import draw
 def _study() -> dict[str, Any]:
     def row(family: str, name: str, share: float, **more: Any) -> dict[str, Any]:
         figures = dict.fromkeys(("share_mean", "share_p10", "share_worst"), share)
-        others = {"share_std": 0.0, "worse_than_alone": 0.0, "style_hit": 0.5, "subject_hit": 0.5, "loss": 0.3}
+        others = {
+            "share_std": 0.0,
+            "over_default": 0.0,
+            "seeds": 3,
+            "worse_than_alone": 0.0,
+            "style_hit": 0.5,
+            "subject_hit": 0.5,
+            "loss": 0.3,
+        }
         return {"part": "row", "family": family, "row": name, **figures, **others, **more}
 
     cost = {
