@@ -70,7 +70,7 @@ class Size:
 # The group is of the style that the base model draws worst: there is most to learn, and to lose. The learning rate lets
 # so few steps show it.
 FULL = Size(
-    Scale((0, 10), rounds=3, steps=8, batch_size=8, pictures=(12, 20), held_out=24, judged=8, learning_rate=3e-3),
+    Scale((0, 10), rounds=3, steps=8, batch_size=4, pictures=(12, 20), held_out=24, judged=8, learning_rate=3e-3),
     poison=16,
     patience=3,
 )

@@ -74,7 +74,7 @@ class Admissions:
                 return Refusal(
                     "NotInvited",
                     f"This federation takes invited devices only: ask its operator for an invitation of {device!r}, "
-                    "and join with it once (`impasto join --invitation`).",
+                    "and join with it once (`impasto join --invitation-file`).",
                 )
             if not hmac.compare_digest(_hash(secret), row.secret_hash or ""):
                 return Refusal("InvitationInvalid", f"Not the last invitation of {device!r}: ask for a new one.")

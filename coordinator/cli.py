@@ -114,7 +114,7 @@ def invite(
     device: Annotated[str, typer.Argument(help="The device's name: the one that the broker knows it by.")],
     hours: Annotated[float, typer.Option(min=0.01, max=10000, help="How long the invitation holds.")] = 72.0,
 ) -> None:
-    """Print a one-time invitation for a device, to be given to its owner: impasto join --invitation TEXT.
+    """Print a one-time invitation for a device, to be given to its owner: impasto join --invitation-file FILE.
 
     It replaces an earlier one of the same device and lifts a revocation. Needed where the federation file says
     join = "invited"; elsewhere it spares the owner comparing the key's fingerprint.

@@ -25,8 +25,9 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter
-from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
+from edge_sdk.errors import AdapterError, ConfigurationError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
+from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
@@ -181,19 +182,18 @@ class Device:
         Raises:
             TrainingError: no base model was given, or it is not the bundle's; torch is missing; see `Trainer.train`.
             NoPictures, PictureError: no pictures were given, or they cannot be used.
+            DeviceBusy: a leaf is being learnt in this home, in this process or in another.
+            ConfigurationError: the home cannot be written.
         """
         trainer = self._new_trainer()
-        self.home.mkdir(parents=True, exist_ok=True)
-        below = [(self.adapter(name), 1.0) for name in ("root", "cluster") if name in self.adapters]
-        start = self.adapter("leaf") if "leaf" in self.adapters and not afresh else None
         checkpoint = self.home / "leaf.checkpoint"
 
         def train() -> TrainingResult:
             return trainer.train(
                 minutes=minutes,
                 steps=steps,
-                start=start,
-                frozen=below,
+                start=self.adapter("leaf") if "leaf" in self.adapters and not afresh else None,
+                frozen=[(self.adapter(name), 1.0) for name in ("root", "cluster") if name in self.adapters],
                 seed=seed,
                 rank=rank,
                 batch_size=batch_size,
@@ -204,10 +204,20 @@ class Device:
 
         from edge_sdk.training.checkpoint import resumed
 
-        result = resumed(train, checkpoint)
-        adapters_.save(result.adapter, self.home / "leaf.safetensors")
-        checkpoint.unlink()
+        with self._learning():
+            result = resumed(train, checkpoint)
+            adapters_.save(result.adapter, self.home / "leaf.safetensors")
+            checkpoint.unlink()
         return result
+
+    def _learning(self) -> LockFile:
+        """The right to make the leaf."""
+        busy = f"A leaf is being learnt in {self.home} already: wait for that, or use another home."
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return LockFile(self.home / "leaf.lock", busy)
+        except OSError as error:
+            raise ConfigurationError(f"Cannot use {self.home} as a device's home: {error}.") from error
 
     def join(
         self,

@@ -18,6 +18,7 @@ from tests.models import tiny_bundle, tiny_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str, str]]
+JOIN = ["join", "--broker", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"]
 
 
 @pytest.fixture
@@ -194,16 +195,52 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         (["info", "nowhere"], "There is no bundle in nowhere"),
         (["info", "junk.safetensors"], "Not a safetensors file"),
         (
-            ["join", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
+            ["join", "--broker", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
             "carrier-pigeon",
         ),
         (
-            ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures", "--bandwidth", "fast"],
+            [
+                "join",
+                "--broker",
+                "mqtt://x",
+                "-f",
+                "f",
+                "-b",
+                "BUNDLE",
+                "-m",
+                "MODEL",
+                "-p",
+                "pictures",
+                "--bandwidth",
+                "fast",
+            ],
             "512 KB/s",
         ),
         (
-            ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures", "--password-file", "none"],
+            [
+                "join",
+                "--broker",
+                "mqtt://x",
+                "-f",
+                "f",
+                "-b",
+                "BUNDLE",
+                "-m",
+                "MODEL",
+                "-p",
+                "pictures",
+                "--password-file",
+                "none",
+            ],
             "Cannot read --password-file",
+        ),
+        (
+            [*JOIN, "--invitation-file", "none"],
+            "Cannot read --invitation-file",
+        ),
+        (
+            [*JOIN, "--invitation-file", "junk.safetensors"],
+            "This is no invitation",
         ),
     ],
 )
@@ -239,7 +276,23 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox", "-b", "BUNDLE", "--backend", "abacus"],
         ["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "plenty"],
         ["train", "pictures"],
-        ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "m", "-p", "p", "--password", "seen by everybody"],
+        [
+            "join",
+            "--broker",
+            "mqtt://x",
+            "-f",
+            "f",
+            "-b",
+            "BUNDLE",
+            "-m",
+            "m",
+            "-p",
+            "p",
+            "--password",
+            "seen by everybody",
+        ],
+        ["join", "--broker", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "m", "-p", "p", "--invitation", "seen, too"],
+        ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "m", "-p", "p"],
         ["paint"],
     ],
 )

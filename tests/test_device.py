@@ -17,6 +17,8 @@ from edge_sdk.errors import (
     AdapterError,
     AdapterMismatch,
     BundleMissing,
+    ConfigurationError,
+    DeviceBusy,
     ImpastoError,
     NoPictures,
     TrainingError,
@@ -105,6 +107,24 @@ def test_interrupted_learning_is_resumed(device: Device) -> None:
     resumed = device.learn(steps=4, on_step=cut).adapter
     assert steps == [1, 2, 3, 4]
     assert adapters.to_bytes(resumed) == adapters.to_bytes(device.learn(steps=4, afresh=True).adapter)
+
+
+def test_a_leaf_is_learnt_once_at_a_time_in_a_home(device: Device) -> None:
+    """Two trainings would write one checkpoint."""
+
+    def try_too(_: Any) -> None:
+        with pytest.raises(DeviceBusy, match="already"):
+            device.learn(steps=1)
+
+    assert device.learn(steps=1, on_step=try_too).steps == 1
+    assert device.learn(steps=1).steps == 1
+
+
+def test_a_home_that_cannot_be_made_is_named(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file")
+    device = Device(tiny_bundle(), model=tiny_model(), pictures=pictures, home=tmp_path / "home")
+    with pytest.raises(ConfigurationError, match="Cannot use"):
+        device.learn(steps=1)
 
 
 def test_what_another_training_left_behind_is_dropped(device: Device) -> None:

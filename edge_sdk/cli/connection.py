@@ -33,6 +33,15 @@ PasswordFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--password-file", help="File that holds the password.", show_default="the variable IMPASTO_PASSWORD"),
 ]
+# Nor is an invitation one: it holds a secret, too.
+InvitationFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--invitation-file",
+        help="File that holds what the operator gave you for this device; needed once.",
+        show_default="the variable IMPASTO_INVITATION",
+    ),
+]
 
 
 def settings(
@@ -50,11 +59,25 @@ def settings(
     """
     from edge_sdk.transport import Settings, Tls
 
-    password = os.environ.get("IMPASTO_PASSWORD")
-    if password_file:
-        try:
-            password = password_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"Cannot read --password-file: {error}.") from error
+    password = _secret("password", password_file)
     tls = Tls(ca, certificate, key) if ca or certificate else None
     return Settings(url=url, client_id="", username=username, password=password, tls=tls)
+
+
+def invitation(file: Path | None) -> str | None:
+    """The text of an invitation, if there is one.
+
+    Raises:
+        ConfigurationError: its file cannot be read.
+    """
+    return _secret("invitation", file)
+
+
+def _secret(name: str, file: Path | None) -> str | None:
+    """What a file holds, or else a variable, or None."""
+    if file is None:
+        return os.environ.get(f"IMPASTO_{name.upper()}")
+    try:
+        return file.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read --{name}-file: {error}.") from error

@@ -32,7 +32,9 @@ _WORDS = {
 
 
 def join(
-    url: Annotated[str, typer.Argument(help="The broker: mqtt://host:1883 or mqtts://host:8883.", show_default=False)],
+    broker: Annotated[
+        str, typer.Option("--broker", help="mqtt://host:1883, or mqtts://host:8883.", show_default=False)
+    ],
     federation: Annotated[str, typer.Option("--federation", "-f", help="Its name.", show_default=False)],
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Folder made by impasto-export.", show_default=False)],
     model: Annotated[
@@ -54,10 +56,7 @@ def join(
             help="Fingerprint of the coordinator's key.", show_default="the first that is met, then only that"
         ),
     ] = None,
-    invitation: Annotated[
-        str | None,
-        typer.Option(help="What the operator gave you for this device; needed once.", show_default=False),
-    ] = None,
+    invitation_file: connection.InvitationFile = None,
     bandwidth: Annotated[
         str | None, typer.Option(help='How fast updates may go out, such as "512 KB/s".', show_default="no limit")
     ] = None,
@@ -70,14 +69,14 @@ def join(
 ) -> None:
     """Take part in a federation: train when asked, share adapters, bring home what all have learned.
 
-    impasto join mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
+    impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
     Pictures and captions never leave the device; a prompt code and adapters do. What is interrupted goes on when the
     same command runs again.
     """
     from edge_sdk.device import Device
 
-    settings = connection.settings(url, ca, certificate, key, username, password_file)
+    settings = connection.settings(broker, ca, certificate, key, username, password_file)
 
     def show(event: dict[str, Any]) -> None:
         if as_json:
@@ -91,7 +90,7 @@ def join(
         federation=federation,
         device_id=device_id,
         trust=trust,
-        invitation=invitation,
+        invitation=connection.invitation(invitation_file),
         bandwidth=bandwidth,
         on_event=show,
     )
