@@ -30,6 +30,7 @@ class Arm:
     """A row: settings of the federation that differ from the study's, and whether ranks are mixed.
 
     leaf: the last round's steps go into a private leaf on top of what was learnt together.
+    variant: of another row, and no method of its own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     mixed_ranks: bool = True
     leaf: bool = False
+    variant: bool = False
 
     def federation(self, scale: Scale, seed: int) -> Federation:
         """The row as a federation's file would ask for it."""
@@ -88,21 +90,26 @@ def arms() -> list[Arm]:
         Arm("a root round first", "interaction", settings={"root_rounds": 1}),
         Arm("with leaf", "interaction", leaf=True),
         Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),
-        Arm("no server optimiser", "server", settings={"server_optimiser": "none"}),
-        Arm("no server optimiser, interaction: none", "server", settings=_PLAIN),
-        Arm("server momentum 0.7", "server", settings={"server_momentum": 0.7}),
-        Arm("server Adam", "server", settings={"server_optimiser": "adam"}),
-        Arm("nothing carried", "ablation", settings={"carry": False}),
-        Arm("one rank", "ablation", mixed_ranks=False),
-        Arm("one rank, balanced factors", "ablation", settings=_BALANCED, mixed_ranks=False),
-        Arm("one rank, a wider one carried", "ablation", settings={"server_rank": max(RANKS)}, mixed_ranks=False),
+        _variant("no server optimiser", "server", server_optimiser="none"),
+        _variant("no server optimiser, interaction: none", "server", **_PLAIN),
+        _variant("server momentum 0.7", "server", server_momentum=0.7),
+        _variant("server Adam", "server", server_optimiser="adam"),
+        _variant("nothing carried", "ablation", carry=False),
+        _variant("one rank", "ablation", mixed_ranks=False),
+        _variant("one rank, balanced factors", "ablation", mixed_ranks=False, **_BALANCED),
+        _variant("one rank, a wider one carried", "ablation", mixed_ranks=False, server_rank=max(RANKS)),
     ]
     return found
 
 
 def _rival(method: str, name: str | None = None, **settings: Any) -> Arm:
     asked = {"aggregation": method, **_PLAIN, **settings}
-    return Arm(name or method, "aggregation", settings=asked, mixed_ranks=AGGREGATORS[method].mixed_ranks)
+    mixed_ranks = AGGREGATORS[method].mixed_ranks
+    return Arm(name or method, "aggregation", settings=asked, mixed_ranks=mixed_ranks, variant=name is not None)
+
+
+def _variant(name: str, family: Family, *, mixed_ranks: bool = True, **settings: Any) -> Arm:
+    return Arm(name, family, settings=settings, mixed_ranks=mixed_ranks, variant=True)
 
 
 def run(arm: Arm, world: World) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
 
-Every row runs with every seed, variants of our default after all others; each is kept in the system's temporary folder
+Every row runs with every seed, variants of other rows after all of those; each is kept in the system's temporary folder
 by its settings, and FILE is written after every seed. What either holds is not run again: a stopped study resumes, also
 on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A row's
 score on a device is the share of the way from the base model's held-out loss (0) to that of pooling the pictures of its
@@ -34,8 +34,6 @@ Results: TypeAlias = dict[tuple[str, int], Result]
 EDITION = 5
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
 QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
-# Variants of our default, no rivals of it.
-VARIANTS = ("server", "ablation")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -47,7 +45,7 @@ def main(given: Sequence[str] | None = None) -> None:
     rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
     results = held(rows, scale, seeds, chosen.json)
     for variants in (False, True):
-        some = [arm for arm in rows if (arm.family in VARIANTS) == variants]
+        some = [arm for arm in rows if arm.variant == variants]
         for seed in seeds:
             results |= measure(some, scale, [seed], chosen.json)
             made = report(chosen, rows, scale, seeds, results)
@@ -57,7 +55,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def report(chosen: Arguments, rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], results: Results) -> Report:
     """Figures over the seeds that are whole but perhaps for variants, and every run."""
-    needed = [arm.name for arm in rows if arm.family not in VARIANTS]
+    needed = [arm.name for arm in rows if not arm.variant]
     whole = [seed for seed in seeds if all((name, seed) in results for name in needed)]
     made = Report(chosen, whole)
     made.rows += summary(rows, whole, results)
