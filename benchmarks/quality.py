@@ -27,7 +27,7 @@ from rich.progress import track
 from benchmarks.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.stickers import MODEL
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.bundle import Precision
+from edge_sdk.inference.bundle import BundlePrecision
 from edge_sdk.inference.sessions import open_session
 from samples.stickers import data
 from samples.stickers.judge import GUIDANCE, Judge
@@ -46,7 +46,7 @@ Feed = dict[str, npt.NDArray[Any]]
 class Way:
     """A way of drawing: the precision of the bundle, what to draw with, every how many steps the UNet's deep part."""
 
-    precision: Precision
+    precision: BundlePrecision
     backend: str = "cpu"
     reuse: int = 1
 
@@ -128,11 +128,11 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     return found
 
 
-def _export(folder: Path, prompts: Sequence[str]) -> dict[Precision, float]:
+def _export(folder: Path, prompts: Sequence[str]) -> dict[BundlePrecision, float]:
     """A bundle for each precision; the error of a step of its UNet."""
     from export import export_model
 
-    errors: dict[Precision, float] = {}
+    errors: dict[BundlePrecision, float] = {}
     for precision in dict.fromkeys(way.precision for way in WAYS.values()):
         made = export_model(
             MODEL, folder / precision, precision=precision, prompts=prompts, verify=False, step_reuse=True
@@ -180,7 +180,7 @@ def _adapted(folder: Path, prompts: Sequence[str], seed: int) -> dict[str, tuple
     files = record(folder / EXACT, folder / "feeds", prompts, pictures=6, seed=FIRST_SEED)["unet"]
     feeds = [read_feed(file) for file in files]
 
-    def both(precision: Precision) -> list[npt.NDArray[np.float32]]:
+    def both(precision: BundlePrecision) -> list[npt.NDArray[np.float32]]:
         session = open_session(folder / precision / "unet" / "model.onnx")
         return [np.concatenate([_run(session, {**feed, **extra}) for feed in feeds]) for extra in ({}, factors)]
 

@@ -21,7 +21,16 @@ from transformers import PreTrainedModel
 
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.inference.bundle import INDEX, Bundle, BundleIndex, Defaults, Precision, Slot, hash_files, write_index
+from edge_sdk.inference.bundle import (
+    INDEX,
+    Bundle,
+    BundleIndex,
+    BundlePrecision,
+    Defaults,
+    Slot,
+    hash_files,
+    write_index,
+)
 from edge_sdk.inference.schedulers import SCHEDULERS
 from export.layers import name_layers
 from export.lora import add_lora_slots
@@ -54,7 +63,7 @@ def export_model(
     model: str | Path,
     out: str | Path,
     *,
-    precision: Precision = "fp32",
+    precision: BundlePrecision = "fp32",
     prompts: Sequence[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,

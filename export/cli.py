@@ -20,7 +20,7 @@ from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError
 
 if TYPE_CHECKING:
-    from edge_sdk.inference.bundle import Precision
+    from edge_sdk.inference.bundle import BundlePrecision
 
 _console = Console(stderr=True)
 _TERMINATED = 128 + signal.SIGTERM
@@ -88,7 +88,7 @@ def export(
                 model,
                 out,
                 # An unknown one is refused by name.
-                precision=cast("Precision", precision),
+                precision=cast("BundlePrecision", precision),
                 prompts=prompts,
                 verify=verify,
                 overwrite=overwrite,

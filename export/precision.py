@@ -19,14 +19,14 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edge_sdk.errors import ExportError, VerificationFailed
-from edge_sdk.inference.bundle import Bundle, Precision, hash_files, write_index
+from edge_sdk.inference.bundle import Bundle, BundlePrecision, hash_files, write_index
 from edge_sdk.inference.sessions import open_session
 from export.calibration import FEWEST_PROMPTS, PROMPTS, check_prompts, read_feed, record
 from export.half import compute_in_half, store_in_half
 from export.quantization import quantize
 from export.saving import replace
 
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+PRECISIONS: tuple[BundlePrecision, ...] = get_args(BundlePrecision)
 _HALVED = frozenset({"text_encoder", "text_encoder_2", "unet"})
 _COMPARED = 8
 
@@ -46,7 +46,7 @@ def check_precision(precision: str, prompts: Sequence[str] | None) -> None:
 
 def convert(
     folder: Path,
-    precision: Precision,
+    precision: BundlePrecision,
     prompts: Sequence[str] | None = None,
     on_progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> dict[str, float]:

@@ -31,7 +31,7 @@ Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
 # What the denoiser computes in; every bundle is fed and gives float32.
-Precision = Literal["fp32", "fp16", "int8"]
+BundlePrecision = Literal["fp32", "fp16", "int8"]
 
 
 def graph_file(stage: str) -> str:
@@ -114,7 +114,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     guidance_dim: Positive | None = None
     zero_empty_negative: bool = False
     defaults: Defaults = Defaults()
-    precision: Precision = "fp32"
+    precision: BundlePrecision = "fp32"
     slots: list[Slot]
     shallow_slots: list[str] | None = None
     fused: list[Fused] = []

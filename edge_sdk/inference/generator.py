@@ -16,7 +16,7 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
-from edge_sdk.inference.backends import Precision
+from edge_sdk.inference.backends import DrawingPrecision
 from edge_sdk.inference.bundle import Bundle
 from edge_sdk.inference.denoiser import Denoiser
 from edge_sdk.inference.hybrids import HYBRIDS
@@ -53,7 +53,7 @@ class Generator:
         memory_limit: int | str | None = None,
         prepare: bool = True,
         cache: Path | str | None = None,
-        precision: Precision = "auto",
+        precision: DrawingPrecision = "auto",
         stages: Stages | None = None,
     ) -> None:
         self.bundle = bundle
@@ -82,7 +82,7 @@ class Generator:
         memory_limit: int | str | None = None,
         prepare: bool = True,
         cache: Path | str | None = None,
-        precision: Precision = "auto",
+        precision: DrawingPrecision = "auto",
     ) -> Generator:
         """Open a bundle.
 

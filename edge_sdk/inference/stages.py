@@ -15,7 +15,7 @@ from types import TracebackType
 
 from edge_sdk.errors import BundleError, DeviceBusy, MemoryLimitTooSmall
 from edge_sdk.inference import memory
-from edge_sdk.inference.backends import PRECISIONS, Choice, Precision, Session, Settings, choose
+from edge_sdk.inference.backends import PRECISIONS, Choice, DrawingPrecision, Session, Settings, choose
 from edge_sdk.inference.backends.base import Array, Floats
 from edge_sdk.inference.bundle import Bundle, graph_file
 from edge_sdk.inference.graph import WEIGHTS, Graph
@@ -78,7 +78,7 @@ class Stages:
         memory_limit: int | str | None = None,
         prepare: bool = True,
         cache: Path | str | None = None,
-        precision: Precision = "auto",
+        precision: DrawingPrecision = "auto",
     ) -> None:
         if threads is not None and threads < 1:
             raise ValueError(f"threads must be at least 1, not {threads}.")

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Precision = Literal["bf16", "fp32"]
+TrainingPrecision = Literal["bf16", "fp32"]
 # Features that multiply bfloat16 in hardware, on x86 and on Arm. Elsewhere torch emulates it, slower than float32.
 _BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16", "sve_bf16"})
 # Up to here (tokens, squared latent side) plain matrix products beat the fused attention: measured forward and backward
@@ -18,13 +18,13 @@ _BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16", "sve_bf16"})
 _SHORT_SEQUENCE = 16 * 16
 
 
-def native_precision() -> Precision:
+def native_precision() -> TrainingPrecision:
     """ "bf16" where the CPU has instructions for it, else "fp32"."""
     return "bf16" if _BF16 & _cpu_features() else "fp32"
 
 
 @contextmanager
-def fast_kernels(precision: Precision, latent_side: int) -> Iterator[None]:
+def fast_kernels(precision: TrainingPrecision, latent_side: int) -> Iterator[None]:
     """Run the UNet inside: mixed precision, and the faster attention for latents of this side."""
     attention = sdpa_kernel(SDPBackend.MATH) if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
     with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):

@@ -23,7 +23,7 @@ from edge_sdk.training.checkpoint import State, load_checkpoint, save_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
 from edge_sdk.training.lora import Slots, Trained
 from edge_sdk.training.objective import Objective
-from edge_sdk.training.precision import Precision, fast_kernels, limited_threads, native_precision
+from edge_sdk.training.precision import TrainingPrecision, fast_kernels, limited_threads, native_precision
 from edge_sdk.training.randomness import Draw, Draws, evaluation_draw
 
 Weighted = Sequence[tuple[Adapter, float]]
@@ -118,7 +118,7 @@ class Trainer:
         learning_rate: float = 5e-4,
         min_snr_gamma: float | Literal["usual"] | None = "usual",
         caption_dropout: float = 0.05,
-        precision: Precision | None = None,
+        precision: TrainingPrecision | None = None,
         threads: int | None = None,
     ) -> None:
         if (threads is not None and threads < 1) or not 0 <= caption_dropout <= 1:
@@ -129,7 +129,7 @@ class Trainer:
         self._model = Path(model).expanduser()
         self._dropout = caption_dropout
         self._threads = threads
-        self.precision: Precision = precision or native_precision()
+        self.precision: TrainingPrecision = precision or native_precision()
         self.image_size = image_size(self._model)
         self._judged: dict[str, Encoded] = {}
         with limited_threads(threads):

@@ -20,7 +20,7 @@ import pytest
 
 from edge_sdk.errors import CalibrationError, ExportError
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.bundle import INDEX, Precision, hash_files, write_index
+from edge_sdk.inference.bundle import INDEX, BundlePrecision, hash_files, write_index
 from edge_sdk.inference.sessions import open_session
 from export import export_model, saving
 from export.calibration import PROMPTS, read_feed, record
@@ -36,7 +36,7 @@ STEP_TOLERANCE = 0.07
 # An adapter's effect, measured along its effect on float32, whose part that is only rounding averages out.
 GAIN_TOLERANCE = 0.05
 # The stages whose arithmetic or weights change and that drawing runs.
-CONVERTED: dict[Precision, set[str]] = {"fp16": {"text_encoder", "unet", "vae_decoder"}, "int8": {"unet"}}
+CONVERTED: dict[BundlePrecision, set[str]] = {"fp16": {"text_encoder", "unet", "vae_decoder"}, "int8": {"unet"}}
 
 
 def _folder() -> Path:
@@ -130,7 +130,7 @@ def test_lora_has_the_inputs_that_it_has_in_float32() -> None:
 
 
 @functools.cache
-def bundle(precision: Precision) -> Path:
+def bundle(precision: BundlePrecision) -> Path:
     """A tiny bundle, converted; its errors are checked here."""
     folder = shutil.copytree(tiny_bundle(), _folder() / precision)
     errors = convert(folder, precision, PROMPTS[:4])
@@ -140,7 +140,7 @@ def bundle(precision: Precision) -> Path:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_a_bundle_says_what_it_is_and_draws_nearly_the_same(precision: Precision) -> None:
+def test_a_bundle_says_what_it_is_and_draws_nearly_the_same(precision: BundlePrecision) -> None:
     made, exact = Bundle.load(bundle(precision)), Bundle.load(tiny_bundle())
     assert (made.index.precision, exact.index.precision) == (precision, "fp32")
     assert made.index.base_id == exact.index.base_id
@@ -160,7 +160,7 @@ def test_a_bundle_says_what_it_is_and_draws_nearly_the_same(precision: Precision
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_weights_that_lay_beside_the_graph_move_into_it_when_they_have_become_small(
-    precision: Precision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: BundlePrecision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a UNet of 16 million parameters: 64 MB in float32, and below the bound in less."""
     folder = shutil.copytree(tiny_bundle(), tmp_path / precision)
@@ -201,7 +201,7 @@ def test_every_precision_is_reproducible_in_another_process(tmp_path: Path) -> N
 
 def test_what_cannot_be_converted_is_refused_before_anything_is_done(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no precision 'int4': choose one of fp32, fp16, int8"):
-        export_model(tiny_model(), tmp_path / "out", precision=cast("Precision", "int4"))
+        export_model(tiny_model(), tmp_path / "out", precision=cast("BundlePrecision", "int4"))
     with pytest.raises(CalibrationError, match="2 different prompts are too few"):
         export_model(tiny_model(), tmp_path / "out", precision="int8", prompts=["a fox", "an owl"])
     assert not any(tmp_path.iterdir())

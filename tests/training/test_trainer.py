@@ -12,13 +12,13 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import AdapterMismatch, NoPictures, PictureUnreadable, TrainingError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.training import Progress, Trainer
-from edge_sdk.training.precision import Precision
+from edge_sdk.training.precision import TrainingPrecision
 from tests.models import KINDS, Kind, tiny_model, write_model
 from tests.training.samples import squares
 
 
 def new_trainer(
-    kind: Kind = "v_prediction", rate: float = 3e-3, precision: Precision = "fp32", pictures: int = 6
+    kind: Kind = "v_prediction", rate: float = 3e-3, precision: TrainingPrecision = "fp32", pictures: int = 6
 ) -> Trainer:
     return Trainer(tiny_model(kind), squares(pictures), rank=4, learning_rate=rate, precision=precision, threads=1)
 
@@ -34,7 +34,7 @@ def equal(x: Adapter, y: Adapter) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_it_learns(kind: Kind, precision: Precision) -> None:
+def test_it_learns(kind: Kind, precision: TrainingPrecision) -> None:
     trainer = new_trainer(kind, precision=precision)
     held_out = squares(9)[6:]
     before = trainer.evaluate(pictures=held_out)

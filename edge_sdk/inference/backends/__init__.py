@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge_sdk.errors import BackendUnavailable
-from edge_sdk.inference.backends.base import PRECISIONS, Backend, Precision, Session, Settings
+from edge_sdk.inference.backends.base import PRECISIONS, Backend, DrawingPrecision, Session, Settings
 from edge_sdk.inference.backends.coreml import CoreML
 from edge_sdk.inference.backends.cpu import Cpu
 from edge_sdk.inference.backends.cuda import Cuda
@@ -28,7 +28,7 @@ __all__ = [
     "PRECISIONS",
     "Backend",
     "Choice",
-    "Precision",
+    "DrawingPrecision",
     "Session",
     "Settings",
     "Verdict",

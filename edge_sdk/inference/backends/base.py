@@ -15,8 +15,8 @@ from edge_sdk.inference.graph import Graph
 
 Array: TypeAlias = npt.NDArray[Any]
 Floats: TypeAlias = npt.NDArray[np.float32]
-Precision: TypeAlias = Literal["auto", "bf16", "f32"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+DrawingPrecision: TypeAlias = Literal["auto", "bf16", "f32"]
+PRECISIONS: tuple[DrawingPrecision, ...] = get_args(DrawingPrecision)
 
 
 class Session(Protocol):
@@ -39,7 +39,7 @@ class Settings:
     """
 
     threads: int | None = None
-    precision: Precision = "auto"
+    precision: DrawingPrecision = "auto"
     cache: Path | None = None
     frugal: bool = False
     lean: bool = False
