@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
+import pytest
 from hypothesis import settings
+
+from tests.models import SESSION
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One folder of tiny models for the workers of a session, which get its name from the process that starts them."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SESSION] = tempfile.mkdtemp(prefix="impasto-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(SESSION), ignore_errors=True))
 
 
 def _pin_to_a_core(worker: str | None) -> None:

@@ -1,7 +1,8 @@
 """Tiny base models with random weights: genuine StableDiffusionPipeline folders, and bundles exported from them.
 
-`tiny_model(kind)` and `tiny_bundle(kind)` build once per test session and return the same folder afterwards: treat it
-as read-only, or copy it. Two kinds are the ends of what must work, and most tests take both:
+`tiny_model(kind)` and `tiny_bundle(kind)` build once per test session, whichever of its processes comes first, and
+return the same folder afterwards: treat it as read-only, or copy it. Two kinds are the ends of what must work, and most
+tests take both:
 
     "v_prediction"  like the stickers demo: 32 tokens, linear betas, trailing steps, no attention in the autoencoder
     "epsilon"       like Stable Diffusion 1.5: 77 tokens, PNDM with scaled-linear betas, attention in the autoencoder
@@ -24,10 +25,14 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from edge_sdk.lockfile import LockFile
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
 Kind = Literal["v_prediction", "epsilon", "sd2", "bk_sdm", "turbo", "lcm", "xl"]
 KINDS: tuple[Kind, ...] = ("v_prediction", "epsilon")
 FAMILIES: tuple[Kind, ...] = ("sd2", "bk_sdm", "turbo", "lcm", "xl")
+# Names the folder that the processes of a session share.
+SESSION = "IMPASTO_TEST_SESSION"
+_PATIENCE = 240.0
 IMAGE_SIZE = 32
 LATENT_SHAPE = (4, 8, 8)
 WIDTH = 32
@@ -174,28 +182,44 @@ def scheduler(kind: Kind) -> Any:
 
 @functools.cache
 def _session_folder() -> Path:
+    if SESSION in os.environ:
+        return Path(os.environ[SESSION])
     folder = Path(tempfile.mkdtemp(prefix="impasto-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
+def _once(place: str, make: Callable[[Path], object]) -> Path:
+    """The folder at this place of the session's, made by one process, for which the others wait."""
+    folder = _session_folder() / place
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with LockFile(folder.with_name(f"{folder.name}.lock"), f"Another process makes {folder}.", _PATIENCE):
+        if not folder.exists():
+            unfinished = folder.with_name(f"{folder.name}.unfinished")
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
 @functools.cache
 def _model(kind: Kind) -> Path:
-    return write_model(_session_folder() / "models" / kind, kind)
+    return _once(f"models/{kind}", lambda folder: write_model(folder, kind))
 
 
 @functools.cache
 def _bundle(kind: Kind) -> Path:
     from export import export_model
 
-    preview = _preview() if kind in FAMILIES else None
-    folder = _session_folder() / "bundles" / kind
-    return export_model(tiny_model(kind), folder, verify=False, preview=preview, step_reuse=kind == "sd2").folder
+    model, preview = tiny_model(kind), _preview() if kind in FAMILIES else None
+    return _once(
+        f"bundles/{kind}",
+        lambda folder: export_model(model, folder, verify=False, preview=preview, step_reuse=kind == "sd2"),
+    )
 
 
 @functools.cache
 def _preview() -> Path:
-    return write_preview(_session_folder() / "models" / "preview")
+    return _once("models/preview", write_preview)
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:
