@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, truncate
+from edge_sdk.adapter.decomposition import svd
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Matrices: TypeAlias = dict[str, Matrix]
@@ -159,7 +160,7 @@ def _matrices(adapter: Adapter) -> Matrices:
 
 def _rotation(pairs: Sequence[tuple[Matrix, Matrix]]) -> Matrix:
     """The orthogonal matrix that, applied to the first of each pair, brings it nearest to the second (Procrustes)."""
-    u, _, v = np.linalg.svd(sum(near @ far.T for far, near in pairs))
+    u, _, v = svd(sum((near @ far.T for far, near in pairs), np.zeros(())))
     rotation: Matrix = u @ v
     return rotation
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_sdk.adapter.decomposition import svd
 from edge_sdk.adapter.model import Adapter, Array, Factors, Kernel
 from edge_sdk.errors import AdapterMismatch
 
@@ -202,7 +203,7 @@ def _svd(factors: Factors) -> tuple[Matrix, Matrix, Matrix]:
     """U (out, k), S (k,), V^T (k, in) of the product, through QR of both factors and the SVD of a small core."""
     q_b, r_b = np.linalg.qr(_f64(factors.b))
     q_a, r_a = np.linalg.qr(_f64(factors.a).T)
-    u, s, v = np.linalg.svd(r_b @ r_a.T, full_matrices=False)
+    u, s, v = svd(r_b @ r_a.T)
     return q_b @ u, s, v @ q_a.T
 
 
@@ -232,11 +233,11 @@ def _align(factors: Factors, goal: Factors, dtype: type[np.floating[Any]]) -> Fa
     # The p combinations of rows with the least outside V; among equals those with the most inside.
     _, vectors = np.linalg.eigh(outside @ outside.T - 1e-6 * inside @ inside.T)
     q = vectors[:, :p].T
-    largest, balanced = float(np.linalg.norm(a0, ord=2)), np.sqrt(s)
+    largest, balanced = float(svd(a0)[1][0]), np.sqrt(s)
     if largest < balanced[0] / _MAX_CONDITION:
         left, sigma, right, largest = np.eye(p), balanced, np.eye(p), balanced[0]
     else:
-        left, sigma, right = np.linalg.svd(q @ inside)
+        left, sigma, right = svd(q @ inside)
     sigma = np.maximum(sigma, largest / _MAX_CONDITION)
     m = (left * sigma) @ right
     m_inverse = (right.T / sigma) @ left.T
