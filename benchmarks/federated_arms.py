@@ -60,6 +60,8 @@ class Arm:
 
 
 OURS = "product"
+# Our default with the bytes of methods that cannot mix ranks.
+ONE = "one rank"
 # `product` but for the gauge of its factors.
 _BALANCED = {"aggregation": "flexlora", "server_optimiser": "momentum"}
 # As it was published: clusters do not teach each other, and devices go on from where the method ends.
@@ -95,7 +97,7 @@ def arms() -> list[Arm]:
         _variant("server momentum 0.7", "server", server_momentum=0.7),
         _variant("server Adam", "server", server_optimiser="adam"),
         _variant("nothing carried", "ablation", carry=False),
-        _variant("one rank", "ablation", mixed_ranks=False),
+        Arm(ONE, "ablation", mixed_ranks=False),
         _variant("one rank, balanced factors", "ablation", mixed_ranks=False, **_BALANCED),
         _variant("one rank, a wider one carried", "ablation", mixed_ranks=False, server_rank=max(RANKS)),
     ]

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks import runs
-from benchmarks.federated_arms import OURS, Arm, arms, run
+from benchmarks.federated_arms import ONE, OURS, Arm, arms, run
 from benchmarks.federated_world import FULL, QUICK, Scale, world_of
 from benchmarks.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
 from benchmarks.runs import Result, Run, run_row
@@ -203,10 +203,20 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     for what in ("share_mean", "share_p10"):
         best = max((value_of(line, what) for line in rivals), default=float("nan"))
         found.append(Bar(f"our default over the best rival, {what}", value_of(ours, what) - best, 0.0, "at least"))
+    if ONE in lines:
+        found += [_at_equal_bytes(lines[ONE], rivals, what) for what in ("share_mean", "share_p10")]
     if GLOBAL in lines:
         halves = value_of(lines[GLOBAL], "rounds") / 2
         found.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
     return found
+
+
+def _at_equal_bytes(ours: Row, rivals: Sequence[Row], what: str) -> Bar:
+    """Our default at one rank against rivals that move no more than it does."""
+    bound = value_of(ours, "megabytes") + 0.1
+    frugal = [value_of(line, what) for line in rivals if value_of(line, "megabytes") <= bound]
+    over = value_of(ours, what) - max(frugal, default=float("nan"))
+    return Bar(f"our default at one rank over the best rival that moves no more bytes, {what}", over, 0.0, "at least")
 
 
 if __name__ == "__main__":

@@ -192,6 +192,22 @@ def models(result: Result) -> str:
     return "\n\n".join([table([*head, *errors], exported), table([*drawing, "drawn, switched, restored"], drawn)])
 
 
+def ways(result: Result) -> str:
+    """How both styles of a pair show in pictures, by way of drawing."""
+    head = ["way", "both styles", "the weaker one's probability", "subject", "time over merge"]
+    found = [
+        [
+            row["way"],
+            f"{row['both_styles']:.0%}",
+            f"{row['weaker_share']:.2f}",
+            f"{row['subject_hit']:.0%}",
+            f"{row['time_over_merge']:.2f}",
+        ]
+        for row in result["rows"]
+    ]
+    return table(head, found)
+
+
 PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "inference: machine": ("inference.json", measured),
     "inference: steps": ("inference.json", steps),
@@ -207,6 +223,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "federation: scores": ("federation.json", scores),
     "federation: costs": ("federation.json", costs),
     "federation: bars": ("federation.json", bars),
+    "hybrids: machine": ("hybrids.json", measured),
+    "hybrids: ways": ("hybrids.json", ways),
+    "hybrids: bars": ("hybrids.json", bars),
     "byzantine: machine": ("byzantine.json", measured),
     "byzantine: gain": ("byzantine.json", gain),
     "byzantine: backdoors": ("byzantine.json", backdoors),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import federation as study
-from benchmarks.federated_arms import OURS, arms
+from benchmarks.federated_arms import ONE, OURS, arms
 from benchmarks.federated_world import FULL, QUICK
 from benchmarks.harness import Arguments
 from coordinator.aggregation import AGGREGATORS
@@ -57,6 +57,19 @@ def test_rows_and_bars_follow_from_the_runs() -> None:
     assert found["our default, share of devices that end worse than alone"] == (0.5, False)
     assert found["our default over the best rival, share_mean"] == (pytest.approx(0.73 - 0.4), True)
     assert found["rounds to global FedIT's best loss"] == (2.0, True)
+
+
+def test_at_equal_bytes_are_rivals_that_move_no_more() -> None:
+    names = (study.ALONE, study.POOLED, study.GLOBAL, "hetlora", OURS, ONE)
+    results = _results() | {
+        (ONE, 0): _result((0.6, 0.75), [0.9, 0.8, 0.65, 0.64]),
+        ("hetlora", 0): {**_result((0.5, 0.6), [0.9, 0.8, 0.65, 0.64]), "total_bytes": 9e6},
+    }
+    lines = study.summary([arm for arm in arms() if arm.name in names], [0], results)
+    found = {bar.name: bar.value for bar in study.bars(lines)}
+    best = "our default at one rank over the best rival that moves no more bytes, share_mean"
+    assert found[best] == pytest.approx((0.8 + 0.5) / 2 - 0.4)
+    assert found["our default over the best rival, share_mean"] == pytest.approx(0.73 - 0.9)
 
 
 def test_every_row_is_a_federation_that_its_file_could_ask_for() -> None:
