@@ -21,6 +21,11 @@ RESULTS = Path("benchmarks/results/federation.json")
 IMAGES = Path("docs/images")
 # Rows of one picture: few enough to be told apart.
 COMPARED = ("baseline", "aggregation")
+OURS = {
+    "product": {"linewidth": 2.5, "color": "black"},
+    "one rank": {"linewidth": 2.5, "color": "black", "linestyle": ":"},
+}
+_LINES = ("-", "--", ":")
 _WIDTH = 8.0
 _MEGABYTE = 1e6
 
@@ -37,9 +42,11 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
     mpl.rcParams["svg.hashsalt"] = "impasto"  # otherwise identifiers are random
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     by_round, by_bytes = figure.subplots(1, 2, sharey=True)
-    for row in rows:
-        if row["family"] in COMPARED and row["row"] in runs:
-            _draw_curves(by_round, by_bytes, row["row"], runs[row["row"]])
+    compared = [row["row"] for row in rows if row["family"] in COMPARED or row["row"] in OURS]
+    for number, name in enumerate(name for name in compared if name in runs):
+        # There are ten colours.
+        style = OURS.get(name, {"linewidth": 1.0, "linestyle": _LINES[number // 10 % len(_LINES)]})
+        _draw_curves(by_round, by_bytes, name, runs[name], style)
     by_round.set_xlabel("rounds")
     by_bytes.set_xlabel("megabytes, all devices, both ways")
     by_bytes.set_xscale("log")
@@ -59,10 +66,11 @@ def _runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]
     return found
 
 
-def _draw_curves(by_round: Axes, by_bytes: Axes, name: str, runs: Sequence[Mapping[str, Any]]) -> None:
+def _draw_curves(
+    by_round: Axes, by_bytes: Axes, name: str, runs: Sequence[Mapping[str, Any]], style: Mapping[str, Any]
+) -> None:
     gain = np.mean([[run["base_curve"] - loss for loss in run["curve"]] for run in runs], axis=0)
     moved = np.mean([np.add(run["bytes_up"], run["bytes_down"]) for run in runs], axis=0) / _MEGABYTE
-    style = {"linewidth": 2.5, "color": "black"} if name == "product" else {"linewidth": 1.0}
     by_round.plot(range(1, len(gain) + 1), gain, label=name, **style)
     by_bytes.plot(moved, gain, label=name, **style)
 
