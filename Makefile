@@ -32,7 +32,7 @@ test: $(INSTALLED)
 		{ echo "The transport tests need Mosquitto: apt-get install mosquitto"; exit 1; }
 	@command -v npm >/dev/null || \
 		{ echo "The test of the protocol in another language needs Node: apt-get install nodejs npm"; exit 1; }
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # make bench  the quick form of every benchmark
 bench: $(INSTALLED)

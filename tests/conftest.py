@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -17,6 +18,21 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         os.environ[SESSION] = tempfile.mkdtemp(prefix="impasto-tests-")
         config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(SESSION), ignore_errors=True))
+
+
+# The files that take longest, the longest first: begun last, one of them would keep a worker busy while others have
+# nothing left to do.
+_LONG = (
+    "samples/test_demo.py", "benchmarks/test_models.py", "inference/test_families.py", "export/test_convolutions.py",
+    "export/test_quantization.py", "export/test_options.py", "inference/test_generator.py", "export/test_cli.py",
+    "coordinator/test_offline.py", "inference/test_hybrids.py", "test_cli.py", "benchmarks/test_byzantine.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; needs --no-loadscope-reorder, as xdist would put those with many tests first."""
+    order = {Path(__file__).parent / name: number for number, name in enumerate(_LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(order)))
 
 
 def _pin_to_a_core(worker: str | None) -> None:

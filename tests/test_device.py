@@ -71,7 +71,7 @@ def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
     before = drawing(device)
     result = device.learn(steps=10, learning_rate=1e-2)
     assert list(device.adapters) == ["leaf"]
-    assert sorted(path.name for path in device.home.iterdir()) == ["leaf.safetensors"]
+    assert sorted(path.name for path in device.home.iterdir()) == ["leaf.lock", "leaf.safetensors"]
     assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(result.adapter)
     with_leaf = drawing(device)
     assert not np.array_equal(with_leaf, before)
