@@ -25,10 +25,11 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter
-from edge_sdk.errors import AdapterError, ConfigurationError, ImpastoError, NoPictures, TrainingError
+from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id
+from edge_sdk.membership.journal import no_home
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
@@ -217,7 +218,7 @@ class Device:
             self.home.mkdir(parents=True, exist_ok=True)
             return LockFile(self.home / "leaf.lock", busy)
         except OSError as error:
-            raise ConfigurationError(f"Cannot use {self.home} as a device's home: {error}.") from error
+            raise no_home(self.home, error) from error
 
     def join(
         self,

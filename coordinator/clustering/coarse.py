@@ -10,15 +10,13 @@ they would see with the devices themselves, if linkage had joined each micro-clu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from coordinator.clustering.crowd import Crowd
 from coordinator.clustering.dense import LEAST_TRAINED
 from coordinator.clustering.evidence import Blend, Evidence, Labels, Matrix
-from coordinator.clustering.gram import Gram, Vectors, indicators
+from coordinator.clustering.gram import Gram, Vectors, indicators, sums
 from coordinator.clustering.kmeans import k_means
 from coordinator.clustering.plane import with_fixed_signs
 from coordinator.clustering.sketch import Sketches, sketched
@@ -52,7 +50,7 @@ class Coarse(Crowd):
         own = self._micro_clusters()
         self._to_items = self.totals(own)
         sizes = np.bincount(own)
-        items = _sums(self._to_items, own) / np.outer(sizes, sizes)
+        items = sums(self._to_items, own) / np.outer(sizes, sizes)
         super().__init__((items + items.T) / 2, own)
 
     def totals(self, labels: Labels) -> Matrix:
@@ -69,7 +67,7 @@ class Coarse(Crowd):
         return totals
 
     def totals_of_items(self, labels: Labels) -> Matrix:
-        totals: Matrix = _sums(self._to_items.T, labels).T
+        totals: Matrix = sums(self._to_items.T, labels).T
         return totals
 
     def plane(self) -> Matrix:
@@ -115,8 +113,3 @@ def _principal(times: _Times, count: int) -> Vectors:
     sizes = np.sqrt(np.maximum(values[::-1][:wanted], 0.0))
     points: Vectors = (directions @ mix[:, ::-1][:, :wanted].astype(np.float32)) * sizes.astype(np.float32)
     return points
-
-
-def _sums(rows: npt.NDArray[Any], labels: Labels) -> Any:
-    """(k, d): the sums of the rows (n, d) of each label."""
-    return indicators(labels).T @ rows

@@ -81,6 +81,11 @@ def indicators(labels: Labels) -> csr_array:
     return csr_array((np.ones(len(labels), np.float32), (np.arange(len(labels)), labels)), shape=shape)
 
 
+def sums(rows: npt.NDArray[Any], labels: Labels) -> Any:
+    """(k, d): the sums of the rows (n, d) of each label."""
+    return indicators(labels).T @ rows
+
+
 def squares(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(n,): the squared lengths of the rows."""
     found: npt.NDArray[Any] = np.einsum("ij,ij->i", vectors, vectors)

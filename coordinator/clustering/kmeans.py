@@ -6,7 +6,7 @@ import numpy as np
 
 from coordinator.clustering.crowd import numbered
 from coordinator.clustering.evidence import Labels
-from coordinator.clustering.gram import Vectors, indicators, squares
+from coordinator.clustering.gram import Vectors, squares, sums
 
 _ROUNDS = 15
 
@@ -20,7 +20,7 @@ def k_means(points: Vectors, wanted: int) -> Labels:
         labels = (points @ centres.T - 0.5 * squares(centres)).argmax(axis=1)
         names, labels = np.unique(labels, return_inverse=True)
         counts = np.bincount(labels, minlength=len(names)).astype(np.float32)
-        centres = (indicators(labels).T @ points) / counts[:, None]
+        centres = sums(points, labels) / counts[:, None]
     return numbered(labels)
 
 
@@ -36,8 +36,8 @@ def _spread(points: Vectors, wanted: int) -> list[int]:
     chosen = [int(random.integers(len(points)))]
     far = _distances(points, lengths, chosen)[0]
     while len(chosen) < wanted and far.any():
-        sums = np.cumsum(far, dtype=np.float64)
-        drawn = np.searchsorted(sums, random.random(draws) * sums[-1], side="right")
+        heaped = np.cumsum(far, dtype=np.float64)
+        drawn = np.searchsorted(heaped, random.random(draws) * heaped[-1], side="right")
         nearer = np.minimum(far, _distances(points, lengths, drawn))
         best = int(nearer.sum(axis=1).argmin())
         chosen.append(int(drawn[best]))

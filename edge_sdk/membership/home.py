@@ -16,8 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge_sdk import durable
-from edge_sdk.errors import ConfigurationError
-from edge_sdk.membership.journal import Journal, read_trusted_key
+from edge_sdk.membership.journal import Journal, no_home, read_trusted_key
 from edge_sdk.wire.messages import Manifest
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
@@ -57,7 +56,7 @@ class Home:
         try:
             (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigurationError(f"Cannot use {self.folder} as a device's home: {error}.") from error
+            raise no_home(self.folder, error) from error
 
     def journal(self) -> Journal:
         """Open the journal; raises as `Journal`."""

@@ -103,7 +103,7 @@ class Journal:
             try:
                 self._held = LockFile(path.with_suffix(".lock"), _in_use(path))
             except OSError as error:
-                raise _no_home(path, error) from error
+                raise no_home(path.parent, error) from error
             opened.callback(self._held.release)
             with _named_errors(path):
                 # Autocommit: transactions are begun by hand, after choosing how they are synced.
@@ -310,7 +310,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         if "locked" in str(error):
             raise DeviceBusy(f"Another program has held {path} for {_BUSY:g} s: end it, then run again.") from error
         if "unable to open" in str(error):
-            raise _no_home(path, error) from error
+            raise no_home(path.parent, error) from error
         if "no such" in str(error):
             raise _damaged(path, str(error)) from error
         raise JournalError(
@@ -327,8 +327,9 @@ def _in_use(path: Path) -> str:
     )
 
 
-def _no_home(path: Path, error: Exception) -> ConfigurationError:
-    return ConfigurationError(f"Cannot use {path.parent} as a device's home: {error}.")
+def no_home(home: Path, error: Exception) -> ConfigurationError:
+    """What is said of a folder that cannot be made or written."""
+    return ConfigurationError(f"Cannot use {home} as a device's home: {error}.")
 
 
 def _damaged(path: Path, why: str) -> JournalDamaged:
