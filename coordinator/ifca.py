@@ -27,7 +27,7 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.simulation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
-from edge_sdk.errors import ConfigurationError
+from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire.messages import Manifest, RoundStart, Stage
 from edge_sdk.wire.transfer import make_manifest
 
@@ -50,7 +50,7 @@ def simulate_ifca(
 
     Raises:
         ConfigurationError: no number of clusters, or an aggregation whose result is not one adapter.
-        AdapterError: an update that the coordinator would refuse.
+        NothingLearnt: a round in which every update was refused.
         ValueError: no devices, or a choice that is none of the models.
         Whatever a device's `train` or `choose` raises.
     """
@@ -125,8 +125,15 @@ class _Ifca:
 
     def _round(self, number: int, stage: Stage, chosen: Mapping[str, int | None]) -> None:
         cohort = {name: self._member(name, number, cluster) for name, cluster in chosen.items()}
-        updates = {name: self._train(name, number, stage, member) for name, member in cohort.items()}
-        closed = rounds.Round(number=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates)
+        refused: dict[str, str] = {}
+        came = {name: self._train(name, number, stage, member, refused) for name, member in cohort.items()}
+        updates = {name: update for name, update in came.items() if update}
+        for name, reason in rounds.outliers(number, updates).items():
+            del updates[name]
+            self._refuse(refused, name, rounds.UPDATE_OUTLIER, reason)
+        if not updates:
+            raise NothingLearnt(f"Every update of round {number} was refused ({refused}).")
+        closed = rounds.Round(number=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates, refused=refused)
         last = number in (self._federation.root_rounds, self._federation.rounds)
         made = self._learning.aggregate(rounds.Aggregate(closed, last, self._root, self._models))
         self._root = made.root or self._root
@@ -138,7 +145,20 @@ class _Ifca:
             which: sum(getattr(update, which) * update.pictures for update in updates.values()) / pictures
             for which in ("first_loss", "last_loss")
         }
-        self._tell("round_closed", round=number, stage=stage, updates=len(updates), **losses, **made.figures)
+        self._tell(
+            "round_closed",
+            round=number,
+            stage=stage,
+            updates=len(updates),
+            missing=sorted(refused),
+            refused=refused,
+            **losses,
+            **made.figures,
+        )
+
+    def _refuse(self, refused: dict[str, str], name: str, code: str, reason: str) -> None:
+        refused[name] = code
+        self._tell("refused", device=name, code=code, reason=reason)
 
     def _member(self, name: str, number: int, cluster: int | None) -> rounds.Member:
         settings = self._federation
@@ -148,7 +168,10 @@ class _Ifca:
         rank = min(settings.rank, self._devices[name].profile.max_rank)
         return rounds.Member(cluster, rank, start, settings.seed + (cluster is not None), share)
 
-    def _train(self, name: str, number: int, stage: Stage, member: rounds.Member) -> rounds.Update:
+    def _train(
+        self, name: str, number: int, stage: Stage, member: rounds.Member, refused: dict[str, str]
+    ) -> rounds.Update | None:
+        """A device's update; None, and the reason in `refused`, if it cannot be used."""
         home, settings = self._homes[name], self._federation
         start = RoundStart(
             round=number,
@@ -167,7 +190,12 @@ class _Ifca:
             deadline=settings.deadline,
         )
         plan = home.plan(start, self._blobs)
-        return deliver(self._devices[name], home, plan, member, self._learning, self._blobs)
+        trained = self._devices[name].train(plan)
+        try:
+            return deliver(trained, home, plan, member, self._learning, self._blobs)
+        except AdapterError as error:
+            self._refuse(refused, name, type(error).__name__, str(error))
+            return None
 
     def _frozen(self, home: Home) -> tuple[Adapter, ...]:
         return (home.bring(self._root.start, self._blobs),) if self._root.start else ()

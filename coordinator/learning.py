@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,8 @@ from msgspec.structs import replace
 
 from coordinator import rounds
 from coordinator.aggregation import AGGREGATORS, FILTERS
-from coordinator.aggregation.filters import Belief, changes_of, gram, shrunk
+from coordinator.aggregation.filters import Belief, capped, changes_of, gram, shrunk
+from coordinator.aggregation.gauge import Scales, scales, to_scale, usual
 from coordinator.aggregation.late import rebased, staleness_weight
 from coordinator.clustering import Sketch
 from coordinator.config import BaseModel, Federation
@@ -28,13 +29,14 @@ from coordinator.store import Blobs, MemorySketches, SketchStore
 from coordinator.subspaces import Subspaces
 from coordinator.tastes import Tastes
 from coordinator.updates import Updates
-from edge_sdk.adapter import Adapter, concatenate, to_bytes, truncate
+from edge_sdk.adapter import Adapter, Share, concatenate, to_bytes, truncate
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
 from edge_sdk.errors import ImpastoError
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
 _log = logging.getLogger(__name__)
+Made = TypeVar("Made", rounds.Clustered, rounds.Aggregated)
 
 
 class Learning:
@@ -88,6 +90,10 @@ class Learning:
         found = self._tastes.cluster(action)
         return replace(found, begin=self._beginnings(found, action.clusters))
 
+    def clustered(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
+        """The same, or why it cannot be had: numbers that devices have sent may make it impossible."""
+        return _or_failed(action.round, lambda: self.cluster(action))
+
     def place(self, action: rounds.Place) -> rounds.Placed:
         return self._tastes.place(action)
 
@@ -138,18 +144,24 @@ class Learning:
         notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
         return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
 
+    def aggregated(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
+        """The same, or why it cannot be had."""
+        return _or_failed(action.round.number, lambda: self.aggregate(action))
+
     def _learn(self, closed: rounds.Round, names: Sequence[str], before: rounds.Lineage) -> _Learnt:
         """What these devices' updates make of what was known before."""
         settings = self._federation
         parts = [self._part(closed, name, before) for name in names]
         weights = np.array([part.weight for part in parts])
-        belief = self._belief(parts, weights)
+        if settings.filter != "none":
+            weights = capped(weights)
+        belief, scale = self._belief(parts, weights), self._scale(parts)
         aggregator = AGGREGATORS[settings.aggregation](settings.group_rank)
-        for part, trust, shrink in zip(parts, belief.weights, belief.shrink, strict=True):
+        for part, weight, trust, shrink in zip(parts, weights, belief.weights, belief.shrink, strict=True):
             if trust > 0:
                 start = self._updates.start(part.member)
-                update = shrunk(self._read(part), start, float(shrink), part.member.share)
-                aggregator.add(update, part.weight * float(trust), self._updates.rest(part.member))
+                update = shrunk(to_scale(self._read(part), scale), start, float(shrink), part.member.share)
+                aggregator.add(update, float(weight * trust), self._updates.rest(part.member))
         made, notes = aggregator.result(), self._notes(names, belief)
         moved, moments = self._moved(made.start, before, parts[0].member)
         old = self._updates.adapter(before.folded.sha256) if before.folded else None
@@ -171,6 +183,12 @@ class Learning:
             return update
         then, now = self._updates.start(part.update.member), self._updates.start(part.member)
         return rebased(update, then, now, part.member.share)
+
+    def _scale(self, parts: Sequence[_Part]) -> Scales:
+        """The usual scale of A, where devices may choose it: nothing if they may not."""
+        if any(part.member.share is not Share.BOTH for part in parts):
+            return {}
+        return usual(self._updates.start(parts[0].member), [scales(self._read(part)) for part in parts])
 
     def _moved(
         self, mean: Adapter | None, before: rounds.Lineage, member: rounds.Member
@@ -237,6 +255,14 @@ class _Learnt:
     moments: Matrices
     retained_energy: float | None
     notes: dict[str, Any]
+
+
+def _or_failed(number: int, compute: Callable[[], Made]) -> Made | rounds.Failed:
+    try:
+        return compute()
+    except (ImpastoError, ArithmeticError, ValueError) as error:
+        _log.warning("Round %d could not be computed.", number, exc_info=True)
+        return rounds.Failed(number, type(error).__name__, str(error))
 
 
 def _sum(*adapters: Adapter | None) -> Adapter | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -350,20 +349,12 @@ class Service:
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
             case rounds.Cluster():
-                return self._computed(action.round, lambda: self._learning.cluster(action))
+                return self._learning.clustered(action)
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
-                return self._computed(action.round.number, lambda: self._learning.aggregate(action))
+                return self._learning.aggregated(action)
         return None
-
-    def _computed(self, number: int, compute: Callable[[], rounds.Event]) -> rounds.Event:
-        """What comes of a round's updates; numbers that devices have sent may make it impossible."""
-        try:
-            return compute()
-        except (ImpastoError, ArithmeticError, ValueError) as error:
-            _log.warning("Round %d could not be computed.", number, exc_info=True)
-            return rounds.Failed(number, type(error).__name__, str(error))
 
     def _forget_what_is_over(self) -> None:
         self._uploads.forget()

@@ -19,12 +19,15 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.membership import RoundPlan, Train
+from edge_sdk.errors import AdapterError, NothingLearnt
+from edge_sdk.membership import RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.work import make_plan, pack_update, to_keep
 from edge_sdk.wire.messages import DeviceProfile, Finished, Manifest, Offer, RoundStart
 from edge_sdk.wire.transfer import make_manifest
 
 OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
+# What could not be packed has no content to be announced.
+_NOTHING = make_manifest(b"-", role="update", name="refused")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ def simulate(
         on_event: called with the name and the values of everything that the coordinator reports, and with "bytes_up"
             and "bytes_down" of all devices until then.
 
+    An update that the coordinator would refuse is refused, and its round goes on without it.
+
     Raises:
-        AdapterError: an update that the coordinator would refuse.
+        NothingLearnt: a round in which every update was refused.
         ValueError: no devices.
         Whatever a device's `train` raises.
     """
@@ -97,14 +102,13 @@ class Home:
 
 
 def deliver(
-    device: SimulatedDevice, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
+    trained: TrainedUpdate, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
 ) -> rounds.Update:
-    """Let a device train, and store its update as the coordinator would; the bytes are counted in `home`.
+    """Check and store what a device has trained, as the coordinator would; the bytes are counted in `home`.
 
     Raises:
         AdapterError: an update that the coordinator would refuse.
     """
-    trained = device.train(plan)
     data = pack_update(plan, trained, learning.base_id)
     norm = learning.check_update(data, member)
     blobs.put(data)
@@ -138,7 +142,8 @@ class _Simulation:
         self._devices = devices
         self._on_event = on_event
         values = federation.rules(base.base_id, base.update_size(federation.rank))
-        self._rules = replace(values, min_devices=len(devices), quorum=1.0)
+        # No clock runs here: a round ends when all have delivered or been refused.
+        self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices))
         self._blobs = MemoryBlobs()
         self._learning = Learning(federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
         self._homes = {name: Home() for name in devices}
@@ -154,6 +159,9 @@ class _Simulation:
                 self._do(action)
             if isinstance(event, rounds.Aggregated) and not self._events:
                 self._blobs.prune(self._state.blobs())
+        if self._state.current is not None:
+            refused = ", ".join(f"{name}: {code}" for name, code in sorted(self._state.current.refused.items()))
+            raise NothingLearnt(f"Every update of round {self._state.current.number} was refused ({refused}).")
         return {name: self._outcome(home) for name, home in self._homes.items()}
 
     def _do(self, action: rounds.Action) -> None:
@@ -163,9 +171,9 @@ class _Simulation:
             case rounds.Send(device, Finished() as finished):
                 self._homes[device].finished = finished
             case rounds.Cluster():
-                self._events.append(self._learning.cluster(action))
+                self._events.append(self._learning.clustered(action))
             case rounds.Aggregate():
-                self._events.append(self._learning.aggregate(action))
+                self._events.append(self._learning.aggregated(action))
             case rounds.Report(event, values):
                 if self._on_event:
                     self._on_event(event, {**values, **traffic(self._homes)})
@@ -175,16 +183,13 @@ class _Simulation:
         plan = home.plan(start, self._blobs)
         current = self._state.current
         assert current is not None, "a round was started"
-        update = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)
-        offer = Offer(
-            round=start.round,
-            manifest=update.manifest,
-            pictures=update.pictures,
-            first_loss=update.first_loss,
-            last_loss=update.last_loss,
-            train_seconds=update.train_seconds,
-        )
-        self._events.append(rounds.Stored(name, offer, update.norm))
+        trained = device.train(plan)
+        try:
+            update = deliver(trained, home, plan, current.cohort[name], self._learning, self._blobs)
+        except AdapterError as error:
+            self._events.append(rounds.Spoiled(name, _offer(start, trained), type(error).__name__, str(error), True))
+        else:
+            self._events.append(rounds.Stored(name, _offer(start, trained, update.manifest), update.norm))
 
     def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"
@@ -194,6 +199,17 @@ class _Simulation:
         if f"cluster-{cluster}" in adapters:
             adapters["cluster"] = adapters[f"cluster-{cluster}"]
         return Outcome(cluster, adapters, home.up, home.down)
+
+
+def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTHING) -> Offer:
+    return Offer(
+        round=start.round,
+        manifest=manifest,
+        pictures=trained.pictures,
+        first_loss=trained.first_loss,
+        last_loss=trained.last_loss,
+        train_seconds=trained.seconds,
+    )
 
 
 class MemoryBlobs(Blobs):

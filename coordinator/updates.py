@@ -56,6 +56,8 @@ class Updates:
                 f"The update has layers of a rank below {member.rank}: this federation's method needs all of one rank."
             )
         start = self.start(member)
+        if missing := sorted(start.layers.keys() - adapter.layers.keys()):
+            raise AdapterMismatch(f"The update lacks layer {missing[0]}: send every layer that was trained.")
         if member.share is Share.A_ONLY:  # the other factor stays at home, and with it the product
             moved = (adapter.layers[name].a - start.layers[name].a for name in adapter.layers)
             return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))

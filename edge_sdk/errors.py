@@ -207,6 +207,10 @@ class Rejected(FederationError):
     """The coordinator refused the device; the message carries its reason."""
 
 
+class NothingLearnt(FederationError):
+    """No update of a round can be used."""
+
+
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
 

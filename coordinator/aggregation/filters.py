@@ -11,7 +11,8 @@ with a factor for every update's weight, and one for how much of d_i to believe.
     median    the geometric median, as the weights that Weiszfeld's iteration ends with (Pillutla et al., RFA, 2022)
     trim      drops the f updates that stick out furthest along the directions in which the group differs most
 
-f = floor(share * n) devices are assumed to lie. No filter can help against more than floor((n - 1) / 2).
+f = floor(share * n) devices are assumed to lie. No filter can help against more than floor((n - 1) / 2), nor against
+half of the weight. How much a device weighs, it says itself: see `capped`.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, inner_
 Vector: TypeAlias = npt.NDArray[np.float64]
 Gram: TypeAlias = npt.NDArray[np.float64]
 CLIP = 2.0
+# Times the median weight that no device weighs more than.
+HEAVIEST = 4.0
 _ROUNDS = 100
 
 
@@ -39,7 +42,8 @@ class Belief:
     Attributes:
         weights: (n,) factors for the updates' weights, at least 0 and not all 0.
         shrink: (n,) how much of what an update changed to believe, in [0, 1].
-        breakdown: how many lying devices the filter withstands at most, among these n.
+        breakdown: how many lying devices the filter withstands, among these n and as it was set: at most
+            floor((n - 1) / 2), fewer where some weigh more than others or it drops fewer.
     """
 
     weights: Vector
@@ -85,15 +89,22 @@ def shrunk(update: Adapter, start: Adapter, shrink: float, share: Share = Share.
     return Adapter(layers, update.base_id)
 
 
+def capped(weights: Vector) -> Vector:
+    """Weights of which none is more than `HEAVIEST` times the median: they follow from what devices claim."""
+    limited: Vector = np.minimum(weights, HEAVIEST * np.median(weights))
+    return limited
+
+
 def none(products: Gram, weights: Vector, share: float) -> Belief:
     return _believe(np.ones(len(weights)), breakdown=0)
 
 
 def clip(products: Gram, weights: Vector, share: float) -> Belief:
     norms = np.sqrt(np.maximum(np.diag(products), 0.0))
-    limit = CLIP * float(np.median(norms))
-    shrink = np.minimum(1.0, np.divide(limit, norms, out=np.ones_like(norms), where=norms > 0))
-    return Belief(np.ones(len(weights)), shrink, _most(len(weights)))
+    moved = norms > 0  # whoever has learnt nothing is no measure of the others
+    limit = CLIP * float(np.median(norms[moved])) if moved.any() else 0.0
+    shrink = np.minimum(1.0, np.divide(limit, norms, out=np.ones_like(norms), where=moved))
+    return Belief(np.ones(len(weights)), shrink, _most(weights))
 
 
 def krum(products: Gram, weights: Vector, share: float) -> Belief:
@@ -103,12 +114,11 @@ def krum(products: Gram, weights: Vector, share: float) -> Belief:
     np.fill_diagonal(distances, np.inf)
     neighbours = max(1, n - liars - 2)
     scores = np.sort(distances, axis=1)[:, :neighbours].sum(axis=1) if n > 1 else np.zeros(1)
-    return _believe(_all_but(liars, scores), breakdown=max(0, (n - 3) // 2))
+    return _believe(_all_but(liars, scores), breakdown=liars)
 
 
 def median(products: Gram, weights: Vector, share: float) -> Belief:
     """The point m = sum_i c_i d_i that has the least weighted sum of distances to the updates."""
-    n = len(weights)
     c = weights / weights.sum()
     scale = np.sqrt(max(float(np.diag(products).max(initial=0.0)), 1e-300))
     for _ in range(_ROUNDS):
@@ -119,14 +129,14 @@ def median(products: Gram, weights: Vector, share: float) -> Belief:
         c = new
         if done:
             break
-    return _believe(c / weights, breakdown=_most(n))
+    return _believe(c / weights, breakdown=_most(weights))
 
 
 def trim(products: Gram, weights: Vector, share: float) -> Belief:
     """Outliers are searched along principal directions of the centred updates, one device at a time."""
     n = len(weights)
-    kept = np.ones(n, dtype=bool)
-    for _ in range(min(_liars(n, share), _most(n))):
+    kept, liars = np.ones(n, dtype=bool), min(_liars(n, share), max(0, (n - 1) // 2))
+    for _ in range(liars):
         rows = np.flatnonzero(kept)
         part = products[np.ix_(rows, rows)]
         centred = part - part.mean(axis=0) - part.mean(axis=1, keepdims=True) + part.mean()
@@ -134,7 +144,7 @@ def trim(products: Gram, weights: Vector, share: float) -> Belief:
         # Coordinates along the strongest direction, seen from the middle device: a mean could be dragged along.
         along = vectors[:, -1] * np.sqrt(max(float(values[-1]), 0.0))
         kept[rows[np.abs(along - np.median(along)).argmax()]] = False
-    return _believe(kept.astype(np.float64), breakdown=min(_liars(n, share), _most(n)))
+    return _believe(kept.astype(np.float64), breakdown=liars)
 
 
 _BUILT_IN: dict[str, Filter] = {"none": none, "clip": clip, "krum": krum, "median": median, "trim": trim}
@@ -149,8 +159,10 @@ def _liars(n: int, share: float) -> int:
     return int(np.floor(share * n + 1e-9))  # 0.29 * 100 is 28.999999999999996
 
 
-def _most(n: int) -> int:
-    return max(0, (n - 1) // 2)
+def _most(weights: Vector) -> int:
+    """How many devices, the heaviest first, have less than half of the weight: floor((n - 1) / 2) of equal ones."""
+    heaviest = np.cumsum(np.sort(weights)[::-1])
+    return int(np.count_nonzero(2 * heaviest < heaviest[-1] * (1 - 1e-12)))
 
 
 def _all_but(count: int, scores: Vector) -> Vector:

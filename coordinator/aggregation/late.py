@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, truncate
 
 
@@ -14,7 +16,8 @@ def staleness_weight(late: int, staleness: float) -> float:
 def rebased(update: Adapter, then: Adapter, now: Adapter, share: Share) -> Adapter:
     """now + (update - then): as if an update that started `then` had made its change now, at its rank and in its gauge.
 
-    Exact where `share` froze a factor that both starts have in common; otherwise the nearest of that rank.
+    Where both factors were trained, the nearest of that rank; where one was frozen, exact as far as both starts have it
+    in common. A core's frames turn from round to round: what it changed counts within the frame of now.
     """
     if share is Share.BOTH:
         moved = concatenate([(now, 1.0), (update, 1.0), (then, -1.0)])
@@ -24,5 +27,6 @@ def rebased(update: Adapter, then: Adapter, now: Adapter, share: Share) -> Adapt
         t, n = then.layers[name], now.layers[name]
         trains_a = share in (Share.A, Share.A_ONLY)
         a = n.a + (f.a - t.a) if trains_a else n.a
-        layers[name] = Factors(a, n.b if trains_a else n.b + (f.b - t.b), f.kernel)
+        turned = t.a @ n.a.T if share is Share.CORE else np.eye(f.rank)
+        layers[name] = Factors(a, n.b if trains_a else n.b + (f.b - t.b) @ turned, f.kernel)
     return Adapter(layers, update.base_id)

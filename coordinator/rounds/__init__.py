@@ -18,12 +18,14 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
-from coordinator.rounds.machine import OUTLIER, all_served, next_wake, step
+from coordinator.rounds.machine import all_served, next_wake, step
 from coordinator.rounds.offers import member_for, wants
+from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.state import Device, Lineage, Member, Phase, Round, Rules, State, Trace, Update
 
 __all__ = [
     "OUTLIER",
+    "UPDATE_OUTLIER",
     "Action",
     "Aggregate",
     "Aggregated",
@@ -56,6 +58,7 @@ __all__ = [
     "all_served",
     "member_for",
     "next_wake",
+    "outliers",
     "step",
     "wants",
 ]

@@ -44,6 +44,7 @@ from coordinator.rounds.events import (
 )
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import is_present, opened, round_start
+from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
 from coordinator.rounds.state import Device, Lineage, Round, Rules, State, Trace, Update
 from edge_sdk.wire.messages import (
     MAX_ADAPTERS,
@@ -56,9 +57,6 @@ from edge_sdk.wire.messages import (
     RoundDone,
     Welcome,
 )
-
-# Times the median of a round's norms that an update may be.
-OUTLIER = 1000.0
 
 
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
@@ -327,26 +325,19 @@ class _Turn:
         self._ask_for_aggregation()
 
     def _refuse_outliers(self) -> None:
-        """Numbers that are finite can still be absurd: one update of them would wipe out all others."""
         current = self._open_round()
-        norms = sorted(update.norm for update in current.updates.values())
-        limit = OUTLIER * norms[(len(norms) - 1) // 2]
-        outliers = {n: u for n, u in current.updates.items() if limit > 0 and u.norm > limit}
-        if not outliers:
+        found = outliers(current.number, current.updates)
+        if not found:
             return
         self._set(
             current=replace(
                 current,
-                updates={name: update for name, update in current.updates.items() if name not in outliers},
-                refused={**current.refused, **dict.fromkeys(outliers, "UpdateOutlier")},
+                updates={name: update for name, update in current.updates.items() if name not in found},
+                refused={**current.refused, **dict.fromkeys(found, UPDATE_OUTLIER)},
             )
         )
-        for name, update in outliers.items():
-            reason = (
-                f"What training changed has norm {update.norm:.3g}, more than {OUTLIER:g} times the median of round "
-                f"{current.number}: lower the learning rate, or look for damaged pictures."
-            )
-            self._refuse(name, "UpdateOutlier", reason, about=update.manifest.sha256)
+        for name, reason in found.items():
+            self._refuse(name, UPDATE_OUTLIER, reason, about=current.updates[name].manifest.sha256)
 
     def _ask_for_aggregation(self) -> None:
         current, state = self._open_round(), self.state

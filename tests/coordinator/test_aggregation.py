@@ -33,6 +33,7 @@ from edge_sdk.adapter import (
     distance,
     fit,
     norm,
+    orthonormal,
     pack,
     remainder,
     to_bytes,
@@ -110,6 +111,21 @@ class TestLate:
             u, s, v = np.linalg.svd(exact)
             best = (u[:, :4] * s[:4]) @ v[:4]
             np.testing.assert_allclose(dense(moved)[name], best, atol=1e-9)
+
+    def test_what_a_core_changed_counts_within_the_frame_of_now(self) -> None:
+        """Frames turn from round to round; here the same products lie in another one."""
+        start = orthonormal(random_adapter(0, double=True))
+        layers, turned = {}, {}
+        for seed, (name, f) in enumerate(start.layers.items()):
+            rng = np.random.default_rng(seed)
+            q, _ = np.linalg.qr(rng.normal(size=(RANK, RANK)))
+            layers[name] = Factors(f.a, f.b @ rng.normal(size=(RANK, RANK)))
+            turned[name] = Factors(q @ f.a, f.b @ q.T)
+        update, now = Adapter(layers, BASE_ID), Adapter(turned, BASE_ID)
+        moved = rebased(update, start, now, Share.CORE)
+        assert distance(moved, update) < 1e-9 * norm(update)
+        for name in SLOTS:
+            np.testing.assert_array_equal(moved.layers[name].a, now.layers[name].a)
 
     def test_weighs_less_the_later_it_is(self) -> None:
         assert [staleness_weight(late, 0.5) for late in (0, 3)] == [1.0, 0.5]

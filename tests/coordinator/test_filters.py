@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.aggregation.filters import CLIP, FILTERS, Belief, changes_of, gram, shrunk
+from coordinator.aggregation.filters import CLIP, FILTERS, HEAVIEST, Belief, capped, changes_of, gram, shrunk
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, norm
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
 
@@ -113,3 +113,44 @@ def test_a_share_that_binary_fractions_cannot_hold_is_no_device_less(name: str) 
     updates = [random_adapter(i, 1) for i in range(100)]
     assert 0.29 * 100 < 29
     assert (FILTERS[name](gram(updates), np.ones(100), 0.29).weights == 0).sum() == 29
+
+
+class TestBreakdown:
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 10, 11])
+    @pytest.mark.parametrize("name", ["clip", "median"])
+    def test_of_equal_devices_just_less_than_half(self, name: str, count: int) -> None:
+        belief = FILTERS[name](gram([random_adapter(i, 1) for i in range(count)]), np.full(count, 7.0), 0.2)
+        assert belief.breakdown == (count - 1) // 2
+
+    @pytest.mark.parametrize("name", ["clip", "median"])
+    def test_whoever_weighs_more_counts_for_more(self, name: str) -> None:
+        weights = np.array([4.0] + [1.0] * 9)
+        assert FILTERS[name](gram([random_adapter(i, 1) for i in range(10)]), weights, 0.2).breakdown == 3
+
+    @pytest.mark.parametrize(("name", "count", "share", "drops"), [
+        ("krum", 10, 0.1, 1), ("krum", 10, 0.3, 3), ("krum", 10, 0.4, 3), ("krum", 10, 0.0, 0),
+        ("trim", 10, 0.1, 1), ("trim", 10, 0.4, 4), ("trim", 10, 0.9, 4), ("trim", 2, 0.5, 0),
+    ])  # fmt: skip
+    def test_a_filter_that_drops_withstands_as_many_as_it_drops(
+        self, name: str, count: int, share: float, drops: int
+    ) -> None:
+        belief = FILTERS[name](gram([random_adapter(i, 1) for i in range(count)]), np.ones(count), share)
+        assert belief.breakdown == drops == (belief.weights == 0).sum()
+
+
+class TestClaims:
+    def test_nobody_weighs_more_than_some_times_the_median(self) -> None:
+        claimed = np.array([10.0, 12.0, 1e6, 8.0])
+        assert capped(claimed).tolist() == [10.0, 12.0, HEAVIEST * 11.0, 8.0]
+        assert capped(np.array([5.0])).tolist() == [5.0]
+
+    @pytest.mark.parametrize("name", ROBUST)
+    def test_a_liar_that_claims_a_million_pictures_is_one_liar(self, name: str) -> None:
+        group = [honest(i) for i in range(9)] + [concatenate([(honest(9), -3.0)])]
+        heard, _ = believed(name, group, capped(np.array([10.0] * 9 + [1e6])).tolist())
+        assert distance(heard, truth()) < (1.3 if name == "clip" else 0.75) * norm(truth())
+
+    def test_devices_that_learnt_nothing_silence_nobody(self) -> None:
+        nothing = Adapter({n: Factors(f.a, 0 * f.b) for n, f in random_adapter(1).layers.items()}, BASE_ID)
+        belief = FILTERS["clip"](gram([nothing] * 3 + [honest(0), honest(1)]), np.ones(5), 0.2)
+        assert belief.shrink.tolist() == [1.0] * 5

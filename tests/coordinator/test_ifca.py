@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from coordinator.config import BaseModel, Federation
 from coordinator.ifca import ChoosingDevice, simulate_ifca
 from coordinator.simulation import Outcome, SimulatedDevice, simulate
-from edge_sdk.adapter import Adapter, concatenate, distance, to_bytes
+from edge_sdk.adapter import Adapter, Factors, concatenate, distance, to_bytes
 from edge_sdk.errors import ConfigurationError
+from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
 
@@ -105,3 +108,25 @@ def test_a_choice_must_be_one_of_the_models() -> None:
         simulate_ifca(federation(), BASE, devices)
     with pytest.raises(ValueError, match="at least one device"):
         simulate_ifca(federation(), BASE, {})
+
+
+def test_absurd_and_useless_updates_do_not_count() -> None:
+    def sending(learner: Learner, factor: float) -> ChoosingDevice:
+        def train(plan: RoundPlan) -> TrainedUpdate:
+            learnt = learner.train(plan)
+            lie = Adapter({n: Factors(f.a, f.b * factor) for n, f in learnt.adapter.layers.items()}, BASE_ID)
+            return replace(learnt, adapter=lie)
+
+        return replace(choosing(learner), train=train)
+
+    devices = {learner.name: choosing(learner) for learner in LEARNERS}
+    devices |= {LEARNERS[0].name: sending(LEARNERS[0], 1500.0), LEARNERS[1].name: sending(LEARNERS[1], np.nan)}
+    events: list[tuple[str, Any]] = []
+    outcomes = simulate_ifca(federation(), BASE, devices, lambda event, values: events.append((event, values)))
+    closed = [values for event, values in events if event == "round_closed"]
+    assert [values["refused"] for values in closed] == [
+        {LEARNERS[0].name: "UpdateOutlier", LEARNERS[1].name: "AdapterValueError"}
+    ] * 7
+    for learner in LEARNERS[2:]:
+        adapters = outcomes[learner.name].adapters
+        assert learner.error([adapters["root"], adapters["cluster"]]) < 0.7

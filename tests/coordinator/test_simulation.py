@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation, parse
 from coordinator.simulation import Outcome, SimulatedDevice, simulate
-from edge_sdk.adapter import Share, concatenate, cosine, norm
-from edge_sdk.errors import ConfigurationError
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack
+from edge_sdk.errors import ConfigurationError, NothingLearnt
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
@@ -228,6 +229,82 @@ def test_an_update_that_is_out_of_all_proportion_changes_nothing() -> None:
     assert max(error(o, outcomes[o.name]) for o in learners[1:]) < 0.6
     refused = [values["refused"] for event, values in events if event == "round_closed"]
     assert refused == [{learners[0].name: "UpdateOutlier"}] * 3
+
+
+def nan(adapter: Adapter) -> Adapter:
+    return Adapter({name: Factors(f.a * np.nan, f.b) for name, f in adapter.layers.items()}, adapter.base_id)
+
+
+def unknown(adapter: Adapter) -> Adapter:
+    return Adapter({f"{name}.more": factors for name, factors in adapter.layers.items()}, adapter.base_id)
+
+
+def partly(adapter: Adapter) -> Adapter:
+    return Adapter(dict(list(adapter.layers.items())[:1]), adapter.base_id)
+
+
+def of_low_rank(adapter: Adapter) -> Adapter:
+    return Adapter({n: Factors(f.a[:1], f.b[:, :1]) for n, f in adapter.layers.items()}, adapter.base_id)
+
+
+USELESS: list[tuple[str, Callable[[Adapter], Adapter], str]] = [
+    ("product", nan, "AdapterValueError"),
+    ("product", unknown, "AdapterMismatch"),
+    ("product", partly, "AdapterMismatch"),
+    ("fedit", of_low_rank, "AdapterMismatch"),
+]
+
+
+@pytest.mark.parametrize(("method", "spoil", "code"), USELESS, ids=[f"{m}-{s.__name__}" for m, s, _ in USELESS])
+def test_the_round_goes_on_without_a_useless_update(
+    method: str, spoil: Callable[[Adapter], Adapter], code: str
+) -> None:
+    learners = [Learner(2 * number) for number in range(3)]
+
+    def useless(plan: RoundPlan) -> TrainedUpdate:
+        learnt = learners[0].train(plan)
+        return replace(learnt, adapter=spoil(learnt.adapter))
+
+    devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
+    devices[learners[0].name] = SimulatedDevice(learners[0].profile, useless)
+    events: list[tuple[str, Any]] = []
+    outcomes = simulate(
+        federation(method, clusters=1), BASE, devices, lambda event, values: events.append((event, values))
+    )
+    assert max(error(o, outcomes[o.name]) for o in learners[1:]) < 0.7
+    closed = [values for event, values in events if event == "round_closed"]
+    assert [values["refused"] for values in closed] == [{learners[0].name: code}] * len(closed)
+    assert {values["updates"] for values in closed} == {2}
+
+
+def test_a_round_without_any_useful_update() -> None:
+    learner = Learner(0)
+
+    def useless(plan: RoundPlan) -> TrainedUpdate:
+        learnt = learner.train(plan)
+        return replace(learnt, adapter=nan(learnt.adapter))
+
+    with pytest.raises(NothingLearnt, match=r"round 1 was refused \(device-0: AdapterValueError"):
+        simulate(federation("product"), BASE, {learner.name: SimulatedDevice(learner.profile, useless)})
+
+
+@pytest.mark.parametrize("method", AGGREGATORS.built_in)
+def test_bytes_are_those_of_the_files(method: str) -> None:
+    """What a device has sent is what its files weigh, and what it has fetched are the adapters that it was told of."""
+    learner, sent = Learner(0), []
+
+    def train(plan: RoundPlan) -> TrainedUpdate:
+        trained = learner.train(plan)
+        start = beginning(plan.start, SLOTS, plan.rank, plan.seed, plan.share)
+        sent.append(len(pack(Adapter(trained.adapter.layers, BASE_ID), start, plan.share)))
+        return trained
+
+    outcome = simulate(
+        federation(method, root_rounds=0, interaction="none"),
+        BASE,
+        {learner.name: SimulatedDevice(learner.profile, train)},
+    )[learner.name]
+    assert outcome.bytes_up == sum(sent) > 0
 
 
 def test_nobody_to_simulate() -> None:

@@ -14,7 +14,7 @@ from coordinator.learning import Learning
 from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
 from coordinator.storing import Arrival, Outcome, Storing
-from edge_sdk.adapter import Share, to_bytes
+from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import AdapterMismatch, TransferError
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
@@ -68,6 +68,16 @@ def test_what_is_wrong_is_told_and_not_stored(place: Place) -> None:
     assert isinstance(outcome.error, AdapterMismatch)
     assert arrival.file.exists()
     assert list((place.folder / "blobs").iterdir()) == []
+
+
+def test_an_update_without_all_layers_is_none(place: Place) -> None:
+    """It would pull what it leaves out towards zero, and no norm would show it."""
+    whole = random_adapter(1, 4)
+    (name, factors), *_ = whole.layers.items()
+    place.storing.put(place.arrival(to_bytes(Adapter({name: factors}, BASE_ID))))
+    error = place.outcome().error
+    assert isinstance(error, AdapterMismatch)
+    assert "lacks layer" in str(error)
 
 
 def test_a_file_that_is_lost_is_told(place: Place) -> None:
