@@ -345,6 +345,12 @@ def _check_sense(federation: Federation, source: str) -> None:
             f"{source}: interaction = {federation.interaction!r} holds only while devices keep A: set "
             'aggregation = "ffa".'
         )
+    method = AGGREGATORS[federation.aggregation]
+    if INTERACTIONS[federation.interaction].whole and (method.folds or method.home_factor):
+        raise ConfigurationError(
+            f"{source}: interaction = {federation.interaction!r} mixes whole adapters of clusters, and aggregation = "
+            f'{federation.aggregation!r} makes none: set interaction = "none".'
+        )
     if federation.optimiser != "none" and 2 * federation.group_rank >= MAX_RANK:
         raise ConfigurationError(
             f"{source}: server_optimiser = {federation.optimiser!r} puts adapters of two rounds together, which "

@@ -43,7 +43,8 @@ class Aggregator(ABC):
         mixed_ranks: whether devices may train other ranks than `rank`; if not, they are refused when they join.
         exact: whether start + folded is the weighted mean of the products, apart from a truncation that
             `retained_energy` states.
-        linear: whether sums of what devices send suffice, so that it works under masked sums.
+        linear: whether, in every round, weighted sums of what devices send suffice, so that it works under masked sums.
+        gauge_free: whether the products B A of the updates alone decide what comes out, however they are factored.
         home_factor: whether devices keep a trained factor to themselves, and the result is theirs alone.
         folds: whether something may be folded under the adapter that devices go on from.
         optimiser: the server optimiser that it goes with, for a federation that names none.
@@ -54,6 +55,7 @@ class Aggregator(ABC):
     mixed_ranks: ClassVar[bool]
     exact: ClassVar[bool]
     linear: ClassVar[bool]
+    gauge_free: ClassVar[bool] = False
     home_factor: ClassVar[bool] = False
     folds: ClassVar[bool] = False
     carries: ClassVar[bool] = False

@@ -13,6 +13,7 @@ are small, of two layers that are not square, and in float64.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,6 +78,40 @@ class AggregatorContract:
             right.add(update, weight)
         left.merge(right)
         assert_same(left.result(), aggregate(method, updates))
+
+    def test_any_tree_gives_what_one_gives(self, method: Method, turn: int) -> None:
+        """(a + b) + c, a + (b + c), with an empty branch, and deeper."""
+        updates = updates_of(method, turn)
+        leaves = [method(RANK) for _ in updates]
+        for leaf, update, weight in zip(leaves, updates, WEIGHTS, strict=True):
+            leaf.add(update, weight)
+        left, right = (copy.deepcopy(leaves) for _ in range(2))
+        left[0].merge(left[1])
+        left[0].merge(left[2])
+        right[1].merge(right[2])
+        right[0].merge(right[1])
+        root = method(RANK)
+        root.merge(leaves[2])
+        root.merge(method(RANK))
+        leaves[1].merge(leaves[0])
+        root.merge(leaves[1])
+        for tree in (left[0], right[0], root):
+            assert_same(tree.result(), aggregate(method, updates))
+
+    def test_linear_where_claimed(self, method: Method, turn: int) -> None:
+        """What one device sends more, another sends less: the weighted sums stay, and so does all that follows."""
+        if method.linear:
+            updates, share = updates_of(method, turn), method.share(turn)
+            more, less = random_adapter(50, double=True), 1.0 / WEIGHTS[1]
+            other = [_sent(updates[0], more, 1.0 / WEIGHTS[0], share), _sent(updates[1], more, -less, share)]
+            assert_same(aggregate(method, [*other, *updates[2:]]), aggregate(method, updates))
+
+    def test_gauge_free_where_claimed(self, method: Method, turn: int) -> None:
+        if method.gauge_free:
+            updates = updates_of(method, turn)
+            turned = [_turned(update, seed) for seed, update in enumerate(updates)]
+            plain, other = total(aggregate(method, updates)), total(aggregate(method, turned))
+            assert distance(plain, other) < 1e-9 * norm(plain)
 
     def test_every_update_counts(self, method: Method, turn: int) -> None:
         """The trap of a published baseline: everything after the first update was dropped."""
@@ -272,6 +307,28 @@ def _bytes_held(thing: object) -> int:
     if isinstance(thing, tuple | list):
         return sum(_bytes_held(value) for value in thing)
     return _bytes_held(vars(thing)) if hasattr(thing, "__dict__") else 0
+
+
+def _sent(update: Adapter, more: Adapter, times: float, share: Share) -> Adapter:
+    """Changed where the share says that something is sent."""
+    layers = {}
+    for name, f in update.layers.items():
+        g = more.layers[name]
+        a = f.a if share in (Share.B, Share.CORE) else f.a + times * g.a
+        b = f.b if share in (Share.A, Share.A_ONLY) else f.b + times * g.b
+        layers[name] = Factors(a, b, f.kernel)
+    return Adapter(layers, update.base_id)
+
+
+def _turned(update: Adapter, seed: int) -> Adapter:
+    """The same products, rotated and scaled."""
+    rng = np.random.default_rng(seed)
+    layers = {}
+    for name, f in update.layers.items():
+        q, _ = np.linalg.qr(rng.normal(size=(f.rank, f.rank)))
+        q *= rng.uniform(0.5, 2.0)
+        layers[name] = Factors(q @ f.a, f.b @ np.linalg.inv(q), f.kernel)
+    return Adapter(layers, update.base_id)
 
 
 def _product(factors: Factors) -> Matrix:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 class FedEx(FedIT):
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    gauge_free: ClassVar[bool] = True
     folds: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:

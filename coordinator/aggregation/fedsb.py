@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class FedSB(Aggregator):
     mixed_ranks: ClassVar[bool] = False
     exact: ClassVar[bool] = True
-    linear: ClassVar[bool] = True
+    linear: ClassVar[bool] = False  # later rounds are; in the first one products are averaged
+    gauge_free: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)

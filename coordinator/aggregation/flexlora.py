@@ -20,6 +20,7 @@ class FlexLoRA(Aggregator):
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    gauge_free: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)

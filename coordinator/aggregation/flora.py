@@ -21,6 +21,7 @@ class FLoRA(Aggregator):
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
+    gauge_free: ClassVar[bool] = True
     folds: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:

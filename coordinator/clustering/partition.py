@@ -31,13 +31,13 @@ def partition(
     """Group n devices; returns labels 0 … k-1, numbered by first appearance.
 
     clusters: how many, 0 leaves it to the rule `choose`; smallest: no group has fewer devices (unless all have fewer);
-    present: the number of clusters until now. A given number is an upper bound: groups that are too small join their
-    nearest neighbour.
+    present: the number of clusters until now. A given number is an upper bound: there are fewer where
+    so many groups of that size cannot be cut.
     """
     if len(crowd.items) < 2 or clusters == 1:
         return np.zeros(len(crowd), dtype=np.int64)
     cuts = Cuts(crowd, smallest)
-    labels = (cuts.into(clusters) if clusters else RULES[choose](crowd, cuts, present))[crowd.own]
+    labels = (cuts.exactly(clusters) if clusters else RULES[choose](crowd, cuts, present))[crowd.own]
     return _refined(crowd, labels, smallest)
 
 

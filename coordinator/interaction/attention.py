@@ -8,6 +8,7 @@ The result is refactored as near as possible to the old C_j, so that the devices
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from edge_sdk.adapter import Adapter, align, concatenate, cosine, truncate
 
 
 class Attention(Interaction):
+    whole: ClassVar[bool] = True
+
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
         names = sorted(adapters)
         if len(names) < 2 or strength.rho == 0:

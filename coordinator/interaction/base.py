@@ -23,9 +23,12 @@ class Interaction(ABC):
 
     Attributes:
         frozen_a: whether it holds only while devices keep A and train B alone.
+        whole: whether it needs all that a cluster has learnt in one adapter, which methods do not give that fold
+            something away or leave a factor at home.
     """
 
     frozen_a: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:

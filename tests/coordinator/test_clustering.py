@@ -150,6 +150,14 @@ def test_number_and_smallest_size_are_kept() -> None:
     assert labels[:8].tolist() == [0] * 4 + [1] * 4
 
 
+def test_a_device_apart_does_not_take_the_place_of_a_group() -> None:
+    """It would be split off first, and then be absorbed."""
+    features = np.concatenate([codes_of_groups([6, 6], noise=0.02), 40 * np.eye(1, 32, 15)])
+    likeness = -np.linalg.norm(features[:, None] - features[None, :], axis=2)
+    labels = partition(Dense(likeness), clusters=2, smallest=2)
+    assert labels[:12].tolist() == [0] * 6 + [1] * 6
+
+
 def test_centred_cosines_equal_those_of_centred_features() -> None:
     features = np.random.default_rng(0).normal(size=(6, 5)) + 10
     centred = features - features.mean(axis=0)

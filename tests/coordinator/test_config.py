@@ -59,7 +59,12 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + 'interaction = "magic"', "interaction"),
         (MINIMAL + 'server_optimiser = "magic"', "server_optimiser = 'magic' is unknown; use one of none, momentum"),
         (MINIMAL + 'server_optimiser = "momentum"\nserver_rank = 512', "ranks below 512 to each, not 512"),
-        (MINIMAL + 'server_optimiser = "adam"\naggregation = "flora"', "server_optimiser = 'adam' steps from one"),
+        (MINIMAL + 'aggregation = "flora"', "interaction = 'attention' mixes whole"),
+        (MINIMAL + 'aggregation = "fedsa"\nroot_rounds = 0', "interaction = 'attention' mixes whole"),
+        (
+            MINIMAL + 'interaction = "none"\nserver_optimiser = "adam"\naggregation = "flora"',
+            "server_optimiser = 'adam' steps from one",
+        ),
         (MINIMAL + "server_rank = 4", "server_rank = 4 is less than rank = 8"),
         (MINIMAL + 'server_rank = 16\naggregation = "fedit"', "server_rank = 16 is more than devices train"),
         (MINIMAL + "server_rank = 16\ncarry = false", "server_rank = 16 is more than devices train"),

@@ -105,7 +105,7 @@ def test_ifca_runs_here_and_only_here(run: Run, devices: Path, tmp_path: Path) -
 
 
 def test_a_factor_that_stays_at_home_makes_an_adapter_for_each_device(run: Run, devices: Path, tmp_path: Path) -> None:
-    path = federation(tmp_path, aggregation="fedsa", root_rounds=0)
+    path = federation(tmp_path, aggregation="fedsa", root_rounds=0, interaction="none")
     assert run(path, devices, "--model", tiny_model(), "--out", tmp_path / "learnt")[0] == 0
     written = sorted(
         str(path.relative_to(tmp_path / "learnt")) for path in (tmp_path / "learnt").rglob("*.safetensors")

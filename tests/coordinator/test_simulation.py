@@ -12,10 +12,11 @@ import pytest
 
 from coordinator.aggregation import AGGREGATORS
 from coordinator.config import BaseModel, Federation, parse
-from coordinator.simulation import Outcome, SimulatedDevice, simulate
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack
+from coordinator.simulation import Outcome, SimulatedDevice, _Simulation, simulate
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack, to_bytes
 from edge_sdk.errors import ConfigurationError, NothingLearnt
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire.messages import RoundStart
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
 
@@ -305,6 +306,25 @@ def test_bytes_are_those_of_the_files(method: str) -> None:
         {learner.name: SimulatedDevice(learner.profile, train)},
     )[learner.name]
     assert outcome.bytes_up == sum(sent) > 0
+
+
+class Twice(_Simulation):
+    """Every update is delivered twice."""
+
+    def _work(self, name: str, start: RoundStart) -> None:
+        super()._work(name, start)
+        self._events.append(self._events[-1])
+
+
+@pytest.mark.parametrize("method", AGGREGATORS.built_in)
+def test_what_is_delivered_twice_counts_once(method: str) -> None:
+    learners = [Learner(number) for number in range(3)]
+    settings = federation(method, rounds=3, steps=10)
+    devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
+    plain, twice = simulate(settings, BASE, devices), Twice(settings, BASE, devices, None).run()
+    for name, outcome in plain.items():
+        for role, adapter in outcome.adapters.items():
+            assert to_bytes(twice[name].adapters[role]) == to_bytes(adapter)
 
 
 def test_nobody_to_simulate() -> None:
