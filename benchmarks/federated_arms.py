@@ -223,7 +223,6 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
         "bytes_down": [event["bytes_down"] for event in closed],
         "total_bytes": sum(outcome.bytes_up + outcome.bytes_down for outcome in outcomes.values()),
         "ari": float(adjusted_rand_score(groups, [outcomes[name].cluster for name in world.devices])),
-        "coordinator_s": sum(event["aggregation_seconds"] for event in closed),
         "aggregation_error": _aggregation_error(federation, list(learners.values())),
     }
     return adapters, facts

@@ -15,12 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
+from rich.progress import track
 
 from benchmarks import runs
 from benchmarks.federated_arms import ONE, OURS, Arm, arms, run
+from benchmarks.federated_seconds import seconds_a_round
 from benchmarks.federated_world import FULL, QUICK, Scale, world_of
 from benchmarks.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
 from benchmarks.runs import Result, Run, run_row
@@ -48,17 +51,32 @@ def main(given: Sequence[str] | None = None) -> None:
         some = [arm for arm in rows if arm.variant == variants]
         for seed in seeds:
             results |= measure(some, scale, [seed], chosen.json)
-            made = report(chosen, rows, scale, seeds, results)
-            made.write()
-    made.finish(hide="run")
+            report(chosen, rows, scale, seeds, results).write()
+    world = world_of(scale, chosen.seed)
+    rounds = [arm for arm in rows if arm.kind in ("federated", "ifca")]
+    costs = {arm.name: seconds_a_round(arm, world) for arm in track(rounds, "what rounds cost the coordinator")}
+    report(chosen, rows, scale, seeds, results, costs).finish(hide="run")
 
 
-def report(chosen: Arguments, rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], results: Results) -> Report:
-    """Figures over the seeds that are whole but perhaps for variants, and every run."""
+def report(
+    chosen: Arguments,
+    rows: Sequence[Arm],
+    scale: Scale,
+    seeds: Sequence[int],
+    results: Results,
+    costs: Mapping[str, float] = MappingProxyType({}),
+) -> Report:
+    """Figures over the seeds that are whole but perhaps for variants, and every run.
+
+    costs: by row, the coordinator's seconds a round.
+    """
     needed = [arm.name for arm in rows if not arm.variant]
     whole = [seed for seed in seeds if all((name, seed) in results for name in needed)]
     made = Report(chosen, whole)
-    made.rows += summary(rows, whole, results)
+    made.rows += [
+        {**line, "coordinator_s": costs.get(str(line["row"]))} if "rounds" in line else line
+        for line in summary(rows, whole, results)
+    ]
     made.rows += [
         run_row(key_of(arm, scale, seed), results[arm.name, seed], row=arm.name, seed=seed)
         for arm in rows
@@ -135,7 +153,6 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             line |= {
                 "ari": _mean(own["ari"] for own, _, _ in found),
                 "megabytes": _mean(own["total_bytes"] / 1e6 for own, _, _ in found),
-                "coordinator_s": _mean(own["coordinator_s"] for own, _, _ in found),
                 "aggregation_error": _mean(own["aggregation_error"] for own, _, _ in found),
                 "rounds": len(found[0][0]["curve"]),
             }

@@ -35,10 +35,10 @@ def costs(result: Result) -> str:
             or_empty(row["rounds_to_global_fedit"], "{}"),
             or_empty(row["ari"], "{:.2f}"),
             or_empty(row["aggregation_error"], "{:.3f}"),
-            or_empty(row["coordinator_s"], "{:.1f} s"),
+            or_empty(row.get("coordinator_s"), "{:.2f} s"),
         ]
 
-    return table([*head, "aggregation error", "coordinator"], _lines(result, line, only="rounds"))
+    return table([*head, "aggregation error", "coordinator, a round"], _lines(result, line, only="rounds"))
 
 
 def _lines(result: Result, line: Callable[[Result], list[str]], only: str | None = None) -> list[Sequence[str]]:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import Row, cached
+from benchmarks.harness import Row, cached, machine
 from benchmarks.stickers import bundle
 from edge_sdk.inference.hardware import available_cores
 
@@ -53,7 +53,7 @@ def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) 
     for run in runs:
         file = place / f"{run.key}.json"
         if file.exists():
-            results[run.key] = json.loads(file.read_text("utf-8"))
+            results[run.key] = {"processor": machine()["processor"], **json.loads(file.read_text("utf-8"))}
         elif run.key in found:
             results[run.key] = found[run.key]
         else:
@@ -84,8 +84,11 @@ def run_row(key: str, result: Result, *, row: str, seed: int) -> Row:
 
 
 def known(before: Path | None) -> dict[str, Result]:
-    """Key -> result of the runs that a file of an earlier run holds."""
-    return {line["key"]: json.loads(line["result"]) for line in _lines(before)}
+    """Key -> result of the runs that a file of an earlier run holds. Each knows its "processor": a study may be resumed
+    on another machine."""
+    lines = _lines(before)
+    there = {"processor": _content(before)["machine"]["processor"]} if lines else {}
+    return {line["key"]: there | json.loads(line["result"]) for line in lines}
 
 
 def seeds(before: Path | None) -> set[int]:
@@ -97,11 +100,16 @@ def _kept(path: Path, work: Callable[[], Result]) -> Result:
     """One run in a process of the pool; kept when it is whole. Matrices here are small: threads of BLAS that wait for
     a core which another run has cost far more than they bring (aggregation took 178 s instead of 3)."""
     with threadpool_limits(1, "blas"):
-        result: Result = cached(path, work)
+        result: Result = cached(path, lambda: {**work(), "processor": machine()["processor"]})
     return result
 
 
 def _lines(before: Path | None) -> list[dict[str, Any]]:
+    return [line for line in _content(before)["rows"] if line.get("part") == "run"]
+
+
+def _content(before: Path | None) -> dict[str, Any]:
     if before is None or not before.exists():
-        return []
-    return [line for line in json.loads(before.read_text("utf-8"))["rows"] if line.get("part") == "run"]
+        return {"rows": []}
+    found: dict[str, Any] = json.loads(before.read_text("utf-8"))
+    return found

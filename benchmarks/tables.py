@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -60,7 +61,18 @@ def measured(result: Result) -> str:
     packages = [f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "diffusers") if name in machine]
     facts = [machine["processor"], f"{machine['cores']} cores", f"{machine['memory_gb']} GB"]
     facts += [f"Python {machine['python']}", *packages]
-    return _wrapped(f"Measured {result['date']} on {', '.join(facts)}.")
+    return _wrapped(f"Measured {result['date']} on {', '.join(facts)}.{_elsewhere(result)}")
+
+
+def _elsewhere(result: Result) -> str:
+    """How many runs of a study that was resumed were made on other machines."""
+    runs = Counter(
+        json.loads(row["result"]).get("processor", result["machine"]["processor"])
+        for row in result["rows"]
+        if row.get("part") == "run"
+    )
+    others = [f"{count} on {name}" for name, count in runs.items() if name != result["machine"]["processor"]]
+    return f" Of {runs.total()} runs {' and '.join(others)}." if others else ""
 
 
 def bars(result: Result) -> str:

@@ -172,9 +172,9 @@ class TestConclusions:
             for seed in (0, 1)
             for cell in cells
         ]
-        file.write_text(json.dumps({"rows": rows}), "utf-8")
+        file.write_text(json.dumps({"machine": {"processor": "abacus"}, "rows": rows}), "utf-8")
         for seed, found in study.measure(cells, QUICK, 1, file).items():
-            assert found == {cell: {"loss": seed} for cell in cells}
+            assert found == {cell: {"processor": "abacus", "loss": seed} for cell in cells}
         assert list(study.measure(cells, QUICK, 1, file)) == [1, 0]
 
 

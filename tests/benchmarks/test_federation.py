@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks import federation as study
 from benchmarks.federated_arms import ONE, OURS, arms
-from benchmarks.federated_world import FULL, QUICK
-from benchmarks.harness import Arguments
+from benchmarks.federated_seconds import seconds_a_round
+from benchmarks.federated_world import FULL, QUICK, world_of
+from benchmarks.harness import Arguments, machine
 from coordinator.aggregation import AGGREGATORS
 from coordinator.clustering import CLUSTERERS
 from coordinator.config import Federation, parse
@@ -26,7 +27,7 @@ def _result(losses: tuple[float, float], curve: list[float] | None = None) -> di
     if curve is not None:
         found |= {
             "curve": curve, "bytes_up": [1e6, 2e6, 3e6, 4e6], "bytes_down": [0, 1e6, 2e6, 3e6], "total_bytes": 8e6,
-            "ari": 1.0, "coordinator_s": 0.1, "aggregation_error": None,
+            "ari": 1.0, "aggregation_error": None,
         }  # fmt: skip
     return found
 
@@ -96,8 +97,9 @@ def test_what_an_earlier_file_holds_is_not_run_again(tmp_path: Path, monkeypatch
     arm = next(arm for arm in arms() if arm.name == OURS)
     known = _result((0.6, 0.6), [0.9, 0.8, 0.7, 0.6])
     row = {"part": "run", "key": study.key_of(arm, FULL, 0), "result": json.dumps(known)}
-    (tmp_path / "before.json").write_text(json.dumps({"rows": [row]}), "utf-8")
-    assert study.measure([arm], FULL, [0], tmp_path / "before.json") == {(OURS, 0): known}
+    (tmp_path / "before.json").write_text(json.dumps({"machine": {"processor": "abacus"}, "rows": [row]}), "utf-8")
+    found = study.measure([arm], FULL, [0], tmp_path / "before.json")
+    assert found == {(OURS, 0): {**known, "processor": "abacus"}}
 
 
 def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_path: Path) -> None:
@@ -110,7 +112,9 @@ def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_pat
     lines = {str(row["row"]): row for row in made.rows if row["part"] == "row"}
     assert lines[OURS]["seeds"] == 1
     assert lines[OURS]["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
-    assert study.held(rows, FULL, [0, 1, 2], chosen.json) == results
+    here = machine()["processor"]
+    held = {cell: {"processor": here, **result} for cell, result in results.items()}
+    assert study.held(rows, FULL, [0, 1, 2], chosen.json) == held
     assert study.held(rows, FULL, [0, 1, 2], None) == {}
 
 
@@ -127,3 +131,11 @@ def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: 
     assert (lines[OURS]["seeds"], lines["server Adam"]["seeds"]) == (2, 1)
     assert lines["server Adam"]["over_default"] == pytest.approx(-0.1)
     assert "nothing carried" not in lines
+
+
+def test_what_a_round_costs_the_coordinator() -> None:
+    """Of a clusterless method and one whose devices choose; what devices do is not counted."""
+    world = world_of(QUICK, 0)
+    for arm in arms():
+        if arm.name in ("fedit", "IFCA"):
+            assert 0 < seconds_a_round(arm, world) < 60

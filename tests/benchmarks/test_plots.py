@@ -53,6 +53,6 @@ def test_bounds_have_scores_but_no_costs() -> None:
     assert [line.split("|")[2].strip() for line in scores(_study()).splitlines()[2:]] == ["alone", "product", "fedit"]
     found = [line.split("|") for line in costs(_study()).splitlines()[2:]]
     assert [[cell.strip() for cell in line[1:-1]] for line in found] == [
-        ["aggregation", "product", "12", "2", "", "1", "1.00", "", "0.2 s"],
-        ["", "fedit", "12", "2", "", "1", "1.00", "", "0.2 s"],
+        ["aggregation", "product", "12", "2", "", "1", "1.00", "", "0.25 s"],
+        ["", "fedit", "12", "2", "", "1", "1.00", "", "0.25 s"],
     ]

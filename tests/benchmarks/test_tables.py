@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
-from benchmarks.tables import DOCUMENT, PARTS, rewritten
+from benchmarks.tables import DOCUMENT, PARTS, measured, rewritten
 
 
 def _markers(name: str) -> str:
@@ -61,3 +61,16 @@ def test_models_that_failed_have_a_line_too() -> None:
     assert [line.split("|")[1].strip() for line in exported.splitlines()[2:]] == ["A", "b"]
     assert "| 1.0e-06 |" in exported
     assert [line.split("|")[-2].strip() for line in drawn.splitlines()[2:]] == ["**no**", "export: killed"]
+
+
+def test_runs_of_other_machines_are_named() -> None:
+    result = {
+        "date": "2026-11-28",
+        "machine": {"processor": "abacus", "cores": 2, "memory_gb": 1, "python": "3"},
+        "rows": [
+            {"part": "run", "result": json.dumps({"processor": name} if name else {})}
+            for name in ("abacus", "slide rule", "", "slide rule")
+        ],
+    }
+    assert measured(result).endswith("Of 4 runs 2 on slide rule.")
+    assert measured({**result, "rows": []}).endswith("Python 3.")
