@@ -12,7 +12,7 @@ from coordinator.config import parse
 from coordinator.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
-from edge_sdk.adapter import Share
+from edge_sdk.adapter import Adapter, Share
 from edge_sdk.errors import (
     AdapterError,
     AdapterMismatch,
@@ -26,9 +26,10 @@ from edge_sdk.errors import (
 )
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Trainer
+from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
 from tests.models import tiny_bundle, tiny_model, write_model
-from tests.training.samples import write_squares
+from tests.training.samples import squares, write_squares
 
 FEDERATION = """
 name = "squares"
@@ -133,6 +134,12 @@ def test_what_another_training_left_behind_is_dropped(device: Device) -> None:
     assert device.learn(steps=1).steps == 1
 
 
+def shared(adapter: Adapter, said: bytes) -> bool:
+    """Whether any sixteen bytes at the beginning of a factor were heard."""
+    factors = [matrix for f in adapter.layers.values() for matrix in (f.a, f.b)]
+    return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
+
+
 def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     device.learn(steps=1)
     with EmbeddedBroker() as broker:
@@ -141,10 +148,19 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
         coordinating = threading.Thread(target=service.run, kwargs={"once": True}, daemon=True)
         coordinating.start()
         events: list[dict[str, Any]] = []
+        overheard: list[bytes] = []
+        listener = connect(broker.url, client_id="listener")
+        listener.subscribe("#", lambda _, payload: overheard.append(payload))
         with device.join(broker.url, federation="squares", on_event=events.append) as membership:
             result = membership.run(deadline=120.0)
         service.stop()
         coordinating.join(60)
+        listener.close()
+    said = b"".join(overheard)
+    assert shared(device.adapter("cluster"), said), "the listener hears what is exchanged"
+    assert not shared(device.adapter("leaf"), said)
+    for _, caption in squares(6):
+        assert caption.encode() not in said
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2

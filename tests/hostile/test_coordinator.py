@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator.rounds import State
-from edge_sdk.adapter import to_bytes
+from edge_sdk.adapter import Adapter, Factors, to_bytes
 from edge_sdk.errors import PayloadTooLarge
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
-from tests.coordinator.adapters import random_adapter
+from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.test_service import TOPICS, Devices
 from tests.hostile.payloads import CHUNKS, MESSAGES
 from tests.integration.devices import profile
@@ -253,3 +254,40 @@ def test_a_device_that_says_too_much_is_cut_off_and_told_once(tmp_path: Path) ->
     assert 0 < dropped[""] <= strangers - 998
     assert status["messages"]["up"]["leave"][0] + sum(dropped.values()) == said + strangers
     assert status["devices"] == {"online": 1, "offline": 0, "left": 1}
+
+
+def test_a_round_goes_on_without_what_it_cannot_use(tmp_path: Path) -> None:
+    """Updates that hold what they must not: refused by name and counted, and nobody else notices."""
+    good = random_adapter(1)
+    data = to_bytes(good)
+    (name, factors), *others = good.layers.items()
+    useless = {
+        "nan": (data[:-4] + struct.pack("<f", float("nan")), "AdapterValueError"),
+        "unknown": (to_bytes(Adapter({f"{name}.more": factors, **dict(others)}, BASE_ID)), "AdapterMismatch"),
+        "lacking": (to_bytes(Adapter({name: factors}, BASE_ID)), "AdapterMismatch"),
+        "wide": (to_bytes(random_adapter(2, 5)), "AdapterMismatch"),
+        "foreign": (to_bytes(Adapter(good.layers, "c" * 64)), "AdapterMismatch"),
+    }
+    honest = ("honest-1", "honest-2", "honest-3")
+    with Mosquitto(tmp_path) as broker:
+        peers = start(tmp_path, broker, len(useless) + len(honest) + 1)
+        peers.join(*useless, *honest, "absurd")
+        peers.hear(m.RoundStart, {*useless, *honest, "absurd"})
+        for device, (content, code) in useless.items():
+            offer = peers.offer_content(device, content)
+            assert peers.refusal(device, offer.manifest.sha256) == code
+        huge = {n: Factors(100 * f.a, 100 * f.b) for n, f in good.layers.items()}
+        peers.offer("absurd", Adapter(huge, BASE_ID))
+        for number, device in enumerate(honest):
+            peers.offer(device, random_adapter(10 + number))
+        done = peers.hear(m.RoundDone, {*useless, *honest, "absurd"})
+        assert sorted(message.accepted for message in done) == [False] * (len(useless) + 1) + [True] * len(honest)
+        peers.coordinator.wait_for("round_closed")
+        (closed,) = peers.coordinator.named("round_closed")
+        codes = {device: code for device, (_, code) in useless.items()}
+        assert closed["refused"] == {**codes, "absurd": "UpdateOutlier"}
+        assert closed["updates"] == len(honest)
+        reported = {event["device"]: event["code"] for event in peers.coordinator.named("refused")}
+        assert reported == closed["refused"]
+        peers.transport.close()
+        peers.coordinator.stop()
