@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coordinator import rounds
-from coordinator.admission import Admissions, Refusal
+from coordinator.admission import HAS_LEFT, REVOKED, Admissions, Refusal
 from coordinator.config import Federation, read_base_model
 from coordinator.gate import Gate
 from coordinator.inbox import Inbox, Item, Reaction
@@ -56,6 +56,8 @@ _WILL_DELAY = 5.0
 _INBOX = 64 << 20
 # Seconds of taking in what has come before the state is saved: more would keep answers and ticks waiting.
 _BATCH = 0.05
+# Seconds after which it is looked again who was shut out; also before every round and every tick.
+_LOOK = 5.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 
@@ -104,6 +106,7 @@ class Service:
             self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
             self._carry_out,
         )  # fmt: skip
+        self._look_at = 0.0
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -215,7 +218,10 @@ class Service:
         now = time.monotonic()
         self._peers.tick(now, self._carry_out)
         wake = self._next_wake(now)
-        if wake is not None and wake <= now:
+        due = wake is not None and wake <= now
+        if due or now >= self._look_at:
+            self._shut_out()
+        if due:
             self._ledger.feed(rounds.Tick())
         self._uploads.pull()
         self._settle()
@@ -280,6 +286,8 @@ class Service:
                 return lambda: self._ledger.feed(rounds.Left(device, message.reason))
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
+            case Pull() if not on_presence and known and self._state.devices[device].left:
+                return lambda: self._refuse_pull(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
                 effects = self._peers.on_message(device, message, time.monotonic()) if known else []
                 return lambda: self._carry_out(device, effects)
@@ -307,6 +315,17 @@ class Service:
             self._turn_away(device, refusal, about=offer.manifest.sha256)
         else:
             self._ledger.feed(rounds.Offered(device, offer))
+
+    def _refuse_pull(self, device: str, pull: Pull) -> None:
+        self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
+
+    def _shut_out(self) -> None:
+        """Those who were revoked take no part any more, also if they say nothing that could be refused."""
+        self._look_at = time.monotonic() + _LOOK
+        devices = self._state.devices
+        for device in sorted(self._admissions.revoked & devices.keys()):
+            if not devices[device].left:
+                self._turn_away(device, REVOKED, about="join")
 
     def _refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
@@ -349,7 +368,8 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
-            case rounds.Cluster():
+            case rounds.Cluster():  # a round is about to be opened
+                self._shut_out()
                 return self._computed(action.round, lambda: self._learning.cluster(action))
             case rounds.Place():
                 return self._learning.place(action)

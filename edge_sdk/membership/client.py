@@ -223,8 +223,6 @@ class Membership:
             if isinstance(heard, Welcome):
                 self._tell("joined", round=heard.round, rounds=heard.rounds)
                 return
-            if isinstance(heard, Refused) and heard.about == "join":
-                raise self._rejected(heard)
             if heard is None:
                 raise self._silence(answer, "did not answer Join")
             if not isinstance(heard, CoordinatorState):
@@ -435,12 +433,14 @@ class Membership:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
             self._done(heard)
-        elif isinstance(heard, Refused) and heard.about == "join":
-            raise self._rejected(heard)
         return heard
 
     def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
-        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time."""
+        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time.
+
+        Raises:
+            Rejected: the coordinator shuts this device out.
+        """
         while (left := until - time.monotonic()) > 0:
             heard = self._listen(min(left, _REPEAT))
             if heard is None:
@@ -467,9 +467,12 @@ class Membership:
         return heard
 
     def _react(self, heard: Heard) -> None:
-        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
+        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here. One
+        that shuts this device out is done with it (Rejected)."""
         if self._coordinator.meet(heard) and self._coordinator.online:
             self._link.send(self._greeting)
+        if isinstance(heard, Refused) and heard.about == "join":
+            raise self._rejected(heard)
 
     def _rejected(self, refused: Refused) -> Rejected:
         return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")

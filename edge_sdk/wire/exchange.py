@@ -208,7 +208,7 @@ class Exchange:
     def on_message(self, message: Message, now: float) -> list[Effect]:
         """Take in a Pull, Committed or Refused; other messages are none of its business and are ignored.
 
-        A Refused ends what it is about: a fetch if its code is "NotOffered", an offer otherwise.
+        A Refused ends what it is about: an offer, or a fetch if there is no such offer or its code is "NotOffered".
 
         Raises:
             TransferError: a pull for chunks that there are not; nothing changes.
@@ -291,11 +291,11 @@ class Exchange:
     def _on_refused(self, refused: Refused) -> list[Effect]:
         """The peer gives a transfer up: as the receiver of our offer, or because it has not what we fetch."""
         error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
-        if refused.code == NOT_OFFERED:
-            fetch = self._fetches.pop(refused.about, None)
-            return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
-        sender = self._offers.pop(refused.about, None)
-        return [Failed(sender.manifest, error, by_peer=True)] if sender else []
+        offered = refused.code != NOT_OFFERED and refused.about in self._offers
+        if offered:
+            return [Failed(self._offers.pop(refused.about).manifest, error, by_peer=True)]
+        fetch = self._fetches.pop(refused.about, None)
+        return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
 
 
 def _send(pull: Pull | None) -> list[Effect]:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
+from coordinator.admission import REVOKED
 from coordinator.rounds import Member, Trace
 from coordinator.service import Service
 from coordinator.store import Database
@@ -28,6 +29,7 @@ from edge_sdk.wire.messages import (
     Offer,
     Presence,
     Pull,
+    Refused,
     RoundDone,
     RoundStart,
     decode,
@@ -50,6 +52,7 @@ class Devices:
         self.transport = create(Settings(url=url, client_id="devices"))
         self.transport.connect(5)
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.said: list[tuple[str, Any]] = []  # to devices, whether it was waited for or not
         self.states: queue.Queue[Any] = queue.Queue()
         self._senders: dict[str, Sender] = {}
         self.transport.subscribe("impasto/1/tastes/dev/+/down/control", self._arrived)
@@ -78,6 +81,7 @@ class Devices:
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = TOPICS.device_of(topic), decode(payload)
+        self.said.append((device, message))
         self.heard.put((device, message))
         if isinstance(message, Pull) and message.sha256 in self._senders:
             for chunk in self._senders[message.sha256].on_pull(message):
@@ -218,6 +222,44 @@ def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: 
     coordinator.wait_for("update_counted", 2)
     coordinator.stop()
     assert {event["device"] for event in coordinator.named("update_counted")} == {"d8", "d9"}
+
+
+class TestThoseWhoTakeNoPart:
+    def test_one_that_was_revoked_and_keeps_quiet_is_not_waited_for(self, url: str, tmp_path: Path) -> None:
+        coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        for i, name in enumerate(("a", "b", "silent")):
+            devices.say(name, Join(profile=profile("apples", i)))
+        devices.hear(RoundStart, {"a", "b", "silent"})
+        coordinator.service._admissions.revoke("silent")
+        devices.offer("a", random_adapter(1))
+        devices.offer("b", random_adapter(2))
+        starts = devices.hear(RoundStart, {"a", "b"})  # long before the deadline
+        assert [start.round for start in starts] == [2, 2]
+        assert [event["cohort"] for event in coordinator.named("round_started")] == [["a", "b", "silent"], ["a", "b"]]
+        (left,) = coordinator.named("device_left")
+        assert (left["device"], left["reason"]) == ("silent", "Revoked")
+        heard = [message for device, message in devices.said if device == "silent"]
+        assert [(m.code, m.about) for m in heard if isinstance(m, Refused)] == [("Revoked", "join")]
+        # It helps itself to what the others were told of.
+        wanted = starts[0].manifests[0].sha256
+        devices.say("silent", Pull(sha256=wanted, missing=b"\x01", credit=1))
+        assert devices.hear(Refused, {"silent"}) == [
+            Refused(code="Revoked", reason=REVOKED.reason, about=wanted),
+        ]
+        coordinator.stop()
+        codes = [event["code"] for event in coordinator.named("refused") if event["device"] == "silent"]
+        assert codes == ["Revoked", "Revoked"]
+
+    def test_one_that_has_left_is_sent_nothing_until_it_is_back(self, url: str, tmp_path: Path) -> None:
+        coordinator, devices = Coordinator(federation(tmp_path, url, 2), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        pull = Pull(sha256="c" * 64, missing=b"\x01", credit=1)
+        for message in (Join(profile=profile("apples", 1)), Leave(), pull, Join(profile=profile("apples", 1)), pull):
+            devices.say("a", message)
+        refused = [devices.hear(Refused, {"a"})[0] for _ in range(2)]
+        assert [message.code for message in refused] == ["HasLeft", "NotOffered"]
+        coordinator.stop()
 
 
 def test_what_is_dropped_is_told(url: str, tmp_path: Path) -> None:

@@ -13,7 +13,14 @@ from typing import Any, TypeVar
 import pytest
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError, UnknownFederation
+from edge_sdk.errors import (
+    AdapterMismatch,
+    CoordinatorUntrusted,
+    DeadlineExceeded,
+    Rejected,
+    TransportError,
+    UnknownFederation,
+)
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
@@ -653,6 +660,17 @@ def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:
     me = Me(url, tmp_path, Learner(), answer=0.3)
     stage.online()
     assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_one_that_is_shut_out_goes_home_whatever_it_was_doing(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    stage.hear(Offer)
+    stage.say(Refused(code="Revoked", reason="Ask its operator.", about="join"))
+    error = me.error()
+    assert isinstance(error, Rejected)
+    assert "Revoked" in str(error)
 
 
 def test_an_adapter_of_another_base_model_is_not_trained_on(url: str, stage: Stage, tmp_path: Path) -> None:
