@@ -126,7 +126,7 @@ class _Ifca:
     def _round(self, number: int, stage: Stage, chosen: Mapping[str, int | None]) -> None:
         cohort = {name: self._member(name, number, cluster) for name, cluster in chosen.items()}
         updates = {name: self._train(name, number, stage, member) for name, member in cohort.items()}
-        closed = rounds.Round(number=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates)
+        closed = rounds.Round(number=number, attempt=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates)
         last = number in (self._federation.root_rounds, self._federation.rounds)
         made = self._learning.aggregate(rounds.Aggregate(closed, last, self._root, self._models))
         self._root = made.root or self._root
@@ -152,6 +152,7 @@ class _Ifca:
         home, settings = self._homes[name], self._federation
         start = RoundStart(
             round=number,
+            attempt=number,
             rounds=settings.rounds,
             stage=stage,
             cluster=member.cluster,

@@ -178,6 +178,7 @@ class _Simulation:
         update = deliver(device, home, plan, current.cohort[name], self._learning, self._blobs)
         offer = Offer(
             round=start.round,
+            attempt=start.attempt,
             manifest=update.manifest,
             pictures=update.pictures,
             first_loss=update.first_loss,

@@ -133,7 +133,7 @@ class Uploads:
         if self._intake.pulled(device) != manifest.sha256:
             return
         offer, state = self._intake.offer(device), self._ledger.state
-        member = rounds.member_for(self._rules, state, device, offer.round)
+        member = rounds.member_for(self._rules, state, device, offer)
         if member is None:  # the round has closed meanwhile, and the machine says so
             self._ledger.feed(rounds.Stored(device, offer, 0.0))
             self._end(device, offer)
@@ -192,6 +192,11 @@ class Uploads:
         """What the machine makes of a stored update; its Committed follows the synced save."""
         device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
         self._storing.finished(outcome)
+        said = self._intake.offer(device)
+        if said.attempt != offer.attempt:  # it was checked for an opening of the round that is not the open one
+            self._end(device, offer)
+            self._ledger.feed(rounds.Offered(device, said))
+            return
         if isinstance(error, OSError):
             self._put_off(device, offer, error)
             return

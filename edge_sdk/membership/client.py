@@ -255,6 +255,7 @@ class Membership:
         data = pack_update(asked, trained, self._profile.base_id)
         offer = Offer(
             round=start.round,
+            attempt=start.attempt,
             manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
             pictures=trained.pictures,
             first_loss=float(trained.first_loss),
@@ -278,16 +279,27 @@ class Membership:
         kept = self._journal.update(plan)
         if kept is None:
             return False
-        self._tell("update_resumed", round=kept[0].round)
-        self._hand_in(plan, *kept, start, deadline)
+        offer, data = kept
+        self._tell("update_resumed", round=offer.round)
+        if plan == plan_id(self._federation, start):
+            offer = self._as_answer(plan, offer, start)
+        self._hand_in(plan, offer, data, start, deadline)
         return True
+
+    def _as_answer(self, plan: str, offer: Offer, start: RoundStart) -> Offer:
+        """The offer of the same work as an answer to this start: the round may have been abandoned and opened anew."""
+        if offer.attempt != start.attempt:
+            offer = msgspec.structs.replace(offer, attempt=start.attempt)
+            self._journal.restate(plan, offer)
+        return offer
 
     def _hand_in(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
 
         start: the round that is open. Some rounds later an update may still count, in the place of what this device
         would train then. A coordinator that asks again for what it has committed has lost it, or said so before: it is
-        offered again, and pulled in the first case only.
+        offered again, and pulled in the first case only. When it has asked for the same work anew, a refusal of what
+        was said before that may still be on its way: one is answered by another offer.
         """
         self._journal.note(plan, "offered")
         self._link.offer(data, offer.manifest)
@@ -296,6 +308,7 @@ class Membership:
         sha256 = offer.manifest.sha256
         late = start.late
         newer = start if start.round > offer.round else None
+        restated = False
         while True:
             heard = self._hear(until, offer)
             match heard:
@@ -304,6 +317,10 @@ class Membership:
                 case Delivered(manifest) if manifest.sha256 == sha256:
                     self._is_committed(plan, offer)
                     return
+                case Failed(manifest) if manifest.sha256 == sha256 and restated:
+                    restated = False
+                    self._link.offer(data, offer.manifest)
+                    self._link.send(offer)
                 case Failed(manifest, error) if manifest.sha256 == sha256:
                     self._journal.note(plan, "refused")
                     self._tell("update_refused", round=offer.round, reason=str(error))
@@ -319,6 +336,9 @@ class Membership:
                     return
                 case RoundStart():
                     if plan_id(self._federation, heard) == plan:
+                        if heard.attempt > offer.attempt:
+                            offer, restated = self._as_answer(plan, offer, heard), True
+                            self._link.send(offer)
                         continue
                     newer = heard
                     if heard.round > offer.round + late or heard.round <= offer.round:

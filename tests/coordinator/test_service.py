@@ -70,12 +70,14 @@ class Devices:
                 found.setdefault(device, message)
         return list(found.values())
 
-    def offer(self, device: str, adapter: Adapter, *, serve: bool = True) -> Offer:
+    def offer(self, device: str, adapter: Adapter, *, serve: bool = True, attempt: int = 1) -> Offer:
         data = to_bytes(adapter)
         manifest = make_manifest(data, role="update", name="update")
         if serve:
             self._senders[manifest.sha256] = Sender(data, manifest)
-        offer = Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        offer = Offer(
+            round=1, attempt=attempt, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+        )
         self.say(device, offer)
         return offer
 

@@ -61,7 +61,9 @@ class Peers(Devices):
         """Offer and serve any bytes, with changes to their manifest."""
         manifest = replace(make_manifest(data, "update", "update"), **changes)
         self._senders[manifest.sha256] = Sender(data, manifest)
-        offer = m.Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        offer = m.Offer(
+            round=1, attempt=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+        )
         self.say(device, offer)
         return offer
 
@@ -207,7 +209,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
         manifest = make_manifest(data, "update", "update", 1024)
         assert manifest.chunks > 1
         peers.say("witness", m.Offer(
-            round=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+            round=1, attempt=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
         ))  # fmt: skip
         peers.hear(m.Pull, {"witness"})
         indices = [0, 0, *range(1, manifest.chunks), 0]  # one twice, and one when all is there

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
 from edge_sdk.errors import (
@@ -174,6 +175,7 @@ def stage(url: str) -> Stage:
 def start(number: int = 1, **changes: Any) -> RoundStart:
     values: dict[str, Any] = {
         "round": number,
+        "attempt": number,
         "rounds": 3,
         "stage": "root",
         "cluster": None,
@@ -281,6 +283,70 @@ def test_the_same_round_again_is_not_trained_again(url: str, stage: Stage, tmp_p
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert len(learn.plans) == 1
+
+
+class TestRoundsThatAreOpenedAnew:
+    """The coordinator abandons a round to which nobody has delivered, and opens it again as another attempt."""
+
+    def test_the_same_work_is_not_done_again(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        learn = Learner()
+        me = Me(url, tmp_path, learn, rounds=1)
+        join(stage)
+        stage.say(start())
+        first = stage.hear(Offer)
+        stage.say(start(attempt=2))
+        stage.say(Refused(code="OtherAttempt", reason="", about=first.manifest.sha256))  # it has crossed the start
+        for _ in range(2):
+            assert stage.hear(Offer) == replace(first, attempt=2)
+        stage.take(first)
+        stage.say(RoundDone(round=1, accepted=True, updates=1))
+        stage.say(start(2))
+        me.result()
+        assert len(learn.plans) == 1
+        assert not me.named("update_refused")
+
+    def test_nor_when_the_refusal_came_before(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        stage.say(start())
+        first = stage.hear(Offer)
+        stage.say(Refused(code="OtherAttempt", reason="", about=first.manifest.sha256))
+        stage.say(start(attempt=2))
+        again = stage.hear(Offer)
+        assert again == replace(first, attempt=2)
+        assert len(stage.take(again)) == again.manifest.size
+        assert len(learn.plans) == 1
+
+    def test_a_device_that_restarts_offers_it_for_the_attempt_that_it_was_told_last(
+        self, url: str, stage: Stage, tmp_path: Path
+    ) -> None:
+        leave_over(tmp_path, "offered")
+        with closing(Home(tmp_path).journal()) as journal:
+            last = journal.outbox
+            assert last
+            assert last.offer
+            journal.restate(last.plan, replace(last.offer, attempt=7))
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        stage.say(start(2, attempt=8, late=1))
+        assert stage.hear(Offer).attempt == 7, "late, for the round that it was trained for"
+        assert learn.plans == []
+
+    def test_other_work_is_done(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        root = stage.serve(random_adapter(7), "root", "root")
+        stage.say(start(stage="cluster", cluster=0, frozen=[root]))
+        first = stage.hear(Offer)
+        learn.adapter = Adapter(random_adapter(2).layers)
+        stage.say(start(attempt=2, stage="cluster", cluster=1, frozen=[root]))
+        second = stage.hear(Offer)
+        assert (first.attempt, second.attempt) == (1, 2)
+        assert first.manifest.sha256 != second.manifest.sha256
+        assert [plan.cluster for plan in learn.plans] == [0, 1]
 
 
 def test_what_came_while_training_is_caught_up_with(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -401,7 +467,7 @@ def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str
 def leave_over(home: Path, progress: Progress) -> None:
     """An update of round 1, from an earlier session."""
     manifest = make_manifest(b"left over", role="update", name="update-1")
-    offer = Offer(round=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    offer = Offer(round=1, attempt=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
     with closing(Home(home).journal()) as journal:
         journal.keep_update("earlier", offer, b"left over")
         journal.note("earlier", progress)
