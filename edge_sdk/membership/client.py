@@ -302,6 +302,12 @@ class Membership:
         was said before that may still be on its way: one is answered by another offer.
         """
         self._journal.note(plan, "offered")
+        try:
+            self._await_answer(plan, offer, data, start, deadline)
+        finally:  # else every update that nobody answers stays in memory
+            self._link.withdraw(offer.manifest.sha256)
+
+    def _await_answer(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
         until = time.monotonic() + deadline

@@ -107,6 +107,17 @@ class Link:
 
         self._wish(wish)
 
+    def withdraw(self, sha256: str) -> None:
+        """Forget what was offered: nobody is waited for any more. Does nothing on a line that has broken down."""
+
+        def wish() -> list[exchange.Effect]:
+            self._exchange.withdraw(sha256)
+            self._pacer.forget(bytes.fromhex(sha256))
+            return []
+
+        with suppress(LineBroken, DeadlineExceeded):
+            self._wish(wish)
+
     def fetch(self, manifest: Manifest, seconds: float) -> None:
         """Pull what there is not yet of a content; `hear` brings Received or Failed."""
 

@@ -25,6 +25,7 @@ from edge_sdk.errors import (
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
+from edge_sdk.membership.link import Link
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
@@ -283,6 +284,37 @@ def test_the_same_round_again_is_not_trained_again(url: str, stage: Stage, tmp_p
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert len(learn.plans) == 1
+
+
+def test_updates_that_nobody_answers_do_not_stay_in_memory(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[Link] = []
+    original = Link.offer
+
+    def noted(link: Link, data: bytes, manifest: Manifest) -> None:
+        links.append(link)
+        original(link, data, manifest)
+
+    monkeypatch.setattr(Link, "offer", noted)
+    stage.silent = True
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    for number in range(1, 6):
+        learn.adapter = Adapter(random_adapter(number).layers)
+        stage.say(start(number, rounds=5))
+        offer = stage.hear(Offer)
+        stage.transport.publish(TOPICS.control("me", "down"), encode(pull_of_all(offer)))
+    stage.say(Finished(rounds=5, cluster=0, adapters=[]))
+    me.result()
+    assert len(links) == 5
+    assert links[0]._exchange._offers == {}
+    assert links[0]._pacer.due(0.0) is None
+
+
+def pull_of_all(offer: Offer) -> Pull:
+    return Pull(sha256=offer.manifest.sha256, missing=b"\xff"[: offer.manifest.chunks], credit=1)
 
 
 class TestRoundsThatAreOpenedAnew:
