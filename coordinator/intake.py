@@ -13,6 +13,9 @@ from typing import TypeAlias
 
 from edge_sdk.wire.messages import Offer
 
+PLACES = 8
+"""Updates that are pulled at the same time."""
+
 Wanted: TypeAlias = Callable[[str, Offer], bool]
 """Whether a device's offer would count now."""
 Present: TypeAlias = Callable[[str], bool]

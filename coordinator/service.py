@@ -101,7 +101,8 @@ class Service:
         self._stopped = threading.Event()
         connection = settings or federation.connection()
         spool = Spool(Path(str(federation.home)) / "spool")
-        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
+        self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._uploads = Uploads(
             self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
             self._carry_out,
@@ -121,8 +122,7 @@ class Service:
                 on_connection=self._connection_changed,
             )
         )
-        downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
-        self._out = Outgoing(self._transport, self._topics, self._keys.signer, downloads, self._tally, self._report)
+        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._tally, self._report)
 
     @property
     def state(self) -> rounds.State:
@@ -283,7 +283,7 @@ class Service:
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
-                return lambda: self._ledger.feed(rounds.Left(device, message.reason))
+                return lambda: self._part_with(device, message.reason)
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() if not on_presence and known and self._state.devices[device].left:
@@ -334,7 +334,11 @@ class Service:
     def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._refuse(device, refusal, about=about)
         if device in self._state.devices:
-            self._ledger.feed(rounds.Left(device, refusal.code))
+            self._part_with(device, refusal.code)
+
+    def _part_with(self, device: str, reason: str) -> None:
+        self._peers.dismiss(device)
+        self._ledger.feed(rounds.Left(device, reason))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
         asked = self._peers.progress(device, of) is not None
@@ -419,7 +423,8 @@ class Service:
         messages, chunks = self._inbox.dropped()
         if messages or chunks:
             self._report("messages_dropped", messages=messages, chunks=chunks)
-        for excess in (*self._gate.exceeded(all_of_it=last), *self._out.exceeded(all_of_it=last)):
+        asked = self._downloads.exceeded(time.monotonic(), all_of_it=last)
+        for excess in (*self._gate.exceeded(all_of_it=last), *asked):
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
             if excess.sender in self._state.devices:
