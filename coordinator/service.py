@@ -27,7 +27,19 @@ from coordinator.peers import UPDATE, Peers
 from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Rates
 from coordinator.reports import OnEvent, Reports
 from coordinator.store import Database, Spool, open_blobs
-from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
+from coordinator.tally import (
+    CHUNK,
+    CLEARING,
+    INVALID,
+    REPEATED_CHUNK,
+    STALE_COORDINATOR,
+    STALE_PRESENCE,
+    STRANGERS_LEAVE,
+    STRANGERS_PRESENCE,
+    STRANGERS_TRANSFER,
+    UNASKED_CHUNK,
+    Tally,
+)
 from coordinator.uploads import Uploads
 from edge_sdk.errors import ImpastoError, MessageInvalid, Superseded
 from edge_sdk.transport import Settings, Will, create, hang_up
@@ -271,27 +283,34 @@ class Service:
             self._tally.add("up", CHUNK, len(payload))
             chunk = decode_chunk(payload)
             if device not in self._peers:  # nothing is fetched from strangers
-                return lambda: self._tally.ignore(UNASKED_CHUNK)
+                return self._ignoring(UNASKED_CHUNK)
             return self._read_chunk(device, chunk.sha256, payload)
         message = self._decoded(payload)
         on_presence = topic == self._topics.presence(device)
         match message:
             case Presence() if on_presence:
-                if known and message.epoch < self._state.devices[device].epoch:
-                    self._tally.ignore(STALE_PRESENCE)  # and the machine ignores it
+                if not known:
+                    return self._ignoring(STRANGERS_PRESENCE)
+                if message.epoch < self._state.devices[device].epoch:
+                    return self._ignoring(STALE_PRESENCE)
                 return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
-                return lambda: self._part_with(device, message.reason)
+                return (lambda: self._part_with(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
-            case Pull() if not on_presence and known and self._state.devices[device].left:
+            case Pull() | Committed() | Refused() if not on_presence and not known:
+                return self._ignoring(STRANGERS_TRANSFER)
+            case Pull() if not on_presence and self._state.devices[device].left:
                 return lambda: self._refuse_pull(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peers.on_message(device, message, time.monotonic()) if known else []
+                effects = self._peers.on_message(device, message, time.monotonic())
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
+
+    def _ignoring(self, reason: str) -> Reaction:
+        return lambda: self._tally.ignore(reason)
 
     def _decoded(self, payload: bytes) -> Message:
         try:
@@ -355,7 +374,7 @@ class Service:
             return lambda: self._give_way(state.epoch)
         if not state.online:
             return self._publish_state
-        return _nothing
+        return self._ignoring(STALE_COORDINATOR) if state.epoch < self._epoch else _nothing
 
     def _give_way(self, epoch: int) -> None:
         self._superseded_by = epoch
