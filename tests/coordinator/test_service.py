@@ -21,7 +21,7 @@ from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import (
     CoordinatorState,
     Join,
@@ -38,7 +38,7 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
-from tests.integration.devices import profile
+from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator, write_federation
 
 TOPICS = Topics("tastes")
@@ -179,6 +179,33 @@ def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.join(OSError)
     assert not devices.states.get(timeout=DEADLINE).online
+
+
+def test_subscriptions_are_those_of_the_protocol_and_none_is_shared(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One coordinator owns a federation."""
+    filters: list[str] = []
+    subscribe = MemoryTransport.subscribe
+
+    def noted(transport: MemoryTransport, topic_filter: str, handler: Any) -> None:
+        filters.append(topic_filter)
+        subscribe(transport, topic_filter, handler)
+
+    monkeypatch.setattr(MemoryTransport, "subscribe", noted)
+    path = write_federation(tmp_path, url, rounds=1)
+    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+    coordinator = Coordinator(path)
+    assert Device(0, url, tmp_path / "device").start().join().error is None
+    coordinator.join()
+    root = "impasto/1/tastes"
+    assert sorted(filters) == [
+        f"{root}/coordinator/state",
+        f"{root}/coordinator/state",
+        f"{root}/dev/+/state",
+        f"{root}/dev/+/up/+",
+        f"{root}/dev/device-0/down/+",
+    ]
 
 
 class TestTwoCoordinators:
