@@ -342,7 +342,7 @@ class Membership:
                     return
                 case RoundStart():
                     if plan_id(self._federation, heard) == plan:
-                        if heard.attempt > offer.attempt:
+                        if heard.attempt != offer.attempt:  # lower, where the coordinator began with a fresh home
                             offer, restated = self._as_answer(plan, offer, heard), True
                             self._link.send(offer)
                         continue

@@ -320,16 +320,17 @@ def pull_of_all(offer: Offer) -> Pull:
 class TestRoundsThatAreOpenedAnew:
     """The coordinator abandons a round to which nobody has delivered, and opens it again as another attempt."""
 
-    def test_the_same_work_is_not_done_again(self, url: str, stage: Stage, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("then", [2, 1])
+    def test_the_same_work_is_not_done_again(self, url: str, stage: Stage, tmp_path: Path, then: int) -> None:
         learn = Learner()
         me = Me(url, tmp_path, learn, rounds=1)
         join(stage)
-        stage.say(start())
+        stage.say(start(attempt=3 - then))
         first = stage.hear(Offer)
-        stage.say(start(attempt=2))
+        stage.say(start(attempt=then))
         stage.say(Refused(code="OtherAttempt", reason="", about=first.manifest.sha256))  # it has crossed the start
         for _ in range(2):
-            assert stage.hear(Offer) == replace(first, attempt=2)
+            assert stage.hear(Offer) == replace(first, attempt=then)
         stage.take(first)
         stage.say(RoundDone(round=1, accepted=True, updates=1))
         stage.say(start(2))
