@@ -208,6 +208,19 @@ def test_subscriptions_are_those_of_the_protocol_and_none_is_shared(
     ]
 
 
+def test_a_federation_with_a_bandwidth_comes_to_its_end(url: str, tmp_path: Path) -> None:
+    path = write_federation(tmp_path, url, rounds=2, more='bandwidth = "1 MB/s"\n')
+    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 3"))
+    coordinator = Coordinator(path)
+    members = [Device(number, url, tmp_path / f"device-{number}").start() for number in range(3)]
+    assert [device.join().error for device in members] == [None] * 3
+    coordinator.join()
+    received = [e["size"] for device in members for e in device.events if e["event"] == "adapter_received"]
+    chunks, sent = coordinator.named("status")[-1]["messages"]["down"]["chunk"]
+    assert len(received) == 6
+    assert (chunks, sent) == (6, sum(received) + 6 * 36), "each once"
+
+
 class TestTwoCoordinators:
     def retain(self, url: str, epoch: int) -> Devices:
         devices = Devices(url)
@@ -279,6 +292,21 @@ class TestThoseWhoTakeNoPart:
         coordinator.stop()
         codes = [event["code"] for event in coordinator.named("refused") if event["device"] == "silent"]
         assert codes == ["Revoked", "Revoked"]
+
+    def test_no_round_is_opened_with_one_that_was_revoked(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("coordinator.service._LOOK", 1e9)  # from the start on it is looked at rounds only
+        coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        for i, name in enumerate(("a", "silent")):
+            devices.say(name, Join(profile=profile("apples", i)))
+        coordinator.wait_for("device_joined", 2)
+        coordinator.service._admissions.revoke("silent")
+        devices.say("b", Join(profile=profile("apples", 2)))
+        devices.hear(RoundStart, {"a", "b"})
+        coordinator.stop()
+        assert [event["cohort"] for event in coordinator.named("round_started")] == [["a", "b"]]
 
     def test_one_that_has_left_is_sent_nothing_until_it_is_back(self, url: str, tmp_path: Path) -> None:
         coordinator, devices = Coordinator(federation(tmp_path, url, 2), once=False), Devices(url)
