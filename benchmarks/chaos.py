@@ -6,7 +6,8 @@
 over TLS with samples/broker as it is. Training is replaced by a deterministic trainer: what is tested is everything
 around it. Every one to three seconds something happens, drawn from the seed: kill -9 of a device, of the coordinator,
 or of the broker with all that it knew; or what the fault proxies do to some of the lines. Who is killed is started
-again at once. The last round is left in peace. Then every device's log is held against the coordinator's database.
+again at once. The last round is left in peace. Then every device's log and journal are held against the coordinator's
+database.
 
 Seconds to resume are those from a kill to the first step of a round that the coordinator tells after it: it or the
 broker is started, connected, and something that a device sent has had an effect.
@@ -27,7 +28,7 @@ from random import Random
 
 from rich.console import Console
 
-from benchmarks.chaos_audit import Audit, audit, read_counted, read_log, resumed_after
+from benchmarks.chaos_audit import Audit, audit, read_committed, read_counted, read_log, resumed_after
 from benchmarks.chaos_world import World
 from benchmarks.harness import Arguments, Bar, Report, Row, value_of
 from tests.faults.proxy import Fault, Kind
@@ -37,7 +38,8 @@ ROUNDS_A_MINUTE = 4
 LEAST_ROUNDS, QUICK_ROUNDS = 10, 3
 TRAINING = 0.3  # seconds
 PEACE = 240.0  # seconds to come to the end once nothing happens any more
-LINE_KINDS: tuple[Kind, ...] = ("cut", "reset", "latency", "bandwidth", "half-open", "blackhole", "duplicate")
+# Not "duplicate": nothing comes of it over TLS.
+LINE_KINDS: tuple[Kind, ...] = ("cut", "reset", "latency", "bandwidth", "half-open", "blackhole")
 # Not those that a coordinator finds out by silence only, after 45 s.
 COORDINATOR_KINDS: tuple[Kind, ...] = ("cut", "reset", "latency")
 _console = Console()
@@ -101,7 +103,8 @@ def run(chosen: Arguments, minutes: float) -> list[Row]:
         ended_badly = world.ended_badly()
     coordinator = read_log(world.events)
     logs = {name: read_log(folder / name / "events.jsonl") for name in world.names}
-    found = audit(read_counted(world.database), coordinator, logs, rounds)
+    journals = {name: read_committed(folder / name / "home" / "journal.sqlite") for name in world.names}
+    found = audit(read_counted(world.database), coordinator, logs, journals, rounds)
     rows = _rows(found, moments, lines, [*_resumes(moments, coordinator)], devices, time.monotonic() - began)
     rows[0] = {**rows[0], "ended badly": len(ended_badly)}
     wrong = [problem for value in asdict(found).values() if isinstance(value, list) for problem in value]

@@ -1,4 +1,5 @@
-"""What is left after benchmarks.chaos: the devices' logs and the coordinator's database, held against each other."""
+"""What is left after benchmarks.chaos: the devices' logs and journals and the coordinator's database, held against each
+other."""
 
 from __future__ import annotations
 
@@ -7,9 +8,14 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import msgspec
+
+from edge_sdk.wire.messages import Offer
 
 Event: TypeAlias = Mapping[str, Any]
 # What a coordinator tells when rounds go on.
@@ -26,13 +32,22 @@ class Counted:
 
 
 @dataclass(frozen=True)
+class Committed:
+    """An update that a device's journal holds as committed."""
+
+    round: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Audit:
     """What is wrong, in words; empty lists if nothing is.
 
     Attributes:
         committed: updates that the coordinator counts.
         rounds: how many were closed.
-        lost: a device was told that its update is committed, and it does not count, or another one does in its place.
+        lost: a device was told, or has in its journal, that its update is committed, and it does not count, or another
+            one does in its place.
         double: an update counts more than once.
         stuck: who has not come to the end.
         twice: training that was finished and done again for the same round.
@@ -54,6 +69,16 @@ def read_log(path: Path) -> list[Event]:
     return [json.loads(line[max(0, line.rfind('{"event"')) :]) for line in lines if line.endswith("}")]
 
 
+def read_committed(journal: Path) -> list[Committed]:
+    """What a device's journal holds as committed; nothing if there is none."""
+    if not journal.exists():
+        return []
+    query = "SELECT round, offer FROM work WHERE progress = 'committed' ORDER BY number"
+    with closing(sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        rows = connection.execute(query).fetchall()
+    return [Committed(number, msgspec.msgpack.decode(offer, type=Offer).manifest.sha256) for number, offer in rows]
+
+
 def read_counted(database: Path) -> list[Counted]:
     """The updates that count, by round and device."""
     with sqlite3.connect(database) as connection:
@@ -63,12 +88,23 @@ def read_counted(database: Path) -> list[Counted]:
 
 
 def audit(
-    counted: Sequence[Counted], coordinator: Sequence[Event], devices: Mapping[str, Sequence[Event]], rounds: int
+    counted: Sequence[Counted],
+    coordinator: Sequence[Event],
+    devices: Mapping[str, Sequence[Event]],
+    journals: Mapping[str, Sequence[Committed]],
+    rounds: int,
 ) -> Audit:
     """Hold them against each other. `rounds`: how many there were to be."""
     lost, double, stuck, twice = [], [], [], []
     rows = {(row.round, row.device): row.sha256 for row in counted}
     double += [f"{sha[:12]} counts {n} times" for sha, n in Counter(row.sha256 for row in counted).items() if n > 1]
+    of_devices = {(row.device, row.sha256) for row in counted}
+    lost += [
+        f"round {kept.round}: {name} holds {kept.sha256[:12]} as committed, and it does not count"
+        for name, journal in journals.items()
+        for kept in journal
+        if (name, kept.sha256) not in of_devices
+    ]
     told = Counter((e["round"], e["device"]) for e in coordinator if e["event"] == "update_counted")
     double += [f"round {number}: {device} counted {n} times" for (number, device), n in told.items() if n > 1]
     for name, events in devices.items():

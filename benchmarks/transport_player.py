@@ -50,10 +50,16 @@ class Player:
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = self._topics.device_of(topic), decode(payload)
         match message:
-            case RoundStart(round=number):
+            case RoundStart(round=number, attempt=attempt):
                 manifest = self._sender(device).manifest
                 offer = Offer(
-                    round=number, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=0.0
+                    round=number,
+                    attempt=attempt,
+                    manifest=manifest,
+                    pictures=10,
+                    first_loss=1.0,
+                    last_loss=0.5,
+                    train_seconds=0.0,
                 )
                 self._say(device, offer)
             case Pull():

@@ -2,7 +2,7 @@
 
 Who a device is, the broker says (its certificate or password, and the access rules by that name); here is decided
 whether the federation wants it. The commands `invite` and `revoke` write while `serve` runs; it looks at every Join and
-Offer.
+Offer, and from time to time at who was shut out: a device that keeps quiet is found as well.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Refusal:
     reason: str
 
 
+REVOKED = Refusal("Revoked", "This device was shut out of the federation. Ask its operator.")
+HAS_LEFT = Refusal("HasLeft", "This device takes no part: it said Leave, or was shut out. Say Join first.")
+
+
 class Admissions:
     """The table of a federation's database.
 
@@ -62,12 +66,19 @@ class Admissions:
         """Shut a device out until it is invited again."""
         self._write(device, {"secret_hash": None, "expires": None, "enrolled": False, "revoked": True})
 
+    @property
+    def revoked(self) -> frozenset[str]:
+        """All devices that are shut out."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_ADMISSIONS.c.device).where(_ADMISSIONS.c.revoked))
+            return frozenset(row.device for row in rows)
+
     def problem(self, device: str, secret: bytes = b"", *, now: float) -> Refusal | None:
         """Why a device may not take part, None if it may; a right secret is used up by that."""
         with self._engine.begin() as connection:
             row = connection.execute(sa.select(_ADMISSIONS).where(_ADMISSIONS.c.device == device)).first()
             if row is not None and row.revoked:
-                return Refusal("Revoked", "This device was shut out of the federation. Ask its operator.")
+                return REVOKED
             if not self._by_invitation or (row is not None and row.enrolled):
                 return None
             if row is None or not secret:

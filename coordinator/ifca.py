@@ -133,7 +133,15 @@ class _Ifca:
             self._refuse(refused, name, rounds.UPDATE_OUTLIER, reason)
         if not updates:
             raise NothingLearnt(f"Every update of round {number} was refused ({refused}).")
-        closed = rounds.Round(number=number, stage=stage, deadline=0.0, cohort=cohort, updates=updates, refused=refused)
+        closed = rounds.Round(
+            number=number,
+            attempt=number,
+            stage=stage,
+            deadline=0.0,
+            cohort=cohort,
+            updates=updates,
+            refused=refused,
+        )
         last = number in (self._federation.root_rounds, self._federation.rounds)
         made = self._learning.aggregate(rounds.Aggregate(closed, last, self._root, self._models))
         self._root = made.root or self._root
@@ -175,6 +183,7 @@ class _Ifca:
         home, settings = self._homes[name], self._federation
         start = RoundStart(
             round=number,
+            attempt=number,
             rounds=settings.rounds,
             stage=stage,
             cluster=member.cluster,

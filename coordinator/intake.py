@@ -13,6 +13,9 @@ from typing import TypeAlias
 
 from edge_sdk.wire.messages import Offer
 
+PLACES = 8
+"""Updates that are pulled at the same time."""
+
 Wanted: TypeAlias = Callable[[str, Offer], bool]
 """Whether a device's offer would count now."""
 Present: TypeAlias = Callable[[str], bool]
@@ -41,11 +44,12 @@ class Intake:
         self._pulls: dict[str, _Pull] = {}
 
     def add(self, device: str, offer: Offer) -> None:
-        """Put an offer in the line; one that is being pulled already changes nothing."""
+        """Put an offer in the line; of what is being pulled already the last word counts."""
         pull = self._pulls.get(device)
         if pull is None or pull.offer.manifest.sha256 != offer.manifest.sha256:
             self._waiting[device] = offer
         else:
+            pull.offer = offer
             self._waiting.pop(device, None)
 
     def pulled(self, device: str) -> str | None:

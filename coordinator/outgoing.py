@@ -1,10 +1,7 @@
-"""What the coordinator sends: signed where it announces adapters, counted, and no more to a device than its quota."""
+"""What the coordinator sends: signed where it announces adapters, and counted."""
 
 from __future__ import annotations
 
-import time
-
-from coordinator.quotas import Exceeded, Rates
 from coordinator.reports import Reports
 from coordinator.tally import CHUNK, Tally
 from edge_sdk.errors import TransportError
@@ -15,19 +12,12 @@ from edge_sdk.wire.topics import Topics
 
 
 class Outgoing:
-    """The way out.
+    """The way out."""
 
-    Args:
-        downloads: what chunks a device may be sent.
-    """
-
-    def __init__(
-        self, transport: Transport, topics: Topics, signer: Signer, downloads: Rates, tally: Tally, report: Reports
-    ) -> None:
+    def __init__(self, transport: Transport, topics: Topics, signer: Signer, tally: Tally, report: Reports) -> None:
         self._transport = transport
         self._topics = topics
         self._signer = signer
-        self._downloads = downloads
         self._tally = tally
         self._report = report
 
@@ -38,17 +28,12 @@ class Outgoing:
         self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
 
     def chunk(self, device: str, payload: bytes) -> None:
-        """A chunk that the device has asked for; dropped if it asks for too much, and it asks again."""
-        if self._downloads.admits(device, len(payload), time.monotonic(), chunk=True):
-            self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
+        """A chunk that the device has asked for."""
+        self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
 
     def state(self, payload: bytes) -> None:
         """What everybody may know of the coordinator, retained."""
         self._publish(self._topics.coordinator_state, payload, CoordinatorState.__name__.lower(), retain=True)
-
-    def exceeded(self, *, all_of_it: bool = False) -> list[Exceeded]:
-        """The devices that asked for too much and are to be told now, see `Rates.exceeded`."""
-        return self._downloads.exceeded(time.monotonic(), all_of_it=all_of_it)
 
     def _publish(self, topic: str, payload: bytes, kind: str, *, retain: bool = False) -> None:
         """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""

@@ -1,7 +1,7 @@
 """The transfers with all devices: an exchange for each, what they are offered, and what has come of their updates.
 
-Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they come. With a bandwidth, the
-chunks to each device wait for their turn here; messages never do.
+Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they come. With a bandwidth,
+chunks to devices wait for their turn here, without their bytes; messages never wait.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from coordinator.intake import PLACES
+from coordinator.quotas import Rates
 from coordinator.store import Blobs, Spool
 from edge_sdk.errors import TransferError
 from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
 from edge_sdk.wire.exchange import Effect, Exchange
-from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, Manifest, Message
+from edge_sdk.wire.messages import MAX_CHUNK, Manifest, Message
 from edge_sdk.wire.transfer import DEFAULT_CREDIT
 
 # The role of what is pulled here; what is offered has others, and may have the same content.
@@ -32,18 +34,23 @@ class Peers:
         blobs: what is offered comes from there.
         spool: where unfinished updates are kept.
         max_bytes: of the updates being pulled from one device.
-        bandwidth: bytes per second of chunks to one device, None: as fast as they go.
+        bandwidth: bytes per second of chunks to all devices together, None: as fast as they go.
+        downloads: what chunks a device may ask for.
     """
 
-    def __init__(self, blobs: Blobs, spool: Spool, max_bytes: int, bandwidth: float | None) -> None:
+    def __init__(self, blobs: Blobs, spool: Spool, max_bytes: int, bandwidth: float | None, downloads: Rates) -> None:
         self._blobs = blobs
         self._spool = spool
         self._max_bytes = max_bytes
         self._bandwidth = bandwidth
+        self._downloads = downloads
+        # What is under way from all devices that are pulled from comes over the one line as well.
+        share = None if bandwidth is None else bandwidth / PLACES
+        self._credit = credit_for(share, MAX_CHUNK, DEFAULT_CREDIT)
         self._exchanges: dict[str, Exchange] = {}
         self._pulled: set[str] = set()  # few of all devices; only their exchanges have to be ticked
         self._published: dict[str, bytes] = {}
-        self._pacers: dict[str, Pacer] = {}
+        self._pacer: Pacer[exchange.SendChunk] = Pacer(bandwidth)
         self._sessions: dict[str, int] = {}
 
     def __contains__(self, device: str) -> bool:
@@ -66,8 +73,13 @@ class Peers:
         """Forget what is offered, but for these hashes."""
         for sha256 in set(self._published) - needed:
             del self._published[sha256]
-            for peer in self._exchanges.values():
+            for device, peer in self._exchanges.items():
                 peer.withdraw(sha256)
+                self._pacer.forget(sha256, device)
+
+    def dismiss(self, device: str) -> None:
+        """A device takes no part any more: no chunk goes to it."""
+        self._pacer.forget(to=device)
 
     def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
         """Pull what there is not yet of an update from the device, in its present session.
@@ -82,7 +94,7 @@ class Peers:
         have, buffer = self._spool.open(device, manifest)
         self._sessions[device] = session
         self._pulled.add(device)
-        return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer))
+        return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer), now)
 
     def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
         """An update that is being pulled is offered again: if that is another session, it was asked in vain so far."""
@@ -121,21 +133,21 @@ class Peers:
     # what happens ---------------------------------------------------------------------------------------------------
 
     def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
-        """As `Exchange.on_message`."""
-        return self._sorted(device, self._of(device).on_message(message, now))
+        """As `Exchange.on_message`; chunks beyond what the device may ask for are dropped, and it asks again."""
+        return self._sorted(device, self._of(device).on_message(message, now), now)
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
         """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
         effects: list[Effect] = []
         with _on_disk(device):
             effects = self._of(device).on_chunk(payload, now)
-        return self._sorted(device, effects)
+        return self._sorted(device, effects, now)
 
     def due(self, now: float) -> float | None:
         """When `tick` has something to do next."""
         ticks = [tick for device in self._pulled if (tick := self._of(device).next_tick) is not None]
-        turns = [turn for pacer in self._pacers.values() if (turn := pacer.due(now)) is not None]
-        return min([*ticks, *turns], default=None)
+        turn = self._pacer.due(now)
+        return min([*ticks, *([] if turn is None else [turn])], default=None)
 
     def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
         """Time went by: what is to be done for each device."""
@@ -148,22 +160,19 @@ class Peers:
                 effects: list[Effect] = []
                 with _on_disk(device):
                     effects = peer.tick(now)
-                carry_out(device, self._sorted(device, effects))
-        for device, pacer in list(self._pacers.items()):
-            if (chunk := pacer.take(now)) is not None:
-                carry_out(device, [exchange.SendChunk(chunk)])
-            elif pacer.rested(now):
-                del self._pacers[device]
+                carry_out(device, self._sorted(device, effects, now))
+        while turn := self._pacer.take(now):
+            device, chunk = turn
+            carry_out(device, [chunk])
 
     # inside ---------------------------------------------------------------------------------------------------------
 
     def _of(self, device: str) -> Exchange:
         if device not in self._exchanges:
-            credit = credit_for(self._bandwidth, MAX_CHUNK, DEFAULT_CREDIT)
-            self._exchanges[device] = Exchange(max_bytes=self._max_bytes, credit=credit, keeping=True)
+            self._exchanges[device] = Exchange(max_bytes=self._max_bytes, credit=self._credit, keeping=True)
         return self._exchanges[device]
 
-    def _sorted(self, device: str, effects: list[Effect]) -> list[Effect]:
+    def _sorted(self, device: str, effects: list[Effect], now: float) -> list[Effect]:
         """Deal with what has come of an update and with chunks that have to wait; the others are handed on."""
         others: list[Effect] = []
         for effect in effects:
@@ -175,19 +184,25 @@ class Peers:
                 case exchange.Discarded(manifest):
                     with _on_disk(device):
                         self._spool.empty(device, manifest.sha256)
-                case exchange.SendChunk(payload) if self._bandwidth is not None:
-                    pacer = self._pacers.setdefault(device, Pacer(self._bandwidth))
-                    pacer.put(payload[:CHUNK_HEADER], payload)
+                case exchange.SendChunk():  # paid for when it is asked for, and once if it waits already
+                    if not (self._pacer.takes(effect, device) and self._admits(device, effect, now)):
+                        continue
+                    if self._bandwidth is None:
+                        others.append(effect)
+                    else:
+                        self._pacer.put(effect, device)
                 case exchange.Failed(manifest) if manifest.role == UPDATE:
                     self._spool.rest(device, manifest.sha256)
                     others.append(effect)
                 case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of what was offered
-                    if waiting := self._pacers.get(device):
-                        waiting.forget(bytes.fromhex(manifest.sha256))
+                    self._pacer.forget(manifest.sha256, device)
                     others.append(effect)
                 case _:
                     others.append(effect)
         return others
+
+    def _admits(self, device: str, chunk: exchange.SendChunk, now: float) -> bool:
+        return self._downloads.admits(device, chunk.size, now, chunk=True)
 
 
 @contextmanager

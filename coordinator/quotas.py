@@ -28,7 +28,7 @@ FEDERATION_FULL = "FederationFull"
 @dataclass(frozen=True)
 class Limits:
     """messages: that a device may send in a minute, chunks not counted; bytes: of messages and chunks together;
-    downloads: bytes of chunks that it may be sent in a minute; storage: bytes that may be taken in for a device's
+    downloads: bytes of chunks that it may ask for in a minute; storage: bytes that may be taken in for a device's
     updates in one round; devices: that may ever join."""
 
     messages: int

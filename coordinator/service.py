@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coordinator import rounds
-from coordinator.admission import Admissions, Refusal
+from coordinator.admission import HAS_LEFT, REVOKED, Admissions, Refusal
 from coordinator.config import Federation, read_base_model
 from coordinator.gate import Gate
 from coordinator.inbox import Inbox, Item, Reaction
@@ -26,7 +26,19 @@ from coordinator.peers import UPDATE, Peers
 from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Rates
 from coordinator.reports import OnEvent, Reports
 from coordinator.store import Database, Spool, open_blobs
-from coordinator.tally import CHUNK, CLEARING, INVALID, REPEATED_CHUNK, STALE_PRESENCE, UNASKED_CHUNK, Tally
+from coordinator.tally import (
+    CHUNK,
+    CLEARING,
+    INVALID,
+    REPEATED_CHUNK,
+    STALE_COORDINATOR,
+    STALE_PRESENCE,
+    STRANGERS_LEAVE,
+    STRANGERS_PRESENCE,
+    STRANGERS_TRANSFER,
+    UNASKED_CHUNK,
+    Tally,
+)
 from coordinator.uploads import Uploads
 from edge_sdk.errors import ImpastoError, MessageInvalid, Superseded
 from edge_sdk.transport import Settings, Will, create, hang_up
@@ -55,6 +67,8 @@ _WILL_DELAY = 5.0
 _INBOX = 64 << 20
 # Seconds of taking in what has come before the state is saved: more would keep answers and ticks waiting.
 _BATCH = 0.05
+# Seconds after which it is looked again who was shut out; also before every round and every tick.
+_LOOK = 5.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 
@@ -98,11 +112,13 @@ class Service:
         self._stopped = threading.Event()
         connection = settings or federation.connection()
         spool = Spool(Path(str(federation.home)) / "spool")
-        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth)
+        self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._uploads = Uploads(
             self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
             self._carry_out,
         )  # fmt: skip
+        self._look_at = 0.0
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -117,8 +133,7 @@ class Service:
                 on_connection=self._connection_changed,
             )
         )
-        downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
-        self._out = Outgoing(self._transport, self._topics, self._keys.signer, downloads, self._tally, self._report)
+        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._tally, self._report)
 
     @property
     def state(self) -> rounds.State:
@@ -214,7 +229,10 @@ class Service:
         now = time.monotonic()
         self._peers.tick(now, self._carry_out)
         wake = self._next_wake(now)
-        if wake is not None and wake <= now:
+        due = wake is not None and wake <= now
+        if due or now >= self._look_at:
+            self._shut_out()
+        if due:
             self._ledger.feed(rounds.Tick())
         self._uploads.pull()
         self._settle()
@@ -264,25 +282,34 @@ class Service:
             self._tally.add("up", CHUNK, len(payload))
             chunk = decode_chunk(payload)
             if device not in self._peers:  # nothing is fetched from strangers
-                return lambda: self._tally.ignore(UNASKED_CHUNK)
+                return self._ignoring(UNASKED_CHUNK)
             return self._read_chunk(device, chunk.sha256, payload)
         message = self._decoded(payload)
         on_presence = topic == self._topics.presence(device)
         match message:
             case Presence() if on_presence:
-                if known and message.epoch < self._state.devices[device].epoch:
-                    self._tally.ignore(STALE_PRESENCE)  # and the machine ignores it
+                if not known:
+                    return self._ignoring(STRANGERS_PRESENCE)
+                if message.epoch < self._state.devices[device].epoch:
+                    return self._ignoring(STALE_PRESENCE)
                 return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
-                return lambda: self._ledger.feed(rounds.Left(device, message.reason))
+                return (lambda: self._part_with(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
+            case Pull() | Committed() | Refused() if not on_presence and not known:
+                return self._ignoring(STRANGERS_TRANSFER)
+            case Pull() if not on_presence and self._state.devices[device].left:
+                return lambda: self._refuse_pull(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peers.on_message(device, message, time.monotonic()) if known else []
+                effects = self._peers.on_message(device, message, time.monotonic())
                 return lambda: self._carry_out(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
+
+    def _ignoring(self, reason: str) -> Reaction:
+        return lambda: self._tally.ignore(reason)
 
     def _decoded(self, payload: bytes) -> Message:
         try:
@@ -307,6 +334,17 @@ class Service:
         else:
             self._ledger.feed(rounds.Offered(device, offer))
 
+    def _refuse_pull(self, device: str, pull: Pull) -> None:
+        self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
+
+    def _shut_out(self) -> None:
+        """Those who were revoked take no part any more, also if they say nothing that could be refused."""
+        self._look_at = time.monotonic() + _LOOK
+        devices = self._state.devices
+        for device in sorted(self._admissions.revoked & devices.keys()):
+            if not devices[device].left:
+                self._turn_away(device, REVOKED, about="join")
+
     def _refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
         self._send(device, Refused(code=refusal.code, reason=refusal.reason, about=about))
@@ -314,7 +352,11 @@ class Service:
     def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._refuse(device, refusal, about=about)
         if device in self._state.devices:
-            self._ledger.feed(rounds.Left(device, refusal.code))
+            self._part_with(device, refusal.code)
+
+    def _part_with(self, device: str, reason: str) -> None:
+        self._peers.dismiss(device)
+        self._ledger.feed(rounds.Left(device, reason))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
         asked = self._peers.progress(device, of) is not None
@@ -331,7 +373,7 @@ class Service:
             return lambda: self._give_way(state.epoch)
         if not state.online:
             return self._publish_state
-        return _nothing
+        return self._ignoring(STALE_COORDINATOR) if state.epoch < self._epoch else _nothing
 
     def _give_way(self, epoch: int) -> None:
         self._superseded_by = epoch
@@ -348,7 +390,8 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
-            case rounds.Cluster():
+            case rounds.Cluster():  # a round is about to be opened
+                self._shut_out()
                 return self._learning.clustered(action)
             case rounds.Place():
                 return self._learning.place(action)
@@ -390,7 +433,8 @@ class Service:
         messages, chunks = self._inbox.dropped()
         if messages or chunks:
             self._report("messages_dropped", messages=messages, chunks=chunks)
-        for excess in (*self._gate.exceeded(all_of_it=last), *self._out.exceeded(all_of_it=last)):
+        asked = self._downloads.exceeded(time.monotonic(), all_of_it=last)
+        for excess in (*self._gate.exceeded(all_of_it=last), *asked):
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
             if excess.sender in self._state.devices:

@@ -204,6 +204,7 @@ class _Simulation:
 def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTHING) -> Offer:
     return Offer(
         round=start.round,
+        attempt=start.attempt,
         manifest=manifest,
         pictures=trained.pictures,
         first_loss=trained.first_loss,

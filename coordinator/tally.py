@@ -11,6 +11,10 @@ Direction = Literal["up", "down"]
 CHUNK, CLEARING, INVALID = "chunk", "clearing", "invalid"
 # What does no harm and calls for nothing: it is no refusal, but worth counting.
 UNASKED_CHUNK, REPEATED_CHUNK, STALE_PRESENCE = "UnaskedChunk", "RepeatedChunk", "StalePresence"
+# Of those that have not joined: a Pull, Committed or Refused; a Leave; a Presence, which most say before they join.
+STRANGERS_TRANSFER, STRANGERS_LEAVE, STRANGERS_PRESENCE = "StrangersTransfer", "StrangersLeave", "StrangersPresence"
+# Of a coordinator that began before this one, and says that it is online.
+STALE_COORDINATOR = "StaleCoordinator"
 
 
 class Tally:

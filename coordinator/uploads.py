@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from coordinator import rounds
 from coordinator.inbox import Inbox, Item
-from coordinator.intake import Intake
+from coordinator.intake import PLACES, Intake
 from coordinator.learning import Learning
 from coordinator.ledger import Ledger
 from coordinator.peers import Peers
@@ -23,8 +23,7 @@ from edge_sdk.errors import AdapterError, ImpastoError
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import Manifest, Offer
 
-# Updates pulled at the same time, and seconds of silence after which another device's turn comes.
-_PLACES = 8
+# Seconds of silence after which another device's turn comes.
 _PATIENCE = 30.0
 # Longest wait, at the end, for what is being stored.
 _END = 30.0
@@ -63,7 +62,7 @@ class Uploads:
         self._inbox = inbox
         self._carry_out = carry_out
         self._storage = Storage(limits)
-        self._intake = Intake(_PLACES, _PATIENCE)
+        self._intake = Intake(PLACES, _PATIENCE)
         self._storing = Storing(learning, blobs, self._was_stored)
 
     def start(self) -> None:
@@ -133,7 +132,7 @@ class Uploads:
         if self._intake.pulled(device) != manifest.sha256:
             return
         offer, state = self._intake.offer(device), self._ledger.state
-        member = rounds.member_for(self._rules, state, device, offer.round)
+        member = rounds.member_for(self._rules, state, device, offer)
         if member is None:  # the round has closed meanwhile, and the machine says so
             self._ledger.feed(rounds.Stored(device, offer, 0.0))
             self._end(device, offer)
@@ -192,6 +191,11 @@ class Uploads:
         """What the machine makes of a stored update; its Committed follows the synced save."""
         device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
         self._storing.finished(outcome)
+        said = self._intake.offer(device)
+        if said.attempt != offer.attempt:  # it was checked for an opening of the round that is not the open one
+            self._end(device, offer)
+            self._ledger.feed(rounds.Offered(device, said))
+            return
         if isinstance(error, OSError):
             self._put_off(device, offer, error)
             return

@@ -21,7 +21,7 @@ from coordinator.rounds.events import (
 from coordinator.rounds.machine import all_served, next_wake, step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
-from coordinator.rounds.state import Device, Lineage, Member, Phase, Round, Rules, State, Trace, Update
+from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 
 __all__ = [
     "OUTLIER",
@@ -40,6 +40,7 @@ __all__ = [
     "Lineage",
     "Member",
     "Offered",
+    "Past",
     "Phase",
     "Place",
     "Placed",

@@ -12,8 +12,9 @@ the same without a network. The state can be written down with msgspec at any po
 Cascade: rounds 1 to `root_rounds` train the root adapter with all devices, the others train every cluster's adapter on
 top of the frozen root. Promises, tested by tests/coordinator/test_rounds_properties.py: an update that was answered
 Committed counts exactly once, unless its round makes nothing (Failed) or it turns out to be an outlier, either of which
-its device is told; round numbers never fall, and a round ends at the latest (1 + extensions) deadlines after it started
-if anybody delivered.
+its device is told; no update counts for another cluster, or from another start, than it was trained for, although a
+round that is abandoned is opened anew under its number; round numbers never fall, and a round ends at the latest
+(1 + extensions) deadlines after it started if anybody delivered.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -45,7 +46,7 @@ from coordinator.rounds.events import (
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import is_present, opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
-from coordinator.rounds.state import Device, Lineage, Round, Rules, State, Trace, Update
+from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
 from edge_sdk.wire.messages import (
     MAX_ADAPTERS,
     Committed,
@@ -188,7 +189,7 @@ class _Turn:
         name, offer = event.device, event.offer
         if not self._can_count(name, offer):  # the round may have closed while the update was on its way
             return
-        current, member = self._open_round(), member_for(self.rules, self.state, name, offer.round)
+        current, member = self._open_round(), member_for(self.rules, self.state, name, offer)
         assert member is not None, "it can count"
         update = Update(
             manifest=offer.manifest,
@@ -230,7 +231,7 @@ class _Turn:
     def _spoiled(self, event: Spoiled) -> None:
         name, offer = event.device, event.offer
         self._refuse(name, event.code, event.reason, about=offer.manifest.sha256)
-        if event.final and member_for(self.rules, self.state, name, offer.round):
+        if event.final and member_for(self.rules, self.state, name, offer):
             current = self._open_round()
             self._set(current=replace(current, refused={**current.refused, name: event.code}))
 
@@ -274,7 +275,7 @@ class _Turn:
         if current is None:  # everybody left while the clusters were being computed
             self._set(phase="gathering")
             return
-        self._set(phase="training", current=current)
+        self._set(phase="training", current=current, attempt=current.attempt)
         self._report(
             "round_started",
             round=current.number,
@@ -361,12 +362,12 @@ class _Turn:
     def _end(self, current: Round) -> None:
         """The round's number is used up. Who has not delivered may still do so for a while."""
         number, late = current.number, self.rules.late
-        past = {**self.state.past, number: current.absent} if late else {}
+        past = {**self.state.past, number: Past(current.attempt, current.absent)} if late else {}
         self._set(
             phase="gathering" if number < self.rules.rounds else "finished",
             round=number,
             current=None,
-            past={n: members for n, members in past.items() if n > number - late},
+            past={n: closed for n, closed in past.items() if n > number - late},
         )
 
     def _failed(self, event: Failed) -> None:

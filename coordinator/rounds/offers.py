@@ -1,27 +1,29 @@
 """Which offered updates count: judged by the state alone.
 
-An update counts in the round that it was trained for. With `late`, one that comes too late for it counts in the open
-round instead, if that is at most so many rounds after and trains the same adapter in the same way: it takes the place
-of what its device would have sent. Whoever aggregates gives it less weight.
+An update counts in the round that it was trained for, and in the same opening of it: one that was abandoned may have
+had other clusters. With `late`, one that comes too late for it counts in the open round instead, if that is at most so
+many rounds after and trains the same adapter in the same way: it takes the place of what its device would have sent.
+Whoever aggregates gives it less weight.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from coordinator.rounds.opening import share_of, stage_of
-from coordinator.rounds.state import Member, Rules, State
+from coordinator.rounds.state import Member, Past, Rules, State
 from edge_sdk.wire.messages import Offer
 
 
-def member_for(rules: Rules, state: State, device: str, number: int) -> Member | None:
-    """The part that an update of round `number` was trained for; None if such a one cannot count in the open round."""
+def member_for(rules: Rules, state: State, device: str, offer: Offer) -> Member | None:
+    """The part that an offered update was trained for; None if it cannot count in the open round."""
     current = state.current
     if current is None or state.phase != "training":
         return None
-    if number == current.number:
-        return current.cohort.get(device)
-    member = state.past.get(number, {}).get(device)
+    if offer.round == current.number:
+        return current.cohort.get(device) if offer.attempt == current.attempt else None
+    member = _absent(state.past, offer).get(device)
     if member is None or (member.cluster is None) != (current.stage == "root"):
         return None
     if member.cluster is not None and member.cluster not in state.clusters:
@@ -35,7 +37,7 @@ def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
     current = state.current
     return (
         current is not None
-        and member_for(rules, state, device, offer.round) is not None
+        and member_for(rules, state, device, offer) is not None
         and device not in current.updates
         and device not in current.refused
         and not state.devices[device].left
@@ -58,13 +60,13 @@ def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bo
     if state.phase not in ("aggregating", "clustering", "gathering"):
         return False
     closed = current.number if current else state.round
-    absent = {**state.past, closed: current.absent} if current else state.past
+    past = {**state.past, closed: Past(current.attempt, current.absent)} if current else state.past
     upcoming = closed + 1
     return (
         upcoming <= rules.rounds
         and upcoming - offer.round <= rules.late
         and stage_of(rules, upcoming) == stage_of(rules, offer.round)
-        and device in absent.get(offer.round, {})
+        and device in _absent(past, offer)
     )
 
 
@@ -85,9 +87,14 @@ def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple
     open_number = current.number if current else state.round + 1
     if offer.round > open_number:
         return "FutureUpdate", f"Round {offer.round} has not begun; wait for its RoundStart."
+    if offer.attempt != _attempt(state, offer):
+        return "OtherAttempt", (
+            f"Round {offer.round} was abandoned and is opened anew: an update of attempt {offer.attempt} counts no "
+            "more. Wait for the next RoundStart."
+        )
     if current is None or state.phase != "training":
         return "StaleUpdate", f"Round {offer.round} is closed; wait for the next RoundStart."
-    if member_for(rules, state, device, offer.round) is None:
+    if member_for(rules, state, device, offer) is None:
         if offer.round == open_number:
             return "NotInCohort", f"The device is not in the cohort of round {offer.round}; wait for a RoundStart."
         return "StaleUpdate", f"Round {offer.round} is closed; wait for the next RoundStart."
@@ -96,3 +103,20 @@ def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple
     if device in current.refused:
         return "DuplicateUpdate", f"An update of this device was already refused in round {current.number}."
     return None
+
+
+def _absent(past: Mapping[int, Past], offer: Offer) -> Mapping[str, Member]:
+    """Who has not delivered in that opening of a closed round for which an update was trained."""
+    closed = past.get(offer.round)
+    return closed.absent if closed and closed.attempt == offer.attempt else {}
+
+
+def _attempt(state: State, offer: Offer) -> int | None:
+    """Which opening of the offer's round is the one that counts: None if it has not come yet, the offer's own if
+    nobody knows any more."""
+    if state.current and offer.round == state.current.number:
+        return state.current.attempt
+    if offer.round > state.round and state.phase != "finished":
+        return None
+    closed = state.past.get(offer.round)
+    return closed.attempt if closed else offer.attempt

@@ -18,7 +18,9 @@ def opened(rules: Rules, state: State, now: float) -> Round | None:
         cluster = device.cluster if stage == "cluster" else None
         start, rank = state.lineage(cluster).start, min(rules.rank, device.max_rank)
         cohort[name] = Member(cluster, rank, start, _seed(rules, state, number), share_of(rules, number, start))
-    return Round(number=number, stage=stage, deadline=now + rules.deadline, cohort=cohort) if cohort else None
+    if not cohort:
+        return None
+    return Round(number=number, attempt=state.attempt + 1, stage=stage, deadline=now + rules.deadline, cohort=cohort)
 
 
 def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart:
@@ -32,6 +34,7 @@ def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart
         frozen = [*state.root.adapters, state.clusters[member.cluster].folded]
     return RoundStart(
         round=current.number,
+        attempt=current.attempt,
         rounds=rules.rounds,
         stage=current.stage,
         cluster=member.cluster,

@@ -108,10 +108,11 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """The round that is open. `refused`: devices whose update was refused for what it holds, and the name of the
-    reason; nobody waits for them."""
+    """The round that is open. `attempt`: which opening this is, of all rounds; `refused`: devices whose update was
+    refused for what it holds, and the name of the reason; nobody waits for them."""
 
     number: int
+    attempt: int
     stage: Stage
     deadline: float
     extended: int = 0
@@ -125,19 +126,28 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
 
 
+class Past(msgspec.Struct, frozen=True):
+    """Of a closed round: which opening it was, and the devices that did not deliver."""
+
+    attempt: int
+    absent: dict[str, Member]
+
+
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the coordinator must not forget. `round` is the last round that was closed.
 
-    past: of the last rounds the devices that did not deliver, as long as their updates may still come late;
+    attempt: openings of rounds so far; one that is abandoned is opened anew, with the same number, perhaps other
+    clusters, and the next attempt; past: the last rounds, as long as updates may still come late to them;
     next_cluster: the next identity to give out; margin: how well the clusters fitted when they were found, None if not
     known; code_size: bytes of a prompt code, set by the first device.
     """
 
     phase: Phase = "gathering"
     round: int = 0
+    attempt: int = 0
     devices: dict[str, Device] = {}
     current: Round | None = None
-    past: dict[int, dict[str, Member]] = {}
+    past: dict[int, Past] = {}
     root: Lineage = Lineage()
     clusters: dict[int, Lineage] = {}
     next_cluster: int = 0
@@ -151,7 +161,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     def blobs(self) -> set[str]:
         """The hashes of all blobs that may still be needed."""
         needed = {sha256 for lineage in (self.root, *self.clusters.values()) for sha256 in lineage.blobs()}
-        members = [member for absent in self.past.values() for member in absent.values()]
+        members = [member for past in self.past.values() for member in past.absent.values()]
         for device in self.devices.values():
             if device.trace:
                 needed.add(device.trace.update)

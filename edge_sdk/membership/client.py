@@ -223,8 +223,6 @@ class Membership:
             if isinstance(heard, Welcome):
                 self._tell("joined", round=heard.round, rounds=heard.rounds)
                 return
-            if isinstance(heard, Refused) and heard.about == "join":
-                raise self._rejected(heard)
             if heard is None:
                 raise self._silence(answer, "did not answer Join")
             if not isinstance(heard, CoordinatorState):
@@ -257,6 +255,7 @@ class Membership:
         data = pack_update(asked, trained, self._profile.base_id)
         offer = Offer(
             round=start.round,
+            attempt=start.attempt,
             manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
             pictures=trained.pictures,
             first_loss=float(trained.first_loss),
@@ -280,24 +279,42 @@ class Membership:
         kept = self._journal.update(plan)
         if kept is None:
             return False
-        self._tell("update_resumed", round=kept[0].round)
-        self._hand_in(plan, *kept, start, deadline)
+        offer, data = kept
+        self._tell("update_resumed", round=offer.round)
+        if plan == plan_id(self._federation, start):
+            offer = self._as_answer(plan, offer, start)
+        self._hand_in(plan, offer, data, start, deadline)
         return True
+
+    def _as_answer(self, plan: str, offer: Offer, start: RoundStart) -> Offer:
+        """The offer of the same work as an answer to this start: the round may have been abandoned and opened anew."""
+        if offer.attempt != start.attempt:
+            offer = msgspec.structs.replace(offer, attempt=start.attempt)
+            self._journal.restate(plan, offer)
+        return offer
 
     def _hand_in(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
 
         start: the round that is open. Some rounds later an update may still count, in the place of what this device
         would train then. A coordinator that asks again for what it has committed has lost it, or said so before: it is
-        offered again, and pulled in the first case only.
+        offered again, and pulled in the first case only. When it has asked for the same work anew, a refusal of what
+        was said before that may still be on its way: one is answered by another offer.
         """
         self._journal.note(plan, "offered")
+        try:
+            self._await_answer(plan, offer, data, start, deadline)
+        finally:  # else every update that nobody answers stays in memory
+            self._link.withdraw(offer.manifest.sha256)
+
+    def _await_answer(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
         until = time.monotonic() + deadline
         sha256 = offer.manifest.sha256
         late = start.late
         newer = start if start.round > offer.round else None
+        restated = False
         while True:
             heard = self._hear(until, offer)
             match heard:
@@ -306,6 +323,10 @@ class Membership:
                 case Delivered(manifest) if manifest.sha256 == sha256:
                     self._is_committed(plan, offer)
                     return
+                case Failed(manifest) if manifest.sha256 == sha256 and restated:
+                    restated = False
+                    self._link.offer(data, offer.manifest)
+                    self._link.send(offer)
                 case Failed(manifest, error) if manifest.sha256 == sha256:
                     self._journal.note(plan, "refused")
                     self._tell("update_refused", round=offer.round, reason=str(error))
@@ -321,6 +342,9 @@ class Membership:
                     return
                 case RoundStart():
                     if plan_id(self._federation, heard) == plan:
+                        if heard.attempt != offer.attempt:  # lower, where the coordinator began with a fresh home
+                            offer, restated = self._as_answer(plan, offer, heard), True
+                            self._link.send(offer)
                         continue
                     newer = heard
                     if heard.round > offer.round + late or heard.round <= offer.round:
@@ -435,12 +459,14 @@ class Membership:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
             self._done(heard)
-        elif isinstance(heard, Refused) and heard.about == "join":
-            raise self._rejected(heard)
         return heard
 
     def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
-        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time."""
+        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time.
+
+        Raises:
+            Rejected: the coordinator shuts this device out.
+        """
         while (left := until - time.monotonic()) > 0:
             heard = self._listen(min(left, _REPEAT))
             if heard is None:
@@ -467,9 +493,12 @@ class Membership:
         return heard
 
     def _react(self, heard: Heard) -> None:
-        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here."""
+        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here. One
+        that shuts this device out is done with it (Rejected)."""
         if self._coordinator.meet(heard) and self._coordinator.online:
             self._link.send(self._greeting)
+        if isinstance(heard, Refused) and heard.about == "join":
+            raise self._rejected(heard)
 
     def _rejected(self, refused: Refused) -> Rejected:
         return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")

@@ -178,6 +178,12 @@ class Journal:
                 (progress, plan, progress),
             )
 
+    def restate(self, plan: str, offer: Offer) -> None:
+        """The update that answers this plan is offered like this from now on."""
+        with self._writing(promised=True) as sql:
+            encoded = msgspec.msgpack.encode(offer)
+            sql.execute("UPDATE work SET offer = ? WHERE plan = ? AND offer IS NOT NULL", (encoded, plan))
+
     @property
     def outbox(self) -> Work | None:
         """The plan whose update was trained last, None if there is none."""

@@ -22,7 +22,6 @@ from edge_sdk.transport import Settings, create, hang_up
 from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
-    CHUNK_HEADER,
     MAX_CHUNK,
     Committed,
     Manifest,
@@ -75,7 +74,7 @@ class Link:
         self._journal = journal
         credit = credit_for(settings.bandwidth, MAX_CHUNK, DEFAULT_CREDIT)
         self._exchange = exchange.Exchange(max_bytes=max_bytes, credit=credit, keeping=True)
-        self._pacer = Pacer(settings.bandwidth)
+        self._pacer: Pacer[exchange.SendChunk] = Pacer(settings.bandwidth)
         self._inbox: queue.Queue[tuple[str, bytes] | Wish] = queue.Queue(_INBOX)
         self._heard: queue.Queue[Heard | None] = queue.Queue(_HEARD)
         self._closed = threading.Event()
@@ -106,6 +105,17 @@ class Link:
             return []
 
         self._wish(wish)
+
+    def withdraw(self, sha256: str) -> None:
+        """Forget what was offered: nobody is waited for any more. Does nothing on a line that has broken down."""
+
+        def wish() -> list[exchange.Effect]:
+            self._exchange.withdraw(sha256)
+            self._pacer.forget(sha256)
+            return []
+
+        with suppress(LineBroken, DeadlineExceeded):
+            self._wish(wish)
 
     def fetch(self, manifest: Manifest, seconds: float) -> None:
         """Pull what there is not yet of a content; `hear` brings Received or Failed."""
@@ -216,8 +226,8 @@ class Link:
                 self._carry_out(effect)
             if (at := self._session.due) is not None and at <= time.monotonic():
                 self._announce()
-            if chunk := self._pacer.take(time.monotonic()):
-                self._publish(self._topics.chunks(self._device, "up"), chunk)
+            if turn := self._pacer.take(time.monotonic()):
+                self._publish(self._topics.chunks(self._device, "up"), turn[1].payload)
 
     def _announce(self) -> None:
         said = self._publish(self._topics.presence(self._device), encode(self._session.birth), retain=True)
@@ -248,15 +258,15 @@ class Link:
         match effect:
             case exchange.Send(message):
                 self.send(message)
-            case exchange.SendChunk(payload):
-                self._pacer.put(payload[:CHUNK_HEADER], payload)
+            case exchange.SendChunk():
+                self._pacer.put(effect)
             case exchange.Arrived(manifest, chunk):
                 self._journalled(lambda: self._journal.keep_chunk(manifest.sha256, chunk.index, chunk.data))
             case exchange.Discarded(manifest):
                 self.trouble = f"{manifest.name!r} came with a wrong hash, and is fetched anew"
                 self._journalled(lambda: self._journal.drop(manifest.sha256))
             case exchange.Delivered(manifest) | exchange.Failed(manifest):
-                self._pacer.forget(bytes.fromhex(manifest.sha256))
+                self._pacer.forget(manifest.sha256)
                 self._tell(effect)
             case exchange.Received():
                 self._tell(effect)

@@ -25,8 +25,10 @@ def without_deadline(step: Step) -> Step:
 
 
 def plan_id(federation: str, start: RoundStart) -> str:
-    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for."""
-    return hashlib.sha256(msgspec.msgpack.encode((federation, without_deadline(start)))).hexdigest()
+    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for, also where
+    a round was abandoned and opened anew."""
+    work = replace(start, deadline=0.0, attempt=0)
+    return hashlib.sha256(msgspec.msgpack.encode((federation, work))).hexdigest()
 
 
 def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:

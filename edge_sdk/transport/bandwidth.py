@@ -1,16 +1,18 @@
 """How fast chunks may go out: a rate in words, and a queue that keeps to it. No clock and no sleep inside.
 
     pacer = Pacer(read_bandwidth("512 KB/s"))
-    pacer.put(name, payload)              a chunk wants to go out
-    pacer.take(now)                       the next one whose turn has come, or None
+    pacer.put(chunk, to)                  a chunk wants to go out to somebody
+    pacer.take(now)                       the next one whose turn has come and for whom it is, or None
     pacer.due(now)                        when to ask again
 
-Only chunks go through it. Messages do not wait: they are small, and a transfer stops without them.
+Only chunks go through it. They take no room while they wait: their bytes are made when they go. Messages do not wait:
+they are small, and a transfer stops without them.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Generic, Protocol, TypeVar
 
 from edge_sdk.errors import ConfigurationError
 
@@ -47,13 +49,28 @@ def credit_for(rate: float | None, chunk: int, most: int) -> int:
     return most if rate is None else max(1, min(most, int(_AHEAD * rate / chunk)))
 
 
-class Pacer:
-    """Chunks that wait to go out, and when each may: a token bucket. What is asked for twice waits once.
+class Waiting(Protocol):
+    """A chunk that may have to wait: of which content, its index, and its bytes on the wire."""
 
-    At most 256 wait; more are dropped, and whoever wants them asks again.
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+
+Chunk = TypeVar("Chunk", bound=Waiting)
+
+
+class Pacer(Generic[Chunk]):
+    """Chunks that wait to go out, and when each may: one token bucket for all receivers, who have their turns one after
+    the other. What a receiver asks for twice waits once.
+
+    At most 256 wait for each receiver; more are dropped, and whoever wants them asks again.
 
     Args:
-        rate: bytes per second; None lets everything go at once.
+        rate: bytes per second of all chunks together; None lets everything go at once.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -61,16 +78,25 @@ class Pacer:
         self._burst = _BURST * rate if rate else 0.0
         self._tokens = self._burst  # below zero after a chunk that was larger than what there was
         self._filled: float | None = None
-        self._waiting: dict[bytes, bytes] = {}
+        self._waiting: dict[str, dict[tuple[str, int], Chunk]] = {}  # who is first has the next turn
 
-    def put(self, name: bytes, payload: bytes) -> None:
-        """A chunk of that name wants to go out."""
-        if len(self._waiting) < _ROOM:
-            self._waiting.setdefault(name, payload)
+    def takes(self, chunk: Chunk, to: str = "") -> bool:
+        """Whether `put` would change anything: there is room, and the chunk does not wait already."""
+        waiting = self._waiting.get(to, {})
+        return len(waiting) < _ROOM and (chunk.sha256, chunk.index) not in waiting
 
-    def forget(self, prefix: bytes) -> None:
-        """Nobody wants the chunks any more whose names begin like this."""
-        self._waiting = {name: chunk for name, chunk in self._waiting.items() if not name.startswith(prefix)}
+    def put(self, chunk: Chunk, to: str = "") -> None:
+        """A chunk wants to go out to a receiver."""
+        if self.takes(chunk, to):
+            self._waiting.setdefault(to, {})[chunk.sha256, chunk.index] = chunk
+
+    def forget(self, sha256: str | None = None, to: str = "") -> None:
+        """A receiver does not want the chunks of that content any more; None: of any."""
+        kept = {name: chunk for name, chunk in self._waiting.get(to, {}).items() if sha256 not in (None, name[0])}
+        if kept:
+            self._waiting[to] = kept
+        else:
+            self._waiting.pop(to, None)
 
     def due(self, now: float) -> float | None:
         """When the next chunk may go; None if none waits."""
@@ -81,20 +107,18 @@ class Pacer:
         self._fill(self._rate, now)
         return now + max(0.0, -self._tokens) / self._rate
 
-    def rested(self, now: float) -> bool:
-        """Whether it is as good as new: nothing waits, and the pause was long enough for a whole burst."""
-        if self._rate is not None:
-            self._fill(self._rate, now)
-        return not self._waiting and self._tokens >= self._burst
-
-    def take(self, now: float) -> bytes | None:
-        """The next chunk, if it may go now."""
+    def take(self, now: float) -> tuple[str, Chunk] | None:
+        """The next chunk and its receiver, if it may go now."""
         due = self.due(now)
         if due is None or due > now:
             return None
-        payload = self._waiting.pop(next(iter(self._waiting)))
-        self._tokens -= len(payload)
-        return payload
+        to = next(iter(self._waiting))
+        waiting = self._waiting.pop(to)
+        chunk = waiting.pop(next(iter(waiting)))
+        if waiting:
+            self._waiting[to] = waiting  # behind the others
+        self._tokens -= chunk.size
+        return to, chunk
 
     def _fill(self, rate: float, now: float) -> None:
         since = 0.0 if self._filled is None else max(0.0, now - self._filled)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import random
 import socket
-import ssl
 import sys
 import threading
 import time
@@ -32,6 +31,7 @@ from edge_sdk.transport.base import Handler, Settings, Tls
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
 from edge_sdk.transport.reconnection import Reconnection
+from edge_sdk.transport.tls import is_hopeless, make_context
 
 _LOG = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ class MqttTransport:
         if username is not None:
             client.username_pw_set(username, password)
         if settings.scheme == "mqtts":
-            client.tls_set_context(_tls_context(settings.tls or Tls()))
+            client.tls_set_context(make_context(settings.tls or Tls()))
         if settings.will is not None:
             properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
             client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
@@ -277,15 +277,36 @@ class MqttTransport:
             self._subscribing.clear()
             filters = list(self._handlers)
             self._changed.notify_all()
+        self._drop_what_does_not_fit(client)
         for topic_filter in filters:
             self._ask_for(topic_filter)
         self._report_return()
+
+    def _drop_what_does_not_fit(self, client: Client) -> None:
+        """The broker that came back may take smaller packets than the one that went. paho is about to resend all that
+        is in flight, to be thrown out for it again and again; there is no way but through its own table."""
+        dropped = 0
+        with client._out_message_mutex:  # not within our lock: paho holds it while it calls `_on_publish`
+            for message_id, message in list(client._out_messages.items()):
+                if len(message.payload) > self._room(len(message.topic.encode())):
+                    del client._out_messages[message_id]
+                    dropped += 1
+        if dropped:
+            with self._changed:
+                self._in_flight -= dropped
+                self._changed.notify_all()
+            _LOG.warning(
+                "The broker at %s came back, with packets of at most %s bytes: %d messages in flight were dropped.",
+                self._settings.host,
+                self._max_packet,
+                dropped,
+            )
 
     def _on_connect_fail(self, client: Client, _: object) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error
         with self._changed:
             self._last_failure = str(error) or type(error).__name__
-            if isinstance(error, ssl.SSLError):
+            if is_hopeless(error):
                 self._refusal = f"{error}. Check the certificates"
             self._changed.notify_all()
         self._put_off(client)
@@ -385,25 +406,3 @@ def _properties(packet: int, **values: int) -> Properties:
 def _without_delay(client: Client, _: object, connection: Any) -> None:
     """Switch Nagle's algorithm off: it costs 40 ms a round trip together with delayed acknowledgements."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-class _TlsSocket(ssl.SSLSocket):
-    """Closes itself when its handshake fails: paho drops such a socket without closing it."""
-
-    def do_handshake(self, block: bool = False) -> None:
-        try:
-            super().do_handshake(block)
-        except OSError:
-            self.close()
-            raise
-
-
-def _tls_context(tls: Tls) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
-        context.sslsocket_class = _TlsSocket
-        if tls.certificate is not None:
-            context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key))
-    except (OSError, ssl.SSLError) as error:
-        raise TransportError(f"Cannot use the TLS files {tls}: {error}.") from error
-    return context

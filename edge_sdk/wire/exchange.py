@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from edge_sdk.errors import DeadlineExceeded, ImpastoError, TransferError
-from edge_sdk.wire.messages import Committed, Manifest, Message, Pull, Refused
+from edge_sdk.wire.messages import CHUNK_HEADER, Committed, Manifest, Message, Pull, Refused
 from edge_sdk.wire.transfer import (
     DEFAULT_CREDIT,
     DEFAULT_MAX_SIZE,
@@ -41,11 +41,28 @@ class Send:
     message: Pull | Committed | Refused
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, match_args=False)
 class SendChunk:
-    """Publish this payload on the peer's chunk topic."""
+    """Publish this payload on the peer's chunk topic. It is made when it is asked for: a chunk that waits for its turn
+    takes no room."""
 
-    payload: bytes
+    sender: Sender
+    index: int
+    __match_args__ = ("payload",)
+
+    @property
+    def sha256(self) -> str:
+        return self.sender.manifest.sha256
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payload."""
+        manifest = self.sender.manifest
+        return CHUNK_HEADER + min(manifest.chunk_size, manifest.size - self.index * manifest.chunk_size)
+
+    @property
+    def payload(self) -> bytes:
+        return self.sender.chunk(self.index)
 
 
 @dataclass(frozen=True)
@@ -208,7 +225,7 @@ class Exchange:
     def on_message(self, message: Message, now: float) -> list[Effect]:
         """Take in a Pull, Committed or Refused; other messages are none of its business and are ignored.
 
-        A Refused ends what it is about: a fetch if its code is "NotOffered", an offer otherwise.
+        A Refused ends what it is about: an offer, or a fetch if there is no such offer or its code is "NotOffered".
 
         Raises:
             TransferError: a pull for chunks that there are not; nothing changes.
@@ -218,7 +235,7 @@ class Exchange:
             if sender is None:
                 reason = "This content is not offered (any more). Ask for a new manifest."
                 return [Send(Refused(code=NOT_OFFERED, reason=reason, about=message.sha256))]
-            return [SendChunk(payload) for payload in sender.on_pull(message)]
+            return [SendChunk(sender, index) for index in sender.wanted(message)]
         if isinstance(message, Committed):
             sender = self._offers.pop(message.sha256, None)
             return [Delivered(sender.manifest)] if sender else []
@@ -291,11 +308,11 @@ class Exchange:
     def _on_refused(self, refused: Refused) -> list[Effect]:
         """The peer gives a transfer up: as the receiver of our offer, or because it has not what we fetch."""
         error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
-        if refused.code == NOT_OFFERED:
-            fetch = self._fetches.pop(refused.about, None)
-            return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
-        sender = self._offers.pop(refused.about, None)
-        return [Failed(sender.manifest, error, by_peer=True)] if sender else []
+        offered = refused.code != NOT_OFFERED and refused.about in self._offers
+        if offered:
+            return [Failed(self._offers.pop(refused.about).manifest, error, by_peer=True)]
+        fetch = self._fetches.pop(refused.about, None)
+        return [Failed(fetch.receiver.manifest, error, by_peer=True)] if fetch else []
 
 
 def _send(pull: Pull | None) -> list[Effect]:

@@ -129,9 +129,13 @@ class Join(_Message, frozen=True, kw_only=True):
 
 
 class Offer(_Message, frozen=True, kw_only=True):
-    """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps."""
+    """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.
+
+    attempt: of the RoundStart that it answers.
+    """
 
     round: Positive
+    attempt: Positive
     manifest: Manifest
     pictures: Positive
     first_loss: Loss
@@ -158,6 +162,8 @@ class Welcome(_Message, frozen=True, kw_only=True):
 class RoundStart(_Message, frozen=True, kw_only=True):
     """A device is in the cohort of this round.
 
+    attempt: grows with every opening of a round, so that what was trained for a round that was abandoned is not taken
+    for work of the one that was opened in its place under the same number;
     stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and what a
     method has folded into the base); start: the adapter to go on from, absent when the device starts from the common
     initialisation `seed`; keep_rest: what of `start` is beyond the device's rank lies frozen under what it trains,
@@ -166,6 +172,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     """
 
     round: Positive
+    attempt: Positive
     rounds: Positive
     stage: Stage
     cluster: Count | None

@@ -81,6 +81,10 @@ class Sender:
         self._data = data
 
     def on_pull(self, pull: Pull) -> list[bytes]:
+        """The payloads to publish now, at most `pull.credit`; raises as `wanted`."""
+        return [self.chunk(index) for index in self.wanted(pull)]
+
+    def wanted(self, pull: Pull) -> list[int]:
         """The chunks to publish now, at most `pull.credit`.
 
         Raises:
@@ -92,8 +96,12 @@ class Sender:
         count = self.manifest.chunks
         if int.from_bytes(pull.missing, "little") >> count:
             raise TransferError(f"A pull for chunks beyond the {count} of {self.manifest.name!r}.")
+        return wanted
+
+    def chunk(self, index: int) -> bytes:
+        """The payload of a chunk."""
         size = self.manifest.chunk_size
-        return [encode_chunk(pull.sha256, index, self._data[index * size : (index + 1) * size]) for index in wanted]
+        return encode_chunk(self.manifest.sha256, index, self._data[index * size : (index + 1) * size])
 
 
 class Buffer(Protocol):

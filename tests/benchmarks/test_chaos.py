@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos import bars, draw
-from benchmarks.chaos_audit import Counted, audit, read_log, resumed_after
+from benchmarks.chaos_audit import Committed, Counted, audit, read_committed, read_log, resumed_after
+from edge_sdk.membership.journal import Journal
+from edge_sdk.wire.messages import Offer
+from edge_sdk.wire.transfer import make_manifest
 
 RESULTS = Path("benchmarks/results/chaos.json")
 
@@ -33,10 +37,11 @@ def _coordinator(updates: int = 1) -> list[dict[str, Any]]:
 
 
 ROW = Counted(1, "a", "s1")
+HELD = [Committed(1, "s1")]
 
 
 def test_a_run_without_fault_has_nothing_wrong() -> None:
-    found = audit([ROW], _coordinator(), {"a": _device()}, 1)
+    found = audit([ROW], _coordinator(), {"a": _device()}, {"a": HELD}, 1)
     assert (found.committed, found.rounds) == (1, 1)
     assert found.lost == found.double == found.stuck == found.twice == found.backwards == []
 
@@ -57,9 +62,33 @@ def test_a_run_without_fault_has_nothing_wrong() -> None:
     ],
 )
 def test_what_is_wrong_is_found(kind: str, rows: Any, coordinator: Any, device: Any, rounds: int) -> None:
-    found = audit(rows, coordinator, {"a": device}, rounds)
+    found = audit(rows, coordinator, {"a": device}, {}, rounds)
     wrong = {name for name in ("lost", "double", "stuck", "twice", "backwards") if getattr(found, name)}
     assert wrong == {kind}
+
+
+@pytest.mark.parametrize("rows", [[], [Counted(1, "b", "s1")], [Counted(1, "a", "s2")]])
+def test_what_a_journal_holds_as_committed_must_count(rows: list[Counted]) -> None:
+    found = audit(rows, [], {}, {"a": HELD}, 0)
+    assert len(found.lost) == 1
+    assert "a holds s1 as committed" in found.lost[0]
+
+
+def test_a_journal_is_read(tmp_path: Path) -> None:
+    assert read_committed(tmp_path / "journal.sqlite") == []
+    hashes = []
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        for number, progress in ((1, "committed"), (2, "refused"), (3, "offered"), (4, "committed")):
+            data = bytes([number])
+            made = make_manifest(data, "update", "update")
+            offer = Offer(
+                round=number, attempt=number, manifest=made, pictures=1, first_loss=1, last_loss=1, train_seconds=1
+            )
+            journal.keep_update(f"plan {number}", offer, data)
+            journal.note(f"plan {number}", progress)  # type: ignore[arg-type]
+            hashes.append(made.sha256)
+        # While the device lives, or after it was killed.
+        assert read_committed(tmp_path / "journal.sqlite") == [Committed(1, hashes[0]), Committed(4, hashes[3])]
 
 
 def test_a_line_that_was_cut_off_spoils_no_other(tmp_path: Path) -> None:

@@ -62,10 +62,12 @@ def manifest(content: str, role: str = "update", size: int = 100) -> Manifest:
     return Manifest(role=role, name=role, sha256=sha256, size=size, chunk_size=1024)  # type: ignore[arg-type]
 
 
-def offer(device: str, number: int, attempt: int = 0, **changes: object) -> Offer:
+def offer(device: str, number: int, variant: int = 0, **changes: object) -> Offer:
+    """Of round `number`, which was opened at the first attempt, as all before it."""
     values: dict[str, object] = {
         "round": number,
-        "manifest": manifest(f"{device}/{number}/{attempt}"),
+        "attempt": number,
+        "manifest": manifest(f"{device}/{number}/{variant}"),
         "pictures": 10,
         "first_loss": 1.0,
         "last_loss": 0.5,
@@ -93,9 +95,9 @@ def aggregate_by_name(action: Aggregate) -> Aggregated:
     )
 
 
-def stored(device: str, number: int, attempt: int = 0, *, norm: float = 1.0, **changes: object) -> Stored:
+def stored(device: str, number: int, variant: int = 0, *, norm: float = 1.0, **changes: object) -> Stored:
     """An update that lies on disk."""
-    return Stored(device, offer(device, number, attempt, **changes), norm)
+    return Stored(device, offer(device, number, variant, **changes), norm)
 
 
 class Machine:

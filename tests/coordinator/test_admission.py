@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from coordinator.admission import Admissions
 from coordinator.store import Database
@@ -29,6 +30,18 @@ def test_an_open_federation_takes_all_but_the_revoked(database: Database) -> Non
     assert code(admissions, "pi-5") is None
     admissions.invite("pi-4", expires=20.0)
     assert code(admissions, "pi-4") is None
+
+
+def test_all_that_are_shut_out_are_found_at_once(database: Database) -> None:
+    admissions = Admissions(database.engine, by_invitation=False)
+    assert admissions.revoked == frozenset()
+    for name in ("pi-4", "pi-5", "pi-6"):
+        admissions.revoke(name)
+    admissions.invite("pi-5", expires=20.0)
+    queries: list[str] = []
+    sa.event.listen(database.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    assert admissions.revoked == {"pi-4", "pi-6"}
+    assert len(queries) == 1
 
 
 class TestByInvitation:

@@ -27,8 +27,8 @@ class Line:
             begun.append(found[0])
         return [device for device, _ in stopped], begun
 
-    def end(self, device: str, attempt: int = 0) -> Offer | None:
-        return self.intake.end(device, offer(device, 1, attempt).manifest.sha256)
+    def end(self, device: str, variant: int = 0) -> Offer | None:
+        return self.intake.end(device, offer(device, 1, variant).manifest.sha256)
 
     def forget(self) -> None:
         self.intake.forget(self._wants)
@@ -65,10 +65,10 @@ def test_the_latest_offer_of_a_device_wins() -> None:
     line = Line()
     line.add("a")
     line.turn()
-    line.intake.add("a", offer("a", 1, attempt=1))
+    line.intake.add("a", offer("a", 1, variant=1))
     assert line.turn() == (["a"], ["a"])
     assert line.end("a") is None
-    assert line.end("a", attempt=1) == offer("a", 1, attempt=1)
+    assert line.end("a", variant=1) == offer("a", 1, variant=1)
 
 
 def test_devices_that_vanish_block_nobody() -> None:
@@ -126,11 +126,11 @@ def test_a_device_has_one_place_also_while_its_update_is_being_stored() -> None:
     line.add("a")
     line.turn()
     line.intake.hold("a")
-    line.intake.add("a", offer("a", 1, attempt=1))
+    line.intake.add("a", offer("a", 1, variant=1))
     assert line.turn() == ([], [])
     assert line.end("a") == offer("a", 1)
     assert line.turn() == ([], ["a"])
-    assert line.end("a", attempt=1) == offer("a", 1, attempt=1)
+    assert line.end("a", variant=1) == offer("a", 1, variant=1)
 
 
 def test_what_is_being_stored_keeps_its_place() -> None:
@@ -140,7 +140,7 @@ def test_what_is_being_stored_keeps_its_place() -> None:
     line.intake.hold("a")
     line.away = {"a"}
     line.add("c", "d")
-    line.intake.add("a", offer("a", 1, attempt=1))
+    line.intake.add("a", offer("a", 1, variant=1))
     line.unwanted = {"a"}
     assert line.turn(now=1000.0) == (["b"], ["c"])
     line.unwanted = set()

@@ -16,6 +16,7 @@ from coordinator.rounds import (
     Left,
     Lineage,
     Offered,
+    Past,
     Place,
     Placed,
     Report,
@@ -60,6 +61,7 @@ class TestJoining:
         (start,) = machine.sent("a1", RoundStart)
         assert start == RoundStart(
             round=1,
+            attempt=1,
             rounds=3,
             stage="root",
             cluster=None,
@@ -147,7 +149,7 @@ class TestUpdates:
             ("nobody", offer("nobody", 1), "UnknownDevice"),
             ("a1", offer("a1", 2), "FutureUpdate"),
             ("b3", offer("b3", 1), "NotInCohort"),
-            ("a2", offer("a2", 1, attempt=1), "DuplicateUpdate"),
+            ("a2", offer("a2", 1, variant=1), "DuplicateUpdate"),
             ("a1", offer("a1", 1, first_loss=float("nan")), "OfferInvalid"),
             ("a1", offer("a1", 1, manifest=manifest("x", "root")), "OfferInvalid"),
             ("a1", offer("a1", 1, manifest=manifest("x", size=10_001)), "UpdateTooLarge"),
@@ -249,11 +251,11 @@ class TestLate:
         deliver(machine, 3, "a1", "a2", "b1")
         machine.now = 200.0
         machine(Tick())
-        missed = machine.state.past[3]["b2"]
+        missed = machine.state.past[3].absent["b2"]
         assert missed.start is not None
         assert missed.start.sha256 in machine.state.blobs()
         deliver(machine, 4, *DEVICES)
-        assert machine.state.past[4] == {}
+        assert machine.state.past[4] == Past(4, {})
 
     def test_too_late(self) -> None:
         machine = self.late()
@@ -292,7 +294,7 @@ class TestLate:
         deliver(machine, 1, "a1", "a2", "b1")
         machine(Spoiled("b2", offer("b2", 1), "AdapterValueError", "NaN", final=True))
         assert machine.state.round == 1
-        machine(Offered("b2", offer("b2", 1, attempt=1)))
+        machine(Offered("b2", offer("b2", 1, variant=1)))
         assert refusals(machine, "b2") == ["StaleUpdate"]
 
 
@@ -353,9 +355,47 @@ class TestRounds:
             machine(Tick())
         assert "round_abandoned" in [action.event for action in machine.actions if isinstance(action, Report)]
         (start,) = machine.sent("a1", RoundStart)
-        assert start.round == 1
-        deliver(machine, 1, *DEVICES)
+        assert isinstance(start, RoundStart)
+        assert (start.round, start.attempt) == (1, 2)
+        machine(*(stored(name, 1, attempt=2) for name in DEVICES))
+        assert (machine.state.round, machine.state.attempt) == (1, 3)
+
+    def test_an_update_for_a_round_that_was_abandoned_is_not_one_for_the_next_opening(self) -> None:
+        """A device has changed its cluster meanwhile: what it trained is of no use there."""
+        machine = started(root_rounds=0)
+        for machine.now in (100.0, 200.0):
+            machine(Tick())
+        for event in (Offered("a1", offer("a1", 1)), stored("a1", 1)):
+            before = machine.state
+            machine(event)
+            assert refusals(machine, "a1") == ["OtherAttempt"]
+            assert machine.state == before
+        machine(Spoiled("a1", offer("a1", 1), "AdapterValueError", "NaN", final=True))
+        assert machine.state == before, "nor does it stand in the way of another one"
+        machine(stored("a1", 1, 1, attempt=2))
+        assert machine.sent("a1") == [Committed(sha256=offer("a1", 1, 1).manifest.sha256)]
+
+    def test_while_a_round_is_being_opened_anew_nothing_counts_for_it(self) -> None:
+        machine = started()
+        machine.now = 100.0
+        machine(Tick())
+        machine.state, _ = step(machine.rules, machine.state, Tick(), 200.0)
+        assert machine.state.phase == "clustering"
+        machine(Offered("a1", offer("a1", 1)))
+        assert refusals(machine, "a1") == ["OtherAttempt"]
+
+    def test_late_is_what_was_trained_for_the_opening_that_was_closed(self) -> None:
+        machine = started(root_rounds=0, rounds=5, late=1)
+        for machine.now in (100.0, 200.0):
+            machine(Tick())
+        machine(*(stored(name, 1, attempt=2) for name in ("a1", "a2", "b1")))
+        machine.now = 300.0
+        machine(Tick())
         assert machine.state.round == 1
+        machine(Offered("b2", offer("b2", 1, attempt=1)))
+        assert refusals(machine, "b2") == ["OtherAttempt"]
+        machine(stored("b2", 1, attempt=2))
+        assert machine.sent("b2") == [Committed(sha256=offer("b2", 1).manifest.sha256)]
 
     def test_a_device_that_leaves_is_not_waited_for(self) -> None:
         machine = started()
@@ -506,7 +546,7 @@ class TestTheEnd:
 
     def test_nothing_can_be_offered_any_more(self) -> None:
         machine = self.finished()
-        machine(Offered("a1", offer("a1", 2, attempt=1)), Offered("a1", offer("a1", 3)))
+        machine(Offered("a1", offer("a1", 2, variant=1)), Offered("a1", offer("a1", 3)))
         assert refusals(machine, "a1") == ["StaleUpdate", "StaleUpdate"]
 
     def test_more_adapters_than_a_message_holds_are_cut_after_the_own(self) -> None:

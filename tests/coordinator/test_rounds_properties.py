@@ -20,6 +20,7 @@ from coordinator.rounds import (
     Place,
     Placed,
     Restarted,
+    Round,
     Seen,
     Send,
     Spoiled,
@@ -29,8 +30,8 @@ from coordinator.rounds import (
     next_wake,
     step,
 )
-from edge_sdk.wire.messages import Committed, Finished, Offer, Refused, RoundDone, RoundStart
-from tests.coordinator.federations import aggregate_by_name, cluster_by_name, offer, profile, rules, stored
+from edge_sdk.wire.messages import Committed, Finished, Manifest, Offer, Refused, RoundDone, RoundStart
+from tests.coordinator.federations import aggregate_by_name, cluster_by_name, manifest, offer, profile, rules
 
 DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 
@@ -40,14 +41,19 @@ class Rounds(RuleBasedStateMachine):
     yet: what it had saved is all that is left, its questions are lost."""
 
     late = 0
+    root_rounds = 2
 
     def __init__(self) -> None:
         super().__init__()
-        self.rules = rules(min_devices=2, rounds=4, root_rounds=2, late=self.late)
+        self.rules = rules(min_devices=2, rounds=4, root_rounds=self.root_rounds, late=self.late)
         self.state = State()
         self.now = 0.0
         self.questions: list[Cluster | Aggregate | Place] = []
         self.starts: dict[str, RoundStart] = {}
+        self.told: dict[str, list[RoundStart]] = {}  # all that each device was ever told
+        self.openings: dict[int, Round] = {}  # by attempt
+        self.work: dict[str, tuple[int | None, Manifest | None]] = {}  # content -> for which cluster, from where
+        self.tastes = 0
         self.finished: set[str] = set()
         self.highest_start = 0
         self.committed: set[tuple[str, str]] = set()
@@ -60,6 +66,7 @@ class Rounds(RuleBasedStateMachine):
         before = self.state
         self.state, actions = step(self.rules, self.state, event, self.now)
         assert self.state.round >= before.round
+        self.note_opening()
         if self.dying:
             self.dying = False
             self.note_unsaid(before)
@@ -73,7 +80,16 @@ class Rounds(RuleBasedStateMachine):
             if isinstance(action, Send):
                 self.note_message(action)
 
+    def note_opening(self) -> None:
+        if current := self.state.current:
+            known = self.openings.setdefault(current.attempt, current)
+            assert (known.number, known.cohort) == (current.number, current.cohort), "two openings of one name"
+            assert max(self.openings) == current.attempt == self.state.attempt
+
     def note_aggregation(self, action: Aggregate) -> None:
+        for update in action.round.updates.values():
+            if (work := self.work.get(update.manifest.sha256)) is not None:
+                assert (update.member.cluster, update.member.start) == work, "counts for what it was not trained for"
         content = {name: update.manifest.sha256 for name, update in action.round.updates.items()}
         assert self.aggregated.setdefault(action.round.number, content) == content, "asked again for something else"
         assert content, "aggregates nothing"
@@ -87,6 +103,7 @@ class Rounds(RuleBasedStateMachine):
             assert action.message.round >= self.highest_start, "rounds went back"
             self.highest_start = action.message.round
             self.starts[action.device] = action.message
+            self.told.setdefault(action.device, []).append(action.message)
         elif isinstance(action.message, RoundDone):
             made = action.message.round not in self.failed
             assert action.message.accepted == (made and action.device in self.aggregated[action.message.round])
@@ -103,10 +120,22 @@ class Rounds(RuleBasedStateMachine):
 
     def answer(self, question: Cluster | Aggregate | Place) -> Clustered | Aggregated | Placed:
         if isinstance(question, Cluster):
-            return cluster_by_name(question)
+            return self.cluster(question)
         if isinstance(question, Aggregate):
             return aggregate_by_name(question)
         return Placed(question.device, 0)
+
+    def cluster(self, question: Cluster) -> Clustered:
+        """By name and by what tastes are now: devices come to other clusters."""
+        by_name = cluster_by_name(question).assignment
+        return Clustered({name: (cluster + self.tastes * int(name[1])) % 3 for name, cluster in by_name.items()})
+
+    def trained(self, device: str, start: RoundStart, variant: int = 0) -> Offer:
+        """What a device makes of what it was told: the same of the same work, in whichever attempt."""
+        work = (start.cluster, start.start)
+        content = manifest(f"{device}/{start.round}/{work}/{variant}")
+        self.work[content.sha256] = work
+        return offer(device, start.round, attempt=start.attempt, manifest=content)
 
     @initialize()
     def begin(self) -> None:
@@ -118,8 +147,28 @@ class Rounds(RuleBasedStateMachine):
     def deliver(self, device: str, norm: float = 1.0) -> None:
         """A device does what it was told to do last; what follows from it is computed at once."""
         if device in self.starts:
-            self.feed(stored(device, self.starts[device].round, norm=norm))
+            self.feed(Stored(device, self.trained(device, self.starts[device]), norm))
             self.answer_a_question()
+
+    @rule(device=DEVICES, back=st.integers(1, 3), fetched=st.booleans())
+    def deliver_what_was_asked_for_before(self, device: str, back: int, fetched: bool) -> None:
+        told = self.told.get(device, [])
+        if len(told) > back:
+            given = self.trained(device, told[-1 - back])
+            self.feed(Stored(device, given, 1.0) if fetched else Offered(device, given))
+
+    @rule(tastes=st.integers(0, 2))
+    def change_tastes(self, tastes: int) -> None:
+        self.tastes = tastes
+
+    @rule(tastes=st.integers(0, 2))
+    def nobody_delivers(self, tastes: int) -> None:
+        """A round is abandoned, unless somebody has delivered, and opened anew with other clusters."""
+        self.tastes = tastes
+        for _ in range(self.rules.extensions + 1):
+            self.pass_time(self.rules.deadline + 1)
+            while self.questions:
+                self.answer_a_question()
 
     @rule(devices=st.lists(DEVICES, min_size=2, unique=True))
     def deliver_several(self, devices: list[str]) -> None:
@@ -139,16 +188,17 @@ class Rounds(RuleBasedStateMachine):
         self.epochs += 1
         self.feed(Seen(device, online, self.epochs - 2 * late if self.epochs > 1 else 1))
 
-    @rule(device=DEVICES, shift=st.sampled_from([0, 0, 0, -1, 1]), attempt=st.integers(0, 1), fetched=st.booleans())
-    def send_update(self, device: str, shift: int, attempt: int, fetched: bool) -> None:
+    @rule(device=DEVICES, shift=st.sampled_from([0, 0, 0, -1, 1]), again=st.integers(0, 1), fetched=st.booleans())
+    def send_update(self, device: str, shift: int, again: int, fetched: bool) -> None:
         """Right or late or early, first or other content, with its transfer finished or cut off."""
         number = max(1, self.starts[device].round + shift if device in self.starts else 1)
-        given = offer(device, number, attempt)
+        given = offer(device, number, again, attempt=max(1, self.state.attempt + shift))
         self.feed(Stored(device, given, 1.0) if fetched else Offered(device, given))
 
     @rule(device=DEVICES, final=st.booleans())
     def spoil(self, device: str, final: bool) -> None:
-        self.feed(Spoiled(device, offer(device, max(1, self.state.round + 1)), "AdapterValueError", "NaN", final))
+        given = offer(device, self.state.round + 1, attempt=max(1, self.state.attempt))
+        self.feed(Spoiled(device, given, "AdapterValueError", "NaN", final))
 
     @rule()
     def answer_a_question(self) -> None:
@@ -219,7 +269,7 @@ class Rounds(RuleBasedStateMachine):
 
     def honest_offer(self, name: str) -> Offer:
         start = self.starts.get(name)
-        return offer(name, start.round if start else 1, attempt=2)
+        return self.trained(name, start, variant=2) if start else offer(name, 1, variant=2)
 
 
 class LateRounds(Rounds):
@@ -228,7 +278,15 @@ class LateRounds(Rounds):
     late = 2
 
 
+class ClusterRounds(Rounds):
+    """The same without root rounds: in each of them another clustering may give devices other work."""
+
+    root_rounds = 0
+
+
 TestRounds = Rounds.TestCase
 TestRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
 TestLateRounds = LateRounds.TestCase
 TestLateRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestClusterRounds = ClusterRounds.TestCase
+TestClusterRounds.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

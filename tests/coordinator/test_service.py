@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
+from coordinator.admission import REVOKED
 from coordinator.rounds import Member, Trace
 from coordinator.service import Service
 from coordinator.store import Database
@@ -20,7 +21,7 @@ from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import (
     CoordinatorState,
     Join,
@@ -28,6 +29,7 @@ from edge_sdk.wire.messages import (
     Offer,
     Presence,
     Pull,
+    Refused,
     RoundDone,
     RoundStart,
     decode,
@@ -36,7 +38,7 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
-from tests.integration.devices import profile
+from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator, write_federation
 
 TOPICS = Topics("tastes")
@@ -50,6 +52,7 @@ class Devices:
         self.transport = create(Settings(url=url, client_id="devices"))
         self.transport.connect(5)
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.said: list[tuple[str, Any]] = []  # to devices, whether it was waited for or not
         self.states: queue.Queue[Any] = queue.Queue()
         self._senders: dict[str, Sender] = {}
         self.transport.subscribe("impasto/1/tastes/dev/+/down/control", self._arrived)
@@ -67,17 +70,20 @@ class Devices:
                 found.setdefault(device, message)
         return list(found.values())
 
-    def offer(self, device: str, adapter: Adapter, *, serve: bool = True) -> Offer:
+    def offer(self, device: str, adapter: Adapter, *, serve: bool = True, attempt: int = 1) -> Offer:
         data = to_bytes(adapter)
         manifest = make_manifest(data, role="update", name="update")
         if serve:
             self._senders[manifest.sha256] = Sender(data, manifest)
-        offer = Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        offer = Offer(
+            round=1, attempt=attempt, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+        )
         self.say(device, offer)
         return offer
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = TOPICS.device_of(topic), decode(payload)
+        self.said.append((device, message))
         self.heard.put((device, message))
         if isinstance(message, Pull) and message.sha256 in self._senders:
             for chunk in self._senders[message.sha256].on_pull(message):
@@ -175,6 +181,46 @@ def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
     assert not devices.states.get(timeout=DEADLINE).online
 
 
+def test_subscriptions_are_those_of_the_protocol_and_none_is_shared(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One coordinator owns a federation."""
+    filters: list[str] = []
+    subscribe = MemoryTransport.subscribe
+
+    def noted(transport: MemoryTransport, topic_filter: str, handler: Any) -> None:
+        filters.append(topic_filter)
+        subscribe(transport, topic_filter, handler)
+
+    monkeypatch.setattr(MemoryTransport, "subscribe", noted)
+    path = write_federation(tmp_path, url, rounds=1)
+    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+    coordinator = Coordinator(path)
+    assert Device(0, url, tmp_path / "device").start().join().error is None
+    coordinator.join()
+    root = "impasto/1/tastes"
+    assert sorted(filters) == [
+        f"{root}/coordinator/state",
+        f"{root}/coordinator/state",
+        f"{root}/dev/+/state",
+        f"{root}/dev/+/up/+",
+        f"{root}/dev/device-0/down/+",
+    ]
+
+
+def test_a_federation_with_a_bandwidth_comes_to_its_end(url: str, tmp_path: Path) -> None:
+    path = write_federation(tmp_path, url, rounds=2, more='bandwidth = "1 MB/s"\n')
+    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 3"))
+    coordinator = Coordinator(path)
+    members = [Device(number, url, tmp_path / f"device-{number}").start() for number in range(3)]
+    assert [device.join().error for device in members] == [None] * 3
+    coordinator.join()
+    received = [e["size"] for device in members for e in device.events if e["event"] == "adapter_received"]
+    chunks, sent = coordinator.named("status")[-1]["messages"]["down"]["chunk"]
+    assert len(received) == 6
+    assert (chunks, sent) == (6, sum(received) + 6 * 36), "each once"
+
+
 class TestTwoCoordinators:
     def retain(self, url: str, epoch: int) -> Devices:
         devices = Devices(url)
@@ -218,6 +264,59 @@ def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: 
     coordinator.wait_for("update_counted", 2)
     coordinator.stop()
     assert {event["device"] for event in coordinator.named("update_counted")} == {"d8", "d9"}
+
+
+class TestThoseWhoTakeNoPart:
+    def test_one_that_was_revoked_and_keeps_quiet_is_not_waited_for(self, url: str, tmp_path: Path) -> None:
+        coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        for i, name in enumerate(("a", "b", "silent")):
+            devices.say(name, Join(profile=profile("apples", i)))
+        devices.hear(RoundStart, {"a", "b", "silent"})
+        coordinator.service._admissions.revoke("silent")
+        devices.offer("a", random_adapter(1))
+        devices.offer("b", random_adapter(2))
+        starts = devices.hear(RoundStart, {"a", "b"})  # long before the deadline
+        assert [start.round for start in starts] == [2, 2]
+        assert [event["cohort"] for event in coordinator.named("round_started")] == [["a", "b", "silent"], ["a", "b"]]
+        (left,) = coordinator.named("device_left")
+        assert (left["device"], left["reason"]) == ("silent", "Revoked")
+        heard = [message for device, message in devices.said if device == "silent"]
+        assert [(m.code, m.about) for m in heard if isinstance(m, Refused)] == [("Revoked", "join")]
+        # It helps itself to what the others were told of.
+        wanted = starts[0].manifests[0].sha256
+        devices.say("silent", Pull(sha256=wanted, missing=b"\x01", credit=1))
+        assert devices.hear(Refused, {"silent"}) == [
+            Refused(code="Revoked", reason=REVOKED.reason, about=wanted),
+        ]
+        coordinator.stop()
+        codes = [event["code"] for event in coordinator.named("refused") if event["device"] == "silent"]
+        assert codes == ["Revoked", "Revoked"]
+
+    def test_no_round_is_opened_with_one_that_was_revoked(
+        self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("coordinator.service._LOOK", 1e9)  # from the start on it is looked at rounds only
+        coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        for i, name in enumerate(("a", "silent")):
+            devices.say(name, Join(profile=profile("apples", i)))
+        coordinator.wait_for("device_joined", 2)
+        coordinator.service._admissions.revoke("silent")
+        devices.say("b", Join(profile=profile("apples", 2)))
+        devices.hear(RoundStart, {"a", "b"})
+        coordinator.stop()
+        assert [event["cohort"] for event in coordinator.named("round_started")] == [["a", "b"]]
+
+    def test_one_that_has_left_is_sent_nothing_until_it_is_back(self, url: str, tmp_path: Path) -> None:
+        coordinator, devices = Coordinator(federation(tmp_path, url, 2), once=False), Devices(url)
+        coordinator.wait_for("coordinator_started")
+        pull = Pull(sha256="c" * 64, missing=b"\x01", credit=1)
+        for message in (Join(profile=profile("apples", 1)), Leave(), pull, Join(profile=profile("apples", 1)), pull):
+            devices.say("a", message)
+        refused = [devices.hear(Refused, {"a"})[0] for _ in range(2)]
+        assert [message.code for message in refused] == ["HasLeft", "NotOffered"]
+        coordinator.stop()
 
 
 def test_what_is_dropped_is_told(url: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordinator.peers import Peers
+from coordinator.quotas import LEAST, Rates
 from coordinator.store import Spool, open_blobs
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.exchange import Arrived, Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
-from edge_sdk.wire.messages import Manifest
+from edge_sdk.wire.messages import Manifest, Pull
 from edge_sdk.wire.transfer import Chunk, make_manifest
 
 SIZE = 5500
@@ -152,8 +154,9 @@ def test_a_spool_that_cannot_be(tmp_path: Path) -> None:
 class Wire:
     """A device's exchange and a coordinator's peers, joined."""
 
-    def __init__(self, folder: Path, bandwidth: float | None = None) -> None:
+    def __init__(self, folder: Path, bandwidth: float | None = None, downloads: int = 1 << 40) -> None:
         self.folder, self.bandwidth = folder, bandwidth
+        self.downloads = Rates(1000, downloads)
         self.device = Exchange()
         self.sent: list[bytes] = []
         self.reports: list[Effect] = []
@@ -171,7 +174,7 @@ class Wire:
 
     def _new_peers(self) -> Peers:
         blobs = open_blobs(str(self.folder / "blobs"))
-        return Peers(blobs, Spool(self.folder / "spool"), 1 << 20, self.bandwidth)
+        return Peers(blobs, Spool(self.folder / "spool"), 1 << 20, self.bandwidth, self.downloads)
 
     def fetch(self, data: bytes, most: int = 1000) -> None:
         """Let the coordinator pull, until nothing is on its way or so many chunks have come."""
@@ -284,3 +287,55 @@ def test_chunks_to_a_device_keep_to_the_bandwidth_and_messages_do_not_wait(tmp_p
     assert wire.peers.on_message("pi", committed.message, now) == [Delivered(manifest(data))]
     wire.peers.tick(now + 10, carry_out)
     assert wire.peers.due(now + 10) is None
+
+
+def test_what_waits_for_its_turn_takes_no_memory(tmp_path: Path) -> None:
+    """Fifty devices ask for all of the same adapter at once."""
+    data = content() * 1000
+    of_all, devices = make_manifest(data, "cluster", "cluster-0"), [f"device-{number}" for number in range(50)]
+    assert len(data) * len(devices) > 100 << 20
+    with Wire(tmp_path, bandwidth=1024.0) as wire:
+        open_blobs(str(tmp_path / "blobs")).put(data)
+        pull = Pull(sha256=of_all.sha256, missing=b"\xff" * 3, credit=of_all.chunks)
+        tracemalloc.start()
+        for device in devices:
+            wire.peers.offer(device, [of_all])
+            assert wire.peers.on_message(device, pull, 0.0) == []
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert wire.peers.due(0.0) == 0.0
+        assert held < 2 * len(data), "one copy of it, and which chunks wait"
+
+
+def test_what_is_asked_for_is_paid_for_at_once_and_while_it_waits_not_again(tmp_path: Path) -> None:
+    data = content()
+    gone: list[tuple[str, int]] = []
+    with Wire(tmp_path, bandwidth=1024.0, downloads=5 * 1060 + LEAST) as wire:
+        sha256 = open_blobs(str(tmp_path / "blobs")).put(data)
+        wire.peers.offer("pi", [manifest(data)])
+        everything = Pull(sha256=sha256, missing=b"\x3f", credit=6)
+        for _ in range(3):
+            assert wire.peers.on_message("pi", everything, 0.0) == []
+        assert wire.downloads.exceeded(0.0) == []
+        wire.peers.tick(0.0, lambda device, effects: gone.append((device, len(effects))))
+        assert gone == [("pi", 1)]
+        wire.peers.on_message("pi", everything, 0.0)
+        (excess,) = wire.downloads.exceeded(0.0)
+        assert (excess.sender, excess.messages) == ("pi", 1), "the one that has gone"
+
+
+def test_nothing_goes_to_a_device_that_has_left(tmp_path: Path) -> None:
+    data = content()
+    with Wire(tmp_path, bandwidth=1024.0) as wire:
+        sha256 = open_blobs(str(tmp_path / "blobs")).put(data)
+        for device in ("pi", "phone"):
+            wire.peers.offer(device, [manifest(data)])
+            wire.peers.on_message(device, Pull(sha256=sha256, missing=b"\x3f", credit=6), 0.0)
+        wire.peers.dismiss("pi")
+        gone: list[str] = []
+        for second in range(20):
+            wire.peers.tick(float(second), lambda device, effects: gone.append(device))
+        assert gone == 6 * ["phone"]
+        wire.peers.on_message("phone", Pull(sha256=sha256, missing=b"\x3f", credit=6), 20.0)
+        wire.peers.withdraw_all_but(set())
+        assert wire.peers.due(20.0) is None

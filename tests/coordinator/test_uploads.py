@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from coordinator.learning import Learning
 from coordinator.peers import Peers
+from coordinator.rounds import Tick
 from coordinator.service import Service
 from coordinator.store.blobs import FolderBlobs
 from coordinator.store.spool import SpoolFile
@@ -114,6 +116,31 @@ def test_what_is_being_stored_is_left_alone_whatever_else_is_offered(
     assert place.service._uploads.needed == set()
 
 
+def test_what_was_checked_for_a_round_that_was_abandoned_is_checked_again_for_the_one_that_counts(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, devices, ledger = Held(monkeypatch, random_adapter(1)), place.devices, place.service._ledger
+    offer = devices.offer("a", random_adapter(1))
+    assert held.begun.wait(DEADLINE)
+
+    def abandon() -> None:
+        assert ledger.state.current is not None
+        ledger.state = replace(ledger.state, current=replace(ledger.state.current, deadline=0.0, extended=99))
+        ledger.feed(Tick())
+
+    place.service._inbox.put(abandon, 0)
+    assert [start.attempt for start in devices.hear(RoundStart, {"a"})] == [2]
+    assert devices.offer("a", random_adapter(1), attempt=2).manifest == offer.manifest
+    devices.offer("b", random_adapter(2), attempt=2)
+    place.join("b")
+    held.begun.clear()
+    held.end.set()
+    assert place.committed("a") == offer.manifest.sha256
+    assert held.begun.is_set(), "its new part in the round may be another one"
+    assert place.accepted() == [True, True]
+    assert not place.coordinator.named("refused")
+
+
 def test_a_device_that_leaves_while_its_update_is_being_stored(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has done its part, and the update counts."""
     held = Held(monkeypatch, random_adapter(1))
@@ -134,7 +161,7 @@ def test_the_end_of_a_download_is_not_that_of_an_upload_of_the_same_content(plac
     start = devices.hear(RoundStart, {"a", "b"})[0]
     sha256 = start.manifests[0].sha256
     manifest = Manifest(role="update", name="update", sha256=sha256, size=60_000, chunk_size=1024)
-    offer = Offer(round=2, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    offer = Offer(round=2, attempt=2, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
     devices.say("a", offer)
     devices.hear(Pull, {"a"})
     say = {"committed": Committed(sha256=sha256), "refused": Refused(code="x", reason="x", about=sha256)}[answer]

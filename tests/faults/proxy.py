@@ -99,6 +99,10 @@ class Proxy:
         with self._changed:
             assert self._changed.wait_for(lambda: self.struck.total() >= count, _PATIENCE), self.struck
 
+    def redirect(self, port: int) -> None:
+        """New connections lead to another port."""
+        self._target = port
+
     def cut(self) -> None:
         """Close all connections at once; new ones are accepted."""
         self.inject(Fault("cut"))

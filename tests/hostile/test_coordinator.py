@@ -62,7 +62,9 @@ class Peers(Devices):
         """Offer and serve any bytes, with changes to their manifest."""
         manifest = replace(make_manifest(data, "update", "update"), **changes)
         self._senders[manifest.sha256] = Sender(data, manifest)
-        offer = m.Offer(round=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+        offer = m.Offer(
+            round=1, attempt=1, manifest=manifest, pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+        )
         self.say(device, offer)
         return offer
 
@@ -208,7 +210,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
         manifest = make_manifest(data, "update", "update", 1024)
         assert manifest.chunks > 1
         peers.say("witness", m.Offer(
-            round=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+            round=1, attempt=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
         ))  # fmt: skip
         peers.hear(m.Pull, {"witness"})
         indices = [0, 0, *range(1, manifest.chunks), 0]  # one twice, and one when all is there
@@ -216,6 +218,13 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
             chunk = encode_chunk(manifest.sha256, index, data[1024 * index : 1024 * (index + 1)])
             peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
         peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
+        sha256, (old,) = manifest.sha256, (e for e in EXAMPLES if isinstance(e, m.CoordinatorState))
+        peers.say("nobody", m.Pull(sha256=sha256, missing=b"\x01", credit=1))
+        peers.say("nobody", m.Committed(sha256=sha256))
+        peers.say("nobody", m.Refused(code="x", reason="x", about=sha256))
+        peers.say("nobody", m.Leave())
+        peers.transport.publish(TOPICS.presence("nobody"), m.encode(m.Presence(online=True, epoch=1)))
+        peers.transport.publish(TOPICS.coordinator_state, m.encode(old))
         peers.hear(m.RoundStart, {"witness"})
         peers.offer("witness", random_adapter(5))  # of round 1 again
         assert peers.refusal("witness") == "StaleUpdate"
@@ -224,7 +233,15 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
         peers.transport.close()
         peers.coordinator.stop()
     status = peers.coordinator.named("status")[-1]
-    assert status["ignored"] == {"RepeatedChunk": 1, "StalePresence": 1, "UnaskedChunk": 2}
+    assert status["ignored"] == {
+        "RepeatedChunk": 1,
+        "StaleCoordinator": 1,
+        "StalePresence": 1,
+        "StrangersLeave": 1,
+        "StrangersPresence": 1,
+        "StrangersTransfer": 3,
+        "UnaskedChunk": 2,
+    }
     assert status["messages"]["up"]["chunk"][0] == len(indices) + 1
     assert status["messages"]["up"]["offer"][0] == 2
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.membership.journal import VERSION, Journal, Work, read_trusted_key
@@ -38,7 +39,9 @@ def manifest(data: bytes, chunk_size: int = CHUNK) -> Manifest:
 
 def offer(data: bytes, number: int = 1) -> Offer:
     update = make_manifest(data, role="update", name=f"update-{number}")
-    return Offer(round=number, manifest=update, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    return Offer(
+        round=number, attempt=number, manifest=update, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0
+    )
 
 
 def chunk(data: bytes, number: int) -> bytes:
@@ -111,6 +114,15 @@ class Model(RuleBasedStateMachine):
         before = self.works.get(plan, [number, "begun", None])[1]
         self.works[plan] = [number, before if before == "committed" else "trained", offer(data, number)]
         self.outbox = (plan, data, own)
+
+    @rule(plan=plans, attempt=st.integers(1, 9))
+    def restate(self, plan: str, attempt: int) -> None:
+        if kept := self.works.get(plan, [0, "", None])[2]:
+            said = replace(kept, attempt=attempt)
+            self.journal.restate(plan, said)
+            self.works[plan][2] = said
+        else:
+            self.journal.restate(plan, offer(b"x", int(plan[1])))
 
     @rule(plan=plans, progress=st.sampled_from(["offered", "committed", "refused"]))
     def note(self, plan: str, progress: Any) -> None:

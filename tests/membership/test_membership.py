@@ -11,12 +11,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError, UnknownFederation
+from edge_sdk.errors import (
+    AdapterMismatch,
+    CoordinatorUntrusted,
+    DeadlineExceeded,
+    Rejected,
+    TransportError,
+    UnknownFederation,
+)
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
+from edge_sdk.membership.link import Link
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
@@ -167,6 +176,7 @@ def stage(url: str) -> Stage:
 def start(number: int = 1, **changes: Any) -> RoundStart:
     values: dict[str, Any] = {
         "round": number,
+        "attempt": number,
         "rounds": 3,
         "stage": "root",
         "cluster": None,
@@ -274,6 +284,102 @@ def test_the_same_round_again_is_not_trained_again(url: str, stage: Stage, tmp_p
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert len(learn.plans) == 1
+
+
+def test_updates_that_nobody_answers_do_not_stay_in_memory(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[Link] = []
+    original = Link.offer
+
+    def noted(link: Link, data: bytes, manifest: Manifest) -> None:
+        links.append(link)
+        original(link, data, manifest)
+
+    monkeypatch.setattr(Link, "offer", noted)
+    stage.silent = True
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    for number in range(1, 6):
+        learn.adapter = Adapter(random_adapter(number).layers)
+        stage.say(start(number, rounds=5))
+        offer = stage.hear(Offer)
+        stage.transport.publish(TOPICS.control("me", "down"), encode(pull_of_all(offer)))
+    stage.say(Finished(rounds=5, cluster=0, adapters=[]))
+    me.result()
+    assert len(links) == 5
+    assert links[0]._exchange._offers == {}
+    assert links[0]._pacer.due(0.0) is None
+
+
+def pull_of_all(offer: Offer) -> Pull:
+    return Pull(sha256=offer.manifest.sha256, missing=b"\xff"[: offer.manifest.chunks], credit=1)
+
+
+class TestRoundsThatAreOpenedAnew:
+    """The coordinator abandons a round to which nobody has delivered, and opens it again as another attempt."""
+
+    @pytest.mark.parametrize("then", [2, 1])
+    def test_the_same_work_is_not_done_again(self, url: str, stage: Stage, tmp_path: Path, then: int) -> None:
+        learn = Learner()
+        me = Me(url, tmp_path, learn, rounds=1)
+        join(stage)
+        stage.say(start(attempt=3 - then))
+        first = stage.hear(Offer)
+        stage.say(start(attempt=then))
+        stage.say(Refused(code="OtherAttempt", reason="", about=first.manifest.sha256))  # it has crossed the start
+        for _ in range(2):
+            assert stage.hear(Offer) == replace(first, attempt=then)
+        stage.take(first)
+        stage.say(RoundDone(round=1, accepted=True, updates=1))
+        stage.say(start(2))
+        me.result()
+        assert len(learn.plans) == 1
+        assert not me.named("update_refused")
+
+    def test_nor_when_the_refusal_came_before(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        stage.say(start())
+        first = stage.hear(Offer)
+        stage.say(Refused(code="OtherAttempt", reason="", about=first.manifest.sha256))
+        stage.say(start(attempt=2))
+        again = stage.hear(Offer)
+        assert again == replace(first, attempt=2)
+        assert len(stage.take(again)) == again.manifest.size
+        assert len(learn.plans) == 1
+
+    def test_a_device_that_restarts_offers_it_for_the_attempt_that_it_was_told_last(
+        self, url: str, stage: Stage, tmp_path: Path
+    ) -> None:
+        leave_over(tmp_path, "offered")
+        with closing(Home(tmp_path).journal()) as journal:
+            last = journal.outbox
+            assert last
+            assert last.offer
+            journal.restate(last.plan, replace(last.offer, attempt=7))
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        stage.say(start(2, attempt=8, late=1))
+        assert stage.hear(Offer).attempt == 7, "late, for the round that it was trained for"
+        assert learn.plans == []
+
+    def test_other_work_is_done(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        learn = Learner()
+        Me(url, tmp_path, learn)
+        join(stage)
+        root = stage.serve(random_adapter(7), "root", "root")
+        stage.say(start(stage="cluster", cluster=0, frozen=[root]))
+        first = stage.hear(Offer)
+        learn.adapter = Adapter(random_adapter(2).layers)
+        stage.say(start(attempt=2, stage="cluster", cluster=1, frozen=[root]))
+        second = stage.hear(Offer)
+        assert (first.attempt, second.attempt) == (1, 2)
+        assert first.manifest.sha256 != second.manifest.sha256
+        assert [plan.cluster for plan in learn.plans] == [0, 1]
 
 
 def test_what_came_while_training_is_caught_up_with(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -394,7 +500,7 @@ def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str
 def leave_over(home: Path, progress: Progress) -> None:
     """An update of round 1, from an earlier session."""
     manifest = make_manifest(b"left over", role="update", name="update-1")
-    offer = Offer(round=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    offer = Offer(round=1, attempt=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
     with closing(Home(home).journal()) as journal:
         journal.keep_update("earlier", offer, b"left over")
         journal.note("earlier", progress)
@@ -653,6 +759,17 @@ def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:
     me = Me(url, tmp_path, Learner(), answer=0.3)
     stage.online()
     assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_one_that_is_shut_out_goes_home_whatever_it_was_doing(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    stage.hear(Offer)
+    stage.say(Refused(code="Revoked", reason="Ask its operator.", about="join"))
+    error = me.error()
+    assert isinstance(error, Rejected)
+    assert "Revoked" in str(error)
 
 
 def test_an_adapter_of_another_base_model_is_not_trained_on(url: str, stage: Stage, tmp_path: Path) -> None:

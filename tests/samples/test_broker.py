@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import fields
 
 from coordinator import config
 from coordinator.service import Service
 from edge_sdk.errors import BrokerUnreachable, TransportError
 from edge_sdk.transport import Settings, Tls, Transport, Will, create
+from edge_sdk.wire.messages import MAX_CHUNK
 from edge_sdk.wire.topics import Topics
 from samples.broker import certificates
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import MOSQUITTO_PATH, free_port, wait_until_listening
-from tests.transport.inbox import Inbox
+from tests.transport.inbox import DEADLINE, Inbox
 
 FOLDER = Path(certificates.__file__).parent
 NAMES = [f"device-{number}" for number in range(6)]
@@ -137,6 +139,28 @@ def test_nobody_listens_to_another(broker: Secured) -> None:
     everything = heard.wait(lambda messages: mine in messages)
     assert {message for message in everything if "/dev/" in message[0]} == {mine}
     device.close()
+    coordinator.close()
+
+
+def test_a_coordinator_that_starts_sees_every_device_that_may_join(broker: Secured) -> None:
+    """All that is retained comes at once, together with the chunks that it may have asked for."""
+    (count,) = (field.default for field in fields(config.Federation) if field.name == "max_devices")
+    topics = Topics("crowd")
+    writer = broker.connect("coordinator", client_id="writer", window=1000)
+    for number in range(count):
+        writer.publish(topics.presence(f"d{number}"), b"x" * 40, retain=True)
+    writer.flush(DEADLINE)
+    seen, chunks = Inbox(), Inbox()
+    coordinator = broker.connect("coordinator", client_id="reader")
+    coordinator.subscribe(topics.all_up, chunks)
+    coordinator.subscribe(topics.all_presence, seen)
+    for number in range(8 * 32):
+        writer.publish(topics.chunks(f"d{number % 8}", "up"), bytes(MAX_CHUNK))
+    assert len(chunks.wait_for(8 * 32)) == 8 * 32
+    assert {topic for topic, _ in seen.wait_for(count)} == {topics.presence(f"d{number}") for number in range(count)}
+    for number in range(count):  # for the other tests
+        writer.publish(topics.presence(f"d{number}"), b"", retain=True)
+    writer.close()
     coordinator.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -47,59 +48,96 @@ def test_what_is_under_way_is_one_or_two_seconds_worth() -> None:
     assert credit_for(1e9, CHUNK, 32) == 32
 
 
-def run(pacer: Pacer, now: float) -> list[tuple[float, bytes]]:
-    """Everything that waits, each with the time at which it went."""
+@dataclass(frozen=True)
+class Piece:
+    index: int
+    size: int = CHUNK
+    sha256: str = "a"
+
+
+def run(pacer: Pacer[Piece], now: float) -> list[tuple[float, str, Piece]]:
+    """Everything that waits, each with the time at which it went and to whom."""
     gone = []
     while (due := pacer.due(now)) is not None:
         now = max(now, due)
-        if (payload := pacer.take(now)) is not None:
-            gone.append((now, payload))
+        if (turn := pacer.take(now)) is not None:
+            gone.append((now, *turn))
     return gone
 
 
-@given(st.floats(1024, 1e8), st.lists(st.integers(37, CHUNK), min_size=1, max_size=64), st.floats(0, 1e6))
-def test_no_stretch_of_time_takes_more_than_its_share(rate: float, sizes: list[int], start: float) -> None:
-    pacer = Pacer(rate)
-    for number, size in enumerate(sizes):
-        pacer.put(bytes([number]), bytes(size))
+def went(pacer: Pacer[Piece]) -> list[str]:
+    return [f"{to}{piece.sha256}{piece.index}" for _, to, piece in run(pacer, 0.0)]
+
+
+@given(
+    st.floats(1024, 1e8),
+    st.lists(st.tuples(st.sampled_from(["pi", "phone"]), st.integers(37, CHUNK)), min_size=1, max_size=64),
+    st.floats(0, 1e6),
+)
+def test_no_stretch_of_time_takes_more_than_its_share(rate: float, sizes: list[tuple[str, int]], start: float) -> None:
+    """Of all receivers together."""
+    pacer: Pacer[Piece] = Pacer(rate)
+    for number, (to, size) in enumerate(sizes):
+        pacer.put(Piece(number, size), to)
     gone = run(pacer, start)
-    assert [len(payload) for _, payload in gone] == sizes
+    for to in ("pi", "phone"):
+        assert [piece.size for _, whom, piece in gone if whom == to] == [size for whom, size in sizes if whom == to]
     for first in range(len(gone)):
         for last in range(first, len(gone)):
-            taken = sum(sizes[first : last + 1])
-            allowed = rate * (gone[last][0] - gone[first][0]) + 0.25 * rate + sizes[last]
+            taken = sum(piece.size for _, _, piece in gone[first : last + 1])
+            allowed = rate * (gone[last][0] - gone[first][0]) + 0.25 * rate + gone[last][2].size
             assert taken <= allowed * (1 + 1e-6) + 1e-3 * rate
-    assert gone[-1][0] - start <= sum(sizes) / rate * (1 + 1e-6) + 1e-3
+    assert gone[-1][0] - start <= sum(size for _, size in sizes) / rate * (1 + 1e-6) + 1e-3
 
 
 def test_a_pause_does_not_save_up_more_than_a_burst() -> None:
-    pacer = Pacer(float(CHUNK))
+    pacer: Pacer[Piece] = Pacer(float(CHUNK))
     assert pacer.due(0.0) is None
     for number in range(3):
-        pacer.put(bytes([number]), bytes(CHUNK))
-    assert [round(at, 6) for at, _ in run(pacer, 1000.0)] == [1000.0, 1000.75, 1001.75]
+        pacer.put(Piece(number))
+    assert [round(at, 6) for at, *_ in run(pacer, 1000.0)] == [1000.0, 1000.75, 1001.75]
 
 
 def test_without_a_rate_all_goes_at_once_and_in_order() -> None:
-    pacer = Pacer(None)
+    pacer: Pacer[Piece] = Pacer(None)
     for number in range(5):
-        pacer.put(bytes([number]), bytes([number]) * CHUNK)
-    assert [(at, payload[0]) for at, payload in run(pacer, 7.0)] == [(7.0, number) for number in range(5)]
+        pacer.put(Piece(number))
+    assert [(at, piece.index) for at, _, piece in run(pacer, 7.0)] == [(7.0, number) for number in range(5)]
+
+
+def test_receivers_have_their_turns_however_much_one_asks_for() -> None:
+    pacer: Pacer[Piece] = Pacer(1024.0)
+    for number in range(4):
+        pacer.put(Piece(number), "greedy")
+    for number in range(2):
+        pacer.put(Piece(number), "b")
+    pacer.put(Piece(0), "c")
+    assert [f"{to}{piece.index}" for _, to, piece in run(pacer, 0.0)] == [
+        "greedy0", "b0", "c0", "greedy1", "b1", "greedy2", "greedy3"
+    ]  # fmt: skip
 
 
 def test_what_is_asked_for_twice_waits_once_and_can_be_forgotten() -> None:
-    pacer = Pacer(1024.0)
-    for name in (b"a0", b"a1", b"b0", b"a0"):
-        pacer.put(name, name)
-    assert [payload for _, payload in run(pacer, 0.0)] == [b"a0", b"a1", b"b0"]
-    for name in (b"a0", b"a1", b"b0"):
-        pacer.put(name, name)
-    pacer.forget(b"a")
-    assert [payload for _, payload in run(pacer, 0.0)] == [b"b0"]
+    pacer: Pacer[Piece] = Pacer(1024.0)
+    pieces = [Piece(0), Piece(1), Piece(0, sha256="b")]
+    for piece in (*pieces, pieces[0]):
+        pacer.put(piece)
+    assert not pacer.takes(pieces[0])
+    assert pacer.takes(pieces[0], "pi"), "another one waits for it as well"
+    assert went(pacer) == ["a0", "a1", "b0"]
+    for to in ("", "pi", "phone"):
+        for piece in pieces:
+            pacer.put(piece, to)
+    pacer.forget("a")
+    pacer.forget(to="pi")
+    pacer.forget(to="nobody")
+    assert went(pacer) == ["b0", "phonea0", "phonea1", "phoneb0"]
 
 
 def test_no_more_waits_than_there_is_room_for() -> None:
-    pacer = Pacer(1024.0)
+    pacer: Pacer[Piece] = Pacer(1024.0)
     for number in range(1000):
-        pacer.put(number.to_bytes(2, "big"), b"x")
+        pacer.put(Piece(number))
+    assert not pacer.takes(Piece(1000))
+    assert pacer.takes(Piece(1000), "pi")
     assert len(run(pacer, 0.0)) == 256

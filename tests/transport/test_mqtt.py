@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ import pytest
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
 from edge_sdk.transport.embedded import EmbeddedBroker
-from tests.faults.proxy import Proxy
+from edge_sdk.transport.tls import is_hopeless
+from tests.faults.proxy import Fault, Proxy
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import DEADLINE, Inbox
 from tests.transport.scripted import ScriptedBroker
@@ -219,6 +222,31 @@ def test_the_brokers_maximum_packet_size_is_kept_to_the_byte(tmp_path: Path) -> 
         transport.close()
 
 
+def test_what_is_in_flight_and_does_not_fit_the_broker_that_came_back_is_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else paho resends it for ever: the broker throws it out for that each time, and nothing behind it passes."""
+    small, (first, second) = Mosquitto(tmp_path, "max_packet_size 5000"), (Inbox(), Inbox())
+    with ScriptedBroker() as silent, small, Proxy(int(silent.url.rpartition(":")[2])) as proxy:
+        transport = connect(proxy.url, client_id="x", window=3, reconnect_delay=(0.05, 0.1))
+        for payload in (b"1", bytes(6000), b"2"):
+            transport.publish("a", payload)
+        silent.wait_for_publishes(0, 3)
+        observer = connect(small.url, client_id="observer")
+        observer.subscribe("a", first)
+        proxy.redirect(small.port)
+        silent.cut()
+        assert [payload for _, payload in first.wait_for(2)] == [b"1", b"2"]
+        transport.flush(DEADLINE)
+        transport.subscribe("b", second)
+        for number in range(5):  # more than the window
+            transport.publish("b", bytes([number]))
+        second.wait_for(5)
+        assert "1 messages in flight were dropped" in caplog.text
+        transport.close()
+        observer.close()
+
+
 def _fits(transport: object, size: int) -> bool:
     try:
         transport.publish("a", bytes(size))  # type: ignore[attr-defined]
@@ -348,3 +376,62 @@ def test_tls_with_certificates_on_both_sides(certificates: Path, tmp_path: Path)
             connect(broker.url, client_id="x", deadline=DEADLINE)
         with pytest.raises(TransportError, match="TLS files"):
             connect(broker.url, client_id="x", tls=Tls(tmp_path / "absent.pem"))
+
+
+@pytest.fixture
+def encrypted(certificates: Path, tmp_path: Path) -> Iterator[tuple[Mosquitto, Tls]]:
+    """A broker with TLS alone, and what a client needs."""
+    lines = [f"certfile {certificates / 'broker.pem'}", f"keyfile {certificates / 'broker.key'}"]
+    with Mosquitto(tmp_path, *lines, tls=True) as broker:
+        yield broker, Tls(certificates / "ca.pem")
+
+
+def test_a_handshake_that_breaks_off_is_tried_again(encrypted: tuple[Mosquitto, Tls]) -> None:
+    broker, tls = encrypted
+    faults = [Fault("cut", "up", 0), Fault("cut", "up", 100), Fault("reset", "down", 100), Fault("cut", "down", 300)]
+    with Proxy(broker.port, faults) as proxy:
+        url = proxy.url.replace("mqtt:", "mqtts:")
+        connect(url, client_id="x", tls=tls, reconnect_delay=(0.05, 0.1), deadline=DEADLINE).close()
+        assert sum(proxy.struck.values()) == 4
+
+
+def test_a_peer_that_ends_every_handshake_is_named_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                while True:
+                    server.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"mqtts://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(BrokerUnreachable, match=r"within 0\.5 s"):
+            connect(url, client_id="x", deadline=0.5, reconnect_delay=(0.05, 0.1))
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize(
+    ("reason", "hopeless"),
+    [
+        ("TLSV1_ALERT_UNKNOWN_CA", True),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", True),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", True),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", True),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", True),
+        ("UNSUPPORTED_PROTOCOL", True),
+        ("WRONG_VERSION_NUMBER", True),
+        ("TLSV1_ALERT_INTERNAL_ERROR", False),
+        ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", False),
+        (None, False),
+    ],
+)
+def test_only_what_would_fail_again_is_hopeless(reason: str | None, hopeless: bool) -> None:
+    error = ssl.SSLError(1, "in words")
+    error.reason = reason  # type: ignore[assignment]
+    assert is_hopeless(error) == hopeless
+
+
+def test_an_end_is_no_refusal() -> None:
+    assert is_hopeless(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+    for error in (ssl.SSLEOFError(8, "EOF"), ssl.SSLZeroReturnError(6, "closed"), ConnectionResetError(), None):
+        assert not is_hopeless(error)

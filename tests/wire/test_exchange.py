@@ -157,6 +157,21 @@ def test_what_is_not_offered_ends_the_fetch_by_name() -> None:
     assert link.now == 0.0  # at once, not at the deadline
 
 
+def test_a_refusal_ends_the_fetch_that_it_is_about_unless_it_is_about_an_offer() -> None:
+    exchange, content = Exchange(), content_of(5000)
+    manifest = make_manifest(content, "root", "x")
+    for code in ("HasLeft", "Revoked"):
+        exchange.fetch(manifest, 0.0, 10.0)
+        [failed] = exchange.on_message(Refused(code=code, reason="Say Join.", about=manifest.sha256), 0.0)
+        assert isinstance(failed, Failed)
+        assert failed.by_peer
+        assert exchange.progress(manifest.sha256) is None
+    exchange.fetch(manifest, 0.0, 10.0)
+    exchange.offer(content, manifest)
+    assert len(exchange.on_message(Refused(code="StaleUpdate", reason="", about=manifest.sha256), 0.0)) == 1
+    assert exchange.progress(manifest.sha256) == (0, 1)
+
+
 def test_a_content_with_the_wrong_hash_fails_on_both_sides() -> None:
     a, b = Exchange(), Exchange()
     content = content_of(5000)

@@ -23,11 +23,12 @@ EXAMPLES: list[m.Message] = [
     m.Committed(sha256=SHA),
     m.Refused(code="AdapterMismatch", reason="another base model", about=SHA),
     m.Join(profile=PROFILE),
-    m.Offer(round=1, manifest=MANIFEST, pictures=12, first_loss=0.5, last_loss=0.4, train_seconds=12.5),
+    m.Offer(round=1, attempt=2, manifest=MANIFEST, pictures=12, first_loss=0.5, last_loss=0.4, train_seconds=12.5),
     m.Leave(),
     m.Welcome(round=0, rounds=5),
     m.RoundStart(
         round=1,
+        attempt=2,
         rounds=5,
         stage="cluster",
         cluster=2,

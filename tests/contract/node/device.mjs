@@ -114,7 +114,7 @@ async function onRoundStart(start) {
   if (current !== start) return;
   const data = train(start);
   const manifest = { role: "update", name: `update-${start.round}`, sha256: sha256(data), size: data.length, chunk_size: CHUNK };
-  const offer = { type: "offer", round: start.round, manifest, pictures: 5, first_loss: 1.5, last_loss: 0.5, train_seconds: 0.1 };
+  const offer = { type: "offer", round: start.round, attempt: start.attempt, manifest, pictures: 5, first_loss: 1.5, last_loss: 0.5, train_seconds: 0.1 };
   offered = { manifest, data, offer };
   say(offer);
 }
