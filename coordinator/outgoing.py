@@ -1,4 +1,4 @@
-"""What the coordinator sends: signed where it announces adapters, counted, and no more to a device than its quota."""
+"""What the coordinator sends: steps signed, all of it counted, and no more to a device than its quota."""
 
 from __future__ import annotations
 
@@ -18,24 +18,34 @@ class Outgoing:
     """The way out.
 
     Args:
+        epoch: of this life of the coordinator, signed with every step.
         downloads: what chunks a device may be sent.
     """
 
     def __init__(
-        self, transport: Transport, topics: Topics, signer: Signer, downloads: Rates, tally: Tally, report: Reports
+        self,
+        transport: Transport,
+        topics: Topics,
+        signer: Signer,
+        epoch: int,
+        downloads: Rates,
+        tally: Tally,
+        report: Reports,
     ) -> None:
         self._transport = transport
         self._topics = topics
         self._signer = signer
+        self._epoch = epoch
         self._downloads = downloads
         self._tally = tally
         self._report = report
 
     def send(self, device: str, message: Message) -> None:
         """A message on the device's control topic."""
+        kind = type(message).__name__.lower()
         if isinstance(message, RoundStart | Finished):
-            message = self._signer.signed(message)
-        self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
+            message = self._signer.signed(message, device, self._epoch)
+        self._publish(self._topics.control(device, "down"), encode(message), kind)
 
     def chunk(self, device: str, payload: bytes) -> None:
         """A chunk that the device has asked for; dropped if it asks for too much, and it asks again."""

@@ -30,7 +30,9 @@ from edge_sdk.wire.messages import (
     Pull,
     RoundDone,
     RoundStart,
+    SignedStep,
     decode,
+    decode_step,
     encode,
 )
 from edge_sdk.wire.topics import Topics
@@ -78,6 +80,8 @@ class Devices:
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = TOPICS.device_of(topic), decode(payload)
+        if isinstance(message, SignedStep):
+            message = decode_step(message.step)
         self.heard.put((device, message))
         if isinstance(message, Pull) and message.sha256 in self._senders:
             for chunk in self._senders[message.sha256].on_pull(message):
@@ -248,7 +252,7 @@ def test_stopping_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> Non
     started = threading.Event()
     service = Service(
         config.load(federation(tmp_path, broker.url, 2)),
-        settings=Settings(url=broker.url, client_id="", publish_deadline=3600),
+        settings=Settings(url=broker.url, publish_deadline=3600),
         on_event=lambda event: started.set(),
     )
     thread = threading.Thread(target=service.run, daemon=True)

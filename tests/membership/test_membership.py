@@ -5,15 +5,24 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, concatenate, distance, load, norm, to_bytes
-from edge_sdk.errors import AdapterMismatch, CoordinatorUntrusted, DeadlineExceeded, TransportError, UnknownFederation
+from edge_sdk.errors import (
+    AdapterMismatch,
+    CoordinatorUntrusted,
+    DeadlineExceeded,
+    MessageOutdated,
+    SignatureInvalid,
+    TransportError,
+    UnknownFederation,
+)
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
@@ -36,9 +45,11 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundDone,
     RoundStart,
+    SignedStep,
     Succession,
     Welcome,
     decode,
+    decode_step,
     encode,
 )
 from edge_sdk.wire.signing import Signer, fingerprint, new_key
@@ -63,19 +74,23 @@ class Stage:
         self.delivered: queue.Queue[Manifest] = queue.Queue()
         self.silent = False  # whether pulls go unanswered
         self.signer = Signer(bytes(32), "tastes")
+        self.epoch = 1
         self.transport.subscribe(TOPICS.all_up, self._arrived)
         self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
 
     def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
-        key = self.signer.public
-        state = CoordinatorState(
-            online=online, epoch=epoch, federation="tastes", base_id=BASE_ID, key=key, successions=list(said)
-        )
+        self.epoch = epoch
+        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, successions=said))
+
+    def show(self, state: CoordinatorState) -> None:
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
 
     def say(self, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            message = self.signer.signed(message)
+            message = self.signer.signed(message, "me", self.epoch)
+        self.say_as_it_is(message)
+
+    def say_as_it_is(self, message: Message) -> None:
         self.transport.publish(TOPICS.control("me", "down"), encode(message))
 
     def serve(self, adapter: Adapter, role: str, name: str) -> Manifest:
@@ -449,7 +464,7 @@ def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, m
             super().__init__(1e9)
 
     monkeypatch.setattr("edge_sdk.membership.link.Pacer", Noted)
-    me = Me(Settings(url=url, client_id="", bandwidth=512_000), tmp_path, Learner())
+    me = Me(Settings(url=url, bandwidth=512_000), tmp_path, Learner())
     join(stage)
     stage.say(start())
     stage.take(stage.hear(Offer))
@@ -478,7 +493,7 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
     ours, stage.signer = stage.signer, Signer(new_key(), "tastes")
     stage.say(start(1, start=stage.serve(random_adapter(2), "cluster", "cluster-1")))
     stage.online(epoch=2)
-    stage.signer = ours
+    stage.signer, stage.epoch = ours, 1
     stage.say(start(2, start=stage.serve(random_adapter(3), "cluster", "cluster-1")))
     offer = stage.hear(Offer)
     assert offer.round == 2
@@ -486,7 +501,143 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert [plan.round for plan in learn.plans] == [2]
-    assert len(me.named("step_refused")) == len(me.named("coordinator_untrusted")) == 1
+    assert [event["code"] for event in me.named("step_refused")] == ["SignatureInvalid"]
+    assert [event["code"] for event in me.named("coordinator_untrusted")] == ["CoordinatorUntrusted"]
+
+
+FORGED: dict[str, tuple[str, Callable[[Stage], Message]]] = {
+    "an end that nobody signed": ("SignatureInvalid", lambda stage: the_end()),
+    "a round that nobody signed": ("SignatureInvalid", lambda stage: start(3, steps=2**31 - 1)),
+    "an end under a signature of zeros": (
+        "SignatureInvalid",
+        lambda stage: SignedStep(epoch=7, step=encode(the_end()), signature=bytes(64)),
+    ),
+    "an end by somebody else": (
+        "SignatureInvalid",
+        lambda stage: Signer(new_key(), "tastes").signed(the_end(), "me", 7),
+    ),
+    "an end for another device": ("SignatureInvalid", lambda stage: stage.signer.signed(the_end(), "you", 7)),
+    "an end of another federation": (
+        "SignatureInvalid",
+        lambda stage: Signer(bytes(32), "paintings").signed(the_end(), "me", 7),
+    ),
+    "a round that was made longer": ("SignatureInvalid", lambda stage: longer(stage.signer.signed(start(3), "me", 7))),
+    "an end of an earlier life": ("MessageOutdated", lambda stage: stage.signer.signed(the_end(), "me", 6)),
+    "an end that was moved to this life": (
+        "SignatureInvalid",
+        lambda stage: replace(stage.signer.signed(the_end(), "me", 6), epoch=7),
+    ),
+    "an earlier round of this life": ("MessageOutdated", lambda stage: stage.signer.signed(start(1), "me", 7)),
+    "a welcome under a good signature": ("MessageInvalid", lambda stage: signed_welcome(stage.signer)),
+}
+
+
+def the_end() -> Finished:
+    return Finished(rounds=3, cluster=0, adapters=[])
+
+
+def longer(said: SignedStep) -> SignedStep:
+    return replace(said, step=encode(replace(decode_step(said.step), steps=10**6)))
+
+
+def signed_welcome(signer: Signer) -> SignedStep:
+    return signer.signed(Welcome(round=0, rounds=3), "me", 7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_path: Path, name: str) -> None:
+    """Least of all what there is to draw with."""
+    code, forge = FORGED[name]
+    Home(tmp_path)
+    drawn_with = {tmp_path / f"{name}.safetensors": name.encode() for name in ("root", "cluster", "clusters/0")}
+    for path, data in drawn_with.items():
+        path.write_bytes(data)
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(2))
+    stage.take(stage.hear(Offer))
+    stage.say_as_it_is(forge(stage))
+    stage.say(start(3))
+    assert stage.hear(Offer).round == 3
+    assert [event["code"] for event in me.named("step_refused")] == [code]
+    assert [(plan.round, plan.steps) for plan in learn.plans] == [(2, 5), (3, 5)]
+    assert {path: path.read_bytes() for path in drawn_with} == drawn_with
+
+
+def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The broker may have kept what the coordinator once said. What it says again is another matter."""
+    old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
+    me = Me(url, tmp_path, Learner(), rounds=1)
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(1))
+    stage.take(stage.hear(Offer))
+    stage.say(start(2))
+    assert not me.result().finished
+    stage.show(old[0])
+    outdated = Me(url, tmp_path, Learner(), answer=0.5).error()
+    assert isinstance(outdated, MessageOutdated)
+    assert "start 6" in str(outdated)
+    again = Me(url, tmp_path, Learner())
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=1, rounds=3))
+    stage.say_as_it_is(old[1])
+    stage.say(start(1))
+    stage.say(start(2))  # as it did before
+    assert stage.hear(Offer).round == 2
+    assert [event["code"] for event in again.named("step_refused")] == ["MessageOutdated"] * 2
+
+
+def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID))
+    stage.say(start())
+    stage.hear(Offer)
+    assert me.named("coordinator_offline") == me.named("coordinator_untrusted") == []
+
+
+@pytest.mark.parametrize("change", ["key", "online", "epoch", "base_id", "signature", "federation"])
+def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_path: Path, change: str) -> None:
+    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID)
+    values = {
+        "key": Signer(new_key(), "tastes").public,
+        "online": True,
+        "epoch": 8,
+        "base_id": "c" * 64,
+        "signature": bytes(64),
+        "federation": "paintings",
+    }
+    stage.show(replace(good, **{"online": True, change: values[change]}))
+    error = Me(url, tmp_path, Learner(), answer=0.5).error()
+    assert isinstance(error, SignatureInvalid)
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (None, (0, 0))
+
+
+def test_a_forged_commitment_costs_no_update(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
+    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.05)
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    stage.say(Committed(sha256=offer.manifest.sha256))
+    while me.named("update_committed") == []:
+        stage.hear(Join)  # with which the device comes back
+    stage.say(start())
+    assert stage.take(stage.hear(Offer)) == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
+    assert len(learn.plans) == 1
 
 
 def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -630,7 +781,7 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
     """Nor does the round's own thread, which is about to say something."""
     broker = EmbeddedBroker().start()
     stage, closed = Stage(broker.url), threading.Event()
-    settings = Settings(url=broker.url, client_id="", publish_deadline=3600)
+    settings = Settings(url=broker.url, publish_deadline=3600)
     mine = Membership(settings, "tastes", "me", profile("apples", 0), tmp_path, Learner(), lambda event: None)
 
     def run() -> None:
@@ -678,7 +829,7 @@ def test_an_error_in_training_reaches_the_caller(url: str, stage: Stage, tmp_pat
 def test_garbage_changes_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
     me = Me(url, tmp_path, Learner())
     join(stage)
-    for payload in (b"", b"\xff\x00", b"x" * 200_000):
+    for payload in (b"", b"\xff\x00", b"x" * 131_072):
         stage.transport.publish(TOPICS.control("me", "down"), payload)
         stage.transport.publish(TOPICS.chunks("me", "down"), payload)
     stage.say(start())
