@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
+from coordinator.keys import Keys
 from coordinator.rounds import Member, Trace
 from coordinator.service import Service
 from coordinator.store import Database
@@ -35,6 +36,7 @@ from edge_sdk.wire.messages import (
     decode_step,
     encode,
 )
+from edge_sdk.wire.signing import Signer, new_key
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -179,27 +181,123 @@ def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
     assert not devices.states.get(timeout=DEADLINE).online
 
 
-class TestTwoCoordinators:
-    def retain(self, url: str, epoch: int) -> Devices:
-        devices = Devices(url)
-        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID, key=bytes(32))
-        devices.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
-        assert devices.states.get(timeout=DEADLINE) == state
-        return devices
+class Others:
+    """Somebody beside the coordinator who may publish on its topic, as a broker without rules lets everybody."""
 
-    def test_a_fresh_home_is_not_locked_out_by_a_stale_state(self, url: str, tmp_path: Path) -> None:
-        devices = self.retain(url, epoch=7)
-        coordinator = Coordinator(federation(tmp_path, url, 2))
+    def __init__(self, url: str, path: Path) -> None:
+        loaded = config.load(path)
+        self.devices = Devices(url)
+        self.home = Path(str(loaded.home))
+        self.signer = Keys(self.home, "tastes").signer  # the coordinator's own
+
+    def say(self, payload: bytes) -> None:
+        self.devices.transport.publish(TOPICS.coordinator_state, payload, retain=True)
+
+    def retain(self, epoch: int, signer: Signer | None = None, *, online: bool = True) -> CoordinatorState:
+        state = (signer or self.signer).state(online=online, epoch=epoch, base_id=BASE_ID)
+        self.say(encode(state))
+        return state
+
+    def next_state(self) -> CoordinatorState:
+        state = self.devices.states.get(timeout=DEADLINE)
+        assert isinstance(state, CoordinatorState)
+        return state
+
+
+LATEST = 2**31 - 1
+
+
+class TestOtherCoordinators:
+    @pytest.mark.parametrize("online", [True, False])
+    def test_a_state_that_was_left_behind_locks_nobody_out(self, url: str, tmp_path: Path, online: bool) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        others.retain(7, online=online)
+        coordinator = Coordinator(path)
         coordinator.wait_for("coordinator_started")
-        devices.say("a", Join(profile=profile("apples", 0)))
+        others.devices.say("a", Join(profile=profile("apples", 0)))
         coordinator.wait_for("device_joined")
+        assert coordinator.named("refused") == []
         coordinator.stop()
 
-    def test_the_one_that_gives_way_says_how_to_go_on(self, url: str, tmp_path: Path) -> None:
-        self.retain(url, epoch=2**31 - 1)
-        service = Service(config.load(federation(tmp_path, url, 2)))
-        with pytest.raises(Superseded, match="publish an empty retained message on impasto/1/tastes/coordinator/state"):
-            service.run()
+    def test_a_later_life_is_given_way_to_and_the_next_start_is_later_still(self, url: str, tmp_path: Path) -> None:
+        """Whatever the clock says: one that was wrong once locks nobody out for ever."""
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        others.retain(LATEST - 5)
+        with pytest.raises(Superseded, match="start again"):
+            Service(config.load(path)).run()
+        again = Coordinator(path)
+        again.wait_for("coordinator_started")
+        assert again.named("coordinator_started")[0]["epoch"] == LATEST - 4
+        again.stop()
+
+    def test_so_is_one_whose_key_ours_vouches_for(self, url: str, tmp_path: Path) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        coordinator = Coordinator(path)
+        coordinator.wait_for("coordinator_started")
+        later = Keys(others.home, "tastes")
+        later.rotate()
+        state = later.signer.state(online=True, epoch=LATEST, base_id=BASE_ID, successions=later.successions)
+        others.say(encode(state))
+        coordinator.join(Superseded)
+
+    @pytest.mark.parametrize("code", ["CoordinatorUntrusted", "SignatureInvalid", "MessageInvalid", "an older key"])
+    def test_nobody_else_is_and_what_he_says_is_said_over(self, url: str, tmp_path: Path, code: str) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        former, keys = others.signer, Keys(others.home, "tastes")
+        keys.rotate()
+        coordinator = Coordinator(path)
+        ours = others.next_state()
+        assert (ours.online, ours.key) == (True, keys.signer.public)
+        if code == "CoordinatorUntrusted":
+            others.retain(LATEST, Signer(new_key(), "tastes"))
+        elif code == "SignatureInvalid":
+            others.say(encode(replace(ours, epoch=LATEST)))
+        elif code == "MessageInvalid":
+            others.say(encode(Presence(online=True, epoch=LATEST)))
+        else:  # which a thief may have
+            others.retain(LATEST, former)
+        assert others.devices.states.get(timeout=DEADLINE) != ours
+        assert others.next_state() == ours
+        others.devices.say("a", Join(profile=profile("apples", 0)))
+        coordinator.wait_for("device_joined")
+        expected = "CoordinatorUntrusted" if code == "an older key" else code
+        assert [(event["device"], event["code"]) for event in coordinator.named("refused")] == [("", expected)]
+        coordinator.stop()
+
+    def test_one_that_was_there_before_is_refused_by_name(self, url: str, tmp_path: Path) -> None:
+        """It stopped the coordinator for ever once."""
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        foreign = others.retain(LATEST, Signer(new_key(), "tastes"))
+        assert others.next_state() == foreign
+        coordinator = Coordinator(path)
+        assert others.next_state().key == others.signer.public
+        others.devices.say("a", Join(profile=profile("apples", 0)))
+        coordinator.wait_for("device_joined")
+        (refused,) = coordinator.named("refused")
+        assert refused["code"] == "CoordinatorUntrusted"
+        assert "samples/broker/acl" in refused["reason"]
+        coordinator.stop()
+
+    def test_a_topic_that_was_cleared_is_filled_again(self, tmp_path: Path) -> None:
+        with MemoryBroker() as broker:
+            path = federation(tmp_path, broker.url, 2)
+            coordinator = Coordinator(path)
+            others = Others(broker.url, path)
+            ours = others.next_state()
+            others.devices.transport.subscribe(
+                TOPICS.coordinator_state, lambda _, data: others.devices.states.put(data)
+            )
+            assert others.devices.states.get(timeout=DEADLINE) == encode(ours)
+            others.say(b"")
+            assert others.devices.states.get(timeout=DEADLINE) == b""
+            assert others.devices.states.get(timeout=DEADLINE) == encode(ours)
+            assert coordinator.named("refused") == []
+            coordinator.stop()
 
 
 def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: Path) -> None:
