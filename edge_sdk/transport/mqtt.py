@@ -116,6 +116,8 @@ class MqttTransport:
                 raise PayloadTooLarge(
                     f"A message of {len(payload)} bytes is larger than the {limit} that the broker at "
                     f"{self._settings.host} accepts: choose smaller chunks, or raise the broker's maximum packet size."
+                    if limit < self._settings.max_payload
+                    else f"A message of {len(payload)} bytes is larger than the {limit} that a message may have."
                 )
             if not self._connected:
                 raise DeadlineExceeded(f"No connection to {self._settings.host}; waited for up to {deadline:g} s.")

@@ -19,7 +19,7 @@ from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
-from edge_sdk.transport import Settings, create
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import (
@@ -50,8 +50,8 @@ DEADLINE = 60
 class Devices:
     """Plays any number of devices."""
 
-    def __init__(self, url: str) -> None:
-        self.transport = create(Settings(url=url, client_id="devices"))
+    def __init__(self, url: str, max_payload: int = DEFAULT_MAX_PAYLOAD) -> None:
+        self.transport = create(Settings(url=url, client_id="devices", max_payload=max_payload))
         self.transport.connect(5)
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.states: queue.Queue[Any] = queue.Queue()
