@@ -137,13 +137,16 @@ def _operations() -> Json:
 
 
 def _message(kind: type[msgspec.Struct]) -> Json:
-    return {
+    made: Json = {
         "name": _title(kind),
         "title": kind.__name__,
         "summary": (kind.__doc__ or "").split("\n")[0],
         "contentType": _CONTENT,
         "payload": {"$ref": _SCHEMAS + kind.__name__},
     }
+    if kind is m.SignedStep:  # one of these is in its field `step`
+        made["x-step"] = [{"$ref": f"#/components/messages/{_title(step)}"} for step in STEPS]
+    return made
 
 
 def _chunk() -> Json:

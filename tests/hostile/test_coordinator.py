@@ -106,7 +106,7 @@ def test_what_the_broker_does_not_let_through_is_not_even_sent(peers: Peers) -> 
 
 
 def test_what_is_larger_than_a_message_is_refused_on_arrival(peers: Peers, caplog: pytest.LogCaptureFixture) -> None:
-    """The broker lets it through, and whoever has announced a limit holds to it; what is much larger, the broker drops."""
+    """The broker lets it through, and whoever has announced a limit holds to it; what is larger still, it drops."""
     before, known = peers.state, len(peers.refusals("hostile"))
     peers.send("hostile", MESSAGES["one byte too many"])
     peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(m.MAX_CHUNK + 1))
