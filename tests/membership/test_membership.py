@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from edge_sdk.errors import (
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
-from edge_sdk.transport import Settings, create
+from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
@@ -798,6 +799,25 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
     threading.Thread(target=close, daemon=True).start()
     assert closed.wait(60)
     stage.transport.abort()
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", r"me[A-Za-z0-9]{16}"), ("the-thing", "the-thing")])
+def test_its_client_id_is_random_unless_it_was_given_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    ids: list[str] = []
+
+    def noted(settings: Settings) -> Transport:
+        ids.append(settings.client_id)
+        return create(settings)
+
+    monkeypatch.setattr("edge_sdk.membership.link.create", noted)
+    for _ in range(2):
+        Membership(
+            Settings(url=url, client_id=given), "tastes", "me", profile("apples", 0), tmp_path, Learner()
+        ).close()
+    assert len(set(ids)) == (1 if given else 2)
+    assert all(re.fullmatch(expected, client_id) for client_id in ids)
 
 
 def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:
