@@ -60,7 +60,8 @@ def doctor(
     impasto doctor --broker mqtts://broker -f stickers --device-id pi-4 --ca ca.pem
 
     The way to a federation instead: broker, encryption, certificates, clock, limits, access rules, coordinator; what is
-    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part.
+    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part,
+    unless both are given the same --client-id.
 
     The exit code is 1 if the bundle cannot be drawn with, or something on the way is broken.
     """

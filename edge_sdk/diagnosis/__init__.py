@@ -3,7 +3,8 @@
     for finding in diagnose(Settings("mqtts://broker", tls=tls), federation="stickers", device="pi-4"):
         print(finding.status, finding.what)
 
-It disturbs nobody: it has a client id of its own, and publishes only empty messages, which receivers ignore.
+It disturbs nobody: it has a client id of its own, unless it is given one, and publishes only empty messages, which
+receivers ignore.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ class Acquaintance:
         # Of one that is gone, only a sign may have been left behind on the broker: the first to be trusted is there.
         if known is not None or state.online:
             if known != key:
-                self._journal.trust(key)
+                self._journal.trust(key) if known is None else self._journal.follow(key)
                 self._tell("coordinator_trusted", key=fingerprint(key))
             self._note(state.epoch, 0)
         if state != self.state:

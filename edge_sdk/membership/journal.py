@@ -1,6 +1,7 @@
 """A device's journal: what it must not forget of a round, in one SQLite file.
 
     session      the epoch of the last session; the coordinator's key that this device trusts, and how far it was heard
+    former_key   the keys that have vouched for that one, each for the next
     work         every plan that it was given, and how far it came with it
     outbox       the update that was trained last, until the next one is
     transfer     contents that are being fetched or have come, with their manifests
@@ -48,6 +49,7 @@ CREATE TABLE session (
     one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, trusted_key BLOB,
     heard_epoch INTEGER NOT NULL, heard_round INTEGER NOT NULL
 );
+CREATE TABLE former_key (key BLOB PRIMARY KEY);
 CREATE TABLE work (
     number INTEGER PRIMARY KEY, plan TEXT NOT NULL UNIQUE, round INTEGER NOT NULL, progress TEXT NOT NULL, offer BLOB
 );
@@ -148,10 +150,19 @@ class Journal:
             return _trusted_key(sql)
 
     def trust(self, key: bytes) -> None:
-        """Trust this key from now on, and no other; of a new one, nothing has been heard yet."""
+        """Trust this key from now on, and no other; of a coordinator that is new here, nothing has been heard yet."""
         with self._writing(promised=True) as sql:
-            forget = "UPDATE session SET trusted_key = ?, heard_epoch = 0, heard_round = 0 WHERE trusted_key IS NOT ?"
-            sql.execute(forget, (key, key))
+            known = "SELECT 1 WHERE ? IN (SELECT trusted_key FROM session UNION SELECT key FROM former_key)"
+            if not sql.execute(known, (key,)).fetchone():
+                sql.execute("UPDATE session SET heard_epoch = 0, heard_round = 0")
+                sql.execute("DELETE FROM former_key")
+            sql.execute("UPDATE session SET trusted_key = ?", (key,))
+
+    def follow(self, key: bytes) -> None:
+        """Trust this key, for which the trusted one has vouched. It is the same coordinator's."""
+        with self._writing(promised=True) as sql:
+            sql.execute("INSERT OR IGNORE INTO former_key SELECT trusted_key FROM session")
+            sql.execute("UPDATE session SET trusted_key = ?", (key,))
 
     @property
     def heard(self) -> tuple[int, int]:

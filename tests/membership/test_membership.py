@@ -674,6 +674,26 @@ def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stag
         assert journal.trusted_key == stage.signer.public
 
 
+def test_being_told_a_former_key_again_forgets_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
+    """A device may be started with the same invitation every time: the key in it was exchanged meanwhile."""
+    old, stage.signer = stage.signer, Signer(new_key(), "tastes")
+    trust(tmp_path, old.public)
+    me = Me(url, tmp_path, Learner(), rounds=1)
+    stage.online(epoch=7, said=[old.succession(stage.signer.public)])
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(1))
+    stage.take(stage.hear(Offer))
+    stage.say(start(2))
+    me.result()
+    trust(tmp_path, old.public)
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (old.public, (7, 2))
+    trust(tmp_path, bytes(32))  # of a coordinator that was set up anew
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (bytes(32), (0, 0))
+
+
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:
     me = Me(url, tmp_path, Learner())
     join(stage)
