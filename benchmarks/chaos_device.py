@@ -73,7 +73,7 @@ def main() -> None:
     number, name, folder = given["number"], given["name"], Path(given["folder"])
     log = Log(folder / "events.jsonl")
     tls = Tls(given["ca"], given["certificate"], given["key"])
-    settings = Settings(url=given["url"], client_id="", keepalive=given["keepalive"], tls=tls)
+    settings = Settings(url=given["url"], keepalive=given["keepalive"], tls=tls)
 
     def train(plan: RoundPlan) -> TrainedUpdate:
         log.write({"event": "training", "time": time.time(), "round": plan.round})

@@ -14,7 +14,19 @@ from typing import Any
 
 from benchmarks.transport_content import content, profile
 from edge_sdk.transport import connect
-from edge_sdk.wire.messages import Finished, Join, Leave, Message, Offer, Pull, RoundStart, decode, encode
+from edge_sdk.wire.messages import (
+    Finished,
+    Join,
+    Leave,
+    Message,
+    Offer,
+    Pull,
+    RoundStart,
+    SignedStep,
+    decode,
+    decode_step,
+    encode,
+)
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 
@@ -49,6 +61,8 @@ class Player:
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = self._topics.device_of(topic), decode(payload)
+        if isinstance(message, SignedStep):
+            message = decode_step(message.step)
         match message:
             case RoundStart(round=number, attempt=attempt):
                 manifest = self._sender(device).manifest

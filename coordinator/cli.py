@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -47,6 +48,13 @@ def serve(
             metavar="[HOST:]PORT", help="Answer Prometheus there; without a host on this machine alone: 127.0.0.1."
         ),
     ] = None,
+    client_id: Annotated[
+        str,
+        typer.Option(
+            help="MQTT client id, where the broker's rules ask for a certain one.",
+            show_default="one that nobody can guess",
+        ),
+    ] = "",
 ) -> None:
     """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
     loaded = config.load(federation)
@@ -68,7 +76,7 @@ def serve(
                 file.write(json.dumps(event) + "\n")
                 file.flush()
 
-        service = Service(loaded, on_event=on_event)
+        service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
         service.run(once=once)

@@ -134,7 +134,6 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
         return Settings(
             url=self.broker,
-            client_id="",
             username=self.username,
             password=password,
             tls=tls,

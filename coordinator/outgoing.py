@@ -1,4 +1,4 @@
-"""What the coordinator sends: signed where it announces adapters, and counted."""
+"""What the coordinator sends: steps signed, all of it counted."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ from edge_sdk.wire.topics import Topics
 
 
 class Outgoing:
-    """The way out."""
+    """The way out.
 
-    def __init__(self, transport: Transport, topics: Topics, signer: Signer, tally: Tally, report: Reports) -> None:
+    Args:
+        epoch: of this life of the coordinator, signed with every step.
+    """
+
+    def __init__(
+        self, transport: Transport, topics: Topics, signer: Signer, epoch: int, tally: Tally, report: Reports
+    ) -> None:
         self._transport = transport
         self._topics = topics
         self._signer = signer
+        self._epoch = epoch
         self._tally = tally
         self._report = report
 
     def send(self, device: str, message: Message) -> None:
         """A message on the device's control topic."""
+        kind = type(message).__name__.lower()
         if isinstance(message, RoundStart | Finished):
-            message = self._signer.signed(message)
-        self._publish(self._topics.control(device, "down"), encode(message), type(message).__name__.lower())
+            message = self._signer.signed(message, device, self._epoch)
+        self._publish(self._topics.control(device, "down"), encode(message), kind)
 
     def chunk(self, device: str, payload: bytes) -> None:
         """A chunk that the device has asked for."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from coordinator import rounds
 from coordinator.admission import HAS_LEFT, REVOKED, Admissions, Refusal
+from coordinator.claim import Claim
 from coordinator.config import Federation, read_base_model
 from coordinator.gate import Gate
 from coordinator.inbox import Inbox, Item, Reaction
@@ -41,7 +42,7 @@ from coordinator.tally import (
 )
 from coordinator.uploads import Uploads
 from edge_sdk.errors import ImpastoError, MessageInvalid, Superseded
-from edge_sdk.transport import Settings, Will, create, hang_up
+from edge_sdk.transport import Settings, Will, create, fresh_id, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
     Committed,
@@ -56,7 +57,6 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundStart,
     decode,
-    encode,
 )
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import decode_chunk
@@ -80,7 +80,8 @@ class Service:
 
     Args:
         federation: the federation file, loaded.
-        settings: of the transport, where the broker's URL in the file is not enough; will and client id are filled in.
+        settings: of the transport, where the broker's URL in the file is not enough; the will is filled in, and a
+            client id where there is none.
         on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
 
@@ -122,18 +123,17 @@ class Service:
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
-        self._online = self._announcement(online=True)
-        self._offline = self._announcement(online=False)
+        self._claim = Claim(self._keys, federation.name, base.base_id, self._epoch)
         self._transport = create(
             replace(
                 connection,
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
-                client_id=f"{federation.name}.coordinator.{self._epoch}",
-                will=Will(self._topics.coordinator_state, self._offline, delay=_WILL_DELAY),
+                client_id=connection.client_id or fresh_id("coordinator"),
+                will=Will(self._topics.coordinator_state, self._claim.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
             )
         )
-        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._tally, self._report)
+        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._epoch, self._tally, self._report)
 
     @property
     def state(self) -> rounds.State:
@@ -177,7 +177,7 @@ class Service:
             self._report("coordinator_stopped", round=self._state.round)
         finally:
             if self._superseded_by is None:
-                hang_up(self._transport, self._topics.coordinator_state, self._offline)
+                hang_up(self._transport, self._topics.coordinator_state, self._claim.offline)
             else:
                 self._transport.close()
             self._uploads.close()
@@ -187,8 +187,7 @@ class Service:
             raise Superseded(
                 f"Another coordinator of federation {self._federation.name!r} (start {self._superseded_by}) has taken "
                 "over on this broker. Stop the one that is not wanted, then start this one again. If there is no "
-                "other, a state of the future was left behind (a clock was wrong): publish an empty retained message "
-                f"on {self._topics.coordinator_state}, then start again."
+                "other, an earlier start was in the future (a clock was wrong): start again, it goes on from there."
             )
 
     def _has_served_all(self) -> bool:
@@ -198,18 +197,6 @@ class Service:
             self._finished_at = now
         overdue = self._finished_at is not None and now - self._finished_at > self._rules.deadline
         return overdue or rounds.all_served(self._rules, self._state, now)
-
-    def _announcement(self, *, online: bool) -> bytes:
-        name, base_id = self._federation.name, self._base.base_id
-        state = CoordinatorState(
-            online=online,
-            epoch=self._epoch,
-            federation=name,
-            base_id=base_id,
-            key=self._keys.signer.public,
-            successions=self._keys.successions,
-        )
-        return encode(state)
 
     # the loop -------------------------------------------------------------------------------------------------------
 
@@ -227,6 +214,9 @@ class Service:
         self._tell_of_drops()
         self._report.status(self._state, self._uploads.counts)
         now = time.monotonic()
+        if self._claim.due is not None and self._claim.due <= now:
+            self._claim.restated(now)
+            self._publish_state()
         self._peers.tick(now, self._carry_out)
         wake = self._next_wake(now)
         due = wake is not None and wake <= now
@@ -245,7 +235,7 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        dues = (self._peers.due(now), self._next_wake(now))
+        dues = (self._peers.due(now), self._next_wake(now), self._claim.due)
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _next_wake(self, now: float) -> float | None:
@@ -260,7 +250,7 @@ class Service:
         device = ""
         try:
             if topic == self._topics.coordinator_state:
-                react = self._read_coordinator(self._decoded(payload))
+                react = self._read_coordinator(payload)
             else:
                 device = self._topics.device_of(topic)
                 react = self._read(device, topic, payload)
@@ -365,18 +355,29 @@ class Service:
             self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
         return lambda: self._carry_out(device, effects)
 
-    def _read_coordinator(self, state: Message) -> Reaction:
-        """Our own topic: the will of an earlier life may come late, and a later life may have begun elsewhere."""
-        if not isinstance(state, CoordinatorState):
-            raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
-        if state.epoch > self._epoch and state.online:
-            return lambda: self._give_way(state.epoch)
-        if not state.online:
-            return self._publish_state
+    def _read_coordinator(self, payload: bytes) -> Reaction:
+        """Our own topic: the will of an earlier life may come late, a later life may have begun elsewhere, and
+        somebody may say what is not his to say, which we say ours over."""
+        now = time.monotonic()
+        try:
+            if not payload:
+                self._tally.add("up", CLEARING, 0)
+                self._claim.contested(now)
+                return _nothing
+            state = self._decoded(payload)
+            if not isinstance(state, CoordinatorState):
+                raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
+            later = self._claim.read(state, now)
+        except ImpastoError:
+            self._claim.contested(now)
+            raise
+        if later is not None:
+            return lambda: self._give_way(later)
         return self._ignoring(STALE_COORDINATOR) if state.epoch < self._epoch else _nothing
 
     def _give_way(self, epoch: int) -> None:
         self._superseded_by = epoch
+        self._database.note_epoch(epoch)
         self._report("coordinator_superseded", epoch=epoch)
         self.stop()
 
@@ -427,7 +428,7 @@ class Service:
         self._out.send(device, message)
 
     def _publish_state(self) -> None:
-        self._out.state(self._online)
+        self._out.state(self._claim.online)
 
     def _tell_of_drops(self, *, last: bool = False) -> None:
         messages, chunks = self._inbox.dropped()
@@ -437,6 +438,8 @@ class Service:
         for excess in (*self._gate.exceeded(all_of_it=last), *asked):
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
+            if excess.sender == self._topics.coordinator_state:  # what was dropped may be what is retained now
+                self._claim.overlooked(time.monotonic())
             if excess.sender in self._state.devices:
                 self._send(excess.sender, Refused(code=excess.code, reason=self._limits.reason(excess.code)))
 

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
 from edge_sdk.transport.mqtt import RECEIVE_MAXIMUM, SESSION_EXPIRY
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.topics import NAME, ROOT, Topics
@@ -29,13 +30,16 @@ _SCHEMAS = "#/components/schemas/"
 # What a device says on its control topic, and what it hears on its own; transfers go both ways.
 DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (m.Join, m.Offer, m.Leave, m.Pull, m.Committed, m.Refused)
 DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
-    m.Welcome, m.RoundStart, m.RoundDone, m.Finished, m.Pull, m.Committed, m.Refused,
+    m.Welcome, m.SignedStep, m.RoundDone, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
+# What is in a signed step, encoded.
+STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.Finished)
 
 
 def document() -> Json:
     """The whole document, as JSON values."""
-    kinds: list[type[msgspec.Struct]] = [*dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS)), m.CoordinatorState, m.Presence]
+    alike = dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS, *STEPS))
+    kinds: list[type[msgspec.Struct]] = [*alike, m.CoordinatorState, m.Presence]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS + "{name}")
     return {
         "asyncapi": "3.0.0",
@@ -72,7 +76,7 @@ def to_yaml(content: Json) -> str:
 
 def _servers() -> Json:
     session = {"cleanSession": True, "keepAlive": 30, "bindingVersion": "0.2.0"}
-    limits = {"sessionExpiryInterval": SESSION_EXPIRY, "maximumPacketSize": m.MAX_MESSAGE + 4096}
+    limits = {"sessionExpiryInterval": SESSION_EXPIRY, "maximumPacketSize": DEFAULT_MAX_PAYLOAD + PACKET_MARGIN}
     made: Json = {}
     for scheme, port, description in (
         ("mqtt", "1883", "A broker on this machine."),
@@ -133,13 +137,16 @@ def _operations() -> Json:
 
 
 def _message(kind: type[msgspec.Struct]) -> Json:
-    return {
+    made: Json = {
         "name": _title(kind),
         "title": kind.__name__,
         "summary": (kind.__doc__ or "").split("\n")[0],
         "contentType": _CONTENT,
         "payload": {"$ref": _SCHEMAS + kind.__name__},
     }
+    if kind is m.SignedStep:  # one of these is in its field `step`
+        made["x-step"] = [{"$ref": f"#/components/messages/{_title(step)}"} for step in STEPS]
+    return made
 
 
 def _chunk() -> Json:

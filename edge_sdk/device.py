@@ -263,7 +263,7 @@ class Device:
             `Membership.run` raises what the network and the coordinator do.
         """
         invited = None if invitation is None else read_invitation(invitation)
-        settings = broker if isinstance(broker, Settings) else Settings(url=broker, client_id="")
+        settings = broker if isinstance(broker, Settings) else Settings(url=broker)
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         trainer = self._new_trainer()

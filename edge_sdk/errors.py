@@ -29,7 +29,8 @@
     ├── WireError               a message that breaks the protocol
     │   ├── MessageInvalid          cannot be decoded, or says what it must not
     │   ├── TransferError           a transfer whose chunks do not add up to its manifest
-    │   └── SignatureInvalid        announced by somebody else than the coordinator that this device knows
+    │   ├── SignatureInvalid        said by somebody else than the coordinator that is known
+    │   └── MessageOutdated         said by that coordinator, but older than what it has said since
     ├── TransportError          the network
     │   ├── BrokerUnreachable       no connection within the deadline
     │   ├── PayloadTooLarge         larger than the broker accepts
@@ -168,7 +169,11 @@ class TransferError(WireError):
 
 
 class SignatureInvalid(WireError):
-    """A manifest is not signed by the coordinator that this device knows."""
+    """What only the coordinator may say is not signed by the one that is known, or not for this device."""
+
+
+class MessageOutdated(WireError):
+    """The coordinator has signed it, but has said something newer since: somebody repeats it, or it comes late."""
 
 
 class TransportError(ImpastoError):

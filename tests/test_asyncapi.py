@@ -104,5 +104,9 @@ def test_a_whole_federation_keeps_to_the_document(tmp_path: Path) -> None:
         assert content["type"] in channel["messages"], topic
         validate(content["type"], content)
         seen.add(content["type"])
+        if content["type"] == "signedstep":  # and what is in it
+            step = msgspec.msgpack.decode(content["step"])
+            validate(step["type"], step)
+            seen.add(step["type"])
     # Nobody was refused.
     assert seen == set(DOCUMENT["components"]["messages"]) - {"refused"}

@@ -101,6 +101,11 @@ class Database:
             connection.execute(_FEDERATION.update().values(epoch=sa.case((following > now, following), else_=now)))
             return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
 
+    def note_epoch(self, epoch: int) -> None:
+        """A later life than this one was met: the next start begins after it, whatever the clock says."""
+        with self._engine.begin() as connection:
+            connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
+
     def load(self) -> State:
         """The state as it was saved last.
 

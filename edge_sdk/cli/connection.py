@@ -33,6 +33,14 @@ PasswordFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--password-file", help="File that holds the password.", show_default="the variable IMPASTO_PASSWORD"),
 ]
+ClientId: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--client-id",
+        help="MQTT client id, where the broker's rules ask for a certain one.",
+        show_default="one that nobody can guess",
+    ),
+]
 # Nor is an invitation one: it holds a secret, too.
 InvitationFile: TypeAlias = Annotated[
     Path | None,
@@ -51,6 +59,7 @@ def settings(
     key: Path | None,
     username: str | None,
     password_file: Path | None,
+    client_id: str,
 ) -> Settings:
     """How a device connects.
 
@@ -61,7 +70,7 @@ def settings(
 
     password = _secret("password", password_file)
     tls = Tls(ca, certificate, key) if ca or certificate else None
-    return Settings(url=url, client_id="", username=username, password=password, tls=tls)
+    return Settings(url=url, client_id=client_id, username=username, password=password, tls=tls)
 
 
 def invitation(file: Path | None) -> str | None:

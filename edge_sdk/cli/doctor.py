@@ -44,6 +44,7 @@ def doctor(
     key: connection.Key = None,
     username: connection.Username = None,
     password_file: connection.PasswordFile = None,
+    client_id: connection.ClientId = "",
     trust: Annotated[
         str | None, typer.Option(help="Fingerprint that the coordinator's key should have.", show_default=False)
     ] = None,
@@ -59,11 +60,12 @@ def doctor(
     impasto doctor --broker mqtts://broker -f stickers --device-id pi-4 --ca ca.pem
 
     The way to a federation instead: broker, encryption, certificates, clock, limits, access rules, coordinator; what is
-    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part.
+    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part,
+    unless both are given the same --client-id.
 
     The exit code is 1 if the bundle cannot be drawn with, or something on the way is broken.
     """
-    about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, trust)
+    about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, client_id, trust)
     if broker is None and any(about_federation):
         raise typer.BadParameter("this is about a federation: name its --broker, too.")
     found: dict[str, Any] = {}
@@ -75,7 +77,7 @@ def doctor(
     if broker:
         from edge_sdk.cli import way
 
-        settings = connection.settings(broker, ca, certificate, key, username, password_file)
+        settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
         found["way"] = way.look(settings, federation, device_id, trust, home, show=not as_json)
     if as_json:
         print(json.dumps(found))

@@ -50,6 +50,7 @@ def join(
     key: connection.Key = None,
     username: connection.Username = None,
     password_file: connection.PasswordFile = None,
+    client_id: connection.ClientId = "",
     trust: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +77,7 @@ def join(
     """
     from edge_sdk.device import Device
 
-    settings = connection.settings(broker, ca, certificate, key, username, password_file)
+    settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
     def show(event: dict[str, Any]) -> None:
         if as_json:

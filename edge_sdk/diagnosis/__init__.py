@@ -1,9 +1,10 @@
 """What stands between a device and its federation: broker, certificates, clock, access rules, coordinator.
 
-    for finding in diagnose(Settings("mqtts://broker", client_id="", tls=tls), federation="stickers", device="pi-4"):
+    for finding in diagnose(Settings("mqtts://broker", tls=tls), federation="stickers", device="pi-4"):
         print(finding.status, finding.what)
 
-It disturbs nobody: it has a client id of its own, and publishes only empty messages, which receivers ignore.
+It disturbs nobody: it has a client id of its own, unless it is given one, and publishes only empty messages, which
+receivers ignore.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def diagnose(
     """Findings one by one, each as soon as it is known; after one that is broken, what needs it is not looked at.
 
     Args:
-        settings: how a device would connect; its client id is not used.
+        settings: how a device would connect; one that is connected under the same client id loses its connection.
         federation, device: whose topics and coordinator to look at; without them the broker alone.
         trust: the coordinator's public key, if it is known from elsewhere.
         known: the one that the device's home trusts, if it trusts one.

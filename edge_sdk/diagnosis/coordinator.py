@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
-from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid
+from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid, SignatureInvalid
 from edge_sdk.wire.messages import CoordinatorState, decode
-from edge_sdk.wire.signing import fingerprint, trusted
+from edge_sdk.wire.signing import fingerprint, recognised, trusted
 from edge_sdk.wire.topics import Topics
 
 _CLOCKS_AGREE = 120.0  # seconds
@@ -45,6 +45,17 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
             f"What lies on {topics.coordinator_state} is no state of a coordinator: {reason}",
             "Somebody else can publish there, or it is of another version.",
             "Run the same version everywhere, and let the coordinator alone publish there.",
+        )
+        return
+    try:
+        recognised(state.key, state, topics.federation)
+    except SignatureInvalid as error:
+        yield Finding(
+            "coordinator",
+            "broken",
+            f"What lies on {topics.coordinator_state} was not signed by the key that it shows.",
+            str(error),
+            "Let the coordinator alone publish there (samples/broker/acl); it writes its own state over this one.",
         )
         return
     yield _presence(state)

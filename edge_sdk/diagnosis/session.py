@@ -1,8 +1,7 @@
-"""A connection to look around with: one thread, no retries, a client id of its own; it keeps the broker's answers."""
+"""A connection to look around with: one thread, no retries; it keeps the broker's answers."""
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -16,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.line import DEADLINE, context, endpoint, last_word
-from edge_sdk.transport import Settings, Tls
+from edge_sdk.transport import Settings, Tls, fresh_id
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
 
 _UNSUPPORTED_VERSION, _BAD_ID, _BAD_CREDENTIALS, _NOT_AUTHORISED = 0x84, 0x85, 0x86, 0x87
@@ -99,7 +98,7 @@ def open_session(settings: Settings) -> Session | Finding:
 
 
 def _client(settings: Settings, answers: _Answers) -> Client:
-    client = Client(CallbackAPIVersion.VERSION2, f"impasto-doctor-{secrets.token_hex(6)}", protocol=MQTTv5)
+    client = Client(CallbackAPIVersion.VERSION2, settings.client_id or fresh_id("doctor"), protocol=MQTTv5)
     username, password = settings.credentials
     if username is not None:
         client.username_pw_set(username, password)

@@ -26,7 +26,7 @@ from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
-from edge_sdk.transport import Settings
+from edge_sdk.transport import Settings, fresh_id
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
@@ -79,7 +79,8 @@ class Membership:
     """A device's part in a federation. Use it as a context manager, or call `close`.
 
     Args:
-        broker: its URL, or the transport's settings (for TLS, user and password); will and client id are filled in.
+        broker: its URL, or the transport's settings (for TLS, user and password); the will is filled in, and a client
+            id where there is none.
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
         profile: what the coordinator shall know of the device.
@@ -124,10 +125,10 @@ class Membership:
         self._home = Home(home)
         self._journal = self._home.journal()
         try:
-            self._coordinator = Acquaintance(federation, self._journal, self._tell)
+            self._coordinator = Acquaintance(federation, device_id, self._journal, self._tell)
             if trust := invitation.key if invitation else trust:
                 self._journal.trust(trust)
-            self._link = self._make_link(broker if isinstance(broker, Settings) else Settings(url=broker, client_id=""))
+            self._link = self._make_link(broker if isinstance(broker, Settings) else Settings(url=broker))
         except BaseException:
             self._journal.close()
             raise
@@ -138,7 +139,7 @@ class Membership:
 
     def _make_link(self, given: Settings) -> Link:
         session = Session(self._journal.next_epoch())
-        settings = replace(given, client_id=f"{self._federation}.{self._device}")
+        settings = replace(given, client_id=given.client_id or fresh_id(self._device))
         return Link(settings, self._topics, self._device, session, _MAX_ADAPTERS, self._journal)
 
     def __enter__(self) -> Membership:
@@ -167,6 +168,7 @@ class Membership:
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
+            SignatureInvalid, MessageOutdated: somebody shows that key without having it, or repeats what it once said.
             DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
             LineBroken: what serves transfers has ended on an error that nobody expected.
             AdapterError: an adapter from the coordinator that is not one of this base model.
@@ -213,7 +215,6 @@ class Membership:
                     f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
                     "Check the federation's name, or start it with `impasto-coordinator serve`."
                 )
-            self._coordinator.meet(heard)
 
     def _join(self, answer: float) -> None:
         self._link.send(self._greeting)
@@ -477,12 +478,12 @@ class Membership:
         return None
 
     def _listen(self, seconds: float) -> Heard | None:
-        """The next thing heard; a step that nobody has signed is as if it had not been said. An adapter that came is
-        kept, wanted or late."""
+        """The next thing heard; what the coordinator should have signed and has not, nobody has said. An adapter that
+        came is kept, wanted or late."""
         until = time.monotonic() + seconds
-        while isinstance(heard := self._link.hear(until - time.monotonic()), RoundStart | Finished):
-            if step := self._coordinator.verified(heard):
-                return step
+        heard: Heard | None = None
+        while heard is None and (said := self._link.hear(until - time.monotonic())) is not None:
+            heard = self._coordinator.accepted(said)
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
@@ -495,7 +496,7 @@ class Membership:
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here. One
         that shuts this device out is done with it (Rejected)."""
-        if self._coordinator.meet(heard) and self._coordinator.online:
+        if isinstance(heard, CoordinatorState) and self._coordinator.online:
             self._link.send(self._greeting)
         if isinstance(heard, Refused) and heard.about == "join":
             raise self._rejected(heard)

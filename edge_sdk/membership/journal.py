@@ -1,6 +1,7 @@
 """A device's journal: what it must not forget of a round, in one SQLite file.
 
-    session      the epoch of the last session; the coordinator's key that this device trusts
+    session      the epoch of the last session; the coordinator's key that this device trusts, and how far it was heard
+    former_key   the keys that have vouched for that one, each for the next
     work         every plan that it was given, and how far it came with it
     outbox       the update that was trained last, until the next one is
     transfer     contents that are being fetched or have come, with their manifests
@@ -44,7 +45,11 @@ _BUSY = 5.0  # seconds that another program, which looks into the file, may hold
 _WORKS = 1000  # plans that are remembered
 _LOG_SIZE = 4 << 20  # bytes of the write-ahead log that stay allocated
 _SCHEMA = """
-CREATE TABLE session (one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, trusted_key BLOB);
+CREATE TABLE session (
+    one INTEGER PRIMARY KEY CHECK (one = 1), epoch INTEGER NOT NULL, trusted_key BLOB,
+    heard_epoch INTEGER NOT NULL, heard_round INTEGER NOT NULL
+);
+CREATE TABLE former_key (key BLOB PRIMARY KEY);
 CREATE TABLE work (
     number INTEGER PRIMARY KEY, plan TEXT NOT NULL UNIQUE, round INTEGER NOT NULL, progress TEXT NOT NULL, offer BLOB
 );
@@ -54,7 +59,7 @@ CREATE TABLE chunk (
     sha256 TEXT NOT NULL REFERENCES transfer ON DELETE CASCADE, number INTEGER NOT NULL, data BLOB NOT NULL,
     PRIMARY KEY (sha256, number)
 );
-INSERT INTO session VALUES (1, 0, NULL);
+INSERT INTO session VALUES (1, 0, NULL, 0, 0);
 """
 
 
@@ -145,9 +150,31 @@ class Journal:
             return _trusted_key(sql)
 
     def trust(self, key: bytes) -> None:
-        """Trust this key from now on, and no other."""
+        """Trust this key from now on, and no other; of a coordinator that is new here, nothing has been heard yet."""
         with self._writing(promised=True) as sql:
+            known = "SELECT 1 WHERE ? IN (SELECT trusted_key FROM session UNION SELECT key FROM former_key)"
+            if not sql.execute(known, (key,)).fetchone():
+                sql.execute("UPDATE session SET heard_epoch = 0, heard_round = 0")
+                sql.execute("DELETE FROM former_key")
             sql.execute("UPDATE session SET trusted_key = ?", (key,))
+
+    def follow(self, key: bytes) -> None:
+        """Trust this key, for which the trusted one has vouched. It is the same coordinator's."""
+        with self._writing(promised=True) as sql:
+            sql.execute("INSERT OR IGNORE INTO former_key SELECT trusted_key FROM session")
+            sql.execute("UPDATE session SET trusted_key = ?", (key,))
+
+    @property
+    def heard(self) -> tuple[int, int]:
+        """The newest that the coordinator has said: the epoch of its life, and the round in it."""
+        with self._reading() as sql:
+            epoch, round_ = sql.execute("SELECT heard_epoch, heard_round FROM session").fetchone()
+        return int(epoch), int(round_)
+
+    def note_heard(self, epoch: int, round_: int) -> None:
+        """The coordinator has come so far: what is older is not listened to any more, not even after a restart."""
+        with self._writing(promised=True) as sql:
+            sql.execute("UPDATE session SET heard_epoch = ?, heard_round = ?", (epoch, round_))
 
     # work and its update --------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from edge_sdk.transport.bandwidth import read_bandwidth
 from edge_sdk.transport.base import (
     DEFAULT_MAX_PAYLOAD,
+    PACKET_MARGIN,
     Handler,
     Settings,
     Tls,
@@ -18,9 +19,11 @@ from edge_sdk.transport.base import (
     hang_up,
     schemes,
 )
+from edge_sdk.transport.identity import fresh_id
 
 __all__ = [
     "DEFAULT_MAX_PAYLOAD",
+    "PACKET_MARGIN",
     "Handler",
     "Settings",
     "Tls",
@@ -28,6 +31,7 @@ __all__ = [
     "Will",
     "connect",
     "create",
+    "fresh_id",
     "hang_up",
     "read_bandwidth",
     "schemes",

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from edge_sdk.errors import TransportError
+from edge_sdk.transport.identity import fresh_id
 
 Handler = Callable[[str, bytes], None]  # topic, payload
 
-# Chunks take 128 KiB. A peer or a broker that lets more through must still not fill our memory.
-DEFAULT_MAX_PAYLOAD = 1 << 20
+# The largest message and the largest chunk of the protocol. A peer or a broker that lets more through must still not
+# fill our memory.
+DEFAULT_MAX_PAYLOAD = 128 << 10
+PACKET_MARGIN = 4096  # bytes of a packet around its payload: topic and properties
 _FAREWELL = 5.0  # seconds that the broker may take to acknowledge a last word
 
 
@@ -47,7 +50,8 @@ class Settings:
 
     Attributes:
         url: "mqtt://host:port", "mqtts://host:port" or "memory://name"; user and password may be in it.
-        client_id: unique on the broker; a second client of that id takes the connection over.
+        client_id: unique on the broker; a second client of that id takes the connection over, whoever it is. Empty: one
+            that nobody can guess is made up for each session. Give one only where the broker's rules ask for it.
         will: what the broker publishes if we vanish.
         max_payload: bytes; larger messages are neither sent nor accepted.
         publish_deadline: seconds that one publish may wait for a connection and for room in the window.
@@ -63,7 +67,7 @@ class Settings:
     """
 
     url: str
-    client_id: str
+    client_id: str = ""
     will: Will | None = None
     max_payload: int = DEFAULT_MAX_PAYLOAD
     publish_deadline: float = 30.0
@@ -202,14 +206,15 @@ def create(settings: Settings) -> Transport:
             "Use mqtt://host:port, mqtts://host:port or memory://name."
         )
     module, _, name = target.partition(":")
-    transport: Transport = getattr(import_module(module), name)(settings)
+    complete_settings = replace(settings, client_id=settings.client_id or fresh_id())
+    transport: Transport = getattr(import_module(module), name)(complete_settings)
     return transport
 
 
 def connect(
     url: str,
     *,
-    client_id: str,
+    client_id: str = "",
     will: Will | None = None,
     deadline: float = 10.0,
     max_payload: int = DEFAULT_MAX_PAYLOAD,

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edge_sdk.errors import BrokerUnreachable
-from edge_sdk.transport.base import DEFAULT_MAX_PAYLOAD
+from edge_sdk.transport.base import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
 
 if TYPE_CHECKING:
     from iotcore import Broker
@@ -58,7 +58,7 @@ class EmbeddedBroker:
         self, port: int | None = None, *, max_payload: int = DEFAULT_MAX_PAYLOAD, deadline: float = 30.0
     ) -> None:
         self._port = port
-        self._max_packet = max_payload + 4096
+        self._max_packet = max_payload + PACKET_MARGIN
         self._deadline = deadline
         self._broker: Broker | None = None
 

@@ -13,6 +13,7 @@ import threading
 from types import TracebackType
 
 from edge_sdk.errors import BrokerUnreachable, PayloadTooLarge, TransportError
+from edge_sdk.transport.arrivals import Arrivals
 from edge_sdk.transport.base import DEFAULT_MAX_PAYLOAD, Handler, Settings
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
@@ -108,7 +109,7 @@ class MemoryBroker:
 
     def _deliver(self, client: MemoryTransport, handler: Handler, topic: str, payload: bytes) -> None:
         def call() -> None:
-            if self.attached(client):
+            if self.attached(client) and client.arrivals.admits(topic, payload):
                 handler(topic, payload)
 
         self.delivery.put(call)
@@ -120,6 +121,7 @@ class MemoryTransport:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.handlers: dict[str, Handler] = {}
+        self.arrivals = Arrivals(settings.max_payload)
         self._broker: MemoryBroker | None = None
 
     @property

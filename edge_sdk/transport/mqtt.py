@@ -27,7 +27,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
-from edge_sdk.transport.base import Handler, Settings, Tls
+from edge_sdk.transport.arrivals import Arrivals
+from edge_sdk.transport.base import PACKET_MARGIN, Handler, Settings, Tls
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
 from edge_sdk.transport.reconnection import Reconnection
@@ -64,6 +65,7 @@ class MqttTransport:
         self._subscribing: dict[int, str] = {}  # message id of a SUBSCRIBE -> its filter
         self._confirmed: dict[str, ReasonCode] = {}  # filter -> the broker's answer in this connection
         self._reconnection = Reconnection(*settings.reconnect_delay, random.random)
+        self._arrivals = Arrivals(settings.max_payload)
         self._delivery = Delivery(f"mqtt-delivery-{settings.client_id}")
         self._client = self._make_client()
 
@@ -83,7 +85,7 @@ class MqttTransport:
             PacketTypes.CONNECT,
             SessionExpiryInterval=max(SESSION_EXPIRY, int(delay)),
             ReceiveMaximum=RECEIVE_MAXIMUM,
-            MaximumPacketSize=self._settings.max_payload + 4096,
+            MaximumPacketSize=self._settings.max_payload + PACKET_MARGIN,
         )
         self._client.connect_async(host, port, self._settings.keepalive, properties=properties)
         self._delivery.start()
@@ -114,6 +116,8 @@ class MqttTransport:
                 raise PayloadTooLarge(
                     f"A message of {len(payload)} bytes is larger than the {limit} that the broker at "
                     f"{self._settings.host} accepts: choose smaller chunks, or raise the broker's maximum packet size."
+                    if limit < self._settings.max_payload
+                    else f"A message of {len(payload)} bytes is larger than the {limit} that a message may have."
                 )
             if not self._connected:
                 raise DeadlineExceeded(f"No connection to {self._settings.host}; waited for up to {deadline:g} s.")
@@ -359,6 +363,9 @@ class MqttTransport:
             topic = message.topic
         except UnicodeDecodeError:
             _LOG.warning("A message on a topic that is no UTF-8 was dropped.")
+            client.ack(message.mid, message.qos)
+            return
+        if not self._arrivals.admits(topic, message.payload):
             client.ack(message.mid, message.qos)
             return
         if message.qos == 0 and self._delivery.waiting > _MAX_UNACKNOWLEDGED:

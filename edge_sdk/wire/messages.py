@@ -47,17 +47,13 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, kw_
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a transfer will bring: the receiver pulls its chunks and checks them against it.
-
-    signature: the coordinator's, of 64 bytes, see `edge_sdk.wire.signing`; devices sign nothing.
-    """
+    """What a transfer will bring: the receiver pulls its chunks and checks them against it."""
 
     role: Role
     name: Annotated[str, Meta(max_length=100)]
     sha256: Sha256
     size: Size
     chunk_size: Annotated[int, Meta(ge=MIN_CHUNK, le=MAX_CHUNK - CHUNK_HEADER)]
-    signature: Annotated[bytes, Meta(max_length=64)] = b""
 
     @property
     def chunks(self) -> int:
@@ -215,6 +211,17 @@ class Finished(_Message, frozen=True, kw_only=True):
         return self.adapters
 
 
+class SignedStep(_Message, frozen=True, kw_only=True):
+    """A step, which is a RoundStart or Finished, under the coordinator's signature: neither is heard without.
+
+    epoch: of the coordinator's life; step: the encoded message, which is signed as it stands, see `signing`.
+    """
+
+    epoch: Count
+    step: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+    signature: Signature
+
+
 # --- retained -------------------------------------------------------------------------------------------------------
 
 
@@ -229,8 +236,8 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CoordinatorState(_Message, frozen=True, kw_only=True):
     """Whether somebody coordinates this federation, and of which base model. `epoch` grows with every start.
 
-    key: the Ed25519 public key that its manifests are signed with; successions: what earlier keys have said of their
-    successors, the oldest first.
+    key: the Ed25519 public key that it signs with; successions: what earlier keys have said of their successors, the
+    oldest first; signature: by `key`, of all the rest, see `signing`.
     """
 
     online: bool
@@ -239,6 +246,7 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
     base_id: BaseId
     key: Key
     successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
+    signature: Signature
 
 
 class Presence(_Message, frozen=True, kw_only=True):
@@ -248,10 +256,10 @@ class Presence(_Message, frozen=True, kw_only=True):
     epoch: Count
 
 
-Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | RoundStart | RoundDone | Finished
-Message: TypeAlias = Control | CoordinatorState | Presence
 Step: TypeAlias = RoundStart | Finished
 """What the coordinator may ask of a device: train, or go home."""
+Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | Step | RoundDone | SignedStep
+Message: TypeAlias = Control | CoordinatorState | Presence
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
@@ -275,3 +283,15 @@ def decode(data: bytes) -> Message:
         return _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MessageInvalid(f"Message refused: {str(error)[:500]}") from error  # it may quote the message
+
+
+def decode_step(data: bytes) -> Step:
+    """Decode what a `SignedStep` holds. Whether it is believed, `signing.verified` says.
+
+    Raises:
+        MessageInvalid: as `decode`, or it is no step.
+    """
+    step = decode(data)
+    if not isinstance(step, RoundStart | Finished):
+        raise MessageInvalid(f"Message refused: a {type(step).__name__} is signed as a step.")
+    return step

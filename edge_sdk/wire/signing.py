@@ -1,30 +1,35 @@
-"""Who announces an adapter: Ed25519 signatures (RFC 8032) of manifests, and keys that vouch for their successors.
+"""Who speaks for a federation: Ed25519 signatures (RFC 8032) of steps and states, and keys that vouch for successors.
 
-A manifest holds the hash of its content, so that a signature of the manifest is one of the content. What is signed is
-the msgpack array
+What is signed are msgpack arrays in the shortest encoding, so that no signature can stand for another thing:
 
-    ["impasto/1 manifest", federation, role, name, sha256, size]
+    ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
+    ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...]]
+    ["impasto/1 key", federation, new key]
+
+A step holds the hashes of the adapters that it names, so that its signature is one of their contents, too. It is for
+one device and of one life of the coordinator, by whose epoch a device tells what somebody repeats from an earlier one.
 
 A device keeps the coordinator's public key from its first meeting and refuses others. A key is replaced by one that it
-has signed itself, as ["impasto/1 key", federation, new key]; a device that was away for several replacements follows
-the chain. No I/O here.
+has signed itself; a device that was away for several replacements follows the chain. No I/O here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, SignatureInvalid
-from edge_sdk.wire.messages import Finished, Manifest, RoundStart, Step, Succession
+from edge_sdk.wire.messages import CoordinatorState, SignedStep, Step, Succession, decode_step, encode
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 # cryptography is imported where it is used: a device that only draws never waits for it.
+
+_UNSIGNED = bytes(64)
 
 
 class Signer:
@@ -45,16 +50,30 @@ class Signer:
         """The key to check with, 32 bytes."""
         return self._key.public_key().public_bytes_raw()
 
-    def signed(self, step: Step) -> Step:
-        """The same message with all its manifests signed. Equal messages get equal signatures."""
-        return _with_manifests(step, self._signed)
+    def signed(self, step: Step, device: str, epoch: int) -> SignedStep:
+        """A step as it goes to a device. Equal steps get equal signatures."""
+        data = encode(step)
+        signature = self._key.sign(_of_step(self._federation, device, epoch, data))
+        return SignedStep(epoch=epoch, step=data, signature=signature)
+
+    def state(
+        self, *, online: bool, epoch: int, base_id: str, successions: Sequence[Succession] = ()
+    ) -> CoordinatorState:
+        """How the coordinator with this key shows itself."""
+        state = CoordinatorState(
+            online=online,
+            epoch=epoch,
+            federation=self._federation,
+            base_id=base_id,
+            key=self.public,
+            successions=list(successions),
+            signature=_UNSIGNED,
+        )
+        return replace(state, signature=self._key.sign(_of_state(self._federation, state)))
 
     def succession(self, new: bytes) -> Succession:
         """This key's word for another public key."""
         return Succession(old=self.public, new=new, signature=self._key.sign(_of_key(self._federation, new)))
-
-    def _signed(self, manifest: Manifest) -> Manifest:
-        return replace(manifest, signature=self._key.sign(_of_manifest(self._federation, manifest)))
 
 
 def new_key() -> bytes:
@@ -64,22 +83,36 @@ def new_key() -> bytes:
     return Ed25519PrivateKey.generate().private_bytes_raw()
 
 
-def verified(step: Step, public: bytes, federation: str) -> Step:
-    """The message with its signatures checked and taken off: they say nothing more from here on.
+def verified(signed: SignedStep, public: bytes, federation: str, device: str) -> Step:
+    """The step, once its signature is found to be of this key, for this device of this federation.
 
     Raises:
-        SignatureInvalid: a manifest is not signed, or not by this key for this federation.
+        SignatureInvalid: it is not.
+        MessageInvalid: it is, but what was signed is no step.
     """
+    if not _signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
+        raise SignatureInvalid(
+            f"A step is not signed for {device!r} by the coordinator of {federation!r} that this device knows: nothing "
+            "comes of it. Somebody else can write on this device's topics; tell the operator of the broker."
+        )
+    return decode_step(signed.step)
 
-    def check(manifest: Manifest) -> Manifest:
-        if not _signed_by(public, manifest.signature, _of_manifest(federation, manifest)):
-            raise SignatureInvalid(
-                f"{manifest.name!r} is not signed by the coordinator of {federation!r} that this device knows: it is "
-                "not fetched. Somebody else can write on this device's topics; tell the operator of the broker."
-            )
-        return replace(manifest, signature=b"")
 
-    return _with_manifests(step, check)
+def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -> bytes:
+    """The key to trust from now on: that of a coordinator that shows itself, if `trusted`, and if it has signed that.
+
+    Raises:
+        CoordinatorUntrusted: another key.
+        SignatureInvalid: that key, but it has signed something else.
+    """
+    key = trusted(pinned, state.key, state.successions, federation)
+    if state.federation != federation or not _signed_by(key, state.signature, _of_state(federation, state)):
+        raise SignatureInvalid(
+            f"Somebody shows key {fingerprint(key)} as the coordinator of {federation!r}, but has not signed with it: "
+            "it is not listened to. Somebody else can write on the coordinator's topic; tell the operator of the "
+            "broker."
+        )
+    return key
 
 
 def trusted(pinned: bytes | None, shown: bytes, successions: Sequence[Succession], federation: str) -> bytes:
@@ -143,18 +176,16 @@ def _signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
     return True
 
 
-def _of_manifest(federation: str, manifest: Manifest) -> bytes:
-    content: list[Any] = [federation, manifest.role, manifest.name, manifest.sha256, manifest.size]
-    return msgspec.msgpack.encode(["impasto/1 manifest", *content])
+def _of_step(federation: str, device: str, epoch: int, step: bytes) -> bytes:
+    return msgspec.msgpack.encode(["impasto/1 step", federation, device, epoch, step])
+
+
+def _of_state(federation: str, state: CoordinatorState) -> bytes:
+    said = [[s.old, s.new, s.signature] for s in state.successions]
+    return msgspec.msgpack.encode(
+        ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said]
+    )
 
 
 def _of_key(federation: str, new: bytes) -> bytes:
     return msgspec.msgpack.encode(["impasto/1 key", federation, new])
-
-
-def _with_manifests(step: Step, change: Callable[[Manifest], Manifest]) -> Step:
-    if isinstance(step, Finished):
-        return replace(step, adapters=[change(manifest) for manifest in step.adapters])
-    assert isinstance(step, RoundStart), "there are two kinds of steps"
-    start = change(step.start) if step.start else None
-    return replace(step, frozen=[change(manifest) for manifest in step.frozen], start=start)

@@ -6,15 +6,24 @@ import hashlib
 import json
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from coordinator import config
+from coordinator.keys import Keys
 from edge_sdk.adapter import load
+from edge_sdk.membership import RoundPlan
+from edge_sdk.transport import Settings, create
+from edge_sdk.wire.messages import Finished, encode
+from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID, SLOTS
+from tests.coordinator.test_service import TOPICS
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
+from tests.transport.inbox import Inbox
 
 CLIENT = Path(__file__).parent / "node"
 
@@ -58,6 +67,59 @@ def test_a_stranger_takes_part_in_every_round(client: Path, tmp_path: Path) -> N
         adapter = load(file)
         assert adapter.base_id == BASE_ID
         assert adapter.layers.keys() == SLOTS.keys()
+
+
+def test_a_stranger_follows_a_new_key_and_nobody_else(client: Path, tmp_path: Path) -> None:
+    """The coordinator takes a new key, for which the old one vouches. Then somebody shows himself as the coordinator
+    and says that all is over, and an end of the coordinator's earlier life comes again."""
+    with Mosquitto(tmp_path) as broker:
+        path = write_federation(tmp_path, broker.url, rounds=3)
+        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        first = Coordinator(path)
+        command = ["node", str(client), broker.url, "tastes", "stranger", str(tmp_path / "impasto.json")]
+        stranger = subprocess.Popen([*command, str(tmp_path / "stranger")], stdout=subprocess.PIPE, text=True)
+        go_on = threading.Event()
+
+        def wait(plan: RoundPlan) -> None:
+            assert plan.round == 1 or go_on.wait(60)
+
+        ours = Device(0, broker.url, tmp_path / "device-0", before_training=wait).start()
+        first.wait_for("round_closed")
+        first.stop()
+        keys = Keys(Path(str(config.load(path).home)), "tastes")
+        former, intruder = keys.signer, Signer(bytes(32), "tastes")
+        epoch = first.named("coordinator_started")[0]["epoch"]
+        keys.rotate()
+        second = Coordinator(path)
+        end = Finished(rounds=3, cluster=0, adapters=[])
+        said, shown = create(Settings(url=broker.url)), Inbox()
+        said.connect(20.0)
+        said.subscribe(TOPICS.coordinator_state, shown)
+        shown.wait(lambda messages: any(keys.signer.public in payload for _, payload in messages))
+        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID)
+        said.publish(TOPICS.coordinator_state, encode(state), retain=True)
+        for forged in (
+            end,
+            intruder.signed(end, "stranger", 2**31 - 1),
+            former.signed(end, "stranger", epoch),
+            keys.signer.signed(end, "stranger", epoch),
+            keys.signer.signed(end, "device-0", 2**31 - 1),
+        ):
+            said.publish(TOPICS.control("stranger", "down"), encode(forged))
+        said.flush(20.0)
+        go_on.set()
+        heard, _ = stranger.communicate(timeout=100)
+        assert ours.join().error is None
+        second.join()
+        said.close()
+    events = [json.loads(line) for line in heard.splitlines()]
+    assert stranger.returncode == 0, events[-3:]
+    names = [event["event"] for event in events]
+    assert names.count("committed") == 3
+    assert names[-1] == "finished"
+    assert events[-1]["adapters"], "the end that was believed is the coordinator's"
+    assert [event for event in events if event["event"] == "ignored" and "state" in event]
+    assert len([event for event in events if event["event"] == "ignored" and "state" not in event]) >= 4
 
 
 def test_it_uses_nothing_of_ours() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +13,7 @@ import pytest
 from coordinator import config
 from coordinator.cli import main
 from coordinator.store import Database
+from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.memory import MemoryBroker
 from tests.coordinator.test_config import write_bundle
 
@@ -65,6 +67,25 @@ def test_serving_without_a_broker_ends_with_its_name(run: Run, tmp_path: Path) -
     code, said = run("serve", str(path))
     assert code == 1
     assert said.startswith("BrokerUnreachable")
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], "coordin[A-Za-z0-9]{16}"), (["--client-id", "thing"], "thing")])
+def test_its_client_id_is_random_unless_it_was_given_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: str
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\n')
+    ids: list[str] = []
+
+    def noted(settings: Settings) -> Transport:
+        ids.append(settings.client_id)
+        return create(settings)
+
+    monkeypatch.setattr("coordinator.service.create", noted)
+    assert run("serve", str(path), *options)[0] == 1
+    assert len(ids) == 1
+    assert re.fullmatch(expected, ids[0])
 
 
 def test_an_event_file_that_cannot_be_written_ends_with_its_name(run: Run, tmp_path: Path) -> None:

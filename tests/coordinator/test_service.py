@@ -14,12 +14,13 @@ from msgspec.structs import replace
 
 from coordinator import config
 from coordinator.admission import REVOKED
+from coordinator.keys import Keys
 from coordinator.rounds import Member, Trace
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
-from edge_sdk.transport import Settings, create
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import (
@@ -32,9 +33,12 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundDone,
     RoundStart,
+    SignedStep,
     decode,
+    decode_step,
     encode,
 )
+from edge_sdk.wire.signing import Signer, new_key
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -48,8 +52,8 @@ DEADLINE = 60
 class Devices:
     """Plays any number of devices."""
 
-    def __init__(self, url: str) -> None:
-        self.transport = create(Settings(url=url, client_id="devices"))
+    def __init__(self, url: str, max_payload: int = DEFAULT_MAX_PAYLOAD) -> None:
+        self.transport = create(Settings(url=url, client_id="devices", max_payload=max_payload))
         self.transport.connect(5)
         self.heard: queue.Queue[tuple[str, Any]] = queue.Queue()
         self.said: list[tuple[str, Any]] = []  # to devices, whether it was waited for or not
@@ -83,6 +87,8 @@ class Devices:
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         device, message = TOPICS.device_of(topic), decode(payload)
+        if isinstance(message, SignedStep):
+            message = decode_step(message.step)
         self.said.append((device, message))
         self.heard.put((device, message))
         if isinstance(message, Pull) and message.sha256 in self._senders:
@@ -221,27 +227,123 @@ def test_a_federation_with_a_bandwidth_comes_to_its_end(url: str, tmp_path: Path
     assert (chunks, sent) == (6, sum(received) + 6 * 36), "each once"
 
 
-class TestTwoCoordinators:
-    def retain(self, url: str, epoch: int) -> Devices:
-        devices = Devices(url)
-        state = CoordinatorState(online=True, epoch=epoch, federation="tastes", base_id=BASE_ID, key=bytes(32))
-        devices.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
-        assert devices.states.get(timeout=DEADLINE) == state
-        return devices
+class Others:
+    """Somebody beside the coordinator who may publish on its topic, as a broker without rules lets everybody."""
 
-    def test_a_fresh_home_is_not_locked_out_by_a_stale_state(self, url: str, tmp_path: Path) -> None:
-        devices = self.retain(url, epoch=7)
-        coordinator = Coordinator(federation(tmp_path, url, 2))
+    def __init__(self, url: str, path: Path) -> None:
+        loaded = config.load(path)
+        self.devices = Devices(url)
+        self.home = Path(str(loaded.home))
+        self.signer = Keys(self.home, "tastes").signer  # the coordinator's own
+
+    def say(self, payload: bytes) -> None:
+        self.devices.transport.publish(TOPICS.coordinator_state, payload, retain=True)
+
+    def retain(self, epoch: int, signer: Signer | None = None, *, online: bool = True) -> CoordinatorState:
+        state = (signer or self.signer).state(online=online, epoch=epoch, base_id=BASE_ID)
+        self.say(encode(state))
+        return state
+
+    def next_state(self) -> CoordinatorState:
+        state = self.devices.states.get(timeout=DEADLINE)
+        assert isinstance(state, CoordinatorState)
+        return state
+
+
+LATEST = 2**31 - 1
+
+
+class TestOtherCoordinators:
+    @pytest.mark.parametrize("online", [True, False])
+    def test_a_state_that_was_left_behind_locks_nobody_out(self, url: str, tmp_path: Path, online: bool) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        others.retain(7, online=online)
+        coordinator = Coordinator(path)
         coordinator.wait_for("coordinator_started")
-        devices.say("a", Join(profile=profile("apples", 0)))
+        others.devices.say("a", Join(profile=profile("apples", 0)))
         coordinator.wait_for("device_joined")
+        assert coordinator.named("refused") == []
         coordinator.stop()
 
-    def test_the_one_that_gives_way_says_how_to_go_on(self, url: str, tmp_path: Path) -> None:
-        self.retain(url, epoch=2**31 - 1)
-        service = Service(config.load(federation(tmp_path, url, 2)))
-        with pytest.raises(Superseded, match="publish an empty retained message on impasto/1/tastes/coordinator/state"):
-            service.run()
+    def test_a_later_life_is_given_way_to_and_the_next_start_is_later_still(self, url: str, tmp_path: Path) -> None:
+        """Whatever the clock says: one that was wrong once locks nobody out for ever."""
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        others.retain(LATEST - 5)
+        with pytest.raises(Superseded, match="start again"):
+            Service(config.load(path)).run()
+        again = Coordinator(path)
+        again.wait_for("coordinator_started")
+        assert again.named("coordinator_started")[0]["epoch"] == LATEST - 4
+        again.stop()
+
+    def test_so_is_one_whose_key_ours_vouches_for(self, url: str, tmp_path: Path) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        coordinator = Coordinator(path)
+        coordinator.wait_for("coordinator_started")
+        later = Keys(others.home, "tastes")
+        later.rotate()
+        state = later.signer.state(online=True, epoch=LATEST, base_id=BASE_ID, successions=later.successions)
+        others.say(encode(state))
+        coordinator.join(Superseded)
+
+    @pytest.mark.parametrize("code", ["CoordinatorUntrusted", "SignatureInvalid", "MessageInvalid", "an older key"])
+    def test_nobody_else_is_and_what_he_says_is_said_over(self, url: str, tmp_path: Path, code: str) -> None:
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        former, keys = others.signer, Keys(others.home, "tastes")
+        keys.rotate()
+        coordinator = Coordinator(path)
+        ours = others.next_state()
+        assert (ours.online, ours.key) == (True, keys.signer.public)
+        if code == "CoordinatorUntrusted":
+            others.retain(LATEST, Signer(new_key(), "tastes"))
+        elif code == "SignatureInvalid":
+            others.say(encode(replace(ours, epoch=LATEST)))
+        elif code == "MessageInvalid":
+            others.say(encode(Presence(online=True, epoch=LATEST)))
+        else:  # which a thief may have
+            others.retain(LATEST, former)
+        assert others.devices.states.get(timeout=DEADLINE) != ours
+        assert others.next_state() == ours
+        others.devices.say("a", Join(profile=profile("apples", 0)))
+        coordinator.wait_for("device_joined")
+        expected = "CoordinatorUntrusted" if code == "an older key" else code
+        assert [(event["device"], event["code"]) for event in coordinator.named("refused")] == [("", expected)]
+        coordinator.stop()
+
+    def test_one_that_was_there_before_is_refused_by_name(self, url: str, tmp_path: Path) -> None:
+        """It stopped the coordinator for ever once."""
+        path = federation(tmp_path, url, 2)
+        others = Others(url, path)
+        foreign = others.retain(LATEST, Signer(new_key(), "tastes"))
+        assert others.next_state() == foreign
+        coordinator = Coordinator(path)
+        assert others.next_state().key == others.signer.public
+        others.devices.say("a", Join(profile=profile("apples", 0)))
+        coordinator.wait_for("device_joined")
+        (refused,) = coordinator.named("refused")
+        assert refused["code"] == "CoordinatorUntrusted"
+        assert "samples/broker/acl" in refused["reason"]
+        coordinator.stop()
+
+    def test_a_topic_that_was_cleared_is_filled_again(self, tmp_path: Path) -> None:
+        with MemoryBroker() as broker:
+            path = federation(tmp_path, broker.url, 2)
+            coordinator = Coordinator(path)
+            others = Others(broker.url, path)
+            ours = others.next_state()
+            others.devices.transport.subscribe(
+                TOPICS.coordinator_state, lambda _, data: others.devices.states.put(data)
+            )
+            assert others.devices.states.get(timeout=DEADLINE) == encode(ours)
+            others.say(b"")
+            assert others.devices.states.get(timeout=DEADLINE) == b""
+            assert others.devices.states.get(timeout=DEADLINE) == encode(ours)
+            assert coordinator.named("refused") == []
+            coordinator.stop()
 
 
 def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: Path) -> None:
@@ -347,7 +449,7 @@ def test_stopping_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> Non
     started = threading.Event()
     service = Service(
         config.load(federation(tmp_path, broker.url, 2)),
-        settings=Settings(url=broker.url, client_id="", publish_deadline=3600),
+        settings=Settings(url=broker.url, publish_deadline=3600),
         on_event=lambda event: started.set(),
     )
     thread = threading.Thread(target=service.run, daemon=True)

@@ -22,7 +22,7 @@ from edge_sdk.errors import MessageInvalid, TransportError
 from edge_sdk.membership import keep_id
 from edge_sdk.membership.home import Home
 from edge_sdk.transport import Settings, Tls, create
-from edge_sdk.wire.messages import CoordinatorState, Presence, Succession, encode
+from edge_sdk.wire.messages import Presence, Succession, encode
 from edge_sdk.wire.signing import Signer, fingerprint
 from edge_sdk.wire.topics import Topics
 from samples.broker import certificates
@@ -42,7 +42,7 @@ def look(
     trust: bytes | None = None,
     known: bytes | None = None,
 ) -> list[Finding]:
-    settings = Settings(url, client_id="", tls=tls)
+    settings = Settings(url, tls=tls)
     return list(diagnose(settings, federation=federation, device=device, trust=trust, known=known))
 
 
@@ -62,12 +62,8 @@ def worst(findings: list[Finding]) -> str:
     return f"{broken.section}: {broken.what}"
 
 
-def state(online: bool = True, epoch: int = 3, key: bytes = SIGNER.public, more: tuple[Succession, ...] = ()) -> bytes:
-    return encode(
-        CoordinatorState(
-            online=online, epoch=epoch, federation="stickers", base_id="b" * 64, key=key, successions=list(more)
-        )
-    )
+def state(online: bool = True, epoch: int = 3, signer: Signer = SIGNER, more: tuple[Succession, ...] = ()) -> bytes:
+    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, successions=more))
 
 
 def retain(broker: Mosquitto, topic: str, payload: bytes) -> None:
@@ -188,6 +184,7 @@ class TestTheCoordinator:
             (b"\xc1", None, "coordinator", "is no state of a coordinator"),
             (encode(Presence(online=True, epoch=1)), None, "coordinator", "is no state of a coordinator"),
             (state(), NEXT.public, "coordinator", "not the one to trust"),
+            (state()[:-64] + bytes(64), None, "coordinator", "was not signed by the key that it shows"),
         ],
     )
     def test_one_that_is_not_as_it_should_be(
@@ -199,7 +196,7 @@ class TestTheCoordinator:
         assert words in found
 
     def test_a_key_that_was_vouched_for(self, open_broker: Mosquitto) -> None:
-        retain(open_broker, TOPICS.coordinator_state, state(key=NEXT.public, more=(SIGNER.succession(NEXT.public),)))
+        retain(open_broker, TOPICS.coordinator_state, state(signer=NEXT, more=(SIGNER.succession(NEXT.public),)))
         assert trouble(look(open_broker.url, federation="stickers", trust=SIGNER.public, known=SIGNER.public)) == []
 
     def test_one_that_this_device_s_home_does_not_know(self, open_broker: Mosquitto) -> None:

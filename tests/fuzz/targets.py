@@ -36,11 +36,12 @@ from edge_sdk.wire.messages import (
     Finished,
     Pull,
     RoundStart,
+    SignedStep,
     Welcome,
     decode,
     encode,
 )
-from edge_sdk.wire.signing import Signer, fingerprint, read_fingerprint, trusted, verified
+from edge_sdk.wire.signing import Signer, fingerprint, read_fingerprint, recognised, verified
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Receiver, decode_chunk, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
@@ -143,23 +144,16 @@ def _signer() -> Signer:
 
 def _signed(data: bytes) -> None:
     message = decode(data)
-    if isinstance(message, RoundStart | Finished):
-        verified(message, _signer().public, _FEDERATION)
+    if isinstance(message, SignedStep):
+        verified(message, _signer().public, _FEDERATION, "pi-4")
     elif isinstance(message, CoordinatorState):
-        trusted(_signer().public, message.key, message.successions, _FEDERATION)
+        recognised(_signer().public, message, _FEDERATION)
 
 
 def _signed_examples() -> list[bytes]:
     signer, other = _signer(), Signer(bytes(32), _FEDERATION)
-    steps = [signer.signed(example) for example in EXAMPLES if isinstance(example, RoundStart | Finished)]
-    rotated = CoordinatorState(
-        online=True,
-        epoch=3,
-        federation=_FEDERATION,
-        base_id="b1",
-        key=other.public,
-        successions=[signer.succession(other.public)],
-    )
+    steps = [signer.signed(step, "pi-4", 3) for step in EXAMPLES if isinstance(step, RoundStart | Finished)]
+    rotated = other.state(online=True, epoch=3, base_id="b1", successions=[signer.succession(other.public)])
     return [encode(message) for message in (*steps, rotated)]
 
 

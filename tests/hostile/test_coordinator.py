@@ -31,7 +31,7 @@ class Peers(Devices):
     """Any number of devices of a coordinator, and raw bytes on any topic."""
 
     def __init__(self, url: str, coordinator: Coordinator) -> None:
-        super().__init__(url)
+        super().__init__(url, LARGEST)
         self.coordinator = coordinator
 
     @property
@@ -94,7 +94,7 @@ def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Peers]:
 
 def test_garbage(peers: Peers) -> None:
     before, known = peers.state, len(peers.refusals("hostile"))
-    sent = {name: payload for name, payload in MESSAGES.items() if 0 < len(payload) < LARGEST}
+    sent = {name: payload for name, payload in MESSAGES.items() if 0 < len(payload) <= m.MAX_MESSAGE}
     assert len(sent) >= 60
     for payload in sent.values():
         peers.send("hostile", payload)
@@ -106,6 +106,17 @@ def test_garbage(peers: Peers) -> None:
 def test_what_the_broker_does_not_let_through_is_not_even_sent(peers: Peers) -> None:
     with pytest.raises(PayloadTooLarge):
         peers.send("hostile", MESSAGES["a megabyte"])
+
+
+def test_what_is_larger_than_a_message_is_refused_on_arrival(peers: Peers, caplog: pytest.LogCaptureFixture) -> None:
+    """The broker lets it through, and whoever has announced a limit holds to it; what is larger still, it drops."""
+    before, known = peers.state, len(peers.refusals("hostile"))
+    peers.send("hostile", MESSAGES["one byte too many"])
+    peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(m.MAX_CHUNK + 1))
+    peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(200_000))
+    assert len(peers.refusals("hostile")) == known
+    assert "PayloadTooLarge" in caplog.text
+    assert peers.state == before
 
 
 def test_garbage_of_strangers_is_counted_and_not_answered(peers: Peers) -> None:
@@ -137,8 +148,6 @@ def test_chunks_that_are_none(peers: Peers) -> None:
     for name in ("a head alone", "a short head"):
         peers.transport.publish(TOPICS.chunks("hostile", "up"), CHUNKS[name])
         assert peers.refusal("hostile") == "TransferError"
-    peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(200_000))
-    assert peers.refusal("hostile") == "TransferError"
     assert peers.state == before
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
@@ -68,6 +68,8 @@ class Model(RuleBasedStateMachine):
         self.journal = Journal(self.folder / "journal.sqlite")
         self.epoch = 0
         self.key: bytes | None = None
+        self.former: set[bytes] = set()
+        self.heard = (0, 0)
         self.works: dict[str, list[Any]] = {}
         self.outbox: tuple[str, bytes, bytes | None] | None = None
         self.chunks: dict[int, set[int]] = {}
@@ -97,10 +99,27 @@ class Model(RuleBasedStateMachine):
         assert epoch > self.epoch
         self.epoch = epoch
 
-    @rule(key=st.binary(min_size=32, max_size=32))
+    keys = st.sampled_from([bytes([number]) * 32 for number in range(4)])
+
+    @rule(key=keys)
     def trust(self, key: bytes) -> None:
         self.journal.trust(key)
+        if key not in (self.key, *self.former):
+            self.former, self.heard = set(), (0, 0)
         self.key = key
+
+    @precondition(lambda self: self.key is not None)
+    @rule(key=keys)
+    def follow(self, key: bytes) -> None:
+        assert self.key
+        self.journal.follow(key)
+        self.former.add(self.key)
+        self.key = key
+
+    @rule(epoch=st.integers(0, 9), number=st.integers(0, 9))
+    def hear(self, epoch: int, number: int) -> None:
+        self.journal.note_heard(epoch, number)
+        self.heard = epoch, number
 
     @rule(plan=plans)
     def begin(self, plan: str) -> None:
@@ -163,7 +182,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def says_the_same(self) -> None:
         journal = self.journal
-        assert journal.trusted_key == self.key
+        assert (journal.trusted_key, journal.heard) == (self.key, self.heard)
         plan, data, own = self.outbox or ("none", b"", None)
         outbox = journal.outbox
         assert outbox == (Work(plan, *self.works[plan]) if self.outbox else None)

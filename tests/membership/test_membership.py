@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
+import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,9 @@ from edge_sdk.errors import (
     AdapterMismatch,
     CoordinatorUntrusted,
     DeadlineExceeded,
+    MessageOutdated,
     Rejected,
+    SignatureInvalid,
     TransportError,
     UnknownFederation,
 )
@@ -26,7 +29,7 @@ from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, 
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
 from edge_sdk.membership.link import Link
-from edge_sdk.transport import Settings, create
+from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
@@ -45,9 +48,11 @@ from edge_sdk.wire.messages import (
     Refused,
     RoundDone,
     RoundStart,
+    SignedStep,
     Succession,
     Welcome,
     decode,
+    decode_step,
     encode,
 )
 from edge_sdk.wire.signing import Signer, fingerprint, new_key
@@ -72,19 +77,23 @@ class Stage:
         self.delivered: queue.Queue[Manifest] = queue.Queue()
         self.silent = False  # whether pulls go unanswered
         self.signer = Signer(bytes(32), "tastes")
+        self.epoch = 1
         self.transport.subscribe(TOPICS.all_up, self._arrived)
         self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
 
     def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
-        key = self.signer.public
-        state = CoordinatorState(
-            online=online, epoch=epoch, federation="tastes", base_id=BASE_ID, key=key, successions=list(said)
-        )
+        self.epoch = epoch
+        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, successions=said))
+
+    def show(self, state: CoordinatorState) -> None:
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
 
     def say(self, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            message = self.signer.signed(message)
+            message = self.signer.signed(message, "me", self.epoch)
+        self.say_as_it_is(message)
+
+    def say_as_it_is(self, message: Message) -> None:
         self.transport.publish(TOPICS.control("me", "down"), encode(message))
 
     def serve(self, adapter: Adapter, role: str, name: str) -> Manifest:
@@ -555,7 +564,7 @@ def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, m
             super().__init__(1e9)
 
     monkeypatch.setattr("edge_sdk.membership.link.Pacer", Noted)
-    me = Me(Settings(url=url, client_id="", bandwidth=512_000), tmp_path, Learner())
+    me = Me(Settings(url=url, bandwidth=512_000), tmp_path, Learner())
     join(stage)
     stage.say(start())
     stage.take(stage.hear(Offer))
@@ -584,7 +593,7 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
     ours, stage.signer = stage.signer, Signer(new_key(), "tastes")
     stage.say(start(1, start=stage.serve(random_adapter(2), "cluster", "cluster-1")))
     stage.online(epoch=2)
-    stage.signer = ours
+    stage.signer, stage.epoch = ours, 1
     stage.say(start(2, start=stage.serve(random_adapter(3), "cluster", "cluster-1")))
     offer = stage.hear(Offer)
     assert offer.round == 2
@@ -592,7 +601,143 @@ def test_what_somebody_else_has_signed_is_not_heard(url: str, stage: Stage, tmp_
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
     assert me.result().updates == 1
     assert [plan.round for plan in learn.plans] == [2]
-    assert len(me.named("step_refused")) == len(me.named("coordinator_untrusted")) == 1
+    assert [event["code"] for event in me.named("step_refused")] == ["SignatureInvalid"]
+    assert [event["code"] for event in me.named("coordinator_untrusted")] == ["CoordinatorUntrusted"]
+
+
+FORGED: dict[str, tuple[str, Callable[[Stage], Message]]] = {
+    "an end that nobody signed": ("SignatureInvalid", lambda stage: the_end()),
+    "a round that nobody signed": ("SignatureInvalid", lambda stage: start(3, steps=2**31 - 1)),
+    "an end under a signature of zeros": (
+        "SignatureInvalid",
+        lambda stage: SignedStep(epoch=7, step=encode(the_end()), signature=bytes(64)),
+    ),
+    "an end by somebody else": (
+        "SignatureInvalid",
+        lambda stage: Signer(new_key(), "tastes").signed(the_end(), "me", 7),
+    ),
+    "an end for another device": ("SignatureInvalid", lambda stage: stage.signer.signed(the_end(), "you", 7)),
+    "an end of another federation": (
+        "SignatureInvalid",
+        lambda stage: Signer(bytes(32), "paintings").signed(the_end(), "me", 7),
+    ),
+    "a round that was made longer": ("SignatureInvalid", lambda stage: longer(stage.signer.signed(start(3), "me", 7))),
+    "an end of an earlier life": ("MessageOutdated", lambda stage: stage.signer.signed(the_end(), "me", 6)),
+    "an end that was moved to this life": (
+        "SignatureInvalid",
+        lambda stage: replace(stage.signer.signed(the_end(), "me", 6), epoch=7),
+    ),
+    "an earlier round of this life": ("MessageOutdated", lambda stage: stage.signer.signed(start(1), "me", 7)),
+    "a welcome under a good signature": ("MessageInvalid", lambda stage: signed_welcome(stage.signer)),
+}
+
+
+def the_end() -> Finished:
+    return Finished(rounds=3, cluster=0, adapters=[])
+
+
+def longer(said: SignedStep) -> SignedStep:
+    return replace(said, step=encode(replace(decode_step(said.step), steps=10**6)))
+
+
+def signed_welcome(signer: Signer) -> SignedStep:
+    return signer.signed(Welcome(round=0, rounds=3), "me", 7)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_path: Path, name: str) -> None:
+    """Least of all what there is to draw with."""
+    code, forge = FORGED[name]
+    Home(tmp_path)
+    drawn_with = {tmp_path / f"{name}.safetensors": name.encode() for name in ("root", "cluster", "clusters/0")}
+    for path, data in drawn_with.items():
+        path.write_bytes(data)
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(2))
+    stage.take(stage.hear(Offer))
+    stage.say_as_it_is(forge(stage))
+    stage.say(start(3))
+    assert stage.hear(Offer).round == 3
+    assert [event["code"] for event in me.named("step_refused")] == [code]
+    assert [(plan.round, plan.steps) for plan in learn.plans] == [(2, 5), (3, 5)]
+    assert {path: path.read_bytes() for path in drawn_with} == drawn_with
+
+
+def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
+    """The broker may have kept what the coordinator once said. What it says again is another matter."""
+    old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
+    me = Me(url, tmp_path, Learner(), rounds=1)
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(1))
+    stage.take(stage.hear(Offer))
+    stage.say(start(2))
+    assert not me.result().finished
+    stage.show(old[0])
+    outdated = Me(url, tmp_path, Learner(), answer=0.5).error()
+    assert isinstance(outdated, MessageOutdated)
+    assert "start 6" in str(outdated)
+    again = Me(url, tmp_path, Learner())
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=1, rounds=3))
+    stage.say_as_it_is(old[1])
+    stage.say(start(1))
+    stage.say(start(2))  # as it did before
+    assert stage.hear(Offer).round == 2
+    assert [event["code"] for event in again.named("step_refused")] == ["MessageOutdated"] * 2
+
+
+def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: Stage, tmp_path: Path) -> None:
+    me = Me(url, tmp_path, Learner())
+    stage.online(epoch=7)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID))
+    stage.say(start())
+    stage.hear(Offer)
+    assert me.named("coordinator_offline") == me.named("coordinator_untrusted") == []
+
+
+@pytest.mark.parametrize("change", ["key", "online", "epoch", "base_id", "signature", "federation"])
+def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_path: Path, change: str) -> None:
+    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID)
+    values = {
+        "key": Signer(new_key(), "tastes").public,
+        "online": True,
+        "epoch": 8,
+        "base_id": "c" * 64,
+        "signature": bytes(64),
+        "federation": "paintings",
+    }
+    stage.show(replace(good, **{"online": True, change: values[change]}))
+    error = Me(url, tmp_path, Learner(), answer=0.5).error()
+    assert isinstance(error, SignatureInvalid)
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (None, (0, 0))
+
+
+def test_a_forged_commitment_costs_no_update(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
+    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.05)
+    learn = Learner()
+    me = Me(url, tmp_path, learn)
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    stage.say(Committed(sha256=offer.manifest.sha256))
+    while me.named("update_committed") == []:
+        stage.hear(Join)  # with which the device comes back
+    stage.say(start())
+    assert stage.take(stage.hear(Offer)) == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
+    assert len(learn.plans) == 1
 
 
 def test_a_coordinator_of_another_key_is_not_joined(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -626,6 +771,26 @@ def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stag
     me.result()
     with closing(Home(tmp_path).journal()) as journal:
         assert journal.trusted_key == stage.signer.public
+
+
+def test_being_told_a_former_key_again_forgets_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
+    """A device may be started with the same invitation every time: the key in it was exchanged meanwhile."""
+    old, stage.signer = stage.signer, Signer(new_key(), "tastes")
+    trust(tmp_path, old.public)
+    me = Me(url, tmp_path, Learner(), rounds=1)
+    stage.online(epoch=7, said=[old.succession(stage.signer.public)])
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(1))
+    stage.take(stage.hear(Offer))
+    stage.say(start(2))
+    me.result()
+    trust(tmp_path, old.public)
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (old.public, (7, 2))
+    trust(tmp_path, bytes(32))  # of a coordinator that was set up anew
+    with closing(Home(tmp_path).journal()) as journal:
+        assert (journal.trusted_key, journal.heard) == (bytes(32), (0, 0))
 
 
 def test_a_restarted_coordinator_is_joined_again_and_offered_again(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -736,7 +901,7 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
     """Nor does the round's own thread, which is about to say something."""
     broker = EmbeddedBroker().start()
     stage, closed = Stage(broker.url), threading.Event()
-    settings = Settings(url=broker.url, client_id="", publish_deadline=3600)
+    settings = Settings(url=broker.url, publish_deadline=3600)
     mine = Membership(settings, "tastes", "me", profile("apples", 0), tmp_path, Learner(), lambda event: None)
 
     def run() -> None:
@@ -753,6 +918,25 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
     threading.Thread(target=close, daemon=True).start()
     assert closed.wait(60)
     stage.transport.abort()
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", r"me[A-Za-z0-9]{16}"), ("the-thing", "the-thing")])
+def test_its_client_id_is_random_unless_it_was_given_one(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    ids: list[str] = []
+
+    def noted(settings: Settings) -> Transport:
+        ids.append(settings.client_id)
+        return create(settings)
+
+    monkeypatch.setattr("edge_sdk.membership.link.create", noted)
+    for _ in range(2):
+        Membership(
+            Settings(url=url, client_id=given), "tastes", "me", profile("apples", 0), tmp_path, Learner()
+        ).close()
+    assert len(set(ids)) == (1 if given else 2)
+    assert all(re.fullmatch(expected, client_id) for client_id in ids)
 
 
 def test_no_answer_to_join(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -795,7 +979,7 @@ def test_an_error_in_training_reaches_the_caller(url: str, stage: Stage, tmp_pat
 def test_garbage_changes_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
     me = Me(url, tmp_path, Learner())
     join(stage)
-    for payload in (b"", b"\xff\x00", b"x" * 200_000):
+    for payload in (b"", b"\xff\x00", b"x" * 131_072):
         stage.transport.publish(TOPICS.control("me", "down"), payload)
         stage.transport.publish(TOPICS.chunks("me", "down"), payload)
     stage.say(start())

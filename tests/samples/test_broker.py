@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,8 +17,9 @@ from msgspec.structs import fields
 from coordinator import config
 from coordinator.service import Service
 from edge_sdk.errors import BrokerUnreachable, TransportError
+from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, Tls, Transport, Will, create
-from edge_sdk.wire.messages import MAX_CHUNK
+from edge_sdk.wire.messages import MAX_CHUNK, CoordinatorState, Presence, decode
 from edge_sdk.wire.topics import Topics
 from samples.broker import certificates
 from tests.integration.devices import Device
@@ -37,7 +39,7 @@ class Secured:
     def settings(self, name: str, scheme: str = "mqtts") -> Settings:
         """As somebody who has this certificate."""
         files = (self.folder / f"{ending}" for ending in ("ca.pem", f"{name}.pem", f"{name}.key"))
-        return Settings(url=f"{scheme}://127.0.0.1:{self.port}", client_id=name, tls=Tls(*files))
+        return Settings(url=f"{scheme}://127.0.0.1:{self.port}", tls=Tls(*files))
 
     def connect(self, name: str, **changes: Any) -> Transport:
         transport = create(replace(self.settings(name), **changes))
@@ -87,12 +89,12 @@ def test_a_federation_over_tls(broker: Secured, tmp_path: Path) -> None:
     coordinator.join()
 
 
-@pytest.mark.parametrize("client_id", ["device-0", "device-1", "stickers.device-1", "coordinator"])
+@pytest.mark.parametrize("client_id", ["", "device-0", "device-1", "stickers.device-1", "coordinator"])
 def test_nobody_speaks_for_another(broker: Secured, client_id: str) -> None:
     """Whatever it calls itself: the certificate says who it is."""
     topics = Topics("stickers")
     up = Inbox()
-    coordinator = broker.connect("coordinator", client_id="c")
+    coordinator = broker.connect("coordinator")
     device = broker.connect("device-0", client_id=client_id)
     coordinator.subscribe(topics.all_up, up)
     coordinator.subscribe(topics.all_presence, up)
@@ -108,6 +110,58 @@ def test_nobody_speaks_for_another(broker: Secured, client_id: str) -> None:
     assert up.wait_for(1) == [(topics.control("device-0", "up"), b"mine")]
     device.close()
     coordinator.close()
+
+
+def test_nobody_ends_anothers_session(broker: Secured, tmp_path: Path) -> None:
+    """While a federation is at work, a device comes with every id that the others might have. Each announces itself
+    once after a connection: whoever had lost his would do so again."""
+    more = "".join(
+        f'{key} = "{broker.folder / name}"\n'
+        for key, name in (("ca", "ca.pem"), ("certificate", "coordinator.pem"), ("key", "coordinator.key"))
+    )
+    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more)
+    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+    topics, announced = Topics("tastes"), Inbox()
+    listener = broker.connect("coordinator")
+    listener.subscribe(topics.presence("device-1"), announced)
+    listener.subscribe(topics.coordinator_state, announced)
+
+    def attack(plan: RoundPlan) -> None:
+        epoch = coordinator.named("coordinator_started")[0]["epoch"]
+        names = ("device-1", "coordinator", "impasto-device-1", f"coordinator.{epoch}", f"{epoch}")
+        for client_id in {*names, *(f"tastes.{name}" for name in names), *(f"tastes/{name}" for name in names)}:
+            broker.connect("device-0", client_id=client_id).close()
+
+    coordinator = Coordinator(path)
+    victim = Device(1, broker.settings("device-1"), tmp_path / "device-1").start()
+    attacker = Device(0, broker.settings("device-0"), tmp_path / "device-0", before_training=attack).start()
+    for device in (victim, attacker):
+        assert device.join().error is None
+        assert device.trained == [1, 2]
+    coordinator.join()
+    listener.publish(topics.presence("device-1"), b"", retain=True)  # behind all that was said before
+    everything = announced.wait(lambda messages: messages[-1][1] == b"")
+    words = [decode(payload) for _, payload in everything if payload]
+    for kind in (Presence, CoordinatorState):
+        said = [word.online for word in words if isinstance(word, kind)]
+        assert said[said.index(True) :] == [True, False], "one birth, and the last word"
+    listener.close()
+
+
+def test_an_exact_client_id_is_used_where_rules_ask_for_it(broker: Secured) -> None:
+    """Then a second session of that id ends the first one: its owner has to see to it."""
+    topics, lost = Topics("stickers"), threading.Event()
+
+    def changed(online: bool) -> None:
+        if not online:
+            lost.set()
+
+    first = broker.connect("device-0", client_id="thing", on_connection=changed, reconnect_delay=(60, 60))
+    first.publish(topics.presence("device-0"), b"first")
+    second = broker.connect("device-0", client_id="thing")
+    assert lost.wait(60)
+    first.abort()
+    second.close()
 
 
 def test_nobody_dies_for_another(broker: Secured) -> None:
@@ -168,11 +222,11 @@ def test_a_coordinator_that_starts_sees_every_device_that_may_join(broker: Secur
 def test_strangers_stay_outside(broker: Secured, tmp_path: Path, wrong: str) -> None:
     settings = broker.settings("device-0", "mqtt" if wrong == "not encrypted" else "mqtts")
     if wrong == "no certificate":
-        settings = Settings(url=settings.url, client_id="x", tls=Tls(broker.folder / "ca.pem"))
+        settings = Settings(url=settings.url, tls=Tls(broker.folder / "ca.pem"))
     elif wrong == "of another authority":
         certificates.make(tmp_path, ["device-0"], ["127.0.0.1"], 2)
         own = Tls(broker.folder / "ca.pem", tmp_path / "device-0.pem", tmp_path / "device-0.key")
-        settings = Settings(url=settings.url, client_id="x", tls=own)
+        settings = Settings(url=settings.url, tls=own)
     with pytest.raises(BrokerUnreachable):
         create(settings).connect(3.0)
 

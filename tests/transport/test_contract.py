@@ -174,6 +174,22 @@ def test_what_is_too_large_is_refused_and_the_rest_goes_on(client: Connect, root
     assert inbox.wait_for(1) == [(f"{root}/a", b"small")]
 
 
+def test_what_is_too_large_is_refused_on_arrival_too(
+    client: Connect, root: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker has let it through: its sender allowed itself more than the receiver does."""
+    inbox = Inbox()
+    receiver, sender = client(max_payload=1000), client()
+    receiver.subscribe(f"{root}/+", inbox)
+    sender.publish(f"{root}/a", bytes(1001))
+    sender.publish(f"{root}/a", bytes(1001))
+    sender.publish(f"{root}/a", bytes(1000))
+    assert inbox.wait_for(1) == [(f"{root}/a", bytes(1000))]
+    told = [record.getMessage() for record in caplog.records if "PayloadTooLarge" in record.getMessage()]
+    assert len(told) == 1, "once a minute"
+    assert "1001 bytes" in told[0]
+
+
 def test_a_closed_transport_says_so(client: Connect, root: str) -> None:
     transport = client()
     transport.close()

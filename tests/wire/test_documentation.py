@@ -8,8 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.exchange import NOT_OFFERED
+from edge_sdk.wire.signing import Signer, recognised, verified
 from edge_sdk.wire.transfer import DEFAULT_CHUNK, decode_chunk, make_manifest
 from tests.wire.test_messages import EXAMPLES
 
@@ -48,7 +50,22 @@ def test_the_examples() -> None:
     assert (chunk.sha256, chunk.index, bytes(chunk.data)) == (manifest.sha256, 2, bytes(range(4)))
 
 
+def test_the_examples_of_signatures() -> None:
+    signer = Signer(bytes(range(32)), "tastes")
+    assert signer.public.hex() in PAGE
+    said = m.decode(example("signedstep"))
+    assert isinstance(said, m.SignedStep)
+    step = verified(said, signer.public, "tastes", "pi-4")
+    assert (said.epoch, step) == (7, m.Finished(rounds=3, cluster=0, adapters=[]))
+    state = m.decode(example("coordinatorstate"))
+    assert isinstance(state, m.CoordinatorState)
+    assert (state.online, state.epoch, state.base_id) == (True, 7, "b1")
+    for pinned in (signer.public, Signer(bytes(32), "tastes").public):
+        assert recognised(pinned, state, "tastes") == signer.public
+
+
 def test_the_numbers() -> None:
-    for number in (m.MAX_MESSAGE, m.MAX_CHUNK, DEFAULT_CHUNK, m.MAX_CHUNKS // 8):
+    for number in (DEFAULT_MAX_PAYLOAD + PACKET_MARGIN, m.MAX_MESSAGE, m.MAX_CHUNK, DEFAULT_CHUNK, m.MAX_CHUNKS // 8):
         assert str(number) in PAGE
+    assert max(m.MAX_MESSAGE, m.MAX_CHUNK) == DEFAULT_MAX_PAYLOAD
     assert f"`{NOT_OFFERED}`" in PAGE

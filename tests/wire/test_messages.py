@@ -50,9 +50,11 @@ EXAMPLES: list[m.Message] = [
         base_id="b1",
         key=bytes(32),
         successions=[m.Succession(old=bytes(32), new=bytes(32), signature=bytes(64))],
+        signature=bytes(64),
     ),
     m.Presence(online=False, epoch=7),
 ]
+EXAMPLES.append(m.SignedStep(epoch=3, step=m.encode(EXAMPLES[9]), signature=bytes(64)))
 
 
 def test_there_is_an_example_of_every_message() -> None:
@@ -95,8 +97,12 @@ def test_other_versions_types_and_fields_are_refused(message: m.Message, change:
         (7, {"learning_rate": float("nan")}),
         (10, {"federation": "a/b"}),
         (10, {"federation": "a\n"}),
+        (10, {"signature": bytes(63)}),
         (11, {"epoch": -1}),
         (11, {"online": 1}),
+        (12, {"epoch": -1}),
+        (12, {"step": bytes(2**17 + 1)}),
+        (12, {"signature": bytes(65)}),
     ],
 )
 def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) -> None:
@@ -151,6 +157,15 @@ def test_damaged_messages_are_refused_or_valid(message: m.Message, position: int
     except MessageInvalid:
         return
     assert m.decode(m.encode(decoded)) == decoded
+
+
+def test_only_a_step_is_read_as_one() -> None:
+    for message in EXAMPLES:
+        if isinstance(message, m.RoundStart | m.Finished):
+            assert m.decode_step(m.encode(message)) == message
+        else:
+            with pytest.raises(MessageInvalid):
+                m.decode_step(m.encode(message))
 
 
 def test_too_large_and_too_deep_messages_are_refused() -> None:

@@ -1,13 +1,17 @@
-"""Signatures of manifests, and keys that vouch for their successors."""
+"""Signatures of steps and states, and keys that vouch for their successors."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
-from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, SignatureInvalid
-from edge_sdk.wire.messages import Finished, Manifest, Step, decode, encode
-from edge_sdk.wire.signing import Signer, fingerprint, new_key, read_fingerprint, trusted, verified
+from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, MessageInvalid, SignatureInvalid
+from edge_sdk.wire.messages import CoordinatorState, Finished, SignedStep, Step, Succession, Welcome, decode, encode
+from edge_sdk.wire.signing import Signer, fingerprint, new_key, read_fingerprint, recognised, trusted, verified
 from edge_sdk.wire.transfer import make_manifest
 from tests.membership.test_membership import start
 
@@ -17,41 +21,109 @@ STEPS: list[Step] = [
     start(1),
     start(2, frozen=[ROOT, CLUSTER], start=CLUSTER),
     Finished(rounds=3, cluster=0, adapters=[ROOT, CLUSTER]),
+    Finished(rounds=3, cluster=0, adapters=[]),
 ]
+STATE = SIGNER.state(online=True, epoch=7, base_id="b1", successions=[OTHER.succession(SIGNER.public)])
 
 
-@pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-def test_signed_steps_come_through_and_are_the_same_afterwards(step: Step) -> None:
-    received = decode(encode(SIGNER.signed(step)))
-    assert isinstance(received, type(step))
-    assert verified(received, SIGNER.public, "tastes") == step
-    assert SIGNER.signed(step) == SIGNER.signed(step)
+class TestSteps:
+    @pytest.mark.parametrize("step", STEPS)
+    def test_come_through(self, step: Step) -> None:
+        received = decode(encode(SIGNER.signed(step, "pi-4", 7)))
+        assert isinstance(received, SignedStep)
+        assert received.epoch == 7
+        assert verified(received, SIGNER.public, "tastes", "pi-4") == step
+        assert SIGNER.signed(step, "pi-4", 7) == received
+
+    @pytest.mark.parametrize("step", STEPS)
+    def test_of_others_or_for_others_are_refused(self, step: Step) -> None:
+        good = SIGNER.signed(step, "pi-4", 7)
+        for forged, federation, device in (
+            (replace(good, signature=bytes(64)), "tastes", "pi-4"),
+            (OTHER.signed(step, "pi-4", 7), "tastes", "pi-4"),
+            (Signer(bytes(range(32)), "paintings").signed(step, "pi-4", 7), "tastes", "pi-4"),
+            (good, "paintings", "pi-4"),
+            (good, "tastes", "pi-5"),
+            (replace(good, epoch=8), "tastes", "pi-4"),
+        ):
+            with pytest.raises(SignatureInvalid, match="not signed for"):
+                verified(forged, SIGNER.public, federation, device)
+
+    @pytest.mark.parametrize(
+        "change", [{"role": "cluster"}, {"name": "x"}, {"sha256": "0" * 64}, {"size": 2}, {"chunk_size": 1024}]
+    )
+    def test_are_signed_with_all_that_they_say_of_an_adapter(self, change: dict[str, Any]) -> None:
+        good = SIGNER.signed(Finished(rounds=1, cluster=0, adapters=[ROOT]), "pi-4", 7)
+        moved = encode(Finished(rounds=1, cluster=0, adapters=[replace(ROOT, **change)]))
+        with pytest.raises(SignatureInvalid):
+            verified(replace(good, step=moved), SIGNER.public, "tastes", "pi-4")
+
+    def test_are_signed_as_they_stand(self) -> None:
+        """The same values in other bytes are another step: nothing has to be encoded again to check it."""
+        good = SIGNER.signed(STEPS[0], "pi-4", 7)
+        values = msgspec.msgpack.decode(good.step)
+        other = msgspec.msgpack.encode(dict(reversed(values.items())))
+        assert decode(other) == STEPS[0]
+        with pytest.raises(SignatureInvalid):
+            verified(replace(good, step=other), SIGNER.public, "tastes", "pi-4")
+
+    def test_nothing_else_is_one_whoever_signs_it(self) -> None:
+        with pytest.raises(MessageInvalid, match="signed as a step"):
+            verified(SIGNER.signed(Welcome(round=0, rounds=1), "pi-4", 7), SIGNER.public, "tastes", "pi-4")  # type: ignore[arg-type]
+
+    def test_and_other_things_that_are_signed_do_not_stand_for_each_other(self) -> None:
+        said = SIGNER.succession(OTHER.public)
+        with pytest.raises(SignatureInvalid):
+            verified(SignedStep(epoch=7, step=OTHER.public, signature=said.signature), SIGNER.public, "tastes", "pi-4")
+        with pytest.raises(SignatureInvalid):
+            verified(
+                SignedStep(epoch=7, step=encode(STATE), signature=STATE.signature), SIGNER.public, "tastes", "pi-4"
+            )
 
 
-@pytest.mark.parametrize("step", STEPS[1:], ids=lambda step: type(step).__name__)
-def test_what_somebody_else_has_made_is_refused(step: Step) -> None:
-    for forged, federation in (
-        (step, "tastes"),  # not signed
-        (OTHER.signed(step), "tastes"),  # by another key
-        (SIGNER.signed(step), "paintings"),  # for another federation
-        (Signer(bytes(range(32)), "paintings").signed(step), "tastes"),
-    ):
-        with pytest.raises(SignatureInvalid, match="not signed by the coordinator"):
-            verified(forged, SIGNER.public, federation)
+class TestStates:
+    def test_are_recognised(self) -> None:
+        received = decode(encode(STATE))
+        assert isinstance(received, CoordinatorState)
+        for pinned in (None, SIGNER.public, OTHER.public):
+            assert recognised(pinned, received, "tastes") == SIGNER.public
+        with pytest.raises(CoordinatorUntrusted):
+            recognised(Signer(new_key(), "tastes").public, received, "tastes")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"online": False},
+            {"epoch": 8},
+            {"federation": "paintings"},
+            {"base_id": "b2"},
+            {"key": OTHER.public},
+            {"successions": []},
+            {"signature": bytes(64)},
+        ],
+    )
+    def test_that_were_changed_are_not(self, change: dict[str, Any]) -> None:
+        with pytest.raises(SignatureInvalid, match="has not signed with it"):
+            recognised(None, replace(STATE, **change), "tastes")
+
+    def test_of_another_federation_are_not(self) -> None:
+        with pytest.raises(SignatureInvalid):
+            recognised(None, STATE, "paintings")
 
 
-@pytest.mark.parametrize("change", [{"role": "cluster"}, {"name": "x"}, {"sha256": "0" * 64}, {"size": 2}])
-def test_a_signature_holds_for_all_that_matters(change: dict[str, object]) -> None:
-    (signed,) = SIGNER.signed(Finished(rounds=1, cluster=0, adapters=[ROOT])).adapters  # type: ignore[union-attr]
-    moved: Manifest = replace(signed, **change)
-    with pytest.raises(SignatureInvalid):
-        verified(Finished(rounds=1, cluster=0, adapters=[moved]), SIGNER.public, "tastes")
+def test_what_is_signed_is_what_the_protocol_says() -> None:
+    """By hand, as in docs/protocol.md."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 
+    def signature(*content: object) -> bytes:
+        return key.sign(msgspec.msgpack.encode(content))
 
-def test_one_bad_manifest_spoils_a_step() -> None:
-    good = SIGNER.signed(STEPS[1])
-    with pytest.raises(SignatureInvalid):
-        verified(replace(good, frozen=[*good.frozen, ROOT]), SIGNER.public, "tastes")  # type: ignore[union-attr]
+    step = encode(STEPS[1])
+    assert SIGNER.signed(STEPS[1], "pi-4", 7).signature == signature("impasto/1 step", "tastes", "pi-4", 7, step)
+    said: list[Succession] = STATE.successions
+    pairs = [[s.old, s.new, s.signature] for s in said]
+    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs)
+    assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
 
 
 class TestTrust:

@@ -3,7 +3,7 @@
 //
 //   node device.mjs BROKER FEDERATION DEVICE SLOTS.json HOME/     one line of JSON a step on stdout
 
-import { createHash, createPublicKey, verify } from "node:crypto";
+import { createHash, createPublicKey, randomBytes, verify } from "node:crypto";
 import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { decode, encode } from "@msgpack/msgpack";
@@ -22,6 +22,8 @@ const CHUNK = 131036;
 const CREDIT = 32;
 const epoch = Math.floor(Date.now() / 1000);
 const tell = (event, values = {}) => console.log(JSON.stringify({ event, ...values }));
+const hex = (data) => Buffer.from(data).toString("hex");
+const isOlder = (a, b) => a[0] < b[0] || (a[0] === b[0] && a[1] < b[1]);
 const sha256 = (data) => createHash("sha256").update(data).digest("hex");
 mkdirSync(home, { recursive: true });
 
@@ -30,9 +32,9 @@ mkdirSync(home, { recursive: true });
 const presence = (online) => Buffer.from(encode({ type: "presence", online, epoch }));
 const client = mqtt.connect(broker, {
   protocolVersion: 5,
-  clientId: `${federation}.${device}`,
+  clientId: device.replace(/[^A-Za-z0-9]/g, "").slice(0, 7) + randomBytes(8).toString("hex"),
   clean: true,
-  properties: { sessionExpiryInterval: 60, receiveMaximum: 64, maximumPacketSize: 200000 },
+  properties: { sessionExpiryInterval: 60, receiveMaximum: 64, maximumPacketSize: 135168 },
   will: { topic: topics.presence, payload: presence(false), qos: 1, retain: true, properties: { willDelayInterval: 5 } },
 });
 const say = (message) => client.publish(`${topics.up}/control`, Buffer.from(encode(message)), { qos: 1 });
@@ -52,8 +54,10 @@ function fail(reason) {
 
 // --- what is heard -------------------------------------------------------------------------------------------------
 
-let trusted = null; // the coordinator's public key, pinned at the first meeting
-let coordinatorEpoch = -1;
+// What must outlive a restart: the coordinator's public key, pinned at the first meeting, and the newest it has said.
+const memory = join(home, "coordinator.json");
+let { trusted, place } = existsSync(memory) ? JSON.parse(readFileSync(memory, "utf8")) : { trusted: null, place: [0, 0] };
+let coordinatorEpoch = -1; // of the last state
 let offered = null; // { manifest, data, offer }
 const fetches = new Map(); // sha256 -> { manifest, buffer, missing, done }
 
@@ -61,24 +65,21 @@ client.on("message", (topic, payload) => {
   if (topic === `${topics.down}/chunk`) return onChunk(payload);
   if (!payload.length) return;
   const message = decode(payload);
-  const react = {
-    coordinatorstate: onState,
-    welcome: () => tell("joined"),
-    roundstart: onRoundStart,
-    rounddone: (done) => tell("rounddone", { round: done.round, accepted: done.accepted }),
-    finished: onFinished,
-    pull: onPull,
-    committed: onCommitted,
-    refused: onRefused,
-  }[message.type];
-  if (react) react(message);
+  const rounddone = (done) => tell("rounddone", { round: done.round, accepted: done.accepted });
+  const transfers = { pull: onPull, committed: onCommitted, refused: onRefused };
+  const rounds = { signedstep: onSigned, welcome: () => tell("joined"), rounddone };
+  ({ coordinatorstate: onState, ...rounds, ...transfers })[message.type]?.(message);
 });
 
 function onState(state) {
+  const said = (state.successions ?? []).map((s) => [s.old, s.new, s.signature]);
+  const key = follow(said, hex(state.key));
+  const content = ["state", state.epoch, state.online, state.base_id, state.key, said];
+  const good = key === hex(state.key) && isSigned(key, state.signature, ...content);
+  if (!good || (trusted !== null && state.epoch < place[0])) return tell("ignored", { state: state.epoch });
   if (!state.online || state.base_id !== baseId) return;
-  const key = Buffer.from(state.key).toString("hex");
-  if (trusted !== null && trusted !== key) return;
   trusted = key;
+  reach(state.epoch, 0);
   if (state.epoch === coordinatorEpoch) return;
   coordinatorEpoch = state.epoch;
   const code = Buffer.alloc(64);
@@ -93,12 +94,36 @@ function onRefused(refused) {
   tell("refused", { code: refused.code });
 }
 
-// Every manifest of a step is signed by the coordinator (section 6).
-function isSigned(manifest) {
-  const spki = Buffer.concat([Buffer.from("302a300506032b6570032100", "hex"), Buffer.from(trusted, "hex")]);
-  const content = ["impasto/1 manifest", federation, manifest.role, manifest.name, manifest.sha256, manifest.size];
-  const key = createPublicKey({ key: spki, format: "der", type: "spki" });
-  return verify(null, Buffer.from(encode(content)), key, Buffer.from(manifest.signature ?? []));
+// Signatures, and what is older than what was heard (section 6).
+function isSigned(key, signature, what, ...content) {
+  const jwk = { kty: "OKP", crv: "Ed25519", x: Buffer.from(key, "hex").toString("base64url") };
+  const data = Buffer.from(encode([`impasto/1 ${what}`, federation, ...content]));
+  return verify(null, data, createPublicKey({ key: jwk, format: "jwk" }), Buffer.from(signature));
+}
+
+// The key that the trusted one leads to, at the most as far as the one that is shown; the first one is believed.
+function follow(said, shown) {
+  let key = trusted ?? shown;
+  for (const [old, following, signature] of said) {
+    if (key !== shown && hex(old) === key && isSigned(key, signature, "key", following)) key = hex(following);
+  }
+  return key;
+}
+
+function reach(epoch, round) {
+  if (isOlder(place, [epoch, round])) place = [epoch, round];
+  store(memory, Buffer.from(JSON.stringify({ trusted, place })));
+}
+
+function onSigned({ epoch, step, signature }) {
+  const good = trusted !== null && isSigned(trusted, signature, "step", device, epoch, step);
+  if (!good) return tell("ignored", { epoch });
+  const message = decode(step);
+  const react = { roundstart: onRoundStart, finished: onFinished }[message.type];
+  const round = message.type === "roundstart" ? message.round : 2 ** 31 - 1;
+  if (!react || isOlder([epoch, round], place)) return tell("ignored", { epoch, round });
+  reach(epoch, round);
+  react(message);
 }
 
 // --- rounds (section 6) --------------------------------------------------------------------------------------------
@@ -107,7 +132,6 @@ let current = null; // of the newest step: later ones make earlier ones void
 
 async function onRoundStart(start) {
   const manifests = [...start.frozen, ...(start.start ? [start.start] : [])];
-  if (trusted === null || !manifests.every(isSigned)) return tell("ignored", { round: start.round });
   if (start.share !== undefined && start.share !== "both") fail(`cannot train share ${start.share}`);
   current = start;
   for (const manifest of manifests) await bring(manifest);
@@ -120,7 +144,6 @@ async function onRoundStart(start) {
 }
 
 async function onFinished(finished) {
-  if (trusted === null || !finished.adapters.every(isSigned)) return tell("ignored", {});
   current = finished;
   for (const manifest of finished.adapters) await bring(manifest);
   say({ type: "leave", reason: "finished" });
@@ -137,10 +160,8 @@ function train(start) {
   let at = 0;
   let random = 1 + start.round;
   for (const slot of [...slots].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    for (const [key, rows, columns] of [
-      ["lora_A", start.rank, slot.in_features],
-      ["lora_B", slot.out_features, start.rank],
-    ]) {
+    const factors = [["lora_A", start.rank, slot.in_features], ["lora_B", slot.out_features, start.rank]];
+    for (const [key, rows, columns] of factors) {
       const values = new Float32Array(rows * columns);
       for (let i = 0; i < values.length; i++) {
         random = (Math.imul(random, 1664525) + 1013904223) >>> 0;

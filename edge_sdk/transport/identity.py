@@ -1,0 +1,16 @@
+"""Client ids that nobody can guess: a broker ends a client's connection when another one comes with the same id."""
+
+from __future__ import annotations
+
+import secrets
+import string
+
+_ALPHABET = string.ascii_letters + string.digits
+_NAME, _RANDOM = 7, 16  # 23 characters, letters and digits: such ids every broker has to take
+
+
+def fresh_id(name: str = "") -> str:
+    """An id for one session: what it takes of a name is for those who read the broker's log, the rest is 95 random
+    bits."""
+    readable = "".join(letter for letter in name if letter in _ALPHABET)[:_NAME]
+    return readable + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
