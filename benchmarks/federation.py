@@ -137,6 +137,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             "part": "row",
             "family": arm.family,
             "row": arm.name,
+            "learning_rate": arm.settings.get("learning_rate"),
             "seeds": len(found),
             "loss": _mean(np.mean(list(own["loss"].values())) for own, _, _ in found),
             "share_mean": float(score.mean()),
@@ -211,29 +212,48 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     if OURS not in lines:
         return []
     ours = lines[OURS]
-    rivals = [line for line in lines.values() if line["family"] in ("baseline", "aggregation") and line is not ours]
+    kin = {name: [line for line in lines.values() if _named(line) == name] for name in (OURS, ONE)}
+    rivals = [
+        line
+        for line in lines.values()
+        if line["family"] in ("baseline", "aggregation") and _named(line) not in (OURS, ONE)
+    ]
     found = [
         Bar("our default, mean share", value_of(ours, "share_mean"), 0.9, "at least"),
         Bar("our default, share at the 10th percentile", value_of(ours, "share_p10"), 0.75, "at least"),
         Bar("our default, share of devices that end worse than alone", value_of(ours, "worse_than_alone"), 0.0),
     ]
-    for what in ("share_mean", "share_p10"):
-        best = max((value_of(line, what) for line in rivals), default=float("nan"))
-        found.append(Bar(f"our default over the best rival, {what}", value_of(ours, what) - best, 0.0, "at least"))
-    if ONE in lines:
-        found += [_at_equal_bytes(lines[ONE], rivals, what) for what in ("share_mean", "share_p10")]
+    for rates, at in (("at one rate", _at_one_rate), ("each at its best rate", list)):
+        for what in ("share_mean", "share_p10"):
+            found.append(_over(f"{rates}, our default", at(kin[OURS]), at(rivals), what))
+            if ONE in lines:
+                frugal = [line for line in at(rivals) if _moves_no_more(line, lines[ONE])]
+                name = f"{rates} and moving no more bytes, our default at one rank"
+                found.append(_over(name, at(kin[ONE]), frugal, what))
     if GLOBAL in lines:
         halves = value_of(lines[GLOBAL], "rounds") / 2
         found.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
     return found
 
 
-def _at_equal_bytes(ours: Row, rivals: Sequence[Row], what: str) -> Bar:
-    """Our default at one rank against rivals that move no more than it does."""
-    bound = value_of(ours, "megabytes") + 0.1
-    frugal = [value_of(line, what) for line in rivals if value_of(line, "megabytes") <= bound]
-    over = value_of(ours, what) - max(frugal, default=float("nan"))
-    return Bar(f"our default at one rank over the best rival that moves no more bytes, {what}", over, 0.0, "at least")
+def _named(line: Row) -> str:
+    """The row without the rate that it was run at as well; its own name if it differs in something else."""
+    name, _, rest = str(line["row"]).partition(", ")
+    return name if not rest or rest.startswith("learning rate") else str(line["row"])
+
+
+def _at_one_rate(lines: Sequence[Row]) -> list[Row]:
+    return [line for line in lines if line["learning_rate"] is None]
+
+
+def _moves_no_more(line: Row, ours: Row) -> bool:
+    return value_of(line, "megabytes") <= value_of(ours, "megabytes") + 0.1
+
+
+def _over(name: str, ours: Sequence[Row], rivals: Sequence[Row], what: str) -> Bar:
+    """What the best of these rows of ours has more than the best rival."""
+    best = [max((value_of(line, what) for line in lines), default=float("nan")) for lines in (ours, rivals)]
+    return Bar(f"{name} over the best rival, {what}", best[0] - best[1], 0.0, "at least")
 
 
 if __name__ == "__main__":
