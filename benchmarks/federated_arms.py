@@ -69,7 +69,6 @@ _PLAIN = {"interaction": "none", "server_optimiser": "none"}
 _GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
 # Methods that train less of an adapter, or begin it anew every round, want longer steps than the others.
 _LONGER = (("ffa", 5e-3), ("rolora", 3e-3), ("flora", 3e-3), ("fedsb", 1e-2), ("fedit", 3e-3))
-_LONG = {"learning_rate": 3e-3}
 
 
 def arms() -> list[Arm]:
@@ -85,9 +84,9 @@ def arms() -> list[Arm]:
     found += [_rival(name, f"{name}, learning rate {rate:g}", learning_rate=rate) for name, rate in _LONGER]
     found.append(_rival("fedit", "fedit, server momentum", server_optimiser="momentum"))
     found += [
-        _variant("product, learning rate 0.003", "aggregation", **_LONG),
-        _variant("one rank, learning rate 0.003", "aggregation", mixed_ranks=False, **_LONG),
-        _variant("product, learning rate 0.002", "aggregation", learning_rate=2e-3),
+        _variant(f"{name}, learning rate {rate:g}", "aggregation", mixed_ranks=name == OURS, learning_rate=rate)
+        for name in (OURS, ONE)
+        for rate in (2e-3, 3e-3)
     ]
     found += [
         Arm(f"clustering: {name}", "clustering", settings={"clustering": name})

@@ -17,7 +17,7 @@ Scales: TypeAlias = Mapping[str, float]
 """Layer -> the root mean square length of the rows of A, so that ranks compare."""
 
 # Times that the rows of A may be longer or shorter than is usual in the group.
-LIMIT = 1.5
+LIMIT = 2.0
 
 
 def scales(adapter: Adapter) -> Scales:
