@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from coordinator.config import load
+from coordinator.keys import Keys
 from coordinator.rounds import State
 from edge_sdk.adapter import Adapter, Factors, to_bytes
 from edge_sdk.errors import PayloadTooLarge
@@ -227,7 +229,8 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
             chunk = encode_chunk(manifest.sha256, index, data[1024 * index : 1024 * (index + 1)])
             peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
         peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
-        sha256, (old,) = manifest.sha256, (e for e in EXAMPLES if isinstance(e, m.CoordinatorState))
+        sha256, home = manifest.sha256, Path(str(load(tmp_path / "tastes.toml").home))
+        old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID)
         peers.say("nobody", m.Pull(sha256=sha256, missing=b"\x01", credit=1))
         peers.say("nobody", m.Committed(sha256=sha256))
         peers.say("nobody", m.Refused(code="x", reason="x", about=sha256))

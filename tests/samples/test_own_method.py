@@ -62,7 +62,7 @@ def test_a_federation_goes_by_the_method_of_another_package(package: Path, tmp_p
 def test_it_makes_the_promises_of_every_aggregator(package: Path) -> None:
     path = os.pathsep.join((str(package / "installed"), str(ROOT)))
     said = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tempered.py", PYTHONPATH=path)
-    assert "40 passed" in said
+    assert "49 passed" in said
 
 
 def test_without_the_package_the_method_is_unknown() -> None:
