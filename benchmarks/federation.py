@@ -53,7 +53,7 @@ def main(given: Sequence[str] | None = None) -> None:
             results |= measure(some, scale, [seed], chosen.json)
             report(chosen, rows, scale, seeds, results).write()
     world = world_of(scale, chosen.seed)
-    rounds = [arm for arm in rows if arm.kind in ("federated", "ifca")]
+    rounds = [arm for arm in rows if arm.kind in ("federated", "ifca") and not arm.variant]
     costs = {arm.name: seconds_a_round(arm, world) for arm in track(rounds, "what rounds cost the coordinator")}
     report(chosen, rows, scale, seeds, results, costs).finish(hide="run")
 
