@@ -40,7 +40,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
     rows = [row for row in result["rows"] if row["part"] == "row"]
     runs = _runs(result["rows"])
     mpl.rcParams["svg.hashsalt"] = "impasto"  # otherwise identifiers are random
-    figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(_WIDTH + 2.2, 4.2), layout="constrained")
     by_round, by_bytes = figure.subplots(1, 2, sharey=True)
     compared = [row["row"] for row in rows if row["family"] in COMPARED or row["row"] in OURS]
     for number, name in enumerate(name for name in compared if name in runs):
@@ -51,7 +51,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
     by_bytes.set_xlabel("megabytes, all devices, both ways")
     by_bytes.set_xscale("log")
     by_round.set_ylabel("held-out loss below the base model's")
-    by_bytes.legend(fontsize=7, frameon=False)
+    figure.legend(*by_bytes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
     scores = Figure(figsize=(_WIDTH, 0.8 + 0.28 * len(rows)), layout="constrained")
     _draw_scores(scores.subplots(), rows)
     return [_save(figure, folder / "federation-rounds.svg"), _save(scores, folder / "federation-scores.svg")]
