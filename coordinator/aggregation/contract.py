@@ -109,7 +109,7 @@ class AggregatorContract:
     def test_gauge_free_where_claimed(self, method: Method, turn: int) -> None:
         if method.gauge_free:
             updates = updates_of(method, turn)
-            turned = [_turned(update, seed) for seed, update in enumerate(updates)]
+            turned = [rotated(update, seed) for seed, update in enumerate(updates)]
             plain, other = total(aggregate(method, updates)), total(aggregate(method, turned))
             assert distance(plain, other) < 1e-9 * norm(plain)
 
@@ -220,6 +220,18 @@ def random_adapter(seed: int, rank: int = RANK, *, double: bool = False, slots: 
     return Adapter(layers, BASE_ID)
 
 
+def rotated(adapter: Adapter, seed: int) -> Adapter:
+    """The same products in another gauge, in the numbers' own precision."""
+    rng = np.random.default_rng(seed)
+    layers = {}
+    for name, f in adapter.layers.items():
+        q, _ = np.linalg.qr(rng.normal(size=(f.rank, f.rank)))
+        q = q * rng.uniform(0.5, 2.0)
+        a, b = (q @ f.a).astype(f.a.dtype), (f.b @ np.linalg.inv(q)).astype(f.b.dtype)
+        layers[name] = Factors(a, b, f.kernel)
+    return Adapter(layers, adapter.base_id)
+
+
 def start_of(method: Method) -> Adapter:
     """What devices start from: factors that training has moved; the common initialisation if A never moves."""
     if all(method.share(turn) is Share.B for turn in TURNS):
@@ -317,17 +329,6 @@ def _sent(update: Adapter, more: Adapter, times: float, share: Share) -> Adapter
         a = f.a if share in (Share.B, Share.CORE) else f.a + times * g.a
         b = f.b if share in (Share.A, Share.A_ONLY) else f.b + times * g.b
         layers[name] = Factors(a, b, f.kernel)
-    return Adapter(layers, update.base_id)
-
-
-def _turned(update: Adapter, seed: int) -> Adapter:
-    """The same products, rotated and scaled."""
-    rng = np.random.default_rng(seed)
-    layers = {}
-    for name, f in update.layers.items():
-        q, _ = np.linalg.qr(rng.normal(size=(f.rank, f.rank)))
-        q *= rng.uniform(0.5, 2.0)
-        layers[name] = Factors(q @ f.a, f.b @ np.linalg.inv(q), f.kernel)
     return Adapter(layers, update.base_id)
 
 
