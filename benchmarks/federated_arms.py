@@ -55,20 +55,26 @@ class Arm:
 
     def key(self, scale: Scale, seed: int) -> dict[str, Any]:
         """What the result depends on: also on settings that are defaults."""
-        asked = None if self.kind in ("alone", "pooled") else msgspec.to_builtins(self.federation(scale, seed))
+        if self.kind in ("alone", "pooled"):
+            return {"kind": self.kind, "learning_rate": self.learning_rate(scale), "mixed": self.mixed_ranks}
+        asked = msgspec.to_builtins(self.federation(scale, seed))
         return {"kind": self.kind, "federation": asked, "mixed": self.mixed_ranks, "leaf": self.leaf}
+
+    def learning_rate(self, scale: Scale) -> float:
+        """Of its devices: the study's, unless it has one of its own."""
+        return float(self.settings.get("learning_rate", scale.learning_rate))
 
 
 OURS = "product"
 # Our default with the bytes of methods that cannot mix ranks.
 ONE = "one rank"
-# `product` but for the gauge of its factors.
-_BALANCED = {"aggregation": "flexlora", "server_optimiser": "momentum"}
-# As it was published: clusters do not teach each other, and devices go on from where the method ends.
-_PLAIN = {"interaction": "none", "server_optimiser": "none"}
+# As it was published: clusters do not teach each other.
+_PLAIN = {"interaction": "none"}
 _GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
-# Methods that train less of an adapter, or begin it anew every round, want longer steps than the others.
-_LONGER = (("ffa", 5e-3), ("rolora", 3e-3), ("flora", 3e-3), ("fedsb", 1e-2))
+# Methods that train less of an adapter want longer steps than the others.
+_OWN_RATES = (("fedit", 1e-3), ("ffa", 1e-2), ("rolora", 5e-3), ("fedsb", 1e-2))
+_DISJOINT = {"aggregation": "ffa", "interaction": "disjoint"}
+_RATE = "learning rate"
 
 
 def arms() -> list[Arm]:
@@ -76,16 +82,17 @@ def arms() -> list[Arm]:
     found = [
         Arm("alone", "bound", "alone"),
         Arm("pooled per group", "bound", "pooled"),
+        Arm(f"alone, {_RATE} 0.001", "bound", "alone", {"learning_rate": 1e-3}, variant=True),
+        Arm(f"pooled per group, {_RATE} 0.001", "bound", "pooled", {"learning_rate": 1e-3}, variant=True),
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
         Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", **_PLAIN}, mixed_ranks=False),
         Arm(OURS, "aggregation"),
     ]
     found += [_rival(name) for name in AGGREGATORS.built_in if name != OURS]
-    found += [_rival(name, f"{name}, learning rate {rate:g}", learning_rate=rate) for name, rate in _LONGER]
-    found.append(_rival("fedit", "fedit, server momentum", server_optimiser="momentum"))
+    found += [_rival(name, f"{name}, {_RATE} {rate:g}", learning_rate=rate) for name, rate in _OWN_RATES]
     found += [
-        _variant(f"{name}, learning rate 0.002", "aggregation", mixed_ranks=name == OURS, learning_rate=2e-3)
-        for name in (OURS, ONE)
+        _rival("fedit", "fedit, interaction: attention", interaction="attention"),
+        _variant(f"{OURS}, {_RATE} 0.001", "aggregation", learning_rate=1e-3),
     ]
     found += [
         Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
@@ -95,14 +102,13 @@ def arms() -> list[Arm]:
         Arm("interaction: none", "interaction", settings={"interaction": "none"}),
         Arm("a root round first", "interaction", settings={"root_rounds": 1}),
         Arm("with leaf", "interaction", leaf=True),
-        Arm("disjoint bases", "interaction", settings={"aggregation": "ffa", "interaction": "disjoint"}),
-        _variant("no server optimiser", "server", server_optimiser="none"),
-        _variant("no server optimiser, interaction: none", "server", **_PLAIN),
-        _variant("server momentum 0.7", "server", server_momentum=0.7),
+        Arm("disjoint bases", "interaction", settings=_DISJOINT),
+        _variant(f"disjoint bases, {_RATE} 0.01", "interaction", **_DISJOINT, learning_rate=1e-2),
+        _variant("server momentum", "server", server_optimiser="momentum"),
         _variant("server Adam", "server", server_optimiser="adam"),
         _variant("nothing carried", "ablation", carry=False),
         Arm(ONE, "ablation", mixed_ranks=False),
-        _variant("one rank, balanced factors", "ablation", mixed_ranks=False, **_BALANCED),
+        _variant("one rank, balanced factors", "ablation", mixed_ranks=False, aggregation="flexlora"),
         _variant("one rank, a wider one carried", "ablation", mixed_ranks=False, server_rank=max(RANKS)),
     ]
     return found
@@ -125,7 +131,7 @@ def run(arm: Arm, world: World) -> dict[str, Any]:
     if arm.kind == "alone":
         adapters = _alone(arm, world)
     elif arm.kind == "pooled":
-        adapters = _pooled(world)
+        adapters = _pooled(arm, world)
     else:
         adapters, facts = _federated(arm, world)
     verdict = world.judged(adapters)
@@ -149,13 +155,13 @@ def _alone(arm: Arm, world: World) -> dict[str, Weighted]:
             seed=world.seed,
             rank=device.max_rank if arm.mixed_ranks else ONE_RANK,
             batch_size=scale.batch_size,
-            learning_rate=scale.learning_rate,
+            learning_rate=arm.learning_rate(scale),
         )
         found[name] = [(result.adapter, 1.0)]
     return found
 
 
-def _pooled(world: World) -> dict[str, Weighted]:
+def _pooled(arm: Arm, world: World) -> dict[str, Weighted]:
     """All pictures of a group in one place: as many steps as a device does, on batches of all its devices together."""
     scale = world.scale
     found: dict[str, Weighted] = {}
@@ -166,7 +172,7 @@ def _pooled(world: World) -> dict[str, Weighted]:
             seed=world.seed,
             rank=max(RANKS),
             batch_size=scale.batch_size * len(devices),
-            learning_rate=scale.learning_rate,
+            learning_rate=arm.learning_rate(scale),
         )
         found |= {device.plan.id: [(result.adapter, 1.0)] for device in devices}
     return found

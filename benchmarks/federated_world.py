@@ -50,7 +50,7 @@ class Scale:
     pictures: tuple[int, int]
     held_out: int
     judged: int
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
 
 
 FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)

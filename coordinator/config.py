@@ -84,7 +84,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     aggregation: str = "product"
     server_rank: Annotated[int, Meta(ge=0, le=1024)] = 0
     carry: bool = True
-    server_optimiser: str | None = None
+    server_optimiser: str = "none"
     server_learning_rate: Annotated[float, Meta(ge=0, le=100)] = 0.0
     server_momentum: Annotated[float, Meta(ge=0, lt=1)] | None = None
     filter: str = "none"
@@ -109,14 +109,9 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return self.server_rank or self.rank
 
     @property
-    def optimiser(self) -> str:
-        """The server optimiser: the method's own, unless the file names one."""
-        return self.server_optimiser or AGGREGATORS[self.aggregation].optimiser
-
-    @property
     def pace(self) -> Pace:
         """How the server optimiser goes."""
-        own, momentum = OPTIMISERS[self.optimiser], self.server_momentum
+        own, momentum = OPTIMISERS[self.server_optimiser], self.server_momentum
         return Pace(self.server_learning_rate or own.learning_rate, own.momentum if momentum is None else momentum)
 
     def connection(self) -> Settings:
@@ -305,7 +300,7 @@ def _check_methods(federation: Federation, source: str) -> None:
     )
     for key, registry in registries:
         value, names = getattr(federation, key), list(registry)
-        if value is not None and value not in names and (key, value) != ("clustering", IFCA):
+        if value not in names and (key, value) != ("clustering", IFCA):
             raise ConfigurationError(f"{source}: {key} = {value!r} is unknown; use one of {', '.join(names)}.")
 
 
@@ -350,15 +345,15 @@ def _check_sense(federation: Federation, source: str) -> None:
             f"{source}: interaction = {federation.interaction!r} mixes whole adapters of clusters, and aggregation = "
             f'{federation.aggregation!r} makes none: set interaction = "none".'
         )
-    if federation.optimiser != "none" and 2 * federation.group_rank >= MAX_RANK:
+    if federation.server_optimiser != "none" and 2 * federation.group_rank >= MAX_RANK:
         raise ConfigurationError(
-            f"{source}: server_optimiser = {federation.optimiser!r} puts adapters of two rounds together, which "
+            f"{source}: server_optimiser = {federation.server_optimiser!r} puts adapters of two rounds together, which "
             f"leaves ranks below {MAX_RANK // 2} to each, not {federation.group_rank}: lower server_rank or rank, or "
             'set server_optimiser = "none".'
         )
-    if federation.optimiser != "none" and AGGREGATORS[federation.aggregation].folds:
+    if federation.server_optimiser != "none" and AGGREGATORS[federation.aggregation].folds:
         raise ConfigurationError(
-            f"{source}: server_optimiser = {federation.optimiser!r} steps from one adapter to the next, but "
+            f"{source}: server_optimiser = {federation.server_optimiser!r} steps from one adapter to the next, but "
             f'aggregation = {federation.aggregation!r} folds what it learns away: set server_optimiser = "none".'
         )
     if federation.server_rank and federation.server_rank < federation.rank:
@@ -429,8 +424,7 @@ seed = 0
 aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others
 server_rank = 0            # rank of the adapters that devices start from; 0: the same as `rank`
 carry = true               # devices of smaller rank train on top of all of it (product only)
-# server_optimiser = "none"  # where devices go on: at the mean, or beyond it by momentum, by adam; left out, as suits
-                             # the method: momentum for product, none for the others
+server_optimiser = "none"  # devices go on from the mean; momentum, adam: beyond it
 server_learning_rate = 0.0 # 0: its own (momentum 1, adam 0.01)
 # server_momentum = 0.5      # left out, its own (momentum 0.5, adam 0.9)
 filter = "none"            # whom to believe: clip, krum, median, trim; none believes everybody

@@ -195,11 +195,11 @@ class Learning:
     ) -> tuple[Adapter | None, Matrices]:
         """Where the server optimiser goes, seeing this mean."""
         settings = self._federation
-        if mean is None or settings.optimiser == "none":
+        if mean is None or settings.server_optimiser == "none":
             return mean, {}
         whole = replace(member, rank=settings.group_rank)
         moments = matrices_from_bytes(self._blobs.get(before.moments))[0] if before.moments else {}
-        optimiser = OPTIMISERS[settings.optimiser]
+        optimiser = OPTIMISERS[settings.server_optimiser]
         return step(optimiser, self._updates.start(whole), mean, moments, settings.pace, member.share)
 
     def _notes(self, names: Sequence[str], belief: Belief) -> dict[str, Any]:

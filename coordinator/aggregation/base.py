@@ -47,7 +47,6 @@ class Aggregator(ABC):
         gauge_free: whether the products B A of the updates alone decide what comes out, however they are factored.
         home_factor: whether devices keep a trained factor to themselves, and the result is theirs alone.
         folds: whether something may be folded under the adapter that devices go on from.
-        optimiser: the server optimiser that it goes with, for a federation that names none.
         carries: whether a device whose rank is smaller than that of the group's adapter trains on top of all of it, and
             the result keeps what lay beyond its rank; if not, the device starts from what is left at its rank.
     """
@@ -59,7 +58,6 @@ class Aggregator(ABC):
     home_factor: ClassVar[bool] = False
     folds: ClassVar[bool] = False
     carries: ClassVar[bool] = False
-    optimiser: ClassVar[str] = "none"
 
     def __init__(self, rank: int) -> None:
         self.rank = rank

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 class Product(FlexLoRA):
     carries: ClassVar[bool] = True
-    optimiser: ClassVar[str] = "momentum"
 
     def __init__(self, rank: int) -> None:
         super().__init__(rank)

@@ -79,12 +79,12 @@ def test_rates_are_compared_with_rates() -> None:
         study.POOLED,
         study.GLOBAL,
         OURS,
-        f"{OURS}, learning rate 0.002",
-        "rolora, learning rate 0.003",
+        f"{OURS}, learning rate 0.001",
+        "rolora, learning rate 0.005",
     )
     results = _results() | {
-        (f"{OURS}, learning rate 0.002", 0): _result((0.5, 0.5), [0.9, 0.8, 0.65, 0.64]),
-        ("rolora, learning rate 0.003", 0): _result((0.55, 0.5), [0.9, 0.8, 0.65, 0.64]),
+        (f"{OURS}, learning rate 0.001", 0): _result((0.5, 0.5), [0.9, 0.8, 0.65, 0.64]),
+        ("rolora, learning rate 0.005", 0): _result((0.55, 0.5), [0.9, 0.8, 0.65, 0.64]),
     }
     lines = study.summary([arm for arm in arms() if arm.name in names], [0], results)
     found = {bar.name: bar.value for bar in study.bars(lines)}
