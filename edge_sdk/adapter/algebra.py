@@ -21,7 +21,7 @@ Bases = Mapping[str, Matrix]  # layer -> orthonormal columns (out_features, p)
 
 # `align` lets no direction of the new A be this many times weaker than the strongest: its twin in B would be as many
 # times stronger, and one optimiser step on A would move the product as much further. From round to round that adds up:
-# at 30, B grew three hundredfold in five rounds of mixed ranks, until a round of usual steps destroyed a group's adapter.
+# at 30, B grew three hundredfold in five rounds of mixed ranks, and the usual steps of the sixth destroyed the adapter.
 _MAX_CONDITION = 3.0
 # Times that a reference is smaller than balanced factors would be when it has no scale to keep.
 _VANISHING = 30.0
