@@ -330,3 +330,24 @@ def test_what_is_delivered_twice_counts_once(method: str) -> None:
 def test_nobody_to_simulate() -> None:
     with pytest.raises(ValueError, match="at least one device"):
         simulate(federation("product"), BASE, {})
+
+
+class Watching(Learner):
+    """Remembers how much larger the factors were that it was given than their product."""
+
+    excess = 0.0
+
+    def train(self, plan: RoundPlan) -> TrainedUpdate:
+        if plan.start:
+            for factors in plan.start.layers.values():
+                sizes = [np.linalg.norm(x.astype(float), ord=2) for x in (factors.a, factors.b, factors.b @ factors.a)]
+                self.excess = max(self.excess, sizes[0] * sizes[1] / sizes[2])
+        return super().train(plan)
+
+
+def test_factors_stay_as_small_as_their_products_ask_for() -> None:
+    """Devices of smaller ranks are given other factors than they sent, every round; those must not cancel out more and
+    more, or steps of the usual size destroy the product."""
+    learners = [Watching(number, rank=(8, 2, 4)[number % 3]) for number in range(6)]
+    run(federation("product", rank=8, rounds=12, root_rounds=0, steps=8, interaction="attention"), learners)
+    assert max(learner.excess for learner in learners) < 3
