@@ -224,12 +224,10 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         Bar("our default, share of devices that end worse than alone", value_of(ours, "worse_than_alone"), 0.0),
     ]
     for rates, at in (("at one rate", _at_one_rate), ("each at its best rate", list)):
-        for what in ("share_mean", "share_p10"):
-            found.append(_over(f"{rates}, our default", at(kin[OURS]), at(rivals), what))
-            if ONE in lines:
-                frugal = [line for line in at(rivals) if _moves_no_more(line, lines[ONE])]
-                name = f"{rates} and moving no more bytes, our default at one rank"
-                found.append(_over(name, at(kin[ONE]), frugal, what))
+        for own in (name for name in (OURS, ONE) if name in lines):
+            who = "our default" if own == OURS else "our default at one rank"
+            frugal = [line for line in at(rivals) if _moves_no_more(line, lines[own])]
+            found += [_over(f"{rates}, {who}", at(kin[own]), frugal, what) for what in ("share_mean", "share_p10")]
     if GLOBAL in lines:
         halves = value_of(lines[GLOBAL], "rounds") / 2
         found.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
@@ -251,9 +249,9 @@ def _moves_no_more(line: Row, ours: Row) -> bool:
 
 
 def _over(name: str, ours: Sequence[Row], rivals: Sequence[Row], what: str) -> Bar:
-    """What the best of these rows of ours has more than the best rival."""
+    """What the best of these rows of ours has more than the best rival that moves no more bytes."""
     best = [max((value_of(line, what) for line in lines), default=float("nan")) for lines in (ours, rivals)]
-    return Bar(f"{name} over the best rival, {what}", best[0] - best[1], 0.0, "at least")
+    return Bar(f"{name} over the best rival at its bytes, {what}", best[0] - best[1], 0.0, "at least")
 
 
 if __name__ == "__main__":
