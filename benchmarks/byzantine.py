@@ -21,6 +21,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from benchmarks import runs
@@ -68,8 +69,12 @@ def named(cell: Cell) -> str:
 
 
 def key_of(cell: Cell, size: Size, seed: int) -> str:
-    """Names a result by all that it depends on."""
-    facts = {"edition": EDITION, "base": base_id(), "cell": asdict(cell), "size": asdict(size), "seed": seed}
+    """Names a result by all that it depends on: also on settings that are defaults."""
+    asked = msgspec.to_builtins(cell.federation(size.world, seed))
+    facts = {
+        "edition": EDITION, "base": base_id(), "cell": asdict(cell), "federation": asked, "size": asdict(size),
+        "seed": seed,
+    }  # fmt: skip
     return runs.key_of(facts)
 
 

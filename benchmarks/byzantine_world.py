@@ -30,7 +30,7 @@ from samples.stickers import data
 
 PLACE = KEPT / "byzantine"
 # Counts up whenever the code changes what a cell computes.
-EDITION = 2
+EDITION = 3
 TARGET = "clay"
 LEVELS = 4
 HONEST, ALONE = "honest", "attacker alone"
@@ -50,6 +50,15 @@ class Cell:
     attack: str
     share: float = 0.0
     filter: str = "none"
+
+    def federation(self, scale: Scale, seed: int) -> Federation:
+        """Its settings: the defaults for what is not varied here."""
+        liars = {"liars": self.share} if self.share else {}
+        return Federation(
+            name="study", slots="impasto.json", rounds=scale.rounds, root_rounds=0, steps=scale.steps,
+            batch_size=scale.batch_size, learning_rate=scale.learning_rate, seed=seed, rank=ONE_RANK,
+            clustering="single", interaction="none", aggregation="product", filter=self.filter, **liars,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -136,14 +145,7 @@ class Group:
     # federations ----------------------------------------------------------------------------------------------------
 
     def _together(self, cell: Cell) -> tuple[Weighted, Result]:
-        scale, liars = self.size.world, self.liars(cell.share)
-        values: dict[str, Any] = {
-            "name": "study", "slots": "impasto.json", "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
-            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": self.seed, "rank": ONE_RANK,
-            "clustering": "single", "interaction": "none", "aggregation": "product", "filter": cell.filter,
-        }  # fmt: skip
-        if cell.share:
-            values["liars"] = cell.share
+        liars = self.liars(cell.share)
         closed: list[Mapping[str, Any]] = []
 
         def watch(event: str, reported: Mapping[str, Any]) -> None:
@@ -157,7 +159,7 @@ class Group:
             )
             for name, device in self.world.devices.items()
         }
-        outcomes = simulate(Federation(**values), self.world.base, devices, watch)
+        outcomes = simulate(cell.federation(self.size.world, self.seed), self.world.base, devices, watch)
         ended = next(iter(outcomes.values()))
         return [(ended.adapters["cluster"], 1.0)], belief(closed, list(devices), liars)
 

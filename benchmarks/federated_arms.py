@@ -71,8 +71,9 @@ ONE = "one rank"
 # As it was published: clusters do not teach each other.
 _PLAIN = {"interaction": "none"}
 _GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
-# Methods that train less of an adapter want longer steps than the others.
-_OWN_RATES = (("fedit", 1e-3), ("ffa", 1e-2), ("rolora", 5e-3), ("fedsb", 1e-2))
+# Methods that train less of an adapter want longer steps than the others; fedsa did better with shorter ones, and the
+# usual baseline has the usual rate as well.
+_OWN_RATES = (("fedit", 1e-3), ("ffa", 1e-2), ("rolora", 5e-3), ("fedsa", 1e-3), ("fedsb", 1e-2))
 _DISJOINT = {"aggregation": "ffa", "interaction": "disjoint"}
 _RATE = "learning rate"
 
@@ -105,6 +106,7 @@ def arms() -> list[Arm]:
         Arm("disjoint bases", "interaction", settings=_DISJOINT),
         _variant(f"disjoint bases, {_RATE} 0.01", "interaction", **_DISJOINT, learning_rate=1e-2),
         _variant("server momentum", "server", server_optimiser="momentum"),
+        _variant(f"server momentum, {_RATE} 0.001", "server", server_optimiser="momentum", learning_rate=1e-3),
         _variant("server Adam", "server", server_optimiser="adam"),
         _variant("nothing carried", "ablation", carry=False),
         Arm(ONE, "ablation", mixed_ranks=False),

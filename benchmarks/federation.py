@@ -11,7 +11,7 @@ hidden group (1).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -145,6 +145,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             "share_worst": float(score.min()),
             "share_std": float(score.std()),
             "over_default": float(np.mean(score - ours)),
+            "over_default_se": _standard_error(np.reshape(score - ours, (len(found), -1)).mean(axis=1)),
             "worse_than_alone": float(np.mean(worse)),
             "style_hit": _mean(own["style_hit"] for own, _, _ in found),
             "subject_hit": _mean(own["subject_hit"] for own, _, _ in found),
@@ -176,7 +177,7 @@ def _with_rounds(
     gains = {name: np.mean(found, axis=0) for name, found in curves.items() if found}
     if not gains:
         return made
-    wanted = 0.9 * max(float(gain[-1]) for gain in gains.values())
+    wanted = 0.9 * max(float(gains[name][-1]) for name, found in curves.items() if len(found) == len(seeds))
     rival = float(gains[GLOBAL].max()) if GLOBAL in gains else float("nan")
     full: list[Row] = []
     for line in made:
@@ -206,32 +207,54 @@ def _mean(values: Any) -> float | None:
     return float(np.mean(known)) if known else None
 
 
+def _standard_error(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
+    """Of the mean, from how much the seeds differ; None with one."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What our default is held to, from the summary's rows."""
-    lines = {str(row["row"]): row for row in rows if row.get("part") == "row"}
-    if OURS not in lines:
+    """What our default is held to, from the summary's rows that have run with as many seeds as it has.
+
+    Rivals are also our clusters with another method inside and our interaction. Rates beyond the study's count when all
+    of them have run.
+    """
+    found = {str(row["row"]): row for row in rows if row.get("part") == "row"}
+    if OURS not in found:
         return []
-    ours = lines[OURS]
-    kin = {name: [line for line in lines.values() if _named(line) == name] for name in (OURS, ONE)}
-    rivals = [
-        line
-        for line in lines.values()
-        if line["family"] in ("baseline", "aggregation") and _named(line) not in (OURS, ONE)
-    ]
-    found = [
+    ours = found[OURS]
+    lines = {name: line for name, line in found.items() if line["seeds"] == ours["seeds"]}
+    made = [
         Bar("our default, mean share", value_of(ours, "share_mean"), 0.9, "at least"),
         Bar("our default, share at the 10th percentile", value_of(ours, "share_p10"), 0.75, "at least"),
         Bar("our default, share of devices that end worse than alone", value_of(ours, "worse_than_alone"), 0.0),
     ]
-    for rates, at in (("at one rate", _at_one_rate), ("each at its best rate", list)):
-        for own in (name for name in (OURS, ONE) if name in lines):
-            who = "our default" if own == OURS else "our default at one rank"
-            frugal = [line for line in at(rivals) if _moves_no_more(line, lines[own])]
-            found += [_over(f"{rates}, {who}", at(kin[own]), frugal, what) for what in ("share_mean", "share_p10")]
+    made += _against(_at_one_rate(lines.values()), "at one rate")
+    if all(arm.name in lines for arm in arms() if "learning_rate" in arm.settings):
+        made += _against(lines.values(), "each at the best rate it was tried with")
     if GLOBAL in lines:
         halves = value_of(lines[GLOBAL], "rounds") / 2
-        found.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
-    return found
+        made.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
+    return made
+
+
+def _against(lines: Iterable[Row], when: str) -> list[Bar]:
+    """What ours has more than the best rival that moves no more bytes, and than the best of all."""
+    lines = list(lines)
+    made: list[Bar] = []
+    for own, who in ((OURS, "our default"), (ONE, "our default at one rank")):
+        ours = [line for line in lines if _named(line) == own]
+        rivals = [
+            line for line in lines if line["family"] in ("baseline", "aggregation") and _named(line) not in (OURS, ONE)
+        ]
+        if not ours or not rivals:
+            continue
+        moved = max(value_of(line, "megabytes") for line in ours) + 0.1
+        frugal = [line for line in rivals if value_of(line, "megabytes") <= moved]
+        for some, which in ((frugal, "the best rival at its bytes"), (rivals, "the best rival of any bytes")):
+            for what in ("share_mean", "share_p10"):
+                best = [max((value_of(line, what) for line in side), default=float("nan")) for side in (ours, some)]
+                made.append(Bar(f"{when}, {who} over {which}, {what}", best[0] - best[1], 0.0, "at least"))
+    return made
 
 
 def _named(line: Row) -> str:
@@ -240,18 +263,8 @@ def _named(line: Row) -> str:
     return name if not rest or rest.startswith("learning rate") else str(line["row"])
 
 
-def _at_one_rate(lines: Sequence[Row]) -> list[Row]:
+def _at_one_rate(lines: Iterable[Row]) -> list[Row]:
     return [line for line in lines if line["learning_rate"] is None]
-
-
-def _moves_no_more(line: Row, ours: Row) -> bool:
-    return value_of(line, "megabytes") <= value_of(ours, "megabytes") + 0.1
-
-
-def _over(name: str, ours: Sequence[Row], rivals: Sequence[Row], what: str) -> Bar:
-    """What the best of these rows of ours has more than the best rival that moves no more bytes."""
-    best = [max((value_of(line, what) for line in lines), default=float("nan")) for lines in (ours, rivals)]
-    return Bar(f"{name} over the best rival at its bytes, {what}", best[0] - best[1], 0.0, "at least")
 
 
 if __name__ == "__main__":

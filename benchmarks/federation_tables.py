@@ -18,7 +18,8 @@ def scores(result: Result) -> str:
 
     def line(row: Result) -> list[str]:
         figures = [f"{row[name]:.2f}" for name in _SCORES]
-        return [f"{row['loss']:.4f}", *figures, f"{row['over_default']:+.3f}", f"{row['seeds']}"]
+        over = f"{row['over_default']:+.3f}" + or_empty(row["over_default_se"], " ± {:.3f}")
+        return [f"{row['loss']:.4f}", *figures, over, f"{row['seeds']}"]
 
     return table(["", "row", "held-out loss", *_HEAD, *_OVER], _lines(result, line))
 

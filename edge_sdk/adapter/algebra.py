@@ -149,8 +149,9 @@ def align(x: Adapter, reference: Adapter) -> Adapter:
     as it is across them:
         A' = (1 - Q^T Q) A0 + Q^T M V^T,   B' = U S M^-1 Q,   M = Q A0 V.
     Singular values of M below 1/3 of A0's largest are lifted to that, which is the nearest well-conditioned M, so
-    that a reference of another or of deficient rank does no harm. An A0 that all but vanishes beside the balanced
-    scale sqrt(S) (as the mean of opposite A does) has no scale to keep: there M = sqrt(S), and A' and B' are balanced.
+    that a reference of another or of deficient rank does no harm; directions in which A0 itself is weaker than that
+    change with them. An A0 that all but vanishes beside the balanced scale sqrt(S) (as the mean of opposite A does) has
+    no scale to keep: there M = sqrt(S), which balances A' and B', and is lifted likewise where it is weak.
     """
     dtype = _result_dtype(x, reference)
     layers = dict(x.layers)

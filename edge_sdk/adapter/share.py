@@ -111,8 +111,8 @@ def complete(data: bytes, start: Adapter, share: Share) -> Adapter:
 def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
     """An adapter at a rank that a device can train.
 
-    Where both factors are trained, the nearest of that rank, in the gauge that it came in. Where one is frozen and the
-    same for all, its first rows: what a device shares must stay shared.
+    Where both factors are trained, the nearest of that rank, in the gauge that it came in as far as `align` keeps it.
+    Where one is frozen and the same for all, its first rows: what a device shares must stay shared.
     """
     if adapter.rank <= rank:
         return adapter

@@ -52,6 +52,7 @@ def test_rows_and_bars_follow_from_the_runs() -> None:
     assert ours["worse_than_alone"] == 0.5
     assert lines[study.POOLED]["share_mean"] == pytest.approx(1.0)
     assert lines[study.POOLED]["over_default"] == pytest.approx(0.27)
+    assert lines[study.POOLED]["over_default_se"] is None  # of one seed
     # 90 % of the best gain, .36, are reached after the third round; global FedIT's .2 after the second.
     assert (ours["rounds_to_90"], ours["megabytes_to_90"], ours["rounds_to_global_fedit"]) == (3, 5.0, 2)
     assert lines[study.GLOBAL]["rounds_to_90"] is None
@@ -72,25 +73,25 @@ def test_at_equal_bytes_are_rivals_that_move_no_more() -> None:
     found = {bar.name: bar.value for bar in study.bars(lines)}
     assert found[f"at one rate, our default at one rank {BEST}"] == pytest.approx((0.8 + 0.5) / 2 - 0.4)
     assert found[f"at one rate, our default {BEST}"] == pytest.approx(0.73 - 0.4)
+    # What moves more is not left out of sight.
+    any_bytes = BEST.replace("at its bytes", "of any bytes")
+    assert found[f"at one rate, our default {any_bytes}"] == pytest.approx(0.73 - 0.9)
 
 
-def test_rates_are_compared_with_rates() -> None:
-    names = (
-        study.ALONE,
-        study.POOLED,
-        study.GLOBAL,
-        OURS,
-        f"{OURS}, learning rate 0.001",
-        "rolora, learning rate 0.005",
-    )
-    results = _results() | {
+def test_rates_are_compared_with_rates_when_all_have_run() -> None:
+    rates = [arm for arm in arms() if "learning_rate" in arm.settings]
+    rows = [arm for arm in arms() if arm.name in (study.ALONE, study.POOLED, study.GLOBAL, OURS)] + rates
+    slower = _result((0.8, 0.8), [0.9, 0.8, 0.65, 0.64])
+    results = _results() | {(arm.name, 0): slower for arm in rates} | {
         (f"{OURS}, learning rate 0.001", 0): _result((0.5, 0.5), [0.9, 0.8, 0.65, 0.64]),
         ("rolora, learning rate 0.005", 0): _result((0.55, 0.5), [0.9, 0.8, 0.65, 0.64]),
-    }
-    lines = study.summary([arm for arm in arms() if arm.name in names], [0], results)
-    found = {bar.name: bar.value for bar in study.bars(lines)}
+    }  # fmt: skip
+    best = f"each at the best rate it was tried with, our default {BEST}"
+    found = {bar.name: bar.value for bar in study.bars(study.summary(rows, [0], results))}
     assert found[f"at one rate, our default {BEST}"] == pytest.approx(0.73 - 0.4)
-    assert found[f"each at its best rate, our default {BEST}"] == pytest.approx(1 - 0.95)
+    assert found[best] == pytest.approx(1 - 0.95)
+    del results["rolora, learning rate 0.005", 0]
+    assert best not in {bar.name for bar in study.bars(study.summary(rows, [0], results))}
 
 
 def test_every_row_is_a_federation_that_its_file_could_ask_for() -> None:
@@ -150,6 +151,8 @@ def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: 
     lines = {str(row["row"]): row for row in made.rows if row["part"] == "row"}
     assert (lines[OURS]["seeds"], lines["server Adam"]["seeds"]) == (2, 1)
     assert lines["server Adam"]["over_default"] == pytest.approx(-0.1)
+    # The seeds' means are .27 and 0 apart.
+    assert lines[study.POOLED]["over_default_se"] == pytest.approx(0.135)
     assert "nothing carried" not in lines
 
 

@@ -16,6 +16,7 @@ def _study() -> dict[str, Any]:
         others = {
             "share_std": 0.0,
             "over_default": 0.0,
+            "over_default_se": None,
             "seeds": 3,
             "worse_than_alone": 0.0,
             "style_hit": 0.5,

@@ -58,6 +58,8 @@ def test_defaults_and_paths() -> None:
         (MINIMAL + 'recluster = "magic"', "recluster"),
         (MINIMAL + 'interaction = "magic"', "interaction"),
         (MINIMAL + 'server_optimiser = "magic"', "server_optimiser = 'magic' is unknown; use one of none, momentum"),
+        (MINIMAL + "server_momentum = 0.7", "server_momentum is of a server optimiser, and there is none"),
+        (MINIMAL + "server_learning_rate = 0.5", "server_learning_rate is of a server optimiser"),
         (MINIMAL + 'server_optimiser = "momentum"\nserver_rank = 512', "ranks below 512 to each, not 512"),
         (MINIMAL + 'aggregation = "flora"', "interaction = 'attention' mixes whole"),
         (MINIMAL + 'aggregation = "fedsa"\nroot_rounds = 0', "interaction = 'attention' mixes whole"),

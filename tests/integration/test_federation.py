@@ -22,7 +22,7 @@ import pytest
 
 from coordinator import config
 from coordinator.service import Service
-from edge_sdk.adapter import concatenate, distance, load, norm
+from edge_sdk.adapter import Adapter, concatenate, distance, load, norm
 from edge_sdk.errors import (
     BrokerUnreachable,
     ConfigurationError,
@@ -247,6 +247,44 @@ def test_the_coordinator_is_killed_and_resumes(embedded: str, tmp_path: Path) ->
     assert output.count("with 6 updates") == 2
 
 
+def test_what_a_server_optimiser_remembers_outlives_a_restart(tmp_path: Path) -> None:
+    """Stopped before the last round, whose step goes on from the steps of the rounds before."""
+
+    def learnt(optimiser: str, restart: bool) -> Adapter:
+        folder = tmp_path / f"{optimiser}-{restart}"
+        folder.mkdir()
+        restarted = threading.Event()
+
+        def wait(plan: RoundPlan) -> None:
+            if restart and plan.round == 4:
+                assert restarted.wait(60)
+
+        with MemoryBroker() as broker:
+            path = write_federation(folder, broker.url, rounds=4, more=f'server_optimiser = "{optimiser}"\n')
+            coordinator = Coordinator(path)
+            members = [
+                Device(number, broker.url, folder / f"device-{number}", before_training=wait).start()
+                for number in range(6)
+            ]
+            if restart:
+                coordinator.wait_for("round_started", 4)
+                coordinator.stop()
+                coordinator = Coordinator(path)
+                coordinator.wait_for("coordinator_started")
+                restarted.set()
+            for device in members:
+                assert device.join().error is None
+            coordinator.join()
+            result = members[0].result
+            assert result is not None
+            assert result.finished
+            return load(result.adapters["cluster"])
+
+    whole, stopped, without = learnt("momentum", False), learnt("momentum", True), learnt("none", False)
+    assert distance(stopped, whole) < 1e-3 * norm(whole)
+    assert distance(without, whole) > 0.05 * norm(whole)
+
+
 def test_a_device_that_restarts_offers_what_it_has_trained(tmp_path: Path) -> None:
     """Device 0 vanishes between training and handing in; its next session trains nothing for that round."""
     with MemoryBroker() as broker:
@@ -281,8 +319,7 @@ def test_a_slow_device_counts_a_round_later(tmp_path: Path) -> None:
     """Round 2 closes at its deadline while device 5 still trains for it. Its update counts in round 3, for which it
     then trains nothing."""
     with MemoryBroker() as broker:
-        # Devices go on from the mean, so that what they end with can be told to a fifth.
-        path = write_federation(tmp_path, broker.url, rounds=4, more='late = 1\nserver_optimiser = "none"\n')
+        path = write_federation(tmp_path, broker.url, rounds=4, more="late = 1\n")
         path.write_text(path.read_text().replace("deadline = 60.0", "deadline = 8.0"))
         coordinator = Coordinator(path)
 
