@@ -206,13 +206,14 @@ def models(result: Result) -> str:
 
 def ways(result: Result) -> str:
     """How both styles of a pair show in pictures, by way of drawing."""
-    head = ["way", "both styles", "the weaker one's probability", "subject", "time over merge"]
+    head = ["way", "both styles", "the weaker one's probability", "subject", "both and subject", "time over merge"]
     found = [
         [
             row["way"],
             f"{row['both_styles']:.0%}",
             f"{row['weaker_share']:.2f}",
             f"{row['subject_hit']:.0%}",
+            f"{row['both_and_subject']:.0%}",
             f"{row['time_over_merge']:.2f}",
         ]
         for row in result["rows"]

@@ -35,5 +35,9 @@ STYLES = {
 
 def caption(style: Style, subject: str) -> str:
     """What a person types for a picture: "black ink stamp of a cat face"."""
-    article = "an" if subject[:1].lower() in "aeiou" else "a"
-    return f"{style.words} of {article} {subject}"
+    return f"{style.words} of {plain_caption(subject)}"
+
+
+def plain_caption(subject: str) -> str:
+    """What a person types who names no style: "a cat face"."""
+    return f"{'an' if subject[:1].lower() in 'aeiou' else 'a'} {subject}"

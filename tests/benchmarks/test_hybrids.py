@@ -35,8 +35,8 @@ def test_the_average_of_factors_is_not_that_of_products() -> None:
 
 def test_the_best_hybrid_is_held_against_the_average_of_factors() -> None:
     both = dict.fromkeys(WAYS, 0.1)
-    assert bar({**both, "switch": 0.4}).value == pytest.approx(0.3)
-    assert not bar({**both, AVERAGE: 0.2}).holds
+    assert bar("both styles", {**both, "switch": 0.4}).value == pytest.approx(0.3)
+    assert not bar("both styles", {**both, AVERAGE: 0.2}).holds
 
 
 def test_a_page_has_a_row_for_each_pair_and_a_column_for_each_way() -> None:
