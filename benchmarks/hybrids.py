@@ -5,8 +5,8 @@
 The stickers base model learns one adapter for each style that it does not know, with the demo's settings, from pictures
 whose captions name the subject alone: the style is in the weights, not in words. Every pair of styles is then drawn in
 every way, for the same subjects from the same seeds with equally many steps; the prompt names a subject that the base
-model knows and no adapter has learned. `samples.stickers.judge` says what it sees. The ways take turns at every subject,
-so that their times compare.
+model knows and no adapter has learned. `samples.stickers.judge` says what it sees. The ways take turns at every
+subject, so that their times compare.
 
 both_styles: the share of pictures whose two most likely styles, of six, are the pair; weaker_share: the mean
 probability of the less likely one of the pair; subject_hit: the share whose subgroup is the subject's;
