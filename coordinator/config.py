@@ -427,7 +427,7 @@ staleness = 0.5
 rank = 8
 steps = 40
 batch_size = 8
-learning_rate = 1e-3
+learning_rate = 1e-3   # for a hundred steps or more over all rounds; a few dozen want up to 3e-3
 seed = 0
 
 # Methods
