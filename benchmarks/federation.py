@@ -11,7 +11,7 @@ hidden group (1).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -228,18 +228,17 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         Bar("our default, share at the 10th percentile", value_of(ours, "share_p10"), 0.75, "at least"),
         Bar("our default, share of devices that end worse than alone", value_of(ours, "worse_than_alone"), 0.0),
     ]
-    made += _against(_at_one_rate(lines.values()), "at one rate")
+    made += _against([line for line in lines.values() if line["learning_rate"] is None], "at one rate")
     if all(arm.name in lines for arm in arms() if "learning_rate" in arm.settings):
-        made += _against(lines.values(), "each at the best rate it was tried with")
+        made += _against(list(lines.values()), "each at the best rate it was tried with")
     if GLOBAL in lines:
         halves = value_of(lines[GLOBAL], "rounds") / 2
         made.append(Bar("rounds to global FedIT's best loss", value_of(ours, "rounds_to_global_fedit"), halves))
     return made
 
 
-def _against(lines: Iterable[Row], when: str) -> list[Bar]:
+def _against(lines: Sequence[Row], when: str) -> list[Bar]:
     """What ours has more than the best rival that moves no more bytes, and than the best of all."""
-    lines = list(lines)
     made: list[Bar] = []
     for own, who in ((OURS, "our default"), (ONE, "our default at one rank")):
         ours = [line for line in lines if _named(line) == own]
@@ -261,10 +260,6 @@ def _named(line: Row) -> str:
     """The row without the rate that it was run at as well; its own name if it differs in something else."""
     name, _, rest = str(line["row"]).partition(", ")
     return name if not rest or rest.startswith("learning rate") else str(line["row"])
-
-
-def _at_one_rate(lines: Iterable[Row]) -> list[Row]:
-    return [line for line in lines if line["learning_rate"] is None]
 
 
 if __name__ == "__main__":

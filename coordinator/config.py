@@ -345,15 +345,15 @@ def _check_sense(federation: Federation, source: str) -> None:
             f"{source}: interaction = {federation.interaction!r} mixes whole adapters of clusters, and aggregation = "
             f'{federation.aggregation!r} makes none: set interaction = "none".'
         )
-    unheeded = {
-        "server_momentum": federation.server_momentum is not None,
-        "server_learning_rate": bool(federation.server_learning_rate),
-    }
-    if federation.server_optimiser == "none" and any(unheeded.values()):
-        key = next(key for key, given in unheeded.items() if given)
+    given = (
+        ("server_momentum", federation.server_momentum is not None),
+        ("server_learning_rate", bool(federation.server_learning_rate)),
+    )
+    unheeded = [key for key, there in given if there and federation.server_optimiser == "none"]
+    if unheeded:
         raise ConfigurationError(
-            f'{source}: {key} is of a server optimiser, and there is none: set server_optimiser = "momentum" or '
-            f'"adam", or leave {key} out.'
+            f'{source}: {unheeded[0]} is of a server optimiser, and there is none: set server_optimiser = "momentum" '
+            f'or "adam", or leave {unheeded[0]} out.'
         )
     if federation.server_optimiser != "none" and 2 * federation.group_rank >= MAX_RANK:
         raise ConfigurationError(
