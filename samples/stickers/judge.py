@@ -1,9 +1,11 @@
 """The judge: a small classifier of style and subgroup that scores generated stickers.
 
-    python -m samples.stickers.judge train       # on real pictures of all styles; writes the folder judge/
-    python -m samples.stickers.judge measure     # scores the base model and writes its model card
+    python -m samples.stickers.judge train artwork   # on real pictures of all styles; writes the folder judge/
+    python -m samples.stickers.judge measure         # scores the base model and writes its model card
 
-Drawing devices and reports use `Judge`, which needs onnxruntime and numpy only.
+`train` goes on from the work folder of `samples.stickers.pretrain`, with its artwork folder, in which npm has also
+installed @iconify-json/fluent-emoji-flat@1.2.6, fluent-emoji-high-contrast@1.2.6, fluent-emoji@1.2.7 and
+emojione@1.2.3. Drawing devices and reports use `Judge`, which needs onnxruntime and numpy only.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +25,8 @@ import onnxruntime
 import typer
 from PIL import Image
 
-from samples.stickers import card as model_card
-from samples.stickers.data import Sticker
-from samples.stickers.styles import STYLES
+if TYPE_CHECKING:
+    from samples.stickers.pretraining.corpus import Drawn
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "judge"
@@ -37,10 +39,23 @@ app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Shares of pictures, 0 to 1, whose style and whose subgroup the judge names as asked."""
+    """Shares of pictures, 0 to 1: style as asked, subgroup as asked, and both in one picture."""
 
     style_hit: float
     subject_hit: float
+    both_hit: float
+
+
+@dataclass(frozen=True)
+class PairVerdict:
+    """Shares of pictures that were asked for in two styles, 0 to 1.
+
+    styles_hit: the judge's first two styles are the two; subject_hit: the subgroup is as asked; all_hit: all three.
+    """
+
+    styles_hit: float
+    subject_hit: float
+    all_hit: float
 
 
 class Judge:
@@ -73,6 +88,10 @@ class Judge:
 
     def _said(self, pictures: Sequence[Image.Image]) -> dict[str, npt.NDArray[np.float32]]:
         """ "style" and "subgroup" -> log-shares, added up over networks and views."""
+        parts = [self._said_of(pictures[at : at + 256]) for at in range(0, len(pictures), 256)]
+        return {what: np.concatenate([part[what] for part in parts]) for what in ("style", "subgroup")}
+
+    def _said_of(self, pictures: Sequence[Image.Image]) -> dict[str, npt.NDArray[np.float32]]:
         pixels = np.stack([np.asarray(p.convert("RGB").resize((64, 64)), np.float32) for p in pictures])
         upright = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)) / 255
         said: dict[str, npt.NDArray[np.float32]] = {}
@@ -87,7 +106,17 @@ class Judge:
         """Compare what the pictures show with what was asked for: one (style, subgroup) each."""
         named = self.name(pictures)
         hits = np.array([(n[0] == a[0], n[1] == a[1]) for n, a in zip(named, asked, strict=True)], np.float64)
-        return Verdict(style_hit=float(hits[:, 0].mean()), subject_hit=float(hits[:, 1].mean()))
+        return Verdict(*(float(h) for h in (*hits.mean(axis=0), hits.prod(axis=1).mean())))
+
+    def score_pairs(self, pictures: Sequence[Image.Image], asked: Sequence[tuple[tuple[str, str], str]]) -> PairVerdict:
+        """Compare pictures with the two styles and the subgroup that each was asked for."""
+        said = self._said(pictures)
+        hits = []
+        for styles, subgroups, (pair, subgroup) in zip(said["style"], said["subgroup"], asked, strict=True):
+            first_two = {self.styles[at] for at in np.argsort(styles)[-2:]}
+            hits.append((first_two == set(pair), self.subgroups[subgroups.argmax()] == subgroup))
+        shares = np.array(hits, np.float64)
+        return PairVerdict(*(float(h) for h in (*shares.mean(axis=0), shares.prod(axis=1).mean())))
 
 
 def _log_shares(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -97,99 +126,90 @@ def _log_shares(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return shares
 
 
-def held_out(file_name: str) -> bool:
+def held_out(name: str) -> bool:
     """One picture in eight is kept from the judge's training, by a hash of its name."""
-    return hashlib.sha256(file_name.encode()).digest()[0] % 8 == 0
-
-
-def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The pictures as the base model's autoencoder redraws them, so that its blur is no news to the judge."""
-    import torch
-    from diffusers import AutoencoderKL
-
-    from samples.stickers.pretraining.autoencoder import to_unit
-
-    vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).to(memory_format=torch.channels_last)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        parts = [vae.decode(vae.encode(x).latent_dist.mean).sample.float() for x in to_unit(pictures).split(64)]
-    pixels = torch.cat(parts).clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return hashlib.sha256(name.encode()).digest()[0] % 8 == 0
 
 
 @app.command()
 def train(
-    vae: Path = HERE / "model" / "vae",
-    epochs: int = 30,
-    by_subject: bool = typer.Option(
-        False, help="Hold out whole subjects instead of pictures; measures, ships nothing."
-    ),
+    artwork: Annotated[Path, typer.Argument(help="Folder in which npm installed the artwork packages.")],
+    work: Annotated[Path, typer.Option(help="Work folder of samples.stickers.pretrain.")] = Path("out/pretrain"),
+    vae: Annotated[Path, typer.Option(help="The base model's autoencoder.")] = HERE / "model" / "vae",
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = FOLDER,
+    epochs: int = 8,
     seed: int = 0,
 ) -> None:
     """Train the judge on real pictures of all styles and ship it as ONNX."""
-    from samples.stickers import data
-    from samples.stickers.judging import NETS, export, fit
+    from samples.stickers.judging import NETS, export, fit, redraw
+    from samples.stickers.pretraining import corpus
 
-    stickers = data.read()
-    pictures = data.pictures(stickers)
-    redrawn = redraw(vae, pictures)
-    test = np.array([s.split == "held-out" if by_subject else held_out(s.file_name) for s in stickers])
-    names = {"style": list(STYLES), "subgroup": sorted({s.subgroup for s in stickers})}
-    labels = {what: np.array([known.index(getattr(s, what)) for s in stickers]) for what, known in names.items()}
-    card = {"styles": names["style"], "subgroups": names["subgroup"], "epochs": epochs, "seed": seed}
+    rows, pictures = corpus.make(artwork, work)
+    device_rows, device_pictures = corpus.make(artwork, work, corpus.plan_devices)
+    rows, pictures = rows + device_rows, np.concatenate([pictures, device_pictures])
+    redrawn = redraw(vae, pictures, work)
+    styles = sorted({style for row in rows for style in row.styles})
+    subgroups = sorted({row.subgroup for row in rows})
+    targets = {
+        "style": np.array([[row.styles.count(style) / len(row.styles) for style in styles] for row in rows], "f4"),
+        "subgroup": np.array([[row.subgroup == subgroup for subgroup in subgroups] for row in rows], "f4"),
+    }
+    test = np.array([held_out(row.name) for row in rows])
+    card = {"styles": styles, "subgroups": subgroups, "epochs": epochs, "seed": seed}
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         for what in NETS:
-            export(fit(what, labels, pictures, redrawn, np.flatnonzero(~test), epochs, seed), folder / f"{what}.onnx")
+            export(fit(what, targets, pictures, redrawn, np.flatnonzero(~test), epochs, seed), folder / f"{what}.onnx")
         (folder / CARD).write_text(json.dumps(card), "utf-8")
-        figures = accuracy(Judge(folder), stickers, {"real": pictures, "redrawn": redrawn}, test)
-        typer.echo(f"{json.dumps(figures)} on {test.sum()} pictures not seen")
-        if by_subject:
-            card = json.loads((FOLDER / CARD).read_text("utf-8")) | {"held_out_subjects": figures}
-        else:
-            card["held_out"] = figures
-            for what in NETS:
-                shutil.copy(folder / f"{what}.onnx", FOLDER)
-    (FOLDER / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+        card["held_out"] = {
+            source: accuracy(Judge(folder), rows, pixels, test)
+            for source, pixels in (("real", pictures), ("redrawn", redrawn))
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        for what in NETS:
+            shutil.copy(folder / f"{what}.onnx", out)
+    (out / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    typer.echo(json.dumps(card["held_out"], indent=1))
 
 
 def accuracy(
-    judge: Judge,
-    stickers: Sequence[Sticker],
-    sources: Mapping[str, npt.NDArray[np.uint8]],
-    test: npt.NDArray[np.bool_],
+    judge: Judge, rows: Sequence[Drawn], pixels: npt.NDArray[np.uint8], test: npt.NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
-    """Source -> "style" and "subgroup" -> the share of the test pictures that the judge names rightly."""
-    rows = np.flatnonzero(test)
-    asked = [(stickers[row].style, stickers[row].subgroup) for row in rows]
-    found = {}
-    for source, pixels in sources.items():
-        verdict = judge.score([Image.fromarray(pixels[row]) for row in rows], asked)
-        found[source] = {"style": round(verdict.style_hit, 4), "subgroup": round(verdict.subject_hit, 4)}
-    return found
+    """What the judge gets right of the test pictures: of base styles, of device styles, and of pairs."""
+    from samples.stickers.styles import STYLES
+
+    devices = {style.name for style in STYLES.values() if not style.base}
+    kinds: dict[str, list[int]] = {"base": [], "devices": [], "pairs": []}
+    for at in np.flatnonzero(test):
+        styles = rows[at].styles
+        kinds["pairs" if len(styles) == 2 else "devices" if styles[0] in devices else "base"].append(at)
+    shown = {kind: [Image.fromarray(pixels[at]) for at in chosen] for kind, chosen in kinds.items()}
+    figures: dict[str, dict[str, float]] = {
+        kind: asdict(judge.score(shown[kind], [(rows[at].styles[0], rows[at].subgroup) for at in kinds[kind]]))
+        for kind in ("base", "devices")
+    }
+    pairs = [((rows[at].styles[0], rows[at].styles[1]), rows[at].subgroup) for at in kinds["pairs"]]
+    figures["pairs"] = asdict(judge.score_pairs(shown["pairs"], pairs))
+    return {kind: {name: round(value, 4) for name, value in found.items()} for kind, found in figures.items()}
 
 
 @app.command()
 def measure(
     model: Path = HERE / "model",
+    judge: Path = FOLDER,
     captions: int = 200,
     steps: int = 25,
     guidance: float = GUIDANCE,
-    sheet: Path = Path("out/pretrain/sheet-measured.png"),
+    sheets: Annotated[Path, typer.Option(help="Folder for the sheets of what was drawn.")] = Path("out/pretrain"),
 ) -> None:
     """Score the base model on captions of the base styles with seeds that nothing else uses."""
-    from samples.stickers.judging import draw_captions
+    from samples.stickers import card as model_card
+    from samples.stickers.measuring import measure_model
 
-    asked, images = draw_captions(model, captions, steps, guidance)
-    verdict = Judge().score(images, asked)
-    page = Image.new("RGB", (20 * 66, (len(images) + 19) // 20 * 66), "white")
-    for i, image in enumerate(images):
-        page.paste(image, (i % 20 * 66 + 1, i // 20 * 66 + 1))
-    sheet.parent.mkdir(parents=True, exist_ok=True)
-    page.save(sheet)
-    figures = {"captions": captions, "steps": steps, "guidance": guidance, **vars(verdict)}
+    figures = measure_model(model, Judge(judge), captions, steps, guidance, sheets)
     facts = json.loads((model / "trained.json").read_text("utf-8"))
-    model_card.write(model, facts, figures, json.loads((FOLDER / CARD).read_text("utf-8")))
-    typer.echo(json.dumps(figures))
+    model_card.write(model, facts, figures, json.loads((judge / CARD).read_text("utf-8")))
+    typer.echo(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training of the judge, and drawing of what it measures: the half that needs torch."""
+"""Training of the judge: the half that needs torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import numpy.typing as npt
 import onnx_ir as ir
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
-from PIL import Image
+from diffusers import AutoencoderKL
 from rich.progress import track
 from torch import nn
 
 from export.passes import clean
-from samples.stickers import data
+from samples.stickers.pretraining.autoencoder import to_unit
 from samples.stickers.pretraining.loop import warmup_cosine
-from samples.stickers.styles import STYLES
 
 PEAK = 4e-3
 
@@ -122,7 +120,7 @@ def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 
 def fit(
     what: str,
-    labels: Mapping[str, npt.NDArray[np.int64]],
+    targets: Mapping[str, npt.NDArray[np.float32]],
     pictures: npt.NDArray[np.uint8],
     redrawn: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.int64],
@@ -133,15 +131,14 @@ def fit(
 
     Args:
         what: a key of `NETS`.
-        labels: "style" and "subgroup" -> one label a picture.
+        targets: "style" and "subgroup" -> shares, (n, names): a picture in two styles is half in each.
         redrawn: the same pictures as the base model's autoencoder draws them; each step sees half of its pictures so.
         rows: which pictures to train on.
     """
     torch.manual_seed(seed)
-    target = {name: torch.from_numpy(label) for name, label in labels.items()}
-    net = NETS[what](*(int(target[name].max()) + 1 for name in ("style", "subgroup")))
+    target = {name: torch.from_numpy(shares) for name, shares in targets.items()}
+    net = NETS[what](*(target[name].shape[1] for name in ("style", "subgroup")))
     net.to(memory_format=torch.channels_last)
-    sources = [torch.from_numpy(p).permute(0, 3, 1, 2) for p in (pictures, redrawn)]
     train_rows = torch.from_numpy(rows)
     batch, steps = 64, epochs * (len(train_rows) // 64)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
@@ -154,8 +151,9 @@ def fit(
         if at < batch:
             order = torch.randperm(len(train_rows), generator=rng)
         chosen = train_rows[order[at : at + batch]]
-        half = torch.rand(batch, 1, 1, 1, generator=rng) < 0.5
-        x = torch.where(half, sources[0][chosen], sources[1][chosen]).float() / 255
+        half = torch.rand(batch, 1, 1, 1, generator=rng).numpy() < 0.5
+        seen = np.where(half, pictures[chosen.numpy()], redrawn[chosen.numpy()])
+        x = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
         x = augment(x, rng).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(x)
@@ -204,20 +202,21 @@ def store_in_half(model: ir.Model) -> None:
         graph.insert_before(graph[0], cast)
 
 
-def draw_captions(
-    model: Path, count: int, steps: int, guidance: float, first_seed: int = 10_000
-) -> tuple[list[tuple[str, str]], list[Image.Image]]:
-    """Draw `count` captions of the base styles, spread evenly over the data: what was asked for, and the pictures."""
-    stickers = data.read(keep=lambda s: STYLES[s.style].base)
-    chosen = [stickers[at] for at in data.spread(len(stickers), count)]
-    pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, safety_checker=None)
-    pipe.unet.to(memory_format=torch.channels_last)
-    pipe.set_progress_bar_config(disable=True)
-    images: list[Image.Image] = []
-    for at in track(range(0, count, 20), description="drawing"):
-        part = chosen[at : at + 20]
-        generators = [torch.Generator().manual_seed(first_seed + at + i) for i in range(len(part))]
-        images += pipe(
-            [s.text for s in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators
-        ).images
-    return [(s.style, s.subgroup) for s in chosen], images
+def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8], work: Path) -> npt.NDArray[np.uint8]:
+    """The pictures as the base model's autoencoder redraws them, so that its blur is no news to the judge.
+
+    Drawn once, then read from the work folder.
+    """
+    path = work / "redrawn.npy"
+    if not path.exists():
+        vae = AutoencoderKL.from_pretrained(vae_folder, torch_dtype=torch.float32).to(memory_format=torch.channels_last)
+        redrawn = np.empty_like(pictures)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            for at in track(range(0, len(pictures), 64), description="redrawn"):
+                latents = vae.encode(to_unit(pictures[at : at + 64])).latent_dist.mean
+                pixels = vae.decode(latents).sample.float().clamp(-1, 1).add(1).mul(127.5).round().to(torch.uint8)
+                redrawn[at : at + 64] = pixels.permute(0, 2, 3, 1).numpy()
+        np.save(path.with_suffix(".part.npy"), redrawn)
+        path.with_suffix(".part.npy").replace(path)
+    found: npt.NDArray[np.uint8] = np.load(path)
+    return found

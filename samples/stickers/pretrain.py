@@ -1,7 +1,9 @@
 """Make the stickers base model: a 64 x 64 StableDiffusionPipeline small enough to live in a repository.
 
-    python -m samples.stickers.pretrain                  # everything; goes on where it was stopped
-    python -m samples.stickers.pretrain --unet-steps 20000   # the denoiser trained for longer
+    npm install --prefix artwork @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \\
+        @iconify-json/fxemoji@1.2.2 @iconify-json/emojione-monotone@1.2.1 emojibase-data@17.0.0
+    python -m samples.stickers.pretrain artwork                      # everything; goes on where it was stopped
+    python -m samples.stickers.pretrain artwork --unet-steps 40000   # the denoiser trained for longer
 
 Checkpoints lie in the work folder; what is shipped is written to `samples/stickers/model` at the end, with a sheet of
 samples. `samples.stickers.judge` then measures the pictures and writes the figures into the model card.
@@ -18,10 +20,10 @@ import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
-from samples.stickers import data
-from samples.stickers.pretraining import autoencoder, captions, denoiser, text
+from samples.stickers.base_styles import BASE_STYLES
+from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, text
 from samples.stickers.pretraining.loop import last_row
-from samples.stickers.styles import STYLES
+from samples.stickers.styles import plain_caption
 
 HERE = Path(__file__).parent
 STAGES = ("autoencoder", "text", "denoiser")
@@ -45,10 +47,23 @@ def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: 
 
 
 def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
-    """Sixteen subjects in both base styles, one row of eight after the other."""
-    prompts = [f"{s.words} of a {subject}" for s in STYLES.values() if s.base for subject in SHEET_SUBJECTS]
+    """Every base style in a row of its own, eight subjects each, others from row to row."""
+    prompts = [
+        f"{style.words} of {plain_caption(SHEET_SUBJECTS[(8 * row + at) % len(SHEET_SUBJECTS)])}"
+        for row, style in enumerate(BASE_STYLES.values())
+        for at in range(8)
+    ]
     generators = [torch.Generator().manual_seed(1000 + i) for i in range(len(prompts))]
-    pictures = pipe(prompts, num_inference_steps=steps, guidance_scale=2.0, generator=generators).images
+    pictures = [
+        picture
+        for at in range(0, len(prompts), 16)
+        for picture in pipe(
+            prompts[at : at + 16],
+            num_inference_steps=steps,
+            guidance_scale=2.0,
+            generator=generators[at : at + 16],
+        ).images
+    ]
     page = Image.new("RGB", (8 * 66, (len(pictures) + 7) // 8 * 66), "white")
     for i, picture in enumerate(pictures):
         page.paste(picture, (i % 8 * 66 + 1, i // 8 * 66 + 1))
@@ -56,13 +71,14 @@ def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
 
 
 def main(
+    artwork: Annotated[Path, typer.Argument(help="Folder in which npm installed the artwork packages.")],
     work: Annotated[Path, typer.Option(help="Folder of checkpoints and logs; a stopped run goes on from it.")] = Path(
         "out/pretrain"
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
-    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 2300,
-    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 700,
-    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 12000,
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 6000,
+    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 1500,
+    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 30000,
     start_from: Annotated[
         Path | None,
         typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
@@ -70,31 +86,31 @@ def main(
 ) -> None:
     """Train the stickers base model, or go on training it."""
     work.mkdir(parents=True, exist_ok=True)
-    stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
-    pictures = data.pictures(stickers)
+    rows, pictures = corpus.make(artwork, work)
     if start_from:
         earlier = StableDiffusionPipeline.from_pretrained(start_from, torch_dtype=torch.float32, safety_checker=None)
         tokenizer, vae, encoder, unet = earlier.tokenizer, earlier.vae, earlier.text_encoder, earlier.unet
-        latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
+        latents = autoencoder.encode_all(vae, pictures, work)
     else:
-        tokenizer = captions.train_tokenizer(stickers, work / "tokenizer")
+        tokenizer = captions.train_tokenizer(rows, work / "tokenizer")
         vae = autoencoder.train(pictures, work, vae_steps)
-        latents, _ = autoencoder.encode(vae, autoencoder.to_unit(pictures))
-        encoder = text.warm_up(tokenizer, stickers, latents, work, text_steps)
+        latents = autoencoder.encode_all(vae, pictures, work)
+        encoder = text.warm_up(tokenizer, rows, latents, work, text_steps)
         unet = denoiser.new_unet(latents.shape[1], latents.shape[2])
-    unet, encoder = denoiser.train(unet, tokenizer, encoder, stickers, latents, work, unet_steps)
+    unet, encoder = denoiser.train(unet, tokenizer, encoder, rows, latents, work, unet_steps)
     pipe = pipeline(vae, tokenizer, encoder, unet)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
     facts = {
-        "pictures": len(stickers),
-        "subjects": len({sticker.subject for sticker in stickers}),
+        "pictures": len(rows),
+        "subjects": len({row.subject for row in rows}),
+        "styles": len(BASE_STYLES),
         "vae_steps": vae_steps,
         "text_steps": text_steps,
         "unet_steps": unet_steps,
         "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
-        "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures)),
+        "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures[::40])),
     }
     if start_from:
         before = json.loads((start_from / "trained.json").read_text("utf-8"))

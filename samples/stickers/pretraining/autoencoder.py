@@ -1,4 +1,4 @@
-"""Stage 1: an AutoencoderKL of factor 4, trained on the base styles with colour augmentation.
+"""Stage 1: an AutoencoderKL of factor 4, trained on all base styles with colour augmentation.
 
 The augmentation (random colour matrices, grey, contrast) lets it draw colours and inks that the base styles
 do not have, so that a device can later teach a style that the autoencoder has never seen.
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
+from rich.progress import track
 
 from samples.stickers.pretraining.loop import Ema, Log, load_checkpoint, run, save_checkpoint, warmup_cosine
 
@@ -20,12 +21,12 @@ WIDTHS = (32, 64, 96)
 LATENT_CHANNELS = 4
 
 
-def new_autoencoder() -> AutoencoderKL:
+def new_autoencoder(channels: int = LATENT_CHANNELS) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=WIDTHS,
         down_block_types=["DownEncoderBlock2D"] * len(WIDTHS),
         up_block_types=["UpDecoderBlock2D"] * len(WIDTHS),
-        latent_channels=LATENT_CHANNELS,
+        latent_channels=channels,
         layers_per_block=1,
         norm_num_groups=16,
         sample_size=64,
@@ -40,16 +41,16 @@ def to_unit(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Half the pictures as they are, the others with mixed channels, some grey or of high contrast. White stays."""
+    """Seven in ten as they are, the others with mixed channels, some grey or of high contrast. White stays."""
     n = x.shape[0]
     mix = torch.softmax(torch.randn(n, 3, 3, generator=rng) * 2, dim=2)
     grey = torch.rand(n, 1, 1, generator=rng) < 0.25
     mix = torch.where(grey, torch.tensor([0.3, 0.59, 0.11]).expand(n, 3, 3), mix)
-    keep = torch.rand(n, 1, 1, generator=rng) < 0.5
+    keep = torch.rand(n, 1, 1, generator=rng) < 0.7
     mix = torch.where(keep, torch.eye(3).expand(n, 3, 3), mix)
     y = torch.einsum("nij,njhw->nihw", mix, x)
     gain = torch.where(
-        torch.rand(n, 1, 1, 1, generator=rng) < 0.25,
+        torch.rand(n, 1, 1, 1, generator=rng) < 0.15,
         1 + 3 * torch.rand(n, 1, 1, 1, generator=rng),
         torch.ones(n, 1, 1, 1),
     )
@@ -86,13 +87,13 @@ def train(
         vae.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         ema.shadow, start, log.seconds = state["ema"], state["step"], state["seconds"]
-    data = to_unit(pictures)
 
     def one_step(step: int) -> dict[str, float]:
         rng = torch.Generator().manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = lr * warmup_cosine(step, steps, 100)
-        x = recolour(data[torch.randint(len(data), (batch,), generator=rng)], rng)
+        rows = torch.randint(len(pictures), (batch,), generator=rng)
+        x = recolour(to_unit(pictures[rows.numpy()]), rng)
         with torch.autocast("cpu", torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=rng)
@@ -116,23 +117,40 @@ def train(
     run(steps, start, one_step, save, log)
     ema.copy_to(vae.parameters())
     vae.eval().requires_grad_(False)
-    vae.register_to_config(scaling_factor=float(1 / encode(vae, data[:512], scale=1.0)[0].std()))
+    some = to_unit(pictures[:: len(pictures) // 512])
+    vae.register_to_config(scaling_factor=float(1 / encode(vae, some, scale=1.0).std()))
     return vae
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, x: torch.Tensor, scale: float | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scaled mean and standard deviation of the latents of pictures in -1..1."""
+def encode(vae: AutoencoderKL, x: torch.Tensor, scale: float | None = None) -> torch.Tensor:
+    """Scaled means of the latents of pictures in -1..1."""
     scale = vae.config.scaling_factor if scale is None else scale
-    posteriors = [vae.encode(part).latent_dist for part in x.split(64)]
-    return torch.cat([p.mean for p in posteriors]) * scale, torch.cat([p.std for p in posteriors]) * scale
+    with torch.autocast("cpu", torch.bfloat16):
+        means = [
+            vae.encode(part.contiguous(memory_format=torch.channels_last)).latent_dist.mean for part in x.split(64)
+        ]
+    return torch.cat(means).float() * scale
+
+
+def encode_all(vae: AutoencoderKL, pictures: npt.NDArray[np.uint8], work: Path) -> torch.Tensor:
+    """The latents of the whole corpus as float16, (n, channels, 16, 16), kept in the work folder."""
+    path = work / "latents.pt"
+    if not path.exists():
+        parts = [
+            encode(vae, to_unit(pictures[at : at + 512])).half()
+            for at in track(range(0, len(pictures), 512), description="latents")
+        ]
+        torch.save(torch.cat(parts), path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    return torch.load(path, weights_only=True)
 
 
 @torch.no_grad()
 def psnr(vae: AutoencoderKL, x: torch.Tensor) -> float:
-    """Mean peak signal-to-noise ratio of reconstructions of pictures in -1..1, in dB, over every eighth of them."""
+    """Mean peak signal-to-noise ratio of reconstructions of pictures in -1..1, in dB."""
     errors = []
-    for part in x[::8].split(64):
+    for part in x.split(64):
         y = vae.decode(vae.encode(part).latent_dist.mean).sample.clamp(-1, 1)
         errors.append((y - part).square().mean(dim=(1, 2, 3)) / 4)
     return float((-10 * torch.log10(torch.cat(errors))).mean())

@@ -1,4 +1,8 @@
-"""Captions as people write them, and the tokenizer that knows their words."""
+"""Captions as people write them, and the tokenizer that knows their words.
+
+Some captions name no style and some name one that nobody knows: what they go with is drawn in any style. So the model
+learns that such words say nothing of the subject, and a device's own word for its style costs no subject.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +13,95 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from samples.stickers.data import Sticker
-from samples.stickers.styles import STYLES, caption
+from samples.stickers.base_styles import BASE_STYLES, wording
+from samples.stickers.pretraining.corpus import Drawn
+from samples.stickers.styles import STYLES, plain_caption
 
 MAX_TOKENS = 32
 VOCABULARY = 2048
 # How CLIP's tokenizer cuts a text into words.
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 START, END = "<|startoftext|>", "<|endoftext|>"
+# Words for styles that are in no picture. None is in a wording of a base style or of a device's style.
+_UNKNOWN = """
+    antique baroque marbled rustic frosted velvet lacquered woven origami felt batik porcelain copper bronze silver
+    satin tinted dreamy grim cosy gothic cubist fauvist minimal ornate folk tribal arctic tropical desert misty smoky
+    rainy frozen fiery electric cosmic lunar solar toy plush wooden bamboo denim leather linen silk lace ribbon tin
+    enamel ceramic terracotta jelly candy gummy waxen rubber plastic chrome holographic iridescent opal jade ruby amber
+    pearl marble granite sandy muddy mossy leafy feathered scaly furry fuzzy hazy blurry crisp sharp jagged wavy curly
+    spiral checkered tartan paisley floral leopard camouflage graffiti stencil collage scrapbook doodle scribble
+    gouache tempera fresco charcoal lithograph linocut etched burnt cracked peeling weathered glittering sparkling
+    matte dull vivid muted warm cool cold quiet noisy hand made machine laser printed risograph polaroid vintage
+    modern futuristic medieval victorian japanese nordic mexican egyptian storybook manga anime logo emblem token
+    coin medal postcard tapestry quilt
+"""
+UNKNOWN = tuple(_UNKNOWN.split())
+_SYLLABLES = tuple(a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", "o", "u", "ar", "el", "im", "on", "us"))
 
 
-def variant(sticker: Sticker, rng: random.Random) -> str:
-    """One of the ways to ask for a picture; six in ten are the plain caption, one in ten is empty (for guidance)."""
-    words, chance = STYLES[sticker.style].words, rng.random()
-    if chance < 0.1:
-        return ""
-    if chance < 0.7:
-        return sticker.text
-    if chance < 0.8:
-        return f"{sticker.subject}, {words}"
-    if chance < 0.9 and sticker.tags:
-        tags = rng.sample(sticker.tags, k=min(2, len(sticker.tags)))
-        return f"{sticker.text}, {', '.join(tags)}"
-    return f"a {words}: {sticker.subject}"
+class Captions:
+    """Captions for the rows of a corpus.
+
+    Some words stand for a style of which nothing is known: names of materials and fashions, made-up words, and words of
+    other subjects, so that "paper of a fox" is a fox all the same.
+    """
+
+    def __init__(self, rows: list[Drawn]) -> None:
+        taken = {word for style in STYLES.values() if not style.base for word in style.words.split()}
+        words = {word for row in rows for text in (row.subject, *row.tags) for word in text.lower().split()}
+        self._others = sorted(word for word in words - taken if word.isalpha() and len(word) > 2)
+
+    def unknown_words(self, rng: random.Random) -> str:
+        """One to three words that stand for a style of which nothing is known."""
+        count, kind = rng.choice((1, 2, 2, 3)), rng.randrange(3)
+        if kind < 2:
+            return " ".join(rng.sample((UNKNOWN, self._others)[kind], count))
+        return " ".join("".join(rng.choices(_SYLLABLES, k=rng.choice((2, 2, 3)))) for _ in range(count))
+
+    def variant(self, row: Drawn, rng: random.Random) -> str:
+        """One of the ways to ask for a picture.
+
+        Of a hundred, 10 are empty (for guidance), 10 name no style, 15 an unknown one; the others name its styles.
+        """
+        chance = rng.random()
+        if chance < 0.10:
+            return ""
+        if chance < 0.20:
+            return subject_words(row, rng) if rng.random() < 0.8 else row.subject
+        words = self.unknown_words(rng) if chance < 0.35 else self._known_words(row, rng)
+        subject, form = subject_words(row, rng), rng.random()
+        if form < 0.75:
+            return f"{words} of {subject}"
+        return f"{subject}, {words}" if form < 0.9 else f"{words}: {row.subject}"
+
+    def _known_words(self, row: Drawn, rng: random.Random) -> str:
+        """The row's style; of two, either comes first, and one may be unknown."""
+        named = [wording(style, rng) for style in row.styles]
+        if len(named) == 2:
+            rng.shuffle(named)
+            if rng.random() < 0.15:
+                named[rng.randrange(2)] = self.unknown_words(rng)
+        return " and ".join(named)
 
 
-def train_tokenizer(stickers: list[Sticker], folder: Path) -> CLIPTokenizer:
+def subject_words(row: Drawn, rng: random.Random) -> str:
+    """ "a fox", sometimes with its tags."""
+    if row.tags and rng.random() < 0.15:
+        return f"{plain_caption(row.subject)}, {', '.join(rng.sample(row.tags, k=min(2, len(row.tags))))}"
+    return plain_caption(row.subject)
+
+
+def train_tokenizer(rows: list[Drawn], folder: Path) -> CLIPTokenizer:
     """A CLIPTokenizer (byte-level BPE, lower case) whose vocabulary is learned from the captions and tags.
 
     A tokenizer already in `folder` is kept: the text encoder's rows mean its tokens.
     """
     if (folder / "vocab.json").exists():
         return CLIPTokenizer.from_pretrained(folder)
-    corpus = [sticker.text for sticker in stickers for _ in range(3)]
-    corpus += [" ".join(sticker.tags) for sticker in stickers]
-    corpus += [caption(style, sticker.subject) for style in STYLES.values() for sticker in stickers[::20]]
+    subjects = {row.subject: row for row in rows}.values()
+    corpus = [plain_caption(row.subject) for row in subjects for _ in range(6)]
+    corpus += [" ".join(row.tags) for row in subjects]
+    corpus += [f"{words} of a" for style in BASE_STYLES.values() for words in style.wordings for _ in range(20)]
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=END))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from samples.stickers.data import Sticker
-from samples.stickers.pretraining.captions import MAX_TOKENS, variant
+from samples.stickers.pretraining.captions import MAX_TOKENS, Captions
+from samples.stickers.pretraining.corpus import Drawn
 from samples.stickers.pretraining.loop import Log, load_checkpoint, run, save_checkpoint, warmup_cosine
+from samples.stickers.styles import plain_caption
 
 WIDTH = 192
 
@@ -53,7 +54,7 @@ def mean_token(hidden: torch.Tensor, ids: torch.Tensor, end: int) -> torch.Tenso
 
 
 class LatentEncoder(nn.Sequential):
-    """Latents (n, 4, 16, 16) -> (n, width)."""
+    """Latents (n, channels, 16, 16) -> (n, width)."""
 
     def __init__(self, channels: int, width: int) -> None:
         layers: list[nn.Module] = []
@@ -64,7 +65,7 @@ class LatentEncoder(nn.Sequential):
 
 
 def warm_up(
-    tokenizer: CLIPTokenizer, stickers: list[Sticker], latents: torch.Tensor, work: Path, steps: int, batch: int = 128
+    tokenizer: CLIPTokenizer, corpus: list[Drawn], latents: torch.Tensor, work: Path, steps: int, batch: int = 128
 ) -> CLIPTextModel:
     """Train or resume the warm-up; returns the text encoder."""
     torch.manual_seed(1)
@@ -81,15 +82,18 @@ def warm_up(
         optimizer.load_state_dict(state["optimizer"])
         start, log.seconds = state["step"], state["seconds"]
 
+    captions = Captions(corpus)
+
     def one_step(step: int) -> dict[str, float]:
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * warmup_cosine(step, steps, 50)
         rng, words = torch.Generator().manual_seed(step), random.Random(step)
-        rows = torch.randperm(len(stickers), generator=rng)[:batch]
-        texts = [variant(stickers[i], words) or stickers[i].text for i in rows.tolist()]
+        rows = torch.randint(len(corpus), (batch,), generator=rng)
+        texts = [captions.variant(corpus[i], words) or plain_caption(corpus[i].subject) for i in rows.tolist()]
         # Attention is causal, so that shorter padding changes nothing but the time.
         ids = tokenizer(texts, padding="longest", truncation=True, return_tensors="pt").input_ids
-        noisy = latents[rows] + 0.3 * torch.randn(latents[rows].shape, generator=rng)
+        clean = latents[rows].float()
+        noisy = clean + 0.3 * torch.randn(clean.shape, generator=rng)
         with torch.autocast("cpu", torch.bfloat16):
             hidden, seen = text(ids).last_hidden_state, image(noisy.contiguous(memory_format=torch.channels_last))
         t = F.normalize(mean_token(hidden.float(), ids, tokenizer.eos_token_id), dim=1)
