@@ -32,6 +32,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
+from edge_sdk.wire.epochs import following
 from edge_sdk.wire.messages import Manifest, Offer, RoundStart
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
@@ -139,7 +140,7 @@ class Journal:
         """A number that grows with every session; by the clock, so that it grows also where the journal was lost."""
         with self._writing(promised=True) as sql:
             (last,) = sql.execute("SELECT epoch FROM session").fetchone()
-            epoch = min(max(int(last) + 1, int(time.time())), 2**31 - 1)
+            epoch = following(int(last), time.time())
             sql.execute("UPDATE session SET epoch = ?", (epoch,))
         return epoch
 

@@ -77,6 +77,8 @@ class TestDatabase:
         for _ in range(3):
             database = Database(address, "stickers", BASE_ID)
             epochs.append(database.next_epoch())
+            assert database.next_epoch() in (epochs[-1], epochs[-1] + 1), "nothing is taken over yet"
+            database.begin(epochs[-1])
             database.close()
         assert epochs == sorted(set(epochs))
         assert epochs[0] > 1_700_000_000, "a database that was lost must not begin again below what a broker retains"
