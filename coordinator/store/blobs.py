@@ -95,7 +95,7 @@ class FolderBlobs:
         with self._working():
             try:
                 data = path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError) as error:
+            except FileNotFoundError as error:
                 raise _lost(sha256, str(self._folder)) from error
         return _verified(data, sha256, str(self._folder))
 

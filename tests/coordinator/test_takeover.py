@@ -1,4 +1,4 @@
-"""Several coordinators of one federation: on one home, or on one database from several homes. Nothing is written over."""
+"""Several coordinators of one federation, on one home or on one database from several: nothing is written over."""
 
 from __future__ import annotations
 
