@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from coordinator.beginning import describe_changes
+from coordinator.home import Holder
 from coordinator.rounds import State
 
 _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
@@ -112,12 +113,15 @@ def describe(event: Mapping[str, Any]) -> str:
             return str(e["event"])
 
 
-def print_status(console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]]) -> None:
-    """A federation in one line, and its devices with what they delivered."""
+def print_status(
+    console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]], holder: Holder | None = None
+) -> None:
+    """A federation in one line, who serves it, and its devices with what they delivered."""
     clusters = len(state.clusters)
     console.print(
         f"[bold]{name}[/bold]: {state.phase}, {state.round} rounds closed, {clusters} clusters", highlight=False
     )
+    console.print(f"served by {holder}" if holder else "nobody serves it from this home", highlight=False, markup=False)
     counted = Counter(update["device"] for update in updates)
     table = Table()
     for column in ("device", "cluster", "updates", "state"):
