@@ -69,7 +69,8 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
             "clock",
             "warning",
             f"The coordinator started {ahead:.0f} s in the future of this clock.",
-            "One of the two clocks is wrong: certificates and invitations will run out too early or too late.",
+            "One of the two clocks is wrong: certificates and invitations will run out too early or too late. Or one "
+            "of its earlier starts was in the future: it counts on from there, which does no harm.",
             "Set both clocks by the network (`timedatectl set-ntp true`).",
         )
 
@@ -77,7 +78,10 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
 def _presence(state: CoordinatorState) -> Finding:
     key = fingerprint(state.key)
     if state.online:
-        return Finding("coordinator", "ok", f"It is online, for base model {state.base_id[:12]}…, with key {key}")
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.epoch))
+        return Finding(
+            "coordinator", "ok", f"It is online since {since}, for base model {state.base_id[:12]}…, with key {key}"
+        )
     return Finding(
         "coordinator",
         "broken",

@@ -40,8 +40,9 @@ def clock_trouble(last: int, now: float) -> str | None:
         )
     if last > now + CLOCKS_AGREE:
         return (
-            f"This machine's clock is {_span(last - now)} behind that of an earlier start: one of the two was wrong. "
-            "Starts are counted on from there, so that nothing is lost; certificates and invitations go by the clock."
+            f"This machine's clock is {_span(last - now)} behind that of an earlier start, or of the coordinator: one "
+            "of the two is or was wrong. What is counted goes on from there; certificates and invitations go by the "
+            "clock."
         )
     return None
 
