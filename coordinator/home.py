@@ -22,6 +22,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigurationError, HomeInUse
 from edge_sdk.lockfile import LockFile
+from edge_sdk.wire.epochs import shown
 
 _LOCK = "coordinator.lock"
 
@@ -35,8 +36,7 @@ class Holder(msgspec.Struct, frozen=True):
     since: float
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} on {self.host}, since {since}"
+        return f"process {self.pid} on {self.host}, since {shown(self.since)}"
 
 
 class Home:

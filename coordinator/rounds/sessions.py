@@ -34,7 +34,8 @@ def renewed(known: Device) -> Device:
 
 def begun(known: Device, epoch: int) -> Device:
     """A current birth or death was heard."""
-    return replace(known, epoch=epoch, former=known.epoch if epoch != known.epoch else known.former, claimed=None)
+    former = (known.epoch or None) if epoch != known.epoch else known.former
+    return replace(known, epoch=epoch, former=former, claimed=None)
 
 
 def is_doubled(known: Device, *, online: bool, epoch: int) -> bool:

@@ -89,7 +89,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     max_rank: int
     epoch: int = 0
-    former: int = 0
+    former: int | None = None
     outlived: int = 0
     claimed: int | None = None
     offline_since: float | None = None

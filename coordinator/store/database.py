@@ -76,9 +76,11 @@ class Database:
     Raises (on opening):
         ConfigurationError: the URL is none, the database cannot be opened, or it holds another federation.
 
-    Raises (what writes, but for `begin` and `note_epoch`; nothing is written then):
+    Raises (all methods):
+        StoreUnavailable: the database cannot be read or written just now.
+
+    Raises (what writes, but for `note_epoch`; nothing is written then):
         Superseded: a later life has begun.
-        StoreUnavailable: the database cannot be written just now.
     """
 
     def __init__(self, url: str, name: str, base_id: str) -> None:
@@ -128,7 +130,7 @@ class Database:
         Raises:
             Superseded: a life that is as late has begun meanwhile.
         """
-        with self._engine.begin() as connection:
+        with self._changing() as connection:
             taken = connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
             if not taken.rowcount:
                 raise self._superseded(connection)
@@ -136,35 +138,52 @@ class Database:
 
     def note_epoch(self, epoch: int) -> None:
         """A later life than this one was met: the next start begins after it, whatever the clock says."""
-        with self._engine.begin() as connection:
+        with self._changing() as connection:
             connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
 
     def check(self) -> None:
         """Whether this life may still write: Superseded if not."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             if connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one() != self.epoch:
                 raise self._superseded(connection)
 
     def latest_epoch(self) -> int:
         """Of the life that has taken the federation over last; 0 before the first."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
 
     @contextmanager
     def _writing(self, **values: Any) -> Iterator[sa.Connection]:
         """A transaction of this life, in which these columns of the federation are set."""
+        with self._changing() as connection:
+            # First, and always: the row's lock keeps whoever wants to begin waiting.
+            own = _FEDERATION.update().where(_FEDERATION.c.epoch == self.epoch)
+            if not connection.execute(own.values(epoch=self.epoch, **values)).rowcount:
+                raise self._superseded(connection)
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sa.Connection]:
+        """A transaction."""
         try:
             with self._engine.begin() as connection:
-                # First, and always: the row's lock keeps whoever wants to begin waiting.
-                own = _FEDERATION.update().where(_FEDERATION.c.epoch == self.epoch)
-                if not connection.execute(own.values(epoch=self.epoch, **values)).rowcount:
-                    raise self._superseded(connection)
                 yield connection
         except sa.exc.OperationalError as error:
-            raise StoreUnavailable(
-                f"The database {_shown(self._engine.url)} cannot be written ({error.orig}): see whether its disk is "
-                "full, is there, and may be written."
-            ) from error
+            raise self._unavailable(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: sa.exc.OperationalError) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The database {_shown(self._engine.url)} cannot be used ({error.orig}): see whether it runs, whether its "
+            "disk is there, has room, and may be written."
+        )
 
     def _superseded(self, connection: sa.Connection) -> Superseded:
         epoch = connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one()
@@ -179,7 +198,7 @@ class Database:
         Raises:
             ConfigurationError: it was saved by a version whose states are others.
         """
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
         try:
             return msgspec.msgpack.decode(data, type=State)
@@ -191,7 +210,7 @@ class Database:
 
     def settings(self) -> dict[str, Any] | None:
         """What the last start noted of its federation file; None if there was none."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             data = connection.execute(sa.select(_STARTS.c.settings)).scalar()
         try:
             return None if data is None else msgspec.msgpack.decode(data, type=dict[str, Any])
@@ -200,7 +219,7 @@ class Database:
 
     def known_key(self) -> bytes | None:
         """The public key that the coordinator had at the last start; None if there was none."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             key: bytes | None = connection.execute(sa.select(_STARTS.c.key)).scalar()
         return key
 
@@ -213,7 +232,7 @@ class Database:
 
     def traffic(self) -> tuple[int, int]:
         """Payload bytes received and sent until the last save, over all sessions."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
@@ -241,7 +260,7 @@ class Database:
 
     def profiles(self) -> dict[str, DeviceProfile]:
         """All profiles, by device."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_DEVICES)).all()
         return {row.device: msgspec.msgpack.decode(row.profile, type=DeviceProfile) for row in rows}
 

@@ -68,10 +68,13 @@ class SqlSketches:
             _log.warning("A sketch is not kept, and will be made again: %s.", error.orig)
 
     def get(self, name: str) -> bytes | None:
-        with self._engine.connect() as connection:
-            found: bytes | None = connection.execute(
-                sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
-            ).scalar()
+        try:
+            with self._engine.connect() as connection:
+                query = sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
+                found: bytes | None = connection.execute(query).scalar()
+        except sa.exc.OperationalError as error:
+            _log.warning("A sketch cannot be read, and is made again: %s.", error.orig)
+            return None
         return found
 
     def prune(self, keep: Set[str]) -> int:

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid, SignatureInvalid
+from edge_sdk.wire.epochs import CLOCKS_AGREE, shown
 from edge_sdk.wire.messages import CoordinatorState, decode
 from edge_sdk.wire.signing import fingerprint, recognised, trusted
 from edge_sdk.wire.topics import Topics
-
-_CLOCKS_AGREE = 120.0  # seconds
 
 
 def check_coordinator(session: Session, topics: Topics, trust: bytes | None, known: bytes | None) -> Iterator[Finding]:
@@ -64,7 +63,7 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
     if known is not None:
         yield _at_home(state, known)
     # Epochs go by the coordinator's clock: one that is still to come says that the two differ.
-    if (ahead := state.epoch - time.time()) > _CLOCKS_AGREE:
+    if (ahead := state.epoch - time.time()) > CLOCKS_AGREE:
         yield Finding(
             "clock",
             "warning",
@@ -78,9 +77,10 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
 def _presence(state: CoordinatorState) -> Finding:
     key = fingerprint(state.key)
     if state.online:
-        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.epoch))
         return Finding(
-            "coordinator", "ok", f"It is online since {since}, for base model {state.base_id[:12]}…, with key {key}"
+            "coordinator",
+            "ok",
+            f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}",
         )
     return Finding(
         "coordinator",

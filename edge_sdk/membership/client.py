@@ -30,6 +30,7 @@ from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
 from edge_sdk.transport import Settings, fresh_id
+from edge_sdk.wire.epochs import shown
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
@@ -578,12 +579,11 @@ class Membership:
         trouble = f" Last trouble: {what_failed}" if what_failed else ""
         state = self._coordinator.state
         if state and state.online and not self._answered:
-            since = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.epoch))
             return DeadlineExceeded(
                 f"The coordinator of {self._federation!r} {what} within {seconds:g} s. Its sign on the broker says "
-                f"that it is online since {since}, but nothing else was heard of it: it may have ended without a word."
-                f"{trouble} Start `impasto-coordinator serve` again, or let `impasto doctor` look at the broker's "
-                "rules."
+                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it: it may have ended "
+                f"without a word.{trouble} Start `impasto-coordinator serve` again, or let `impasto doctor` look at "
+                "the broker's rules."
             )
         online = "online" if self._coordinator.online else "offline"
         return DeadlineExceeded(

@@ -6,6 +6,8 @@ grows where the disk was lost, by the clock, and where the clock was set back, b
 
 from __future__ import annotations
 
+import time
+
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import MAX_EPOCH
 
@@ -45,6 +47,14 @@ def clock_trouble(last: int, now: float) -> str | None:
             "clock."
         )
     return None
+
+
+def shown(epoch: float) -> str:
+    """When a life began, in this machine's time zone, as people read it; the number itself where no calendar has it."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+    except (OverflowError, OSError, ValueError):
+        return f"{epoch:g}"
 
 
 def _span(seconds: float) -> str:

@@ -6,12 +6,15 @@ import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.text import Text
 
 from coordinator import config
 from coordinator.changes import settings_of
 from coordinator.config import read_base_model
+from coordinator.console import describe
 from coordinator.rounds import State
 from coordinator.service import Service
 from coordinator.store import Database
@@ -22,7 +25,7 @@ from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.federations import profile as made_profile
 from tests.coordinator.test_rounds import started
 from tests.coordinator.test_service import DEADLINE, Devices, federation
-from tests.integration.devices import profile
+from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator
 
 
@@ -205,3 +208,42 @@ def test_the_settings_are_noted(url: str, tmp_path: Path) -> None:
     database = Database(str(loaded.database), "tastes", BASE_ID)
     assert database.settings() == settings_of(loaded, read_base_model(loaded))
     database.close()
+
+
+def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended with an epoch that no device could read, for good."""
+    path, in_2039 = federation(tmp_path, url, 1), 2_180_000_000.0
+    with monkeypatch.context() as patched:
+        patched.setattr("coordinator.store.database.time.time", lambda: in_2039)
+        first = Coordinator(path, once=False)
+        first.wait_for("coordinator_started")
+        first.stop()
+    second = Coordinator(path)
+    second.wait_for("coordinator_started")
+    assert [event["epoch"] for event in second.named("coordinator_started")] == [in_2039 + 1]
+    assert "behind" in second.named("clock_suspect")[0]["reason"]
+    device = Device(0, url, tmp_path / "device-0").start().join()
+    assert device.error is None
+    assert [event["event"] for event in device.events].count("clock_suspect") == 1
+    second.join()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "settings_changed", "changed": {"rounds": [3, 5]}, "notes": ["[devices] join again"]},
+        {"event": "clock_suspect", "reason": "[1970]"},
+        {"event": "key_changed", "before": "aa", "now": "bb"},
+        {"event": "home_unlocked", "home": "/[home]"},
+        {"event": "store_unavailable", "reason": "[Errno 28]"},
+        {"event": "adapters_lost", "names": ["root"], "anew": True},
+        {"event": "adapters_lost", "names": ["root"], "anew": False},
+        {"event": "device_doubled", "device": "pi-4"},
+    ],
+)
+def test_the_operator_reads_it_in_words(event: dict[str, Any]) -> None:
+    text = Text.from_markup(describe(event)).plain
+    assert event["event"] not in text
+    for value in event.values():
+        if isinstance(value, str) and value != event["event"]:
+            assert value in text

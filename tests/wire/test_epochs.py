@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.errors import ConfigurationError, MessageInvalid
-from edge_sdk.wire.epochs import clock_trouble, following
+from edge_sdk.wire.epochs import clock_trouble, following, shown
 from edge_sdk.wire.messages import MAX_EPOCH, Presence, decode, encode
 from edge_sdk.wire.signing import Signer
 
@@ -45,3 +45,8 @@ def test_clocks_that_are_not_to_be_trusted() -> None:
     assert "13 years behind" in str(clock_trouble(int(IN_2039), IN_2026))
     assert "200 s behind" in str(clock_trouble(int(IN_2026) + 200, IN_2026))
     assert "never set" in str(clock_trouble(0, 60.0))
+
+
+def test_all_of_them_can_be_shown() -> None:
+    assert shown(IN_2026).startswith("2026-")
+    assert shown(MAX_EPOCH)
