@@ -48,8 +48,9 @@ def take_over(
         Superseded: another life has begun meanwhile.
         ConfigurationError: as `check`.
     """
-    last = database.epoch
+    last = database.latest_epoch()
     database.begin(epoch)
+    blobs.sweep()
     ledger.reload()
     before = database.settings()
     adopted = adopt(ledger.state, before, federation, base)

@@ -50,6 +50,8 @@ def describe(event: Mapping[str, Any]) -> str:
                 f"[red]another key[/red]: {e['now']}. Devices that trust {e['before']} do not listen to this "
                 "coordinator: bring keys.json back, or give their owners the new fingerprint (impasto join --trust)"
             )
+        case "home_awaited":
+            return f"[yellow]another coordinator[/yellow] has this home open ({e['holder']}): it is asked to give way"
         case "home_unlocked":
             return (
                 f"[yellow]no locks[/yellow] on the disk of {e['home']}: see that no second coordinator is started there"

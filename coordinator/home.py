@@ -40,62 +40,75 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Home:
-    """The home of a federation's coordinator, held until `close`.
-
-    Attributes:
-        locked: False where the disk knows no locks, so that nothing keeps a second coordinator out.
+    """The home of a federation's coordinator; `close` it. Whoever finds it open may wait for it, see `take`.
 
     Raises:
-        HomeInUse: another coordinator has it open, or it is another federation's.
+        HomeInUse: it is another federation's.
         ConfigurationError: the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path, federation: str) -> None:
         self.folder = folder
         self._federation = federation
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = LockFile(folder / _LOCK, self._in_use)
-        except OSError as error:
-            raise ConfigurationError(
-                f"Cannot use {folder} as the coordinator's home: {error}. Correct `home` in the federation file, or "
-                "see to the folder's rights."
-            ) from error
-        try:
-            self._take()
-        except BaseException:
-            self._lock.release()
-            raise
+        self._lock: LockFile | None = None
+        last = _holder(folder)
+        if last is not None and last.federation != federation:
+            raise HomeInUse(
+                f"{folder} is the home of federation {last.federation!r}, not of {federation!r}: give each federation "
+                "a `home` of its own."
+            )
+        self.take()
+
+    @property
+    def held(self) -> bool:
+        """Whether no other coordinator has it open, as far as the disk can tell."""
+        return self._lock is not None
 
     @property
     def locked(self) -> bool:
-        return self._lock.locked
+        """False where the disk knows no locks, so that nothing keeps a second coordinator out."""
+        return self._lock is not None and self._lock.locked
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who opened it last."""
+        return _holder(self.folder)
+
+    def take(self) -> bool:
+        """Hold it from now on, unless another coordinator does; whether it is held."""
+        if self._lock is not None:
+            return True
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = LockFile(self.folder / _LOCK, self.in_use)
+        except HomeInUse:
+            return False
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot use {self.folder} as the coordinator's home: {error}. Correct `home` in the federation file, "
+                "or see to the folder's rights."
+            ) from error
+        note = Holder(self._federation, os.getpid(), socket.gethostname(), time.time())
+        try:
+            lock.write(msgspec.json.encode(note) + b"\n")
+        except OSError as error:
+            lock.release()
+            raise ConfigurationError(f"Cannot write {self.folder / _LOCK}: {error}.") from error
+        self._lock = lock
+        return True
 
     def close(self) -> None:
         """Let the next coordinator in. May be repeated."""
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
-    def _take(self) -> None:
-        last = _holder(self.folder)
-        if last is not None and last.federation != self._federation:
-            raise HomeInUse(
-                f"{self.folder} is the home of federation {last.federation!r}, not of {self._federation!r}: give each "
-                "federation a `home` of its own."
-            )
-        note = Holder(self._federation, os.getpid(), socket.gethostname(), time.time())
-        try:
-            self._lock.write(msgspec.json.encode(note) + b"\n")
-        except OSError as error:
-            raise ConfigurationError(f"Cannot write {self.folder / _LOCK}: {error}.") from error
-
-    def _in_use(self) -> HomeInUse:
-        holder = _holder(self.folder)
-        whose = f" ({holder})" if holder else ""
-        if holder and holder.federation != self._federation:
-            advice = f"It coordinates federation {holder.federation!r}: give {self._federation!r} a `home` of its own."
-        else:
-            advice = "Stop that one first, or leave it running and this one alone."
-        return HomeInUse(f"Another coordinator has {self.folder} open{whose}. {advice}")
+    def in_use(self) -> HomeInUse:
+        """What is said if another one has it."""
+        whose = f" ({self.holder})" if self.holder else ""
+        return HomeInUse(
+            f"Another coordinator has {self.folder} open{whose}, and has not given way: it may hang, or be connected "
+            "to another broker. Stop that one first, or leave it running and this one alone."
+        )
 
 
 def serving(folder: Path) -> Holder | None:

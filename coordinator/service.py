@@ -72,6 +72,8 @@ _INBOX = 64 << 20
 _BATCH = 0.05
 # Seconds after which it is looked again who was shut out; also before every round and every tick.
 _LOOK = 5.0
+# Seconds that an earlier life on this home may take to give way, and between two looks whether it has.
+_GIVE_WAY, _GLANCE = 30.0, 0.05
 # Seconds between two attempts to go on where the disk, the database or the blob store fails.
 _RETRY = 5.0
 # Seconds after which the same trouble is told again.
@@ -92,12 +94,13 @@ class Service:
         on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
 
-    Its home is held from then on: `run` gives it free, or `close` if that is never called.
+    Its home is held from then on, unless another coordinator has it: then `run` asks that one to give way. `run` gives
+    the home free, or `close` if that is never called.
 
     Raises:
         ConfigurationError: the base model, the database or the blob store cannot be read, or the file was changed in a
             way that a federation under way cannot follow.
-        HomeInUse: another coordinator has the home open, or it is another federation's.
+        HomeInUse: the home, or the blob store, is another federation's.
         StoreUnavailable: the blob store does not answer.
         TransportError: the broker's URL makes no sense.
     """
@@ -189,6 +192,8 @@ class Service:
 
         Raises:
             BrokerUnreachable: no connection at the start.
+            HomeInUse: another coordinator has the home open, and does not give way.
+            ConfigurationError, StoreUnavailable: as when a service is made, where another coordinator was there before.
             Superseded: another coordinator of this federation has taken over.
         """
         superseded: Superseded | None = None
@@ -225,13 +230,20 @@ class Service:
             )
 
     def _begin(self) -> None:
-        """Take the federation over, and show who is there."""
+        """Take the federation over, and show who is there. An earlier life gives way when it sees that this one is."""
+        if not self._home.held:
+            self._report("home_awaited", holder=str(self._home.holder or "another process"))
+            self._begun = True
+            self._publish_state()
+            self._wait_for_home()
+            if self._stopped.is_set():
+                return
+        self._begun = True
         beginning.tell_of_key(self._database, self._keys, self._federation.name, self._report)
         beginning.take_over(
             self._database, self._ledger, self._blobs, self._federation, self._base, self._keys, self._epoch,
             self._report,
         )  # fmt: skip
-        self._begun = True
         self._tally.go_on_from(*self._database.traffic())
         self._swept = self._state.round
         for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
@@ -243,6 +255,13 @@ class Service:
         self._publish_state()
         self._ledger.feed(rounds.Restarted())
         self._settle()
+
+    def _wait_for_home(self) -> None:
+        """HomeInUse if the earlier life does not end."""
+        until = time.monotonic() + _GIVE_WAY
+        while not self._home.take() and not self._stopped.wait(_GLANCE):
+            if time.monotonic() >= until:
+                raise self._home.in_use()
 
     def _has_served_all(self) -> bool:
         """Whether every device has its adapters, or has had a whole deadline to fetch them."""

@@ -40,7 +40,7 @@
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
-        ├── HomeInUse               another coordinator, or another federation, has this home
+        ├── HomeInUse               another coordinator, or another federation, has the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
@@ -223,7 +223,7 @@ class Superseded(FederationError):
 
 
 class HomeInUse(FederationError):
-    """Another coordinator has this home open, or it is the home of another federation."""
+    """Another coordinator has this home open and does not give way, or it is the home of another federation."""
 
 
 class StoreUnavailable(FederationError):

@@ -45,6 +45,9 @@ class StoredBlobs(Blobs, Protocol):
     def take(self, file: Path, sha256: str) -> None:
         """`put` for a file that is known to have that hash; the file is used up. OSError if it is not there."""
 
+    def sweep(self) -> None:
+        """Delete what a process that was killed has left half-written. Nobody else may be writing."""
+
     def claim(self, federation: str) -> None:
         """Note whose blobs these are. Raises HomeInUse if they are another federation's."""
 
@@ -69,8 +72,6 @@ class FolderBlobs:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while writing
-            leftover.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
@@ -109,6 +110,11 @@ class FolderBlobs:
             for path in unwanted:
                 path.unlink(missing_ok=True)
         return len(unwanted)
+
+    def sweep(self) -> None:
+        with self._working():
+            for leftover in self._folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def claim(self, federation: str) -> None:
         with self._working():
@@ -178,6 +184,9 @@ class RemoteBlobs:
             for name in unwanted:
                 self._fs.rm_file(f"{self._root}/{name}")
         return len(unwanted)
+
+    def sweep(self) -> None:
+        """Nothing: objects appear whole or not at all."""
 
     def claim(self, federation: str) -> None:
         path = f"{self._root}/{_OWNER}"

@@ -66,6 +66,15 @@ _STARTS = sa.Table(
 )
 
 
+# The latest life that was met elsewhere.
+_MET = sa.Table(
+    "met",
+    _METADATA,
+    sa.Column("federation", sa.String(64), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+
+
 class Database:
     """The facts of one federation.
 
@@ -122,7 +131,9 @@ class Database:
     def next_epoch(self) -> int:
         """The number for a life that begins now: it grows with every start, by the clock, so that it grows also where
         the database was lost. Nothing is written before `begin`."""
-        return following(self.latest_epoch(), time.time())
+        with self._reading() as connection:
+            met = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
+        return following(max(self.latest_epoch(), met), time.time())
 
     def begin(self, epoch: int) -> None:
         """Take the federation over, for the life with that epoch: earlier lives cannot write from now on.
@@ -139,7 +150,9 @@ class Database:
     def note_epoch(self, epoch: int) -> None:
         """A later life than this one was met: the next start begins after it, whatever the clock says."""
         with self._changing() as connection:
-            connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
+            known = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
+            connection.execute(_MET.delete())
+            connection.execute(_MET.insert().values(federation=self._name, epoch=max(known, epoch)))
 
     def check(self) -> None:
         """Whether this life may still write: Superseded if not."""

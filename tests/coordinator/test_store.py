@@ -88,7 +88,9 @@ class TestBlobs:
 
     def test_half_written_files_are_swept_up(self, tmp_path: Path) -> None:
         (tmp_path / ".xyz.tmp").write_bytes(b"half")
-        open_blobs(str(tmp_path))
+        blobs = open_blobs(str(tmp_path))
+        assert list(tmp_path.iterdir()), "another process may be writing"
+        blobs.sweep()
         assert list(tmp_path.iterdir()) == []
 
     def test_unknown_protocol(self) -> None:

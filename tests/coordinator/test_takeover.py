@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from coordinator import config
 from coordinator.changes import settings_of
 from coordinator.config import read_base_model
 from coordinator.console import describe
+from coordinator.home import Home
 from coordinator.rounds import State
 from coordinator.service import Service
 from coordinator.store import Database
@@ -47,22 +49,46 @@ def twin(folder: Path, path: Path) -> Path:
     return folder / path.name
 
 
-def test_a_second_one_on_a_home_is_refused_and_the_first_goes_on(url: str, tmp_path: Path) -> None:
+def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
-    coordinator, devices = Coordinator(path), Devices(url)
-    coordinator.wait_for("coordinator_started")
-    loaded = config.load(path)
-    half_written = Path(str(loaded.blobs)) / ".x.tmp"  # the first one is writing a blob
-    half_written.touch()
-    with pytest.raises(HomeInUse, match=r"tastes\.coordinator open \(process \d+ on .*, since .*\)"):
-        Service(loaded)
-    assert half_written.exists()
+    first, devices = Coordinator(path), Devices(url)
+    first.wait_for("coordinator_started")
     for i, name in enumerate(("a", "b")):
         devices.say(name, Join(profile=profile("apples", i)))
     devices.hear(RoundStart, {"a", "b"})
-    coordinator.stop()
-    assert coordinator.named("coordinator_superseded") == []
-    Service(loaded).close()
+    half_written = Path(str(config.load(path).blobs)) / ".x.tmp"  # the first one is writing a blob
+    half_written.touch()
+    waiting = Service(config.load(path))
+    assert half_written.exists()
+    waiting.close()
+    second = Coordinator(path)
+    first.join(Superseded)
+    second.wait_for("coordinator_started")
+    assert f"process {os.getpid()} on " in second.named("home_awaited")[0]["holder"]
+    assert not half_written.exists()
+    devices.say("a", Join(profile=profile("apples", 0)))
+    assert devices.hear(RoundStart, {"a"})[0].round == 1
+    assert second.service.state.devices.keys() == {"a", "b"}
+    second.stop()
+
+
+def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = federation(tmp_path, url, 2)
+    hanging = Home(Path(str(config.load(path).home)), "tastes")
+    monkeypatch.setattr("coordinator.service._GIVE_WAY", 0.2)
+    with pytest.raises(HomeInUse, match=rf"tastes\.coordinator open \(process {os.getpid()} on .*, since .*\)"):
+        Service(config.load(path)).run()
+    hanging.close()
+    Service(config.load(path)).close()
+
+
+def test_a_stop_while_it_waits_is_heard(url: str, tmp_path: Path) -> None:
+    path = federation(tmp_path, url, 2)
+    hanging = Home(Path(str(config.load(path).home)), "tastes")
+    waiting = Coordinator(path)
+    waiting.wait_for("home_awaited")
+    waiting.stop()
+    hanging.close()
 
 
 def test_one_that_connects_late_goes_on_from_what_the_first_has_done(
@@ -234,6 +260,7 @@ def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, mon
         {"event": "settings_changed", "changed": {"rounds": [3, 5]}, "notes": ["[devices] join again"]},
         {"event": "clock_suspect", "reason": "[1970]"},
         {"event": "key_changed", "before": "aa", "now": "bb"},
+        {"event": "home_awaited", "holder": "process 7 on [host]"},
         {"event": "home_unlocked", "home": "/[home]"},
         {"event": "store_unavailable", "reason": "[Errno 28]"},
         {"event": "adapters_lost", "names": ["root"], "anew": True},
