@@ -10,10 +10,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.invitation import SECRET_BYTES
 
 _METADATA = sa.MetaData()
@@ -68,14 +71,18 @@ class Admissions:
 
     @property
     def revoked(self) -> frozenset[str]:
-        """All devices that are shut out."""
-        with self._engine.connect() as connection:
+        """All devices that are shut out; StoreUnavailable as `problem`."""
+        with _store_errors(), self._engine.connect() as connection:
             rows = connection.execute(sa.select(_ADMISSIONS.c.device).where(_ADMISSIONS.c.revoked))
             return frozenset(row.device for row in rows)
 
     def problem(self, device: str, secret: bytes = b"", *, now: float) -> Refusal | None:
-        """Why a device may not take part, None if it may; a right secret is used up by that."""
-        with self._engine.begin() as connection:
+        """Why a device may not take part, None if it may; a right secret is used up by that.
+
+        Raises:
+            StoreUnavailable: the table cannot be read, or the secret cannot be used up.
+        """
+        with _store_errors(), self._engine.begin() as connection:
             row = connection.execute(sa.select(_ADMISSIONS).where(_ADMISSIONS.c.device == device)).first()
             if row is not None and row.revoked:
                 return REVOKED
@@ -99,6 +106,16 @@ class Admissions:
         with self._engine.begin() as connection:
             connection.execute(_ADMISSIONS.delete().where(_ADMISSIONS.c.device == device))
             connection.execute(_ADMISSIONS.insert().values(device=device, **row))
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise StoreUnavailable(
+            f"The table of admissions cannot be used ({error.orig}): see to the database and its disk."
+        ) from error
 
 
 def _hash(secret: bytes) -> str:

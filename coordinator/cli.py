@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -21,11 +20,14 @@ from coordinator import config
 from coordinator.admission import Admissions
 from coordinator.aggregation import AGGREGATORS
 from coordinator.console import Narrator, print_status
+from coordinator.event_file import EventFile
+from coordinator.home import serving
 from coordinator.keys import Keys
 from coordinator.reports import OnEvent
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import ConfigurationError, ImpastoError
+from edge_sdk.wire.epochs import clock_trouble
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.signing import fingerprint
 from edge_sdk.wire.topics import check_name
@@ -59,22 +61,25 @@ def serve(
     """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
     loaded = config.load(federation)
     hearers: list[OnEvent] = []
+    screen = Console()
     with ExitStack() as stack:
-        file = stack.enter_context(_open_events(events)) if events else None
+        if events:
+            warning = Console(stderr=True)
+            file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
+            hearers.append(stack.enter_context(file).tell)
         if metrics:
             from coordinator.metrics import Exposition, Metrics
 
             figures = Metrics()
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
-        hearers.append(Narrator(Console()).tell)
+        narrator = Narrator(screen)
 
         def on_event(event: dict[str, Any]) -> None:
+            with suppress(OSError):  # where the screen is a file, its disk may be full
+                narrator.tell(event)
             for hear in hearers:
                 hear(event)
-            if file:
-                file.write(json.dumps(event) + "\n")
-                file.flush()
 
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -88,8 +93,9 @@ def init(
     bundle: Annotated[str, typer.Option(help="The bundle of the base model.")] = "bundle",
     broker: Annotated[str, typer.Option(help="The broker's URL.")] = "mqtt://127.0.0.1:1883",
 ) -> None:
-    """Write a commented federation file to start from."""
-    text = config.template(federation.stem, bundle, broker)
+    """Write a commented federation file to start from. Its name, without .toml, becomes the federation's."""
+    name = config.name_from(federation.stem)
+    text = config.template(name, bundle, broker)
     config.parse(text, folder=federation.parent, source=str(federation))
     try:
         with federation.open("x", encoding="utf-8") as file:
@@ -98,7 +104,10 @@ def init(
         raise ConfigurationError(f"{federation} exists already: choose another name, or delete it first.") from error
     except OSError as error:
         raise ConfigurationError(f"Cannot write {federation}: {error}.") from error
-    Console().print(f"Wrote {federation}. Next: impasto-coordinator serve {federation}", highlight=False)
+    named = f" for federation {name!r}, which is what can stand in a topic" if name != federation.stem else ""
+    Console().print(
+        f"Wrote {federation}{named}. Next: impasto-coordinator serve {federation}", highlight=False, markup=False
+    )
 
 
 @app.command()
@@ -111,7 +120,7 @@ def status(federation: FederationFile) -> None:
         )
     database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
     try:
-        print_status(Console(), loaded.name, database.load(), database.updates())
+        print_status(Console(), loaded.name, database.load(), database.updates(), serving(Path(str(loaded.home))))
     finally:
         database.close()
 
@@ -129,7 +138,9 @@ def invite(
     """
     loaded = config.load(federation)
     public = Keys(Path(str(loaded.home)), loaded.name).signer.public
-    with _admissions(loaded) as admissions:
+    with _admissions(loaded) as (admissions, latest):
+        if reason := clock_trouble(latest, time.time()):
+            Console(stderr=True).print(f"Until when it holds may be wrong. {reason}", style="yellow", soft_wrap=True)
         secret = admissions.invite(check_name(device), time.time() + 3600 * hours)
     Console().print(Invitation(loaded.name, device, public, secret).to_text(), highlight=False, soft_wrap=True)
 
@@ -138,7 +149,7 @@ def invite(
 def revoke(federation: FederationFile, device: Annotated[str, typer.Argument(help="The device's name.")]) -> None:
     """Shut a device out: nothing that it sends counts any more. Take its certificate from the broker's list, too."""
     loaded = config.load(federation)
-    with _admissions(loaded) as admissions:
+    with _admissions(loaded) as (admissions, _):
         admissions.revoke(check_name(device))
     Console().print(f"{device} is shut out of {loaded.name}", highlight=False)
 
@@ -238,19 +249,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 @contextmanager
-def _admissions(loaded: config.Federation) -> Iterator[Admissions]:
+def _admissions(loaded: config.Federation) -> Iterator[tuple[Admissions, int]]:
+    """And the epoch of the latest start."""
     database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
     try:
-        yield Admissions(database.engine, by_invitation=loaded.join == "invited")
+        yield Admissions(database.engine, by_invitation=loaded.join == "invited"), database.latest_epoch()
     finally:
         database.close()
-
-
-def _open_events(path: Path) -> Any:
-    try:
-        return path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"Cannot write events to {path}: {error}.") from error
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,7 @@ from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport import Settings, Tls, read_bandwidth
 from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
+from edge_sdk.wire.topics import NAME
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -244,6 +247,11 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
         near = difflib.get_close_matches(unknown, fields, 1)
         meant = f"did you mean {near[0]!r}?" if near else "see docs/coordinator.md for the keys."
         raise ConfigurationError(f"{source}: there is no key {unknown[:200]!r}: {meant}")
+    if isinstance(name := table.get("name"), str) and not NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{source}: name = {name[:100]!r} cannot stand in a topic: use 1 to 64 letters a to z, digits, '.', '_' or "
+            "'-', the first a letter or digit."
+        )
     try:
         federation = msgspec.convert(table, Federation)
     except msgspec.ValidationError as error:
@@ -284,9 +292,29 @@ def read_base_model(federation: Federation) -> BaseModel:
     return BaseModel(base_id=content.base_id, slots=slots)
 
 
+def name_from(stem: str) -> str:
+    """The federation's name for a file: letters without their accents, other characters as '-'.
+
+    Raises:
+        ConfigurationError: nothing is left of it.
+    """
+    plain = unicodedata.normalize("NFKD", stem.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:64]
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"No federation's name can be made of {stem!r}: give the file a name with letters a to z or digits in it."
+        )
+    return name
+
+
 def template(name: str, bundle: str, broker: str) -> str:
     """A commented federation file to start from."""
-    return _TEMPLATE.format(name=name, bundle=json.dumps(bundle), broker=json.dumps(broker))
+    return _TEMPLATE.format(name=name, bundle=_quoted(bundle), broker=_quoted(broker))
+
+
+def _quoted(text: str) -> str:
+    """A TOML string. JSON's are that, but for escapes in pairs and DEL."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _check_methods(federation: Federation, source: str) -> None:

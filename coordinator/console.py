@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from coordinator.beginning import describe_changes
+from coordinator.home import Holder
 from coordinator.rounds import State
 
 _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
@@ -37,6 +39,32 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"coordinating, {e['round']} of {e['rounds']} rounds done (start {e['epoch']})"
         case "coordinator_superseded":
             return f"[yellow]another coordinator (start {e['epoch']}) has taken over[/yellow]"
+        case "settings_changed":
+            return (
+                f"[yellow]the file was changed[/yellow]: {escape(describe_changes(event['changed'], event['notes']))}"
+            )
+        case "clock_suspect":
+            return f"[yellow]clock[/yellow]: {e['reason']}"
+        case "key_changed":
+            return (
+                f"[red]another key[/red]: {e['now']}. Devices that trust {e['before']} do not listen to this "
+                "coordinator: bring keys.json back, or give their owners the new fingerprint (impasto join --trust)"
+            )
+        case "home_awaited":
+            return f"[yellow]another coordinator[/yellow] has this home open ({e['holder']}): it is asked to give way"
+        case "home_unlocked":
+            return (
+                f"[yellow]no locks[/yellow] on the disk of {e['home']}: see that no second coordinator is started there"
+            )
+        case "store_unavailable":
+            return f"[red]nothing can be stored[/red], it is tried again: {e['reason']}"
+        case "adapters_lost":
+            return _lost(event)
+        case "device_doubled":
+            return (
+                f"[red]two devices are {e['device']}[/red] (a copied card or home folder): only one of them counts. "
+                "Give each a home and a name of its own"
+            )
         case "coordinator_stopped":
             return f"stopped after round {e['round']}; {_traffic(event)}"
         case "device_joined":
@@ -87,12 +115,15 @@ def describe(event: Mapping[str, Any]) -> str:
             return str(e["event"])
 
 
-def print_status(console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]]) -> None:
-    """A federation in one line, and its devices with what they delivered."""
+def print_status(
+    console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]], holder: Holder | None = None
+) -> None:
+    """A federation in one line, who serves it, and its devices with what they delivered."""
     clusters = len(state.clusters)
     console.print(
         f"[bold]{name}[/bold]: {state.phase}, {state.round} rounds closed, {clusters} clusters", highlight=False
     )
+    console.print(f"served by {holder}" if holder else "nobody serves it from this home", highlight=False, markup=False)
     counted = Counter(update["device"] for update in updates)
     table = Table()
     for column in ("device", "cluster", "updates", "state"):
@@ -102,6 +133,13 @@ def print_status(console: Console, name: str, state: State, updates: Iterable[Ma
         cluster = "-" if known.cluster is None else str(known.cluster)
         table.add_row(device, cluster, str(counted[device]), presence)
     console.print(table)
+
+
+def _lost(event: Mapping[str, Any]) -> str:
+    names = escape(", ".join(event["names"]))
+    if event["anew"]:
+        return f"[red]lost[/red] from the blob store: {names}; what they had learnt begins anew"
+    return f"[red]lost[/red] from the blob store: {names}; devices cannot take them home: restore it from a backup"
 
 
 def _sizes(assignment: Mapping[str, int]) -> str:

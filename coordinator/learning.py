@@ -31,7 +31,7 @@ from coordinator.tastes import Tastes
 from coordinator.updates import Updates
 from edge_sdk.adapter import Adapter, Share, concatenate, to_bytes, truncate
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
-from edge_sdk.errors import ImpastoError
+from edge_sdk.errors import ImpastoError, StoreUnavailable
 from edge_sdk.wire.messages import DeviceProfile, Manifest
 from edge_sdk.wire.transfer import make_manifest
 
@@ -260,6 +260,8 @@ class _Learnt:
 def _or_failed(number: int, compute: Callable[[], Made]) -> Made | rounds.Failed:
     try:
         return compute()
+    except StoreUnavailable:  # asking again may help
+        raise
     except (ImpastoError, ArithmeticError, ValueError) as error:
         _log.warning("Round %d could not be computed.", number, exc_info=True)
         return rounds.Failed(number, type(error).__name__, str(error))

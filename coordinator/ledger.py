@@ -2,12 +2,14 @@
 
 Events change the state in memory, and the actions that they lead to wait. `settle` saves the state once for all of them
 and only then lets the actions be carried out: a promise such as Committed never leaves before it is on disk, and a
-thousand events that come together cost one synced transaction.
+thousand events that come together cost one synced transaction. Where the disk fails, what is unsaved and what is not
+carried out stays due, and the next `settle` begins there.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +34,7 @@ class Ledger:
         self._database = database
         self._traffic = traffic
         self._due: list[rounds.Action] = []
+        self._ready: deque[rounds.Action] = deque()  # saved, to be carried out
         self._unsaved = False
         self._counted: list[dict[str, Any]] = []
         self._profiles: dict[str, DeviceProfile] = {}
@@ -47,19 +50,38 @@ class Ledger:
             self._counted += newly_counted(before, self.state)
         self._due += actions
 
+    def reload(self) -> None:
+        """Take the state as it is in the database now: a life begins, and nothing was fed to this one yet."""
+        self.state = self._database.load()
+
+    def replace(self, state: rounds.State) -> None:
+        """Go on from another state than the one that was saved, with the next `settle`."""
+        self.state, self._unsaved = state, True
+
     def settle(self, act: Callable[[rounds.Action], rounds.Event | None]) -> None:
-        """Save, then act; the events that actions answer with are fed, until nothing is left to do."""
-        while self._unsaved or self._profiles or self._due:
-            if self._profiles:
-                self._database.put_profiles(self._profiles)
-                self._profiles = {}
-            if self._unsaved:
-                self._database.save(self.state, self._counted, self._traffic())
-                self._unsaved, self._counted = False, []
-            due, self._due = self._due, []
-            for action in due:
-                if (answer := act(action)) is not None:
+        """Save, then act; the events that actions answer with are fed, until nothing is left to do.
+
+        Raises:
+            Superseded: a later life has begun; nothing was saved.
+            StoreUnavailable: the database cannot be written, or `act` says so; what is left is done by the next call.
+        """
+        while self._unsaved or self._profiles or self._due or self._ready:
+            if not self._ready:
+                self._save()
+                self._ready, self._due = deque(self._due), []
+            while self._ready:
+                answer = act(self._ready[0])
+                self._ready.popleft()
+                if answer is not None:
                     self.feed(answer)
+
+    def _save(self) -> None:
+        if self._profiles:
+            self._database.put_profiles(self._profiles)
+            self._profiles = {}
+        if self._unsaved:
+            self._database.save(self.state, self._counted, self._traffic())
+            self._unsaved, self._counted = False, []
 
 
 def _refused(actions: list[rounds.Action]) -> bool:

@@ -116,11 +116,13 @@ class Peers:
 
     def settle(self, device: str, sha256: str) -> None:
         """The update was stored, or cannot be used: what has come of it is not needed any more."""
-        self._spool.drop(device, sha256)
+        with _on_disk(device):
+            self._spool.drop(device, sha256)
 
     def settle_all_but(self, wanted: Collection[tuple[str, str]]) -> None:
         """The same for all updates but these, by device and hash."""
-        self._spool.prune(wanted)
+        with _on_disk("some device"):
+            self._spool.prune(wanted)
 
     def progress(self, device: str, sha256: str) -> tuple[int, int] | None:
         """(chunks received, chunks in all) of an update being pulled; None if it is not."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from coordinator import rounds
+from coordinator import beginning, rounds
 from coordinator.admission import HAS_LEFT, REVOKED, Admissions, Refusal
 from coordinator.claim import Claim
-from coordinator.config import Federation, read_base_model
+from coordinator.config import BaseModel, Federation, read_base_model
 from coordinator.gate import Gate
+from coordinator.home import Home
 from coordinator.inbox import Inbox, Item, Reaction
 from coordinator.keys import Keys
 from coordinator.learning import Learning
@@ -41,7 +44,7 @@ from coordinator.tally import (
     Tally,
 )
 from coordinator.uploads import Uploads
-from edge_sdk.errors import ImpastoError, MessageInvalid, Superseded
+from edge_sdk.errors import BlobLost, ImpastoError, MessageInvalid, StoreUnavailable, Superseded
 from edge_sdk.transport import Settings, Will, create, fresh_id, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
@@ -69,6 +72,12 @@ _INBOX = 64 << 20
 _BATCH = 0.05
 # Seconds after which it is looked again who was shut out; also before every round and every tick.
 _LOOK = 5.0
+# Seconds that an earlier life on this home may take to give way, and between two looks whether it has.
+_GIVE_WAY, _GLANCE = 30.0, 0.05
+# Seconds between two attempts to go on where the disk, the database or the blob store fails.
+_RETRY = 5.0
+# Seconds after which the same trouble is told again.
+_TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 
@@ -85,8 +94,14 @@ class Service:
         on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
 
+    Its home is held from then on, unless another coordinator has it: then `run` asks that one to give way. `run` gives
+    the home free, or `close` if that is never called.
+
     Raises:
-        ConfigurationError: the base model, the database or the blob store cannot be read.
+        ConfigurationError: the base model, the database or the blob store cannot be read, or the file was changed in a
+            way that a federation under way cannot follow.
+        HomeInUse: the home, or the blob store, is another federation's.
+        StoreUnavailable: the blob store does not answer.
         TransportError: the broker's URL makes no sense.
     """
 
@@ -98,10 +113,21 @@ class Service:
         self._base = base
         self._rules = federation.rules(base.base_id, base.update_size(federation.rank))
         self._topics = Topics(federation.name)
-        self._keys = Keys(Path(str(federation.home)), federation.name)
-        self._database = Database(str(federation.database), federation.name, base.base_id)
-        self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
+        with ExitStack() as opened:
+            self._home = Home(Path(str(federation.home)), federation.name)
+            opened.callback(self._home.close)
+            self._database = Database(str(federation.database), federation.name, base.base_id)
+            opened.callback(self._database.close)
+            self._open(federation, base, settings, on_event)
+            opened.pop_all()
+
+    def _open(
+        self, federation: Federation, base: BaseModel, settings: Settings | None, on_event: OnEvent | None
+    ) -> None:
         self._blobs = open_blobs(str(federation.blobs))
+        beginning.check(self._database, self._blobs, federation, base)
+        self._keys = Keys(self._home.folder, federation.name)
+        self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
         self._tally = Tally(*self._database.traffic())
         self._ledger = Ledger(self._rules, self._database, self._traffic)
@@ -112,14 +138,17 @@ class Service:
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
         self._stopped = threading.Event()
         connection = settings or federation.connection()
-        spool = Spool(Path(str(federation.home)) / "spool")
+        spool = Spool(self._home.folder / "spool")
         self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
         self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._uploads = Uploads(
             self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
-            self._carry_out,
+            self._carry_out, self._troubled,
         )  # fmt: skip
         self._look_at = 0.0
+        self._retry_at: float | None = None
+        self._trouble = ("", float("-inf"))  # what was told last, and when
+        self._begun = False
         self._superseded_by: int | None = None
         self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
@@ -134,6 +163,13 @@ class Service:
             )
         )
         self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._epoch, self._tally, self._report)
+
+    def close(self) -> None:
+        """Give the home free without having run. After `run` there is no need."""
+        self._transport.close()
+        self._peers.close()
+        self._database.close()
+        self._home.close()
 
     @property
     def state(self) -> rounds.State:
@@ -156,18 +192,15 @@ class Service:
 
         Raises:
             BrokerUnreachable: no connection at the start.
+            HomeInUse: another coordinator has the home open, and does not give way.
+            ConfigurationError, StoreUnavailable: as when a service is made, where another coordinator was there before.
             Superseded: another coordinator of this federation has taken over.
         """
+        superseded: Superseded | None = None
         try:
             self._uploads.start()
             self._transport.connect(CONNECT_DEADLINE)
-            for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
-                self._transport.subscribe(topic_filter, self._gate.arrived)
-            self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
-            # First who is there: a step is believed only of a coordinator that has shown its key.
-            self._publish_state()
-            self._ledger.feed(rounds.Restarted())
-            self._settle()
+            self._begin()
             while not self._stopped.is_set():
                 self._turn()
                 if once and self._has_served_all():
@@ -175,20 +208,60 @@ class Service:
             self._tell_of_drops(last=True)
             self._report.status(self._state, self._uploads.counts, last=True)
             self._report("coordinator_stopped", round=self._state.round)
+        except Superseded as error:
+            superseded = error
+            self._report("coordinator_superseded", epoch=self._database.latest_epoch())
         finally:
-            if self._superseded_by is None:
+            if self._begun and superseded is None and self._superseded_by is None:
                 hang_up(self._transport, self._topics.coordinator_state, self._claim.offline)
-            else:
+            else:  # it is for another one to say who coordinates
                 self._transport.close()
             self._uploads.close()
             self._peers.close()
             self._database.close()
+            self._home.close()
+        if superseded is not None:
+            raise superseded
         if self._superseded_by is not None:
             raise Superseded(
                 f"Another coordinator of federation {self._federation.name!r} (start {self._superseded_by}) has taken "
                 "over on this broker. Stop the one that is not wanted, then start this one again. If there is no "
                 "other, an earlier start was in the future (a clock was wrong): start again, it goes on from there."
             )
+
+    def _begin(self) -> None:
+        """Take the federation over, and show who is there. An earlier life gives way when it sees that this one is."""
+        if not self._home.held:
+            self._report("home_awaited", holder=str(self._home.holder or "another process"))
+            self._begun = True
+            self._publish_state()
+            self._wait_for_home()
+            if self._stopped.is_set():
+                return
+        self._begun = True
+        beginning.tell_of_key(self._database, self._keys, self._federation.name, self._report)
+        beginning.take_over(
+            self._database, self._ledger, self._blobs, self._federation, self._base, self._keys, self._epoch,
+            self._report,
+        )  # fmt: skip
+        self._tally.go_on_from(*self._database.traffic())
+        self._swept = self._state.round
+        for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
+            self._transport.subscribe(topic_filter, self._gate.arrived)
+        self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
+        if not self._home.locked:
+            self._report("home_unlocked", home=str(self._home.folder))
+        # First who is there: a step is believed only of a coordinator that has shown its key.
+        self._publish_state()
+        self._ledger.feed(rounds.Restarted())
+        self._settle()
+
+    def _wait_for_home(self) -> None:
+        """HomeInUse if the earlier life does not end."""
+        until = time.monotonic() + _GIVE_WAY
+        while not self._home.take() and not self._stopped.wait(_GLANCE):
+            if time.monotonic() >= until:
+                raise self._home.in_use()
 
     def _has_served_all(self) -> bool:
         """Whether every device has its adapters, or has had a whole deadline to fetch them."""
@@ -208,7 +281,8 @@ class Service:
     def _turn(self) -> None:
         item, until = self._inbox.get(self._patience()), time.monotonic() + _BATCH
         while item is not None:
-            item() if callable(item) else self._take(*item)
+            with self._enduring():
+                item() if callable(item) else self._take(*item)
             item = self._inbox.get(0) if time.monotonic() < until else None
         self._settle()
         self._tell_of_drops()
@@ -221,21 +295,44 @@ class Service:
         wake = self._next_wake(now)
         due = wake is not None and wake <= now
         if due or now >= self._look_at:
-            self._shut_out()
+            with self._enduring():
+                self._shut_out()
         if due:
             self._ledger.feed(rounds.Tick())
         self._uploads.pull()
         self._settle()
 
     def _settle(self) -> None:
-        self._ledger.settle(self._act)
-        if self._state.round != self._swept:
-            self._swept = self._state.round
-            self._forget_what_is_over()
+        """Save and act, unless that failed a moment ago: then everything stays due."""
+        now = time.monotonic()
+        if self._retry_at is not None and now < self._retry_at:
+            return
+        self._retry_at = now + _RETRY
+        with self._enduring():
+            self._ledger.settle(self._act)
+            if self._state.round != self._swept:
+                self._forget_what_is_over()
+                self._swept = self._state.round
+            self._retry_at = None
+
+    @contextmanager
+    def _enduring(self) -> Iterator[None]:
+        """A disk that fails ends no federation: what cannot be done is told, and tried again."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            self._troubled(str(error))
+
+    def _troubled(self, reason: str) -> None:
+        now = time.monotonic()
+        told, at = self._trouble
+        if reason != told or now - at >= _TELL_AGAIN:
+            self._trouble = (reason, now)
+            self._report("store_unavailable", reason=reason)
 
     def _patience(self) -> float:
         now = time.monotonic()
-        dues = (self._peers.due(now), self._next_wake(now), self._claim.due)
+        dues = (self._peers.due(now), self._next_wake(now), self._claim.due, self._retry_at)
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _next_wake(self, now: float) -> float | None:
@@ -280,7 +377,7 @@ class Service:
             case Presence() if on_presence:
                 if not known:
                     return self._ignoring(STRANGERS_PRESENCE)
-                if message.epoch < self._state.devices[device].epoch:
+                if not message.online and not rounds.is_current(self._state.devices[device], message.epoch):
                     return self._ignoring(STALE_PRESENCE)
                 return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
@@ -386,22 +483,34 @@ class Service:
     def _act(self, action: rounds.Action) -> rounds.Event | None:
         match action:
             case rounds.Send(device, message):
-                self._send(device, message)
+                try:
+                    self._send(device, message)
+                except BlobLost as error:
+                    return self._cannot_send(device, message, error)
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
             case rounds.Cluster():  # a round is about to be opened
                 self._shut_out()
-                return self._learning.clustered(action)
+                return beginning.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
                 return self._learning.aggregated(action)
         return None
 
+    def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:
+        """An adapter that a device is to have is lost. At the end nobody can help but the operator."""
+        if isinstance(message, Finished):
+            self._refuse(
+                device, Refusal(rounds.ADAPTERS_LOST, f"{error} Ask the operator of the federation."), about="join"
+            )
+        return rounds.Lost(frozenset([error.sha256]))
+
     def _forget_what_is_over(self) -> None:
         self._uploads.forget()
+        self._database.check()  # a later life may need other blobs
         needed = self._state.blobs() | self._uploads.needed
         self._blobs.prune(needed)
         self._peers.withdraw_all_but(needed)

@@ -30,6 +30,10 @@ class Tally:
         self._bytes: Counter[tuple[Direction, str]] = Counter()
         self._ignored: Counter[str] = Counter()
 
+    def go_on_from(self, up: int, down: int) -> None:
+        """What earlier processes have counted turned out to be this."""
+        self._before = {"up": up, "down": down}
+
     def add(self, direction: Direction, kind: str, size: int) -> None:
         """One message of a kind, with a payload of `size` bytes."""
         self._messages[direction, kind] += 1

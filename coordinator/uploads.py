@@ -6,7 +6,6 @@ machine has counted it.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ from coordinator.peers import Peers
 from coordinator.quotas import TOO_MUCH_STORAGE, Limits, Storage
 from coordinator.store import StoredBlobs
 from coordinator.storing import Arrival, Outcome, Storing
-from edge_sdk.errors import AdapterError, ImpastoError
+from edge_sdk.errors import AdapterError, BlobLost, ImpastoError, StoreUnavailable
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import Manifest, Offer
 
@@ -30,8 +29,6 @@ _END = 30.0
 # Seconds that a round's deadline waits for updates that came in time and are being stored.
 _GRACE = 10.0
 
-_log = logging.getLogger(__name__)
-
 
 class Uploads:
     """Of one federation; `start` and `close` it.
@@ -41,6 +38,7 @@ class Uploads:
         peers: what pulls.
         inbox: the loop's, into which outcomes are put.
         carry_out: does what a transfer asks for.
+        troubled: is told what keeps updates from being stored.
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class Uploads:
         limits: Limits,
         inbox: Inbox[Item],
         carry_out: Callable[[str, list[exchange.Effect]], None],
+        troubled: Callable[[str], None],
     ) -> None:
         self._rules = rules
         self._ledger = ledger
@@ -61,6 +60,7 @@ class Uploads:
         self._limits = limits
         self._inbox = inbox
         self._carry_out = carry_out
+        self._troubled = troubled
         self._storage = Storage(limits)
         self._intake = Intake(PLACES, _PATIENCE)
         self._storing = Storing(learning, blobs, self._was_stored)
@@ -196,12 +196,14 @@ class Uploads:
             self._end(device, offer)
             self._ledger.feed(rounds.Offered(device, said))
             return
-        if isinstance(error, OSError):
+        if isinstance(error, OSError | StoreUnavailable):
             self._put_off(device, offer, error)
             return
         if isinstance(error, AdapterError):
             self._ledger.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
-        elif error is not None:  # a lost blob, say: no device is to blame
+        elif isinstance(error, BlobLost):  # of what it started from; no device is to blame
+            self._ledger.feed(rounds.Lost(frozenset([error.sha256])))
+        elif error is not None:
             raise error
         else:
             if outcome.sketch is not None:
@@ -209,9 +211,9 @@ class Uploads:
             self._ledger.feed(rounds.Stored(device, offer, outcome.norm))
         self._end(device, offer)
 
-    def _put_off(self, device: str, offer: Offer, error: OSError) -> None:
+    def _put_off(self, device: str, offer: Offer, error: OSError | StoreUnavailable) -> None:
         """Our own disk fails. Nothing was promised of the update; its device offers it again."""
-        _log.error("The update of %s cannot be stored: %s.", device, error)
+        self._troubled(f"The update of {device} cannot be stored: {error}")
         self._intake.end(device, offer.manifest.sha256)
 
     def _end(self, device: str, offer: Offer) -> None:

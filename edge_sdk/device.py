@@ -207,8 +207,11 @@ class Device:
 
         with self._learning():
             result = resumed(train, checkpoint)
-            adapters_.save(result.adapter, self.home / "leaf.safetensors")
-            checkpoint.unlink()
+            try:
+                adapters_.save(result.adapter, self.home / "leaf.safetensors")
+                checkpoint.unlink(missing_ok=True)
+            except OSError as error:
+                raise no_home(self.home, error) from error
         return result
 
     def _learning(self) -> LockFile:

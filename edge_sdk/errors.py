@@ -29,6 +29,7 @@
     ├── WireError               a message that breaks the protocol
     │   ├── MessageInvalid          cannot be decoded, or says what it must not
     │   ├── TransferError           a transfer whose chunks do not add up to its manifest
+    │   │   └── BlobLost                the coordinator has not got any more what is to be transferred
     │   ├── SignatureInvalid        said by somebody else than the coordinator that is known
     │   └── MessageOutdated         said by that coordinator, but older than what it has said since
     ├── TransportError          the network
@@ -39,6 +40,8 @@
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
+        ├── HomeInUse               another coordinator, or another federation, has the home
+        ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── ConfigurationError      a federation file that makes no sense
@@ -168,6 +171,17 @@ class TransferError(WireError):
     """The chunks of a transfer do not add up to its manifest."""
 
 
+class BlobLost(TransferError):
+    """A blob is missing from the coordinator's store, or is damaged there.
+
+    sha256: its name.
+    """
+
+    def __init__(self, message: str, sha256: str) -> None:
+        super().__init__(message)
+        self.sha256 = sha256
+
+
 class SignatureInvalid(WireError):
     """What only the coordinator may say is not signed by the one that is known, or not for this device."""
 
@@ -206,6 +220,14 @@ class UnknownFederation(FederationError):
 
 class Superseded(FederationError):
     """Another coordinator of the federation has taken over."""
+
+
+class HomeInUse(FederationError):
+    """Another coordinator has this home open and does not give way, or it is the home of another federation."""
+
+
+class StoreUnavailable(FederationError):
+    """The coordinator's database or blob store cannot be written or read just now: the disk is full, say."""
 
 
 class Rejected(FederationError):

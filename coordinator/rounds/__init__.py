@@ -10,6 +10,7 @@ from coordinator.rounds.events import (
     Failed,
     Joined,
     Left,
+    Lost,
     Offered,
     Placed,
     Restarted,
@@ -18,13 +19,17 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
+from coordinator.rounds.losses import ADAPTERS_LOST, UPDATE_LOST
 from coordinator.rounds.machine import all_served, next_wake, step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
+from coordinator.rounds.sessions import is_current, is_doubled
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 
 __all__ = [
+    "ADAPTERS_LOST",
     "OUTLIER",
+    "UPDATE_LOST",
     "UPDATE_OUTLIER",
     "Action",
     "Aggregate",
@@ -38,6 +43,7 @@ __all__ = [
     "Joined",
     "Left",
     "Lineage",
+    "Lost",
     "Member",
     "Offered",
     "Past",
@@ -57,6 +63,8 @@ __all__ = [
     "Trace",
     "Update",
     "all_served",
+    "is_current",
+    "is_doubled",
     "member_for",
     "next_wake",
     "outliers",

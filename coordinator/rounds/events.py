@@ -89,6 +89,12 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Lost(msgspec.Struct, frozen=True):
+    """These blobs are gone from the store, or damaged in it: they cannot be had by asking again."""
+
+    blobs: frozenset[str]
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Nothing but time has passed."""
 
@@ -98,5 +104,17 @@ class Restarted(msgspec.Struct, frozen=True):
 
 
 Event: TypeAlias = (
-    Joined | Left | Seen | Offered | Stored | Spoiled | Clustered | Placed | Aggregated | Failed | Tick | Restarted
-)
+    Joined
+    | Left
+    | Seen
+    | Offered
+    | Stored
+    | Spoiled
+    | Clustered
+    | Placed
+    | Aggregated
+    | Failed
+    | Lost
+    | Tick
+    | Restarted
+)  # fmt: skip

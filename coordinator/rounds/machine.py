@@ -35,6 +35,7 @@ from coordinator.rounds.events import (
     Failed,
     Joined,
     Left,
+    Lost,
     Offered,
     Placed,
     Restarted,
@@ -43,9 +44,18 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
+from coordinator.rounds.losses import (
+    ADAPTERS_LOST,
+    UPDATE_LOST,
+    lost_lineages,
+    lost_updates,
+    round_is_lost,
+    without,
+)
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import is_present, opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
+from coordinator.rounds.sessions import begun, is_current, is_doubled, noted, renewed
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
 from edge_sdk.wire.messages import (
     MAX_ADAPTERS,
@@ -113,6 +123,8 @@ class _Turn:
                 self._aggregated(event)
             case Failed():
                 self._failed(event)
+            case Lost():
+                self._lost(event)
             case Restarted():
                 self._restarted()
             case Tick():
@@ -132,7 +144,7 @@ class _Turn:
         if problem := self._problem_of(profile):
             self._refuse(name, *problem, about="join")
             return
-        known = self.state.devices.get(name, Device(max_rank=profile.max_rank))
+        known = renewed(self.state.devices.get(name, Device(max_rank=profile.max_rank)))
         new = name not in self.state.devices or known.left
         self._put_device(name, replace(known, max_rank=profile.max_rank, left=False, offline_since=None))
         if self.state.code_size is None:
@@ -171,11 +183,17 @@ class _Turn:
 
     def _seen(self, event: Seen) -> None:
         known = self.state.devices.get(event.device)
-        if known is None or event.epoch < known.epoch:
-            return  # never joined, or the late death of an older session
+        if known is None:
+            return
+        if is_doubled(known, online=event.online, epoch=event.epoch):
+            self._report("device_doubled", device=event.device)
+        if not is_current(known, event.epoch):
+            self._put_device(event.device, noted(known, online=event.online, epoch=event.epoch))
+            return
+        known = begun(known, event.epoch)
         was_online = known.offline_since is None
         since = None if event.online else (self.now if was_online else known.offline_since)
-        self._put_device(event.device, replace(known, epoch=event.epoch, offline_since=since))
+        self._put_device(event.device, replace(known, offline_since=since))
         if was_online != event.online and not known.left:
             self._report("device_online" if event.online else "device_offline", device=event.device)
 
@@ -433,6 +451,50 @@ class _Turn:
             self._put_device(event.device, replace(device, cluster=event.cluster))
             self._report("device_placed", device=event.device, cluster=event.cluster)
             self._hand_back(event.device)
+
+    # loss -----------------------------------------------------------------------------------------------------------
+
+    def _lost(self, event: Lost) -> None:
+        """Go on with what is left. After the last round nothing is to go on, and all stays: it may be restored."""
+        lost = event.blobs & self.state.blobs()
+        if not lost:
+            return
+        names = lost_lineages(self.state, lost)
+        finished, over = self.state.phase == "finished", round_is_lost(self.state, lost)
+        if names:
+            self._report("adapters_lost", names=names, anew=not finished)
+        if finished:
+            return
+        gone = lost_updates(self.state, lost)
+        self.state = without(self.state, lost)
+        if self.state.phase == "clustering":
+            self._ask_for_clusters()
+        if self.state.phase == "training" and over:
+            self._give_up_round()
+            self.state = without(self.state, lost)  # nor can anybody be late to it
+        elif self.state.phase == "training":
+            self._forget_updates(gone)
+
+    def _give_up_round(self) -> None:
+        """The open round has not what it needs any more."""
+        current, reason = self._open_round(), "adapters that it needs are lost"
+        if not current.updates:
+            self._report("round_abandoned", round=current.number, reason=reason)
+            self._set(phase="gathering", current=None)
+            return
+        self._report("round_failed", round=current.number, code=ADAPTERS_LOST, reason=reason)
+        self._end(current)
+        self._after(current, accepted=frozenset())
+
+    def _forget_updates(self, devices: Iterable[str]) -> None:
+        """These updates are lost: they do not count, and their devices are told."""
+        for name in devices:
+            current = self._open_round()
+            update = current.updates[name]
+            kept = {other: counted for other, counted in current.updates.items() if other != name}
+            self._set(current=replace(current, updates=kept, refused={**current.refused, name: UPDATE_LOST}))
+            reason = f"The coordinator has lost this update of round {current.number}: it does not count."
+            self._refuse(name, UPDATE_LOST, reason, about=update.manifest.sha256)
 
     # restart --------------------------------------------------------------------------------------------------------
 

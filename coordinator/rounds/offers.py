@@ -99,7 +99,10 @@ def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple
             return "NotInCohort", f"The device is not in the cohort of round {offer.round}; wait for a RoundStart."
         return "StaleUpdate", f"Round {offer.round} is closed; wait for the next RoundStart."
     if device in current.updates:
-        return "DuplicateUpdate", f"Another update of this device already counts in round {current.number}."
+        return "DuplicateUpdate", (
+            f"Another update of this device already counts in round {current.number}. If this device has not begun "
+            "anew, another one has its name (a copied card or home folder): give each a home and a name of its own."
+        )
     if device in current.refused:
         return "DuplicateUpdate", f"An update of this device was already refused in round {current.number}."
     return None

@@ -82,10 +82,16 @@ class Trace(msgspec.Struct, frozen=True):
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A device that has joined. `left`: said goodbye; `offline_since`: None while it is there; `placed`: it came after
-    the last clustering and has its cluster by its prompt code alone."""
+    the last clustering and has its cluster by its prompt code alone.
+
+    epoch: of its present session; former: of the one before; outlived: up to which all others are over; claimed: of a
+    birth that looks older than the present session, see `sessions`."""
 
     max_rank: int
     epoch: int = 0
+    former: int | None = None
+    outlived: int = 0
+    claimed: int | None = None
     offline_since: float | None = None
     left: bool = False
     cluster: int | None = None

@@ -1,28 +1,36 @@
-"""Blobs named by the sha256 of their content: written whole and synced, or not at all; checked when read."""
+"""Blobs named by the sha256 of their content: written whole and synced, or not at all; checked when read.
+
+A blob that is not there, or not what it was, is lost for good (BlobLost). A store that does not answer, or takes
+nothing any more, is another matter: it may come back (StoreUnavailable), and what was wanted is to be tried again.
+"""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import re
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import fsspec
 
 from edge_sdk import durable
-from edge_sdk.errors import ConfigurationError, TransferError
+from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, ImpastoError, StoreUnavailable, TransferError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+_OWNER = ".federation"  # holds the name of the federation whose blobs these are
 
 
 class Blobs(Protocol):
+    """Any method may raise StoreUnavailable."""
+
     def put(self, data: bytes) -> str:
         """Keep the data; when this returns, it survives a power cut. Returns its sha256."""
 
     def get(self, sha256: str) -> bytes:
-        """The data of that hash. Raises TransferError if it is missing or damaged."""
+        """The data of that hash. Raises BlobLost if it is missing or damaged."""
 
     def prune(self, keep: Set[str]) -> int:
         """Delete all blobs but these; returns how many."""
@@ -31,8 +39,17 @@ class Blobs(Protocol):
 class StoredBlobs(Blobs, Protocol):
     """On a disk, of this machine or of others."""
 
+    def names(self) -> set[str]:
+        """The hashes of all blobs that there are."""
+
     def take(self, file: Path, sha256: str) -> None:
-        """`put` for a file that is known to have that hash; the file is used up."""
+        """`put` for a file that is known to have that hash; the file is used up. OSError if it is not there."""
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed has left half-written. Nobody else may be writing."""
+
+    def claim(self, federation: str) -> None:
+        """Note whose blobs these are. Raises HomeInUse if they are another federation's."""
 
 
 def open_blobs(url: str) -> StoredBlobs:
@@ -45,25 +62,26 @@ def open_blobs(url: str) -> StoredBlobs:
         if "://" not in url or url.startswith("file://"):
             return FolderBlobs(Path(url.removeprefix("file://")))
         return RemoteBlobs(url)
-    except (OSError, ImportError, ValueError) as error:
+    except (OSError, ImportError, ValueError, StoreUnavailable) as error:
         raise ConfigurationError(f"Cannot open the blob store {url!r}: {error}. Correct `blobs`.") from error
 
 
 class FolderBlobs:
-    """A folder of the local disk."""
+    """A folder of the local disk. If it disappears, it is made again by the next blob."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while writing
-            leftover.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        durable.write(self._folder / sha256, data)
+        with self._working():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            durable.write(self._folder / sha256, data)
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
         try:
             durable.move(file, self._folder / _checked(sha256))
         except OSError as error:
@@ -74,17 +92,50 @@ class FolderBlobs:
             file.unlink()
 
     def get(self, sha256: str) -> bytes:
-        try:
-            data = (self._folder / _checked(sha256)).read_bytes()
-        except OSError as error:
-            raise TransferError(f"Blob {sha256[:12]}… is not in {self._folder}: {error}.") from error
+        path = self._folder / _checked(sha256)
+        with self._working():
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError as error:
+                raise _lost(sha256, str(self._folder)) from error
         return _verified(data, sha256, str(self._folder))
 
+    def names(self) -> set[str]:
+        with self._working():
+            return {path.name for path in self._files()}
+
     def prune(self, keep: Set[str]) -> int:
-        unwanted = [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name) and path.name not in keep]
-        for path in unwanted:
-            path.unlink(missing_ok=True)
+        with self._working():
+            unwanted = [path for path in self._files() if path.name not in keep]
+            for path in unwanted:
+                path.unlink(missing_ok=True)
         return len(unwanted)
+
+    def sweep(self) -> None:
+        with self._working():
+            for leftover in self._folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
+
+    def claim(self, federation: str) -> None:
+        with self._working():
+            path = self._folder / _OWNER
+            if path.exists():
+                _check_owner(path.read_bytes(), federation, str(self._folder))
+            else:
+                durable.write(path, federation.encode())
+
+    def _files(self) -> list[Path]:
+        try:
+            return [path for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
+        except FileNotFoundError:
+            return []
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unavailable(str(self._folder), error) from error
 
 
 class RemoteBlobs:
@@ -95,30 +146,85 @@ class RemoteBlobs:
         self._fs: Any
         self._fs, root = fsspec.core.url_to_fs(url)
         self._root = str(root).rstrip("/")
-        self._fs.makedirs(self._root, exist_ok=True)
+        with self._working():
+            self._fs.makedirs(self._root, exist_ok=True)
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        self._fs.pipe_file(f"{self._root}/{sha256}", data)  # object stores show an object only when it is complete
+        with self._working():  # object stores show an object only when it is complete
+            self._fs.pipe_file(f"{self._root}/{sha256}", data)
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
-        self._fs.put_file(str(file), f"{self._root}/{_checked(sha256)}")
+        with self._working():
+            self._fs.put_file(str(file), f"{self._root}/{_checked(sha256)}")
         file.unlink()
 
     def get(self, sha256: str) -> bytes:
-        try:
-            data: bytes = self._fs.cat_file(f"{self._root}/{_checked(sha256)}")
-        except OSError as error:
-            raise TransferError(f"Blob {sha256[:12]}… is not in {self._url}: {error}.") from error
+        path = f"{self._root}/{_checked(sha256)}"
+        with self._working():
+            try:
+                data: bytes = self._fs.cat_file(path)
+            except FileNotFoundError as error:
+                raise _lost(sha256, self._url) from error
         return _verified(data, sha256, self._url)
 
+    def names(self) -> set[str]:
+        with self._working():
+            try:
+                self._fs.invalidate_cache()
+                paths = self._fs.ls(self._root, detail=False)
+            except FileNotFoundError:
+                return set()
+        return {name for path in paths if _NAME.fullmatch(name := path.rsplit("/", 1)[-1])}
+
     def prune(self, keep: Set[str]) -> int:
-        names = {path.rsplit("/", 1)[-1] for path in self._fs.ls(self._root, detail=False)}
-        unwanted = [name for name in names if _NAME.fullmatch(name) and name not in keep]
-        for name in unwanted:
-            self._fs.rm_file(f"{self._root}/{name}")
+        unwanted = self.names() - keep
+        with self._working():
+            for name in unwanted:
+                self._fs.rm_file(f"{self._root}/{name}")
         return len(unwanted)
+
+    def sweep(self) -> None:
+        """Nothing: objects appear whole or not at all."""
+
+    def claim(self, federation: str) -> None:
+        path = f"{self._root}/{_OWNER}"
+        with self._working():
+            try:
+                owner = self._fs.cat_file(path)
+            except FileNotFoundError:
+                self._fs.pipe_file(path, federation.encode())
+            else:
+                _check_owner(owner, federation, self._url)
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        try:
+            yield
+        except ImpastoError:
+            raise
+        except Exception as error:  # every store's client has errors of its own
+            raise _unavailable(self._url, error) from error
+
+
+def _lost(sha256: str, place: str) -> BlobLost:
+    return BlobLost(f"Blob {sha256[:12]}… is not in {place}: restore it from a backup.", sha256)
+
+
+def _unavailable(place: str, error: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The blob store {place} cannot be used ({error}): see whether its disk is full, is there, and may be written."
+    )
+
+
+def _check_owner(owner: bytes, federation: str, place: str) -> None:
+    name = owner.decode("utf-8", "replace").strip()
+    if name and name != federation:
+        raise HomeInUse(
+            f"The blob store {place} holds the adapters of federation {name[:100]!r}: each would delete the other's. "
+            f"Give {federation!r} a `blobs` of its own."
+        )
 
 
 def _checked(sha256: str) -> str:
@@ -129,5 +235,5 @@ def _checked(sha256: str) -> str:
 
 def _verified(data: bytes, sha256: str, place: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise TransferError(f"Blob {sha256[:12]}… in {place} is damaged (another hash): restore it from a backup.")
+        raise BlobLost(f"Blob {sha256[:12]}… in {place} is damaged (another hash): restore it from a backup.", sha256)
     return data

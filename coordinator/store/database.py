@@ -2,12 +2,16 @@
 
 SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. One `save` is one transaction:
 the state and the rows that explain it are written together or not at all.
+
+Of several coordinators on one database only the latest life writes. A life takes the federation over with `begin` and
+its epoch, and reads the state only then; every transaction of an earlier one fails from that moment on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,8 @@ import sqlalchemy as sa
 
 from coordinator.rounds import State
 from coordinator.store.sketches import SqlSketches
-from edge_sdk.errors import ConfigurationError
+from edge_sdk.errors import ConfigurationError, StoreUnavailable, Superseded
+from edge_sdk.wire.epochs import following
 from edge_sdk.wire.messages import DeviceProfile
 
 _METADATA = sa.MetaData()
@@ -25,7 +30,7 @@ _FEDERATION = sa.Table(
     _METADATA,
     sa.Column("name", sa.String(64), primary_key=True),
     sa.Column("base_id", sa.String(128), nullable=False),
-    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("state", sa.LargeBinary, nullable=False),
     sa.Column("bytes_up", sa.BigInteger, nullable=False, default=0),
     sa.Column("bytes_down", sa.BigInteger, nullable=False, default=0),
@@ -51,14 +56,40 @@ _UPDATES = sa.Table(
 )
 
 
+# What the last start went by, to be compared with the next one's.
+_STARTS = sa.Table(
+    "starts",
+    _METADATA,
+    sa.Column("federation", sa.String(64), primary_key=True),
+    sa.Column("settings", sa.LargeBinary, nullable=False),
+    sa.Column("key", sa.LargeBinary, nullable=False),
+)
+
+
+# The latest life that was met elsewhere.
+_MET = sa.Table(
+    "met",
+    _METADATA,
+    sa.Column("federation", sa.String(64), primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+)
+
+
 class Database:
     """The facts of one federation.
 
     Attributes:
         sketches: of updates, in the same database.
+        epoch: of the life that writes here: what was found on opening, until `begin`.
 
     Raises (on opening):
         ConfigurationError: the URL is none, the database cannot be opened, or it holds another federation.
+
+    Raises (all methods):
+        StoreUnavailable: the database cannot be read or written just now.
+
+    Raises (what writes, but for `note_epoch`; nothing is written then):
+        Superseded: a later life has begun.
     """
 
     def __init__(self, url: str, name: str, base_id: str) -> None:
@@ -73,8 +104,11 @@ class Database:
             _METADATA.create_all(self._engine)
             self.sketches = SqlSketches(self._engine)
             self._enrol(base_id)
+            self.epoch = self.latest_epoch()
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
-            raise ConfigurationError(f"Cannot open the database {url!r}: {error}. Correct `database`.") from error
+            raise ConfigurationError(
+                f"Cannot open the database {_shown(url)!r}: {error}. Correct `database`."
+            ) from error
 
     def _enrol(self, base_id: str) -> None:
         with self._engine.begin() as connection:
@@ -95,16 +129,81 @@ class Database:
         return self._engine
 
     def next_epoch(self) -> int:
-        """A number that grows with every start; by the clock, so that it grows also where the database was lost."""
-        with self._engine.begin() as connection:
-            now, following = min(int(time.time()), 2**31 - 1), _FEDERATION.c.epoch + 1
-            connection.execute(_FEDERATION.update().values(epoch=sa.case((following > now, following), else_=now)))
-            return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
+        """The number for a life that begins now: it grows with every start, by the clock, so that it grows also where
+        the database was lost. Nothing is written before `begin`."""
+        with self._reading() as connection:
+            met = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
+        return following(max(self.latest_epoch(), met), time.time())
+
+    def begin(self, epoch: int) -> None:
+        """Take the federation over, for the life with that epoch: earlier lives cannot write from now on.
+
+        Raises:
+            Superseded: a life that is as late has begun meanwhile.
+        """
+        with self._changing() as connection:
+            taken = connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
+            if not taken.rowcount:
+                raise self._superseded(connection)
+        self.epoch = epoch
 
     def note_epoch(self, epoch: int) -> None:
         """A later life than this one was met: the next start begins after it, whatever the clock says."""
-        with self._engine.begin() as connection:
-            connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
+        with self._changing() as connection:
+            known = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
+            connection.execute(_MET.delete())
+            connection.execute(_MET.insert().values(federation=self._name, epoch=max(known, epoch)))
+
+    def check(self) -> None:
+        """Whether this life may still write: Superseded if not."""
+        with self._reading() as connection:
+            if connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one() != self.epoch:
+                raise self._superseded(connection)
+
+    def latest_epoch(self) -> int:
+        """Of the life that has taken the federation over last; 0 before the first."""
+        with self._reading() as connection:
+            return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
+
+    @contextmanager
+    def _writing(self, **values: Any) -> Iterator[sa.Connection]:
+        """A transaction of this life, in which these columns of the federation are set."""
+        with self._changing() as connection:
+            # First, and always: the row's lock keeps whoever wants to begin waiting.
+            own = _FEDERATION.update().where(_FEDERATION.c.epoch == self.epoch)
+            if not connection.execute(own.values(epoch=self.epoch, **values)).rowcount:
+                raise self._superseded(connection)
+            yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sa.Connection]:
+        """A transaction."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise self._unavailable(error) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.OperationalError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: sa.exc.OperationalError) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"The database {_shown(self._engine.url)} cannot be used ({error.orig}): see whether it runs, whether its "
+            "disk is there, has room, and may be written."
+        )
+
+    def _superseded(self, connection: sa.Connection) -> Superseded:
+        epoch = connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one()
+        return Superseded(
+            f"A later start of the coordinator of {self._name!r} (start {epoch}, this is {self.epoch}) has taken its "
+            "database over: nothing more is written by this one. Stop the one that is not wanted, then start again."
+        )
 
     def load(self) -> State:
         """The state as it was saved last.
@@ -112,7 +211,7 @@ class Database:
         Raises:
             ConfigurationError: it was saved by a version whose states are others.
         """
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
         try:
             return msgspec.msgpack.decode(data, type=State)
@@ -122,9 +221,31 @@ class Database:
                 "with that version to the last round, or give this federation a new `home`."
             ) from error
 
+    def settings(self) -> dict[str, Any] | None:
+        """What the last start noted of its federation file; None if there was none."""
+        with self._reading() as connection:
+            data = connection.execute(sa.select(_STARTS.c.settings)).scalar()
+        try:
+            return None if data is None else msgspec.msgpack.decode(data, type=dict[str, Any])
+        except msgspec.DecodeError:  # another version's; then there is nothing to compare with
+            return None
+
+    def known_key(self) -> bytes | None:
+        """The public key that the coordinator had at the last start; None if there was none."""
+        with self._reading() as connection:
+            key: bytes | None = connection.execute(sa.select(_STARTS.c.key)).scalar()
+        return key
+
+    def put_settings(self, settings: Mapping[str, Any], key: bytes) -> None:
+        """Note what this start goes by."""
+        row = {"federation": self._name, "settings": msgspec.msgpack.encode(settings), "key": key}
+        with self._writing() as connection:
+            connection.execute(_STARTS.delete())
+            connection.execute(_STARTS.insert().values(row))
+
     def traffic(self) -> tuple[int, int]:
         """Payload bytes received and sent until the last save, over all sessions."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
@@ -133,17 +254,15 @@ class Database:
 
         A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
         """
-        rows = list(updates)
-        with self._engine.begin() as connection:
-            values = {"state": msgspec.msgpack.encode(state), "bytes_up": traffic[0], "bytes_down": traffic[1]}
-            connection.execute(_FEDERATION.update().values(values))
+        rows, encoded = list(updates), msgspec.msgpack.encode(state)
+        with self._writing(state=encoded, bytes_up=traffic[0], bytes_down=traffic[1]) as connection:
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
 
     def put_profiles(self, profiles: Mapping[str, DeviceProfile]) -> None:
         """Write those that are new or have changed, in one synced transaction. What is the same costs no write:
         devices say it again and again."""
-        with self._engine.begin() as connection:
+        with self._writing() as connection:
             for device, profile in profiles.items():
                 data, own = msgspec.msgpack.encode(profile), _DEVICES.c.device == device
                 known = connection.execute(sa.select(_DEVICES.c.profile).where(own)).scalar()
@@ -154,7 +273,7 @@ class Database:
 
     def profiles(self) -> dict[str, DeviceProfile]:
         """All profiles, by device."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_DEVICES)).all()
         return {row.device: msgspec.msgpack.decode(row.profile, type=DeviceProfile) for row in rows}
 
@@ -189,6 +308,14 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
         for name, update in after.current.updates.items()
         if name not in known
     ]
+
+
+def _shown(url: str | sa.URL) -> str:
+    """A database's URL without its password."""
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except sa.exc.ArgumentError:
+        return str(url)
 
 
 def _durable(connection: Any, _: Any) -> None:

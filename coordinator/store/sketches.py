@@ -5,6 +5,7 @@ Losing them costs time only: what is missing is made again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Set
 from typing import Protocol
 
@@ -18,6 +19,7 @@ _SKETCHES = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 _AT_ONCE = 500  # rows of one statement
+_log = logging.getLogger(__name__)
 
 
 class SketchStore(Protocol):
@@ -58,21 +60,31 @@ class SqlSketches:
         self._engine = engine
 
     def put(self, name: str, data: bytes) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name == name))
-            connection.execute(_SKETCHES.insert().values(name=name, data=data))
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name == name))
+                connection.execute(_SKETCHES.insert().values(name=name, data=data))
+        except sa.exc.OperationalError as error:  # the disk is full, say
+            _log.warning("A sketch is not kept, and will be made again: %s.", error.orig)
 
     def get(self, name: str) -> bytes | None:
-        with self._engine.connect() as connection:
-            found: bytes | None = connection.execute(
-                sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
-            ).scalar()
+        try:
+            with self._engine.connect() as connection:
+                query = sa.select(_SKETCHES.c.data).where(_SKETCHES.c.name == name)
+                found: bytes | None = connection.execute(query).scalar()
+        except sa.exc.OperationalError as error:
+            _log.warning("A sketch cannot be read, and is made again: %s.", error.orig)
+            return None
         return found
 
     def prune(self, keep: Set[str]) -> int:
-        with self._engine.begin() as connection:
-            gone = [name for name in connection.execute(sa.select(_SKETCHES.c.name)).scalars() if name not in keep]
-            for first in range(0, len(gone), _AT_ONCE):
-                some = gone[first : first + _AT_ONCE]
-                connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name.in_(some)))
+        try:
+            with self._engine.begin() as connection:
+                gone = [name for name in connection.execute(sa.select(_SKETCHES.c.name)).scalars() if name not in keep]
+                for first in range(0, len(gone), _AT_ONCE):
+                    some = gone[first : first + _AT_ONCE]
+                    connection.execute(_SKETCHES.delete().where(_SKETCHES.c.name.in_(some)))
+        except sa.exc.OperationalError as error:
+            _log.warning("Old sketches are kept: %s.", error.orig)
+            return 0
         return len(gone)

@@ -45,6 +45,7 @@ class Spool:
         Raises:
             OSError: the folder cannot be read or written.
         """
+        self._folder.mkdir(parents=True, exist_ok=True)  # it may have disappeared
         path = self._path(device, manifest.sha256)
         for other in self._folder.glob(f"{device}.*"):
             if other != path and _NAME.fullmatch(other.name) and _device_of(other) == device:
@@ -82,7 +83,7 @@ class Spool:
     def prune(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Drop all updates but these, by device and hash."""
         wanted = {self._path(*of) for of in keep}
-        for path in self._folder.iterdir():
+        for path in self._folder.glob("*"):  # none if the folder is gone
             if path not in wanted and _NAME.fullmatch(path.name):
                 self._remove(path)
 

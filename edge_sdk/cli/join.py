@@ -26,6 +26,9 @@ _WORDS = {
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
     "message_refused": "the coordinator refused a message: {reason}",
+    "clock_suspect": "clock: {reason}",
+    "identity_shared": "round {round}: {reason}",
+    "update_unkept": "round {round}: the update cannot be kept, and is handed in at once: {reason}",
     "coordinator_offline": "the coordinator is offline; waiting for it",
     "finished": "finished",
 }

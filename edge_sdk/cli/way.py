@@ -21,8 +21,8 @@ def look(
     settings: Settings, federation: str | None, device: str | None, trust: str | None, home: Path | None, *, show: bool
 ) -> list[dict[str, Any]]:
     """All findings as plain values, shown as they come."""
-    from edge_sdk.diagnosis import diagnose
-    from edge_sdk.membership import kept_id, trusted_key
+    from edge_sdk.diagnosis import Finding, diagnose
+    from edge_sdk.membership import home_federation, kept_id, trusted_key
     from edge_sdk.wire.signing import read_fingerprint
 
     pinned = read_fingerprint(trust) if trust else None
@@ -30,10 +30,25 @@ def look(
     if home and not device:
         device = kept_id(home)
     found = []
-    for finding in diagnose(settings, federation=federation, device=device, trust=pinned, known=known):
+
+    def take(finding: Finding) -> None:
         if show:
             console().print(_shown(finding))
         found.append(asdict(finding))
+
+    if home and federation and (theirs := home_federation(home)) not in (None, federation):
+        known = None  # of a coordinator that is not asked about
+        take(
+            Finding(
+                "home",
+                "broken",
+                f"{home} is the home of a device in federation {theirs!r}, not in {federation!r}.",
+                f"It trusts the coordinator of {theirs!r}, and holds the adapters of that one.",
+                "Give each federation a home of its own (--home FOLDER).",
+            )
+        )
+    for finding in diagnose(settings, federation=federation, device=device, trust=pinned, known=known):
+        take(finding)
     return found
 
 

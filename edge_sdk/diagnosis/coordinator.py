@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid, SignatureInvalid
+from edge_sdk.wire.epochs import CLOCKS_AGREE, shown
 from edge_sdk.wire.messages import CoordinatorState, decode
 from edge_sdk.wire.signing import fingerprint, recognised, trusted
 from edge_sdk.wire.topics import Topics
-
-_CLOCKS_AGREE = 120.0  # seconds
 
 
 def check_coordinator(session: Session, topics: Topics, trust: bytes | None, known: bytes | None) -> Iterator[Finding]:
@@ -64,12 +63,13 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
     if known is not None:
         yield _at_home(state, known)
     # Epochs go by the coordinator's clock: one that is still to come says that the two differ.
-    if (ahead := state.epoch - time.time()) > _CLOCKS_AGREE:
+    if (ahead := state.epoch - time.time()) > CLOCKS_AGREE:
         yield Finding(
             "clock",
             "warning",
             f"The coordinator started {ahead:.0f} s in the future of this clock.",
-            "One of the two clocks is wrong: certificates and invitations will run out too early or too late.",
+            "One of the two clocks is wrong: certificates and invitations will run out too early or too late. Or one "
+            "of its earlier starts was in the future: it counts on from there, which does no harm.",
             "Set both clocks by the network (`timedatectl set-ntp true`).",
         )
 
@@ -77,7 +77,11 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
 def _presence(state: CoordinatorState) -> Finding:
     key = fingerprint(state.key)
     if state.online:
-        return Finding("coordinator", "ok", f"It is online, for base model {state.base_id[:12]}…, with key {key}")
+        return Finding(
+            "coordinator",
+            "ok",
+            f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}",
+        )
     return Finding(
         "coordinator",
         "broken",

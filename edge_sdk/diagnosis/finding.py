@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Section = Literal["broker", "certificate", "clock", "access", "coordinator"]
+Section = Literal["home", "broker", "certificate", "clock", "access", "coordinator"]
 Status = Literal["ok", "warning", "broken"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.membership.client import Membership, MembershipResult
-from edge_sdk.membership.home import keep_id, kept_id, trusted_key
+from edge_sdk.membership.home import home_federation, keep_id, kept_id, trusted_key
 from edge_sdk.membership.plan import RoundPlan, Train, TrainedUpdate
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "RoundPlan",
     "Train",
     "TrainedUpdate",
+    "home_federation",
     "keep_id",
     "kept_id",
     "trusted_key",

@@ -6,11 +6,13 @@ them. The same may be said again, as a coordinator does after a connection was l
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from edge_sdk.errors import CoordinatorUntrusted, ImpastoError, MessageOutdated, SignatureInvalid, WireError
 from edge_sdk.membership.journal import Journal
+from edge_sdk.wire.epochs import clock_trouble
 from edge_sdk.wire.messages import CoordinatorState, Finished, RoundStart, SignedStep, Step
 from edge_sdk.wire.signing import fingerprint, recognised, verified
 
@@ -77,6 +79,9 @@ class Acquaintance:
                 self._journal.trust(key) if known is None else self._journal.follow(key)
                 self._tell("coordinator_trusted", key=fingerprint(key))
             self._note(state.epoch, 0)
+            self._journal.claim(self._federation, self._device)
+        if self.state is None and (reason := clock_trouble(state.epoch, time.time())):
+            self._tell("clock_suspect", reason=reason)
         if state != self.state:
             self._tell("coordinator_online" if state.online else "coordinator_offline", epoch=state.epoch)
         self.state = state

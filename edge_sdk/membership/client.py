@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,17 +17,20 @@ from edge_sdk.errors import (
     AdapterMismatch,
     ConfigurationError,
     DeadlineExceeded,
+    JournalError,
     Rejected,
     TransferError,
     UnknownFederation,
 )
 from edge_sdk.membership.acquaintance import Acquaintance
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.journal import Progress
 from edge_sdk.membership.link import Heard, Link
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
 from edge_sdk.transport import Settings, fresh_id
+from edge_sdk.wire.epochs import shown
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import (
@@ -52,7 +56,14 @@ OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
+# Seconds that the answer may take which says whether it is this update that counts.
+_CONFIRM = 12.0
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
+_SHARED = (
+    "An update of this device counts, but it is not the one that was trained here: another device has its name and "
+    "its home, as of a copied card. Give each a home and a name of its own: in the copy delete device_id and "
+    "journal.sqlite."
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ class Membership:
 
     Raises:
         MessageInvalid: a name that cannot be part of a topic.
-        ConfigurationError: a home that cannot be written, or an invitation for others.
+        ConfigurationError: a home that cannot be written or is of another federation, or an invitation for others.
         JournalError, DeviceBusy: the journal in it cannot be used, see `Journal`.
     """
 
@@ -125,6 +136,7 @@ class Membership:
         self._home = Home(home)
         self._journal = self._home.journal()
         try:
+            self._journal.check_owner(federation)
             self._coordinator = Acquaintance(federation, device_id, self._journal, self._tell)
             if trust := invitation.key if invitation else trust:
                 self._journal.trust(trust)
@@ -136,6 +148,8 @@ class Membership:
         self._cluster: int | None = None
         self._committed: set[str] = set()
         self._failures = 0
+        self._unkept: JournalError | None = None
+        self._answered = False  # has said anything but that it is there
 
     def _make_link(self, given: Settings) -> Link:
         session = Session(self._journal.next_epoch())
@@ -247,6 +261,8 @@ class Membership:
             left = max(0.0, start.deadline - (time.monotonic() - began))
             offer, data = self._work(plan, msgspec.structs.replace(start, deadline=left))
             self._hand_in(plan, offer, data, start, deadline)
+            if self._unkept is not None:
+                raise self._unkept
 
     def _work(self, plan: str, start: RoundStart) -> tuple[Offer, bytes]:
         adapters = {manifest.sha256: self._adapter(manifest) for manifest in start.manifests}
@@ -264,8 +280,14 @@ class Membership:
             train_seconds=max(0.0, float(trained.seconds)),
         )
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
-        self._journal.keep_update(plan, offer, data, own)
-        checkpoint.unlink(missing_ok=True)
+        try:
+            self._journal.keep_update(plan, offer, data, own)
+        except JournalError as error:  # it is handed in at least, before this ends
+            self._unkept = error
+            self._tell("update_unkept", round=start.round, reason=str(error))
+        else:
+            with suppress(OSError):
+                checkpoint.unlink()
         self._tell(
             "trained",
             round=start.round,
@@ -298,46 +320,88 @@ class Membership:
         """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
 
         start: the round that is open. Some rounds later an update may still count, in the place of what this device
-        would train then. A coordinator that asks again for what it has committed has lost it, or said so before: it is
-        offered again, and pulled in the first case only. When it has asked for the same work anew, a refusal of what
-        was said before that may still be on its way: one is answered by another offer.
+        would train then.
         """
-        self._journal.note(plan, "offered")
+        self._note(plan, "offered")
+        newer = start if start.round > offer.round else None
+        self._await_answer(plan, offer, data, start.late, newer, deadline)
+
+    def _confirm(self, done: RoundDone, deadline: float) -> None:
+        """A round is closed in which an update of this device counts: ask whether it is the one that nobody has
+        answered yet."""
+        last = self._journal.outbox
+        if done.accepted and last and last.progress == "offered" and last.round <= done.round:
+            kept = self._journal.update(last.plan)
+            if kept is not None:
+                self._await_answer(last.plan, *kept, 0, None, deadline, counted=True)
+
+    def _await_answer(
+        self,
+        plan: str,
+        offer: Offer,
+        data: bytes,
+        late: int,
+        newer: RoundStart | None,
+        deadline: float,
+        *,
+        counted: bool = False,
+    ) -> None:
         try:
-            self._await_answer(plan, offer, data, start, deadline)
+            self._offer(plan, offer, data, late, newer, deadline, counted)
         finally:  # else every update that nobody answers stays in memory
             self._link.withdraw(offer.manifest.sha256)
 
-    def _await_answer(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
+    def _offer(
+        self, plan: str, offer: Offer, data: bytes, late: int, newer: RoundStart | None, deadline: float, counted: bool
+    ) -> None:
+        """A coordinator that asks again for what it has committed has lost it, or said so before: it is offered again,
+        and pulled in the first case only. When it has asked for the same work anew, a refusal of what was said before
+        that may still be on its way: one is answered by another offer.
+
+        late: how many rounds later the update may still count; newer: a round that is open after its own; counted:
+        whether the coordinator has said that an update of this device counts. That may be another one's, of a device
+        with the same name: whether it is this one, only its answer says, which is waited for a moment.
+        """
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
-        until = time.monotonic() + deadline
+        until = time.monotonic() + (_CONFIRM if counted else deadline)
         sha256 = offer.manifest.sha256
-        late = start.late
-        newer = start if start.round > offer.round else None
         restated = False
+        end: Finished | None = None
         while True:
             heard = self._hear(until, offer)
             match heard:
+                case None if counted:  # then the end of its round is the best word that there is
+                    self._is_committed(plan, offer)
+                    break
                 case None:
                     raise self._silence(deadline, f"did not take the update of round {offer.round}")
                 case Delivered(manifest) if manifest.sha256 == sha256:
                     self._is_committed(plan, offer)
-                    return
+                    if not counted:
+                        return  # a newer round that was heard of meanwhile is that in which it counts
+                    break
                 case Failed(manifest) if manifest.sha256 == sha256 and restated:
                     restated = False
                     self._link.offer(data, offer.manifest)
                     self._link.send(offer)
                 case Failed(manifest, error) if manifest.sha256 == sha256:
-                    self._journal.note(plan, "refused")
+                    self._note(plan, "refused")
                     self._tell("update_refused", round=offer.round, reason=str(error))
+                    if counted:
+                        self._tell("identity_shared", round=offer.round, reason=_SHARED)
                     break
                 case RoundDone(round=number, accepted=accepted) if number >= offer.round:
                     self._done(heard)
                     if newer and newer.round <= number:
                         newer = None
-                    if accepted or number >= offer.round + late:
+                    if accepted:
+                        counted, until = True, time.monotonic() + _CONFIRM
+                        self._link.send(offer)
+                    elif number >= offer.round + late:
                         break
+                case Finished() if counted:
+                    end = heard
                 case Finished():
                     self._aside.append(heard)
                     return
@@ -348,25 +412,29 @@ class Membership:
                             self._link.send(offer)
                         continue
                     newer = heard
+                    if counted:
+                        continue
                     if heard.round > offer.round + late or heard.round <= offer.round:
                         break
                     self._link.send(offer)
                 case CoordinatorState(online=True):  # it restarted and has forgotten the transfer
                     self._link.send(offer)
-        if newer:
-            self._aside.append(newer)
+        self._aside.extend(step for step in (newer, end) if step)
+
+    def _note(self, plan: str, progress: Progress) -> None:
+        try:
+            self._journal.note(plan, progress)
+        except JournalError:
+            if self._unkept is None:  # else it knows nothing of that plan, and this ends soon
+                raise
 
     def _is_committed(self, plan: str, offer: Offer) -> None:
-        self._journal.note(plan, "committed")
+        self._note(plan, "committed")
         if plan not in self._committed:
             self._committed.add(plan)
             self._tell("update_committed", round=offer.round, size=offer.manifest.size)
 
     def _done(self, done: RoundDone) -> None:
-        """A round is closed; whether an update counted, if its acknowledgement was lost, is known from that, too."""
-        last = self._journal.outbox
-        if done.accepted and last and last.offer and last.progress == "offered" and last.round <= done.round:
-            self._is_committed(last.plan, last.offer)
         self._tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
 
     # adapters -------------------------------------------------------------------------------------------------------
@@ -460,6 +528,7 @@ class Membership:
             raise self._silence(deadline, "did not go on")
         if isinstance(heard, RoundDone):
             self._done(heard)
+            self._confirm(heard, deadline)
         return heard
 
     def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
@@ -484,6 +553,7 @@ class Membership:
         heard: Heard | None = None
         while heard is None and (said := self._link.hear(until - time.monotonic())) is not None:
             heard = self._coordinator.accepted(said)
+        self._answered = self._answered or not isinstance(heard, CoordinatorState | None)
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
@@ -507,6 +577,14 @@ class Membership:
     def _silence(self, seconds: float, what: str) -> DeadlineExceeded:
         what_failed = str(self._coordinator.untrusted or self._link.trouble)
         trouble = f" Last trouble: {what_failed}" if what_failed else ""
+        state = self._coordinator.state
+        if state and state.online and not self._answered:
+            return DeadlineExceeded(
+                f"The coordinator of {self._federation!r} {what} within {seconds:g} s. Its sign on the broker says "
+                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it: it may have ended "
+                f"without a word.{trouble} Start `impasto-coordinator serve` again, or let `impasto doctor` look at "
+                "the broker's rules."
+            )
         online = "online" if self._coordinator.online else "offline"
         return DeadlineExceeded(
             f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{trouble} Run again to "

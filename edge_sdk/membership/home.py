@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from edge_sdk import durable
-from edge_sdk.membership.journal import Journal, no_home, read_trusted_key
+from edge_sdk.errors import ConfigurationError
+from edge_sdk.membership.journal import Journal, no_home, read_owner, read_trusted_key
 from edge_sdk.wire.messages import Manifest
+from edge_sdk.wire.topics import NAME
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
 
@@ -31,17 +34,53 @@ def trusted_key(folder: Path | str) -> bytes | None:
     return read_trusted_key(Path(folder).expanduser() / _JOURNAL)
 
 
+def home_federation(folder: Path | str) -> str | None:
+    """The federation whose device has this home, None if none has; raises as `trusted_key`."""
+    owner = read_owner(Path(folder).expanduser() / _JOURNAL)
+    return owner.federation if owner else None
+
+
 def kept_id(folder: Path | str) -> str | None:
-    """The name that the device with this home gave itself, None if it has not."""
-    file = Path(folder).expanduser() / _DEVICE_ID
-    return (file.read_text(encoding="utf-8").strip() if file.is_file() else "") or None
+    """The name that the device with this home gave itself, None if it has not. Where its file was lost or cut short,
+    the name under which it has met its coordinator.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or holds no name.
+        JournalDamaged, JournalTooNew, JournalError: as `Journal`.
+    """
+    folder = Path(folder).expanduser()
+    file = folder / _DEVICE_ID
+    try:
+        name = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_name(file, str(error)) from error
+    if not name:
+        owner = read_owner(folder / _JOURNAL)
+        return owner.device if owner else None
+    if not NAME.fullmatch(name):
+        raise _no_name(file, f"{name[:100]!r} is no name")
+    return name
 
 
 def keep_id(folder: Path | str, name: str) -> None:
-    """From now on the device with this home has this name."""
+    """From now on the device with this home has this name.
+
+    Raises:
+        ConfigurationError: the folder cannot be made or written.
+    """
     folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
+    except OSError as error:
+        raise no_home(folder, error) from error
+
+
+def _no_name(file: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{file} should hold this device's name ({why}). Write the name into it under which it has joined "
+        "(`impasto-coordinator status` lists them), or delete it."
+    )
 
 
 class Home:
@@ -70,7 +109,8 @@ class Home:
         """Delete the states of all trainings but this one, and what a kill left half-written of any."""
         half_written = self.folder.glob(".training-*.tmp")
         for path in {*self.folder.glob("training-*.checkpoint"), *half_written} - {keep}:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # it costs room, and nothing else
+                path.unlink()
 
     def settle(
         self, adapters: Iterable[tuple[Manifest, bytes]], cluster: int | None, *, all_there_are: bool
@@ -78,7 +118,19 @@ class Home:
         """Put adapters where they are drawn with; returns "root", "cluster" and "cluster-<n>" -> file.
 
         With `all_there_are`, what else lies there goes away; without, only what is replaced does.
+
+        Raises:
+            ConfigurationError: they cannot be written; those that could be are there.
         """
+        try:
+            (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
+            return self._settle(adapters, cluster, all_there_are)
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    def _settle(
+        self, adapters: Iterable[tuple[Manifest, bytes]], cluster: int | None, all_there_are: bool
+    ) -> dict[str, Path]:
         paths: dict[str, Path] = {}
         for manifest, data in adapters:
             number = _CLUSTER.fullmatch(manifest.name)

@@ -1,6 +1,7 @@
 """A device's journal: what it must not forget of a round, in one SQLite file.
 
     session      the epoch of the last session; the coordinator's key that this device trusts, and how far it was heard
+    owner        whose home this is: the federation, and the device's name in it
     former_key   the keys that have vouched for that one, each for the next
     work         every plan that it was given, and how far it came with it
     outbox       the update that was trained last, until the next one is
@@ -32,6 +33,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
+from edge_sdk.wire.epochs import following
 from edge_sdk.wire.messages import Manifest, Offer, RoundStart
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
@@ -61,6 +63,12 @@ CREATE TABLE chunk (
 );
 INSERT INTO session VALUES (1, 0, NULL, 0, 0);
 """
+# Journals that were begun before there was this table get it, too.
+_OWNER = """
+CREATE TABLE IF NOT EXISTS owner (
+    one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
+)
+"""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -74,6 +82,28 @@ class Work(msgspec.Struct, frozen=True):
     def may_count_in(self, start: RoundStart) -> bool:
         """Whether its update, of an earlier round, may take the place of what `start` asks for."""
         return self.progress in ("trained", "offered") and self.round < start.round <= self.round + start.late
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """Whose home a journal lies in: the federation, and the device's name in it."""
+
+    federation: str
+    device: str
+
+
+def read_owner(path: Path) -> Owner | None:
+    """Whose the journal in `path` is, None if there is no journal or nobody has claimed it.
+
+    Only looks, as `read_trusted_key`, and raises as that.
+    """
+    if not path.is_file():
+        return None
+    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
+        _check_kind(sql, path)
+        if not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'owner'").fetchone():
+            return None
+        row = sql.execute("SELECT federation, device FROM owner").fetchone()
+    return Owner(*row) if row else None
 
 
 def read_trusted_key(path: Path) -> bytes | None:
@@ -126,6 +156,7 @@ class Journal:
         if empty:  # also where a power cut left an empty file
             marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
             sql.executescript(f"PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
+        sql.execute(_OWNER)
 
     def close(self) -> None:
         """Close the file, and let the next one open it. May be repeated; nothing can be noted any more."""
@@ -133,13 +164,34 @@ class Journal:
             self._sql.close()
             self._held.release()
 
+    def check_owner(self, federation: str) -> None:
+        """Whether this home may be used for that federation: ConfigurationError if it is another one's."""
+        owner = self._owner()
+        if owner and owner.federation != federation:
+            raise ConfigurationError(
+                f"{self._path.parent} is the home of {owner.device!r} in federation {owner.federation!r}: its adapters "
+                f"lie there, and its coordinator's key. Give {federation!r} a home of its own (`impasto join --home "
+                "FOLDER`)."
+            )
+
+    def claim(self, federation: str, device: str) -> None:
+        """This is the home of that device in that federation from now on."""
+        if self._owner() != Owner(federation, device):
+            with self._writing(promised=True) as sql:
+                sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, device))
+
+    def _owner(self) -> Owner | None:
+        with self._reading() as sql:
+            row = sql.execute("SELECT federation, device FROM owner").fetchone()
+        return Owner(*row) if row else None
+
     # session --------------------------------------------------------------------------------------------------------
 
     def next_epoch(self) -> int:
         """A number that grows with every session; by the clock, so that it grows also where the journal was lost."""
         with self._writing(promised=True) as sql:
             (last,) = sql.execute("SELECT epoch FROM session").fetchone()
-            epoch = min(max(int(last) + 1, int(time.time())), 2**31 - 1)
+            epoch = following(int(last), time.time())
             sql.execute("UPDATE session SET epoch = ?", (epoch,))
         return epoch
 

@@ -15,7 +15,8 @@ if _missing:
     raise TrainingError(f'Training needs {", ".join(_missing)}. Install them with: pip install "impasto[train]"')
 
 # The check above must come first.
+from edge_sdk.training.checkpoint import CheckpointUnwritten  # noqa: E402
 from edge_sdk.training.rounds import train_round  # noqa: E402
 from edge_sdk.training.trainer import Progress, Trainer, TrainingResult  # noqa: E402
 
-__all__ = ["Progress", "Trainer", "TrainingResult", "train_round"]
+__all__ = ["CheckpointUnwritten", "Progress", "Trainer", "TrainingResult", "train_round"]

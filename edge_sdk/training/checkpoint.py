@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from edge_sdk.errors import CheckpointError
 
 _FORMAT = "impasto training 1"
 _Result = TypeVar("_Result")
+
+
+class CheckpointUnwritten(UserWarning):
+    """The state of a training cannot be saved: it goes on, and begins anew if it is interrupted."""
 
 
 @dataclass
@@ -45,6 +50,21 @@ def save_checkpoint(
     data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds)})
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, data)
+
+
+def keep_checkpoint(
+    path: Path, run: str, state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    """`save_checkpoint`, or a CheckpointUnwritten: a full disk must not cost what is being learnt."""
+    try:
+        save_checkpoint(path, run, state, parameters, optimizer)
+    except OSError as error:
+        warnings.warn(
+            f"The checkpoint {path} cannot be written ({error}): the training goes on, but could not be resumed from "
+            "here. Make room on the disk, or see to the folder's rights.",
+            CheckpointUnwritten,
+            stacklevel=2,
+        )
 
 
 def load_checkpoint(

@@ -19,7 +19,7 @@ from torch import Tensor
 from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import TrainingError
 from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.training.checkpoint import State, load_checkpoint, save_checkpoint
+from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
 from edge_sdk.training.lora import Slots, Trained
 from edge_sdk.training.objective import Objective
@@ -186,7 +186,8 @@ class Trainer:
 
         With a `checkpoint`, the state is saved there every `checkpoint_seconds` and at the end. If the file is there
         already, the training goes on from it, and a training that was killed ends bit for bit where an uninterrupted
-        one on the same machine with as many threads would. Delete the file once the adapter is saved.
+        one on the same machine with as many threads would. Delete the file once the adapter is saved. A file that
+        cannot be written is a warning, `CheckpointUnwritten`, and costs nothing that was trained.
 
         Args:
             start: go on from these factors; None starts from the common initialisation of `seed`.
@@ -229,7 +230,7 @@ class Trainer:
                 state.losses.append(loss.item())
                 state.seconds = time.monotonic() - began
                 if path and (time.monotonic() - saved >= checkpoint_seconds or _done(state, steps, minutes)):
-                    save_checkpoint(path, run, state, lora.parameters, optimizer)
+                    keep_checkpoint(path, run, state, lora.parameters, optimizer)
                     saved = time.monotonic()
                 if on_step:
                     on_step(Progress(len(state.losses), steps, loss.item(), state.seconds))

@@ -30,6 +30,9 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# Seconds since 1970 fit for ever, and a JavaScript number holds all of them.
+MAX_EPOCH = 2**53 - 1
+Epoch = Annotated[int, Meta(ge=0, le=MAX_EPOCH)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Rank = Annotated[int, Meta(ge=1, le=1024)]
 Size = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -217,7 +220,7 @@ class SignedStep(_Message, frozen=True, kw_only=True):
     epoch: of the coordinator's life; step: the encoded message, which is signed as it stands, see `signing`.
     """
 
-    epoch: Count
+    epoch: Epoch
     step: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
     signature: Signature
 
@@ -241,7 +244,7 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
     """
 
     online: bool
-    epoch: Count
+    epoch: Epoch
     federation: Name
     base_id: BaseId
     key: Key
@@ -253,7 +256,7 @@ class Presence(_Message, frozen=True, kw_only=True):
     """Birth and death of a device's session. A death of an older epoch than the last birth is void."""
 
     online: bool
-    epoch: Count
+    epoch: Epoch
 
 
 Step: TypeAlias = RoundStart | Finished

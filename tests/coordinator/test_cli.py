@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from coordinator import config
 from coordinator.cli import main
+from coordinator.home import Home
 from coordinator.store import Database
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.memory import MemoryBroker
@@ -42,6 +44,57 @@ def test_init_writes_a_file_that_loads_and_never_overwrites(run: Run, tmp_path: 
     assert code == 1
     assert "exists already" in said
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("file", "name"), [("größe.toml", "grosse"), ("my pictures!.toml", "my-pictures"), (f"{'x' * 80}.toml", "x" * 64)]
+)
+def test_init_makes_a_name_of_any_file(run: Run, tmp_path: Path, file: str, name: str) -> None:
+    path = tmp_path / file
+    code, said = run("init", str(path), "--bundle", 'a "bundle" 🦊\x7f', "--broker", "mqtt://b")
+    assert code == 0
+    assert f"for federation {name!r}" in said
+    assert (config.load(path).name, Path(str(config.load(path).bundle)).name) == (name, 'a "bundle" 🦊\x7f')
+
+
+def test_init_says_where_no_name_can_be_made(run: Run, tmp_path: Path) -> None:
+    code, said = run("init", str(tmp_path / "写真.toml"))
+    assert code == 1
+    assert said.startswith("ConfigurationError: No federation's name can be made of '写真'")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_cannot_stand_in_a_topic_is_told_in_words(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "größe"\nbundle = "bundle"\n', encoding="utf-8")
+    code, said = run("serve", str(path))
+    assert code == 1
+    assert "name = 'größe' cannot stand in a topic: use 1 to 64 letters" in said
+
+
+def test_status_says_who_serves(run: Run, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nbundle = "bundle"\n')
+    loaded = config.load(path)
+    Database(str(loaded.database), "stickers", config.read_base_model(loaded).base_id).close()
+    assert "nobody serves it" in run("status", str(path))[1]
+    home = Home(Path(str(loaded.home)), "stickers")
+    assert f"served by process {os.getpid()} on " in run("status", str(path))[1]
+    home.close()
+
+
+def test_an_invitation_by_a_clock_that_is_wrong_says_so(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_bundle(tmp_path / "bundle")
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nbundle = "bundle"\n')
+    assert "may be wrong" not in run("invite", str(path), "pi-4")[1]
+    monkeypatch.setattr("coordinator.cli.time.time", lambda: 60.0)
+    code, said = run("invite", str(path), "pi-4")
+    assert code == 0
+    assert "Until when it holds may be wrong. This machine's clock was never set" in said
 
 
 def test_errors_are_told_by_name_without_a_traceback(run: Run, tmp_path: Path) -> None:
@@ -96,7 +149,7 @@ def test_an_event_file_that_cannot_be_written_ends_with_its_name(run: Run, tmp_p
         path.write_text(f'name = "stickers"\nslots = "impasto.json"\nbroker = "{broker.url}"\n')
         code, said = run("serve", str(path), "--events", "/dev/full")
     assert code == 1
-    assert "OSError: [Errno 28]" in said
+    assert "ConfigurationError: Cannot write events to /dev/full: [Errno 28]" in said
 
 
 def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> None:

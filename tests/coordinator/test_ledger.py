@@ -11,6 +11,7 @@ import pytest
 from coordinator import rounds
 from coordinator.ledger import Ledger
 from coordinator.store import Database
+from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.messages import Committed, RoundDone
 from tests.coordinator.federations import BASE_ID, aggregate_by_name, cluster_by_name, profile, rules, stored
 
@@ -100,6 +101,42 @@ def test_a_crash_before_it_is_saved_leaves_all_as_it_was(book: Book) -> None:
     before = book.database.load()
     book.ledger.feed(stored("a1", 1))
     assert Ledger(rules(), book.database, lambda: (0, 0)).state == before
+
+
+def test_where_the_disk_fails_everything_stays_due(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StoreUnavailable("the disk is full")
+
+    for name in NAMES:
+        book.ledger.feed(rounds.Joined(name, profile()))
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "save", full)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable):
+                book.settle()
+    assert book.done == []
+    book.settle()
+    for name in NAMES:
+        book.ledger.feed(stored(name, 1))
+    act, failures = book.act, iter([True, True, False])
+
+    def acting(action: rounds.Action) -> rounds.Event | None:
+        if isinstance(action, rounds.Aggregate) and next(failures):
+            raise StoreUnavailable("the disk is full")
+        return act(action)
+
+    monkeypatch.setattr(book, "act", acting)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            book.settle()
+        assert book.sent(Committed) == list(NAMES), "once each"
+        assert book.sent(RoundDone) == []
+    book.ledger.feed(rounds.Joined("a4", profile()))
+    book.settle()
+    assert book.sent(RoundDone) == list(NAMES)
+    assert book.database.load() == book.ledger.state
+    assert book.ledger.state.round == 1
+    assert "a4" in book.ledger.state.devices
 
 
 def test_the_profile_of_a_device_that_is_refused_is_not_kept(book: Book) -> None:

@@ -17,7 +17,7 @@ from coordinator.admission import REVOKED
 from coordinator.keys import Keys
 from coordinator.rounds import Member, Trace
 from coordinator.service import Service
-from coordinator.store import Database
+from coordinator.store import Database, open_blobs
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, Settings, create
@@ -161,7 +161,8 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     coordinator.stop()
     loaded = config.load(path)
     database = Database(str(loaded.database), "tastes", BASE_ID)
-    lost = Trace("d" * 64, Member(None, 4, None, 7, Share.BOTH))  # of an update whose blob is not there
+    wrong = open_blobs(str(loaded.blobs)).put(b"no adapter")
+    lost = Trace(wrong, Member(None, 4, None, 7, Share.BOTH))
     database.save(replace(database.load(), devices={"a": replace(known, trace=lost)}))
     database.close()
     again = Coordinator(path)
@@ -169,7 +170,7 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     for i, name in enumerate(("a", "b")):
         devices.say(name, Join(profile=profile("apples", i)))
     devices.hear(RoundStart, {"a", "b"})
-    assert [event["code"] for event in again.named("clustering_failed")] == ["TransferError"]
+    assert [event["code"] for event in again.named("clustering_failed")] == ["AdapterFormatError"]
     again.stop()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator.store import Database, open_blobs
-from edge_sdk.errors import ConfigurationError, TransferError
+from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, StoreUnavailable, TransferError
 from tests.coordinator.federations import BASE_ID, profile, stored
 from tests.coordinator.test_rounds import started
 
@@ -40,6 +41,44 @@ class TestBlobs:
         with pytest.raises(TransferError):
             blobs.get(gone)
 
+    def test_names_and_whose_they_are(self, url: str) -> None:
+        blobs = open_blobs(url)
+        blobs.claim("tastes")
+        assert blobs.names() == set()
+        sha256 = blobs.put(b"adapter")
+        assert blobs.names() == {sha256}
+        blobs.prune(set())
+        again = open_blobs(url)
+        again.claim("tastes")
+        with pytest.raises(HomeInUse, match=r"'tastes'.*`blobs` of its own"):
+            again.claim("paintings")
+
+    def test_a_folder_that_disappears_is_made_again(self, tmp_path: Path) -> None:
+        blobs = open_blobs(str(tmp_path / "blobs"))
+        lost, file = blobs.put(b"adapter"), tmp_path / "file"
+        shutil.rmtree(tmp_path / "blobs")
+        with pytest.raises(BlobLost) as caught:
+            blobs.get(lost)
+        assert caught.value.sha256 == lost
+        assert (blobs.names(), blobs.prune(set())) == (set(), 0)
+        assert blobs.get(blobs.put(b"other")) == b"other"
+        shutil.rmtree(tmp_path / "blobs")
+        file.write_bytes(b"third")
+        name = hashlib.sha256(b"third").hexdigest()
+        blobs.take(file, name)
+        assert blobs.get(name) == b"third"
+
+    def test_a_folder_that_cannot_be_used_has_lost_nothing(self, tmp_path: Path) -> None:
+        blobs = open_blobs(str(tmp_path / "blobs"))
+        sha256 = blobs.put(b"adapter")
+        (tmp_path / "blobs").rename(tmp_path / "away")
+        (tmp_path / "blobs").write_text("something else")
+        for attempt in (
+            lambda: blobs.get(sha256), lambda: blobs.put(b"x"), blobs.names, lambda: blobs.prune(set()),
+        ):  # fmt: skip
+            with pytest.raises(StoreUnavailable, match=f"{tmp_path}/blobs cannot be used"):
+                attempt()
+
     def test_damage_is_noticed(self, tmp_path: Path) -> None:
         blobs = open_blobs(str(tmp_path))
         sha256 = blobs.put(b"adapter")
@@ -49,7 +88,9 @@ class TestBlobs:
 
     def test_half_written_files_are_swept_up(self, tmp_path: Path) -> None:
         (tmp_path / ".xyz.tmp").write_bytes(b"half")
-        open_blobs(str(tmp_path))
+        blobs = open_blobs(str(tmp_path))
+        assert list(tmp_path.iterdir()), "another process may be writing"
+        blobs.sweep()
         assert list(tmp_path.iterdir()) == []
 
     def test_unknown_protocol(self) -> None:
@@ -77,6 +118,8 @@ class TestDatabase:
         for _ in range(3):
             database = Database(address, "stickers", BASE_ID)
             epochs.append(database.next_epoch())
+            assert database.next_epoch() in (epochs[-1], epochs[-1] + 1), "nothing is taken over yet"
+            database.begin(epochs[-1])
             database.close()
         assert epochs == sorted(set(epochs))
         assert epochs[0] > 1_700_000_000, "a database that was lost must not begin again below what a broker retains"

@@ -11,7 +11,7 @@ from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Share
 from edge_sdk.errors import CheckpointError
 from edge_sdk.membership import RoundPlan
-from edge_sdk.training import Progress, Trainer, train_round
+from edge_sdk.training import CheckpointUnwritten, Progress, Trainer, train_round
 from tests.models import tiny_model
 from tests.training.samples import squares
 
@@ -103,3 +103,12 @@ def test_the_training_of_a_round_goes_on_for_as_long_as_there_is_time_now(traine
     checkpoint.write_bytes(b"damaged")
     train_round(trainer, plan, on_step=note)
     assert steps == [4, 5, 6, 1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_that_cannot_be_written_costs_nothing(trainer: Trainer, tmp_path: Path) -> None:
+    """Not even at the last step: a training of hours was lost when the disk was full at its end."""
+    (tmp_path / "file").write_text("")
+    checkpoint = tmp_path / "file" / "state.safetensors"  # no folder can be made there
+    with pytest.warns(CheckpointUnwritten, match=f"{checkpoint} cannot be written"):
+        trained = trainer.train(steps=3, checkpoint=checkpoint)
+    assert adapters.to_bytes(trained.adapter) == adapters.to_bytes(trainer.train(steps=3).adapter)

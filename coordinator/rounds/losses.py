@@ -1,0 +1,65 @@
+"""What is left of a federation's state when blobs of it are gone for good."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from msgspec.structs import replace
+
+from coordinator.rounds.state import Lineage, Member, Past, State
+
+UPDATE_LOST = "UpdateLost"
+ADAPTERS_LOST = "AdaptersLost"
+
+
+def lost_lineages(state: State, lost: Set[str]) -> list[str]:
+    """The names of the adapters that cannot be had any more: "root", "cluster-<n>"."""
+    lineages = {"root": state.root, **{f"cluster-{n}": lineage for n, lineage in sorted(state.clusters.items())}}
+    return [name for name, lineage in lineages.items() if any(m.sha256 in lost for m in lineage.adapters)]
+
+
+def without(state: State, lost: Set[str]) -> State:
+    """The state without what needs these blobs, but for the open round: root and clusters begin anew, a server
+    optimiser forgets, updates are no evidence for clustering any more and cannot come late."""
+    return replace(
+        state,
+        root=_left_of(state.root, lost),
+        clusters={number: _left_of(lineage, lost) for number, lineage in state.clusters.items()},
+        devices={
+            name: replace(device, trace=None)
+            if device.trace and (device.trace.update in lost or _starts_in(device.trace.member, lost))
+            else device
+            for name, device in state.devices.items()
+        },
+        past={
+            number: Past(past.attempt, {n: m for n, m in past.absent.items() if not _starts_in(m, lost)})
+            for number, past in state.past.items()
+        },
+    )
+
+
+def round_is_lost(state: State, lost: Set[str]) -> bool:
+    """Whether the open round cannot go on: some of its devices cannot have what they are to start from."""
+    current = state.current
+    if current is None:
+        return False
+    clusters = {member.cluster for member in current.cohort.values()}
+    used = [state.root, *(state.clusters[c] for c in clusters if c is not None and c in state.clusters)]
+    needed = {manifest.sha256 for lineage in used for manifest in lineage.adapters}
+    return bool(needed & lost) or any(_starts_in(member, lost) for member in current.cohort.values())
+
+
+def lost_updates(state: State, lost: Set[str]) -> list[str]:
+    """The devices whose update in the open round is gone."""
+    updates = state.current.updates if state.current else {}
+    return sorted(n for n, u in updates.items() if u.manifest.sha256 in lost or _starts_in(u.member, lost))
+
+
+def _left_of(lineage: Lineage, lost: Set[str]) -> Lineage:
+    if any(manifest.sha256 in lost for manifest in lineage.adapters):
+        return Lineage()
+    return replace(lineage, moments=None) if lineage.moments in lost else lineage
+
+
+def _starts_in(member: Member, lost: Set[str]) -> bool:
+    return member.start is not None and member.start.sha256 in lost

@@ -1,0 +1,177 @@
+"""A coordinator whose disk loses what it holds, or takes nothing for a while: it says so, and goes on."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordinator import config
+from edge_sdk.errors import Rejected
+from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
+from tests.coordinator.adapters import random_adapter
+from tests.coordinator.test_service import Devices, federation
+from tests.integration.devices import Device, profile
+from tests.integration.test_federation import Coordinator, write_federation
+
+ROUNDS, NUMBER = 3, 3
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with MemoryBroker() as broker:
+        yield broker.url
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.service._RETRY", 0.05)
+
+
+def whole(folder: Path, url: str) -> tuple[Path, Path]:
+    """A federation of three devices, and where its blobs lie."""
+    path = write_federation(folder, url, rounds=ROUNDS, more='clustering = "single"\n')
+    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {NUMBER}"))
+    return path, Path(str(config.load(path).blobs))
+
+
+def devices(url: str, folder: Path) -> list[Device]:
+    return [Device(number, url, folder / f"device-{number}").start() for number in range(NUMBER)]
+
+
+@pytest.mark.parametrize("moment", ["round_started", "update_counted", "round_closed"])
+def test_a_blobs_folder_that_disappears_ends_nothing(url: str, tmp_path: Path, moment: str) -> None:
+    """It ended the coordinator, and every start after that."""
+    path, blobs = whole(tmp_path, url)
+    gone: list[bool] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] == moment and event["round"] == 2 and not gone:
+            gone.append(True)
+            shutil.rmtree(blobs, ignore_errors=True)  # the other thread may be writing
+
+    coordinator = Coordinator(path, on_event=note)
+    members = devices(url, tmp_path)
+    for device in members:
+        device.join()
+        assert device.error is None
+        assert device.result is not None
+        assert device.result.finished
+    coordinator.join()
+    assert gone
+    assert coordinator.named("adapters_lost")
+    assert coordinator.service.state.round == ROUNDS
+
+
+def test_nor_does_one_that_was_deleted_while_nobody_served(url: str, tmp_path: Path) -> None:
+    path, blobs = whole(tmp_path, url)
+    coordinator, played = Coordinator(path, once=False), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    names = {"a", "b", "c"}
+    for i, name in enumerate(sorted(names)):
+        played.say(name, Join(profile=profile("apples", i)))
+    played.hear(RoundStart, names)
+    for i, name in enumerate(sorted(names)):
+        played.offer(name, random_adapter(i))
+    played.hear(RoundDone, names)
+    assert all(start.manifests for start in played.hear(RoundStart, names))
+    coordinator.stop()
+    shutil.rmtree(blobs)
+    for life in (1, 2):
+        again = Coordinator(path, once=False)
+        again.wait_for("coordinator_started")
+        played.say("a", Join(profile=profile("apples", 0)))
+        (start,) = played.hear(RoundStart, {"a"})
+        assert (start.round, start.manifests) == (2, [])
+        again.stop()
+        lost = [event["names"] for event in again.named("adapters_lost")]
+        assert lost == ([["root"]] if life == 1 else [])
+
+
+def test_after_the_end_devices_keep_what_they_have_until_it_is_restored(url: str, tmp_path: Path) -> None:
+    path, blobs = whole(tmp_path, url)
+    coordinator = Coordinator(path)
+    members = devices(url, tmp_path)
+    for device in members:
+        assert device.join().error is None
+    coordinator.join()
+    home = tmp_path / "device-0"
+    before = {file.name: file.read_bytes() for file in home.glob("*.safetensors")}
+    assert before
+    blobs.rename(tmp_path / "backup")
+    again = Coordinator(path, once=False)
+    again.wait_for("adapters_lost")
+    back = Device(0, url, home).start().join()
+    assert isinstance(back.error, Rejected)
+    assert "AdaptersLost" in str(back.error)
+    assert "restore it from a backup" in str(back.error)
+    assert {file.name: file.read_bytes() for file in home.glob("*.safetensors")} == before
+    shutil.copytree(tmp_path / "backup", blobs, dirs_exist_ok=True)
+    assert Device(0, url, home).start().join().error is None
+    again.stop()
+
+
+def test_a_store_that_is_away_for_a_while_costs_nothing(url: str, tmp_path: Path) -> None:
+    path, blobs = whole(tmp_path, url)
+    seen: list[str] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] == "update_counted" and event["round"] == 2 and not seen:
+            blobs.rename(tmp_path / "away")
+            blobs.write_text("in its place")
+        elif event["event"] == "store_unavailable":
+            blobs.unlink(missing_ok=True) if blobs.is_file() else None
+            if not blobs.exists():
+                (tmp_path / "away").rename(blobs)
+        else:
+            return
+        seen.append(event["event"])
+
+    coordinator = Coordinator(path, on_event=note)
+    for device in devices(url, tmp_path):
+        assert device.join().error is None
+        assert device.trained == [1, 2, 3], "once each"
+    coordinator.join()
+    assert seen[:2] == ["update_counted", "store_unavailable"]
+    assert coordinator.named("adapters_lost") == []
+    assert coordinator.named("round_failed") == []
+
+
+def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> None:
+    path = federation(tmp_path, url, 2)
+    coordinator, played = Coordinator(path), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    for i, name in enumerate(("a", "b")):
+        played.say(name, Join(profile=profile("apples", i)))
+    played.hear(RoundStart, {"a", "b"})
+    file = str(config.load(path).database).removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        played.offer("a", random_adapter(1))
+        coordinator.wait_for("store_unavailable")
+        assert not [message for _, message in played.said if isinstance(message, Committed)], "nothing is promised"
+        other.execute("ROLLBACK")
+    played.hear(Committed, {"a"})
+    assert file in coordinator.named("store_unavailable")[0]["reason"]
+    coordinator.stop()
+
+
+@pytest.mark.parametrize("what", ["spool", "keys.json", "coordinator.lock"])
+def test_other_parts_of_the_home_may_disappear(url: str, tmp_path: Path, what: str) -> None:
+    path, _ = whole(tmp_path, url)
+    lost = Path(str(config.load(path).home)) / what
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] == "round_started":
+            shutil.rmtree(lost) if lost.is_dir() else lost.unlink(missing_ok=True)
+
+    coordinator = Coordinator(path, on_event=note)
+    for device in devices(url, tmp_path):
+        assert device.join().error is None
+    coordinator.join()
