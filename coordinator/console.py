@@ -43,6 +43,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] joined with {e['pictures']} pictures"
         case "device_left":
             return f"[cyan]{e['device']}[/cyan] left{': ' + e['reason'] if e['reason'] else ''}"
+        case "device_back":
+            return f"[cyan]{e['device']}[/cyan] takes part again"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":
@@ -98,7 +100,7 @@ def print_status(console: Console, name: str, state: State, updates: Iterable[Ma
     for column in ("device", "cluster", "updates", "state"):
         table.add_column(column)
     for device, known in sorted(state.devices.items()):
-        presence = "left" if known.left else ("online" if known.offline_since is None else "offline")
+        presence = "left" if known.left else "online" if known.until is None else "offline" if known.seen else "unseen"
         cluster = "-" if known.cluster is None else str(known.cluster)
         table.add_row(device, cluster, str(counted[device]), presence)
     console.print(table)

@@ -8,19 +8,22 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Heard,
     Joined,
     Left,
     Offered,
     Placed,
     Restarted,
     Seen,
+    Served,
     Spoiled,
     Stored,
     Tick,
 )
-from coordinator.rounds.machine import all_served, next_wake, step
+from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
+from coordinator.rounds.patience import all_served, next_wake
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 
 __all__ = [
@@ -35,6 +38,7 @@ __all__ = [
     "Event",
     "Failed",
     "Fetch",
+    "Heard",
     "Joined",
     "Left",
     "Lineage",
@@ -50,6 +54,7 @@ __all__ = [
     "Rules",
     "Seen",
     "Send",
+    "Served",
     "Spoiled",
     "State",
     "Stored",

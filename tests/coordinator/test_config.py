@@ -136,8 +136,8 @@ def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
 
 
 def test_methods_without_mixed_ranks_demand_the_rank() -> None:
-    assert parse(MINIMAL).rules(BASE_ID, 1).min_rank == 1
-    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(BASE_ID, 1).min_rank == 6
+    assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 1
+    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 6
 
 
 def test_what_follows_from_the_keys() -> None:

@@ -12,6 +12,7 @@ from coordinator.rounds import (
     Clustered,
     Failed,
     Fetch,
+    Heard,
     Joined,
     Left,
     Lineage,
@@ -32,7 +33,7 @@ from coordinator.rounds import (
 )
 from edge_sdk.adapter import Share
 from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome, decode, encode
-from tests.coordinator.federations import Machine, manifest, offer, profile, rules, stored
+from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, stored
 
 DEVICES = ("a1", "a2", "b1", "b2")
 
@@ -40,7 +41,7 @@ DEVICES = ("a1", "a2", "b1", "b2")
 def started(**changes: object) -> Machine:
     """A federation of four devices whose first round is open."""
     machine = Machine(rules(min_devices=4, **changes))
-    machine(*(Joined(name, profile()) for name in DEVICES))
+    machine(*(joined(name) for name in DEVICES))
     return machine
 
 
@@ -84,7 +85,7 @@ class TestJoining:
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4))
+        machine = Machine(rules(min_rank=4, code_dimensions=3))
         machine(Joined("a1", profile()))
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
@@ -339,15 +340,16 @@ class TestRounds:
 
     def test_a_round_without_quorum_is_extended_then_closed_with_what_there_is(self) -> None:
         machine = started()
-        deliver(machine, 1, "a1")
+        deliver(machine, 1, *DEVICES)
+        deliver(machine, 2, "a1")
         machine.now = 100.0
         machine(Tick())
-        assert machine.state.round == 0
+        assert machine.state.round == 1
         assert [start.deadline for start in machine.sent("b2", RoundStart)] == [100.0]
         assert machine.sent("a1") == []
         machine.now = 200.0
         machine(Tick())
-        assert machine.state.round == 1
+        assert machine.state.round == 2
 
     def test_a_round_in_which_nobody_delivers_begins_again(self) -> None:
         machine = started()
@@ -401,8 +403,21 @@ class TestRounds:
         machine = started()
         deliver(machine, 1, "a1", "a2", "b1")
         machine(Left("b2", "battery"))
+        assert machine.state.round == 0, "it may not have been the device that said so"
+        assert [refused.about for refused in machine.sent("b2", Refused)] == ["leave"]
+        wake = next_wake(machine.rules, machine.state, machine.now)
+        assert wake == 5.0
+        machine.now = wake
+        machine(Tick())
         assert machine.state.round == 1
         assert machine.sent("b2", RoundStart) == []
+
+    def test_one_that_was_shut_out_is_not_waited_for_at_all(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Left("b2", "Revoked", shut_out=True))
+        assert machine.state.round == 1
+        assert machine.sent("b2", Refused) == []
 
     def test_an_update_of_a_device_that_left_still_counts(self) -> None:
         machine = started()
@@ -434,11 +449,13 @@ class TestRounds:
     def test_the_late_death_of_an_old_session_is_void(self) -> None:
         machine = started()
         machine(Seen("b2", True, 6), Seen("b2", False, 5))
-        assert machine.state.devices["b2"].offline_since is None
+        assert machine.state.devices["b2"].until is None
 
     def test_everybody_leaves_and_comes_back(self) -> None:
         machine = started()
         machine(*(Left(name) for name in DEVICES))
+        machine.now = 5.0
+        machine(Tick())
         assert machine.state.phase == "gathering"
         machine(*(Joined(name, profile()) for name in DEVICES))
         assert machine.state.phase == "training"
@@ -449,6 +466,8 @@ class TestRounds:
         deliver(machine, 1, *DEVICES)
         machine(Left("a1"))
         deliver(machine, 2, "a2", "b1", "b2")
+        machine.now = 5.0
+        machine(Tick())
         assert [start.round for start in machine.sent("a2", RoundStart)] == [3]
 
     def test_repeated_joins_and_births_change_nothing(self) -> None:
@@ -456,7 +475,7 @@ class TestRounds:
         machine = started()
         machine(Seen("a1", True, 5))
         before = machine.state
-        machine(Joined("a1", profile()), Seen("a1", True, 5), Left("nobody"))
+        machine(Joined("a1", profile()), Seen("a1", True, 5), Left("nobody"), Heard("a1"), Heard("nobody", offers=True))
         assert machine.state is before
 
     def test_a_round_that_makes_nothing_is_used_up_and_told(self) -> None:
