@@ -21,6 +21,7 @@ from coordinator.rounds import Device
 ALONE = 3.0
 # Among more devices than this one alone moves nothing.
 _MOST = 256
+_FEW = 32
 
 
 class Standing(IntEnum):
@@ -69,8 +70,15 @@ def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
     distances = np.maximum(0.0, 1.0 - rows @ rows.T)
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
-    pairs = np.triu_indices(count - 1, 1)
+    if count > _FEW:  # one more or less changes no median
+        found[:] = nearest > ALONE * _usual(distances) + 1e-9
+        return found
     for i in range(count):
         others = np.delete(np.arange(count), i)
-        found[i] = nearest[i] > ALONE * float(np.median(distances[np.ix_(others, others)][pairs])) + 1e-9
+        found[i] = nearest[i] > ALONE * _usual(distances[np.ix_(others, others)]) + 1e-9
     return found
+
+
+def _usual(distances: Matrix) -> float:
+    """The median over all pairs."""
+    return float(np.median(distances[np.triu_indices(len(distances), 1)]))

@@ -76,7 +76,7 @@ def describe(event: Mapping[str, Any]) -> str:
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
             refused = f", [red]{len(e['refused'])} refused[/red]" if e["refused"] else ""
-            loss = f"mean loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            loss = f"median loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
             head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}{refused}"
             return f"{head}; {loss}; {_traffic(event)}"
         case "finished":

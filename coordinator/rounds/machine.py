@@ -24,6 +24,7 @@ waiting: whoever is taken for gone is told, and takes part again with a word. Se
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from typing import Any
 
@@ -50,7 +51,7 @@ from coordinator.rounds.events import (
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
-from coordinator.rounds.patience import LEAVING, awaited, has_quorum, share_of_devices, staying
+from coordinator.rounds.patience import LEAVING, awaited, has_quorum, is_vain, share_of_devices, staying
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
 from edge_sdk.wire.messages import (
@@ -325,7 +326,7 @@ class _Turn:
             self._extend(missing)
         elif late and current.updates:
             self._close()
-        elif late or not staying(self.state, now):
+        elif late or not staying(self.state, now) or (not missing and is_vain(self.state, now)):
             self._report("round_abandoned", round=current.number, reason="no device delivered an update")
             self._set(phase="gathering", current=None)
 
@@ -417,7 +418,6 @@ class _Turn:
 
     def _report_closed(self, closed: Round, figures: dict[str, Any]) -> None:
         updates = closed.updates.values()
-        pictures = sum(update.pictures for update in updates)
         self._report(
             "round_closed",
             round=closed.number,
@@ -426,8 +426,8 @@ class _Turn:
             late={name: update.late for name, update in closed.updates.items() if update.late},
             missing=sorted(set(closed.cohort) - set(closed.updates)),
             refused=dict(sorted(closed.refused.items())),
-            first_loss=sum(update.first_loss * update.pictures for update in updates) / pictures,
-            last_loss=sum(update.last_loss * update.pictures for update in updates) / pictures,
+            first_loss=statistics.median(update.first_loss for update in updates),
+            last_loss=statistics.median(update.last_loss for update in updates),
             **figures,
         )
 

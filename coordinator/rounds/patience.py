@@ -57,14 +57,27 @@ def awaited(rules: Rules, state: State, now: float) -> list[str]:
 
 
 def has_quorum(rules: Rules, state: State, now: float) -> bool:
-    """Whether enough have delivered of those that count."""
+    """Whether enough have delivered of those that count, or there is an update and nobody who could send another."""
     current = _open(state)
-    trial = now < trial_ends(current)
+    here, trial = staying(state, now), now < trial_ends(current)
+    absent = current.absent
+    if current.updates and not any(name in absent for name in here):
+        return True
     count = 0
-    for name in staying(state, now):
+    for name in here:
         device = state.devices[name]
-        count += name in current.updates or (device.seen and (device.proven or trial))
+        on_trial = trial and name not in current.refused
+        count += name in current.updates or (device.seen and (device.proven or on_trial))
     return len(current.updates) >= share_of_devices(rules.quorum, count)
+
+
+def is_vain(state: State, now: float) -> bool:
+    """Whether nobody in the open round, which waits for none of them any more, has ever delivered, while others are
+    there who could."""
+    current = _open(state)
+    if current.updates or any(state.devices[name].proven for name in current.cohort):
+        return False
+    return any(device.is_present(now) for name, device in state.devices.items() if name not in current.cohort)
 
 
 def share_of_devices(quorum: float, devices: int) -> int:
