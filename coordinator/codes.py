@@ -1,8 +1,8 @@
 """Prompt codes as clustering sees them: no device's code may decide what is made of all others.
 
 Clustering centres codes over the devices, and mean embeddings are all alike: their deviations from the mean are small.
-A single code of great length, or in a direction of its own, would move the mean so far that all others deviate from it in
-the same way, and look alike. So a code is a direction, and one that stands alone says nothing.
+A single code of great length, or in a direction of its own, would move the mean so far that all others deviate from it
+in the same way, and look alike. So a code is a direction, and one that stands alone says nothing.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
     """(n, dimensions): the codes at unit length.
 
     Where the base model does not say how many dimensions a code has, they are those of most devices, among the best
-    known ones. A code of others, one that is zero, and one that stands alone say nothing: each is the mean of those that
-    say something, and so resembles nobody once they are centred.
+    known ones. A code of others, one that is zero, and one that stands alone say nothing: each is the mean of those
+    that say something, and so resembles nobody once they are centred.
     """
     best = max(standings, default=Standing.NAMED)
     votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best)

@@ -53,7 +53,8 @@ class Reports:
 
 def _presence(state: State) -> dict[str, int]:
     """How many devices are there (or were a moment ago), offline, and have left."""
-    devices, now = state.devices.values(), time.monotonic()
-    there = (not d.away and d.is_near(now) for d in devices)
-    counts = Counter("left" if d.left else "online" if near else "offline" for d, near in zip(devices, there, strict=True))
+    now = time.monotonic()
+    counts = Counter(
+        "left" if d.left else "online" if d.is_near(now) and not d.away else "offline" for d in state.devices.values()
+    )
     return {name: counts[name] for name in ("online", "offline", "left")}

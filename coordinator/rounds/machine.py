@@ -463,8 +463,8 @@ class _Turn:
     # restart --------------------------------------------------------------------------------------------------------
 
     def _restarted(self) -> None:
-        """Start all clocks anew, and ask again for what was being computed. Who is there will be heard: devices say Join
-        when they see us, and the broker has kept what their presence says."""
+        """Start all clocks anew, and ask again for what was being computed. Who is there will be heard: devices say
+        Join when they see us, and the broker has kept what their presence says."""
         until = self.now + self.rules.grace
         devices = {
             name: replace(device, until=self.now if device.left else until)

@@ -1,11 +1,11 @@
 """Whom a round waits for, and until when: every rule of the machine that names a time.
 
-A name costs nothing: whoever may write on the broker's topics can join under as many as he likes. So a device counts by
-what it has shown. One whose updates have counted before is waited for until the deadline, and with its like it makes the
-quorum. One of which no update has counted yet is on trial: it has the whole first deadline in a round that nobody has
-proven himself for, else twice as long as the last round took, and at least `grace`. Then the round goes on without it,
-and is not extended for it; as long as there is no update at all, nobody is held up and there is no trial. One that has
-never shown presence is waited for during `grace`, and makes no quorum.
+A name costs nothing: whoever may write on the broker's topics can join under as many as he likes. So a device counts
+by what it has shown. One whose updates have counted before is waited for until the deadline, and with its like it makes
+the quorum. One of which no update has counted yet is on trial: it has the whole first deadline in a round that nobody
+has proven himself for, else twice as long as the last round took, and at least `grace`. Then the round goes on without
+it, and is not extended for it; as long as there is no update at all, nobody is held up and there is no trial. One that
+has never shown presence is waited for during `grace`, and makes no quorum.
 """
 
 from __future__ import annotations

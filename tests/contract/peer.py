@@ -27,19 +27,26 @@ Tensors = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Peer:
-    """Args: index: the bundle's impasto.json; presence: whether it shows any; profile: changes to what it joins with."""
+    """Args: index: the bundle's impasto.json; presence: whether it shows any; profile: what it joins with, changed."""
 
     def __init__(
-        self, port: int, federation: str, device: str, index: Mapping[str, Any], *, presence: bool = True, **profile: Any
+        self,
+        port: int,
+        federation: str,
+        device: str,
+        index: Mapping[str, Any],
+        *,
+        presence: bool = True,
+        **profile: Any,
     ) -> None:
         self.device, self.federation, self.index = device, federation, index
         code = np.random.default_rng(1).normal(size=16).astype("<f4").tobytes()
-        self.profile: Message = {"base_id": index["base_id"], "prompt_code": code, "pictures": 5, "max_rank": 8, **profile}
+        known = {"base_id": index["base_id"], "prompt_code": code, "pictures": 5, "max_rank": 8}
+        self.profile: Message = known | profile
         self.root = f"impasto/1/{federation}/dev/{device}"
         self.heard: queue.Queue[Message] = queue.Queue()
         self.chunks: queue.Queue[bytes] = queue.Queue()
         self.key: bytes | None = None
-        self.epoch = 1
         self.served: dict[str, tuple[Message, bytes]] = {}
         self.asked: dict[str, int] = {}  # chunks that were asked for, by content
         self.client = mqtt.Client(
@@ -78,7 +85,9 @@ class Peer:
     def join(self, **changes: Any) -> None:
         self.say("join", profile=self.profile | changes)
 
-    def offer(self, start: Message, tensors: Tensors, *, pictures: int = 5, base_id: str | None = "", **changes: Any) -> str:
+    def offer(
+        self, start: Message, tensors: Tensors, *, pictures: int = 5, base_id: str | None = "", **changes: Any
+    ) -> str:
         """Offer an update; `changes` to the offer. The hash of its content."""
         metadata = {} if base_id is None else {"impasto.base_id": base_id or self.index["base_id"]}
         return self.offer_bytes(start, save(dict(tensors), metadata), pictures=pictures, **changes)
@@ -95,11 +104,13 @@ class Peer:
     # hearing --------------------------------------------------------------------------------------------------------
 
     def hear(self, kind: str, **fields: Any) -> Message:
-        """The next message of a kind, with these fields; others are passed over."""
+        """The next message of a kind, with these fields; others are passed over, into `passed`."""
+        self.passed: list[Message] = []
         while True:
             message = self.heard.get(timeout=PATIENCE)
             if message["type"] == kind and all(message.get(key) == value for key, value in fields.items()):
                 return message
+            self.passed.append(message)
 
     def said_meanwhile(self) -> list[Message]:
         """All that has come so far."""
@@ -142,7 +153,7 @@ class Peer:
     # inside ---------------------------------------------------------------------------------------------------------
 
     def _presence(self, online: bool) -> Message:
-        return {"type": "presence", "online": online, "epoch": self.epoch if hasattr(self, "epoch") else 1}
+        return {"type": "presence", "online": online, "epoch": 1}
 
     def _arrived(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         if message.topic.endswith("/chunk"):

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec.msgpack as msgpack
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -104,11 +105,8 @@ class TestJoining:
         for changes in ({"pictures": 0}, {"more": 1}, {"prompt_code": b"\xff" * 64}, {"max_rank": 2000}):
             peer.join(**changes)
         peer.join()
-        assert [message["type"] for message in [peer.heard.get(timeout=60)] if message["type"] != "coordinatorstate"] in (
-            ["welcome"],
-            [],
-        )
-        assert "refused" not in {message["type"] for message in peer.said_meanwhile()}
+        peer.hear("welcome")
+        assert {message["type"] for message in peer.passed} <= {"coordinatorstate"}
         peer.join(pictures=0)
         assert peer.hear("refused", code="MessageInvalid")["about"] == ""
 
@@ -213,10 +211,13 @@ class TestUpdates:
         again = peer.offer(start, peer.update(2))
         assert peer.hear("refused", about=again)["code"] == "DuplicateUpdate"
         other.offer(start, other.update(3))
-        assert peer.hear("rounddone") == {"type": "rounddone", "version": 1, "round": 1, "accepted": False, "updates": 1}
+        done = peer.hear("rounddone")
+        assert (done["accepted"], done["updates"]) == (False, 1)
         assert other.hear("rounddone")["accepted"]
 
-    @pytest.mark.parametrize("change", ["half", "double", "no base id", "smaller ranks", "mixed ranks", "more metadata"])
+    @pytest.mark.parametrize(
+        "change", ["half", "double", "no base id", "smaller ranks", "mixed ranks", "more metadata"]
+    )
     def test_what_is_taken_as_well(self, world: World, change: str) -> None:
         world.serve(1, rounds=1)
         (peer,), (start,) = world.started("a")
@@ -314,7 +315,6 @@ class TestRounds:
         world.serve(2, rounds=2, more="grace = 5\n")
         (peer, other), starts = world.started("a", "b")
         for number in (1, 2):
-            other.show(online=False, epoch=2**31 - 1) if number == 3 else None
             peer.publish(f"{peer.root}/state", _forged("presence", online=False, epoch=2**31 - 1), retain=True)
             peer.hear("refused", code="PresenceLost")
             peer.show()
@@ -339,7 +339,8 @@ class TestRounds:
         sha256 = peer.offer(start, peer.update(1))
         peer.hear("committed", sha256=sha256)
         other.offer(start, other.update(2))
-        assert peer.hear("rounddone") == {"type": "rounddone", "version": 1, "round": 1, "accepted": True, "updates": 2}
+        done = peer.hear("rounddone")
+        assert (done["accepted"], done["updates"]) == (True, 2)
 
     def test_names_that_never_show_presence_do_not_hold_a_round_up(self, world: World) -> None:
         """The deadline is ten minutes away."""
@@ -368,6 +369,4 @@ class TestRounds:
 
 
 def _forged(kind: str, **fields: Any) -> bytes:
-    import msgspec.msgpack as msgpack
-
     return msgpack.encode({"type": kind, **fields})
