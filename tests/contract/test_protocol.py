@@ -344,19 +344,19 @@ class TestRounds:
 
     def test_names_that_never_show_presence_do_not_hold_a_round_up(self, world: World) -> None:
         """The deadline is ten minutes away."""
-        coordinator = world.serve(22, rounds=1, more="grace = 1\n")
-        names = [world.peer(f"n{number}", presence=False) for number in range(2)]
-        (peer, other) = (world.peer("a"), world.peer("b"))
+        coordinator = world.serve(3, rounds=1, more="grace = 2\n")
+        peers = [world.peer("a"), world.peer("b")]
+        for peer in peers:
+            peer.join()
+            peer.hear("welcome")
         for number in range(20):
-            root = f"impasto/1/peers/dev/made-up-{number}/up/control"
-            names[0].publish(root, _forged("join", profile=names[0].profile))
-        peer.join()
-        other.join()
-        starts = [peer.hear("roundstart"), other.hear("roundstart")]
-        assert len(coordinator.named("round_started")[0]["cohort"]) == 22
-        peer.offer(starts[0], peer.update(1))
-        other.offer(starts[1], other.update(2))
-        assert [each.hear("rounddone")["updates"] for each in (peer, other)] == [2, 2]
+            control = f"impasto/1/peers/dev/made-up-{number}/up/control"
+            peers[0].publish(control, _forged("join", profile=peers[0].profile))
+        starts = [peer.hear("roundstart") for peer in peers]
+        assert coordinator.named("round_started")[0]["cohort"] == ["a", "b", "made-up-0"]
+        for peer, start in zip(peers, starts, strict=True):
+            peer.offer(start, peer.update(1))
+        assert [peer.hear("rounddone")["updates"] for peer in peers] == [2, 2]
 
     def test_a_device_that_went_away_is_waited_for_during_grace_and_no_longer(self, world: World) -> None:
         """Nothing is said meanwhile, and the deadline is ten minutes away."""
