@@ -44,5 +44,5 @@ def content(number: int) -> bytes:
 
 
 def profile(number: int) -> DeviceProfile:
-    code = np.random.default_rng(number).normal(size=16).astype("<f4").tobytes()
+    code = np.random.default_rng(number).normal(size=_CONTEXT).astype("<f4").tobytes()
     return DeviceProfile(base_id=BASE_ID, prompt_code=code, pictures=10, max_rank=RANK)

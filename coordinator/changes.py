@@ -44,6 +44,7 @@ _GROUPS: dict[How, tuple[str, ...]] = {
     "next": (
         "steps", "batch_size", "learning_rate", "server_optimiser", "server_learning_rate", "server_momentum", "filter",
         "liars", "clustering", "clusters", "choose", "recluster", "min_cluster", "interaction", "rho", "tau",
+        "code_dimensions",
     ),
     "fixed": ("root_rounds", "rank", "seed", "aggregation", "server_rank", "carry"),
 }  # fmt: skip

@@ -37,6 +37,8 @@ IFCA = "ifca"
 # What `device_bytes` and `device_downloads` are at least, unless the file says so.
 _LEAST_BYTES = 128 << 20
 _LEAST_DOWNLOADS = 1 << 30
+# Slots whose input is the UNet's condition.
+_CONDITIONED = (".attn2.to_k", ".attn2.to_v")
 # Updates' worth that a device may be sent in a minute: all clusters' adapters at the end, and what lies under them.
 _DOWNLOADS = 64
 
@@ -83,6 +85,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     batch_size: Positive = 8
     learning_rate: Annotated[float, Meta(gt=0, le=1)] = 1e-3
     seed: Count = 0
+    code_dimensions: Annotated[int, Meta(ge=0, le=4096)] = 0
 
     aggregation: str = "product"
     server_rank: Annotated[int, Meta(ge=0, le=1024)] = 0
@@ -139,8 +142,8 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             keepalive=self.keepalive,
         )
 
-    def rules(self, base_id: str, max_update: int) -> Rules:
-        """What the round machine needs of it. `max_update` is the largest update in bytes.
+    def rules(self, base: BaseModel) -> Rules:
+        """What the round machine needs of it, for this base model.
 
         Raises:
             ConfigurationError: IFCA, which is no matter of the round machine.
@@ -150,15 +153,16 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
                 f'clustering = "{IFCA}": devices choose their clusters by loss, which real ones do not do. It works in '
                 f"`impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
             )
-        names = Rules.__struct_fields__
-        own = {name: getattr(self, name) for name in names if hasattr(self, name)}
+        ours = set(Rules.__struct_fields__) - {"code_dimensions"}
+        own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = AGGREGATORS[self.aggregation]
         shares = tuple(method.share(turn) for turn in range(self.rounds))
         min_rank = 1 if method.mixed_ranks else self.rank
         return Rules(
             **own,
-            base_id=base_id,
-            max_update=max_update,
+            base_id=base.base_id,
+            max_update=base.update_size(self.rank),
+            code_dimensions=self.code_dimensions or base.code_dimensions,
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,
@@ -204,6 +208,13 @@ class BaseModel(msgspec.Struct, frozen=True):
         """Upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
         floats = sum(rank * (shape.in_features + shape.out_features) for shape in self.slots.values())
         return 4 * floats + 1024 * (len(self.slots) + 64)
+
+    @property
+    def code_dimensions(self) -> int | None:
+        """Numbers in a prompt code: as many as the UNet's condition is wide, of which it is a mean. None if no slot
+        tells."""
+        widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
+        return widths.pop() if len(widths) == 1 else None
 
 
 class _Slot(msgspec.Struct, frozen=True):
@@ -457,6 +468,7 @@ steps = 40
 batch_size = 8
 learning_rate = 1e-3   # for a hundred steps or more over all rounds; a few dozen want up to 3e-3
 seed = 0
+code_dimensions = 0    # numbers in a prompt code; 0: as wide as the base model's text condition
 
 # Methods
 aggregation = "product"    # product: exact mean of the products; docs/coordinator.md lists nine others

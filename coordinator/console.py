@@ -71,6 +71,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] joined with {e['pictures']} pictures"
         case "device_left":
             return f"[cyan]{e['device']}[/cyan] left{': ' + e['reason'] if e['reason'] else ''}"
+        case "device_back":
+            return f"[cyan]{e['device']}[/cyan] takes part again"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":
@@ -102,7 +104,7 @@ def describe(event: Mapping[str, Any]) -> str:
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
             refused = f", [red]{len(e['refused'])} refused[/red]" if e["refused"] else ""
-            loss = f"mean loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            loss = f"median loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
             head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}{refused}"
             return f"{head}; {loss}; {_traffic(event)}"
         case "finished":
@@ -129,7 +131,7 @@ def print_status(
     for column in ("device", "cluster", "updates", "state"):
         table.add_column(column)
     for device, known in sorted(state.devices.items()):
-        presence = "left" if known.left else ("online" if known.offline_since is None else "offline")
+        presence = "left" if known.left else "online" if known.until is None else "offline" if known.seen else "unseen"
         cluster = "-" if known.cluster is None else str(known.cluster)
         table.add_row(device, cluster, str(counted[device]), presence)
     console.print(table)

@@ -14,6 +14,7 @@ with the two groups of tests/coordinator/test_ifca.py, 8 find them with `product
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -148,9 +149,8 @@ class _Ifca:
         self._models |= made.clusters
         lineages = (self._root, *self._models.values())
         self._blobs.prune({sha256 for lineage in lineages for sha256 in lineage.blobs()})
-        pictures = sum(update.pictures for update in updates.values())
         losses = {
-            which: sum(getattr(update, which) * update.pictures for update in updates.values()) / pictures
+            which: statistics.median(getattr(update, which) for update in updates.values())
             for which in ("first_loss", "last_loss")
         }
         self._tell(

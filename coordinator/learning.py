@@ -152,9 +152,7 @@ class Learning:
         """What these devices' updates make of what was known before."""
         settings = self._federation
         parts = [self._part(closed, name, before) for name in names]
-        weights = np.array([part.weight for part in parts])
-        if settings.filter != "none":
-            weights = capped(weights)
+        weights = capped(np.array([part.weight for part in parts]))
         belief, scale = self._belief(parts, weights), self._scale(parts)
         aggregator = AGGREGATORS[settings.aggregation](settings.group_rank)
         for part, weight, trust, shrink in zip(parts, weights, belief.weights, belief.shrink, strict=True):

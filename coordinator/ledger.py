@@ -33,6 +33,7 @@ class Ledger:
         self._rules = rules
         self._database = database
         self._traffic = traffic
+        self._at = 0.0  # the time of the last step
         self._due: list[rounds.Action] = []
         self._ready: deque[rounds.Action] = deque()  # saved, to be carried out
         self._unsaved = False
@@ -41,8 +42,8 @@ class Ledger:
 
     def feed(self, event: rounds.Event) -> None:
         """One step of the machine; what it leads to waits for `settle`."""
-        before = self.state
-        self.state, actions = rounds.step(self._rules, before, event, time.monotonic())
+        before, self._at = self.state, time.monotonic()
+        self.state, actions = rounds.step(self._rules, before, event, self._at)
         if isinstance(event, rounds.Joined) and event.device in self.state.devices and not _refused(actions):
             self._profiles[event.device] = event.profile
         if self.state is not before:
@@ -57,6 +58,10 @@ class Ledger:
     def replace(self, state: rounds.State) -> None:
         """Go on from another state than the one that was saved, with the next `settle`."""
         self.state, self._unsaved = state, True
+
+    def next_wake(self) -> float | None:
+        """When a Tick is due if nothing happens before, on the monotonic clock."""
+        return rounds.next_wake(self._rules, self.state, self._at)
 
     def settle(self, act: Callable[[rounds.Action], rounds.Event | None]) -> None:
         """Save, then act; the events that actions answer with are fed, until nothing is left to do.

@@ -52,7 +52,9 @@ class Reports:
 
 
 def _presence(state: State) -> dict[str, int]:
-    """How many devices are online, offline, and have left."""
-    devices = state.devices.values()
-    counts = Counter("left" if d.left else "online" if d.offline_since is None else "offline" for d in devices)
+    """How many devices are there (or were a moment ago), offline, and have left."""
+    now = time.monotonic()
+    counts = Counter(
+        "left" if d.left else "online" if d.is_near(now) and not d.away else "offline" for d in state.devices.values()
+    )
     return {name: counts[name] for name in ("online", "offline", "left")}

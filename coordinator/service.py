@@ -21,12 +21,14 @@ from coordinator.claim import Claim
 from coordinator.config import BaseModel, Federation, read_base_model
 from coordinator.gate import Gate
 from coordinator.home import Home
+from coordinator.homecoming import Homecoming
 from coordinator.inbox import Inbox, Item, Reaction
 from coordinator.keys import Keys
 from coordinator.learning import Learning
 from coordinator.ledger import Ledger
 from coordinator.outgoing import Outgoing
 from coordinator.peers import UPDATE, Peers
+from coordinator.presences import Presences
 from coordinator.quotas import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Rates
 from coordinator.reports import OnEvent, Reports
 from coordinator.store import Database, Spool, open_blobs
@@ -111,7 +113,7 @@ class Service:
         base = read_base_model(federation)
         self._federation = federation
         self._base = base
-        self._rules = federation.rules(base.base_id, base.update_size(federation.rank))
+        self._rules = federation.rules(base)
         self._topics = Topics(federation.name)
         with ExitStack() as opened:
             self._home = Home(Path(str(federation.home)), federation.name)
@@ -149,8 +151,10 @@ class Service:
         self._retry_at: float | None = None
         self._trouble = ("", float("-inf"))  # what was told last, and when
         self._begun = False
+        # Twice as many as may join: strangers push out strangers first.
+        self._presences = Presences(2 * self._limits.devices)
+        self._homecoming = Homecoming()
         self._superseded_by: int | None = None
-        self._finished_at: float | None = None
         self._epoch = self._database.next_epoch()
         self._claim = Claim(self._keys, federation.name, base.base_id, self._epoch)
         self._transport = create(
@@ -203,7 +207,7 @@ class Service:
             self._begin()
             while not self._stopped.is_set():
                 self._turn()
-                if once and self._has_served_all():
+                if once and rounds.all_served(self._rules, self._state, time.monotonic()):
                     break
             self._tell_of_drops(last=True)
             self._report.status(self._state, self._uploads.counts, last=True)
@@ -263,14 +267,6 @@ class Service:
             if time.monotonic() >= until:
                 raise self._home.in_use()
 
-    def _has_served_all(self) -> bool:
-        """Whether every device has its adapters, or has had a whole deadline to fetch them."""
-        now = time.monotonic()
-        if self._state.phase == "finished" and self._finished_at is None:
-            self._finished_at = now
-        overdue = self._finished_at is not None and now - self._finished_at > self._rules.deadline
-        return overdue or rounds.all_served(self._rules, self._state, now)
-
     # the loop -------------------------------------------------------------------------------------------------------
 
     def _connection_changed(self, online: bool) -> None:
@@ -292,7 +288,7 @@ class Service:
             self._claim.restated(now)
             self._publish_state()
         self._peers.tick(now, self._carry_out)
-        wake = self._next_wake(now)
+        wake = self._next_wake()
         due = wake is not None and wake <= now
         if due or now >= self._look_at:
             with self._enduring():
@@ -332,12 +328,12 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        dues = (self._peers.due(now), self._next_wake(now), self._claim.due, self._retry_at)
+        dues = (self._peers.due(now), self._next_wake(), self._claim.due, self._retry_at)
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
-    def _next_wake(self, now: float) -> float | None:
+    def _next_wake(self) -> float | None:
         """When the machine is to be told that time went by."""
-        return self._uploads.postponed(rounds.next_wake(self._rules, self._state, now))
+        return self._uploads.postponed(self._ledger.next_wake())
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -375,15 +371,16 @@ class Service:
         on_presence = topic == self._topics.presence(device)
         match message:
             case Presence() if on_presence:
+                if known and not message.online and not rounds.is_death(self._state.devices[device], message.epoch):
+                    return self._ignoring(STALE_PRESENCE)
+                self._presences.note(device, message)
                 if not known:
                     return self._ignoring(STRANGERS_PRESENCE)
-                if not message.online and not rounds.is_current(self._state.devices[device], message.epoch):
-                    return self._ignoring(STALE_PRESENCE)
                 return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
-                return (lambda: self._part_with(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
+                return (lambda: self._leave(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
             case Offer() if not on_presence:
                 return lambda: self._consider(device, message)
             case Pull() | Committed() | Refused() if not on_presence and not known:
@@ -392,7 +389,7 @@ class Service:
                 return lambda: self._refuse_pull(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
                 effects = self._peers.on_message(device, message, time.monotonic())
-                return lambda: self._carry_out(device, effects)
+                return lambda: self._go_on(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
     def _ignoring(self, reason: str) -> Reaction:
@@ -413,13 +410,20 @@ class Service:
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
-            self._ledger.feed(rounds.Joined(device, join.profile))
+            self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):
             self._turn_away(device, refusal, about=offer.manifest.sha256)
         else:
+            self._ledger.feed(rounds.Heard(device, offers=True))
             self._ledger.feed(rounds.Offered(device, offer))
+
+    def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
+        """With a transfer, of which its device has said something."""
+        if self._state.devices[device].until is not None:
+            self._ledger.feed(rounds.Heard(device))
+        self._carry_out(device, effects)
 
     def _refuse_pull(self, device: str, pull: Pull) -> None:
         self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
@@ -439,11 +443,11 @@ class Service:
     def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
         self._refuse(device, refusal, about=about)
         if device in self._state.devices:
-            self._part_with(device, refusal.code)
+            self._leave(device, refusal.code, shut_out=True)
 
-    def _part_with(self, device: str, reason: str) -> None:
+    def _leave(self, device: str, reason: str, *, shut_out: bool = False) -> None:
         self._peers.dismiss(device)
-        self._ledger.feed(rounds.Left(device, reason))
+        self._ledger.feed(rounds.Left(device, reason, shut_out))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
         asked = self._peers.progress(device, of) is not None
@@ -487,6 +491,9 @@ class Service:
                     self._send(device, message)
                 except BlobLost as error:
                     return self._cannot_send(device, message, error)
+                if isinstance(message, Finished):
+                    contents = (manifest.sha256 for manifest in message.manifests)
+                    return rounds.Served(device) if self._homecoming.begins(device, contents) else None
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
@@ -526,6 +533,8 @@ class Service:
                     self._uploads.received(device, manifest, data)
                 case exchange.Delivered(manifest):
                     self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
+                    if self._homecoming.stored(device, manifest.sha256):
+                        self._ledger.feed(rounds.Served(device))
                 case exchange.Failed(manifest) if manifest.role == UPDATE:
                     self._uploads.failed(device, effect)
 

@@ -141,7 +141,7 @@ class _Simulation:
         self._base = base
         self._devices = devices
         self._on_event = on_event
-        values = federation.rules(base.base_id, base.update_size(federation.rank))
+        values = federation.rules(base)
         # No clock runs here: a round ends when all have delivered or been refused.
         self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices))
         self._blobs = MemoryBlobs()

@@ -27,6 +27,7 @@ from coordinator.clustering import (
     place,
     with_newcomers,
 )
+from coordinator.codes import Standing, directions, standing
 from coordinator.config import Federation
 from coordinator.subspaces import Subspaces
 from edge_sdk.wire.messages import DeviceProfile
@@ -43,7 +44,7 @@ class Tastes:
         self._subspaces = subspaces
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
-        """Cluster all devices that ever joined: those that are away keep what they have taught."""
+        """Cluster these devices: those that are away keep what they have taught."""
         settings = self._federation
         names = sorted(action.devices)
         evidence = self._evidence(action, names)
@@ -69,7 +70,7 @@ class Tastes:
 
     def place(self, action: rounds.Place) -> rounds.Placed:
         names = sorted(action.assignment)
-        codes = self._codes([*names, action.device])
+        codes = self._codes([*names, action.device], [Standing.SEEN] * len(names) + [Standing.NAMED])
         return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
 
     def _comparable(self, evidence: Evidence) -> bool:
@@ -96,14 +97,15 @@ class Tastes:
         figures = _figures(crowd, names, fit, kept=True)
         return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=figures)
 
-    def _codes(self, names: Sequence[str]) -> npt.NDArray[np.float64]:
+    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
         profiles = self._profiles()
-        return np.stack([read_code(profiles[name].prompt_code) for name in names])
+        return directions([profiles[name].prompt_code for name in names], standings)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Of few devices with their bases, of many with sketches. Other sketches than those of counted updates are not
         asked for again; one of an update that comes late is made anew if it counts."""
-        codes, traces = self._codes(names), [action.devices[name].trace for name in names]
+        codes = self._codes(names, [standing(action.devices[name]) for name in names])
+        traces = [action.devices[name].trace for name in names]
         self._subspaces.forget_all_but(trace for trace in traces if trace)
         clustering = CLUSTERERS[self._federation.clustering]
         before = Evidence(codes, (), action.round - 1)
@@ -117,8 +119,3 @@ class Tastes:
 def _figures(crowd: Crowd, names: Sequence[str], fit: float | None, *, kept: bool) -> dict[str, object]:
     points = dict(zip(names, crowd.plane().round(4).tolist(), strict=True))
     return {"map": points, "margin": fit, "kept": kept}
-
-
-def read_code(data: bytes) -> npt.NDArray[np.float64]:
-    """A prompt code (dimensions,) from its bytes; DeviceProfile has checked that they are finite float32 numbers."""
-    return np.frombuffer(data, dtype="<f4").astype(np.float64)

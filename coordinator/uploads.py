@@ -98,7 +98,7 @@ class Uploads:
             return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
         self._intake.add(device, offer)
         if pulled:
-            session = self._ledger.state.devices[device].epoch
+            session = self._session(device)
             self._carry_out(device, self._peers.offered_again(device, sha256, time.monotonic(), session))
         return None
 
@@ -158,7 +158,10 @@ class Uploads:
         return rounds.wants(self._rules, self._ledger.state, device, offer)
 
     def _is_present(self, device: str) -> bool:
-        return self._ledger.state.devices[device].offline_since is None
+        return not self._ledger.state.devices[device].away
+
+    def _session(self, device: str) -> int:
+        return self._ledger.state.devices[device].epoch or 0
 
     @property
     def _number(self) -> int:
@@ -171,7 +174,7 @@ class Uploads:
             self._peers.cancel(device, offer.manifest.sha256)
 
     def _fetch(self, device: str, offer: Offer) -> None:
-        now, session = time.monotonic(), self._ledger.state.devices[device].epoch
+        now, session = time.monotonic(), self._session(device)
         try:
             effects = self._peers.fetch(device, offer.manifest, now, now + self._rules.deadline, session)
         except (ImpastoError, OSError) as error:

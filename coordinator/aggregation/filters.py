@@ -90,8 +90,10 @@ def shrunk(update: Adapter, start: Adapter, shrink: float, share: Share = Share.
 
 
 def capped(weights: Vector) -> Vector:
-    """Weights of which none is more than `HEAVIEST` times the median: they follow from what devices claim."""
-    limited: Vector = np.minimum(weights, HEAVIEST * np.median(weights))
+    """Weights of which none is more than `HEAVIEST` times the median: they follow from what devices claim. Of
+    two it is the smaller one, which the other cannot lift."""
+    usual = float(np.median(weights) if len(weights) > 2 else np.min(weights))
+    limited: Vector = np.minimum(weights, HEAVIEST * usual)
     return limited
 
 

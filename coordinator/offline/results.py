@@ -30,10 +30,10 @@ class DeviceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One round. first_loss, last_loss: mean training losses of its first and its last steps; bytes: of all devices
-    since the beginning; retained_energy: by cluster in a cluster round; refused: device -> why it did not count;
-    assignment: device -> cluster, where the devices were clustered before it; filter: whom it believed, if there is
-    one."""
+    """One round. first_loss, last_loss: training losses of its first and its last steps, medians over the devices;
+    bytes: of all devices since the beginning; retained_energy: by cluster in a cluster round; refused: device -> why it
+    did not count; assignment: device -> cluster, where the devices were clustered before it; filter: whom it believed,
+    if there is one."""
 
     round: int
     stage: str

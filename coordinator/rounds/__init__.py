@@ -8,6 +8,7 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Heard,
     Joined,
     Left,
     Lost,
@@ -15,15 +16,17 @@ from coordinator.rounds.events import (
     Placed,
     Restarted,
     Seen,
+    Served,
     Spoiled,
     Stored,
     Tick,
 )
 from coordinator.rounds.losses import ADAPTERS_LOST, UPDATE_LOST
-from coordinator.rounds.machine import all_served, next_wake, step
+from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
-from coordinator.rounds.sessions import is_current, is_doubled
+from coordinator.rounds.patience import all_served, next_wake
+from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "Event",
     "Failed",
     "Fetch",
+    "Heard",
     "Joined",
     "Left",
     "Lineage",
@@ -56,6 +60,7 @@ __all__ = [
     "Rules",
     "Seen",
     "Send",
+    "Served",
     "Spoiled",
     "State",
     "Stored",
@@ -63,8 +68,7 @@ __all__ = [
     "Trace",
     "Update",
     "all_served",
-    "is_current",
-    "is_doubled",
+    "is_death",
     "member_for",
     "next_wake",
     "outliers",

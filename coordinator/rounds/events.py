@@ -7,17 +7,36 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coordinator.rounds.state import Lineage
-from edge_sdk.wire.messages import DeviceProfile, Offer
+from edge_sdk.wire.messages import DeviceProfile, Offer, Presence
 
 
 class Joined(msgspec.Struct, frozen=True):
+    """`presence`: what the device's topic has said last, None if nothing."""
+
     device: str
     profile: DeviceProfile
+    presence: Presence | None = None
 
 
 class Left(msgspec.Struct, frozen=True):
+    """`shut_out`: the coordinator says so, not somebody in the device's name."""
+
     device: str
     reason: str = ""
+    shut_out: bool = False
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """A device has said something: it is there. `offers`: it said that it takes part, whatever was said before."""
+
+    device: str
+    offers: bool = False
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A device has all adapters that it takes home."""
+
+    device: str
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -106,6 +125,7 @@ class Restarted(msgspec.Struct, frozen=True):
 Event: TypeAlias = (
     Joined
     | Left
+    | Heard
     | Seen
     | Offered
     | Stored
@@ -115,6 +135,7 @@ Event: TypeAlias = (
     | Aggregated
     | Failed
     | Lost
+    | Served
     | Tick
     | Restarted
 )  # fmt: skip

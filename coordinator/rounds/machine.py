@@ -16,12 +16,15 @@ its device is told; no update counts for another cluster, or from another start,
 round that is abandoned is opened anew under its number; round numbers never fall, and a round ends at the latest
 (1 + extensions) deadlines after it started if anybody delivered.
 
+What is said of a device's presence may be said by others, on a broker without rules. So it never ends more than the
+waiting: whoever is taken for gone is told, and takes part again with a word. See `patience` for whom a round waits.
+
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
 
 from __future__ import annotations
 
-import math
+import statistics
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,6 +36,7 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Heard,
     Joined,
     Left,
     Lost,
@@ -40,6 +44,7 @@ from coordinator.rounds.events import (
     Placed,
     Restarted,
     Seen,
+    Served,
     Spoiled,
     Stored,
     Tick,
@@ -53,9 +58,11 @@ from coordinator.rounds.losses import (
     without,
 )
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
-from coordinator.rounds.opening import is_present, opened, round_start
+from coordinator.rounds.opening import opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
-from coordinator.rounds.sessions import begun, is_current, is_doubled, noted, renewed
+from coordinator.rounds.patience import LEAVING, awaited, has_quorum, is_vain, share_of_devices, staying
+from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
+from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
 from edge_sdk.wire.messages import (
     MAX_ADAPTERS,
@@ -78,20 +85,6 @@ def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, l
     return turn.state, turn.actions
 
 
-def next_wake(rules: Rules, state: State, now: float) -> float | None:
-    """When a Tick is due, if nothing else happens before."""
-    if state.phase != "training" or not state.current:
-        return None
-    away = (state.devices[name].offline_since for name in state.current.cohort)
-    given_up = (since + rules.grace for since in away if since is not None)
-    return min([state.current.deadline, *(time for time in given_up if time > now)])
-
-
-def all_served(rules: Rules, state: State, now: float) -> bool:
-    """Whether the last round is closed and every device has said goodbye or been away for too long."""
-    return state.phase == "finished" and not any(is_present(rules, device, now) for device in state.devices.values())
-
-
 class _Turn:
     """One step in the making: the state so far and the actions so far."""
 
@@ -107,6 +100,8 @@ class _Turn:
                 self._joined(event)
             case Left():
                 self._left(event)
+            case Heard():
+                self._heard(event)
             case Seen():
                 self._seen(event)
             case Offered():
@@ -125,6 +120,8 @@ class _Turn:
                 self._failed(event)
             case Lost():
                 self._lost(event)
+            case Served():
+                self._served(event)
             case Restarted():
                 self._restarted()
             case Tick():
@@ -144,14 +141,19 @@ class _Turn:
         if problem := self._problem_of(profile):
             self._refuse(name, *problem, about="join")
             return
-        known = renewed(self.state.devices.get(name, Device(max_rank=profile.max_rank)))
+        known = self.state.devices.get(name, Device(max_rank=profile.max_rank, until=self.now))
         new = name not in self.state.devices or known.left
-        self._put_device(name, replace(known, max_rank=profile.max_rank, left=False, offline_since=None))
-        if self.state.code_size is None:
-            self._set(code_size=len(profile.prompt_code))
+        known = replace(known, max_rank=profile.max_rank, left=False)
+        if event.presence and event.presence.online:
+            known = replace(born(known, event.presence.epoch), until=None, away=False)
+        elif known.until is not None:
+            known = replace(known, until=self.now + self.rules.grace, away=False)
+        self._put_device(name, known)
         if new:
             self._report("device_joined", device=name, pictures=profile.pictures)
         self._send(name, Welcome(round=self.state.round, rounds=self.rules.rounds))
+        if known.seen and known.until is not None:
+            self._question(name, PRESENCE_LOST)
         current = self.state.current
         if self.state.phase == "finished":
             self._hand_back(name)
@@ -160,7 +162,7 @@ class _Turn:
 
     def _problem_of(self, profile: DeviceProfile) -> tuple[str, str] | None:
         """The name of the reason why such a device cannot take part, and the reason in words."""
-        rules, size = self.rules, self.state.code_size
+        rules, wanted = self.rules, self.rules.code_dimensions
         if profile.base_id != rules.base_id:
             return "BaseModelMismatch", (
                 f"This federation is of base model {rules.base_id[:12]}…, the device has {profile.base_id[:12]}…: "
@@ -168,34 +170,52 @@ class _Turn:
             )
         if profile.max_rank < rules.min_rank:
             return "RankTooSmall", f"This federation's method needs rank {rules.min_rank}; raise max_rank to it."
-        if size is not None and len(profile.prompt_code) != size:
+        if wanted is not None and len(profile.prompt_code) != 4 * wanted:
             return "PromptCodeMismatch", (
-                f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {size}: "
-                "encode with the text encoder of the bundle."
+                f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {4 * wanted} "
+                f"({wanted} numbers of float32): encode with the text encoder of the bundle."
             )
         return None
 
     def _left(self, event: Left) -> None:
-        known = self.state.devices.get(event.device)
-        if known and not known.left:
-            self._put_device(event.device, replace(known, left=True))
-            self._report("device_left", device=event.device, reason=event.reason)
-
-    def _seen(self, event: Seen) -> None:
-        known = self.state.devices.get(event.device)
+        name, known = event.device, self.state.devices.get(event.device)
         if known is None:
             return
-        if is_doubled(known, online=event.online, epoch=event.epoch):
-            self._report("device_doubled", device=event.device)
-        if not is_current(known, event.epoch):
-            self._put_device(event.device, noted(known, online=event.online, epoch=event.epoch))
+        if event.shut_out:
+            self._put_device(name, replace(known, left=True, until=self.now))
+        elif not known.left:
+            self._put_device(name, replace(known, left=True, until=self.now + min(LEAVING, self.rules.grace)))
+            if self.state.phase != "finished":
+                self._question(name, HAS_LEFT)
+        if not known.left:
+            self._report("device_left", device=name, reason=event.reason)
+
+    def _heard(self, event: Heard) -> None:
+        """Its word is its life; whether it is still there afterwards, its presence says."""
+        name, known = event.device, self.state.devices.get(event.device)
+        if known is None or known.until is None or (known.left and not event.offers):
             return
-        known = begun(known, event.epoch)
-        was_online = known.offline_since is None
-        since = None if event.online else (self.now if was_online else known.offline_since)
-        self._put_device(event.device, replace(known, offline_since=since))
-        if was_online != event.online and not known.left:
-            self._report("device_online" if event.online else "device_offline", device=event.device)
+        self._put_device(name, replace(known, left=False, until=self.now + self.rules.grace, away=False))
+        if known.left:
+            self._report("device_back", device=name)
+
+    def _seen(self, event: Seen) -> None:
+        """A birth is believed, whatever its epoch: the clock by which devices count may have been wrong."""
+        name, known = event.device, self.state.devices.get(event.device)
+        if known is None:
+            return
+        if event.online:
+            if is_doubled(known, event.epoch):
+                self._report("device_doubled", device=name)
+            until = known.until if known.left else None
+            self._put_device(name, replace(born(known, event.epoch), until=until, away=False))
+            if known.until is not None and not known.left:
+                self._report("device_online", device=name)
+        elif known.until is None and is_death(known, event.epoch):
+            self._put_device(name, replace(known, until=self.now + self.rules.grace, away=True))
+            self._report("device_offline", device=name)
+            if self.state.phase != "finished":
+                self._question(name, PRESENCE_LOST)
 
     # updates --------------------------------------------------------------------------------------------------------
 
@@ -219,7 +239,8 @@ class _Turn:
             norm=event.norm,
             late=current.number - offer.round,
         )
-        self._set(current=replace(current, updates={**current.updates, name: update}))
+        pace = current.pace if update.late else self.now - current.opened
+        self._set(current=replace(current, updates={**current.updates, name: update}, pace=pace))
         self._send(name, Committed(sha256=offer.manifest.sha256))
         self._report(
             "update_counted",
@@ -258,15 +279,17 @@ class _Turn:
     def _settle_gathering(self) -> None:
         needed = self.rules.min_devices
         if self.state.round:  # a federation under way goes on with fewer than it started with
-            needed = max(1, math.ceil(self.rules.quorum * needed))
-        present = [name for name, device in self.state.devices.items() if is_present(self.rules, device, self.now)]
-        if len(present) >= needed:
+            needed = share_of_devices(self.rules.quorum, needed)
+        present = sum(device.is_present(self.now) for device in self.state.devices.values())
+        if present >= needed:
             self._set(phase="clustering")
             self._ask_for_clusters()
 
     def _ask_for_clusters(self) -> None:
+        """Of those that are there, and of those that are away but have taught something."""
         state = self.state
-        self.actions.append(Cluster(state.round + 1, state.devices, state.next_cluster, state.margin, state.clusters))
+        devices = {n: device for n, device in state.devices.items() if device.proven or device.is_present(self.now)}
+        self.actions.append(Cluster(state.round + 1, devices, state.next_cluster, state.margin, state.clusters))
 
     def _clustered(self, event: Clustered) -> None:
         if self.state.phase != "clustering":
@@ -308,31 +331,23 @@ class _Turn:
         self._send(name, round_start(self.rules, self.state, name, self.now))
 
     def _settle_training(self) -> None:
-        current, rules = self._open_round(), self.rules
-        staying = [name for name in current.cohort if not self.state.devices[name].left or name in current.updates]
-        awaited = [
-            name
-            for name in staying
-            if name not in current.updates
-            and name not in current.refused
-            and is_present(rules, self.state.devices[name], self.now)
-        ]
-        enough = len(current.updates) >= max(1, math.ceil(rules.quorum * len(staying)))
-        late = self.now >= current.deadline
-        if enough and (late or not awaited):
+        current, rules, now = self._open_round(), self.rules, self.now
+        missing, late = awaited(rules, self.state, now), now >= current.deadline
+        if has_quorum(rules, self.state, now) and (late or not missing):
             self._close()
-        elif late and awaited and current.extended < rules.extensions:
-            self._extend(awaited)
+        elif late and missing and current.extended < rules.extensions:
+            self._extend(missing)
         elif late and current.updates:
             self._close()
-        elif late or not staying:
+        elif late or not staying(self.state, now) or (not missing and is_vain(self.state, now)):
             self._report("round_abandoned", round=current.number, reason="no device delivered an update")
             self._set(phase="gathering", current=None)
 
     def _extend(self, awaited: Iterable[str]) -> None:
         current = self._open_round()
-        extended = replace(current, extended=current.extended + 1, deadline=self.now + self.rules.deadline)
-        self._set(current=extended)
+        deadline = self.now + self.rules.deadline
+        trial = deadline if current.probation >= current.deadline and not current.updates else current.probation
+        self._set(current=replace(current, extended=current.extended + 1, deadline=deadline, probation=trial))
         awaited = sorted(awaited)
         self._report("round_extended", round=current.number, awaited=awaited, updates=len(current.updates))
         for name in awaited:
@@ -386,6 +401,8 @@ class _Turn:
             round=number,
             current=None,
             past={n: closed for n, closed in past.items() if n > number - late},
+            pace=self.state.pace if current.pace is None else current.pace,
+            ends=self.now + self.rules.deadline if number >= self.rules.rounds else None,
         )
 
     def _failed(self, event: Failed) -> None:
@@ -414,7 +431,6 @@ class _Turn:
 
     def _report_closed(self, closed: Round, figures: dict[str, Any]) -> None:
         updates = closed.updates.values()
-        pictures = sum(update.pictures for update in updates)
         self._report(
             "round_closed",
             round=closed.number,
@@ -423,8 +439,8 @@ class _Turn:
             late={name: update.late for name, update in closed.updates.items() if update.late},
             missing=sorted(set(closed.cohort) - set(closed.updates)),
             refused=dict(sorted(closed.refused.items())),
-            first_loss=sum(update.first_loss * update.pictures for update in updates) / pictures,
-            last_loss=sum(update.last_loss * update.pictures for update in updates) / pictures,
+            first_loss=statistics.median(update.first_loss for update in updates),
+            last_loss=statistics.median(update.last_loss for update in updates),
             **figures,
         )
 
@@ -451,6 +467,11 @@ class _Turn:
             self._put_device(event.device, replace(device, cluster=event.cluster))
             self._report("device_placed", device=event.device, cluster=event.cluster)
             self._hand_back(event.device)
+
+    def _served(self, event: Served) -> None:
+        known = self.state.devices.get(event.device)
+        if known and self.state.phase == "finished":
+            self._put_device(event.device, replace(known, served=True))
 
     # loss -----------------------------------------------------------------------------------------------------------
 
@@ -499,14 +520,19 @@ class _Turn:
     # restart --------------------------------------------------------------------------------------------------------
 
     def _restarted(self) -> None:
-        """Start all clocks anew, and ask again for what was being computed. Devices say Join when they see us."""
+        """Start all clocks anew, and ask again for what was being computed. Who is there will be heard: devices say
+        Join when they see us, and the broker has kept what their presence says."""
+        until = self.now + self.rules.grace
         devices = {
-            name: replace(device, offline_since=None if device.offline_since is None else self.now)
+            name: replace(device, until=self.now if device.left else until)
             for name, device in self.state.devices.items()
         }
         self._set(devices=devices)
+        deadline = self.now + self.rules.deadline
         if self.state.current:
-            self._set(current=replace(self.state.current, deadline=self.now + self.rules.deadline))
+            self._set(current=replace(self.state.current, opened=self.now, deadline=deadline, probation=deadline))
+        if self.state.phase == "finished":
+            self._set(ends=deadline)
         if self.state.phase == "clustering":
             self._ask_for_clusters()
         elif self.state.phase == "aggregating":
@@ -531,6 +557,10 @@ class _Turn:
     def _refuse(self, name: str, code: str, reason: str, *, about: str) -> None:
         self._send(name, Refused(code=code, reason=reason, about=about))
         self._report("refused", device=name, code=code, reason=reason)
+
+    def _question(self, name: str, said: Questioned) -> None:
+        """Tell a device what is believed of it: if somebody else has said it, it will contradict."""
+        self._send(name, Refused(code=said.code, reason=said.reason, about=said.about))
 
     def _report(self, event: str, **values: Any) -> None:
         self.actions.append(Report(event, values))

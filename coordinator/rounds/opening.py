@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from coordinator.rounds.state import Device, Member, Round, Rules, State
+from coordinator.rounds.patience import probation, promised_until
+from coordinator.rounds.state import Member, Round, Rules, State
 from edge_sdk.adapter import Share
 from edge_sdk.wire.messages import Manifest, RoundStart, Stage
 
@@ -13,14 +14,22 @@ def opened(rules: Rules, state: State, now: float) -> Round | None:
     stage = stage_of(rules, number)
     cohort = {}
     for name, device in state.devices.items():
-        if not is_present(rules, device, now) or device.cluster is None:
+        if not device.is_present(now) or device.cluster is None:
             continue
         cluster = device.cluster if stage == "cluster" else None
         start, rank = state.lineage(cluster).start, min(rules.rank, device.max_rank)
         cohort[name] = Member(cluster, rank, start, _seed(rules, state, number), share_of(rules, number, start))
     if not cohort:
         return None
-    return Round(number=number, attempt=state.attempt + 1, stage=stage, deadline=now + rules.deadline, cohort=cohort)
+    return Round(
+        number=number,
+        attempt=state.attempt + 1,
+        stage=stage,
+        opened=now,
+        deadline=now + rules.deadline,
+        probation=now + probation(rules, state, cohort),
+        cohort=cohort,
+    )
 
 
 def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart:
@@ -47,7 +56,7 @@ def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart
         steps=rules.steps,
         batch_size=rules.batch_size,
         learning_rate=rules.learning_rate,
-        deadline=max(0.0, current.deadline - now),
+        deadline=max(0.0, promised_until(state, name, now) - now),
         late=rules.late,
     )
 
@@ -60,11 +69,6 @@ def share_of(rules: Rules, number: int, start: Manifest | None) -> Share:
     """What is trained in round `number` by devices that go on from `start`."""
     turn = number - 1 if number <= rules.root_rounds else number - rules.root_rounds - 1
     return rules.shares[min(turn, len(rules.shares) - 1)] if start else rules.shares[0]
-
-
-def is_present(rules: Rules, device: Device, now: float) -> bool:
-    """Whether a device is there, or has not been away for long."""
-    return not device.left and (device.offline_since is None or now - device.offline_since < rules.grace)
 
 
 def _seed(rules: Rules, state: State, number: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -16,7 +17,8 @@ Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What the federation file decides about rounds; see `config.Federation` for the meaning and the units.
 
-    shares: what devices train and send in a stage's first, second, … round; the last one holds for all that follow.
+    code_dimensions: numbers in a prompt code; None: the base model does not say. shares: what devices train and send in
+    a stage's first, second, … round; the last one holds for all that follow.
     """
 
     base_id: str
@@ -34,6 +36,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     seed: int
     max_update: int
+    code_dimensions: int | None = None
     late: int = 0
     keep_rest: bool = False
     shares: tuple[Share, ...] = (Share.BOTH,)
@@ -81,22 +84,44 @@ class Trace(msgspec.Struct, frozen=True):
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
-    """A device that has joined. `left`: said goodbye; `offline_since`: None while it is there; `placed`: it came after
-    the last clustering and has its cluster by its prompt code alone.
+    """A device that has joined.
 
-    epoch: of its present session; former: of the one before; outlived: up to which all others are over; claimed: of a
-    birth that looks older than the present session, see `sessions`."""
+    epoch: of its last birth, None if it has never shown presence; former: of the birth before; outlived: up to which
+    all other sessions are over, see `sessions`; until: from when on nobody waits for it, None while its presence says
+    that it is there; away: its presence says that it is gone, and nothing was heard since; left: said goodbye, or was
+    shut out; placed: it came after the last clustering and has its cluster by its prompt code alone; served: it has all
+    adapters that it takes home.
+    """
 
     max_rank: int
-    epoch: int = 0
+    epoch: int | None = None
     former: int | None = None
     outlived: int = 0
-    claimed: int | None = None
-    offline_since: float | None = None
+    until: float | None = None
+    away: bool = False
     left: bool = False
     cluster: int | None = None
     placed: bool = False
     trace: Trace | None = None
+    served: bool = False
+
+    @property
+    def seen(self) -> bool:
+        """Whether it has ever shown presence."""
+        return self.epoch is not None
+
+    @property
+    def proven(self) -> bool:
+        """Whether an update of it has ever counted."""
+        return self.trace is not None
+
+    def is_near(self, now: float) -> bool:
+        """Whether it is there, or was heard a moment ago."""
+        return self.until is None or now < self.until
+
+    def is_present(self, now: float) -> bool:
+        """The same, and it takes part."""
+        return not self.left and self.is_near(now)
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,13 +139,20 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """The round that is open. `attempt`: which opening this is, of all rounds; `refused`: devices whose update was
-    refused for what it holds, and the name of the reason; nobody waits for them."""
+    """The round that is open.
+
+    attempt: which opening this is, of all rounds; opened: when it was; probation: until when it waits for devices of
+    which no update has ever counted; pace: seconds until the last update that counts; refused: devices whose update was
+    refused for what it holds, and the name of the reason; nobody waits for them.
+    """
 
     number: int
     attempt: int
     stage: Stage
     deadline: float
+    opened: float = 0.0
+    probation: float = math.inf
+    pace: float | None = None
     extended: int = 0
     cohort: dict[str, Member]
     updates: dict[str, Update] = {}
@@ -145,7 +177,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     attempt: openings of rounds so far; one that is abandoned is opened anew, with the same number, perhaps other
     clusters, and the next attempt; past: the last rounds, as long as updates may still come late to them;
     next_cluster: the next identity to give out; margin: how well the clusters fitted when they were found, None if not
-    known; code_size: bytes of a prompt code, set by the first device.
+    known; pace: seconds from the opening of the last round to its last update; ends: until when devices may fetch what
+    they take home, once the last round is closed.
     """
 
     phase: Phase = "gathering"
@@ -158,7 +191,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     clusters: dict[int, Lineage] = {}
     next_cluster: int = 0
     margin: float | None = None
-    code_size: int | None = None
+    pace: float | None = None
+    ends: float | None = None
 
     def lineage(self, cluster: int | None) -> Lineage:
         """The cluster's, the root's for None."""

@@ -24,9 +24,12 @@ from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
     MAX_CHUNK,
     Committed,
+    Join,
+    Leave,
     Manifest,
     Message,
     Pull,
+    Refused,
     decode,
     encode,
 )
@@ -79,6 +82,7 @@ class Link:
         self._heard: queue.Queue[Heard | None] = queue.Queue(_HEARD)
         self._closed = threading.Event()
         self._fault: BaseException | None = None  # what the thread has died of
+        self._greeting: Join | None = None  # said last; None if the device has left, or not come yet
         self._thread = threading.Thread(target=self._run, name=f"impasto-{device}", daemon=True)
         will = session.will(topics.presence(device))
         self._transport = create(replace(settings, will=will, on_connection=self._connection_changed))
@@ -95,6 +99,8 @@ class Link:
     def send(self, message: Message) -> None:
         """Send a control message; a failure is noted as trouble, the caller repeats what matters."""
         self._check()
+        if isinstance(message, Join | Leave):
+            self._greeting = message if isinstance(message, Join) else None
         self._publish(self._topics.control(self._device, "up"), encode(message))
 
     def offer(self, data: bytes, manifest: Manifest) -> None:
@@ -244,9 +250,21 @@ class Link:
         if topic == self._topics.chunks(self._device, "down"):
             return self._exchange.on_chunk(payload, time.monotonic())
         message = decode(payload)
+        if isinstance(message, Refused) and message.about in ("presence", "leave"):
+            self._contradict(message.about)
+            return []
         if not isinstance(message, Pull | Committed):
             self._tell(message)
         return self._exchange.on_message(message, time.monotonic())
+
+    def _contradict(self, about: str) -> None:
+        """The coordinator takes this device for gone: somebody else has said so in its name. At once, also while the
+        device trains, and no more than was said before."""
+        if about == "presence":
+            with self._session_lock:
+                self._session.connected(time.monotonic())
+        elif self._greeting is not None:
+            self.send(self._greeting)
 
     def _tell(self, heard: Heard) -> None:
         try:

@@ -71,8 +71,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the coordinator knows of a device.
 
-    prompt_code: the device's mean prompt code, float32 bytes; pictures: how many it learns from (the weight of its
-    updates); max_rank: the largest LoRA rank that it can train.
+    prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: how many it
+    learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on.
     """
 
     base_id: BaseId
@@ -130,7 +130,7 @@ class Join(_Message, frozen=True, kw_only=True):
 class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.
 
-    attempt: of the RoundStart that it answers.
+    attempt: of the RoundStart that it answers; pictures: its weight in the mean, at most four times the median.
     """
 
     round: Positive
@@ -143,7 +143,7 @@ class Offer(_Message, frozen=True, kw_only=True):
 
 
 class Leave(_Message, frozen=True, kw_only=True):
-    """A device says goodbye; it takes no part in further rounds."""
+    """A device says goodbye; it takes no part in further rounds. Join and Offer bring it back."""
 
     reason: Text = ""
 
@@ -253,7 +253,8 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
 
 
 class Presence(_Message, frozen=True, kw_only=True):
-    """Birth and death of a device's session. A death of an older epoch than the last birth is void."""
+    """Birth and death of a device's session. A birth counts whatever its epoch; a death of an older epoch than the last
+    birth is void. Neither does more than to say whether the device is waited for."""
 
     online: bool
     epoch: Epoch

@@ -12,6 +12,7 @@ from coordinator.rounds import (
     Aggregated,
     Cluster,
     Clustered,
+    Joined,
     Lineage,
     Rules,
     Send,
@@ -19,7 +20,7 @@ from coordinator.rounds import (
     Stored,
     step,
 )
-from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer
+from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer, Presence
 
 BASE_ID = "b" * 64
 
@@ -55,6 +56,11 @@ def profile(code: list[float] | None = None, **changes: object) -> DeviceProfile
         **changes,
     }
     return DeviceProfile(**values)  # type: ignore[arg-type]
+
+
+def joined(device: str, epoch: int = 1, **changes: object) -> Joined:
+    """A device that shows presence joins."""
+    return Joined(device, profile(**changes), Presence(online=True, epoch=epoch))  # type: ignore[arg-type]
 
 
 def manifest(content: str, role: str = "update", size: int = 100) -> Manifest:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import config
-from edge_sdk.adapter import to_bytes
+from edge_sdk.adapter import Shape, to_bytes
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 
@@ -136,8 +136,8 @@ def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
 
 
 def test_methods_without_mixed_ranks_demand_the_rank() -> None:
-    assert parse(MINIMAL).rules(BASE_ID, 1).min_rank == 1
-    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(BASE_ID, 1).min_rank == 6
+    assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 1
+    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 6
 
 
 def test_what_follows_from_the_keys() -> None:
@@ -152,3 +152,11 @@ def test_what_follows_from_the_keys() -> None:
     assert parse(MINIMAL + "rank = 6\nserver_rank = 12").group_rank == 12
     assert parse(MINIMAL + 'server_optimiser = "adam"').pace.learning_rate == 0.01
     assert parse(MINIMAL + 'server_optimiser = "adam"\nserver_learning_rate = 0.1').pace.learning_rate == 0.1
+
+
+def test_the_length_of_a_prompt_code_is_the_bases_or_the_files() -> None:
+    cross = {name: Shape(768, 320) for name in ("unet.a.attn2.to_k", "unet.a.attn2.to_v")}
+    base = config.BaseModel(BASE_ID, {"unet.a.attn1.to_q": Shape(320, 320), **cross})
+    assert parse(MINIMAL).rules(base).code_dimensions == 768
+    assert parse(MINIMAL + "code_dimensions = 16").rules(base).code_dimensions == 16
+    assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).code_dimensions is None

@@ -154,3 +154,6 @@ class TestClaims:
         nothing = Adapter({n: Factors(f.a, 0 * f.b) for n, f in random_adapter(1).layers.items()}, BASE_ID)
         belief = FILTERS["clip"](gram([nothing] * 3 + [honest(0), honest(1)]), np.ones(5), 0.2)
         assert belief.shrink.tolist() == [1.0] * 5
+
+    def test_of_two_the_smaller_one_is_the_measure(self) -> None:
+        assert capped(np.array([10.0, 1e6])).tolist() == [10.0, 10.0 * HEAVIEST]

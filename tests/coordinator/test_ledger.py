@@ -13,7 +13,7 @@ from coordinator.ledger import Ledger
 from coordinator.store import Database
 from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.messages import Committed, RoundDone
-from tests.coordinator.federations import BASE_ID, aggregate_by_name, cluster_by_name, profile, rules, stored
+from tests.coordinator.federations import BASE_ID, aggregate_by_name, cluster_by_name, joined, profile, rules, stored
 
 NAMES = ("a1", "a2", "a3")
 
@@ -68,12 +68,12 @@ def join(book: Book) -> None:
 
 def test_events_that_come_together_are_saved_together(book: Book) -> None:
     for name in NAMES:
-        book.ledger.feed(rounds.Joined(name, profile()))
+        book.ledger.feed(joined(name))
     assert book.database.saves == 0
     assert book.done == []
     book.settle()
     assert book.database.saves == 2, "the joins, and the clusters that they led to"
-    book.ledger.feed(rounds.Joined("a1", profile()))
+    book.ledger.feed(joined("a1"))
     book.settle()
     assert book.database.saves == 2, "a join that changes nothing"
     assert book.database.profiles() == dict.fromkeys(NAMES, profile())

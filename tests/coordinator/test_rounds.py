@@ -12,6 +12,7 @@ from coordinator.rounds import (
     Clustered,
     Failed,
     Fetch,
+    Heard,
     Joined,
     Left,
     Lineage,
@@ -22,6 +23,7 @@ from coordinator.rounds import (
     Report,
     Restarted,
     Seen,
+    Served,
     Spoiled,
     State,
     Stored,
@@ -31,8 +33,18 @@ from coordinator.rounds import (
     step,
 )
 from edge_sdk.adapter import Share
-from edge_sdk.wire.messages import Committed, Finished, Refused, RoundDone, RoundStart, Welcome, decode, encode
-from tests.coordinator.federations import Machine, manifest, offer, profile, rules, stored
+from edge_sdk.wire.messages import (
+    Committed,
+    Finished,
+    Presence,
+    Refused,
+    RoundDone,
+    RoundStart,
+    Welcome,
+    decode,
+    encode,
+)
+from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, stored
 
 DEVICES = ("a1", "a2", "b1", "b2")
 
@@ -40,7 +52,7 @@ DEVICES = ("a1", "a2", "b1", "b2")
 def started(**changes: object) -> Machine:
     """A federation of four devices whose first round is open."""
     machine = Machine(rules(min_devices=4, **changes))
-    machine(*(Joined(name, profile()) for name in DEVICES))
+    machine(*(joined(name) for name in DEVICES))
     return machine
 
 
@@ -84,7 +96,7 @@ class TestJoining:
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4))
+        machine = Machine(rules(min_rank=4, code_dimensions=3))
         machine(Joined("a1", profile()))
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
@@ -339,15 +351,16 @@ class TestRounds:
 
     def test_a_round_without_quorum_is_extended_then_closed_with_what_there_is(self) -> None:
         machine = started()
-        deliver(machine, 1, "a1")
+        deliver(machine, 1, *DEVICES)
+        deliver(machine, 2, "a1")
         machine.now = 100.0
         machine(Tick())
-        assert machine.state.round == 0
+        assert machine.state.round == 1
         assert [start.deadline for start in machine.sent("b2", RoundStart)] == [100.0]
         assert machine.sent("a1") == []
         machine.now = 200.0
         machine(Tick())
-        assert machine.state.round == 1
+        assert machine.state.round == 2
 
     def test_a_round_in_which_nobody_delivers_begins_again(self) -> None:
         machine = started()
@@ -401,8 +414,21 @@ class TestRounds:
         machine = started()
         deliver(machine, 1, "a1", "a2", "b1")
         machine(Left("b2", "battery"))
+        assert machine.state.round == 0, "it may not have been the device that said so"
+        assert [refused.about for refused in machine.sent("b2", Refused)] == ["leave"]
+        wake = next_wake(machine.rules, machine.state, machine.now)
+        assert wake == 5.0
+        machine.now = wake
+        machine(Tick())
         assert machine.state.round == 1
         assert machine.sent("b2", RoundStart) == []
+
+    def test_one_that_was_shut_out_is_not_waited_for_at_all(self) -> None:
+        machine = started()
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Left("b2", "Revoked", shut_out=True))
+        assert machine.state.round == 1
+        assert machine.sent("b2", Refused) == []
 
     def test_an_update_of_a_device_that_left_still_counts(self) -> None:
         machine = started()
@@ -434,11 +460,13 @@ class TestRounds:
     def test_the_late_death_of_an_old_session_is_void(self) -> None:
         machine = started()
         machine(Seen("b2", True, 6), Seen("b2", False, 5))
-        assert machine.state.devices["b2"].offline_since is None
+        assert machine.state.devices["b2"].until is None
 
     def test_everybody_leaves_and_comes_back(self) -> None:
         machine = started()
         machine(*(Left(name) for name in DEVICES))
+        machine.now = 5.0
+        machine(Tick())
         assert machine.state.phase == "gathering"
         machine(*(Joined(name, profile()) for name in DEVICES))
         assert machine.state.phase == "training"
@@ -449,6 +477,8 @@ class TestRounds:
         deliver(machine, 1, *DEVICES)
         machine(Left("a1"))
         deliver(machine, 2, "a2", "b1", "b2")
+        machine.now = 5.0
+        machine(Tick())
         assert [start.round for start in machine.sent("a2", RoundStart)] == [3]
 
     def test_repeated_joins_and_births_change_nothing(self) -> None:
@@ -456,7 +486,7 @@ class TestRounds:
         machine = started()
         machine(Seen("a1", True, 5))
         before = machine.state
-        machine(Joined("a1", profile()), Seen("a1", True, 5), Left("nobody"))
+        machine(Joined("a1", profile()), Seen("a1", True, 5), Left("nobody"), Heard("a1"), Heard("nobody", offers=True))
         assert machine.state is before
 
     def test_a_round_that_makes_nothing_is_used_up_and_told(self) -> None:
@@ -520,6 +550,181 @@ class TestRounds:
         assert state.next_cluster == 2
 
 
+class TestPatience:
+    """Whom a round waits for, and that it is woken for it. The deadline is 100 s, grace 10."""
+
+    def closes_at(self, machine: Machine) -> float:
+        """When the open round ends if nothing happens and the machine is called when it asks for it, and never else."""
+        assert machine.state.current is not None
+        attempt = machine.state.current.attempt
+        while machine.state.current is not None and machine.state.current.attempt == attempt:
+            wake = next_wake(machine.rules, machine.state, machine.now)
+            assert wake is not None
+            machine.now = wake
+            machine(Tick())
+        return machine.now
+
+    def test_grace_ends_by_itself_whenever_it_began(self) -> None:
+        """Also where the sum of both times is no float, and where somebody looks a little later."""
+        for began in (20.0, 33.3, 71.07):
+            machine = started()
+            deliver(machine, 1, "a1", "a2", "b1")
+            machine.now = began
+            machine(Seen("b2", False, 5))
+            assert next_wake(machine.rules, machine.state, machine.now) == began + 10.0
+            assert next_wake(machine.rules, machine.state, began + 9.9) == began + 10.0
+            machine.now = began + 10.003
+            machine(Tick())
+            assert machine.state.round == 1
+
+    @pytest.mark.parametrize("names", [2, 200])
+    def test_names_without_presence_hold_nothing_up(self, names: int) -> None:
+        machine = Machine(rules(min_devices=names + 2, rounds=4, root_rounds=0, quorum=1.0))
+        machine(joined("a1"), joined("a2"), *(Joined(f"n{i}", profile()) for i in range(names)))
+        machine.rules = msgspec.structs.replace(machine.rules, min_devices=2)
+        for number in (1, 2, 3):
+            machine.now += 1.0
+            assert machine.state.round == number - 1
+            deliver(machine, number, "a1", "a2")
+            if machine.state.round < number:
+                assert self.closes_at(machine) == 10.0
+        assert (machine.state.round, machine.now) == (3, 12.0)
+
+    def test_names_that_say_join_again_and_again_do_not_either(self) -> None:
+        machine = Machine(rules(min_devices=2, rounds=4, root_rounds=0))
+        machine(joined("a1"), joined("a2"), Joined("n1", profile()))
+        machine(stored("a1", 1), stored("a2", 1))
+        for machine.now in (1.0, 5.0, 9.0):
+            machine(Joined("n1", profile()))
+        machine(stored("a1", 2), stored("a2", 2))
+        assert self.closes_at(machine) == 10.0
+
+    def test_names_that_come_first_keep_nobody_out(self) -> None:
+        """The first round is theirs alone, until others are there who could take part."""
+        machine = Machine(rules(min_devices=2, root_rounds=0))
+        machine(Joined("n1", profile()), Joined("n2", profile()))
+        machine.now = 2.0
+        machine(joined("a1"), joined("a2"))
+        assert self.closes_at(machine) == 10.0
+        assert [start.attempt for start in machine.sent("a1", RoundStart)] == [2]  # type: ignore[union-attr]
+
+    def test_presence_without_an_update_makes_no_quorum(self) -> None:
+        """Two beside two who deliver: the first round waits one deadline for them, which it might need for anybody;
+        the next ones twice as long as the others take."""
+        machine = Machine(rules(min_devices=4, rounds=4, root_rounds=0, quorum=0.6, grace=4.0))
+        machine(joined("a1"), joined("a2"), joined("x1"), joined("x2"))
+        machine.now = 8.0
+        deliver(machine, 1, "a1", "a2")
+        assert self.closes_at(machine) == 100.0
+        assert machine.state.round == 1
+        assert [start.deadline for start in machine.sent("x1", RoundStart)] == [16.0]
+        assert [start.deadline for start in machine.sent("a1", RoundStart)] == [100.0]
+        machine.now = 103.0
+        deliver(machine, 2, "a1", "a2")
+        assert self.closes_at(machine) == 116.0
+        machine.now = 117.0
+        deliver(machine, 3, "a1", "a2")
+        assert self.closes_at(machine) == 116.0 + 6.0, "twice three seconds"
+
+    def test_whoever_has_delivered_once_is_waited_for(self) -> None:
+        machine = Machine(rules(min_devices=4, rounds=4, root_rounds=0, quorum=0.6))
+        machine(*(joined(name) for name in DEVICES))
+        machine(*(stored(name, 1) for name in DEVICES))
+        machine.now = 1.0
+        machine(*(stored(name, 2) for name in ("a1", "a2")))
+        assert machine.state.round == 1
+        assert self.closes_at(machine) == 200.0, "a quorum is three of four, for which it is extended once"
+
+    def test_a_newcomer_that_was_too_slow_counts_from_its_first_update_on(self) -> None:
+        machine = Machine(rules(min_devices=2, rounds=9, root_rounds=0, grace=4.0))
+        machine(joined("a1"), joined("a2"))
+        machine.now = 3.0
+        deliver(machine, 1, "a1", "a2")
+        machine(joined("b1"))
+        machine(stored("a1", 2), stored("a2", 2))
+        (start,) = machine.sent("b1", RoundStart)
+        assert isinstance(start, RoundStart)
+        assert (start.round, start.deadline) == (3, 4.0)
+        machine.now = 6.0
+        machine(*(stored(name, 3) for name in ("a1", "a2", "b1")))
+        assert [start.deadline for start in machine.sent("b1", RoundStart)] == [100.0]
+
+    def test_a_round_without_any_update_waits_for_everybody(self) -> None:
+        machine = Machine(rules(min_devices=2, root_rounds=0))
+        machine(joined("a1"), joined("a2"))
+        machine.now = 100.0
+        machine(Tick())
+        assert [start.deadline for start in machine.sent("a1", RoundStart)] == [100.0]
+        machine.now = 150.0
+        deliver(machine, 1, "a1")
+        assert machine.state.round == 0
+        deliver(machine, 1, "a2")
+        assert machine.state.round == 1
+
+
+class TestWhatIsSaidInSomebodysName:
+    """On a broker without rules everybody may say that a device is gone."""
+
+    def test_a_death_is_told_to_the_device_whose_word_undoes_it(self) -> None:
+        for word in (Heard("b2"), Joined("b2", profile()), Seen("b2", True, 1), Heard("b2", offers=True)):
+            machine = started()
+            machine(Seen("b2", False, 2**31 - 1))
+            assert [(m.code, m.about) for m in machine.sent("b2", Refused)] == [("PresenceLost", "presence")]  # type: ignore[union-attr]
+            machine(Seen("b2", False, 2**31 - 1))
+            assert machine.sent("b2") == [], "once"
+            machine.now = 9.0
+            machine(word)
+            deliver(machine, 1, "a1", "a2", "b1")
+            machine.now = 18.0
+            machine(Tick())
+            assert machine.state.round == 0, "it is waited for again"
+            deliver(machine, 1, "b2")
+            assert machine.state.round == 1
+
+    def test_a_birth_after_a_forged_death_is_believed_and_so_is_the_next_true_death(self) -> None:
+        machine = started()
+        machine(Seen("b2", False, 2**31 - 1), Seen("b2", True, 1))
+        assert machine.state.devices["b2"].until is None
+        machine(Seen("b2", False, 1))
+        assert machine.state.devices["b2"].until == 10.0
+
+    def test_one_that_is_presumed_dead_and_offers_is_heard(self) -> None:
+        machine = started()
+        machine(Seen("b2", False, 1))
+        deliver(machine, 1, "a1")
+        machine.now = 50.0
+        machine(Heard("b2", offers=True), Offered("b2", offer("b2", 1)))
+        assert Fetch("b2", offer("b2", 1)) in machine.actions
+        assert machine.state.devices["b2"].is_present(machine.now)
+        assert not machine.state.devices["b2"].away
+
+    def test_a_leave_that_the_device_contradicts_costs_it_no_round(self) -> None:
+        for word in (Joined("b2", profile()), Heard("b2", offers=True)):
+            machine = started()
+            machine(Left("b2"))
+            deliver(machine, 1, "a1", "a2", "b1")
+            machine.now = 4.0
+            machine(word)
+            assert not machine.state.devices["b2"].left
+            deliver(machine, 1, "b2")
+            assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
+            assert [start.round for start in machine.sent("b2", RoundStart)] == [2]  # type: ignore[union-attr]
+
+    def test_other_words_of_one_that_has_left_do_not_bring_it_back(self) -> None:
+        machine = started()
+        machine(Left("b2"), Heard("b2"), Seen("b2", True, 9))
+        assert machine.state.devices["b2"].left
+        assert not machine.state.devices["b2"].is_present(machine.now)
+
+    def test_a_device_whose_clock_was_ahead_is_not_taken_for_dead_for_ever(self) -> None:
+        machine = started()
+        machine(Seen("b2", True, 2_000_000_000), Seen("b2", False, 2_000_000_000))
+        machine(Joined("b2", profile(), Presence(online=True, epoch=3)))
+        assert machine.state.devices["b2"].until is None
+        machine(Seen("b2", False, 3))
+        assert machine.state.devices["b2"].until is not None
+
+
 class TestTheEnd:
     def finished(self) -> Machine:
         machine = started(rounds=2)
@@ -533,6 +738,25 @@ class TestTheEnd:
         machine(*(Left(name) for name in DEVICES[:3]), Seen("b2", False, 1))
         assert not all_served(machine.rules, machine.state, machine.now)
         assert all_served(machine.rules, machine.state, machine.now + 10)
+
+    def test_served_when_everybody_has_everything_though_nobody_says_goodbye(self) -> None:
+        machine = self.finished()
+        machine(*(Served(name) for name in DEVICES[:3]))
+        assert not all_served(machine.rules, machine.state, machine.now)
+        machine(Served("b2"))
+        assert all_served(machine.rules, machine.state, machine.now)
+
+    def test_served_after_a_whole_deadline_at_the_latest(self) -> None:
+        machine = self.finished()
+        wake = next_wake(machine.rules, machine.state, machine.now)
+        assert wake == machine.now + 100.0
+        assert not all_served(machine.rules, machine.state, wake - 1)
+        assert all_served(machine.rules, machine.state, wake)
+        again = Machine(machine.rules, machine.state)
+        again.now = 5000.0
+        again(Restarted())
+        assert not all_served(again.rules, again.state, 5001.0)
+        assert all_served(again.rules, again.state, 5010.0), "nobody has shown himself"
 
     def test_a_newcomer_gets_the_adapters_of_the_nearest_cluster(self) -> None:
         machine = self.finished()

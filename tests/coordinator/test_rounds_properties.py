@@ -14,6 +14,7 @@ from coordinator.rounds import (
     Clustered,
     Event,
     Failed,
+    Heard,
     Joined,
     Left,
     Offered,
@@ -23,15 +24,17 @@ from coordinator.rounds import (
     Round,
     Seen,
     Send,
+    Served,
     Spoiled,
     State,
     Stored,
     Tick,
+    all_served,
     next_wake,
     step,
 )
 from edge_sdk.wire.messages import Committed, Finished, Manifest, Offer, Refused, RoundDone, RoundStart
-from tests.coordinator.federations import aggregate_by_name, cluster_by_name, manifest, offer, profile, rules
+from tests.coordinator.federations import aggregate_by_name, cluster_by_name, joined, manifest, offer, profile, rules
 
 DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 
@@ -139,8 +142,9 @@ class Rounds(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        for name in ("a1", "a2", "b1", "b2"):
-            self.feed(Joined(name, profile()))
+        """Three that show presence, one that does not."""
+        for event in (joined("a1"), joined("a2"), joined("b1"), Joined("b2", profile())):
+            self.feed(event)
             self.answer_a_question()
 
     @rule(device=DEVICES, norm=st.sampled_from([1.0, 1.0, 1.0, 1e6]))
@@ -175,13 +179,42 @@ class Rounds(RuleBasedStateMachine):
         for device in devices:
             self.deliver(device)
 
-    @rule(device=DEVICES)
-    def join(self, device: str) -> None:
-        self.feed(Joined(device, profile()))
+    @rule(device=DEVICES, shows=st.booleans())
+    def join(self, device: str, shows: bool) -> None:
+        self.epochs += shows
+        self.feed(joined(device, self.epochs) if shows else Joined(device, profile()))
+
+    @rule(device=DEVICES, shut_out=st.booleans())
+    def leave(self, device: str, shut_out: bool) -> None:
+        self.feed(Left(device, shut_out=shut_out))
+
+    @rule(device=DEVICES, offers=st.booleans())
+    def hear(self, device: str, offers: bool) -> None:
+        self.feed(Heard(device, offers))
 
     @rule(device=DEVICES)
-    def leave(self, device: str) -> None:
-        self.feed(Left(device))
+    def serve(self, device: str) -> None:
+        self.feed(Served(device))
+
+    @rule()
+    def nothing_happens(self) -> None:
+        """Time goes by, and somebody looks at it when he is told to: no round waits longer than its rules say."""
+        current, state, now = self.state.current, self.state, self.now
+        if state.phase != "training" or current is None:
+            return
+        members = {name: state.devices[name] for name in current.cohort}
+        counting = [name for name, device in members.items() if device.seen or name in current.updates]
+        latest = current.deadline + (self.rules.extensions - current.extended) * self.rules.deadline
+        if len(current.updates) >= self.rules.quorum * len(counting) and not any(
+            members[name].seen and members[name].until is None for name in current.absent
+        ):
+            latest = min(latest, now + self.rules.grace)
+        while state.phase == "training":
+            wake = next_wake(self.rules, state, now)
+            assert wake is not None, "waits for ever"
+            assert now < wake <= latest
+            now = wake
+            state, _ = step(self.rules, state, Tick(), now)
 
     @rule(device=DEVICES, online=st.booleans(), late=st.booleans())
     def presence(self, device: str, online: bool, late: bool) -> None:
@@ -241,15 +274,18 @@ class Rounds(RuleBasedStateMachine):
         assert self.committed == set(counted) | waiting, "committed, but neither counted nor about to be"
 
     @invariant()
-    def a_wake_is_in_the_future(self) -> None:
+    def before_the_wake_time_changes_nothing(self) -> None:
         wake = next_wake(self.rules, self.state, self.now)
         assert wake is None or wake > self.now
+        at = self.now + 0.999 * ((1e6 if wake is None else wake) - self.now)
+        assert step(self.rules, self.state, Tick(), at) == (self.state, []), "nobody would have looked"
+        assert all_served(self.rules, self.state, at) == all_served(self.rules, self.state, self.now)
 
     def teardown(self) -> None:
         """From wherever it stands, devices that behave get to the end: nobody waits for ever."""
         self.dying = False
         for name in ("a1", "b1"):
-            self.feed(Joined(name, profile()))
+            self.feed(joined(name, 1000))
         for name in ("a2", "b2", "c1"):
             self.feed(Left(name))
         for _ in range(60):

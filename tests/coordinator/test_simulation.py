@@ -70,7 +70,7 @@ def test_devices_of_mixed_ranks(method: str) -> None:
 
 @pytest.mark.parametrize("method", [name for name, method in AGGREGATORS.built_in.items() if not method.mixed_ranks])
 def test_methods_of_one_rank_say_so(method: str) -> None:
-    rules = federation(method).rules(BASE_ID, BASE.update_size(4))
+    rules = federation(method).rules(BASE)
     assert rules.min_rank == 4
 
 

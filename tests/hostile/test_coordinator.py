@@ -44,7 +44,9 @@ class Peers(Devices):
         self.transport.publish(TOPICS.control(device, "up"), payload)
 
     def join(self, *names: str) -> None:
+        """As devices do that show presence."""
         for name in names:
+            self.transport.publish(TOPICS.presence(name), m.encode(m.Presence(online=True, epoch=1)), retain=True)
             self.say(name, m.Join(profile=profile("apples", 1)))
         self.hear(m.Welcome, set(names))
 
@@ -241,7 +243,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
         peers.offer("witness", random_adapter(5))  # of round 1 again
         assert peers.refusal("witness") == "StaleUpdate"
         assert peers.refusals("witness") == ["StaleUpdate"]
-        assert peers.state.devices["witness"].offline_since is None
+        assert peers.state.devices["witness"].until is None
         peers.transport.close()
         peers.coordinator.stop()
     status = peers.coordinator.named("status")[-1]
@@ -250,7 +252,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
         "StaleCoordinator": 1,
         "StalePresence": 1,
         "StrangersLeave": 1,
-        "StrangersPresence": 1,
+        "StrangersPresence": 2,
         "StrangersTransfer": 3,
         "UnaskedChunk": 2,
     }
@@ -268,6 +270,7 @@ def test_a_device_that_says_too_much_is_cut_off_and_told_once(tmp_path: Path) ->
             peers.say("loud", m.Leave())
         for number in range(strangers):  # names that nobody has
             peers.say(f"nobody-{number}", m.Leave())
+        assert peers.refusal("loud", "leave") == "HasLeft"
         assert peers.refusal("loud") == "TooManyMessages"
         peers.join("witness")
         peers.transport.close()

@@ -18,9 +18,10 @@ from edge_sdk.membership.presence import Session
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.exchange import Exchange
-from edge_sdk.wire.messages import Committed, Leave, Presence, Pull, decode, encode
+from edge_sdk.wire.messages import Committed, Join, Leave, Presence, Pull, Refused, decode, encode
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import decode_chunk, make_manifest
+from tests.integration.devices import profile
 from tests.transport.brokers import Mosquitto
 
 TOPICS = Topics("tastes")
@@ -161,3 +162,40 @@ def test_what_the_thread_died_of_is_told_and_the_goodbye_is_said_all_the_same(
         assert decode(observer.next()[1]) == Presence(online=False, epoch=7)
         link.close()
         assert observer.seen.empty()
+
+
+class TestContradiction:
+    """Somebody has said in the device's name that it is gone."""
+
+    def spoken(self, broker: MemoryBroker, journal: Journal, stack: ExitStack) -> tuple[Observer, Link, Join]:
+        observer = Observer(broker.url, TOPICS.all_up, TOPICS.all_presence)
+        link = link_to(broker.url, journal)
+        stack.callback(link.close)
+        link.open(5.0)
+        greeting = Join(profile=profile("apples", 1))
+        link.send(greeting)
+        assert observer.next()[0] == TOPICS.presence("me")
+        assert decode(observer.next()[1]) == greeting
+        return observer, link, greeting
+
+    def question(self, observer: Observer, about: str) -> None:
+        refused = Refused(code="PresenceLost", reason="Are you there?", about=about)
+        observer.transport.publish(TOPICS.control("me", "down"), encode(refused))
+
+    def test_it_says_at_once_that_it_is_there(self, journal: Journal) -> None:
+        """Nobody listens to the line meanwhile: the device trains."""
+        with MemoryBroker() as broker, ExitStack() as stack:
+            observer, _, greeting = self.spoken(broker, journal, stack)
+            self.question(observer, "presence")
+            assert decode(observer.next()[1]) == Presence(online=True, epoch=7)
+            self.question(observer, "leave")
+            assert decode(observer.next()[1]) == greeting
+
+    def test_one_that_has_left_has_left(self, journal: Journal) -> None:
+        with MemoryBroker() as broker, ExitStack() as stack:
+            observer, link, _ = self.spoken(broker, journal, stack)
+            link.send(Leave())
+            assert decode(observer.next()[1]) == Leave()
+            self.question(observer, "leave")
+            self.question(observer, "presence")
+            assert decode(observer.next()[1]) == Presence(online=True, epoch=7)

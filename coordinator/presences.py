@@ -1,0 +1,26 @@
+"""What presence topics have said last: most devices show themselves before they join."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from edge_sdk.wire.messages import Presence
+
+
+class Presences:
+    """The last presence of each name, of at most `limit` names: whoever makes names up pushes out the oldest."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._last: OrderedDict[str, Presence] = OrderedDict()
+
+    def note(self, device: str, presence: Presence) -> None:
+        """This is what its topic says now."""
+        self._last[device] = presence
+        self._last.move_to_end(device)
+        if len(self._last) > self._limit:
+            self._last.popitem(last=False)
+
+    def last(self, device: str) -> Presence | None:
+        """What its topic has said last, None if that is not known."""
+        return self._last.get(device)
