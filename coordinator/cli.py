@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
-from coordinator import config
+from coordinator import config, rounds
 from coordinator.admission import Admissions
 from coordinator.aggregation import AGGREGATORS
-from coordinator.console import Narrator, print_status
+from coordinator.console import Narrator, print_status, print_waiting
+from coordinator.glance import look
 from coordinator.keys import Keys
 from coordinator.reports import OnEvent
 from coordinator.service import Service
@@ -31,7 +32,10 @@ from edge_sdk.wire.signing import fingerprint
 from edge_sdk.wire.topics import check_name
 
 app = typer.Typer(
-    name="impasto-coordinator", help="Coordinate a federation of devices that share adapters.", no_args_is_help=True
+    name="impasto-coordinator",
+    help="Coordinate a federation of devices that share adapters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # those show local variables, passwords among them
 )
 
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
@@ -103,17 +107,22 @@ def init(
 
 @app.command()
 def status(federation: FederationFile) -> None:
-    """Show the devices and rounds of a federation, running or not."""
+    """Show the devices and rounds of a federation, running or not, what it waits for, and how its broker does."""
     loaded = config.load(federation)
     if str(loaded.database).startswith("sqlite:///") and not Path(str(loaded.database)[10:]).exists():
         raise ConfigurationError(
             f"Federation {loaded.name!r} has not been served yet: impasto-coordinator serve {federation}"
         )
-    database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
+    base = config.read_base_model(loaded)
+    database = Database(str(loaded.database), loaded.name, base.base_id)
     try:
-        print_status(Console(), loaded.name, database.load(), database.updates())
+        state = database.load()
+        print_status(Console(), loaded.name, state, database.updates())
     finally:
         database.close()
+    rules = loaded.rules(base.base_id, base.update_size(loaded.rank))
+    waits_for = rounds.awaited(rules, state, time.monotonic())
+    print_waiting(Console(), waits_for, look(loaded.connection(), loaded.name))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from coordinator.rounds.machine import all_served, next_wake, step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
+from coordinator.rounds.waiting import Awaited, awaited
 
 __all__ = [
     "OUTLIER",
@@ -29,6 +30,7 @@ __all__ = [
     "Action",
     "Aggregate",
     "Aggregated",
+    "Awaited",
     "Cluster",
     "Clustered",
     "Device",
@@ -57,6 +59,7 @@ __all__ = [
     "Trace",
     "Update",
     "all_served",
+    "awaited",
     "member_for",
     "next_wake",
     "outliers",

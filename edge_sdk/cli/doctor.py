@@ -68,8 +68,17 @@ def doctor(
     about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, client_id, trust)
     if broker is None and any(about_federation):
         raise typer.BadParameter("this is about a federation: name its --broker, too.")
+    if trust:
+        from edge_sdk.wire.signing import read_fingerprint
+
+        read_fingerprint(trust)  # what is none is said first
+    if broker and not federation and (trust or home or (device_id and not certificate)):
+        raise typer.BadParameter(
+            "--device-id, --home and --trust are about a federation's topics and coordinator: name it with "
+            "--federation, too, or leave them out to look at the broker alone."
+        )
     found: dict[str, Any] = {}
-    if bundle or broker is None:
+    if bundle or broker is None or cache or threads or empty_cache:
         found = _drawing(bundle, cache, threads, empty_cache)
         if not as_json:
             for part in _report(found):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_sdk import durable
 from edge_sdk.membership.journal import Journal, no_home, read_trusted_key
+from edge_sdk.paths import expanded
 from edge_sdk.wire.messages import Manifest
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
@@ -28,20 +29,34 @@ _DEVICE_ID = "device_id"
 
 def trusted_key(folder: Path | str) -> bytes | None:
     """The coordinator's key that the device with this home trusts, None if it has met none; see `read_trusted_key`."""
-    return read_trusted_key(Path(folder).expanduser() / _JOURNAL)
+    return read_trusted_key(expanded(folder) / _JOURNAL)
 
 
 def kept_id(folder: Path | str) -> str | None:
-    """The name that the device with this home gave itself, None if it has not."""
-    file = Path(folder).expanduser() / _DEVICE_ID
-    return (file.read_text(encoding="utf-8").strip() if file.is_file() else "") or None
+    """The name that the device with this home gave itself, None if it has not.
+
+    Raises:
+        ConfigurationError: the folder cannot be read.
+    """
+    file = expanded(folder) / _DEVICE_ID
+    try:
+        return (file.read_text(encoding="utf-8").strip() if file.is_file() else "") or None
+    except (OSError, UnicodeDecodeError) as error:
+        raise no_home(file.parent, error) from error
 
 
 def keep_id(folder: Path | str, name: str) -> None:
-    """From now on the device with this home has this name."""
-    folder = Path(folder).expanduser()
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
+    """From now on the device with this home has this name.
+
+    Raises:
+        ConfigurationError: the folder cannot be made or written.
+    """
+    folder = expanded(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
+    except OSError as error:
+        raise no_home(folder, error) from error
 
 
 class Home:
@@ -52,7 +67,7 @@ class Home:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         try:
             (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
         except OSError as error:
