@@ -53,6 +53,8 @@ OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
+# Seconds of silence before it is told what is waited for.
+SILENCE = 10.0
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 
 
@@ -144,7 +146,7 @@ class Membership:
             raise
         self._exposed = self._settings.exposed
         self._aside: deque[Heard] = deque()
-        self._reminder = Reminder()
+        self._reminder = Reminder(SILENCE)
         self._waiting_for = ""  # in words
         self._cluster: int | None = None
         self._committed: set[str] = set()
