@@ -62,6 +62,7 @@ def serve(
 ) -> None:
     """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
     loaded = config.load(federation)
+    _tell_what_has_no_effect(loaded)
     hearers: list[OnEvent] = []
     with ExitStack() as stack:
         file = stack.enter_context(_open_events(events)) if events else None
@@ -215,6 +216,7 @@ def simulate(
     Needs torch: pip install "impasto\\[train]"
     """
     loaded = config.load(federation)
+    _tell_what_has_no_effect(loaded)
     from coordinator.offline.folders import read_folders
     from coordinator.offline.results import check_places, write_adapters, write_json
 
@@ -244,6 +246,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
+
+
+def _tell_what_has_no_effect(loaded: config.Federation) -> None:
+    for text in config.without_effect(loaded):
+        Console(stderr=True).print(f"[yellow]note[/yellow]: {escape(text)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -294,6 +294,36 @@ def read_base_model(federation: Federation) -> BaseModel:
     return BaseModel(base_id=content.base_id, slots=slots)
 
 
+def without_effect(federation: Federation) -> list[str]:
+    """Which keys somebody has changed and nothing heeds, as the file is, in words: one text for each reason."""
+    of_choosing = ("clusters", "choose", "min_cluster", "recluster")
+    reasons = (
+        (federation.interaction in ("none", "disjoint"), ("rho", "tau"), f'interaction = "{federation.interaction}"'),
+        (federation.filter == "none", ("liars",), 'filter = "none"'),
+        (federation.late == 0, ("staleness",), "late = 0"),
+        (federation.clustering == "single", of_choosing, 'clustering = "single"'),
+        (
+            federation.clusters > 0 and federation.clustering != "single",
+            ("choose",),
+            f"clusters = {federation.clusters}",
+        ),
+        (not AGGREGATORS[federation.aggregation].carries, ("carry",), f'aggregation = "{federation.aggregation}"'),
+    )
+    default = dict(
+        zip(
+            Federation.__struct_fields__[-len(Federation.__struct_defaults__) :],
+            Federation.__struct_defaults__,
+            strict=True,
+        )
+    )
+    found = []
+    for holds, keys, cause in reasons:
+        changed = [key for key in keys if getattr(federation, key) != default[key]]
+        if holds and changed:
+            found.append(f"{', '.join(changed)}: without effect, as {cause}")
+    return found
+
+
 def template(name: str, bundle: str, broker: str) -> str:
     """A commented federation file to start from."""
     return _TEMPLATE.format(name=name, bundle=json.dumps(bundle), broker=json.dumps(broker))

@@ -157,7 +157,7 @@ def _refuse_what_would_have_no_effect(
             "--home says where adapters are, and no --adapter says which: add -a root -a cluster -a leaf, or those of "
             "them that you want."
         )
-    if hybrid != "merge" and len(names) < 2:
+    if hybrid not in ("merge", "select") and len(names) < 2:  # the latter says itself how many it takes
         raise typer.BadParameter(
             f"--hybrid {hybrid} says how several adapters draw together: give two of them with --adapter, or leave it "
             "out."

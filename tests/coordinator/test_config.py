@@ -190,3 +190,23 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     (tmp_path / "password").write_bytes(b"\xff s3cret")
     with pytest.raises(ConfigurationError, match=r"password: it is no UTF-8"):
         federation.connection()
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "cause"),
+    [
+        ('interaction = "none"\nrho = 0.3\ntau = 0.1', "rho, tau", 'interaction = "none"'),
+        ("liars = 0.1", "liars", 'filter = "none"'),
+        ("staleness = 1.0", "staleness", "late = 0"),
+        ('clustering = "single"\nclusters = 3\nrecluster = "drift"', "clusters, recluster", 'clustering = "single"'),
+        ('clusters = 3\nchoose = "eigengap"', "choose", "clusters = 3"),
+        ('aggregation = "fedit"\ncarry = false', "carry", 'aggregation = "fedit"'),
+    ],
+)
+def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> None:
+    federation = config.parse(f'name = "stickers"\nbundle = "bundle"\n{text}', folder=Path())
+    assert config.without_effect(federation) == [f"{keys}: without effect, as {cause}"]
+
+
+def test_of_what_init_writes_everything_is_heeded() -> None:
+    assert not config.without_effect(config.parse(config.template("a", "b", "mqtt://x"), folder=Path()))
