@@ -235,15 +235,18 @@ class MqttTransport:
     def _end_loop(self) -> None:
         with suppress(AttributeError):  # paho forgets its thread when that ends by itself
             self._client.loop_stop()
+        self._client._reset_sockets(sockpair_only=True)
 
     def _make_client(self) -> Client:
         settings = self._settings
+        encrypted = self._address.scheme == ENCRYPTED
+        context = make_context(settings.tls or Tls(), self._note_end) if encrypted else None
         client = TolerantClient(CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTv5, manual_ack=True)
         username, password = settings.credentials
         if username is not None:
             client.username_pw_set(username, password)
-        if self._address.scheme == ENCRYPTED:
-            client.tls_set_context(make_context(settings.tls or Tls(), self._note_end))
+        if context is not None:
+            client.tls_set_context(context)
         if settings.will is not None:
             properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
             client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
