@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
-from coordinator import config
+from coordinator import config, rounds
 from coordinator.admission import Admissions
 from coordinator.aggregation import AGGREGATORS
-from coordinator.console import Narrator, print_status
+from coordinator.console import Narrator, print_status, print_waiting
 from coordinator.event_file import EventFile
+from coordinator.glance import look
 from coordinator.home import serving
 from coordinator.keys import Keys
 from coordinator.reports import OnEvent
@@ -33,7 +34,10 @@ from edge_sdk.wire.signing import fingerprint
 from edge_sdk.wire.topics import check_name
 
 app = typer.Typer(
-    name="impasto-coordinator", help="Coordinate a federation of devices that share adapters.", no_args_is_help=True
+    name="impasto-coordinator",
+    help="Coordinate a federation of devices that share adapters.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # those show local variables, passwords among them
 )
 
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
@@ -60,6 +64,7 @@ def serve(
 ) -> None:
     """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
     loaded = config.load(federation)
+    _tell_what_has_no_effect(loaded)
     hearers: list[OnEvent] = []
     screen = Console()
     with ExitStack() as stack:
@@ -112,17 +117,22 @@ def init(
 
 @app.command()
 def status(federation: FederationFile) -> None:
-    """Show the devices and rounds of a federation, running or not."""
+    """Show the devices and rounds of a federation, running or not, what it waits for, and how its broker does."""
     loaded = config.load(federation)
     if str(loaded.database).startswith("sqlite:///") and not Path(str(loaded.database)[10:]).exists():
         raise ConfigurationError(
             f"Federation {loaded.name!r} has not been served yet: impasto-coordinator serve {federation}"
         )
-    database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
+    base = config.read_base_model(loaded)
+    database = Database(str(loaded.database), loaded.name, base.base_id)
     try:
-        print_status(Console(), loaded.name, database.load(), database.updates(), serving(Path(str(loaded.home))))
+        state = database.load()
+        print_status(Console(), loaded.name, state, database.updates(), serving(Path(str(loaded.home))))
     finally:
         database.close()
+    rules = loaded.rules(base)
+    waits_for = rounds.awaited(rules, state, time.monotonic())
+    print_waiting(Console(), waits_for, look(loaded.connection(), loaded.name))
 
 
 @app.command()
@@ -217,6 +227,7 @@ def simulate(
     Needs torch: pip install "impasto\\[train]"
     """
     loaded = config.load(federation)
+    _tell_what_has_no_effect(loaded)
     from coordinator.offline.folders import read_folders
     from coordinator.offline.results import check_places, write_adapters, write_json
 
@@ -246,6 +257,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)
+
+
+def _tell_what_has_no_effect(loaded: config.Federation) -> None:
+    for text in config.without_effect(loaded):
+        Console(stderr=True).print(f"[yellow]note[/yellow]: {escape(text)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager

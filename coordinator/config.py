@@ -21,8 +21,8 @@ from coordinator.optimisers import OPTIMISERS, Pace
 from coordinator.quotas import Limits
 from coordinator.rounds import Rules
 from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
-from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport import Settings, Tls, read_bandwidth
+from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
+from edge_sdk.transport import Settings, Tls, check, read_bandwidth
 from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
 from edge_sdk.wire.topics import NAME
 
@@ -120,19 +120,29 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         own, momentum = OPTIMISERS[self.server_optimiser], self.server_momentum
         return Pace(self.server_learning_rate or own.learning_rate, own.momentum if momentum is None else momentum)
 
-    def connection(self) -> Settings:
+    def __repr__(self) -> str:
+        """Without the broker's URL, which may hold a password."""
+        return f"Federation({self.name!r})"
+
+    def connection(self, password: str | None = None) -> Settings:
         """How to reach the broker.
 
+        Args:
+            password: in place of what `password_file` holds.
+
         Raises:
-            ConfigurationError: the password's file cannot be read, or `bandwidth` is no rate.
+            ConfigurationError: the password's file cannot be read or is empty, or `bandwidth` is no rate.
         """
-        password = None
-        if self.password_file:
+        if self.password_file and password is None:
             try:
-                password = Path(self.password_file).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
+                password = Path(self.password_file).read_text(encoding="utf-8").strip("\r\n")
+            except OSError as error:
                 raise ConfigurationError(f"Cannot read password_file: {error}.") from error
-        tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate else None
+            except UnicodeDecodeError:  # which holds what the file holds
+                raise ConfigurationError(f"Cannot read password_file {self.password_file}: it is no UTF-8.") from None
+            if not password:
+                raise ConfigurationError(f"password_file {self.password_file} is empty: write the password into it.")
+        tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
         return Settings(
             url=self.broker,
             username=self.username,
@@ -318,6 +328,36 @@ def name_from(stem: str) -> str:
     return name
 
 
+def without_effect(federation: Federation) -> list[str]:
+    """Which keys somebody has changed and nothing heeds, as the file is, in words: one text for each reason."""
+    of_choosing = ("clusters", "choose", "min_cluster", "recluster")
+    reasons = (
+        (federation.interaction in ("none", "disjoint"), ("rho", "tau"), f'interaction = "{federation.interaction}"'),
+        (federation.filter == "none", ("liars",), 'filter = "none"'),
+        (federation.late == 0, ("staleness",), "late = 0"),
+        (federation.clustering == "single", of_choosing, 'clustering = "single"'),
+        (
+            federation.clusters > 0 and federation.clustering != "single",
+            ("choose",),
+            f"clusters = {federation.clusters}",
+        ),
+        (not AGGREGATORS[federation.aggregation].carries, ("carry",), f'aggregation = "{federation.aggregation}"'),
+    )
+    default = dict(
+        zip(
+            Federation.__struct_fields__[-len(Federation.__struct_defaults__) :],
+            Federation.__struct_defaults__,
+            strict=True,
+        )
+    )
+    found = []
+    for holds, keys, cause in reasons:
+        changed = [key for key in keys if getattr(federation, key) != default[key]]
+        if holds and changed:
+            found.append(f"{', '.join(changed)}: without effect, as {cause}")
+    return found
+
+
 def template(name: str, bundle: str, broker: str) -> str:
     """A commented federation file to start from."""
     return _TEMPLATE.format(name=name, bundle=_quoted(bundle), broker=_quoted(broker))
@@ -346,18 +386,16 @@ def _check_methods(federation: Federation, source: str) -> None:
 def _check_sense(federation: Federation, source: str) -> None:
     if bool(federation.bundle) == bool(federation.slots):
         raise ConfigurationError(f"{source}: give either `bundle` (a folder) or `slots` (a copy of its impasto.json).")
-    if (federation.ca or federation.certificate) and not federation.broker.startswith("mqtts://"):
-        raise ConfigurationError(
-            f"{source}: `ca` and `certificate` are for an encrypted connection: begin `broker` with mqtts://."
-        )
     try:
-        read_bandwidth(federation.bandwidth)
-    except ConfigurationError as error:
+        if federation.password_file and not (federation.username or Settings(federation.broker).credentials[0]):
+            raise ConfigurationError("password_file needs `username`, or a user in the broker's URL.")
+        # The password's file is read when it is needed.
+        password = "in password_file" if federation.password_file else None
+        check(msgspec.structs.replace(federation, password_file=None).connection(password))
+    except (BrokerSettingsInvalid, ConfigurationError) as error:
         raise ConfigurationError(f"{source}: {error}") from error
     if bool(federation.certificate) != bool(federation.key):
         raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
-    if federation.password_file and not federation.username:
-        raise ConfigurationError(f"{source}: password_file needs `username`.")
     if federation.root_rounds and AGGREGATORS[federation.aggregation].home_factor:
         raise ConfigurationError(
             f"{source}: aggregation = {federation.aggregation!r} leaves a factor at home, so there can be no "

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from msgspec import to_builtins
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from coordinator.beginning import describe_changes
+from coordinator.glance import Glance
 from coordinator.home import Holder
-from coordinator.rounds import State
+from coordinator.rounds import Awaited, State
 
 _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
 
@@ -112,7 +114,20 @@ def describe(event: Mapping[str, Any]) -> str:
         case "refused":
             return f"[red]refused[/red] [cyan]{e['device']}[/cyan] ({e['code']}): {e['reason']}"
         case "send_failed":
-            return f"[red]not sent[/red] ({e['code']}): {e['reason']}"
+            many = f" {e['messages']} messages" if e["messages"] > 1 else ""
+            return f"[red]not sent{many}[/red] ({e['code']}): {e['reason']}"
+        case "password_exposed":
+            return f"[yellow]note[/yellow]: the password goes to {e['broker']} in clear; mqtts:// would encrypt it"
+        case "broker_unreachable":
+            return f"[yellow]no connection to the broker yet[/yellow], trying again: {e['reason']}"
+        case "broker_lost":
+            return f"[yellow]lost the broker[/yellow], trying to come back: {e['reason']}"
+        case "broker_back":
+            return f"the broker is back after {e['seconds']:.0f} s"
+        case "broker_refused":
+            return f"[red]the broker refuses[/red] ({e['code']}): {e['reason']}"
+        case "waiting":
+            return f"[dim]waiting for {_awaited(e)}[/dim]"
         case _:
             return str(e["event"])
 
@@ -142,6 +157,40 @@ def _lost(event: Mapping[str, Any]) -> str:
     if event["anew"]:
         return f"[red]lost[/red] from the blob store: {names}; what they had learnt begins anew"
     return f"[red]lost[/red] from the blob store: {names}; devices cannot take them home: restore it from a backup"
+
+
+def print_waiting(console: Console, awaited: Awaited | None, broker: Glance) -> None:
+    """What a federation waits for, and how its broker and its coordinator do."""
+    if awaited and awaited.what != "goodbyes":
+        event = {"seconds": None, "left": None, "awaited": awaited.names, **to_builtins(awaited)}
+        console.print(f"waiting for {_awaited(event)}", highlight=False, soft_wrap=True)
+    if broker.reason:
+        console.print(f"broker: [red]out of reach[/red]: {escape(broker.reason)}", highlight=False, soft_wrap=True)
+        return
+    coordinator = "[green]online[/green]" if broker.online else "[yellow]not online: impasto-coordinator serve[/yellow]"
+    console.print(f"broker: {escape(broker.place)} answers; the coordinator is {coordinator}", highlight=False)
+
+
+def _awaited(e: Mapping[str, Any]) -> str:
+    """What is waited for, in words."""
+    so_far = "" if e["seconds"] is None else f" ({e['seconds']:.0f} s so far)"
+    match e["what"]:
+        case "broker":
+            return f"the broker{so_far}: {e['reason']}"
+        case "devices":
+            return f"devices to begin with: {e['there']} of {e['needed']} are there{so_far}"
+        case "goodbyes":
+            return f"{named(e['awaited'])} to fetch the last adapters and leave{so_far}"
+    left = "" if e["left"] is None else f"; the round's deadline is in {e['left']:.0f} s"
+    return (
+        f"updates of {named(e['awaited']) or 'nobody'}: {e['there']} are there, {e['needed']} are enough{so_far}{left}"
+    )
+
+
+def named(devices: Sequence[str], most: int = 5) -> str:
+    """A few of many names."""
+    more = f" and {len(devices) - most} more" if len(devices) > most else ""
+    return ", ".join(devices[:most]) + more
 
 
 def _sizes(assignment: Mapping[str, int]) -> str:

@@ -46,6 +46,8 @@ class Metrics:
         self._delivered = counter("adapters_delivered", "Adapters that a device has stored.")
         self._updates = counter("updates", "Updates: counted, late (counted in a later round), refused.", "result")
         self._closed = counter("rounds_ended", "Rounds that have ended: closed, failed, abandoned.", "how")
+        self._losses = counter("broker_losses", "Connections to the broker that were lost.")
+        self._connected = gauge("broker_connected", "Whether there is a connection to the broker: 1 or 0.")
         self._rounds = gauge("rounds", "Rounds in all.")
         self._round = gauge("round", "The last round that was closed.")
         self._devices = gauge("devices", "Devices: online, offline, left.", "state")
@@ -61,6 +63,7 @@ class Metrics:
         """Take an event in."""
         match event["event"]:
             case "coordinator_started":
+                self._connected.set(1)
                 self._rounds.set(event["rounds"])
                 self._round.set(event["round"])
             case "status":
@@ -73,9 +76,16 @@ class Metrics:
                 self._dropped.labels("messages").inc(event["messages"])
                 self._dropped.labels("chunks").inc(event["chunks"])
             case "send_failed":
-                self._unsent.labels(event["code"]).inc()
+                self._unsent.labels(event["code"]).inc(event.get("messages", 1))
             case "adapter_delivered":
                 self._delivered.inc()
+            case "broker_lost":
+                self._connected.set(0)
+                self._losses.inc()
+            case "broker_back":
+                self._connected.set(1)
+            case "broker_refused":
+                self._unsent.labels(event["code"]).inc()
             case "update_counted":
                 self._updates.labels("late" if event["late"] else "counted").inc()
             case "round_started":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,17 +20,19 @@ _log = logging.getLogger(__name__)
 
 
 class Reports:
-    """Call it with an event's name and plain values."""
+    """Call it with an event's name and plain values, from any thread: events are told one at a time."""
 
     def __init__(self, on_event: OnEvent | None, tally: Tally) -> None:
         self._on_event = on_event
         self._tally = tally
+        self._lock = threading.Lock()
         self._status: dict[str, Any] = {}
         self._due = 0.0
 
     def __call__(self, event: str, **values: Any) -> None:
         if self._on_event:
-            self._on_event({"event": event, "time": time.time(), **values, "bytes": self._tally.totals})
+            with self._lock:
+                self._on_event({"event": event, "time": time.time(), **values, "bytes": self._tally.totals})
         _log.debug("%s %s", event, values)
 
     def status(self, state: State, transfers: Mapping[str, int], *, last: bool = False) -> None:

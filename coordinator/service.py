@@ -46,8 +46,16 @@ from coordinator.tally import (
     Tally,
 )
 from coordinator.uploads import Uploads
-from edge_sdk.errors import BlobLost, ImpastoError, MessageInvalid, StoreUnavailable, Superseded
-from edge_sdk.transport import Settings, Will, create, fresh_id, hang_up
+from edge_sdk.errors import (
+    BlobLost,
+    BrokerSettingsInvalid,
+    ImpastoError,
+    MessageInvalid,
+    StoreUnavailable,
+    Superseded,
+    TransportError,
+)
+from edge_sdk.transport import Reminder, Settings, Will, create, fresh_id, hang_up
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
     Committed,
@@ -64,7 +72,7 @@ from edge_sdk.wire.messages import (
     decode,
 )
 from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import decode_chunk
+from edge_sdk.wire.transfer import check_room, decode_chunk
 
 CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
@@ -82,6 +90,8 @@ _RETRY = 5.0
 _TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
+# Seconds of a wait before it is told what is waited for.
+_SILENCE = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -92,9 +102,10 @@ class Service:
     Args:
         federation: the federation file, loaded.
         settings: of the transport, where the broker's URL in the file is not enough; the will is filled in, and a
-            client id where there is none.
+            client id where there is none. Their callbacks are called as well.
         on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
+            Called by one thread at a time: by that of `run`, and by the transport's for what befalls the connection.
 
     Its home is held from then on, unless another coordinator has it: then `run` asks that one to give way. `run` gives
     the home free, or `close` if that is never called.
@@ -104,7 +115,7 @@ class Service:
             way that a federation under way cannot follow.
         HomeInUse: the home, or the blob store, is another federation's.
         StoreUnavailable: the blob store does not answer.
-        TransportError: the broker's URL makes no sense.
+        BrokerSettingsInvalid: the broker's URL or settings make no sense, or would have no effect.
     """
 
     def __init__(
@@ -139,13 +150,17 @@ class Service:
         self._limits = federation.limits(self._rules.max_update)
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
         self._stopped = threading.Event()
-        connection = settings or federation.connection()
+        self._connection = connection = settings or federation.connection()
+        if connection.will is not None:
+            raise BrokerSettingsInvalid("A coordinator has a will of its own: leave `will` out of the settings.")
+        self._reminder = Reminder(_SILENCE)
+        self._away_since: float | None = None  # there is no connection to the broker
         spool = Spool(self._home.folder / "spool")
         self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
         self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._uploads = Uploads(
             self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
-            self._carry_out, self._troubled,
+            self._carry_out, self._store_troubled,
         )  # fmt: skip
         self._look_at = 0.0
         self._retry_at: float | None = None
@@ -164,6 +179,7 @@ class Service:
                 client_id=connection.client_id or fresh_id("coordinator"),
                 will=Will(self._topics.coordinator_state, self._claim.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
+                on_trouble=self._troubled,
             )
         )
         self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._epoch, self._tally, self._report)
@@ -195,7 +211,9 @@ class Service:
         However it ends, devices are told that nobody coordinates any more. Once per service.
 
         Raises:
-            BrokerUnreachable: no connection at the start.
+            BrokerUnreachable: no connection at the start; the message has the reason.
+            AccessDenied: the broker's rules do not let the coordinator listen.
+            PayloadTooLarge: the broker lets too little through for a federation.
             HomeInUse: another coordinator has the home open, and does not give way.
             ConfigurationError, StoreUnavailable: as when a service is made, where another coordinator was there before.
             Superseded: another coordinator of this federation has taken over.
@@ -203,10 +221,16 @@ class Service:
         superseded: Superseded | None = None
         try:
             self._uploads.start()
-            self._transport.connect(CONNECT_DEADLINE)
+            if self._connection.exposed:
+                self._report("password_exposed", broker=self._connection.address.endpoint)
+            self._transport.connect(
+                CONNECT_DEADLINE, lambda error: self._report("broker_unreachable", reason=str(error))
+            )
+            check_room(self._transport.max_payload)
             self._begin()
             while not self._stopped.is_set():
                 self._turn()
+                self._remind(once)
                 if once and rounds.all_served(self._rules, self._state, time.monotonic()):
                     break
             self._tell_of_drops(last=True)
@@ -271,8 +295,47 @@ class Service:
 
     def _connection_changed(self, online: bool) -> None:
         """On the transport's thread. The broker may have published our will, or have lost what it retained."""
+        now = time.monotonic()
         if online:
+            self._report("broker_back", seconds=now - (self._away_since or now))
             self._inbox.put(self._publish_state, 0)
+        else:
+            self._report("broker_lost", reason=str(self._transport.trouble or "no reason is known"))
+        self._away_since = None if online else now
+        if self._connection.on_connection:
+            self._connection.on_connection(online)
+
+    def _troubled(self, error: TransportError) -> None:
+        """On the transport's thread: coming back fails for a new reason, or the broker refuses what was sent."""
+        code, reason = type(error).__name__, str(error)
+        self._report("broker_refused" if self._away_since is None else "broker_unreachable", code=code, reason=reason)
+        if self._connection.on_trouble:
+            self._connection.on_trouble(error)
+
+    def _remind(self, once: bool) -> None:
+        """Tell what is waited for, from time to time. Those that stay after the last round keep nobody waiting but
+        `once`."""
+        now = time.monotonic()
+        found = rounds.awaited(self._rules, self._state, now)
+        if found and found.what == "goodbyes" and not once:
+            found = None
+        told = (found.what, self._state.round, found.there) if found else None
+        subject = told if self._away_since is None else "broker"
+        if (waited := self._reminder.due(subject, now)) is None:
+            return
+        if self._away_since is not None:
+            self._report("waiting", what="broker", seconds=waited, reason=str(self._transport.trouble or ""))
+        elif found:
+            left = None if found.until is None else max(0.0, found.until - now)
+            self._report(
+                "waiting",
+                what=found.what,
+                seconds=waited,
+                there=found.there,
+                needed=found.needed,
+                awaited=list(found.names),
+                left=left,
+            )
 
     def _turn(self) -> None:
         item, until = self._inbox.get(self._patience()), time.monotonic() + _BATCH
@@ -317,9 +380,9 @@ class Service:
         try:
             yield
         except StoreUnavailable as error:
-            self._troubled(str(error))
+            self._store_troubled(str(error))
 
-    def _troubled(self, reason: str) -> None:
+    def _store_troubled(self, reason: str) -> None:
         now = time.monotonic()
         told, at = self._trouble
         if reason != told or now - at >= _TELL_AGAIN:
@@ -542,6 +605,7 @@ class Service:
 
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
+            message = self._out.fitted(message)
             self._peers.offer(device, message.manifests)
         self._out.send(device, message)
 

@@ -93,6 +93,10 @@ class Uploads:
         """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
         sha256 = offer.manifest.sha256
         pulled = self._intake.pulled(device) == sha256  # then it has its room already
+        if pulled and self._has_other_chunks(device, offer):
+            self._peers.cancel(device, sha256)
+            self._intake.end(device, sha256)
+            pulled = False
         if not pulled and not self._storage.has_room(device, self._number, offer.manifest.size):
             reason = self._limits.reason(TOO_MUCH_STORAGE)
             return rounds.Spoiled(device, offer, TOO_MUCH_STORAGE, reason, final=True)
@@ -156,6 +160,12 @@ class Uploads:
 
     def _wants(self, device: str, offer: Offer) -> bool:
         return rounds.wants(self._rules, self._ledger.state, device, offer)
+
+    def _has_other_chunks(self, device: str, offer: Offer) -> bool:
+        """Whether an update is being pulled in other chunks than it is offered in now, as the broker asks for."""
+        if offer.manifest.sha256 in self._storing.hashes:  # it came whole
+            return False
+        return self._intake.offer(device).manifest.chunk_size != offer.manifest.chunk_size
 
     def _is_present(self, device: str) -> bool:
         return not self._ledger.state.devices[device].away

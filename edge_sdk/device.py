@@ -30,6 +30,7 @@ from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id
 from edge_sdk.membership.journal import no_home
+from edge_sdk.paths import expanded
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Of what is left of a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
+_RANK = 8  # of a leaf, if nobody says
 
 
 class Device:
@@ -68,10 +70,10 @@ class Device:
         backend: str = "cpu",
         memory_limit: int | str | None = None,
     ) -> None:
-        self.bundle = Path(bundle).expanduser()
-        self.model = Path(model).expanduser() if model is not None else None
-        self.pictures = Path(pictures).expanduser() if pictures is not None else None
-        self.home = Path(home).expanduser()
+        self.bundle = expanded(bundle)
+        self.model = expanded(model) if model is not None else None
+        self.pictures = expanded(pictures) if pictures is not None else None
+        self.home = expanded(home)
         self._threads = threads
         self._backend = backend
         self._memory_limit = memory_limit
@@ -163,7 +165,7 @@ class Device:
         *,
         minutes: float | None = None,
         steps: int | None = None,
-        rank: int = 8,
+        rank: int | None = None,
         batch_size: int = 8,
         learning_rate: float = 5e-4,
         afresh: bool = False,
@@ -177,11 +179,13 @@ class Device:
 
         Args:
             minutes, steps: when to stop, whichever comes first.
+            rank: LoRA rank; None takes that of the present leaf, or 8.
             afresh: forget the present leaf.
             The others: see `edge_sdk.training.Trainer`.
 
         Raises:
-            TrainingError: no base model was given, or it is not the bundle's; torch is missing; see `Trainer.train`.
+            TrainingError: no base model was given, or it is not the bundle's; torch is missing; a `rank` that the
+                present leaf has not; see `Trainer.train`.
             NoPictures, PictureError: no pictures were given, or they cannot be used.
             DeviceBusy: a leaf is being learnt in this home, in this process or in another.
             ConfigurationError: the home cannot be written.
@@ -190,13 +194,19 @@ class Device:
         checkpoint = self.home / "leaf.checkpoint"
 
         def train() -> TrainingResult:
+            leaf = self.adapter("leaf") if "leaf" in self.adapters and not afresh else None
+            if leaf and rank not in (None, leaf.rank):
+                raise TrainingError(
+                    f"rank={rank} would have no effect: the leaf of {self.home} has rank {leaf.rank} and is gone on "
+                    "from. Leave rank out, or begin anew with afresh=True."
+                )
             return trainer.train(
                 minutes=minutes,
                 steps=steps,
-                start=self.adapter("leaf") if "leaf" in self.adapters and not afresh else None,
+                start=leaf,
                 frozen=[(self.adapter(name), 1.0) for name in ("root", "cluster") if name in self.adapters],
                 seed=seed,
-                rank=rank,
+                rank=rank or (leaf.rank if leaf else _RANK),
                 batch_size=batch_size,
                 learning_rate=learning_rate,
                 on_step=on_step,
@@ -252,7 +262,7 @@ class Device:
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if it is known from elsewhere;
                 None trusts the first coordinator that is met, and that one alone from then on.
             invitation: the text that the federation's operator has given for this device; it says `device_id` and
-                `trust`, too. Needed once.
+                `trust`, too; if they are given as well, they have to agree. Needed once.
             bandwidth: how fast updates may go out, "512 KB/s" or bytes per second; None: as the transport's settings
                 say, and as fast as they go if those say nothing.
             on_event: called for what is worth showing, see `Membership`.

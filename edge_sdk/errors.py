@@ -33,7 +33,9 @@
     │   ├── SignatureInvalid        said by somebody else than the coordinator that is known
     │   └── MessageOutdated         said by that coordinator, but older than what it has said since
     ├── TransportError          the network
+    │   ├── BrokerSettingsInvalid   a broker's URL, or what is said beside it, makes no sense or would have no effect
     │   ├── BrokerUnreachable       no connection within the deadline
+    │   ├── AccessDenied            the broker's rules do not allow it
     │   ├── PayloadTooLarge         larger than the broker accepts
     │   ├── DeadlineExceeded        an answer did not come in time
     │   └── LineBroken              what serves a membership's transfers has ended on an error that nobody expected
@@ -194,8 +196,16 @@ class TransportError(ImpastoError):
     """The network did not do what was asked."""
 
 
+class BrokerSettingsInvalid(TransportError):
+    """The broker's URL, or what is said beside it, makes no sense, or would have no effect."""
+
+
 class BrokerUnreachable(TransportError):
     """No connection to the broker within the deadline."""
+
+
+class AccessDenied(TransportError):
+    """The broker's rules do not allow this user to publish or to listen there."""
 
 
 class PayloadTooLarge(TransportError):

@@ -17,6 +17,7 @@ import msgspec
 from PIL import Image, ImageOps
 
 from edge_sdk.errors import NoPictures, PictureError, PictureUnreadable
+from edge_sdk.paths import expanded
 
 METADATA = "metadata.jsonl"
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -58,7 +59,7 @@ def load_pictures(folder: Path | str, size: int) -> list[Picture]:
 
 def list_pictures(folder: Path | str) -> list[tuple[Path, str]]:
     """The files and captions that `load_pictures` would read, without decoding them. Raises as it does."""
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     if not folder.is_dir():
         raise NoPictures(f"{folder} is not a folder. Give the folder that holds the pictures and their captions.")
     metadata = folder / METADATA

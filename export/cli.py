@@ -18,6 +18,7 @@ from rich.table import Table
 
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError
+from edge_sdk.quiet import without_chatter
 
 if TYPE_CHECKING:
     from edge_sdk.inference.bundle import BundlePrecision
@@ -110,7 +111,9 @@ def main() -> None:
     """The console script `impasto-export`."""
     # Being asked to stop is an exception like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
-    typer.run(export)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show local variables
+    app.command()(export)
+    app()
 
 
 @contextmanager
@@ -119,11 +122,10 @@ def _quiet() -> Iterator[None]:
 
     diffusers warns that optimum-onnx is installed, torch that torchvision is not, and each draws progress bars.
     """
-    names = ("diffusers.utils.import_utils", "torch.onnx._internal.exporter._registration")
-    logging.getLogger(names[0]).setLevel(logging.ERROR)
-    yield
+    with without_chatter():
+        yield
     # torch sets the levels of its loggers when it is imported.
-    logging.getLogger(names[1]).setLevel(logging.ERROR)
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     importlib.import_module("diffusers.utils.logging").disable_progress_bar()
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters
 from edge_sdk import cli
+from edge_sdk.cli import connection
 from edge_sdk.cli.adapters import parse
 from edge_sdk.inference import Bundle
 from tests.models import tiny_bundle, tiny_model
@@ -202,17 +203,32 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         ([*JOIN, "--password-file", "none"], "Cannot read --password-file"),
         ([*JOIN, "--invitation-file", "none"], "Cannot read --invitation-file"),
         ([*JOIN, "--invitation-file", "junk.safetensors"], "This is no invitation"),
+        ([*JOIN, "--ca", "ca.pem"], "ca would have no effect: mqtt:// is not encrypted"),
+        ([*JOIN, "--certificate", "c.pem", "--key", "c.key"], "certificate and key would have no effect"),
+        ([*JOIN, "--key", "c.key"], "key would have no effect"),
+        ([*JOIN, "--broker", "mqtts://x", "--key", "c.key"], "without its certificate"),
+        ([*JOIN, "--password-file", "junk.safetensors"], "without a user name"),
+        ([*JOIN, "--password-file", "empty"], "--password-file empty is empty"),
+        ([*JOIN, "--password-file", "latin-1"], "it is no text in UTF-8"),
+        ([*JOIN, "--broker", "mqtt://anna@x", "--username", "ben"], "two: a user name"),
+        ([*JOIN, "--broker", "mqtt://anna:h7#Kq@x"], "write '#' as %23"),
+        (["doctor", "--broker", "mqtt://x", "--ca", "ca.pem"], "ca would have no effect"),
+        (["doctor", "--broker", "mqtt://x:70000"], "1 to 65535"),
+        (["doctor", "--broker", "memory://x"], "makes no sense here"),
     ],
 )
 def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str], message: str, tmp_path: Path) -> None:
     Path("junk.safetensors").write_bytes(b"junk")
+    Path("empty").write_bytes(b"\n")
+    Path("latin-1").write_bytes(b"h7\xe9Kq")
     write_squares(tmp_path / "pictures", 1)
     places = {"BUNDLE": str(tiny_bundle()), "MODEL": str(tiny_model())}
     code, out, err = impasto(*(places.get(argument, argument) for argument in arguments), *_home(arguments, tmp_path))
     assert (code, out) == (1, "")
     line = err.splitlines()[-1]
     assert line.startswith("error: ")
-    assert message in line
+    assert message.lower() in line.lower()
+    assert "Kq" not in err, "a piece of a password"
     assert "Traceback" not in err
 
 
@@ -235,6 +251,13 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["generate", "a fox", "-b", "BUNDLE", "--size", "large"],
         ["generate", "a fox", "-b", "BUNDLE", "--backend", "abacus"],
         ["generate", "a fox", "-b", "BUNDLE", "--memory-limit", "plenty"],
+        ["generate", "a fox", "-b", "BUNDLE", "--home", "home"],
+        ["generate", "a fox", "-b", "BUNDLE", "--strength", "0.5"],
+        ["generate", "a fox", "-b", "BUNDLE", "--hybrid", "switch"],
+        ["generate", "a fox", "-b", "BUNDLE", "--guidance", "1", "--negative", "blurred"],
+        ["doctor", "--ca", "ca.pem"],
+        ["doctor", "--broker", "mqtt://127.0.0.1:1", "--home", "home"],
+        ["doctor", "--broker", "mqtt://127.0.0.1:1", "--device-id", "pi-4"],
         ["train", "pictures"],
         [*JOIN, "--password", "seen by everybody"],
         [*JOIN, "--invitation", "seen, too"],
@@ -262,3 +285,69 @@ def test_a_command_line_that_makes_no_sense_is_exit_code_2(impasto: Run, argumen
 )
 def test_adapter_arguments(argument: str, expected: tuple[str, float]) -> None:
     assert parse(argument) == expected
+
+
+def test_a_password_from_the_surroundings_is_named(impasto: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMPASTO_PASSWORD", "h7Kq")
+    code, _, err = impasto(*JOIN)
+    assert code == 1
+    assert "variable IMPASTO_PASSWORD" in err
+    assert "h7Kq" not in err
+    monkeypatch.setenv("IMPASTO_PASSWORD", "")
+    assert connection.settings("mqtt://x", None, None, None, None, None, "").credentials == (None, None)
+
+
+class TestNoHome:
+    """No HOME and no entry in the list of users, as in a container with a user of its own."""
+
+    @pytest.fixture(autouse=True)
+    def _nobody(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pwd = pytest.importorskip("pwd", reason="POSIX only")
+
+        def unknown(user: object) -> None:
+            raise KeyError(user)
+
+        for name in ("HOME", "XDG_CACHE_HOME", "IMPASTO_CACHE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+    def test_drawing_needs_none(self, impasto: Run) -> None:
+        code, out, err = impasto("generate", "a fox", "-b", tiny_bundle(), "--steps", 2, "--threads", 1)
+        assert code == 0, err
+        assert "picture.png" in out
+        assert not Path("~").exists()
+
+    def test_a_device_without_a_folder_for_it_is_told_what_to_do(self, impasto: Run) -> None:
+        code, _, err = impasto(*JOIN)
+        assert code == 1
+        assert "~/.impasto needs a home folder" in err
+        assert "set HOME" in err
+
+    def test_a_cache_that_was_asked_for(self, impasto: Run) -> None:
+        code, _, err = impasto("prepare", tiny_bundle())
+        assert code == 1
+        assert "set IMPASTO_CACHE" in err
+
+    def test_the_doctor_looks_all_the_same(self, impasto: Run) -> None:
+        code, out, _ = impasto("doctor", "--threads", 1)
+        assert code == 0
+        assert "set IMPASTO_CACHE" in " ".join(out.split())
+
+
+def test_a_home_that_cannot_be_written_is_told(impasto: Run) -> None:
+    Path("file").write_text("")
+    write_squares(Path("pictures"), 1)
+    places = {"BUNDLE": str(tiny_bundle()), "MODEL": str(tiny_model())}
+    code, _, err = impasto(*(places.get(argument, argument) for argument in JOIN), "--home", "file/home")
+    assert code == 1
+    assert "Cannot use file/home as a device's home" in err
+    assert "--home" in err
+
+
+def test_nobody_talks_over_training() -> None:
+    """What libraries say when they are imported, to no use."""
+    script = "import edge_sdk.training"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert "Multiple distributions" not in done.stderr
+    assert done.stderr == ""

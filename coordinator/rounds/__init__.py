@@ -28,6 +28,7 @@ from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.patience import all_served, next_wake
 from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
+from coordinator.rounds.waiting import Awaited, awaited
 
 __all__ = [
     "ADAPTERS_LOST",
@@ -37,6 +38,7 @@ __all__ = [
     "Action",
     "Aggregate",
     "Aggregated",
+    "Awaited",
     "Cluster",
     "Clustered",
     "Device",
@@ -68,6 +70,7 @@ __all__ = [
     "Trace",
     "Update",
     "all_served",
+    "awaited",
     "is_death",
     "member_for",
     "next_wake",

@@ -60,7 +60,14 @@ from coordinator.rounds.losses import (
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
-from coordinator.rounds.patience import LEAVING, awaited, has_quorum, is_vain, share_of_devices, staying
+from coordinator.rounds.patience import (
+    LEAVING,
+    awaited,
+    enough_to_begin,
+    has_quorum,
+    is_vain,
+    staying,
+)
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
@@ -277,11 +284,8 @@ class _Turn:
     # rounds ---------------------------------------------------------------------------------------------------------
 
     def _settle_gathering(self) -> None:
-        needed = self.rules.min_devices
-        if self.state.round:  # a federation under way goes on with fewer than it started with
-            needed = share_of_devices(self.rules.quorum, needed)
         present = sum(device.is_present(self.now) for device in self.state.devices.values())
-        if present >= needed:
+        if present >= enough_to_begin(self.rules, self.state):
             self._set(phase="clustering")
             self._ask_for_clusters()
 

@@ -59,16 +59,26 @@ def awaited(rules: Rules, state: State, now: float) -> list[str]:
 def has_quorum(rules: Rules, state: State, now: float) -> bool:
     """Whether enough have delivered of those that count, or there is an update and nobody who could send another."""
     current = _open(state)
-    here, trial = staying(state, now), now < trial_ends(current)
     absent = current.absent
-    if current.updates and not any(name in absent for name in here):
+    if current.updates and not any(name in absent for name in staying(state, now)):
         return True
-    count = 0
-    for name in here:
+    return len(current.updates) >= enough_updates(rules, state, now)
+
+
+def enough_updates(rules: Rules, state: State, now: float) -> int:
+    """How many updates make the open round's quorum, of those that count."""
+    current, count = _open(state), 0
+    trial = now < trial_ends(current)
+    for name in staying(state, now):
         device = state.devices[name]
         on_trial = trial and name not in current.refused
         count += name in current.updates or (device.seen and (device.proven or on_trial))
-    return len(current.updates) >= share_of_devices(rules.quorum, count)
+    return share_of_devices(rules.quorum, count)
+
+
+def enough_to_begin(rules: Rules, state: State) -> int:
+    """How many devices a round needs: a federation under way goes on with fewer than it started with."""
+    return share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
 
 
 def is_vain(state: State, now: float) -> bool:

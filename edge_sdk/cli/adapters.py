@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from edge_sdk.paths import expanded
+
 if TYPE_CHECKING:
     from edge_sdk.adapter import Adapter
 
@@ -28,6 +30,6 @@ def read(arguments: list[str], home: Path | None = None) -> list[tuple[Adapter, 
     for name, weight in map(parse, arguments):
         if weight != weight or abs(weight) == float("inf"):
             raise typer.BadParameter(f"The weight of {name} must be a finite number.")
-        inside = home.expanduser() / f"{name}.safetensors" if home and name in ("root", "cluster", "leaf") else None
+        inside = expanded(home) / f"{name}.safetensors" if home and name in ("root", "cluster", "leaf") else None
         terms.append((adapter.load(inside if inside and not Path(name).is_file() else name), weight))
     return terms

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from edge_sdk.errors import ConfigurationError
+from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 
 if TYPE_CHECKING:
     from edge_sdk.transport import Settings
@@ -64,29 +64,42 @@ def settings(
     """How a device connects.
 
     Raises:
-        ConfigurationError: the password's file cannot be read.
+        ConfigurationError: the password's file cannot be read, or is empty.
+        BrokerSettingsInvalid: the URL makes no sense, or an option contradicts it or would have no effect.
     """
-    from edge_sdk.transport import Settings, Tls
+    from edge_sdk.transport import Settings, Tls, check
 
     password = _secret("password", password_file)
-    tls = Tls(ca, certificate, key) if ca or certificate else None
-    return Settings(url=url, client_id=client_id, username=username, password=password, tls=tls)
+    tls = Tls(ca, certificate, key) if ca or certificate or key else None
+    made = Settings(url=url, client_id=client_id, username=username, password=password, tls=tls)
+    try:
+        check(made)
+    except BrokerSettingsInvalid as error:
+        if password and not password_file:  # nobody has typed that
+            raise BrokerSettingsInvalid(f"{error} The password is that of the variable IMPASTO_PASSWORD.") from error
+        raise
+    return made
 
 
 def invitation(file: Path | None) -> str | None:
     """The text of an invitation, if there is one.
 
     Raises:
-        ConfigurationError: its file cannot be read.
+        ConfigurationError: its file cannot be read, or is empty.
     """
     return _secret("invitation", file)
 
 
 def _secret(name: str, file: Path | None) -> str | None:
-    """What a file holds, or else a variable, or None."""
+    """What a file holds, or else a variable, or None. The end of a line is no part of it."""
     if file is None:
-        return os.environ.get(f"IMPASTO_{name.upper()}")
+        return os.environ.get(f"IMPASTO_{name.upper()}") or None
     try:
-        return file.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read --{name}-file: {error}.") from error
+        secret = file.read_text("utf-8").strip("\r\n")
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read --{name}-file {file}: {error.strerror or error}.") from error
+    except UnicodeDecodeError:  # which holds what the file holds
+        raise ConfigurationError(f"Cannot read --{name}-file {file}: it is no text in UTF-8.") from None
+    if not secret:
+        raise ConfigurationError(f"--{name}-file {file} is empty: write the {name} into it.")
+    return secret

@@ -68,8 +68,17 @@ def doctor(
     about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, client_id, trust)
     if broker is None and any(about_federation):
         raise typer.BadParameter("this is about a federation: name its --broker, too.")
+    if trust:
+        from edge_sdk.wire.signing import read_fingerprint
+
+        read_fingerprint(trust)  # what is none is said first
+    if broker and not federation and (trust or home or (device_id and not certificate)):
+        raise typer.BadParameter(
+            "--device-id, --home and --trust are about a federation's topics and coordinator: name it with "
+            "--federation, too, or leave them out to look at the broker alone."
+        )
     found: dict[str, Any] = {}
-    if bundle or broker is None:
+    if bundle or broker is None or cache or threads or empty_cache:
         found = _drawing(bundle, cache, threads, empty_cache)
         if not as_json:
             for part in _report(found):
@@ -87,17 +96,26 @@ def doctor(
 
 
 def _drawing(bundle: Path | None, cache: Path | None, threads: int | None, empty_cache: bool) -> dict[str, Any]:
+    from edge_sdk.errors import ConfigurationError
     from edge_sdk.inference import prepare
 
-    folder = prepare.cache_folder(cache)
-    freed = prepare.empty(folder) if empty_cache else None
+    try:
+        folder: Path | None = prepare.cache_folder(cache)
+        missing = ""
+    except ConfigurationError as error:  # this user has no home folder
+        if cache or empty_cache:
+            raise
+        folder, missing = None, str(error)
+    freed = prepare.empty(folder) if folder and empty_cache else None
     found = _device(folder, threads) | ({"bundle": _bundle(bundle, folder)} if bundle else {})
+    if missing:
+        found["cache"]["reason"] = missing
     if freed is not None:
         found["cache"]["freed"] = freed
     return found
 
 
-def _device(cache: Path, threads: int | None) -> dict[str, Any]:
+def _device(cache: Path | None, threads: int | None) -> dict[str, Any]:
     import onnxruntime as ort
 
     from edge_sdk.errors import BackendUnavailable
@@ -132,11 +150,11 @@ def _device(cache: Path, threads: int | None) -> dict[str, Any]:
         "onnxruntime": ort.__version__,
         "backends": backends,
         "auto": auto,
-        "cache": {"folder": str(cache), "size": prepare.size(cache)},
+        "cache": {"folder": str(cache) if cache else None, "size": prepare.size(cache) if cache else 0},
     }
 
 
-def _bundle(folder: Path, cache: Path) -> dict[str, Any]:
+def _bundle(folder: Path, cache: Path | None) -> dict[str, Any]:
     from edge_sdk.errors import BundleError, PreparedElsewhere
     from edge_sdk.inference import Bundle, prepare
     from edge_sdk.inference.stages import graphs
@@ -148,7 +166,9 @@ def _bundle(folder: Path, cache: Path) -> dict[str, Any]:
     stages: dict[str, Any] = {}
     for name, graph in graphs(bundle).items():
         state, needed = "small, drawn with as it is", 0
-        if prepare.pays(graph):
+        if prepare.pays(graph) and cache is None:
+            state = "not prepared, there is no cache"
+        elif prepare.pays(graph) and cache:
             try:
                 ready = prepare.find(graph, cache) is not None
                 state, needed = ("prepared", 0) if ready else ("not prepared", prepare.disk_needed(graph))
@@ -203,7 +223,7 @@ def _facts(found: dict[str, Any]) -> dict[str, str]:
         "cores": f"{cores['count']}: {cores['reason']}",
         "memory": known + limit,
         "onnxruntime": found["onnxruntime"],
-        "cache": f"{cache['folder']}, {show_size(cache['size'])}{emptied}",
+        "cache": cache.get("reason") or f"{cache['folder']}, {show_size(cache['size'])}{emptied}",
     }
     if "bundle" in found:
         bundle = found["bundle"]

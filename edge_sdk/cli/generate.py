@@ -15,6 +15,8 @@ from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 if TYPE_CHECKING:
     from edge_sdk.inference.schedulers import Latents
 
+_STRENGTH = 0.75
+
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
@@ -66,8 +68,9 @@ def generate(
         Path | None, typer.Option("--picture", "-p", help="Start from this picture.", show_default=False)
     ] = None,
     strength: Annotated[
-        float, typer.Option(help="With --picture: how far to go away from it, above 0 and up to 1.")
-    ] = 0.75,
+        float | None,
+        typer.Option(help="With --picture: how far to go away from it, above 0 and up to 1.", show_default="0.75"),
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Decode with the bundle's preview decoder.")] = False,
     tile: Annotated[
         int | None,
@@ -96,6 +99,7 @@ def generate(
         raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
     if hybrid not in HYBRIDS:
         raise typer.BadParameter(f"there is no hybrid {hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
+    _refuse_what_would_have_no_effect(adapter or [], home, hybrid, picture, strength)
     out = checked_output(out)
     sides = None if size is None else _sides(size)
     start = None if picture is None else open_picture(picture)
@@ -104,6 +108,13 @@ def generate(
         generator = Generator.load(bundle, threads=threads, backend=backend, memory_limit=memory_limit)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    index = generator.bundle.index
+    strong = index.defaults.guidance if guidance is None else guidance
+    if negative and (strong <= 1 or index.guidance_dim is not None):
+        raise typer.BadParameter(
+            f"--negative would have no effect: with this bundle at guidance {strong:g} nothing is kept away from. Give "
+            "a --guidance above 1, with a bundle that takes it, or leave --negative out."
+        )
     began = time.monotonic()
     with printed_warnings(), progress_bar() as bar:
         task = bar.add_task("drawing", total=None, note="")
@@ -123,7 +134,7 @@ def generate(
                 hybrid=hybrid,
                 size=sides,
                 picture=start,
-                strength=strength,
+                strength=_STRENGTH if strength is None else strength,
                 decoder="quick" if quick else "full",
                 tile=tile,
                 reuse=reuse,
@@ -136,6 +147,23 @@ def generate(
     for drawn, file in zip(pictures, files, strict=True):
         drawn.save(file)
     console().print(f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)
+
+
+def _refuse_what_would_have_no_effect(
+    names: list[str], home: Path | None, hybrid: str, picture: Path | None, strength: float | None
+) -> None:
+    if home is not None and not names:
+        raise typer.BadParameter(
+            "--home says where adapters are, and no --adapter says which: add -a root -a cluster -a leaf, or those of "
+            "them that you want."
+        )
+    if hybrid not in ("merge", "select") and len(names) < 2:  # the latter says itself how many it takes
+        raise typer.BadParameter(
+            f"--hybrid {hybrid} says how several adapters draw together: give two of them with --adapter, or leave it "
+            "out."
+        )
+    if strength is not None and picture is None:
+        raise typer.BadParameter("--strength says how far to go away from a picture: give that with --picture.")
 
 
 def _sides(text: str) -> tuple[int, int]:

@@ -21,6 +21,12 @@ _WORDS = {
     "update_resumed": "round {round}: update was trained before",
     "round_done": "round {round} done: {updates} updates",
     "transfer_failed": "a transfer failed: {reason}",
+    "password_exposed": "note: the password goes to {broker} in clear; mqtts:// would encrypt it",
+    "broker_unreachable": "no connection to the broker yet, trying again: {reason}",
+    "broker_lost": "lost the broker, trying to come back: {reason}",
+    "broker_back": "the broker is back",
+    "broker_refused": "the broker refuses: {reason}",
+    "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
@@ -86,7 +92,9 @@ def join(
         if as_json:
             print(json.dumps(event), flush=True)
         elif event["event"] in _WORDS:
-            console().print(_WORDS[event["event"]].format(**event), markup=False, soft_wrap=True)
+            trouble = event.get("trouble")
+            words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
+            console().print(words, markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
     membership = device.join(

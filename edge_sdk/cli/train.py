@@ -13,6 +13,8 @@ from edge_sdk.cli.terminal import console, progress_bar
 if TYPE_CHECKING:
     from edge_sdk.training import Progress
 
+_RANK = 8
+
 
 def train(
     pictures: Annotated[
@@ -31,8 +33,14 @@ def train(
         float | None, typer.Option(min=0.01, help="Stop after so much time.", show_default="10 without --steps")
     ] = None,
     rank: Annotated[
-        int, typer.Option(min=1, max=1024, help="LoRA rank: more can learn more, and makes larger files.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="LoRA rank: more can learn more, and makes larger files.",
+            show_default="8, or that of --start",
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 8,
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, max=1, help="Larger learns faster, until it diverges.")
@@ -63,6 +71,11 @@ def train(
         minutes = 10.0
     below = adapters.read(under or [])
     first = adapter.load(start) if start else None
+    if first and rank not in (None, first.rank):
+        raise typer.BadParameter(
+            f"--rank {rank} would have no effect: {start} has rank {first.rank}, and is gone on from. Leave one of "
+            "them out."
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     trainer = Trainer(model, pictures, threads=threads)
@@ -78,7 +91,7 @@ def train(
             start=first,
             frozen=below,
             seed=seed,
-            rank=rank,
+            rank=rank or (first.rank if first else _RANK),
             batch_size=batch_size,
             learning_rate=learning_rate,
             on_step=on_step,

@@ -18,7 +18,9 @@ from edge_sdk.diagnosis.finding import Finding, Status
 from edge_sdk.diagnosis.limits import check_limits
 from edge_sdk.diagnosis.line import check_line
 from edge_sdk.diagnosis.session import Session, open_session
-from edge_sdk.transport import Settings
+from edge_sdk.errors import BrokerSettingsInvalid
+from edge_sdk.transport import Settings, check
+from edge_sdk.transport.address import MEMORY
 from edge_sdk.wire.topics import Topics, check_name
 
 __all__ = ["Finding", "Status", "diagnose"]
@@ -41,12 +43,23 @@ def diagnose(
         known: the one that the device's home trusts, if it trusts one.
 
     Raises:
-        TransportError: the broker's URL makes no sense.
+        BrokerSettingsInvalid: the settings make no sense, see `transport.check`, or are of no MQTT broker.
         MessageInvalid: not a name of a federation or a device.
     """
+    check(settings)
+    if settings.address.scheme == MEMORY:
+        raise BrokerSettingsInvalid("A memory:// broker makes no sense here: it has no way that could be looked at.")
     topics = Topics(federation) if federation else None
     if device:
         check_name(device)
+    if settings.exposed:
+        yield Finding(
+            "broker",
+            "warning",
+            f"The password goes to {settings.address.endpoint} in clear.",
+            "mqtt:// is not encrypted: whoever is on the way can read it, and be this device.",
+            "Use mqtts:// and --ca; samples/broker has a broker for that. On a network of your own it may do.",
+        )
     authority, own = list(check_authority(settings.tls)), list(check_own_certificate(settings.tls, device))
     yield from (*authority, *own)
     line = list(check_line(settings, use_authority=not _any_broken(authority), use_certificate=not _any_broken(own)))

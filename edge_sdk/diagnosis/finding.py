@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_sdk.transport.reasons import Reason
+
 Section = Literal["home", "broker", "certificate", "clock", "access", "coordinator"]
 Status = Literal["ok", "warning", "broken"]
 
@@ -22,3 +24,8 @@ class Finding:
     @property
     def broken(self) -> bool:
         return self.status == "broken"
+
+
+def broken(reason: Reason) -> Finding:
+    """What stands in the way of a connection."""
+    return Finding(reason.section, "broken", reason.what, reason.why, reason.next)

@@ -9,9 +9,11 @@ from edge_sdk.diagnosis.session import Session
 from edge_sdk.transport import Settings
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
 from edge_sdk.wire.messages import MAX_CHUNK
+from edge_sdk.wire.transfer import LEAST_PAYLOAD
 
 # A chunk, a topic of 256 bytes, and what MQTT puts around them.
 NEEDED_PACKET = MAX_CHUNK + 256 + 10
+LEAST_PACKET = LEAST_PAYLOAD + 256 + 10
 
 
 def check_limits(session: Session) -> Iterator[Finding]:
@@ -23,12 +25,20 @@ def check_limits(session: Session) -> Iterator[Finding]:
 
     yield Finding("broker", "ok", "It speaks MQTT 5 and lets this device in.")
     packet, receive = stated("MaximumPacketSize"), stated("ReceiveMaximum")
-    if packet is not None and packet < NEEDED_PACKET:
+    if packet is not None and packet < LEAST_PACKET:
         yield Finding(
             "broker",
             "broken",
-            f"Its Maximum Packet Size is {packet} bytes; a chunk of an adapter takes {NEEDED_PACKET}.",
-            "No chunk would pass: every round would end without this device.",
+            f"Its Maximum Packet Size is {packet} bytes; a federation takes at least {LEAST_PACKET}.",
+            "What starts a round would not pass: joining is refused.",
+            "Set `max_packet_size 135168` in mosquitto.conf, or its like in another broker.",
+        )
+    elif packet is not None and packet < NEEDED_PACKET:
+        yield Finding(
+            "broker",
+            "warning",
+            f"Its Maximum Packet Size is {packet} bytes; a whole chunk of an adapter takes {NEEDED_PACKET}.",
+            "Chunks are made to fit, so that transfers take more messages and are slower.",
             "Set `max_packet_size 135168` in mosquitto.conf, or its like in another broker.",
         )
     else:

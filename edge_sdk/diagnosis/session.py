@@ -13,13 +13,12 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_sdk.diagnosis.finding import Finding
-from edge_sdk.diagnosis.line import DEADLINE, context, endpoint, last_word
-from edge_sdk.transport import Settings, Tls, fresh_id
+from edge_sdk.diagnosis.finding import Finding, broken
+from edge_sdk.diagnosis.line import DEADLINE, context, last_word
+from edge_sdk.transport import Settings, Tls, fresh_id, reasons
+from edge_sdk.transport.address import ENCRYPTED
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
-
-_UNSUPPORTED_VERSION, _BAD_ID, _BAD_CREDENTIALS, _NOT_AUTHORISED = 0x84, 0x85, 0x86, 0x87
-_BANNED, _BUSY = 0x8A, frozenset({0x88, 0x89, 0x97, 0x9F})
+from edge_sdk.transport.tolerant import TolerantClient
 
 
 class _Answers:
@@ -80,13 +79,13 @@ class Session:
 
 def open_session(settings: Settings) -> Session | Finding:
     """Connect as a device would; if that fails, what is wrong."""
-    host, port = endpoint(settings)
+    address = settings.address
     answers = _Answers()
     client = _client(settings, answers)
     wishes = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     wishes.SessionExpiryInterval = SESSION_EXPIRY
     try:
-        client.connect(host, port, settings.keepalive, properties=wishes)
+        client.connect(address.host, address.port, settings.keepalive, properties=wishes)
     except OSError as error:
         answers.log.append(str(error))
     else:
@@ -98,11 +97,11 @@ def open_session(settings: Settings) -> Session | Finding:
 
 
 def _client(settings: Settings, answers: _Answers) -> Client:
-    client = Client(CallbackAPIVersion.VERSION2, settings.client_id or fresh_id("doctor"), protocol=MQTTv5)
+    client = TolerantClient(CallbackAPIVersion.VERSION2, settings.client_id or fresh_id("doctor"), protocol=MQTTv5)
     username, password = settings.credentials
     if username is not None:
         client.username_pw_set(username, password)
-    if settings.scheme == "mqtts":
+    if settings.address.scheme == ENCRYPTED:
         client.tls_set_context(context(settings.tls or Tls()))
     client.connect_timeout = DEADLINE
 
@@ -134,42 +133,11 @@ def _pump(client: Client, done: Callable[[], bool], seconds: float) -> None:
 
 def _silent(settings: Settings, log: list[str]) -> Finding:
     """Connected, but no CONNACK came."""
-    host, port = endpoint(settings)
-    said = " ".join([*log, last_word(settings) if settings.scheme == "mqtts" else ""]).upper().replace(" ", "_")
-    if "CERTIFICATE_REQUIRED" in said or "HANDSHAKE_FAILURE" in said:
-        what, why = "The broker asks this device for a certificate.", "It lets nobody in without one."
-        advice = "Give --certificate and --key: whoever runs the broker makes them."
-    elif "UNKNOWN_CA" in said or "BAD_CERTIFICATE" in said or "DECRYPT_ERROR" in said:
-        what, why = "The broker does not accept this device's certificate.", "Another authority has signed it."
-        advice = "Get a certificate from the authority of this broker."
-    elif "CERTIFICATE_EXPIRED" in said or "CERTIFICATE_REVOKED" in said:
-        what, why = "The broker does not accept this device's certificate any more.", "It has run out or was revoked."
-        advice = "Ask whoever runs the broker for a new one."
-    elif settings.scheme == "mqtts":
-        what, why = f"{host}:{port} ends the connection.", "It refuses this device's certificate, or is no MQTT broker."
-        advice = "Look into the broker's log: it says why."
-    else:
-        what, why = f"{host}:{port} does not answer as an MQTT broker.", "It may expect an encrypted connection."
-        advice = "Use mqtts:// if that port is an encrypted listener; check that it is an MQTT broker at all."
-    return Finding("broker", "broken", what, why, advice)
+    address = settings.address
+    encrypted = address.scheme == ENCRYPTED
+    said = " ".join([*log, last_word(settings) if encrypted else ""])
+    return broken(reasons.of_alert(said, address.endpoint) or reasons.hung_up(address.endpoint, encrypted=encrypted))
 
 
 def _refused(reason: ReasonCode, settings: Settings) -> Finding:
-    user = settings.credentials[0]
-    if reason.value == _UNSUPPORTED_VERSION:
-        what, why = "The broker does not speak MQTT 5.", "Impasto needs its reason codes, limits and session expiry."
-        advice = "Use Mosquitto 1.6 or later, EMQX, or another broker with MQTT 5."
-    elif reason.value in (_BAD_CREDENTIALS, _NOT_AUTHORISED):
-        who = f"user {user!r} with this password" if user else "anybody without a user name or a certificate"
-        what, why = f"The broker does not let in {who} ({reason}).", "It does not know who this is."
-        advice = "Give --username and --password-file, or --certificate and --key, as the broker's operator says."
-    elif reason.value in _BUSY:
-        what, why = f"The broker is overloaded or shutting down ({reason}).", "It asks to be left alone for a while."
-        advice = "Try again later; raise `max_connections` if it stays so."
-    elif reason.value == _BANNED:
-        what, why = f"The broker has banned this device ({reason}).", "Its operator, or a guard against floods, did."
-        advice = "Ask the broker's operator."
-    else:
-        what, why = f"The broker refuses the connection: {reason}.", "This is its own word for the reason."
-        advice = "Look into the broker's log, which says more."
-    return Finding("broker", "broken", what, why, advice)
+    return broken(reasons.of_refusal(reason.value, str(reason), settings.credentials[0]))

@@ -22,13 +22,14 @@ import msgspec
 import onnxruntime as ort
 
 from edge_sdk import durable
-from edge_sdk.errors import BundleCorrupt, NoRoomToPrepare, PreparedElsewhere
+from edge_sdk.errors import BundleCorrupt, ConfigurationError, NoRoomToPrepare, PreparedElsewhere
 from edge_sdk.inference import hardware
 from edge_sdk.inference.bundle import sha256_of
 from edge_sdk.inference.graph import Graph
 from edge_sdk.inference.memory import give_back
 from edge_sdk.inference.sessions import load, session_options
 from edge_sdk.lockfile import LockFile
+from edge_sdk.paths import expanded
 
 # Smaller graphs are opened as fast as they are looked up.
 SMALL = 32_000_000
@@ -71,14 +72,26 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cache_folder(folder: Path | str | None = None) -> Path:
-    """Where prepared graphs are kept: `folder`, or $IMPASTO_CACHE, or the user's cache folder."""
+    """Where prepared graphs are kept: `folder`, or $IMPASTO_CACHE, or the user's cache folder.
+
+    Raises:
+        ConfigurationError: this user has no home folder, and nothing else says where.
+    """
     if folder or (folder := os.environ.get("IMPASTO_CACHE")):
-        return Path(folder).expanduser()
+        return expanded(folder)
     if sys.platform == "darwin":
-        return Path("~/Library/Caches/impasto").expanduser()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local").expanduser() / "impasto" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "impasto"
+        own = Path("~/Library/Caches/impasto")
+    elif sys.platform == "win32":
+        own = Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local") / "impasto" / "cache"
+    else:
+        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "impasto"
+    try:
+        return expanded(own)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            "This user has no home folder, and so no place for prepared graphs: set IMPASTO_CACHE to a folder that can "
+            "be written."
+        ) from error
 
 
 def pays(graph: Graph) -> bool:

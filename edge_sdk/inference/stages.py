@@ -7,19 +7,20 @@ first, until the estimate for what is open and the stage to be run stays within 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from edge_sdk.errors import BundleError, DeviceBusy, MemoryLimitTooSmall
+from edge_sdk.errors import BundleError, ConfigurationError, DeviceBusy, MemoryLimitTooSmall
 from edge_sdk.inference import memory
 from edge_sdk.inference.backends import PRECISIONS, Choice, DrawingPrecision, Session, Settings, choose
 from edge_sdk.inference.backends.base import Array, Floats
 from edge_sdk.inference.bundle import Bundle, graph_file
 from edge_sdk.inference.graph import WEIGHTS, Graph
-from edge_sdk.inference.prepare import cache_folder
+from edge_sdk.inference.prepare import NotPrepared, cache_folder, pays
 
 # Seconds to wait for other threads between two of their runs; a run of a large UNet on a slow device takes minutes.
 PATIENCE = 1800.0
@@ -84,17 +85,35 @@ class Stages:
             raise ValueError(f"threads must be at least 1, not {threads}.")
         if precision not in PRECISIONS:
             raise ValueError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        if cache is not None and not prepare:
+            raise ValueError("A cache is for prepared graphs, and prepare=False makes none: leave one of them out.")
         self._bundle = bundle
         self._limit = None if memory_limit is None else memory.parse_size(memory_limit)
         self._settings = Settings(
-            threads, precision, cache_folder(cache) if prepare else None, frugal=self._limit is not None
+            threads, precision, self._cache(cache) if prepare else None, frugal=self._limit is not None
         )
         self._choice = choose(backend, Settings(threads, precision))
+        if precision != "auto" and not self._choice.backend.chooses_precision:
+            raise ValueError(
+                f"precision={precision!r} would have no effect: the back end {self._choice.backend.name!r} has no "
+                "choice. Leave it out, or take openvino."
+            )
         self._open: dict[str, _Open] = {}
         self._estimated: dict[str, _Estimate] = {}
         self._changed = threading.Condition()
         self._closed = False
         self._check_limit()
+
+    def _cache(self, cache: Path | str | None) -> Path | None:
+        """Where prepared graphs are kept; None, with a warning if that is a loss, for a user without a home folder."""
+        try:
+            return cache_folder(cache)
+        except ConfigurationError as error:
+            if cache is not None:
+                raise
+            if any(pays(graph) for graph in graphs(self._bundle).values()):
+                warnings.warn(NotPrepared(self._bundle.folder, error), stacklevel=3)
+            return None
 
     @property
     def choice(self) -> Choice:

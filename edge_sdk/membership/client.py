@@ -18,6 +18,7 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeadlineExceeded,
     JournalError,
+    PayloadTooLarge,
     Rejected,
     TransferError,
     UnknownFederation,
@@ -25,11 +26,11 @@ from edge_sdk.errors import (
 from edge_sdk.membership.acquaintance import Acquaintance
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
-from edge_sdk.membership.link import Heard, Link
+from edge_sdk.membership.link import Connection, Heard, Link, Trouble
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, plan_id, to_keep, without_deadline
-from edge_sdk.transport import Settings, fresh_id
+from edge_sdk.transport import Reminder, Settings, fresh_id
 from edge_sdk.wire.epochs import shown
 from edge_sdk.wire.exchange import Delivered, Failed, Received
 from edge_sdk.wire.invitation import Invitation
@@ -48,7 +49,7 @@ from edge_sdk.wire.messages import (
     Welcome,
 )
 from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.wire.transfer import make_manifest, refitted
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -58,6 +59,8 @@ _FAILURES = 5
 _REPEAT = 10.0
 # Seconds that the answer may take which says whether it is this update that counts.
 _CONFIRM = 12.0
+# Seconds of silence before it is told what is waited for.
+SILENCE = 10.0
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 _SHARED = (
     "An update of this device counts, but it is not the one that was trained here: another device has its name and "
@@ -91,13 +94,14 @@ class Membership:
 
     Args:
         broker: its URL, or the transport's settings (for TLS, user and password); the will is filled in, and a client
-            id where there is none.
+            id where there is none. Their callbacks are called as well.
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
         profile: what the coordinator shall know of the device.
         home: folder for adapters and for what a restart needs; one per federation.
         train: called in the thread of `run` with the plan of each round.
-        on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing.
+        on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing, in the
+            thread of `run`; docs/devices.md lists them. No wait of more than ten seconds goes by without one.
         trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first that is met
             in this home, and that one alone from then on.
         invitation: to be used up by joining, where the federation takes invited devices only; it names the
@@ -105,7 +109,9 @@ class Membership:
 
     Raises:
         MessageInvalid: a name that cannot be part of a topic.
-        ConfigurationError: a home that cannot be written or is of another federation, or an invitation for others.
+        ConfigurationError: a home that cannot be written or is of another federation, an invitation for others, or one
+            that names another key than `trust`.
+        BrokerSettingsInvalid: the broker's URL or settings make no sense, or would have no effect.
         JournalError, DeviceBusy: the journal in it cannot be used, see `Journal`.
     """
 
@@ -132,6 +138,11 @@ class Membership:
                 f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
                 f"{federation!r}: join under those names, or ask for another one."
             )
+        if invitation and trust not in (None, invitation.key):
+            raise ConfigurationError(
+                "The invitation names another key of the coordinator than the one to trust: give one of the two, after "
+                "asking the federation's operator which is right."
+            )
         self._greeting = Join(profile=profile, invitation=invitation.secret if invitation else b"")
         self._home = Home(home)
         self._journal = self._home.journal()
@@ -140,11 +151,15 @@ class Membership:
             self._coordinator = Acquaintance(federation, device_id, self._journal, self._tell)
             if trust := invitation.key if invitation else trust:
                 self._journal.trust(trust)
-            self._link = self._make_link(broker if isinstance(broker, Settings) else Settings(url=broker))
+            self._settings = broker if isinstance(broker, Settings) else Settings(url=broker)
+            self._link = self._make_link(self._settings)
         except BaseException:
             self._journal.close()
             raise
+        self._exposed = self._settings.exposed
         self._aside: deque[Heard] = deque()
+        self._reminder = Reminder(SILENCE)
+        self._waiting_for = ""  # in words
         self._cluster: int | None = None
         self._committed: set[str] = set()
         self._failures = 0
@@ -178,7 +193,10 @@ class Membership:
             answer: longest wait, in seconds, for the broker and for the coordinator to show themselves.
 
         Raises:
-            BrokerUnreachable: no connection to the broker.
+            BrokerUnreachable: no connection to the broker; the message has the reason. A certificate that is not valid
+                yet is tried again until `answer` is over, as clocks are set late on boards without a battery.
+            AccessDenied: the broker's rules do not let this device listen on its topics.
+            PayloadTooLarge: the broker lets too little through for a federation, or refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
@@ -189,7 +207,9 @@ class Membership:
             JournalError, DeviceBusy: what must not be forgotten cannot be written, see `Journal`.
             Whatever `train` raises.
         """
-        self._link.open(answer)
+        if self._exposed:
+            self._tell("password_exposed", broker=self._settings.address.endpoint)
+        self._link.open(answer, self._greeting, lambda error: self._tell("broker_unreachable", reason=str(error)))
         self._find_coordinator(answer)
         self._join(answer)
         until = time.monotonic() + deadline
@@ -219,8 +239,12 @@ class Membership:
 
     def _find_coordinator(self, answer: float) -> None:
         until = time.monotonic() + answer
+        self._waiting_for = f"the coordinator of {self._federation!r} to show itself on this broker"
         while not self._coordinator.online:
-            heard = self._listen(until - time.monotonic())
+            self._remind(until)
+            heard = self._listen(min(_REPEAT, until - time.monotonic()))
+            if heard is None and time.monotonic() < until:
+                continue
             if heard is None and self._coordinator.untrusted:
                 raise self._coordinator.untrusted
             if heard is None:
@@ -228,15 +252,18 @@ class Membership:
                 raise UnknownFederation(
                     f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
                     "Check the federation's name, or start it with `impasto-coordinator serve`."
+                    f"{self._last_trouble()}"
                 )
 
     def _join(self, answer: float) -> None:
         self._link.send(self._greeting)
         until = time.monotonic() + answer
+        self._waiting_for = "the coordinator to answer Join"
         while True:
             heard = self._hear(until, self._greeting)
             if isinstance(heard, Welcome):
                 self._tell("joined", round=heard.round, rounds=heard.rounds)
+                self._waiting_for = "the next round: the coordinator starts one when enough devices are there"
                 return
             if heard is None:
                 raise self._silence(answer, "did not answer Join")
@@ -362,6 +389,9 @@ class Membership:
         whether the coordinator has said that an update of this device counts. That may be another one's, of a device
         with the same name: whether it is this one, only its answer says, which is waited for a moment.
         """
+        manifest = refitted(offer.manifest, self._link.chunk_size)
+        offer = msgspec.structs.replace(offer, manifest=manifest)
+        self._waiting_for = f"the coordinator to take the update of round {offer.round}"
         self._link.offer(data, offer.manifest)
         self._link.send(offer)
         until = time.monotonic() + (_CONFIRM if counted else deadline)
@@ -430,6 +460,7 @@ class Membership:
 
     def _is_committed(self, plan: str, offer: Offer) -> None:
         self._note(plan, "committed")
+        self._waiting_for = f"the other devices of round {offer.round}, and for the next one"
         if plan not in self._committed:
             self._committed.add(plan)
             self._tell("update_committed", round=offer.round, size=offer.manifest.size)
@@ -461,12 +492,14 @@ class Membership:
     def _fetch(self, manifest: Manifest, step: Step, deadline: float) -> bool:
         self._link.fetch(manifest, deadline)
         until = time.monotonic() + deadline
+        before, self._waiting_for = self._waiting_for, f"adapter {manifest.name!r} to come"
         while True:
             heard = self._hear(until, self._greeting)
             match heard:
                 case None:
                     raise self._silence(deadline, "did not send its adapters")
                 case Received(came, _) if came.sha256 == manifest.sha256:
+                    self._waiting_for = before
                     return True
                 case Failed(failed, error) if failed.sha256 == manifest.sha256:
                     # Most likely the round is over and its adapters with it. Join brings what is true now.
@@ -537,14 +570,25 @@ class Membership:
         Raises:
             Rejected: the coordinator shuts this device out.
         """
+        self._remind(until)
         while (left := until - time.monotonic()) > 0:
             heard = self._listen(min(left, _REPEAT))
-            if heard is None:
-                self._link.send(repeat)
-            else:
+            if heard is not None:
                 self._react(heard)
                 return heard
+            self._remind(until)
+            if not self._link.away:  # it would wait for the connection
+                self._link.send(repeat)
         return None
+
+    def _remind(self, until: float) -> None:
+        """Say what is waited for, from time to time."""
+        now = time.monotonic()
+        away = self._link.away
+        what = "the broker to be back" if away else self._waiting_for
+        if (waited := self._reminder.due((what, self._waiting_for), now)) is not None:
+            left = max(0.0, until - now)
+            self._tell("waiting", what=what, seconds=waited, left=left, trouble=self._link.trouble if away else "")
 
     def _listen(self, seconds: float) -> Heard | None:
         """The next thing heard; what the coordinator should have signed and has not, nobody has said. An adapter that
@@ -552,8 +596,11 @@ class Membership:
         until = time.monotonic() + seconds
         heard: Heard | None = None
         while heard is None and (said := self._link.hear(until - time.monotonic())) is not None:
-            heard = self._coordinator.accepted(said)
-        self._answered = self._answered or not isinstance(heard, CoordinatorState | None)
+            if isinstance(said, Connection | Trouble):
+                self._note_line(said)
+            else:
+                heard = self._coordinator.accepted(said)
+                self._answered = self._answered or not isinstance(heard, CoordinatorState | None)
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
@@ -562,6 +609,24 @@ class Membership:
             self._link.commit(heard.manifest.sha256)
             self._tell("adapter_received", name=heard.manifest.name, size=heard.manifest.size)
         return heard
+
+    def _note_line(self, of_the_line: Connection | Trouble) -> None:
+        """Tell how the connection to the broker does.
+
+        Raises:
+            PayloadTooLarge: the broker refuses what has to pass: it would refuse it again.
+        """
+        match of_the_line:
+            case Connection(online=True):
+                self._tell("broker_back")
+            case Connection(reason=reason):
+                self._tell("broker_lost", reason=reason)
+            case Trouble(error) if self._link.away:
+                self._tell("broker_unreachable", reason=str(error))
+            case Trouble(error):
+                self._tell("broker_refused", code=type(error).__name__, reason=str(error))
+                if isinstance(error, PayloadTooLarge):
+                    raise error
 
     def _react(self, heard: Heard) -> None:
         """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here. One
@@ -575,21 +640,28 @@ class Membership:
         return Rejected(f"Federation {self._federation!r} refused this device ({refused.code}): {refused.reason}")
 
     def _silence(self, seconds: float, what: str) -> DeadlineExceeded:
-        what_failed = str(self._coordinator.untrusted or self._link.trouble)
-        trouble = f" Last trouble: {what_failed}" if what_failed else ""
+        if self._link.away:
+            return DeadlineExceeded(
+                f"There is no connection to the broker, so that the coordinator of {self._federation!r} {what} within "
+                f"{seconds:g} s.{self._last_trouble()} Run again to resume; what was trained is kept."
+            )
         state = self._coordinator.state
         if state and state.online and not self._answered:
             return DeadlineExceeded(
                 f"The coordinator of {self._federation!r} {what} within {seconds:g} s. Its sign on the broker says "
                 f"that it is online since {shown(state.epoch)}, but nothing else was heard of it: it may have ended "
-                f"without a word.{trouble} Start `impasto-coordinator serve` again, or let `impasto doctor` look at "
-                "the broker's rules."
+                f"without a word.{self._last_trouble()} Start `impasto-coordinator serve` again, or let "
+                "`impasto doctor` look at the broker's rules."
             )
         online = "online" if self._coordinator.online else "offline"
         return DeadlineExceeded(
-            f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{trouble} Run again to "
-            "resume; what was trained is kept."
+            f"The coordinator of {self._federation!r} ({online}) {what} within {seconds:g} s.{self._last_trouble()} "
+            "Run again to resume; what was trained is kept."
         )
+
+    def _last_trouble(self) -> str:
+        what_failed = str(self._coordinator.untrusted or self._link.trouble)
+        return f" Last trouble: {what_failed}" if what_failed else ""
 
     def _tell(self, event: str, **values: Any) -> None:
         if self._on_event:

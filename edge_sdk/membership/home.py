@@ -19,6 +19,7 @@ from pathlib import Path
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership.journal import Journal, no_home, read_owner, read_trusted_key
+from edge_sdk.paths import expanded
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.topics import NAME
 
@@ -31,12 +32,12 @@ _DEVICE_ID = "device_id"
 
 def trusted_key(folder: Path | str) -> bytes | None:
     """The coordinator's key that the device with this home trusts, None if it has met none; see `read_trusted_key`."""
-    return read_trusted_key(Path(folder).expanduser() / _JOURNAL)
+    return read_trusted_key(expanded(folder) / _JOURNAL)
 
 
 def home_federation(folder: Path | str) -> str | None:
     """The federation whose device has this home, None if none has; raises as `trusted_key`."""
-    owner = read_owner(Path(folder).expanduser() / _JOURNAL)
+    owner = read_owner(expanded(folder) / _JOURNAL)
     return owner.federation if owner else None
 
 
@@ -48,7 +49,7 @@ def kept_id(folder: Path | str) -> str | None:
         ConfigurationError: the file cannot be read, or holds no name.
         JournalDamaged, JournalTooNew, JournalError: as `Journal`.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     file = folder / _DEVICE_ID
     try:
         name = file.read_text(encoding="utf-8").strip() if file.exists() else ""
@@ -68,7 +69,7 @@ def keep_id(folder: Path | str, name: str) -> None:
     Raises:
         ConfigurationError: the folder cannot be made or written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
@@ -91,7 +92,7 @@ class Home:
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = expanded(folder)
         try:
             (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
         except OSError as error:

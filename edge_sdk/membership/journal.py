@@ -414,7 +414,9 @@ def _in_use(path: Path) -> str:
 
 def no_home(home: Path, error: Exception) -> ConfigurationError:
     """What is said of a folder that cannot be made or written."""
-    return ConfigurationError(f"Cannot use {home} as a device's home: {error}.")
+    return ConfigurationError(
+        f"Cannot use {home} as a device's home: {error}. Give a folder that this user may write (--home, or home=)."
+    )
 
 
 def _damaged(path: Path, why: str) -> JournalDamaged:

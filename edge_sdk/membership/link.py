@@ -12,13 +12,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from edge_sdk.errors import DeadlineExceeded, ImpastoError, LineBroken, TransportError
+from edge_sdk.errors import (
+    ConfigurationError,
+    DeadlineExceeded,
+    ImpastoError,
+    LineBroken,
+    TransportError,
+)
 from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.presence import Session
-from edge_sdk.transport import Settings, create, hang_up
+from edge_sdk.transport import OnTrouble, Settings, create, hang_up
 from edge_sdk.transport.bandwidth import Pacer, credit_for
 from edge_sdk.wire import exchange
 from edge_sdk.wire.messages import (
@@ -34,9 +40,25 @@ from edge_sdk.wire.messages import (
     encode,
 )
 from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import DEFAULT_CREDIT, MemoryBuffer
+from edge_sdk.wire.transfer import DEFAULT_CREDIT, MemoryBuffer, check_room, fitting_chunk
 
-Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed
+
+@dataclass(frozen=True)
+class Connection:
+    """The connection to the broker was lost, or has come back. reason: why it was lost."""
+
+    online: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Coming back has failed for a new reason, or the broker refuses what was sent."""
+
+    error: TransportError
+
+
+Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed | Connection | Trouble
 Wish: TypeAlias = Callable[[], list[exchange.Effect]]
 
 # At most 64 chunks are under way; the rest is room for messages.
@@ -62,6 +84,7 @@ class Link:
     Attributes:
         up, down: payload bytes sent and received.
         trouble: what went wrong last, in words; empty if nothing did.
+        away: whether there is no connection to the broker.
     """
 
     def __init__(
@@ -70,6 +93,8 @@ class Link:
         self.up = 0
         self.down = 0
         self.trouble = ""
+        self.away = False
+        self._given = settings
         self._topics = topics
         self._device = device
         self._session = session
@@ -85,12 +110,31 @@ class Link:
         self._greeting: Join | None = None  # said last; None if the device has left, or not come yet
         self._thread = threading.Thread(target=self._run, name=f"impasto-{device}", daemon=True)
         will = session.will(topics.presence(device))
-        self._transport = create(replace(settings, will=will, on_connection=self._connection_changed))
+        if settings.will is not None:
+            raise ConfigurationError("A membership has a will of its own: leave `will` out of the settings.")
+        self._transport = create(
+            replace(settings, will=will, on_connection=self._connection_changed, on_trouble=self._troubled)
+        )
 
-    def open(self, deadline: float) -> None:
-        """Connect and subscribe, within `deadline` seconds; BrokerUnreachable or DeadlineExceeded otherwise."""
-        self._transport.connect(deadline)
+    @property
+    def chunk_size(self) -> int:
+        """Bytes of content in a chunk that the broker lets through, as far as it says."""
+        return fitting_chunk(self._transport.max_payload)
+
+    def open(self, deadline: float, greeting: Message | None = None, on_trouble: OnTrouble | None = None) -> None:
+        """Connect and subscribe, within `deadline` seconds.
+
+        Args:
+            greeting: a message that has to pass, if there is one.
+            on_trouble: told in this thread why connecting fails, while it is tried again.
+
+        Raises:
+            BrokerUnreachable, DeadlineExceeded, AccessDenied: it did not come about.
+            PayloadTooLarge: the broker's packets are too small for a federation, or for the greeting.
+        """
+        self._transport.connect(deadline, on_trouble)
         self._thread.start()
+        check_room(self._transport.max_payload, len(encode(greeting)) if greeting else 0)
         self._transport.subscribe(self._topics.all_down(self._device), self._arrived)
         self._session.connected(time.monotonic())
         self._announce()
@@ -199,9 +243,22 @@ class Link:
                 self._session.connected(time.monotonic())
             else:
                 self._session.lost()
-                self.trouble = "the connection to the broker was lost"
+        reason = "" if online else self._why_away()
+        self.away, self.trouble = not online, reason
+        self._tell(Connection(online, reason))
         with suppress(queue.Full):  # then the thread is awake anyway
             self._inbox.put_nowait(list)  # no wish, only to wake it
+        if self._given.on_connection:
+            self._given.on_connection(online)
+
+    def _why_away(self) -> str:
+        return str(self._transport.trouble or "the connection to the broker was lost")
+
+    def _troubled(self, error: TransportError) -> None:
+        self.trouble = str(error)
+        self._tell(Trouble(error))
+        if self._given.on_trouble:
+            self._given.on_trouble(error)
 
     # on the own thread ----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import Manifest, RoundStart, Step
+from edge_sdk.wire.transfer import DEFAULT_CHUNK
 
 # What a method has folded away comes beside the adapter that lies on it, under the same name with this ending.
 FOLDED = ".folded"
@@ -27,7 +28,10 @@ def without_deadline(step: Step) -> Step:
 def plan_id(federation: str, start: RoundStart) -> str:
     """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for, also where
     a round was abandoned and opened anew."""
-    work = replace(start, deadline=0.0, attempt=0)
+    # Chunks are as large as the broker lets through, which is no part of the work.
+    pieces = [replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.frozen]
+    begin = start.start and replace(start.start, chunk_size=DEFAULT_CHUNK)
+    work = replace(start, deadline=0.0, attempt=0, frozen=pieces, start=begin)
     return hashlib.sha256(msgspec.msgpack.encode((federation, work))).hexdigest()
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from edge_sdk.errors import TrainingError
+from edge_sdk.quiet import without_chatter
 
 _missing = [name for name in ("torch", "diffusers", "transformers", "peft") if find_spec(name) is None]
 if _missing:
     raise TrainingError(f'Training needs {", ".join(_missing)}. Install them with: pip install "impasto[train]"')
 
 # The check above must come first.
-from edge_sdk.training.checkpoint import CheckpointUnwritten  # noqa: E402
-from edge_sdk.training.rounds import train_round  # noqa: E402
-from edge_sdk.training.trainer import Progress, Trainer, TrainingResult  # noqa: E402
+with without_chatter():
+    from edge_sdk.training.checkpoint import CheckpointUnwritten
+    from edge_sdk.training.rounds import train_round
+    from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
 
 __all__ = ["CheckpointUnwritten", "Progress", "Trainer", "TrainingResult", "train_round"]

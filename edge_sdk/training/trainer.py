@@ -19,6 +19,7 @@ from torch import Tensor
 from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import TrainingError
 from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.paths import expanded
 from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
 from edge_sdk.training.lora import Slots, Trained
@@ -126,7 +127,7 @@ class Trainer:
         if not (min_snr_gamma in ("usual", None) or float(min_snr_gamma) > 0):
             raise TrainingError("Training needs a min_snr_gamma above 0, or None.")
         self._defaults = _Settings(rank, batch_size, learning_rate)
-        self._model = Path(model).expanduser()
+        self._model = expanded(model)
         self._dropout = caption_dropout
         self._threads = threads
         self.precision: TrainingPrecision = precision or native_precision()
@@ -205,7 +206,7 @@ class Trainer:
         limits = [limit for limit in (steps, minutes) if limit is not None]
         if not limits or not all(limit > 0 for limit in limits):
             raise TrainingError("Say how long to train: steps=200 or minutes=10.")
-        path = Path(checkpoint).expanduser() if checkpoint is not None else None
+        path = expanded(checkpoint) if checkpoint is not None else None
         settings = self._defaults.changed(rank, batch_size, learning_rate)
         draws = self._draws(seed, start, settings.batch_size)
         run = self._run_id(draws, settings, frozen, share)

@@ -10,25 +10,31 @@ from edge_sdk.transport.base import (
     DEFAULT_MAX_PAYLOAD,
     PACKET_MARGIN,
     Handler,
+    OnTrouble,
     Settings,
     Tls,
     Transport,
     Will,
+    check,
     connect,
     create,
     hang_up,
     schemes,
 )
 from edge_sdk.transport.identity import fresh_id
+from edge_sdk.transport.reminder import Reminder
 
 __all__ = [
     "DEFAULT_MAX_PAYLOAD",
     "PACKET_MARGIN",
     "Handler",
+    "OnTrouble",
+    "Reminder",
     "Settings",
     "Tls",
     "Transport",
     "Will",
+    "check",
     "connect",
     "create",
     "fresh_id",

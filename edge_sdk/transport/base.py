@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
-from edge_sdk.errors import TransportError
+from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError, TransportError
+from edge_sdk.transport.address import ENCRYPTED, MEMORY, PLAIN, Address, read_address, redacted
+from edge_sdk.transport.bandwidth import read_bandwidth
 from edge_sdk.transport.identity import fresh_id
 
 Handler = Callable[[str, bytes], None]  # topic, payload
+OnTrouble = Callable[[TransportError], None]
 
 # The largest message and the largest chunk of the protocol. A peer or a broker that lets more through must still not
 # fill our memory.
@@ -49,7 +51,8 @@ class Settings:
     """How to connect; what an implementation is made from.
 
     Attributes:
-        url: "mqtt://host:port", "mqtts://host:port" or "memory://name"; user and password may be in it.
+        url: "mqtt://host:port", "mqtts://host:port" or "memory://name"; user and password may be in it,
+            percent-encoded.
         client_id: unique on the broker; a second client of that id takes the connection over, whoever it is. Empty: one
             that nobody can guess is made up for each session. Give one only where the broker's rules ask for it.
         will: what the broker publishes if we vanish.
@@ -63,6 +66,10 @@ class Settings:
         on_connection: called with False when the connection is lost and with True when it has come back and the
             broker has confirmed all subscriptions anew; not called for the first connection. Runs on the delivery
             thread.
+        on_trouble: called with an error for every attempt to come back that fails for another reason than the one
+            before, and for every message or subscription that the broker refuses after it was taken: AccessDenied,
+            PayloadTooLarge, or TransportError with the broker's word. Runs on the delivery thread.
+        username, password: if they are not in the URL. Over "mqtt://" a password goes in clear, see `exposed`.
         tls: for "mqtts://".
     """
 
@@ -76,34 +83,36 @@ class Settings:
     reconnect_delay: tuple[float, float] = (1, 30)
     bandwidth: float | None = None
     on_connection: Callable[[bool], None] | None = None
+    on_trouble: OnTrouble | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = field(default=None, repr=False)
     tls: Tls | None = None
 
     @property
-    def scheme(self) -> str:
-        return urlsplit(self.url).scheme
+    def address(self) -> Address:
+        """The URL, taken apart.
 
-    @property
-    def netloc(self) -> str:
-        """What stands between "//" and the next slash."""
-        return urlsplit(self.url).netloc
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def port(self) -> int | None:
-        return urlsplit(self.url).port
+        Raises:
+            BrokerSettingsInvalid: it makes no sense.
+        """
+        return read_address(self.url)
 
     @property
     def credentials(self) -> tuple[str | None, str | None]:
         """User and password: given apart, or in the URL."""
-        parts = urlsplit(self.url)
-        username = self.username if self.username is not None else parts.username and unquote(parts.username)
-        password = self.password if self.password is not None else parts.password and unquote(parts.password)
-        return username or None, password or None
+        address = self.address
+        return (self.username or address.username), (self.password or address.password)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether a password goes over a network in clear."""
+        return self.address.scheme == PLAIN and not self.address.is_loopback and self.credentials[1] is not None
+
+    def __repr__(self) -> str:
+        """Without the password, also where it is in the URL."""
+        shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
+        shown["url"] = redacted(self.url)
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 class Transport(Protocol):
@@ -117,11 +126,19 @@ class Transport(Protocol):
     def max_payload(self) -> int:
         """The largest payload in bytes that `publish` takes on any topic of up to 256 bytes."""
 
-    def connect(self, deadline: float) -> None:
+    @property
+    def trouble(self) -> TransportError | None:
+        """Why there is no connection, or else what the broker refused last; None if all is well."""
+
+    def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         """Connect, within `deadline` seconds; once. A transport that could not connect is closed.
 
+        Args:
+            on_trouble: called meanwhile, in this thread, with why the last attempt failed, whenever that is another
+                reason than before.
+
         Raises:
-            BrokerUnreachable: nobody answers, or the broker refuses us.
+            BrokerUnreachable: nobody answers, or the broker refuses us; the message has the reason.
         """
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -189,23 +206,72 @@ def schemes() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
+def check(settings: Settings) -> None:
+    """Refuse settings that make no sense, contradict each other, or would have no effect.
+
+    Raises:
+        BrokerSettingsInvalid: with what to change.
+    """
+    address, tls = settings.address, settings.tls or Tls()
+    given = [name for name in ("ca", "certificate", "key") if getattr(tls, name) is not None]
+    if given and address.scheme != ENCRYPTED:
+        raise BrokerSettingsInvalid(
+            f"{' and '.join(given)} would have no effect: {address.scheme}:// is not encrypted. Begin the broker's URL "
+            f"with {ENCRYPTED}:// (usually port 8883), or leave {'it' if len(given) == 1 else 'them'} out."
+        )
+    if tls.key is not None and tls.certificate is None:
+        raise BrokerSettingsInvalid("key would have no effect without its certificate: give both, or neither.")
+    apart = {"user name": settings.username, "password": settings.password}
+    inside = {"user name": address.username, "password": address.password}
+    for what, value in apart.items():
+        if value and inside[what] and value != inside[what]:
+            raise BrokerSettingsInvalid(
+                f"There are two: a {what} in the broker's URL, and another one beside it. Leave one of them out."
+            )
+    user, password = settings.credentials
+    if password and not user:
+        raise BrokerSettingsInvalid(
+            "The password would have no effect without a user name: give the user's name too, or no password."
+        )
+    if (user or password) and address.scheme == MEMORY:
+        raise BrokerSettingsInvalid("A memory:// broker knows no users: leave user name and password out.")
+    _check_numbers(settings)
+
+
+def _check_numbers(settings: Settings) -> None:
+    first, largest = settings.reconnect_delay
+    name_size = len(settings.client_id.encode())
+    limits = (
+        ("keepalive", settings.keepalive, 1 <= settings.keepalive <= 65535, "1 to 65535 seconds"),
+        ("window", settings.window, 1 <= settings.window <= 65535, "1 to 65535 messages"),
+        ("max_payload", settings.max_payload, 1 <= settings.max_payload < 2**28, "1 byte to 256 MiB"),
+        ("publish_deadline", settings.publish_deadline, settings.publish_deadline > 0, "more than 0 seconds"),
+        (
+            "reconnect_delay",
+            settings.reconnect_delay,
+            0 < first <= largest < 1e6,
+            "two numbers above 0, the less first",
+        ),
+        ("the size of client_id", name_size, name_size < 2**16, "at most 65535 bytes"),
+    )
+    for name, value, holds, allowed in limits:
+        if not holds:
+            raise BrokerSettingsInvalid(f"{name} = {value} makes no sense for a connection: use {allowed}.")
+    try:
+        read_bandwidth(settings.bandwidth)
+    except ConfigurationError as error:
+        raise BrokerSettingsInvalid(str(error)) from error
+
+
 def create(settings: Settings) -> Transport:
     """The transport that the URL's scheme names, not yet connected.
 
     Raises:
-        TransportError: the URL makes no sense.
+        BrokerSettingsInvalid: the URL makes no sense, the settings contradict each other or would have no effect, or
+            TLS files cannot be used.
     """
-    try:
-        target = _REGISTRY.get(settings.scheme)
-        complete = bool(settings.host) and settings.port != 0
-    except ValueError as error:  # a port that is no number
-        raise TransportError(f"Broker URL {_redacted(settings.url)!r}: {error}.") from error
-    if target is None or not complete:
-        raise TransportError(
-            f"Broker URL {_redacted(settings.url)!r} makes no sense. "
-            "Use mqtt://host:port, mqtts://host:port or memory://name."
-        )
-    module, _, name = target.partition(":")
+    check(settings)
+    module, _, name = _REGISTRY[settings.address.scheme].partition(":")
     complete_settings = replace(settings, client_id=settings.client_id or fresh_id())
     transport: Transport = getattr(import_module(module), name)(complete_settings)
     return transport
@@ -223,6 +289,7 @@ def connect(
     keepalive: int = 30,
     reconnect_delay: tuple[float, float] = (1, 30),
     on_connection: Callable[[bool], None] | None = None,
+    on_trouble: OnTrouble | None = None,
     username: str | None = None,
     password: str | None = None,
     tls: Tls | None = None,
@@ -230,7 +297,7 @@ def connect(
     """Connect to the broker at `url` within `deadline` seconds. The other arguments are those of `Settings`.
 
     Raises:
-        TransportError: the URL makes no sense.
+        BrokerSettingsInvalid: as `create`.
         BrokerUnreachable: nobody answers within the deadline, or the broker refuses us.
     """
     transport = create(
@@ -244,6 +311,7 @@ def connect(
             keepalive=keepalive,
             reconnect_delay=reconnect_delay,
             on_connection=on_connection,
+            on_trouble=on_trouble,
             username=username,
             password=password,
             tls=tls,
@@ -251,9 +319,3 @@ def connect(
     )
     transport.connect(deadline)
     return transport
-
-
-def _redacted(url: str) -> str:
-    """The URL without user and password, fit for messages and logs."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from edge_sdk.errors import BrokerUnreachable, PayloadTooLarge, TransportError
 from edge_sdk.transport.arrivals import Arrivals
-from edge_sdk.transport.base import DEFAULT_MAX_PAYLOAD, Handler, Settings
+from edge_sdk.transport.base import DEFAULT_MAX_PAYLOAD, Handler, OnTrouble, Settings
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
 
@@ -128,12 +128,17 @@ class MemoryTransport:
     def max_payload(self) -> int:
         return min(self.settings.max_payload, self._broker.max_payload if self._broker else self.settings.max_payload)
 
-    def connect(self, deadline: float) -> None:
+    @property
+    def trouble(self) -> TransportError | None:
+        return None  # what goes wrong here is raised at once
+
+    def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
+        name = self.settings.address.host
         with _OPEN_LOCK:
-            broker = _OPEN.get(self.settings.netloc)
+            broker = _OPEN.get(name)
         if broker is None:
             raise BrokerUnreachable(
-                f"No memory broker named {self.settings.netloc!r} is open in this process: make a MemoryBroker first."
+                f"No memory broker named {name!r} is open in this process: make a MemoryBroker first."
             )
         self._broker = broker
         broker.attach(self)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import random
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -26,13 +27,17 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
+from edge_sdk.errors import AccessDenied, BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
+from edge_sdk.transport import reasons
+from edge_sdk.transport.address import ENCRYPTED
 from edge_sdk.transport.arrivals import Arrivals
-from edge_sdk.transport.base import PACKET_MARGIN, Handler, Settings, Tls
+from edge_sdk.transport.base import PACKET_MARGIN, Handler, OnTrouble, Settings, Tls
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
+from edge_sdk.transport.reasons import Reason
 from edge_sdk.transport.reconnection import Reconnection
-from edge_sdk.transport.tls import is_hopeless, make_context
+from edge_sdk.transport.tls import make_context
+from edge_sdk.transport.tolerant import TolerantClient
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,7 +46,6 @@ _MAX_UNACKNOWLEDGED = 1000  # waiting messages of QoS 0, which Receive Maximum d
 _MAX_TOPIC = 256
 SESSION_EXPIRY = 60  # seconds that the broker keeps our session (and delays our will) after a loss
 _CLOSE_DEADLINE = 5.0
-_RETRYABLE_REFUSALS = frozenset({0x88, 0x89, 0x97, 0x9F})  # server unavailable, busy, quota, rate: try again
 
 
 class MqttTransport:
@@ -49,6 +53,7 @@ class MqttTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._address = settings.address
         self._changed = threading.Condition()  # guards all that follows
         self._connected = False
         self._ever_connected = False
@@ -56,8 +61,10 @@ class MqttTransport:
         self._closed = False
         self._hurry_until: float | None = None  # no call waits any longer than that; None: nobody is in a hurry
         self._generation = 0  # counts connections: message ids are only valid within one
-        self._refusal: str | None = None  # why connecting is hopeless
-        self._last_failure = "no answer"
+        self._failure: Reason | None = None  # of the last attempt to connect, None once one has succeeded
+        self._refused: TransportError | None = None  # what the broker refused last of what it had let us send
+        self._answered = False  # whether the broker has answered this attempt
+        self._ended_by: OSError | None = None  # what ended the encrypted line of this attempt
         self._in_flight = 0
         self._window = settings.window
         self._max_packet: int | None = None
@@ -75,9 +82,12 @@ class MqttTransport:
     def max_payload(self) -> int:
         return min(self._settings.max_payload, self._room(_MAX_TOPIC))
 
-    def connect(self, deadline: float) -> None:
-        host = self._settings.host
-        port = self._settings.port or (8883 if self._settings.scheme == "mqtts" else 1883)
+    @property
+    def trouble(self) -> TransportError | None:
+        with self._changed:
+            return self._unreachable() if self._failure else self._refused
+
+    def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         self._client.connect_timeout = max(0.1, min(5.0, deadline))
         # The session outlives a lost connection a little, so that what was on its way still comes.
         delay = self._settings.will.delay if self._settings.will else 0.0
@@ -87,22 +97,28 @@ class MqttTransport:
             ReceiveMaximum=RECEIVE_MAXIMUM,
             MaximumPacketSize=self._settings.max_payload + PACKET_MARGIN,
         )
-        self._client.connect_async(host, port, self._settings.keepalive, properties=properties)
+        self._client.connect_async(
+            self._address.host, self._address.port, self._settings.keepalive, properties=properties
+        )
         self._delivery.start()
         self._client.loop_start()
-        with self._changed:
-            self._wait_for(lambda: self._connected or self._refusal is not None, deadline)
-            if self._connected:
-                return
-            failure = self._refusal or self._last_failure
-            refused = self._refusal is not None
+        until, known = time.monotonic() + deadline, None
+
+        def is_news() -> bool:
+            return self._connected or self._failure not in (None, known)
+
+        while True:
+            with self._changed:
+                self._wait_for(is_news, until - time.monotonic())
+                if self._connected:
+                    return
+                known, over = self._failure, self._closed or self._hurry_until is not None
+            if over or known is None or known.final or time.monotonic() >= until:
+                break
+            if on_trouble:
+                on_trouble(self._unreachable())
         self.close()
-        if refused:
-            raise BrokerUnreachable(f"The broker at {host}:{port} refused the connection: {failure}.")
-        raise BrokerUnreachable(
-            f"No MQTT broker at {host}:{port} within {deadline:g} s ({failure}). "
-            "Check the address, and that the broker is running and reachable from here."
-        )
+        raise self._unreachable(deadline)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         check_topic(topic)
@@ -114,16 +130,19 @@ class MqttTransport:
             limit = min(self._settings.max_payload, self._room(len(topic.encode())))
             if len(payload) > limit:
                 raise PayloadTooLarge(
-                    f"A message of {len(payload)} bytes is larger than the {limit} that the broker at "
-                    f"{self._settings.host} accepts: choose smaller chunks, or raise the broker's maximum packet size."
+                    f"A message of {len(payload)} bytes is larger than the {limit} that {self._address.endpoint} "
+                    "accepts: choose smaller chunks, or raise the broker's maximum packet size."
                     if limit < self._settings.max_payload
                     else f"A message of {len(payload)} bytes is larger than the {limit} that a message may have."
                 )
             if not self._connected:
-                raise DeadlineExceeded(f"No connection to {self._settings.host}; waited for up to {deadline:g} s.")
+                why = f" {self._failure}" if self._failure else ""
+                raise DeadlineExceeded(
+                    f"No connection to {self._address.endpoint}; waited for up to {deadline:g} s.{why}"
+                )
             if not self._has_room():
                 raise DeadlineExceeded(
-                    f"The broker at {self._settings.host} is overloaded: it acknowledged nothing, waited for up to "
+                    f"The broker at {self._address.endpoint} is overloaded: it acknowledged nothing, waited for up to "
                     f"{deadline:g} s."
                 )
             self._in_flight += 1
@@ -148,20 +167,21 @@ class MqttTransport:
             answer = self._confirmed.get(topic_filter)
             if answer is None or answer.is_failure:
                 self._handlers.pop(topic_filter, None)
+            failure = self._failure
         if answer is None:
-            raise DeadlineExceeded(f"The broker at {self._settings.host} did not confirm the subscription in time.")
-        if answer.is_failure:
-            raise TransportError(
-                f"The broker at {self._settings.host} refuses the subscription to {topic_filter!r}: {answer}. "
-                "Check its access rules for this user."
+            why = f" {failure}" if failure else ""
+            raise DeadlineExceeded(
+                f"The broker at {self._address.endpoint} did not confirm the subscription in time.{why}"
             )
+        if answer.is_failure:
+            raise self._not_subscribed(topic_filter, answer)
 
     def flush(self, deadline: float) -> None:
         with self._changed:
             self._wait_for(lambda: self._in_flight <= 0, deadline)
             if self._in_flight > 0:
                 raise DeadlineExceeded(
-                    f"{self._in_flight} messages were not acknowledged by {self._settings.host} in {deadline:g} s."
+                    f"{self._in_flight} messages were not acknowledged by {self._address.endpoint} in {deadline:g} s."
                 )
 
     def hurry(self) -> None:
@@ -215,15 +235,18 @@ class MqttTransport:
     def _end_loop(self) -> None:
         with suppress(AttributeError):  # paho forgets its thread when that ends by itself
             self._client.loop_stop()
+        self._client._reset_sockets(sockpair_only=True)
 
     def _make_client(self) -> Client:
         settings = self._settings
-        client = Client(CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTv5, manual_ack=True)
+        encrypted = self._address.scheme == ENCRYPTED
+        context = make_context(settings.tls or Tls(), self._note_end) if encrypted else None
+        client = TolerantClient(CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTv5, manual_ack=True)
         username, password = settings.credentials
         if username is not None:
             client.username_pw_set(username, password)
-        if settings.scheme == "mqtts":
-            client.tls_set_context(make_context(settings.tls or Tls()))
+        if context is not None:
+            client.tls_set_context(context)
         if settings.will is not None:
             properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
             client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
@@ -253,26 +276,74 @@ class MqttTransport:
             if message_id is not None:
                 self._subscribing[message_id] = topic_filter
 
+    def _unreachable(self, deadline: float | None = None) -> BrokerUnreachable:
+        """Why there is no connection; deadline: seconds in which there was none, if that is the end of it."""
+        failure, endpoint = self._failure, self._address.endpoint
+        if failure is not None and failure.final:
+            said = f"{failure.said}. " if failure.said else ""
+            return BrokerUnreachable(f"The broker at {endpoint} refused the connection: {said}{failure}")
+        within = "" if deadline is None else f" within {deadline:g} s"
+        why = failure or "No answer. Check the address, and that the broker is running and reachable from here."
+        return BrokerUnreachable(f"No MQTT broker at {endpoint}{within}: {why}")
+
+    def _not_subscribed(self, topic_filter: str, answer: ReasonCode) -> TransportError:
+        denied = answer.value == reasons.NOT_AUTHORISED
+        return (AccessDenied if denied else TransportError)(
+            f"The broker at {self._address.endpoint} refuses the subscription to {topic_filter!r}: {answer}. "
+            "Check its access rules for this user (docs/protocol.md, section 3; samples/broker/acl)."
+        )
+
+    def _not_published(self, topic: str, size: int, answer: ReasonCode) -> TransportError:
+        said = f"The broker at {self._address.endpoint} refuses a message of {size} bytes on {topic[:300]}: {answer}."
+        if answer.value == reasons.PACKET_TOO_LARGE:
+            return PayloadTooLarge(
+                f"{said} Raise its `message_size_limit` (mosquitto.conf) to {self._settings.max_payload}, or its like; "
+                "chunks are made to fit only a limit that is stated when clients connect (`max_packet_size`)."
+            )
+        if answer.value == reasons.NOT_AUTHORISED:
+            return AccessDenied(
+                f"{said} Let this user publish there (docs/protocol.md, section 3; samples/broker/acl), or connect as "
+                "the user who may."
+            )
+        return TransportError(f"{said} Look into the broker's log.")
+
+    def _failed(self, reason: Reason, *, silently: bool = False) -> None:
+        """Note why there is no connection, and tell it if that is news. What goes wrong before the first connection,
+        `connect` tells; a loss is told as one."""
+        with self._changed:
+            news = reason != self._failure
+            self._failure = reason
+            tell = news and self._ever_connected and not self._closed and not silently
+            error = self._unreachable()
+            self._changed.notify_all()
+        if news:
+            _LOG.info("%s", error)
+        if tell:
+            self._tell(error)
+
+    def _note_end(self, error: OSError) -> None:
+        self._ended_by = error
+
+    def _tell(self, error: TransportError) -> None:
+        callback = self._settings.on_trouble
+        if callback is not None:
+            self._delivery.put(lambda: callback(error))
+
     # --- called by paho's network thread ----------------------------------------------------------------------------
 
     def _on_connect(
         self, client: Client, _: object, flags: ConnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         if reason.is_failure:
-            with self._changed:
-                self._last_failure = str(reason)
-                if reason.value not in _RETRYABLE_REFUSALS:
-                    self._refusal = str(reason)
-                self._changed.notify_all()
-            if self._ever_connected:
-                _LOG.warning("The broker at %s refuses to take us back: %s", self._settings.host, reason)
+            self._answered = True
+            self._failed(reasons.of_refusal(reason.value, str(reason), self._settings.credentials[0]))
             return
         with self._changed:
             if self._closed:  # during this attempt
                 client.disconnect()
                 return
             self._generation += 1
-            self._connected = True
+            self._connected, self._failure, self._ended_by, self._answered = True, None, None, True
             self._reconnection.connected(time.monotonic())
             self._returning, self._ever_connected = self._ever_connected, True
             self._max_packet = getattr(properties, "MaximumPacketSize", None)
@@ -301,18 +372,23 @@ class MqttTransport:
                 self._changed.notify_all()
             _LOG.warning(
                 "The broker at %s came back, with packets of at most %s bytes: %d messages in flight were dropped.",
-                self._settings.host,
+                self._address.endpoint,
                 self._max_packet,
                 dropped,
             )
 
     def _on_connect_fail(self, client: Client, _: object) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error
-        with self._changed:
-            self._last_failure = str(error) or type(error).__name__
-            if is_hopeless(error):
-                self._refusal = f"{error}. Check the certificates"
-            self._changed.notify_all()
+        place, tls = self._address, self._settings.tls or Tls()
+        self._failed(
+            reasons.of_connecting(
+                error,
+                place.host,
+                place.endpoint,
+                encrypted=place.scheme == ENCRYPTED,
+                own_authority=tls.ca is not None,
+            )
+        )
         self._put_off(client)
 
     def _on_disconnect(
@@ -320,15 +396,29 @@ class MqttTransport:
     ) -> None:
         with self._changed:
             # A return that nobody was told of is no loss either.
-            lost = self._connected and not self._returning
+            was_connected, lost = self._connected, self._connected and not self._returning
             self._connected = False
             self._generation += 1
-            closed = self._closed
+            closed, ended_by, self._ended_by = self._closed, self._ended_by, None
+            answered, self._answered = self._answered, False  # then why is known already
             self._changed.notify_all()
         self._put_off(client)
-        if lost and not closed:
-            _LOG.info("Lost the connection to the broker at %s (%s); trying again.", self._settings.host, reason)
+        if closed:
+            return
+        if was_connected or not answered:
+            said = reason if flags.is_disconnect_packet_from_server else None
+            self._failed(self._end(said, was_connected, ended_by), silently=was_connected)
+        if lost:
             self._report(False)
+
+    def _end(self, said: ReasonCode | None, was_connected: bool, ended_by: OSError | None) -> Reason:
+        """Why a line has ended that was there: the broker's word, or else the network's."""
+        endpoint, encrypted = self._address.endpoint, self._address.scheme == ENCRYPTED
+        if said is not None:
+            return reasons.of_farewell(said.value, str(said))
+        if isinstance(ended_by, ssl.SSLError) and (alert := reasons.of_alert(ended_by, endpoint)):
+            return alert
+        return reasons.cut(endpoint) if was_connected else reasons.hung_up(endpoint, encrypted=encrypted)
 
     def _put_off(self, client: Client) -> None:
         """Choose the delay before the next attempt. paho calls this first and then waits for the smallest delay set."""
@@ -337,16 +427,16 @@ class MqttTransport:
         client.reconnect_delay_set(delay, delay)  # type: ignore[arg-type]  # fractions are as good
 
     def _on_subscribe(
-        self, client: Client, _: object, message_id: int, reasons: list[ReasonCode], properties: Properties | None
+        self, client: Client, _: object, message_id: int, answers: list[ReasonCode], properties: Properties | None
     ) -> None:
         with self._changed:
             topic_filter = self._subscribing.pop(message_id, None)
             if topic_filter is not None:
-                self._confirmed[topic_filter] = reasons[0]
+                self._confirmed[topic_filter] = answers[0]
             self._changed.notify_all()
-            refused = self._returning and reasons[0].is_failure
+            refused = self._returning and answers[0].is_failure and topic_filter is not None
         if refused:
-            _LOG.warning("The broker at %s no longer accepts %r: %s", self._settings.host, topic_filter, reasons[0])
+            self._note_refusal(self._not_subscribed(topic_filter or "", answers[0]))
         self._report_return()
 
     def _on_publish(
@@ -355,8 +445,14 @@ class MqttTransport:
         with self._changed:
             self._in_flight -= 1
             self._changed.notify_all()
-        if reason.is_failure:
-            _LOG.warning("The broker at %s refused a message: %s", self._settings.host, reason)
+        if reason.is_failure and (sent := client._out_messages.get(message_id)):  # as long as this call lasts
+            self._note_refusal(self._not_published(sent.topic, len(sent.payload), reason))
+
+    def _note_refusal(self, error: TransportError) -> None:
+        with self._changed:
+            self._refused = error
+        _LOG.warning("%s", error)
+        self._tell(error)
 
     def _on_message(self, client: Client, _: object, message: MQTTMessage) -> None:
         try:

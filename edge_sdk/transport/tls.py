@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
+from pathlib import Path
 
-from edge_sdk.errors import TransportError
+from edge_sdk.errors import BrokerSettingsInvalid
 from edge_sdk.transport.base import Tls
+
+# OpenSSL's numbers of what is wrong with a chain: it, or the list of revoked ones, is not valid yet.
+NOT_YET, CRL_NOT_YET = 9, 11
 
 # In OpenSSL's names of what is wrong with a certificate, with the protocol's version or with what both sides can do.
 _FOR_GOOD = (
@@ -22,27 +27,51 @@ _FOR_GOOD = (
 
 def is_hopeless(error: BaseException | None) -> bool:
     """Whether a handshake that failed like this would fail again. One that breaks off would not: a broker that is
-    starting, or a network between us, hangs up in the middle of it as well."""
+    starting, or a network between us, hangs up in the middle of it as well. Nor would a certificate that is not valid
+    yet: a board without a battery gets the time from the network later."""
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return False
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return getattr(error, "verify_code", None) not in (NOT_YET, CRL_NOT_YET)
     reason = getattr(error, "reason", None) or ""  # OpenSSL's own errors have one
-    return isinstance(error, ssl.SSLCertVerificationError) or any(word in reason for word in _FOR_GOOD)
+    return any(word in reason for word in _FOR_GOOD)
 
 
-def make_context(tls: Tls) -> ssl.SSLContext:
+def make_context(tls: Tls, heard: Callable[[OSError], None] | None = None) -> ssl.SSLContext:
     """That of a client.
 
+    Args:
+        heard: called with what ends an encrypted line, such as the broker's alert. In TLS 1.3 a broker looks at a
+            client's certificate only after the client has found the line to be made, so that no handshake fails.
+
     Raises:
-        TransportError: its files cannot be used.
+        BrokerSettingsInvalid: its files cannot be used.
     """
     try:
         context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
-        context.sslsocket_class = _Socket
-        if tls.certificate is not None:
-            context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key))
     except (OSError, ssl.SSLError) as error:
-        raise TransportError(f"Cannot use the TLS files {tls}: {error}.") from error
+        raise _unusable("ca", tls.ca, error) from error
+    context.sslsocket_class = _Socket if heard is None else _telling(heard)
+    if tls.certificate is not None:
+        try:
+            # Whoever is asked for a password of a key would wait for ever.
+            context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key), password="")
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise _unusable("certificate", tls.certificate, error, tls.key) from error
     return context
+
+
+def _unusable(
+    what: str, file: Path | str | None, error: Exception, key: Path | str | None = None
+) -> BrokerSettingsInvalid:
+    files = f"{file} with the key {key}" if key is not None else str(file)
+    said = getattr(error, "strerror", None) or str(error)
+    if "KEY_VALUES_MISMATCH" in said:
+        said = "the key belongs to another certificate"
+    return BrokerSettingsInvalid(
+        f"Cannot use the TLS files: {what} {files}: {said}. Give files in PEM form (they begin with -----BEGIN), the "
+        "key without a password, that this user may read."
+    )
 
 
 class _Socket(ssl.SSLSocket):
@@ -54,3 +83,19 @@ class _Socket(ssl.SSLSocket):
         except OSError:
             self.close()
             raise
+
+
+def _telling(heard: Callable[[OSError], None]) -> type[_Socket]:
+    """Sockets that tell what ended them."""
+
+    class Telling(_Socket):
+        def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:
+            try:
+                return super().recv(buflen, flags)
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except OSError as error:
+                heard(error)
+                raise
+
+    return Telling

@@ -28,6 +28,10 @@ class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     key: Key
     secret: Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
 
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"Invitation({self.federation!r}, {self.device!r})"
+
     def to_text(self) -> str:
         """One word without spaces, to be copied."""
         return _PREFIX + base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode().rstrip("=")

@@ -126,6 +126,10 @@ class Join(_Message, frozen=True, kw_only=True):
     profile: DeviceProfile
     invitation: Annotated[bytes, Meta(max_length=64)] = b""
 
+    def __repr__(self) -> str:
+        """Without the invitation's secret."""
+        return f"Join({self.profile!r}, {'invited' if self.invitation else 'uninvited'})"
+
 
 class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.

@@ -13,10 +13,13 @@ import struct
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_sdk.errors import TransferError
+from msgspec.structs import replace
+
+from edge_sdk.errors import PayloadTooLarge, TransferError
 from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, MAX_CHUNKS, MAX_CREDIT, MIN_CHUNK, Manifest, Pull, Role
 
 DEFAULT_CHUNK = MAX_CHUNK - CHUNK_HEADER
+LEAST_PAYLOAD = 4096  # bytes that a broker has to let through: smaller ones do not hold what starts a round
 DEFAULT_CREDIT = 32
 DEFAULT_MAX_SIZE = 256 << 20
 
@@ -67,6 +70,33 @@ def make_manifest(data: Data, role: Role, name: str, chunk_size: int = DEFAULT_C
         )
     sha256 = hashlib.sha256(data).hexdigest()
     return Manifest(role=role, name=name, sha256=sha256, size=len(data), chunk_size=chunk_size)
+
+
+def fitting_chunk(max_payload: int) -> int:
+    """The largest size of chunks that fit payloads of at most so many bytes; MIN_CHUNK if none does."""
+    return max(MIN_CHUNK, min(DEFAULT_CHUNK, max_payload - CHUNK_HEADER))
+
+
+def check_room(max_payload: int, message: int = 0) -> None:
+    """Refuse a broker that lets so little through that no federation fits, or not a message of so many bytes.
+
+    Raises:
+        PayloadTooLarge: with what to change at the broker.
+    """
+    raise_it = "raise the broker's largest packet (`max_packet_size 135168` in mosquitto.conf, or its like)."
+    if max_payload < LEAST_PAYLOAD:
+        raise PayloadTooLarge(
+            f"The broker lets {max_payload} bytes through, and a federation needs at least {LEAST_PAYLOAD}: {raise_it}"
+        )
+    if message > max_payload:
+        raise PayloadTooLarge(
+            f"Joining takes a message of {message} bytes, and the broker lets {max_payload} through: {raise_it}"
+        )
+
+
+def refitted(manifest: Manifest, chunk_size: int) -> Manifest:
+    """The manifest with chunks of at most that size: the same content."""
+    return manifest if manifest.chunk_size <= chunk_size else replace(manifest, chunk_size=chunk_size)
 
 
 class Sender:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import config
-from coordinator.cli import main
+from coordinator.cli import app, main
 from coordinator.home import Home
 from coordinator.store import Database
 from edge_sdk.transport import Settings, Transport, create
@@ -167,3 +167,23 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
     code, said = run("status", str(path))
     assert code == 1
     assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")
+
+
+def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None:
+    write_bundle(tmp_path / "bundle")
+    path = tmp_path / "stickers.toml"
+    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nliars = 0.1\n')
+    code, said = run("serve", str(path))
+    assert code == 1
+    assert 'note: liars: without effect, as filter = "none"' in said
+    code, said = run("init", str(tmp_path / "new.toml"), "--broker", "mqtt://anna:h7#Kq@host")
+    assert code == 1
+    assert "%23" in said
+    assert "h7" not in said
+    assert "Kq" not in said
+    assert not (tmp_path / "new.toml").exists()
+
+
+def test_an_unforeseen_error_shows_no_local_variables() -> None:
+    """Passwords are among them."""
+    assert not app.pretty_exceptions_enable

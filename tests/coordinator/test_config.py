@@ -160,3 +160,61 @@ def test_the_length_of_a_prompt_code_is_the_bases_or_the_files() -> None:
     assert parse(MINIMAL).rules(base).code_dimensions == 768
     assert parse(MINIMAL + "code_dimensions = 16").rules(base).code_dimensions == 16
     assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).code_dimensions is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('broker = "mqtt://b"\nca = "ca.pem"', "ca would have no effect: mqtt:// is not encrypted"),
+        ('broker = "mqtt://b"\ncertificate = "c.pem"\nkey = "c.key"', "certificate and key would have no effect"),
+        ('broker = "mqtt://b"\nkey = "c.key"', "key would have no effect"),
+        ('broker = "mqtts://b"\nkey = "c.key"', "without its certificate"),
+        ('broker = "mqtts://:s3cret@b"', "without a user name"),
+        ('broker = "mqtt://anna@b"\nusername = "ben"', "two: a user name"),
+        ('broker = "mqtt://anna:s3cret@b"\npassword_file = "p"', "two: a password"),
+        ('broker = "mqtt://anna:s3#cret@b"', "%23"),
+        ('broker = "mqtt://b:70000"', "1 to 65535"),
+        ('broker = "http://b"', "mqtt://host:port"),
+        ('broker = "mqtt://b/path"', "no path"),
+    ],
+)
+def test_what_would_have_no_effect_on_the_way_to_the_broker_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        config.parse(f'name = "stickers"\nbundle = "bundle"\n{text}', folder=Path())
+    assert words in str(caught.value)
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
+
+
+def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text(" s3cret \n", "utf-8")
+    text = 'name = "stickers"\nbundle = "bundle"\nbroker = "mqtt://anna@b"\npassword_file = "password"'
+    federation = config.parse(text, folder=tmp_path)
+    assert federation.connection().credentials == ("anna", " s3cret ")
+    assert "s3cret" not in repr(federation) + repr(federation.connection())
+    (tmp_path / "password").write_text("\n", "utf-8")
+    with pytest.raises(ConfigurationError, match="is empty"):
+        federation.connection()
+    (tmp_path / "password").write_bytes(b"\xff s3cret")
+    with pytest.raises(ConfigurationError, match=r"password: it is no UTF-8"):
+        federation.connection()
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "cause"),
+    [
+        ('interaction = "none"\nrho = 0.3\ntau = 0.1', "rho, tau", 'interaction = "none"'),
+        ("liars = 0.1", "liars", 'filter = "none"'),
+        ("staleness = 1.0", "staleness", "late = 0"),
+        ('clustering = "single"\nclusters = 3\nrecluster = "drift"', "clusters, recluster", 'clustering = "single"'),
+        ('clusters = 3\nchoose = "eigengap"', "choose", "clusters = 3"),
+        ('aggregation = "fedit"\ncarry = false', "carry", 'aggregation = "fedit"'),
+    ],
+)
+def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> None:
+    federation = config.parse(f'name = "stickers"\nbundle = "bundle"\n{text}', folder=Path())
+    assert config.without_effect(federation) == [f"{keys}: without effect, as {cause}"]
+
+
+def test_of_what_init_writes_everything_is_heeded() -> None:
+    assert not config.without_effect(config.parse(config.template("a", "b", "mqtt://x"), folder=Path()))

@@ -123,7 +123,8 @@ class TestLimits:
     @pytest.mark.parametrize(
         ("line", "status", "words"),
         [
-            ("max_packet_size 20000", "broken", "Its Maximum Packet Size is 20000 bytes"),
+            ("max_packet_size 20000", "warning", "Its Maximum Packet Size is 20000 bytes"),
+            ("max_packet_size 4000", "broken", "Its Maximum Packet Size is 4000 bytes"),
             ("max_inflight_messages 4", "warning", "Its Receive Maximum is 4"),
             ("retain_available false", "broken", "It keeps no retained messages"),
             ("max_qos 0", "broken", "It allows QoS 0 only"),

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace as replace_settings
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,8 +69,9 @@ M = TypeVar("M", bound=Message)
 class Stage:
     """The test's side: says what a coordinator says, hears what the device says, serves and pulls transfers."""
 
-    def __init__(self, url: str) -> None:
-        self.transport = create(Settings(url=url, client_id="stage"))
+    def __init__(self, broker: str | Settings) -> None:
+        settings = broker if isinstance(broker, Settings) else Settings(url=broker)
+        self.transport = create(replace_settings(settings, client_id="stage"))
         self.transport.connect(5.0)
         self.exchange = exchange.Exchange()
         self.heard: queue.Queue[Message] = queue.Queue()
@@ -115,6 +117,10 @@ class Stage:
         data = self.updates.get(timeout=20)
         self._act(self.exchange.commit(offer.manifest.sha256))
         return data
+
+    def take_in_vain(self, offer: Offer) -> None:
+        """Pull an update that cannot come."""
+        self._act(self.exchange.fetch(offer.manifest, time.monotonic(), time.monotonic() + 20))
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         now = time.monotonic()

@@ -16,7 +16,7 @@ from msgspec.structs import fields
 
 from coordinator import config
 from coordinator.service import Service
-from edge_sdk.errors import BrokerUnreachable, TransportError
+from edge_sdk.errors import BrokerSettingsInvalid, BrokerUnreachable, TransportError
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, Tls, Transport, Will, create
 from edge_sdk.wire.messages import MAX_CHUNK, CoordinatorState, Presence, decode
@@ -221,7 +221,11 @@ def test_a_coordinator_that_starts_sees_every_device_that_may_join(broker: Secur
 @pytest.mark.parametrize("wrong", ["no certificate", "of another authority", "not encrypted"])
 def test_strangers_stay_outside(broker: Secured, tmp_path: Path, wrong: str) -> None:
     settings = broker.settings("device-0", "mqtt" if wrong == "not encrypted" else "mqtts")
-    if wrong == "no certificate":
+    if wrong == "not encrypted":
+        with pytest.raises(BrokerSettingsInvalid, match="would have no effect"):
+            create(settings)
+        settings = Settings(url=settings.url)
+    elif wrong == "no certificate":
         settings = Settings(url=settings.url, tls=Tls(broker.folder / "ca.pem"))
     elif wrong == "of another authority":
         certificates.make(tmp_path, ["device-0"], ["127.0.0.1"], 2)

@@ -40,6 +40,12 @@ class ScriptedBroker:
     def publishes(self, connection: int) -> int:
         return self.connections[connection].count(PUBLISH) if connection < len(self.connections) else 0
 
+    def say(self, packet: bytes) -> None:
+        """To everybody who is connected."""
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.sendall(packet)
+
     def cut(self) -> None:
         for connection in self._open:
             with contextlib.suppress(OSError):

@@ -53,6 +53,8 @@ class Backend(ABC):
     title: ClassVar[str]
     # Whether a session keeps its working memory when it rests.
     keeps_work: ClassVar[bool] = False
+    # Whether it has a choice of precisions.
+    chooses_precision: ClassVar[bool] = False
 
     @abstractmethod
     def missing(self) -> str | None:

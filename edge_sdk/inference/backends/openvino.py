@@ -29,6 +29,7 @@ from edge_sdk.inference.onnx_file import drop_defaults
 class OpenVino(Backend):
     name = "openvino"
     title = "OpenVINO, CPU"
+    chooses_precision = True
     keeps_work = True
 
     def missing(self) -> str | None:

@@ -1,0 +1,52 @@
+"""A look at a federation's broker, as `impasto-coordinator status` takes it: does it answer, who is online there."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+
+from edge_sdk.errors import MessageInvalid, TransportError
+from edge_sdk.transport import Settings, create
+from edge_sdk.wire.messages import CoordinatorState, decode
+from edge_sdk.wire.topics import Topics
+
+DEADLINE = 5.0  # seconds to connect
+_PATIENCE = 2.0  # seconds for what is retained to come
+
+
+@dataclass(frozen=True)
+class Glance:
+    """place: the broker's host and port; reason: why it cannot be reached, empty if it can; online: whether a
+    coordinator of the federation says there that it is, which its own key has to say to be believed by devices."""
+
+    place: str
+    reason: str = ""
+    online: bool = False
+
+
+def look(settings: Settings, federation: str) -> Glance:
+    """It disturbs nobody: its client id is its own, and it says nothing."""
+    topics, place = Topics(federation), settings.address.endpoint
+    came, heard = threading.Event(), [False]
+
+    def on_state(_: str, payload: bytes) -> None:
+        try:
+            said = decode(payload)
+        except MessageInvalid:
+            return
+        heard[0] = isinstance(said, CoordinatorState) and said.online
+        came.set()
+
+    try:
+        transport = create(replace(settings, client_id="", publish_deadline=DEADLINE))
+        transport.connect(DEADLINE)
+    except TransportError as error:
+        return Glance(place, str(error))
+    try:
+        transport.subscribe(topics.coordinator_state, on_state)
+        came.wait(_PATIENCE)
+        return Glance(place, online=heard[0])
+    except TransportError as error:
+        return Glance(place, str(error))
+    finally:
+        transport.close()

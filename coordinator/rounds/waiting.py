@@ -1,0 +1,44 @@
+"""What a federation waits for, read from its state: nothing here changes it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from coordinator.rounds import patience
+from coordinator.rounds.state import Rules, State
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """What is waited for.
+
+    Attributes:
+        what: "devices" for a round to begin; "updates" of the open round; "goodbyes" of devices that have not said yet
+            that they have their adapters.
+        there, needed: how many there are, and how many would end the wait at once or, of updates, at the deadline.
+        names: the devices that are waited for by name, sorted.
+        until: when the wait ends by itself, on the machine's clock; None: never.
+    """
+
+    what: Literal["devices", "updates", "goodbyes"]
+    there: int
+    needed: int
+    names: tuple[str, ...] = ()
+    until: float | None = None
+
+
+def awaited(rules: Rules, state: State, now: float) -> Awaited | None:
+    """What has to come from outside for the federation to go on; None if nothing."""
+    present = sorted(name for name, device in state.devices.items() if device.is_present(now))
+    if state.phase == "gathering":
+        return Awaited("devices", len(present), patience.enough_to_begin(rules, state))
+    if state.phase == "training" and state.current:
+        names = tuple(sorted(patience.awaited(rules, state, now)))
+        enough = patience.enough_updates(rules, state, now)
+        return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
+    if state.phase == "finished":
+        names = tuple(name for name in present if not state.devices[name].served)
+        if names:
+            return Awaited("goodbyes", len(state.devices) - len(names), len(state.devices), names, state.ends)
+    return None
