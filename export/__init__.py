@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import edge_sdk  # noqa: F401  # switches the telemetry of dependencies off before one is loaded
+
 if TYPE_CHECKING:
     from export.bundle import Exported, export_model
 
