@@ -55,10 +55,7 @@ def switch_off() -> None:
 def _agreed_to_openvino() -> bool:
     """Whether the owner has said yes, by OpenVINO's own command `opt_in_out --opt_in`."""
     try:
-        if os.name == "nt":
-            folder = Path(os.environ["LOCALAPPDATA"]) / "Intel Corporation"
-        else:
-            folder = Path.home() / "intel"
+        folder = Path(os.environ["LOCALAPPDATA"], "Intel Corporation") if os.name == "nt" else Path.home() / "intel"
         return (folder / _OPENVINO).read_text("utf-8").strip() == "1"
     except (OSError, KeyError, RuntimeError, UnicodeDecodeError):  # no such file, no home folder
         return False

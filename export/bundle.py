@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 from transformers import PreTrainedModel
 
+from edge_sdk import durable
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import (
@@ -247,11 +247,10 @@ def _beside(out: Path) -> Iterator[Path]:
     """A new folder on the same disk as `out`, removed at the end if it is still there."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        folder = durable.new_folder(out)
     except OSError as error:
         raise ExportError(f"Cannot write into {out.parent}: {error}") from error
     try:
-        folder.chmod(0o755)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -46,14 +46,36 @@ def watched(command: list[str], folder: Path, **environment: str) -> Watched:
     strace = shutil.which("strace")
     assert strace, "This test needs strace: apt-get install strace"
     home, log = folder / "home", folder / "calls"
-    places = {"HOME": home, "TMPDIR": home / "tmp", "XDG_CACHE_HOME": home / ".cache", "XDG_CONFIG_HOME": home / ".config"}
+    places = {
+        "HOME": home,
+        "TMPDIR": home / "tmp",
+        "XDG_CACHE_HOME": home / ".cache",
+        "XDG_CONFIG_HOME": home / ".config",
+    }
     for place in places.values():
         place.mkdir(parents=True, exist_ok=True)
     # USER spares a look at the accounts, which asks the same daemon as a look-up of a host. OpenVINO reports nothing
     # where CI is set.
-    whole = {**os.environ, **{name: str(place) for name, place in places.items()}, "USER": "watched", "CI": "", **environment}
+    whole = {
+        **os.environ,
+        **{name: str(place) for name, place in places.items()},
+        "USER": "watched",
+        "CI": "",
+        **environment,
+    }
     done = subprocess.run(
-        [strace, "--follow-forks", "--seccomp-bpf", "--string-limit=512", "-qq", "-e", _CALLS, "-o", str(log), *command],
+        [
+            strace,
+            "--follow-forks",
+            "--seccomp-bpf",
+            "--string-limit=512",
+            "-qq",
+            "-e",
+            _CALLS,
+            "-o",
+            str(log),
+            *command,
+        ],
         env={name: value for name, value in whole.items() if value},
         capture_output=True,
         text=True,

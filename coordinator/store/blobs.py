@@ -60,7 +60,7 @@ class FolderBlobs:
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        durable.write(self._folder / sha256, data)
+        durable.write(self._folder / sha256, data, private=True)
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
