@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ def fuse(pipeline: Any, lora: FusedLora, base_id: str) -> Fused:
     Raises:
         ExportError: the file is no LoRA, or one of its layers has no place in the pipeline; nothing was changed.
     """
+    if not math.isfinite(lora.weight):
+        raise ExportError(f"The weight of {lora.path} must be a finite number, not {lora.weight}.")
     if not lora.path.is_file():
         raise ExportError(f"There is no file {lora.path} to fuse into the base model.")
     try:
