@@ -16,10 +16,11 @@ from edge_sdk.errors import BundleError
 from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule, Start
 from edge_sdk.inference.schedulers.noise import CLASSES
 
-# diffusers turns tensors into arrays the way of numpy 1.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
+# diffusers turns tensors into arrays the way of numpy 1, and arrays into tensors.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept context:DeprecationWarning"),
+]
 SHAPE = (2, 4, 8, 8)
 TWINS = {
     "ddim": diffusers.DDIMScheduler,

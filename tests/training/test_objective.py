@@ -26,11 +26,12 @@ def objective(tmp_path: Path, **config: Any) -> tuple[Objective, Any]:
 )
 def test_noise_and_target_are_those_of_diffusers(tmp_path: Path, prediction: str, zero_snr: bool) -> None:
     ours, theirs = objective(tmp_path, prediction_type=prediction, rescale_betas_zero_snr=zero_snr)
+    # diffusers accumulates the schedule in float32, we in float64.
     rng = torch.Generator().manual_seed(0)
     latents, noise = torch.randn(2, len(T), 4, 8, 8, generator=rng)
-    assert torch.allclose(ours.noised(latents, noise, T), theirs.add_noise(latents, noise, T), atol=1e-6)
+    assert torch.allclose(ours.noised(latents, noise, T), theirs.add_noise(latents, noise, T), atol=1e-5)
     expected = noise if prediction == "epsilon" else theirs.get_velocity(latents, noise, T)
-    assert torch.allclose(ours.target(latents, noise, T), expected, atol=1e-6)
+    assert torch.allclose(ours.target(latents, noise, T), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
