@@ -32,6 +32,8 @@ test: $(INSTALLED)
 		{ echo "The transport tests need Mosquitto: apt-get install mosquitto"; exit 1; }
 	@command -v npm >/dev/null || \
 		{ echo "The test of the protocol in another language needs Node: apt-get install nodejs npm"; exit 1; }
+	@command -v strace >/dev/null || \
+		{ echo "The test that nothing phones home needs strace: apt-get install strace"; exit 1; }
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # make bench  the quick form of every benchmark

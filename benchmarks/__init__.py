@@ -22,3 +22,5 @@ tables.py         docs/benchmarks.md's generated parts, from results/; federatio
 plots.py          pictures of results
 results/          what was measured, with machine and date
 """
+
+import edge_sdk  # noqa: F401  # switches the telemetry of dependencies off before one is loaded

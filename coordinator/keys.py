@@ -1,6 +1,6 @@
 """The coordinator's signing keys on disk: one in use, and what earlier ones have said of their successors.
 
-keys.json   {"private": base64, "successions": [...]}, readable by its owner alone (as all that `durable` writes)
+keys.json   {"private": base64, "successions": [...]}, readable by its owner alone
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Keys:
     def _write(self, content: _File) -> _File:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            durable.write(self._path, msgspec.json.format(msgspec.json.encode(content)))
+            durable.write(self._path, msgspec.json.format(msgspec.json.encode(content)), private=True)
         except OSError as error:
             raise ConfigurationError(f"Cannot write the signing key {self._path}: {error}.") from error
         return content

@@ -17,6 +17,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edge_sdk import telemetry as _telemetry
+
 if TYPE_CHECKING:
     from edge_sdk.adapter import Adapter, Factors
     from edge_sdk.device import Device
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from edge_sdk.membership import Membership
     from edge_sdk.pictures import Picture, load_pictures
     from edge_sdk.training import Trainer, TrainingResult
+
+# Before any of our modules loads a library that has some.
+_telemetry.switch_off()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -5,6 +5,7 @@ parts.py      its four networks as plain torch modules with named inputs and out
 passes.py     what is done to their ONNX graphs: attention kernels, LoRA slots, clean metadata
 verify.py     the written graphs against torch, without and with an adapter
 layers.py, saving.py      names of layers in a graph; writing graphs
+fusing.py, words.py       LoRA files into the weights; tokenizers into the bundle
 precision.py              a bundle in float16 or int8: half.py, quantization.py, calibration.py
 bundle.py     all of it in order, into one folder
 cli.py        `impasto-export MODEL OUT`
@@ -15,6 +16,8 @@ Names are imported when they are first used: `impasto-export --help` need not wa
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import edge_sdk  # noqa: F401  # switches the telemetry of dependencies off before one is loaded
 
 if TYPE_CHECKING:
     from export.bundle import Exported, export_model

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any, TypeAlias
 import msgspec
 from transformers import PreTrainedModel
 
+from edge_sdk import durable
 from edge_sdk.errors import ExportError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import (
@@ -27,22 +27,26 @@ from edge_sdk.inference.bundle import (
     BundleIndex,
     BundlePrecision,
     Defaults,
+    Fused,
     Slot,
     hash_files,
     write_index,
 )
 from edge_sdk.inference.schedulers import SCHEDULERS
+from export.fusing import FusedLora
+from export.fusing import fuse as add_to_weights
 from export.layers import name_layers
 from export.lora import add_lora_slots
 from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
 from export.passes import clean, fuse_attention
-from export.pipeline import FusedLora, defaults_of, find_model, kind_of, load_pipeline, load_preview
+from export.pipeline import defaults_of, find_model, kind_of, load_pipeline, load_preview
 from export.precision import check_precision, convert
 from export.reuse import check as check_split
 from export.reuse import split
 from export.saving import save
 from export.slots import SlotSet, slots_of
 from export.verify import check_part
+from export.words import write_tokenizer
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 # What is being done, and the share of it all that is behind; a conversion counts anew.
@@ -80,8 +84,8 @@ def export_model(
         model: a diffusers folder or a hub id.
         out: the bundle's folder; must not exist or be empty, or be a bundle if `overwrite`.
         slots: which layers take adapters, see `export.slots`.
-        fuse: LoRA files to add to the weights, such as an LCM-LoRA. The base id stays, so that adapters of the base
-            model fit.
+        fuse: LoRA files to add to the weights, such as an LCM-LoRA; all of their layers, those of text encoders
+            included. The base id stays, so that adapters of the base model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
         step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller does not say; what is left out is told
@@ -92,7 +96,8 @@ def export_model(
         on_progress: told what is being done, in a few words, and the share of the work that is behind.
 
     Raises:
-        ExportError: the model cannot be exported, there is no such precision, or `out` is in use.
+        ExportError: the model cannot be exported, a LoRA file does not fit it, there is no such precision, or `out` is
+            in use.
         CalibrationError: the prompts are too few.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
@@ -105,9 +110,11 @@ def export_model(
     with _beside(out) as folder:
         try:
             on_progress("load the base model", 0.0)
-            pipeline = load_pipeline(source, fuse)
+            pipeline = load_pipeline(source)
+            base_id = compute_base_id(source)
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
-            index = _describe(pipeline, tiny, source, slots, fuse, defaults)
+            fused = [add_to_weights(pipeline, lora, base_id) for lora in fuse]
+            index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
             errors = _write_parts(parts_of(pipeline, tiny), index.slots, folder, verify, on_progress)
             _write_companions(pipeline, source, index.tokenizers, folder)
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
@@ -129,8 +136,9 @@ def _describe(
     pipeline: Any,
     preview: Any,
     source: Path,
+    base_id: str,
     slots: SlotSet,
-    fuse: Sequence[FusedLora],
+    fused: list[Fused],
     defaults: Mapping[str, int | float | str],
 ) -> BundleIndex:
     """The index, without the files' hashes."""
@@ -140,7 +148,7 @@ def _describe(
             f"{source} has no transformer block in its UNet: there is nothing that an adapter could change."
         )
     return BundleIndex(
-        base_id=compute_base_id(source),
+        base_id=base_id,
         pipeline=kind_of(source),
         image_size=image_size(pipeline),
         size_step=unet_step(pipeline.unet) * vae_scale_factor(pipeline),
@@ -153,7 +161,7 @@ def _describe(
         zero_empty_negative=bool(pipeline.config.get("force_zeros_for_empty_prompt", False)),
         defaults=_defaults(pipeline, defaults),
         slots=found,
-        fused=[lora.describe() for lora in fuse],
+        fused=fused,
         files={},
         versions={package: version(package) for package in _PACKAGES},
     )
@@ -207,7 +215,7 @@ def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
 def _write_companions(pipeline: Any, source: Path, tokenizers: Sequence[str], folder: Path) -> None:
     """Tokenizers, scheduler and pipeline index, as optimum reads them."""
     for name in tokenizers:
-        getattr(pipeline, name).save_pretrained(folder / name)
+        write_tokenizer(getattr(pipeline, name), source / name, folder / name)
     (folder / "scheduler").mkdir()
     (folder / _SCHEDULER).write_text(json.dumps(_scheduler_config(pipeline, source), indent=2) + "\n", "utf-8")
     pipeline.save_config(folder)
@@ -247,11 +255,10 @@ def _beside(out: Path) -> Iterator[Path]:
     """A new folder on the same disk as `out`, removed at the end if it is still there."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        folder = durable.new_folder(out)
     except OSError as error:
         raise ExportError(f"Cannot write into {out.parent}: {error}") from error
     try:
-        folder.chmod(0o755)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

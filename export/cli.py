@@ -21,7 +21,7 @@ from edge_sdk.errors import ImpastoError
 from edge_sdk.quiet import without_chatter
 
 if TYPE_CHECKING:
-    from edge_sdk.inference.bundle import BundlePrecision
+    from edge_sdk.inference.bundle import BundleIndex, BundlePrecision
 
 _console = Console(stderr=True)
 _TERMINATED = 128 + signal.SIGTERM
@@ -69,7 +69,7 @@ def export(
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
         from export.calibration import read_prompts
-        from export.pipeline import FusedLora
+        from export.fusing import FusedLora
         from export.slots import SLOT_SETS
     if slots not in SLOT_SETS:
         raise typer.BadParameter(f"--slots is one of {', '.join(SLOT_SETS)}, not {slots!r}.")
@@ -104,7 +104,7 @@ def export(
     except ImpastoError as error:
         _console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
         raise typer.Exit(1) from error
-    _report(made.folder, made.index.base_id, len(made.index.slots), made.errors)
+    _report(made.folder, made.index, made.errors)
 
 
 def main() -> None:
@@ -129,7 +129,7 @@ def _quiet() -> Iterator[None]:
     importlib.import_module("diffusers.utils.logging").disable_progress_bar()
 
 
-def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) -> None:
+def _report(folder: Path, index: BundleIndex, errors: dict[str, float]) -> None:
     if errors:
         table = Table("compared with torch, other precisions with float32", "relative error", box=None)
         for what, error in errors.items():
@@ -138,4 +138,9 @@ def _report(folder: Path, base_id: str, slots: int, errors: dict[str, float]) ->
     else:
         _console.print("not verified", style="yellow")
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    _console.print(f"{folder}: {size / 1e6:.1f} MB, {slots} LoRA slots, base id {base_id[:12]}…", highlight=False)
+    for lora in index.fused:
+        _console.print(
+            f"{lora.name}: {lora.layers} layers fused, weight {lora.weight:g}", markup=False, highlight=False
+        )
+    what = f"{size / 1e6:.1f} MB, {len(index.slots)} LoRA slots, base id {index.base_id[:12]}…"
+    _console.print(f"{folder}: {what}", markup=False, highlight=False)

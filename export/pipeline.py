@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+import transformers
 from diffusers import AutoencoderTiny, DiffusionPipeline
 
+from edge_sdk import mistaken
 from edge_sdk.errors import BundleError, ExportError
-from edge_sdk.inference.bundle import Defaults, Fused, Pipeline, sha256_of
+from edge_sdk.inference.base_id import weight_variant
+from edge_sdk.inference.base_model import INDEX, Config, obstacle, read_config, strange_class
+from edge_sdk.inference.bundle import Defaults, Pipeline
 from edge_sdk.inference.schedulers import NoiseSchedule
 
 SUPPORTED: tuple[Pipeline, ...] = (
@@ -21,19 +24,8 @@ SUPPORTED: tuple[Pipeline, ...] = (
     "StableDiffusionXLPipeline",
     "LatentConsistencyModelPipeline",
 )
-_INDEX = "model_index.json"
 _NETWORKS = ("text_encoder", "text_encoder_2", "unet", "vae")
-
-
-@dataclass(frozen=True)
-class FusedLora:
-    """A LoRA file that becomes part of the exported weights, and how strongly."""
-
-    path: Path
-    weight: float = 1.0
-
-    def describe(self) -> Fused:
-        return Fused(name=self.path.name, sha256=sha256_of(self.path), weight=self.weight)
+_TOKENIZERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 
 
 def find_model(model: str) -> Path:
@@ -44,11 +36,15 @@ def find_model(model: str) -> Path:
     """
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / _INDEX).is_file():
-            raise ExportError(
-                f"{folder} is no diffusers folder: it has no {_INDEX}. Point to the folder that holds it."
-            )
+        if not (folder / INDEX).is_file():
+            raise ExportError(f"{folder} is no diffusers folder: it has no {INDEX}. Give the folder that holds it.")
         return folder
+    if folder.is_file():
+        raise ExportError(
+            f"{folder} is a file: {mistaken.explain_file(folder) or 'a checkpoint in one piece'}. What is exported is "
+            "a diffusers folder, which diffusers makes of a checkpoint: "
+            "StableDiffusionPipeline.from_single_file(FILE).save_pretrained(FOLDER)."
+        )
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
         raise ExportError(f"There is no folder {model}: give a diffusers folder, or a hub id such as 'owner/name'.")
     try:
@@ -64,42 +60,42 @@ def kind_of(folder: Path) -> Pipeline:
     Raises:
         ExportError: one that cannot be exported.
     """
-    try:
-        index = json.loads((folder / _INDEX).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{folder / _INDEX} cannot be read ({error}): fetch the base model again.") from error
-    kind = index.get("_class_name") if isinstance(index, dict) else None
+    kind = _config(folder / INDEX).get("_class_name")
     for supported in SUPPORTED:
         if kind == supported:
             return supported
     raise ExportError(f"{folder} is a {kind}; what can be exported is a {' or a '.join(SUPPORTED)} (text to image).")
 
 
-def load_pipeline(folder: Path, fuse: Sequence[FusedLora] = ()) -> Any:
+def load_pipeline(folder: Path) -> Any:
     """The pipeline of a base model in float32, ready for export.
 
-    fuse: LoRA files to add to its weights, such as an LCM-LoRA.
-
     Raises:
-        ExportError: another kind of pipeline, a variant of Stable Diffusion that the device cannot draw with, or a LoRA
-            file that does not fit.
+        ExportError: another kind of pipeline, or a variant of Stable Diffusion that the device cannot draw with.
+        BundleMissing, BundleCorrupt: it has no readable safetensors weights.
     """
     kind = kind_of(folder)
     _check_scheduler(folder / "scheduler" / "scheduler_config.json")
+    index = _config(folder / INDEX)
+    networks = [name for name in _NETWORKS if isinstance(index.get(name), list) and index[name][1]]
+    _check(folder, index, networks)
     # The XL pipeline has neither.
     unneeded = {} if kind == "StableDiffusionXLPipeline" else {"safety_checker": None, "requires_safety_checker": False}
     try:
+        loaded = {name: _load_network(folder, name, index[name][1]) for name in networks}
         pipeline = getattr(diffusers, kind).from_pretrained(
-            folder, torch_dtype=torch.float32, feature_extractor=None, **unneeded
+            folder, local_files_only=True, feature_extractor=None, **loaded, **unneeded
         )
+    except BundleError:
+        raise
     # diffusers and transformers raise whatever their loaders happen to raise.
     except Exception as error:
         raise ExportError(f"diffusers cannot load {folder}: {error}") from error
-    _check_networks(pipeline)
-    for lora in fuse:
-        _fuse(pipeline, lora)
-    for network in filter(None, (getattr(pipeline, name, None) for name in _NETWORKS)):
+    for network in loaded.values():
         network.eval().requires_grad_(False)
+    for tokenizer, encoder in _TOKENIZERS.items():
+        if encoder in loaded:
+            _fit_tokenizer(getattr(pipeline, tokenizer), loaded[encoder].config)
     return pipeline
 
 
@@ -144,18 +140,6 @@ def defaults_of(pipeline: Any) -> Defaults:
     return Defaults()
 
 
-def _fuse(pipeline: Any, lora: FusedLora) -> None:
-    if not lora.path.is_file():
-        raise ExportError(f"There is no file {lora.path} to fuse into the base model.")
-    try:
-        pipeline.load_lora_weights(lora.path.parent, weight_name=lora.path.name)
-        pipeline.fuse_lora(lora_scale=lora.weight)
-        pipeline.unload_lora_weights()
-    # diffusers and peft raise whatever their loaders happen to raise.
-    except Exception as error:
-        raise ExportError(f"{lora.path} cannot be fused into the base model: {error}") from error
-
-
 def _check_scheduler(path: Path) -> None:
     """The device's own reader decides."""
     try:
@@ -164,29 +148,45 @@ def _check_scheduler(path: Path) -> None:
         raise ExportError(str(error)) from error
 
 
-def _check_networks(pipeline: Any) -> None:
-    unet, vae = pipeline.unet.config, pipeline.vae.config
-    texts = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
-    kinds = {text.config.model_type for text in texts if text is not None}
-    reasons = {
-        f"the UNet takes {unet.in_channels} channels and the autoencoder has {vae.latent_channels}: "
-        "an inpainting, depth or editing model": unet.in_channels != vae.latent_channels,
-        f"the UNet gives {unet.out_channels} channels for {unet.in_channels}: it predicts variances too": (
-            unet.out_channels != unet.in_channels
-        ),
-        "the UNet wants class labels": unet.class_embed_type is not None or unet.num_class_embeds is not None,
-        f"the UNet wants additional conditions of the kind {unet.addition_embed_type}": (
-            unet.addition_embed_type not in (None, "text_time")
-        ),
-        "it lacks its first text encoder, as SDXL's refiner does": texts[0] is None,
-        "the autoencoder shifts its latents": getattr(vae, "shift_factor", None) is not None,
-        "the autoencoder normalises its latents by channel": getattr(vae, "latents_mean", None) is not None,
-        f"the text encoder is a {' and a '.join(sorted(kinds))}, not CLIP's": not kinds <= {"clip_text_model"},
-        "the pictures are not square": not isinstance(unet.sample_size, int),
-        "the text encoder wants an attention mask": any(
-            bool(getattr(text.config, "use_attention_mask", False)) for text in texts if text is not None
-        ),
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ExportError(f"This base model cannot be exported: {reason}.")
+def _check(folder: Path, index: Config, networks: Sequence[str]) -> None:
+    """That all parts are ones which drawing knows, by the same reading as training's."""
+    texts = [_config(folder / name / "config.json") for name in networks if name.startswith("text_encoder")]
+    if "text_encoder" not in networks:
+        texts = []
+    unet, vae = (_config(folder / name / "config.json") for name in ("unet", "vae"))
+    why = strange_class(index) or obstacle(unet, vae, texts)
+    if why is None and index.get("requires_aesthetics_score"):
+        why = "it wants an aesthetics score, as SDXL's refiner does"
+    if why is not None:
+        raise ExportError(f"This base model cannot be exported: {why}.")
+
+
+def _config(file: Path) -> Config:
+    try:
+        return read_config(file)
+    except BundleError as error:
+        raise ExportError(str(error)) from error
+
+
+def _load_network(folder: Path, name: str, kind: str) -> Any:
+    """One network in float32, of the weights that the base id is made of."""
+    library = transformers if name.startswith("text_encoder") else diffusers
+    network = getattr(library, kind).from_pretrained(
+        folder / name, use_safetensors=True, variant=weight_variant(folder, name), local_files_only=True
+    )
+    # Not by an argument, whose name and default differ between versions of transformers.
+    return network.float()
+
+
+def _fit_tokenizer(tokenizer: Any, text: Any) -> None:
+    """Let the tokenizer fill what the text encoder reads, also where its files do not say how much that is.
+
+    Raises:
+        ExportError: it has tokens that the text encoder has no embedding for.
+    """
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text.max_position_embeddings)
+    if len(tokenizer) > text.vocab_size:
+        raise ExportError(
+            f"The tokenizer has {len(tokenizer)} tokens and the text encoder {text.vocab_size}: tokens were added "
+            "without resizing the embeddings (text_encoder.resize_token_embeddings)."
+        )

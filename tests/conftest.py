@@ -23,7 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 # The files that take longest, the longest first: begun last, one of them would keep a worker busy while others have
 # nothing left to do.
 _LONG = (
-    "samples/test_demo.py", "benchmarks/test_models.py", "inference/test_families.py", "export/test_convolutions.py",
+    "samples/test_demo.py", "test_telemetry.py", "benchmarks/test_models.py", "inference/test_families.py",
+    "export/test_convolutions.py",
     "export/test_quantization.py", "export/test_options.py", "inference/test_generator.py", "export/test_cli.py",
     "coordinator/test_offline.py", "inference/test_hybrids.py", "test_cli.py", "benchmarks/test_byzantine.py",
 )  # fmt: skip

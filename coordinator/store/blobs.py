@@ -77,7 +77,7 @@ class FolderBlobs:
         sha256 = hashlib.sha256(data).hexdigest()
         with self._working():
             self._folder.mkdir(parents=True, exist_ok=True)
-            durable.write(self._folder / sha256, data)
+            durable.write(self._folder / sha256, data, private=True)
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:

@@ -3,14 +3,16 @@
 Written: keys "<layer>.lora_A.weight" and "<layer>.lora_B.weight" in float32 with the scale folded into B, matrices for
 linear layers and four-dimensional for convolutions, and the header `lora_adapter_metadata` that says alpha = r, so that
 readers with and without support for the header agree.
-Read: that, any other scale in the header, diffusers' older "lora.down"/"lora.up" keys, and kohya files. The file format
-is specified in docs/adapters.md.
+Read: that, any other scale in the header, diffusers' older keys, PEFT's with its adapter_config.json, and kohya files.
+This is the one reader: what is drawn with, trained on and fused into a bundle is read here. The file format is
+specified in docs/adapters.md.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +24,7 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save as _serialize
 
-from edge_sdk import durable
+from edge_sdk import durable, mistaken
 from edge_sdk.adapter import kohya
 from edge_sdk.adapter.model import MAX_LAYERS, Adapter, Array, Factors, Kernel, check_values
 from edge_sdk.errors import AdapterFormatError
@@ -33,15 +35,21 @@ LORA_METADATA_KEY = "lora_adapter_metadata"
 
 _MAX_HEADER = 8 << 20
 _MAX_KEY = 600  # characters of a tensor's name
-_ENDINGS = {  # ending of a tensor's key -> which factor it is
-    ".lora_A.weight": "a",
-    ".lora_B.weight": "b",
-    ".lora.down.weight": "a",
-    ".lora.up.weight": "b",
-    ".lora_down.weight": "a",
-    ".lora_up.weight": "b",
-    ".alpha": "alpha",
-}
+_FACTORS = {"A": "a", "B": "b", "down": "a", "up": "b"}
+# A tensor's key: layer, spelling of the factor, and in PEFT's live modules the adapter's name. Before
+# 0.23, diffusers' attention processors had factors of their own.
+_KEY = re.compile(
+    r"(?P<layer>.+?)(?:\.processor)?"
+    r"(?:\.(?P<projection>to_q|to_k|to_v|to_out)_lora\.|\.lora\.|\.lora_linear_layer\.|\.lora_)"
+    r"(?P<factor>A|B|down|up)(?:\.[A-Za-z0-9_-]{1,64})?\.weight"
+)
+_ALPHA = ".alpha"
+_TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
+_PEFT = "base_model.model."
+_PEFT_CONFIG = "adapter_config.json"
+# What paths begin with that name no component: those of a UNet, and of CLIP's text encoder.
+_UNET = ("down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_embedding", "add_embedding")
+_TEXT = ("text_model", "encoder", "text_projection")
 # What other methods call their tensors, in peft and LyCORIS.
 _OTHER_KINDS = {
     "lora_mid": "Tucker (CP) decomposition",
@@ -67,14 +75,23 @@ def load(path: Path | str) -> Adapter:
     Raises:
         AdapterFormatError: no such file, or not a LoRA safetensors file.
         AdapterValueError: NaN, infinite or huge numbers.
+        Both name the file.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
+        config = path.with_name(_PEFT_CONFIG)
+        beside = config.read_bytes() if config.is_file() else None
+    except IsADirectoryError as error:
+        inside = sorted(file.name for file in path.glob("*.safetensors"))
+        raise AdapterFormatError(
+            f"Cannot read the adapter file {path}: it is a folder; give the adapter file in it"
+            + (f", such as {path / inside[0]}." if inside else " (there is no safetensors file in it).")
+        ) from error
     except OSError as error:
         raise AdapterFormatError(f"Cannot read the adapter file {path}: {error.strerror}.") from error
     try:
-        return from_bytes(data)
+        return _read(data, str(path), beside)
     except AdapterFormatError as error:
         raise AdapterFormatError(f"{path}: {error}") from error
 
@@ -117,15 +134,23 @@ def from_bytes(data: bytes) -> Adapter:
             LoRA (DoRA, biases, Tucker decompositions).
         AdapterValueError: NaN, infinite or huge numbers.
     """
+    return _read(data, None, None)
+
+
+def _read(data: bytes, source: str | None, beside: bytes | None) -> Adapter:
+    """beside: the content of PEFT's adapter_config.json, which holds the scale of its files."""
     metadata = _metadata(data)
     parts: dict[str, dict[str, Array]] = {}
-    for key, view in _tensors(data):
+    tensors = _tensors(data)
+    for key, view in tensors:
         layer, part = _parse_key(key)
         if part in parts.setdefault(layer, {}):
             raise AdapterFormatError(f"Layer {layer} is in the file twice, under two spellings.")
         parts[layer][part] = _array(key, view)
 
     config = _lora_config(metadata)
+    if not config and any(key.startswith(_PEFT) for key, _ in tensors):
+        config = _peft_config(beside)
     scales = {component: _scales(component, config) for component in {layer.partition(".")[0] for layer in parts}}
     layers: dict[str, Factors] = {}
     for layer, found in sorted(parts.items()):
@@ -141,7 +166,7 @@ def from_bytes(data: bytes) -> Adapter:
                 factors = Factors(factors.a, (factors.b * np.float64(scale)).astype(np.float32), factors.kernel)
         layers[layer] = factors
     notes = {key[len(NOTE_PREFIX) :]: value for key, value in metadata.items() if key.startswith(NOTE_PREFIX)}
-    adapter = Adapter(layers, metadata.get(BASE_ID_KEY), notes)
+    adapter = Adapter(layers, metadata.get(BASE_ID_KEY), notes, source)
     check_values(adapter)
     return adapter
 
@@ -174,9 +199,15 @@ def _parse_key(key: str) -> tuple[str, str]:
     """Which layer and which part of it ("a", "b" or "alpha") a tensor's key means."""
     if len(key) > _MAX_KEY:
         raise AdapterFormatError(f"The name of a tensor has {len(key)} characters: {key[:200]!r}…")
-    for ending, part in _ENDINGS.items():
-        if key.endswith(ending):
-            return _canonical(key[: -len(ending)]), part
+    if key.endswith(_ALPHA):
+        return _canonical(key[: -len(_ALPHA)]), "alpha"
+    if found := _KEY.fullmatch(key):
+        layer, projection = found["layer"], found["projection"]
+        if projection and layer.endswith("self_attn"):
+            layer += f".{_TEXT_PROJECTIONS[projection]}"
+        elif projection:
+            layer += ".to_out.0" if projection == "to_out" else f".{projection}"
+        return _canonical(layer), _FACTORS[found["factor"]]
     kind = next((kind for mark, kind in _OTHER_KINDS.items() if mark in key), None)
     raise AdapterFormatError(
         f"Tensor {key[:200]!r} is part of a {kind}, which is not supported: train a plain LoRA."
@@ -189,12 +220,14 @@ def _parse_key(key: str) -> tuple[str, str]:
 def _canonical(name: str) -> str:
     if kohya.is_kohya(name):
         return _canonical(kohya.layer_path(name))
+    name = name.removeprefix(_PEFT)
     component, _, rest = name.partition(".")
-    if component == "base_model":
-        raise AdapterFormatError(
-            "This is a file of PeftModel.save_pretrained, whose scale is in another file. "
-            "Write it with StableDiffusionPipeline.save_lora_weights instead."
-        )
+    if component == "diffusion_model":  # the UNet of the original checkpoints, or diffusers' under that name
+        return _canonical(f"lora_unet_{rest.replace('.', '_')}")
+    if component in _UNET:
+        return f"unet.{name}"
+    if component in _TEXT:
+        return _canonical(f"text_encoder.{name}")
     # transformers 5.6 dropped "text_model." from its module paths; all other software keeps it.
     if component.startswith("text_encoder") and rest.startswith("encoder."):
         return f"{component}.text_model.{rest}"
@@ -208,7 +241,7 @@ def _tensors(data: bytes) -> list[tuple[str, Mapping[str, Any]]]:
     try:
         tensors: list[tuple[str, Mapping[str, Any]]] = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, ValueError, MemoryError) as error:
-        raise AdapterFormatError(f"Not a safetensors file ({str(error)[:500]}). Is the download complete?") from error
+        raise AdapterFormatError(_not_safetensors(data, f" ({str(error)[:500]})")) from error
     if len(tensors) > 3 * MAX_LAYERS:
         raise AdapterFormatError(f"{len(tensors)} tensors are too many for an adapter of at most {MAX_LAYERS} layers.")
     return tensors
@@ -280,16 +313,20 @@ class _Scales:
 
 
 def _scales(component: str, config: Mapping[str, Any]) -> _Scales:
-    if config.get(f"{component}.use_dora"):
+    def stated(what: str) -> Any:
+        """Of the component; files of one component alone name none."""
+        return config.get(f"{component}.{what}", config.get(what))
+
+    if stated("use_dora"):
         raise AdapterFormatError("DoRA adapters are not supported: train a plain LoRA.")
-    patterns = config.get(f"{component}.alpha_pattern") or {}
+    patterns = stated("alpha_pattern") or {}
     if not isinstance(patterns, dict):
         raise AdapterFormatError(f"alpha_pattern in {LORA_METADATA_KEY} is not a map.")
     for pattern in patterns:
         # PEFT reads these as regular expressions; diffusers writes plain module names. Nobody's expression is run here.
         if _REGEX_CHARACTERS & set(pattern):
             raise AdapterFormatError(f"alpha_pattern {pattern[:100]!r} is a regular expression; use module names.")
-    return _Scales(config.get(f"{component}.lora_alpha"), patterns, bool(config.get(f"{component}.use_rslora")))
+    return _Scales(stated("lora_alpha"), patterns, bool(stated("use_rslora")))
 
 
 def _suffixes(layer: str) -> Iterator[str]:
@@ -338,14 +375,23 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     """The JSON header of a safetensors file and where the tensors begin."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
-        raise AdapterFormatError("Not a safetensors file, or cut short. Is the download complete?")
+        raise AdapterFormatError(_not_safetensors(data, ", or cut short"))
     try:
         header = json.loads(data[8 : 8 + length])
     except (ValueError, RecursionError) as error:
-        raise AdapterFormatError("The header of the safetensors file is not JSON.") from error
+        raise AdapterFormatError(_not_safetensors(data, ": its header is not JSON")) from error
     if not isinstance(header, dict):
         raise AdapterFormatError("The header of the safetensors file is not a JSON map.")
     return header, 8 + length
+
+
+def _not_safetensors(data: bytes, otherwise: str) -> str:
+    explained = mistaken.explain(data)
+    return (
+        f"Not a safetensors file: {explained}."
+        if explained
+        else f"Not a safetensors file{otherwise}. Is the download complete?"
+    )
 
 
 def _sort_metadata(data: bytes) -> bytes:
@@ -367,4 +413,24 @@ def _lora_config(metadata: Mapping[str, str]) -> dict[str, Any]:
         raise AdapterFormatError(f"The header {LORA_METADATA_KEY} is not JSON.") from error
     if not isinstance(config, dict):
         raise AdapterFormatError(f"The header {LORA_METADATA_KEY} is not a JSON map.")
+    return config
+
+
+def _peft_config(content: bytes | None) -> dict[str, Any]:
+    """PEFT's adapter_config.json.
+
+    Raises:
+        AdapterFormatError: it is not there, no JSON, or of another method than LoRA.
+    """
+    if content is None:
+        raise AdapterFormatError(
+            f"This is a file of PeftModel.save_pretrained, whose scale is in {_PEFT_CONFIG}: put that file beside it, "
+            "or write the adapter with StableDiffusionPipeline.save_lora_weights."
+        )
+    try:
+        config = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise AdapterFormatError(f"The {_PEFT_CONFIG} beside it is not JSON: copy it again.") from error
+    if not isinstance(config, dict) or not isinstance(kind := config.get("peft_type", "LORA"), str) or kind != "LORA":
+        raise AdapterFormatError(f"The {_PEFT_CONFIG} beside it is of no LoRA: train a plain LoRA.")
     return config

@@ -113,6 +113,7 @@ class Adapter:
             "text_encoder.text_model. ...", whatever the version of transformers.
         base_id: the base model that it was trained on; None if the file does not say.
         notes: free metadata, short strings; shared with whoever gets the adapter.
+        source: the file that it was read from, for messages only; None for what was made here.
 
     Raises:
         AdapterFormatError: no layer, too many, or a name that is no layer path; notes that are no short strings.
@@ -121,6 +122,7 @@ class Adapter:
     layers: Mapping[str, Factors]
     base_id: str | None = None
     notes: Mapping[str, str] = field(default_factory=dict)
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.layers) <= MAX_LAYERS:
@@ -156,7 +158,7 @@ def check_values(adapter: Adapter) -> None:
             for letter, matrix in (("A", factors.a), ("B", factors.b)):
                 if not _is_sound(matrix.reshape(-1)):
                     raise AdapterValueError(
-                        f"Factor {letter} of layer {name} holds NaN, infinite or huge numbers (above "
+                        f"{_origin(adapter)}Factor {letter} of layer {name} holds NaN, infinite or huge numbers (above "
                         f"{MAX_MAGNITUDE:g}). Its training diverged or the file is damaged: train it again with a "
                         "smaller learning rate."
                     )
@@ -182,21 +184,42 @@ def check_fit(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> Non
         base_id: the id of the base model.
 
     Raises:
-        AdapterMismatch: of another base model, a layer without a slot, or other shapes than the slot's.
+        AdapterMismatch: of another base model, a layer without a slot, or other shapes than the slot's; the message
+            names the file of an adapter that was read from one.
     """
+    origin = _origin(adapter)
     if adapter.base_id is not None and adapter.base_id != base_id:
         raise AdapterMismatch(
-            f"The adapter belongs to base model {adapter.base_id[:12]}…, this one is {base_id[:12]}…. "
+            f"{origin}The adapter belongs to base model {adapter.base_id[:12]}…, this one is {base_id[:12]}…. "
             "Load the base model that it was trained on, or train the adapter again."
         )
     for name, factors in adapter.layers.items():
         if name not in slots:
-            raise AdapterMismatch(
-                f"The base model has no LoRA slot {name!r}: the adapter fits another architecture, or the bundle was "
-                "exported with fewer slots (`impasto-export --slots all` makes all of them)."
-            )
+            raise AdapterMismatch(origin + _no_slot(adapter, name))
         if not factors.shape.fits(slots[name]):
             raise AdapterMismatch(
-                f"Layer {name} is {factors.shape} in the adapter and {slots[name]} in the slot: "
+                f"{origin}Layer {name} is {factors.shape} in the adapter and {slots[name]} in the slot: "
                 "it was trained on another base model."
             )
+
+
+def _no_slot(adapter: Adapter, name: str) -> str:
+    """Why a layer has no place on a device, and what helps."""
+    component = name.partition(".")[0]
+    if component.startswith("text_encoder"):
+        count = sum(layer.startswith("text_encoder") for layer in adapter.layers)
+        return (
+            f"{count} of its {len(adapter.layers)} layers change the text encoder ({name}), which takes no adapters on "
+            "a device: make the whole of it part of a bundle with `impasto-export --fuse FILE`, or train it on the "
+            "UNet alone (kohya: --network_train_unet_only)."
+        )
+    if component != "unet":
+        return f"The base model has no layer {name!r}: the adapter fits another architecture than Stable Diffusion's."
+    return (
+        f"The base model has no LoRA slot {name!r}: the adapter fits another architecture, or the bundle was "
+        "exported with fewer slots (`impasto-export --slots all` makes all of them)."
+    )
+
+
+def _origin(adapter: Adapter) -> str:
+    return f"{adapter.source}: " if adapter.source else ""

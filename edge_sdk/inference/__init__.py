@@ -2,6 +2,7 @@
 
 bundle.py       the exported base model on disk, checked
 base_id.py      the identity of a base model
+base_model.py   the configurations of its diffusers folder
 tokenizer.py    prompt -> tokens
 hardware.py     the processor, and how much of the machine the process may use
 sessions.py     ONNX Runtime on the CPU

@@ -8,6 +8,7 @@ model. No torch is needed, so that devices, exports and coordinators all ask thi
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import safetensors
 
+from edge_sdk import mistaken
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 
 COMPONENTS = ("text_encoder", "unet", "vae")
+# Before diffusers 0.18, the autoencoder's attention had other names for the same weights, as official checkpoints still
+# have. diffusers renames them when it loads them.
+_OLD_ATTENTION = re.compile(r"(attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
+_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _FLOATS = {"F16", "F32", "F64", "BF16"}
 _Read = Callable[[], npt.NDArray[np.float32]]
 
@@ -28,7 +34,8 @@ def compute_base_id(model: Path | str) -> str:
 
     Hashed are, sorted by name and each ended by a zero byte: "<component>.<tensor>", its shape as "320x4x3x3", and then
     the values as little-endian float32. Integer buffers (old text encoders store their position ids) are no weights. A
-    leading "text_model." is dropped, because transformers dropped it from its names in version 5.6.
+    leading "text_model." is dropped, because transformers dropped it from its names in version 5.6, and the
+    autoencoder's attention has today's names.
 
     Raises:
         BundleMissing: the folder lacks safetensors of one of the three components.
@@ -50,27 +57,69 @@ def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[i
         for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
             piece = tensors.get_slice(key)
             if piece.get_dtype() in _FLOATS:
-                name = f"{component}.{key.removeprefix('text_model.')}"
+                name = f"{component}.{_todays(component, key)}"
                 yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, piece.get_dtype()))
+
+
+def weight_variant(model: Path | str, component: str) -> str | None:
+    """The variant of a component's weights that counts, such as "fp16": None if there are weights without a variant.
+
+    It is what diffusers and transformers must be asked for, so that the weights that are loaded are those of the id.
+
+    Raises:
+        BundleMissing: there are no safetensors, or of several variants.
+        BundleCorrupt: one of the files is no safetensors file.
+    """
+    files = _weight_files(Path(model), component)
+    for file in files:
+        if explained := mistaken.explain_file(file):
+            raise BundleCorrupt(f"{file} is no safetensors file: {explained}.")
+    return _variant(files[0])
+
+
+def _variant(file: Path) -> str | None:
+    """The "fp16" of "model.fp16.safetensors" and of "model.fp16-00001-of-00002.safetensors"."""
+    _, dot, rest = file.name.removesuffix(".safetensors").partition(".")
+    return rest.split("-")[0] if dot else None
+
+
+def _todays(component: str, key: str) -> str:
+    if component == "vae":
+        return _OLD_ATTENTION.sub(lambda found: f"{found[1]}{_ATTENTION[found[2]]}{found[3]}", key)
+    return key.removeprefix("text_model.")
 
 
 def _open(file: Path) -> Any:
     try:
         return safetensors.safe_open(file, "np")
-    except safetensors.SafetensorError as error:
-        raise BundleCorrupt(f"{file} is no safetensors file ({error}): fetch the base model again.") from error
+    except (safetensors.SafetensorError, OSError) as error:
+        why = mistaken.explain_file(file)
+        raise BundleCorrupt(
+            f"{file} is no safetensors file" + (f": {why}." if why else f" ({error}): fetch the base model again.")
+        ) from error
 
 
 def _weight_files(model: Path, component: str) -> list[Path]:
-    """The files that diffusers would load: without a variant such as .fp16 if there are such, else any one variant."""
+    """The files that count: those without a variant such as .fp16 if there are such, else those of the one variant."""
     files = sorted((model / component).glob("*.safetensors"))
     # "model.safetensors" and "model-00001-of-00002.safetensors" have no variant, "model.fp16.safetensors" has.
-    plain = [file for file in files if "." not in file.name.removesuffix(".safetensors")]
+    plain = [file for file in files if _variant(file) is None]
     if plain:
         return plain
-    variants = {file.name.removesuffix(".safetensors").split(".", 1)[1].split("-")[0] for file in files}
+    variants = sorted({str(_variant(file)) for file in files})
     if len(variants) == 1:
         return files
+    if variants:
+        raise BundleMissing(
+            f"{model} is no base model: {component}/ holds weights of the variants {' and '.join(variants)}, and none "
+            "without a variant. Keep those of one."
+        )
+    if pickled := sorted((model / component).glob("*.bin")):
+        raise BundleMissing(
+            f"{model} is no base model: {component}/ holds no safetensors weights, only {pickled[0].name}, a pickle, "
+            "which can run code when it is opened. Fetch the safetensors, or convert it: "
+            "DiffusionPipeline.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)."
+        )
     raise BundleMissing(
         f"{model} is no base model: {component}/ holds no safetensors weights. "
         "Point to a diffusers folder saved with safe_serialization=True."

@@ -76,11 +76,15 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fused(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA file that the export added to the weights; adapters of the base model still fit."""
+    """A LoRA file that the export added to the weights; adapters of the base model still fit.
+
+    layers: how many layers it changed, all that are in the file.
+    """
 
     name: Annotated[str, Meta(max_length=500)]
     sha256: Sha256
     weight: float
+    layers: Positive | None = None
 
 
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):

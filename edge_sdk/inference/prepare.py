@@ -15,7 +15,6 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -218,7 +217,7 @@ def _check_graph(graph: Graph) -> None:
 
 def _make(graph: Graph, folder: Path) -> None:
     own = hardware.processor()
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    work = durable.new_folder(folder)
     try:
         options = session_options()
         options.optimized_model_filepath = str(work / _MODEL)
@@ -242,7 +241,6 @@ def _make(graph: Graph, folder: Path) -> None:
             files=files,
         )
         durable.write(work / _NOTE, msgspec.json.format(msgspec.json.encode(note)))
-        work.chmod(0o755)
         _put_in_place(work, folder)
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,17 +1,19 @@
-"""Prompts to tokens, exactly as transformers' CLIPTokenizer does it, with the `tokenizers` library alone."""
+"""Prompts to tokens, exactly as transformers' CLIPTokenizer does it, with the `tokenizers` library alone.
+
+Drawing, training and prompt codes all take their tokens from here; the export compares them with transformers'.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from msgspec import Meta
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from edge_sdk.errors import BundleCorrupt, PromptError
@@ -47,43 +49,65 @@ class Tokens:
     cut: tuple[str, ...]
 
 
-class _Special(msgspec.Struct, frozen=True):
+class _Token(msgspec.Struct, frozen=True):
+    """transformers' AddedToken. Where it may stand and what it swallows; its case counts, as in CLIPTokenizer."""
+
     content: str
+    lstrip: bool = False
+    rstrip: bool = False
+    single_word: bool = False
 
 
 class _Config(msgspec.Struct, frozen=True):
     """The part of tokenizer_config.json that is used; tokens are stated as text or as transformers' AddedToken."""
 
-    model_max_length: Annotated[int, Meta(ge=3, le=4096)]
-    bos_token: str | _Special = "<|startoftext|>"
-    eos_token: str | _Special = "<|endoftext|>"
-    unk_token: str | _Special = "<|endoftext|>"
-    pad_token: str | _Special = "<|endoftext|>"
+    # transformers writes 1e30 for what it does not know.
+    model_max_length: Any = None
+    bos_token: str | _Token = "<|startoftext|>"
+    eos_token: str | _Token = "<|endoftext|>"
+    unk_token: str | _Token = "<|endoftext|>"
+    pad_token: str | _Token = "<|endoftext|>"
+    added_tokens_decoder: dict[str, _Token] | None = None
+    # Refused unless they are as here.
+    tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
+    do_lower_case: Literal[True] | None = None
+    padding_side: Literal["right"] | None = None
+    truncation_side: Literal["right"] | None = None
+    split_special_tokens: Literal[False] | None = None
 
 
 class Tokenizer:
-    """The tokenizer of a bundle or of a diffusers folder: vocab.json, merges.txt and tokenizer_config.json.
+    """The tokenizer of a bundle or of a diffusers folder.
+
+    Read are vocab.json, merges.txt and tokenizer_config.json, with the tokens that were added to a tokenizer. In
+    folders of before transformers 4.34 these are in added_tokens.json, and special_tokens_map.json overrides the rest.
+
+    Args:
+        folder: the tokenizer's.
+        longest: how many tokens the text encoder reads; None takes what the tokenizer states.
 
     Raises:
         BundleCorrupt: one of the files is missing or makes no sense.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, longest: int | None = None) -> None:
         try:
-            config = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=_Config)
+            config = _read(folder)
+            self.length = _length(config.model_max_length, longest)
             vocabulary, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
             special = [
                 _text(token) for token in (config.bos_token, config.eos_token, config.unk_token, config.pad_token)
             ]
-            self._start, self._end, _, self._pad = (vocabulary[token] for token in special)
-            model = models.BPE(vocabulary, merges, unk_token=special[2], end_of_word_suffix="</w>")
+            self._tokenizer = tokenizers.Tokenizer(
+                models.BPE(vocabulary, merges, unk_token=special[2], end_of_word_suffix="</w>")
+            )
+            self._add(config.added_tokens_decoder or {}, special)
+            self._start, self._end, _, self._pad = (self._id(token) for token in special)
         # The tokenizers library raises plain Exceptions.
         except Exception as error:
             raise BundleCorrupt(
                 f"The tokenizer in {folder} cannot be used ({str(error)[:500]}): export the bundle again."
             ) from error
-        self.length = config.model_max_length
-        self._tokenizer = tokenizers.Tokenizer(model)
         self._tokenizer.normalizer = normalizers.Sequence(
             [
                 normalizers.BertNormalizer(
@@ -99,7 +123,11 @@ class Tokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        self._tokenizer.add_special_tokens(sorted(set(special[:3])))
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are, added ones included: the text encoder needs as many."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str]) -> Tokens:
         """Tokens of prompts, padded and cut to the text encoder's length.
@@ -118,6 +146,25 @@ class Tokenizer:
             cut.append(rest)
         return Tokens(ids, mask, tuple(cut))
 
+    def _add(self, added: Mapping[str, _Token], special: Sequence[str]) -> None:
+        """Let added and special tokens be found in a text as they are, before it is cut into words."""
+        tokens = {int(number): token for number, token in added.items()}
+        known = {token.content for token in tokens.values()}
+        for number, token in sorted(tokens.items()):
+            self._tokenizer.add_special_tokens([_spelled(token)])
+            if (found := self._id(token.content)) != number:
+                raise ValueError(
+                    f"its added token {token.content[:100]!r} has number {number} and would get {found}: "
+                    "there is a gap in the numbers"
+                )
+        self._tokenizer.add_special_tokens([token for token in dict.fromkeys(special) if token not in known])
+
+    def _id(self, token: str) -> int:
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ValueError(f"it has no token {token[:100]!r}")
+        return int(number)
+
     def _words(self, text: str) -> tuple[list[int], str]:
         """The tokens of a prompt for which there is room, and the rest of the prompt."""
         if not isinstance(text, str):
@@ -134,5 +181,32 @@ class Tokenizer:
         return encoding.ids[:room], rest
 
 
-def _text(token: str | _Special) -> str:
+def _read(folder: Path) -> _Config:
+    """tokenizer_config.json, with what older folders state beside it."""
+    stated = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=dict[str, Any])
+    if "added_tokens_decoder" not in stated:
+        specials, added = folder / "special_tokens_map.json", folder / "added_tokens.json"
+        if specials.is_file():
+            stated |= msgspec.json.decode(specials.read_bytes(), type=dict[str, Any])
+        if added.is_file():
+            numbers = msgspec.json.decode(added.read_bytes(), type=dict[str, int])
+            stated["added_tokens_decoder"] = {str(number): {"content": text} for text, number in numbers.items()}
+    return msgspec.convert(stated, _Config)
+
+
+def _length(stated: Any, longest: int | None) -> int:
+    """Tokens of a padded prompt."""
+    own = stated if isinstance(stated, int) and 3 <= stated <= 4096 else None
+    if own is None and longest is None:
+        raise ValueError(f"its model_max_length is {str(stated)[:50]}, not a number of tokens from 3 to 4096")
+    return min(number for number in (own, longest) if number is not None)
+
+
+def _spelled(token: _Token) -> tokenizers.AddedToken:
+    return tokenizers.AddedToken(
+        token.content, lstrip=token.lstrip, rstrip=token.rstrip, single_word=token.single_word, normalized=False
+    )
+
+
+def _text(token: str | _Token) -> str:
     return token if isinstance(token, str) else token.content

@@ -49,7 +49,7 @@ def save_checkpoint(
             tensors[f"{key}/{name}"] = value
     data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(path, data)
+    durable.write(path, data, private=True)
 
 
 def keep_checkpoint(

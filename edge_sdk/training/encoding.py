@@ -9,18 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
-from edge_sdk.errors import NoPictures, TrainingError
+from edge_sdk.errors import BundleError, NoPictures, TrainingError
+from edge_sdk.inference.base_id import weight_variant
+from edge_sdk.inference.base_model import INDEX, obstacle, read_config, strange_class
+from edge_sdk.inference.tokenizer import Tokenizer
 from edge_sdk.pictures import Picture, load_pictures
 
 _LOG = logging.getLogger(__name__)
@@ -80,32 +82,28 @@ def image_size(model: Path) -> int:
     Raises:
         TrainingError: no Stable Diffusion folder, or one of another kind than text to square image.
     """
-    unet = _config(model / "unet" / "config.json", _UNetConfig)
-    vae = _config(model / "vae" / "config.json", _AutoencoderConfig)
-    if unet.in_channels != vae.latent_channels or unet.addition_embed_type is not None:
-        raise TrainingError(f"{model} is no Stable Diffusion 1.x/2.x text-to-image model; it cannot be trained.")
-    return unet.sample_size << (len(vae.block_out_channels) - 1)
+    try:
+        unet, vae, text = (read_config(model / part / "config.json") for part in ("unet", "vae", "text_encoder"))
+        index = read_config(model / INDEX) if (model / INDEX).is_file() else {}
+    except BundleError as error:
+        raise TrainingError(str(error)) from error
+    why = strange_class(index) or obstacle(unet, vae, [text])
+    if why is None and unet.get("addition_embed_type") is not None:
+        why = "its UNet wants more than a prompt, as SDXL's does"
+    if why is not None:
+        raise TrainingError(
+            f"{model} is no Stable Diffusion 1.x/2.x text-to-image model, and cannot be trained: {why}."
+        )
+    return int(unet["sample_size"]) << (len(vae.get("block_out_channels", (64,))) - 1)
 
 
 def load_unet(model: Path) -> UNet2DConditionModel:
     """The frozen UNet in float32, channels last, its dropout off."""
     with _explained(model):
-        unet = UNet2DConditionModel.from_pretrained(model / "unet", use_safetensors=True, torch_dtype=torch.float32)
+        unet = UNet2DConditionModel.from_pretrained(
+            model / "unet", torch_dtype=torch.float32, **_own_weights(model, "unet")
+        )
     return unet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-
-
-class _UNetConfig(msgspec.Struct):
-    sample_size: int
-    in_channels: int
-    addition_embed_type: str | None = None
-
-
-class _AutoencoderConfig(msgspec.Struct):
-    latent_channels: int
-    block_out_channels: list[int]
-
-
-_Config = TypeVar("_Config", _UNetConfig, _AutoencoderConfig)
 
 
 def gather(pictures: Pictures, size: int) -> Captioned:
@@ -137,40 +135,39 @@ def encode(model: Path, pictures: Captioned) -> Encoded:
         return Encoded(_encode_pixels(model, pictures.pixels), prompts[:-1], prompts[-1:], pictures.digest)
 
 
-def _config(file: Path, kind: type[_Config]) -> _Config:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except FileNotFoundError as error:
-        raise TrainingError(
-            f"{file.parent.parent} is no diffusers folder: there is no {file.parent.name}/{file.name} in it. "
-            "Give the folder that holds model_index.json."
-        ) from error
-    except (OSError, msgspec.DecodeError) as error:
-        raise TrainingError(
-            f"{file} is not the config of a Stable Diffusion part that draws square pictures: {error}"
-        ) from error
+def _own_weights(model: Path, component: str) -> dict[str, Any]:
+    """Arguments of `from_pretrained` for the weights that the base id is made of, from this folder alone."""
+    return {"use_safetensors": True, "variant": weight_variant(model, component), "local_files_only": True}
 
 
 def _encode_pixels(model: Path, pixels: NDArray[np.uint8]) -> Tensor:
     """(n, h, w, 3) uint8 -> latents: posterior means, whose spread is far below the noise that training adds."""
     with _explained(model):
-        vae = AutoencoderKL.from_pretrained(model / "vae", use_safetensors=True, torch_dtype=torch.float32).eval()
+        vae = AutoencoderKL.from_pretrained(
+            model / "vae", torch_dtype=torch.float32, **_own_weights(model, "vae")
+        ).eval()
     x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
     means = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(_BATCH)])
-    return (means - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    return means * vae.config.scaling_factor
 
 
 def _encode_texts(model: Path, texts: list[str]) -> Tensor:
     with _explained(model):
-        tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
-        # Not by an argument, whose name and default differ between versions of transformers.
-        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", use_safetensors=True).float().eval()
-    limit = tokenizer.model_max_length
-    for text in texts:
-        if len(tokenizer(text, truncation=False, verbose=False).input_ids) > limit:
-            _LOG.warning("Caption cut to its first %d tokens: %r", limit - 2, text)
-    ids = tokenizer(texts, padding="max_length", max_length=limit, truncation=True, return_tensors="pt").input_ids
-    return torch.cat([encoder(part)[0] for part in ids.split(_BATCH)])
+        # float32 not by an argument, whose name and default differ between versions of transformers.
+        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", **_own_weights(model, "text_encoder"))
+        encoder = encoder.float().eval()
+        # The device's own, so that a caption means the same here as in a drawing.
+        tokenizer = Tokenizer(model / "tokenizer", longest=encoder.config.max_position_embeddings)
+    if tokenizer.size > encoder.config.vocab_size:
+        raise TrainingError(
+            f"{model} has {tokenizer.size} tokens in its tokenizer and {encoder.config.vocab_size} in its text "
+            "encoder: tokens were added without resizing the embeddings (text_encoder.resize_token_embeddings)."
+        )
+    tokens = tokenizer.encode(texts)
+    for text, cut in zip(texts, tokens.cut, strict=True):
+        if cut:
+            _LOG.warning("Caption cut to its first %d tokens: %r", tokenizer.length - 2, text)
+    return torch.cat([encoder(part)[0] for part in torch.from_numpy(tokens.ids).split(_BATCH)])
 
 
 @contextmanager
@@ -178,5 +175,7 @@ def _explained(model: Path) -> Iterator[None]:
     """Turn what diffusers and transformers raise for a damaged folder into one named error."""
     try:
         yield
+    except BundleError as error:
+        raise TrainingError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise TrainingError(f"{model} cannot be loaded as a diffusers folder: {error}") from error

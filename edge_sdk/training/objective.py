@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 
-from edge_sdk.errors import TrainingError
+from edge_sdk.errors import BundleError, TrainingError
+from edge_sdk.inference.schedulers import NoiseSchedule
 
 Prediction = Literal["epsilon", "v_prediction"]
 
@@ -40,16 +40,17 @@ class Objective:
 
     @classmethod
     def of_model(cls, model: Path) -> Objective:
-        """Read `scheduler/` of a diffusers folder. Whatever sampler it names, the noise schedule is what counts.
+        """Read `scheduler/` of a diffusers folder, as drawing reads it.
 
         Raises:
-            TrainingError: the base model predicts something else.
+            TrainingError: the base model was trained with other noise, or predicts something else.
         """
-        scheduler = DDPMScheduler.from_pretrained(model / "scheduler")
-        prediction = scheduler.config.prediction_type
-        if prediction not in ("epsilon", "v_prediction"):
-            raise TrainingError(f"{model} predicts {prediction!r}; only epsilon and v_prediction can be trained.")
-        return cls(scheduler.alphas_cumprod.float(), prediction)
+        file = model / "scheduler" / "scheduler_config.json"
+        try:
+            schedule = NoiseSchedule.from_json(file.read_bytes())
+        except (OSError, BundleError) as error:
+            raise TrainingError(f"{model} cannot be trained. {error}") from error
+        return cls(torch.from_numpy(schedule.alphas).float(), schedule.prediction)
 
     @property
     def usual_gamma(self) -> float | None:

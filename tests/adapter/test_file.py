@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -16,12 +17,14 @@ from hypothesis import strategies as st
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as serialize
 
+from edge_sdk import durable
 from edge_sdk.adapter import MAX_RANK, Adapter, Factors, from_bytes, load, save, to_bytes
 from edge_sdk.errors import AdapterError, AdapterFormatError, AdapterValueError
 from tests.adapter.strategies import adapters
 
 LAYER = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 MODULE = LAYER.removeprefix("unet.")
+BLOCK = "transformer_blocks.0"
 RNG = np.random.default_rng(0)
 A = RNG.normal(size=(4, 6)).astype(np.float32)
 B = RNG.normal(size=(5, 4)).astype(np.float32)
@@ -86,9 +89,56 @@ def test_what_was_never_an_adapter_file(tmp_path: Path) -> None:
         load(tmp_path / "absent.safetensors")
     with pytest.raises(AdapterFormatError, match="Cannot read"):
         load(tmp_path)
+    (tmp_path / "inside.safetensors").write_bytes(b"")
+    with pytest.raises(AdapterFormatError, match=r"it is a folder; give the adapter file in it, such as .*inside"):
+        load(tmp_path)
     (tmp_path / "text").write_text("hello, world", "utf-8")
     with pytest.raises(AdapterFormatError, match="text"):
         load(tmp_path / "text")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty: .* fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS, .* `git lfs pull`"),
+        (b"\n<!DOCTYPE html><html></html>", "this is a web page, .* use the link of the download"),
+        (b"<html>" * 1000, "this is a web page"),
+        (b"PK\x03\x04 archive/data.pkl", r"PyTorch's \.bin, .*Convert it"),
+        (b"\x80\x02}q\x00.", "this is a pickle, .*Convert it"),
+        (b'{"error": "Access to model x is restricted."}', "this is JSON, such as a server's answer"),
+        (b"GGUF\x03\0\0\0", "this is a GGUF file"),
+        (b"hello, world", r"or cut short\. Is the download complete"),
+        (plain()[:-1], r"Is the download complete"),
+    ],
+)
+def test_what_is_no_safetensors_is_called_by_its_name(content: bytes, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "lora.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(AdapterFormatError, match=rf"lora\.safetensors: Not a safetensors file.*{said}"):
+        load(path)
+
+
+def test_numbers_that_make_no_sense_name_their_file(tmp_path: Path) -> None:
+    bad = A.copy()
+    bad[0, 0] = np.nan
+    data = serialize({f"{LAYER}.lora_A.weight": bad, f"{LAYER}.lora_B.weight": B})
+    (tmp_path / "second.safetensors").write_bytes(data)
+    with pytest.raises(AdapterValueError, match=r"second\.safetensors: Factor A of layer"):
+        load(tmp_path / "second.safetensors")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_says_who_may_read_an_adapter(umask: int, expected: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        save(Adapter({LAYER: Factors(A, B)}), tmp_path / "adapter.safetensors")
+        durable.write(tmp_path / "secret", b"", private=True)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "adapter.safetensors").stat().st_mode & 0o777 == expected
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
 
 
 # --- scales ---------------------------------------------------------------------------------------------------------
@@ -166,6 +216,32 @@ def test_written_files_state_their_ranks_for_peft() -> None:
             "lora_B",
             "text_encoder.text_model.encoder.layers.3.self_attn.q_proj",
         ),
+        # Without a component: UNet2DConditionModel.save_lora_adapter, and adapters of one network.
+        (MODULE, "lora_A", "lora_B", LAYER),
+        (
+            "text_model.encoder.layers.3.self_attn.q_proj",
+            "lora_A",
+            "lora_B",
+            "text_encoder.text_model.encoder.layers.3.self_attn.q_proj",
+        ),
+        # PEFT's live modules name the adapter.
+        (LAYER, "lora_A.default", "lora_B.default", LAYER),
+        # diffusers before 0.23: attention processors, and CLIP's layers.
+        (f"{LAYER.removesuffix('.to_q')}.processor", "to_q_lora.down", "to_q_lora.up", LAYER),
+        (f"{MODULE.removesuffix('.to_q')}.processor", "to_out_lora.down", "to_out_lora.up", f"{LAYER[:-1]}out.0"),
+        (
+            "text_encoder.text_model.encoder.layers.3.self_attn",
+            "to_out_lora.down",
+            "to_out_lora.up",
+            "text_encoder.text_model.encoder.layers.3.self_attn.out_proj",
+        ),
+        (
+            "text_encoder.text_model.encoder.layers.3.mlp.fc1",
+            "lora_linear_layer.down",
+            "lora_linear_layer.up",
+            "text_encoder.text_model.encoder.layers.3.mlp.fc1",
+        ),
+        ("diffusion_model.input_blocks.4.1.proj_in", "lora_A", "lora_B", "unet.down_blocks.1.attentions.0.proj_in"),
     ],
 )
 def test_other_spellings_are_read(prefix: str, down: str, up: str, expected: str) -> None:
@@ -207,6 +283,55 @@ def test_kohya_names(path: str) -> None:
     assert list(adapter.layers) == [path]
     np.testing.assert_allclose(adapter.layers[path].b, B * 0.5)
     assert adapter.notes == {}  # what strangers wrote about their data is not carried on
+
+
+@pytest.mark.parametrize(
+    ("original", "path"),
+    [
+        ("input_blocks_0_0", "conv_in"),
+        ("input_blocks_1_0_in_layers_2", "down_blocks.0.resnets.0.conv1"),
+        ("input_blocks_3_0_op", "down_blocks.0.downsamplers.0.conv"),
+        ("input_blocks_5_1_transformer_blocks_0_attn1_to_out_0", f"down_blocks.1.attentions.1.{BLOCK}.attn1.to_out.0"),
+        ("middle_block_0_emb_layers_1", "mid_block.resnets.0.time_emb_proj"),
+        ("middle_block_1_proj_out", "mid_block.attentions.0.proj_out"),
+        ("middle_block_2_out_layers_3", "mid_block.resnets.1.conv2"),
+        ("output_blocks_0_0_skip_connection", "up_blocks.0.resnets.0.conv_shortcut"),
+        ("output_blocks_2_2_conv", "up_blocks.0.upsamplers.0.conv"),
+        ("output_blocks_2_1_conv", "up_blocks.0.upsamplers.0.conv"),
+        ("output_blocks_4_1_transformer_blocks_0_ff_net_0_proj", f"up_blocks.1.attentions.1.{BLOCK}.ff.net.0.proj"),
+        ("time_embed_2", "time_embedding.linear_2"),
+        ("label_emb_0_0", "add_embedding.linear_1"),
+        ("out_2", "conv_out"),
+    ],
+)  # fmt: skip
+def test_kohya_names_of_sdxl(original: str, path: str) -> None:
+    name = f"lora_unet_{original}"
+    assert list(from_bytes(serialize({f"{name}.lora_down.weight": A, f"{name}.lora_up.weight": B})).layers) == [
+        f"unet.{path}"
+    ]
+
+
+def test_peft_files_are_read_with_the_configuration_beside_them(tmp_path: Path) -> None:
+    """As PeftModel.save_pretrained writes them: the scale is in adapter_config.json."""
+    other = f"{MODULE[:-1]}k"
+    tensors = {f"base_model.model.{MODULE}.lora_A.weight": A, f"base_model.model.{MODULE}.lora_B.weight": B}
+    tensors |= {
+        f"base_model.model.{other}.lora_A.weight": A[:2],
+        f"base_model.model.{other}.lora_B.weight": B[:, :2].copy(),
+    }
+    path = tmp_path / "adapter_model.safetensors"
+    path.write_bytes(serialize(tensors))
+    with pytest.raises(AdapterFormatError, match=r"whose scale is in adapter_config\.json: put that file beside it"):
+        load(path)
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "rank_pattern": {"to_k": 2}, "alpha_pattern": {"to_k": 1}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    layers = load(path).layers
+    np.testing.assert_allclose(layers[LAYER].b, B * 2)
+    np.testing.assert_allclose(layers[f"unet.{other}"].b, B[:, :2] / 2)
+    for wrong in ("{", "[]", '{"peft_type": "LOHA"}', '{"use_dora": true}'):
+        (tmp_path / "adapter_config.json").write_text(wrong)
+        with pytest.raises(AdapterFormatError, match=r"adapter_model\.safetensors: .*plain LoRA|is not JSON"):
+            load(path)
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 3)])
@@ -298,8 +423,13 @@ HOSTILE = {
     "a kernel without area": serialize({A_KEY: np.ones((4, 6, 0, 3)), B_KEY: B}),
     "a layer twice": serialize({A_KEY: A, B_KEY: B, f"{LAYER}.lora.down.weight": A, f"{LAYER}.lora.up.weight": B}),
     "a path instead of a layer": serialize({"../../etc/passwd.lora_A.weight": A, "../../etc/passwd.lora_B.weight": B}),
-    "a peft file": serialize({f"base_model.model.{MODULE}.lora_A.weight": A}),
-    "an sdxl kohya file": serialize({"lora_unet_input_blocks_4_1_proj_in.lora_down.weight": A}),
+    "a peft file without its configuration": serialize(
+        {f"base_model.model.{MODULE}.lora_A.weight": A, f"base_model.model.{MODULE}.lora_B.weight": B}
+    ),
+    "a layer of no UNet in the original layout": serialize(
+        {"lora_unet_input_blocks_4_1.lora_down.weight": A, "lora_unet_input_blocks_4_1.lora_up.weight": B}
+    ),
+    "a full weight called down": serialize({f"{LAYER}.down.weight": A, f"{LAYER}.up.weight": B}),
     "an absurd rank": serialize({A_KEY: np.ones((MAX_RANK + 1, 6)), B_KEY: np.ones((5, MAX_RANK + 1))}),
     "a pickle": b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94",
 }

@@ -13,15 +13,18 @@ import onnx
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
-from edge_sdk.errors import BundleMissing, ExportError, VerificationFailed
+from edge_sdk.errors import BundleCorrupt, BundleMissing, ExportError, VerificationFailed
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle import INDEX
+from edge_sdk.inference.tokenizer import Tokenizer
 from export import export_model
 from export.parts import parts_of
 from export.pipeline import load_pipeline
 from export.slots import slots_of
 from export.verify import check_part
+from export.words import write_tokenizer
 from tests.models import KINDS, LATENT_SHAPE, Kind, tiny_bundle, tiny_model, write_model
 
 pytestmark = [
@@ -155,6 +158,12 @@ def set_class(name: str) -> Callable[[Path], None]:
     return lambda model: edit_json(model / "model_index.json", _class_name=name)
 
 
+def add_token(model: Path, token: str) -> None:
+    tokenizer = CLIPTokenizer.from_pretrained(model / "tokenizer")
+    tokenizer.add_tokens([token])
+    tokenizer.save_pretrained(model / "tokenizer")
+
+
 def set_unet(**changes: Any) -> Callable[[Path], None]:
     return lambda model: edit_json(model / "unet" / "config.json", **changes)
 
@@ -166,8 +175,23 @@ def set_unet(**changes: Any) -> Callable[[Path], None]:
         (set_class("StableDiffusion3Pipeline"), "is a StableDiffusion3Pipeline"),
         (lambda model: (model / "model_index.json").write_text("{"), "cannot be read"),
         (lambda model: (model / "model_index.json").unlink(), "no diffusers folder"),
-        (lambda model: (model / "unet" / "config.json").unlink(), "diffusers cannot load"),
-        (lambda model: edit_json(model / "scheduler/scheduler_config.json", use_karras_sigmas=True), "Karras"),
+        (lambda model: (model / "unet" / "config.json").unlink(), r"there is no unet/config\.json in it"),
+        (
+            lambda model: (model / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"x"),
+            "diffusers cannot load",
+        ),
+        (
+            lambda model: edit_json(model / "scheduler/scheduler_config.json", _class_name="EDMEulerScheduler"),
+            "a EDMEulerScheduler means a model that was trained with other noise",
+        ),
+        (
+            lambda model: edit_json(model / "model_index.json", vae=["diffusers", "AutoencoderTiny"]),
+            "its vae is a AutoencoderTiny, not a AutoencoderKL",
+        ),
+        (lambda model: edit_json(model / "vae" / "config.json", shift_factor=0.1), "shifts its latents"),
+        (lambda model: edit_json(model / "vae" / "config.json", latents_std=[1, 1, 1, 1]), "normalises its latents"),
+        (lambda model: edit_json(model / "tokenizer" / "tokenizer_config.json", padding_side="left"), "padding_side"),
+        (lambda model: add_token(model, "<cat-toy>"), "tokens were added without resizing the embeddings"),
     ],
 )
 def test_models_that_cannot_be_exported(
@@ -204,8 +228,43 @@ def test_networks_that_want_more_than_a_prompt(
 def test_weights_that_are_no_safetensors(model: Path, tmp_path: Path) -> None:
     pipe: Any = StableDiffusionPipeline.from_pretrained(model)
     pipe.save_pretrained(tmp_path / "pickled", safe_serialization=False)
-    with pytest.raises(BundleMissing, match="safe_serialization=True"):
+    with pytest.raises(BundleMissing, match=r"only pytorch_model\.bin, a pickle"):
         export_model(tmp_path / "pickled", tmp_path / "out")
+
+
+def test_a_pointer_instead_of_weights_is_named(model: Path, tmp_path: Path) -> None:
+    """As in a repository that was cloned without Git LFS."""
+    (model / "unet" / "diffusion_pytorch_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(BundleCorrupt, match=r"unet/.*is no safetensors file: this is a pointer of Git LFS"):
+        export_model(model, tmp_path / "out")
+
+
+def test_a_checkpoint_in_one_file_is_told_how_to_become_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
+    with pytest.raises(ExportError, match=r"a checkpoint in one piece.*from_single_file"):
+        export_model(tmp_path / "model.safetensors", tmp_path / "out")
+
+
+def test_a_tokenizer_that_does_not_say_its_length_gets_the_text_encoders(model: Path, tmp_path: Path) -> None:
+    file = model / "tokenizer" / "tokenizer_config.json"
+    stated = json.loads(file.read_text())
+    del stated["model_max_length"]
+    file.write_text(json.dumps(stated))
+    pipeline = load_pipeline(model)
+    write_tokenizer(pipeline.tokenizer, model / "tokenizer", tmp_path / "tokenizer")
+    assert Tokenizer(tmp_path / "tokenizer").length == pipeline.text_encoder.config.max_position_embeddings
+
+
+def test_added_tokens_that_the_text_encoder_knows_are_exported(model: Path, tmp_path: Path) -> None:
+    add_token(model, "<cat-toy>")
+    config = model / "text_encoder" / "config.json"
+    pipeline: Any = StableDiffusionPipeline.from_pretrained(model)
+    pipeline.text_encoder.resize_token_embeddings(len(pipeline.tokenizer))
+    pipeline.text_encoder.save_pretrained(model / "text_encoder")
+    loaded = load_pipeline(model)
+    write_tokenizer(loaded.tokenizer, model / "tokenizer", tmp_path / "tokenizer")
+    ids = Tokenizer(tmp_path / "tokenizer").encode(["a <cat-toy>"]).ids[0]
+    assert json.loads(config.read_text())["vocab_size"] - 1 in ids.tolist()
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "./nowhere", "nowhere"])

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.numpy import save as serialize
 
+from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
-from edge_sdk.errors import ExportError
-from edge_sdk.inference import Generator
+from edge_sdk.errors import AdapterMismatch, ExportError
+from edge_sdk.inference import Bundle, Generator, compute_base_id
 from export import export_model
+from export.fusing import FusedLora, fuse
 from export.lora import add_lora_slots
 from export.parts import parts_of, to_onnx
 from export.passes import fuse_attention
-from export.pipeline import FusedLora, load_pipeline, load_preview
+from export.pipeline import load_pipeline, load_preview
 from export.saving import save
 from export.slots import slots_of
 from export.verify import check_part
@@ -53,16 +60,20 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> None:
     plain = load_pipeline(tiny_model())
-    fused = load_pipeline(tiny_model(), [FusedLora(lora, 0.5)])
+    fused = load_pipeline(tiny_model())
+    layers = fuse(fused, FusedLora(lora, 0.5), compute_base_id(tiny_model())).layers
     assert set(fused.unet.state_dict()) == set(plain.unet.state_dict())
     changed = [name for name, w in fused.unet.state_dict().items() if not torch.equal(w, plain.unet.state_dict()[name])]
+    assert len(changed) == layers
     assert {"conv1.weight", "to_q.weight", "proj_in.weight"} <= {".".join(name.split(".")[-2:]) for name in changed}
-    made = export_model(
-        tiny_model(), tmp_path / "bundle", verify=False, fuse=[FusedLora(lora, 0.5)],
-        defaults={"steps": 3, "guidance": 1.0, "scheduler": "lcm"},
-    ).index  # fmt: skip
+    asked = ("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm")
+    command = [sys.executable, "-c", "from export.cli import main; main()", str(tiny_model()), str(tmp_path / "bundle")]
+    done = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    assert f"{lora.name}: {layers} layers fused, weight 0.5" in done.stderr
+    made = Bundle.load(tmp_path / "bundle").index
     (said,) = made.fused
-    assert (said.name, said.weight) == (lora.name, 0.5)
+    assert (said.name, said.weight, said.layers) == (lora.name, 0.5, layers)
     assert said.sha256 == hashlib.sha256(lora.read_bytes()).hexdigest()
     generator = Generator.load(tmp_path / "bundle", threads=1)
     # Adapters of the base model still fit.
@@ -77,12 +88,99 @@ def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> 
     assert steps == [3, 3, 3]
 
 
+Q, K = (f"down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_{letter}" for letter in "qk")
+RNG = np.random.default_rng(0)
+
+
+def factors(pipeline: Any, path: str, rank: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    outputs, inputs = pipeline.unet.get_submodule(path).weight.shape
+    shapes = ((rank, inputs), (outputs, rank))
+    down, up = (RNG.standard_normal(shape).astype(np.float32) for shape in shapes)
+    return down, up
+
+
+@pytest.mark.parametrize(
+    ("layer", "down", "up", "config"),
+    [
+        ("unet.{}", "lora_A", "lora_B", None),
+        ("{}", "lora_A", "lora_B", None),
+        ("base_model.model.{}", "lora_A", "lora_B", {"r": 4, "lora_alpha": 4, "rank_pattern": {"to_k": 2},
+                                                     "alpha_pattern": {"to_k": 2}}),
+        ("lora_unet_{}", "lora_down", "lora_up", None),
+    ],
+)  # fmt: skip
+def test_whatever_is_drawn_with_is_fused_the_same(
+    layer: str, down: str, up: str, config: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    """One reader for both: in every spelling, and with mixed ranks that no alpha scales, no layer is lost."""
+    pipeline = load_pipeline(tiny_model())
+    before = {path: pipeline.unet.get_submodule(path).weight.clone() for path in (Q, K)}
+    given = {path: factors(pipeline, path, rank) for path, rank in ((Q, 4), (K, 2))}
+    tensors = {}
+    for path, (a, b) in given.items():
+        name = layer.format(path.replace(".", "_") if "lora_unet" in layer else path)
+        tensors |= {f"{name}.{down}.weight": a, f"{name}.{up}.weight": b}
+    file = tmp_path / "adapter_model.safetensors"
+    file.write_bytes(serialize(tensors))
+    if config is not None:
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **config}))
+    drawn_with = adapters.load(file)
+    assert set(drawn_with.layers) == {f"unet.{Q}", f"unet.{K}"}
+    assert fuse(pipeline, FusedLora(file, 0.5), compute_base_id(tiny_model())).layers == 2
+    for path, (a, b) in given.items():
+        found = pipeline.unet.get_submodule(path).weight - before[path]
+        np.testing.assert_allclose(found.numpy(), 0.5 * b @ a, atol=1e-5)
+        own = drawn_with.layers[f"unet.{path}"]
+        np.testing.assert_allclose(found.numpy(), 0.5 * own.b @ own.a, atol=1e-5)
+
+
+def test_layers_of_the_text_encoder_are_fused_too(tmp_path: Path) -> None:
+    pipeline = load_pipeline(tiny_model())
+    name = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    a, b = (RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 32), (32, 2)))
+    file = tmp_path / "kohya.safetensors"
+    file.write_bytes(serialize({f"{name}.lora_down.weight": a, f"{name}.lora_up.weight": b}))
+    # On a device there is no place for it, and what helps is said.
+    slots = {slot.name: slot.shape for slot in slots_of(pipeline.unet)}
+    with pytest.raises(
+        AdapterMismatch, match=r"kohya\.safetensors: 1 of its 1 layers change the text encoder .*--fuse"
+    ):
+        adapters.check(adapters.load(file), slots, "x")
+    before = {key: value.clone() for key, value in pipeline.text_encoder.state_dict().items()}
+    assert fuse(pipeline, FusedLora(file), "x").layers == 1
+    (changed,) = (
+        key for key, value in pipeline.text_encoder.state_dict().items() if not torch.equal(value, before[key])
+    )
+    assert changed.endswith("encoder.layers.0.self_attn.q_proj.weight")
+    np.testing.assert_allclose(
+        (pipeline.text_encoder.state_dict()[changed] - before[changed]).numpy(), b @ a, atol=1e-5
+    )
+
+
 def test_files_that_cannot_be_fused_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="There is no file"):
-        load_pipeline(tiny_model(), [FusedLora(tmp_path / "gone.safetensors")])
-    (tmp_path / "junk.safetensors").write_bytes(b"junk")
-    with pytest.raises(ExportError, match="cannot be fused"):
-        load_pipeline(tiny_model(), [FusedLora(tmp_path / "junk.safetensors")])
+    pipeline = load_pipeline(tiny_model())
+    before = {key: value.clone() for key, value in pipeline.unet.state_dict().items()}
+
+    def refused(message: str, data: bytes | None, **options: Any) -> None:
+        file = tmp_path / "lora.safetensors"
+        if data is not None:
+            file.write_bytes(data)
+        with pytest.raises(ExportError, match=message):
+            fuse(pipeline, FusedLora(file, **options), "x")
+
+    refused("There is no file", None)
+    refused("cannot be fused.*lora.safetensors: Not a safetensors", b"junk")
+    a, b = factors(pipeline, Q, 2)
+    one = {f"unet.{Q}.lora_A.weight": a, f"unet.{Q}.lora_B.weight": b}
+    strange = {f"unet.mid.{Q}.lora_A.weight": a, f"unet.mid.{Q}.lora_B.weight": b}
+    refused("None of its 1 layers can be fused", serialize(strange))
+    refused("Only 1 of its 2 layers can be fused: there is no unet.mid", serialize(one | strange))
+    refused(
+        "None of its 1 layers", serialize({f"unet.{Q}.lora_A.weight": a[:, 1:].copy(), f"unet.{Q}.lora_B.weight": b})
+    )
+    refused("weight .* finite", serialize(one), weight=float("nan"))
+    refused("belongs to base model other", adapters.to_bytes(Adapter({f"unet.{Q}": Factors(a, b)}, "other")))
+    assert all(torch.equal(value, before[key]) for key, value in pipeline.unet.state_dict().items())
 
 
 def test_feed_forward_and_projections_take_adapters_on_request(tmp_path: Path) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference import Bundle, compute_base_id
+from edge_sdk.inference.base_id import weight_variant
+from edge_sdk.training import Trainer
+from export.pipeline import load_pipeline
 from tests.models import tiny_bundle, tiny_model, write_model
+from tests.training.samples import squares
 
 Weights = Mapping[str, torch.Tensor]
 # All of them are exact in bfloat16 and float16.
@@ -95,4 +101,71 @@ def test_broken_weights(tmp_path: Path) -> None:
     folder = model(tmp_path)
     (folder / "vae" / "model.safetensors").write_bytes(b"\xff" * 100)
     with pytest.raises(BundleCorrupt, match="no safetensors file"):
+        compute_base_id(folder)
+
+
+@pytest.mark.parametrize("name", ["model", "model.fp16"])
+def test_the_variant_to_load_is_that_of_the_id(name: str, tmp_path: Path) -> None:
+    folder = model(tmp_path, name=name)
+    assert weight_variant(folder, "unet") == (None if name == "model" else "fp16")
+    save_file({"x": torch.zeros(1)}, folder / "unet" / "model.safetensors")
+    assert weight_variant(folder, "unet") is None
+
+
+def test_the_old_names_of_the_autoencoder_are_the_same_weights(tmp_path: Path) -> None:
+    """diffusers loads both, and official checkpoints have the old ones."""
+    names = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+    folders = [model(tmp_path / "old"), model(tmp_path / "new")]
+    for folder, spelled in zip(folders, (names.keys(), names.values()), strict=True):
+        weights = {
+            f"{part}.mid_block.attentions.0.{name}.{kind}": torch.full((2,), float(number))
+            for part in ("encoder", "decoder")
+            for number, name in enumerate(spelled)
+            for kind in ("weight", "bias")
+        }
+        save_file(weights, folder / "vae" / "model.safetensors")
+    assert compute_base_id(folders[0]) == compute_base_id(folders[1])
+
+
+def test_a_model_that_diffusers_saves_anew_stays_the_same(tmp_path: Path) -> None:
+    """As checkpoints of before diffusers 0.18 are, in halves and with old names; then loaded and saved."""
+    old = shutil.copytree(tiny_model("epsilon"), tmp_path / "old")
+    for part in ("unet", "vae", "text_encoder"):
+        (file,) = (old / part).glob("*.safetensors")
+        halves = {key: value.half() for key, value in load_file(file).items()}
+        if part == "vae":
+            renamed = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+            for new, name in renamed.items():
+                halves = {key.replace(f"attentions.0.{new}.", f"attentions.0.{name}."): v for key, v in halves.items()}
+            assert "encoder.mid_block.attentions.0.proj_attn.bias" in halves
+        file.unlink()
+        save_file(halves, file.with_name(f"{file.stem}.fp16.safetensors"), {"format": "pt"})
+    loaded: Any = load_pipeline(old)
+    loaded.save_pretrained(tmp_path / "new")
+    assert compute_base_id(old) == compute_base_id(tmp_path / "new")
+    # Training loads the same, and says so.
+    trainer = Trainer(old, squares(1), threads=1)
+    assert trainer.base_id == compute_base_id(old)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"<html>", "web page"),
+    ],
+)
+def test_what_is_no_weights_is_called_by_its_name(content: bytes, said: str, tmp_path: Path) -> None:
+    folder = model(tmp_path)
+    (folder / "vae" / "model.safetensors").write_bytes(content)
+    for read in (compute_base_id, lambda folder: weight_variant(folder, "vae")):
+        with pytest.raises(BundleCorrupt, match=said):
+            read(folder)
+
+
+def test_pickled_weights_are_named(tmp_path: Path) -> None:
+    folder = model(tmp_path)
+    (folder / "vae" / "model.safetensors").rename(folder / "vae" / "diffusion_pytorch_model.bin")
+    with pytest.raises(BundleMissing, match=r"only diffusion_pytorch_model\.bin, a pickle"):
         compute_base_id(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import CLIPTokenizer
+from transformers import AddedToken, CLIPTokenizer
 
 from edge_sdk.errors import BundleCorrupt, PromptError
 from edge_sdk.inference.tokenizer import PromptTruncated, Tokenizer
@@ -102,4 +103,79 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: bytes | No
     else:
         (folder / name).write_bytes(content)
     with pytest.raises(BundleCorrupt, match="export the bundle again"):
+        Tokenizer(folder)
+
+
+ADDED = [
+    "<cat-toy> in a bowl", "a<cat-toy>b <Cat-Toy> <CAT-toy>", "a  <cat-toy>\tfox", "one <Special>thing", "w <W> x<W>y",
+    "a<S>b <S> c", "fox " * 73 + "<cat-toy> <cat-toy> <cat-toy>", "a fox! !",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def added(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer with tokens of every kind added, as textual inversion and special prompts have them."""
+    folder = tmp_path_factory.mktemp("added")
+    theirs = CLIPTokenizer.from_pretrained(tiny_model("epsilon") / "tokenizer", pad_token="!")
+    theirs.add_tokens(["<cat-toy>", "<Cat-Toy>"])
+    theirs.add_special_tokens({"additional_special_tokens": ["<Special>"]})
+    theirs.add_tokens([AddedToken("<W>", lstrip=True, rstrip=True), AddedToken("<S>", single_word=True)])
+    theirs.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def legacy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of before transformers 4.34, as Stable Diffusion 2 is: other files, which override the configuration."""
+    folder = shutil.copytree(tiny_model("epsilon") / "tokenizer", tmp_path_factory.mktemp("legacy") / "tokenizer")
+    stated = json.loads((folder / "tokenizer_config.json").read_text())
+    kept = {key: value for key, value in stated.items() if key not in ("added_tokens_decoder", "model_max_length")}
+    (folder / "tokenizer_config.json").write_text(json.dumps(kept))
+    count = len(json.loads((folder / "vocab.json").read_text()))
+    (folder / "added_tokens.json").write_text(json.dumps({"<cat-toy>": count, "<W>": count + 1}))
+    start = {"content": "<|startoftext|>", "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    specials = {"bos_token": start, "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>", "pad_token": "!"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(specials))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["added", "legacy"])
+def test_added_tokens_are_those_of_clip_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
+    folder = request.getfixturevalue(kind)
+    theirs = CLIPTokenizer.from_pretrained(folder)
+    ours = Tokenizer(folder, longest=77)
+    assert ours.size == len(theirs)
+    for text in [*ADDED, *PROMPTS]:
+        expected = theirs(text, padding="max_length", max_length=77, truncation=True).input_ids
+        assert ours.encode([text]).ids[0].tolist() == expected, text
+
+
+def test_a_tokenizer_is_as_long_as_the_text_encoder_reads(legacy: Path, added: Path) -> None:
+    assert Tokenizer(added).length == 77
+    assert Tokenizer(added, longest=20).length == 20
+    assert Tokenizer(legacy, longest=20).length == 20
+    with pytest.raises(BundleCorrupt, match="its model_max_length is None"):
+        Tokenizer(legacy)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"padding_side": "left"},
+        {"truncation_side": "left"},
+        {"tokenizer_class": "T5Tokenizer"},
+        {"do_lower_case": False},
+        {"model_max_length": 10**30},
+        {"added_tokens_decoder": {"10000": {"content": "<far>"}}},
+        {"added_tokens_decoder": {"first": {"content": "<near>"}}},
+        {"pad_token": "<none>", "added_tokens_decoder": 3},
+    ],
+)
+def test_what_a_tokenizer_asks_for_and_ours_does_not_do_is_refused(
+    added: Path, stated: dict[str, object], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(added, tmp_path / "tokenizer")
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | stated))
+    with pytest.raises(BundleCorrupt, match="cannot be used"):
         Tokenizer(folder)

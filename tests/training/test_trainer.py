@@ -181,8 +181,9 @@ def test_a_damaged_picture_in_a_folder(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is no diffusers folder"):
         Trainer(tmp_path / "nowhere", squares(1))
-    (tmp_path / "unet").mkdir()
-    (tmp_path / "unet" / "config.json").write_text("{}")
+    for part in ("unet", "vae", "text_encoder"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text("{}")
     with pytest.raises(TrainingError, match="Stable Diffusion"):
         Trainer(tmp_path, squares(1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Annotated, Literal, Protocol, TypeAlias
@@ -20,6 +20,7 @@ Denoise: TypeAlias = Callable[[Latents, float], Latents]
 # Fresh unit noise, of the shape of the latents.
 NoiseSource: TypeAlias = Callable[[], Latents]
 Spacing = Literal["linspace", "leading", "trailing"]
+_LEAST_SIGNAL = 2.0**-24
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,59 @@ class Scheduler(Protocol):
     ) -> Iterator[Latents]: ...
 
 
+_Betas: TypeAlias = Literal["linear", "scaled_linear"]
+_USUAL: tuple[float, float, _Betas] = (1e-4, 0.02, "linear")
+# diffusers' classes whose models were trained with these betas, with those that each takes where a file states none.
+# Which of them a model carries is a preference for sampling. Others, such as EDM's and flow matching's, mean another
+# training.
+CLASSES: Mapping[str, tuple[float, float, _Betas]] = {
+    **dict.fromkeys(
+        (
+            "DDIMScheduler", "DDIMParallelScheduler", "DDPMScheduler", "DDPMParallelScheduler",
+            "DEISMultistepScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
+            "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "LMSDiscreteScheduler", "PNDMScheduler",
+            "SASolverScheduler", "UniPCMultistepScheduler",
+        ),
+        _USUAL,
+    ),
+    **dict.fromkeys(
+        (
+            "DPMSolverSDEScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler",
+            "KDPM2DiscreteScheduler",
+        ),
+        (0.00085, 0.012, "linear"),
+    ),
+    **dict.fromkeys(("LCMScheduler", "TCDScheduler"), (0.00085, 0.012, "scaled_linear")),
+}  # fmt: skip
+
+
 class _Config(msgspec.Struct, frozen=True):
     """The part of scheduler_config.json that is used; names and defaults are those of diffusers' DDIMScheduler.
 
     One default differs: StableDiffusionPipeline turns clip_sample off whenever a file leaves it out.
     """
 
+    class_name: str | None = msgspec.field(default=None, name="_class_name")
     num_train_timesteps: Annotated[int, Meta(ge=1, le=100_000)] = 1000
-    beta_start: Annotated[float, Meta(gt=0, lt=1)] = 1e-4
-    beta_end: Annotated[float, Meta(gt=0, lt=1)] = 0.02
-    beta_schedule: Literal["linear", "scaled_linear"] = "linear"
+    beta_start: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    beta_end: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    beta_schedule: _Betas | None = None
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     timestep_spacing: Spacing | None = None
     steps_offset: Annotated[int, Meta(ge=0, le=1000)] = 0
     set_alpha_to_one: bool = True
     clip_sample: bool = False
     clip_sample_range: Annotated[float, Meta(gt=0)] = 1.0
+    rescale_betas_zero_snr: bool | None = False
     original_inference_steps: Annotated[int, Meta(ge=1, le=1000)] = 50
     timestep_scaling: Annotated[float, Meta(gt=0)] = 10.0
-    # Refused unless they are as here.
+    # Refused unless they are as here: they change what noise the model knows, or what it predicts. Which levels of it
+    # are visited (use_karras_sigmas and its like), by which solver of which order, is a preference, and not heeded.
     trained_betas: None = None
-    rescale_betas_zero_snr: Literal[False] | None = False
     thresholding: Literal[False] | None = False
-    use_karras_sigmas: Literal[False] | None = False
-    use_exponential_sigmas: Literal[False] | None = False
-    use_beta_sigmas: Literal[False] | None = False
-    use_lu_lambdas: Literal[False] | None = False
     use_flow_sigmas: Literal[False] | None = False
+    timestep_type: Literal["discrete"] | None = None
+    variance_type: Literal["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,11 +157,20 @@ class NoiseSchedule:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BundleError(
                 f"The base model's scheduler_config.json cannot be used: {str(error)[:500]}. Supported are linear and "
-                "scaled_linear betas, epsilon and v_prediction, and no rescaled or Karras-like noise levels."
+                "scaled_linear betas, epsilon and v_prediction, at discrete timesteps, and no rescaled noise levels."
             ) from error
-        power = 0.5 if config.beta_schedule == "scaled_linear" else 1.0
-        betas = np.linspace(config.beta_start**power, config.beta_end**power, config.num_train_timesteps) ** (1 / power)
+        if config.class_name is not None and config.class_name not in CLASSES:
+            raise BundleError(
+                f"The base model's scheduler_config.json cannot be used: a {config.class_name[:100]} means a model "
+                f"that was trained with other noise than Stable Diffusion's. Supported are {', '.join(CLASSES)}."
+            )
+        start, end, kind = CLASSES.get(config.class_name or "", _USUAL)
+        start, end = config.beta_start or start, config.beta_end or end
+        power = 0.5 if (config.beta_schedule or kind) == "scaled_linear" else 1.0
+        betas = np.linspace(start**power, end**power, config.num_train_timesteps) ** (1 / power)
         alphas = np.cumprod(1 - betas, dtype=np.float64)
+        if config.rescale_betas_zero_snr:
+            alphas = _without_signal_at_the_end(alphas, config.prediction_type)
         return cls(
             alphas=alphas,
             final_alpha=1.0 if config.set_alpha_to_one else float(alphas[0]),
@@ -152,8 +188,12 @@ class NoiseSchedule:
         return len(self.alphas)
 
     def sigmas(self, timesteps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Noise over signal, sqrt((1 - alpha) / alpha), interpolated between the trained timesteps; 0 appended."""
-        trained = np.sqrt((1 - self.alphas) / self.alphas)
+        """Noise over signal, sqrt((1 - alpha) / alpha), interpolated between the trained timesteps; 0 appended.
+
+        Where there is no signal at all, this is 4096, as in diffusers.
+        """
+        alphas = np.maximum(self.alphas, _LEAST_SIGNAL)
+        trained = np.sqrt((1 - alphas) / alphas)
         return np.append(np.interp(timesteps, np.arange(self.length), trained), 0.0)
 
     def timesteps(self, steps: int, default: Spacing, *, beyond: int = 0) -> npt.NDArray[np.float64]:
@@ -185,3 +225,23 @@ class NoiseSchedule:
     def limit(self, x_0: Latents) -> Latents:
         """x_0 within the limits that the base model states."""
         return x_0 if self.clip is None else x_0.clip(-self.clip, self.clip)
+
+
+def _without_signal_at_the_end(alphas: npt.NDArray[np.float64], prediction: str) -> npt.NDArray[np.float64]:
+    """Rescaled so that the last timestep is noise alone, and the first one stays as it is.
+
+    Source: Lin et al., arXiv 2305.08891, algorithm 1.
+    """
+    if prediction == "epsilon":
+        raise BundleError(
+            "The base model's scheduler_config.json cannot be used: with rescale_betas_zero_snr there is nothing but "
+            "noise at the last timestep, so that a model which predicts epsilon tells nothing there. Such models "
+            "predict v_prediction: is the file the model's own?"
+        )
+    signal = np.sqrt(alphas)
+    if not signal[0] > signal[-1]:
+        raise BundleError(
+            "The base model's scheduler_config.json cannot be used: a single timestep cannot be rescaled."
+        )
+    rescaled: npt.NDArray[np.float64] = ((signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])) ** 2
+    return rescaled
