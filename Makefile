@@ -6,16 +6,17 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_ARGS ?=
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint test-install bench clean
 
 help:
 	@grep -h '^# make' Makefile | sed 's/^# //'
 
-# torch first and alone: its pin in constraints.txt keeps pip from fetching GPU libraries.
+# torch first and alone: pip is done with what takes longest before it thinks about the rest.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all]'
+	@PYTHON=$(PYTHON) .ci/need venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,samples,benchmarks,dev]'
 	touch $@
 
 demo: $(INSTALLED)
@@ -28,13 +29,12 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test: $(INSTALLED)
-	@command -v mosquitto >/dev/null || PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null || \
-		{ echo "The transport tests need Mosquitto: apt-get install mosquitto"; exit 1; }
-	@command -v npm >/dev/null || \
-		{ echo "The test of the protocol in another language needs Node: apt-get install nodejs npm"; exit 1; }
-	@command -v strace >/dev/null || \
-		{ echo "The test that nothing phones home needs strace: apt-get install strace"; exit 1; }
+	@PYTHON=$(PYTHON) .ci/need mosquitto node strace
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# make test-install   pip install impasto[...] as people type it, in fresh environments of every Python that is here
+test-install:
+	.ci/install
 
 # make bench  the quick form of every benchmark
 bench: $(INSTALLED)

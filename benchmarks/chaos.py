@@ -30,7 +30,7 @@ from rich.console import Console
 
 from benchmarks.chaos_audit import Audit, audit, read_committed, read_counted, read_log, resumed_after
 from benchmarks.chaos_world import World
-from benchmarks.harness import Arguments, Bar, Report, Row, value_of
+from benchmarks.harness import Arguments, Bar, Report, Row, check_outputs, value_of
 from tests.faults.proxy import Fault, Kind
 
 DEVICES, QUICK_DEVICES = 20, 4
@@ -209,6 +209,7 @@ def _arguments(given: Sequence[str] | None) -> tuple[Arguments, float]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the results")
     found = parser.parse_args(given)
+    check_outputs(parser, found.json)
     return Arguments(found.quick, found.seed, found.json), found.minutes
 
 

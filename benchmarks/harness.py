@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_sdk import durable
+from edge_sdk.pictures import format_of
 
 # What is made on the way and may be used again.
 KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
@@ -77,8 +78,7 @@ class Report:
     def write(self) -> None:
         """Write the results as far as they are known, if a file was asked for."""
         if self.arguments.json is not None:
-            self.arguments.json.parent.mkdir(parents=True, exist_ok=True)
-            self.arguments.json.write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+            durable.write(self.arguments.json, f"{json.dumps(self.to_dict(), indent=1)}\n".encode())
 
     def to_dict(self) -> dict[str, object]:
         """The content of the file of results."""
@@ -106,7 +106,20 @@ def arguments(description: str, given: Sequence[str] | None = None, *, sheet: bo
     found = Arguments(**vars(parser.parse_args(given)))
     if found.quick and found.sheet is not None:
         parser.error("--sheet is for the full form: leave out --quick")
+    if found.sheet is not None and format_of(found.sheet) is None:
+        parser.error(f"{found.sheet} has no suffix of a picture format that can be written; use .png")
+    check_outputs(parser, found.json, found.sheet)
     return found
+
+
+def check_outputs(parser: argparse.ArgumentParser, *files: Path | None) -> None:
+    """End with the parser's error unless these files can be written; their folders are made."""
+    try:
+        for file in files:
+            if file is not None:
+                durable.check(file)
+    except OSError as error:
+        parser.error(f"cannot write {error.filename}: {error.strerror}")
 
 
 def machine() -> dict[str, str | int | float]:

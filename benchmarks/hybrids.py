@@ -36,6 +36,7 @@ from benchmarks.stickers import MODEL, base_id, bundle
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.inference import Generator
+from edge_sdk.pictures import save_picture
 from samples.demo.plan import GROUP_STYLES
 from samples.stickers import data
 from samples.stickers.judge import GUIDANCE, Judge
@@ -119,8 +120,7 @@ def main(given: Sequence[str] | None = None) -> None:
         bar("both styles and the subject", {name: statistics.fmean(found.whole) for name, found in scores.items()})
     )
     if chosen.sheet is not None:
-        chosen.sheet.parent.mkdir(parents=True, exist_ok=True)
-        sheet(shown).save(chosen.sheet)
+        save_picture(sheet(shown), chosen.sheet)
     report.finish()
 
 

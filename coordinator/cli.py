@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -27,7 +29,8 @@ from coordinator.keys import Keys
 from coordinator.reports import OnEvent
 from coordinator.service import Service
 from coordinator.store import Database
-from edge_sdk.errors import ConfigurationError, ImpastoError
+from edge_sdk import durable
+from edge_sdk.errors import ConfigurationError, ImpastoError, describe
 from edge_sdk.wire.epochs import clock_trouble
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.signing import fingerprint
@@ -103,12 +106,13 @@ def init(
     text = config.template(name, bundle, broker)
     config.parse(text, folder=federation.parent, source=str(federation))
     try:
-        with federation.open("x", encoding="utf-8") as file:
-            file.write(text)
+        if os.path.lexists(federation):
+            raise FileExistsError
+        durable.write(federation, text.encode())
     except FileExistsError as error:
         raise ConfigurationError(f"{federation} exists already: choose another name, or delete it first.") from error
     except OSError as error:
-        raise ConfigurationError(f"Cannot write {federation}: {error}.") from error
+        raise ConfigurationError(f"Cannot write {federation}: {error.strerror}.") from error
     named = f" for federation {name!r}, which is what can stand in a topic" if name != federation.stem else ""
     Console().print(
         f"Wrote {federation}{named}. Next: impasto-coordinator serve {federation}", highlight=False, markup=False
@@ -230,13 +234,18 @@ def simulate(
     _tell_what_has_no_effect(loaded)
     from coordinator.offline.folders import read_folders
     from coordinator.offline.results import check_places, write_adapters, write_json
+    from edge_sdk.pictures import PictureLeftOut
 
-    folders = read_folders(devices, rank=loaded.rank, held_out=held_out, seed=loaded.seed)
+    console = Console()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", PictureLeftOut)
+        folders = read_folders(devices, rank=loaded.rank, held_out=held_out, seed=loaded.seed)
+    for warning in caught:
+        console.print(f"note: {warning.message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     check_places(out, results)
     from coordinator.offline.console import Screen, print_result
     from coordinator.offline.run import Run
 
-    console = Console()
     screen = Screen(console, len(folders), loaded.rounds, loaded.steps)
     with screen.shown():
         result, outcomes = Run(loaded, folders, model, threads).start(screen.tell)
@@ -253,7 +262,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments)
     except (ImpastoError, OSError, SQLAlchemyError) as error:
-        reason = escape(str(error).partition("\n")[0])  # SQLAlchemy adds the statement and its values
+        said = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its values
+        reason = escape(describe(error) if isinstance(error, OSError) else said)
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from edge_sdk import adapter as adapters_
+from edge_sdk import durable
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
@@ -126,6 +127,7 @@ class Device:
             AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
             HybridUnsupported: the hybrid cannot combine so many adapters.
             BundleMissing, BundleCorrupt: the bundle cannot be used.
+            PictureError: `picture` cannot be used.
             ImpastoError: `on_step` cancelled.
         """
         weights = {name: 1.0 for name in ("root", "cluster", "leaf") if name in self.adapters}
@@ -183,6 +185,9 @@ class Device:
             afresh: forget the present leaf.
             The others: see `edge_sdk.training.Trainer`.
 
+        Warns:
+            PictureLeftOut: files that look like pictures are not used.
+
         Raises:
             TrainingError: no base model was given, or it is not the bundle's; torch is missing; a `rank` that the
                 present leaf has not; see `Trainer.train`.
@@ -190,6 +195,7 @@ class Device:
             DeviceBusy: a leaf is being learnt in this home, in this process or in another.
             ConfigurationError: the home cannot be written.
         """
+        self._check_home()
         trainer = self._new_trainer()
         checkpoint = self.home / "leaf.checkpoint"
 
@@ -223,6 +229,13 @@ class Device:
             except OSError as error:
                 raise no_home(self.home, error) from error
         return result
+
+    def _check_home(self) -> None:
+        """Before pictures are encoded, which takes minutes."""
+        try:
+            durable.check(self.home / "leaf.safetensors")
+        except OSError as error:
+            raise no_home(self.home, error) from error
 
     def _learning(self) -> LockFile:
         """The right to make the leaf."""
@@ -279,6 +292,7 @@ class Device:
         settings = broker if isinstance(broker, Settings) else Settings(url=broker)
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
+        self._check_home()
         trainer = self._new_trainer()
         profile = DeviceProfile(
             base_id=trainer.base_id,

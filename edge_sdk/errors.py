@@ -20,6 +20,7 @@
     ├── PictureError            the owner's pictures
     │   ├── NoPictures              an empty folder
     │   └── PictureUnreadable       a file that cannot be decoded
+    ├── OutputError             a result cannot be written where it was to go
     ├── PromptError             a prompt that cannot be used as it is
     ├── DrawingError            a picture cannot be drawn as asked
     │   ├── SizeUnsupported         sides that the base model cannot have
@@ -135,6 +136,10 @@ class NoPictures(PictureError):
 
 class PictureUnreadable(PictureError):
     """A picture file cannot be decoded."""
+
+
+class OutputError(ImpastoError):
+    """A result cannot be written where it was to go."""
 
 
 class PromptError(ImpastoError):
@@ -266,3 +271,10 @@ class JournalDamaged(JournalError):
 
 class JournalTooNew(JournalError):
     """The journal was written by a later version."""
+
+
+def describe(error: BaseException) -> str:
+    """What an error says, in one line for a person: file first, and no error number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())

@@ -19,7 +19,7 @@ import msgspec
 from transformers import PreTrainedModel
 
 from edge_sdk import durable
-from edge_sdk.errors import ExportError
+from edge_sdk.errors import ExportError, describe
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import (
     INDEX,
@@ -128,7 +128,7 @@ def export_model(
                 write_index(folder, index)
             _put_in_place(folder, out)
         except OSError as error:
-            raise ExportError(f"The export could not be finished, nothing was written: {error}") from error
+            raise ExportError(f"{out} could not be finished, nothing was written: {describe(error)}.") from error
     return Exported(out, index, errors)
 
 

@@ -56,7 +56,8 @@ def read_prompts(path: Path) -> list[str]:
         CalibrationError: the file cannot be read, or holds fewer than `FEWEST_PROMPTS`.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines, which breaks at U+2028 and others, too.
+        lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"The prompts in {path} cannot be read ({error}): give a UTF-8 text file.") from error
     prompts = [line.strip() for line in lines if line.strip()]

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edge_sdk.cli.adapters import parse
-from edge_sdk.errors import ImpastoError
+from edge_sdk.errors import ImpastoError, describe
 from edge_sdk.quiet import without_chatter
 
 if TYPE_CHECKING:
@@ -101,8 +102,8 @@ def export(
                 on_progress=lambda what, share: progress.update(task, description=what, completed=share),
             )
             progress.update(task, description="done", completed=1.0)
-    except ImpastoError as error:
-        _console.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+    except (ImpastoError, OSError) as error:
+        _console.print(f"[bold red]{type(error).__name__}[/]: {escape(describe(error))}", highlight=False)
         raise typer.Exit(1) from error
     _report(made.folder, made.index, made.errors)
 

@@ -15,6 +15,7 @@ from edge_sdk import cli
 from edge_sdk.cli import connection
 from edge_sdk.cli.adapters import parse
 from edge_sdk.inference import Bundle
+from edge_sdk.pictures import save_picture
 from tests.models import tiny_bundle, tiny_model
 from tests.training.samples import write_squares
 
@@ -154,15 +155,52 @@ def test_a_training_whose_adapter_could_not_be_written_is_not_lost(impasto: Run,
         "--threads",
         1,
     )
-    Path("a.safetensors").mkdir()
+    Path("a.safetensors").symlink_to("/dev/full")
     code, _, err = impasto(*arguments)
-    assert code == 1
-    assert "a.safetensors" in err
-    Path("a.safetensors").rmdir()
+    assert (code, err) == (1, "error: a.safetensors: No space left on device; free some room there\n")
+    Path("a.safetensors").unlink()
     assert Path("a.safetensors.checkpoint").is_file()
     assert impasto(*arguments)[0] == 0
     assert Path("a.safetensors").read_bytes() == leaf.read_bytes()
     assert not Path("a.safetensors.checkpoint").exists()
+
+
+@pytest.mark.parametrize("out", ["place", "place/x/..", "place/", "file/a.safetensors", "/proc/a.safetensors"])
+def test_where_an_adapter_cannot_go_is_said_before_the_training(impasto: Run, tmp_path: Path, out: str) -> None:
+    write_squares(tmp_path / "pictures", 1)
+    (tmp_path / "place" / "x").mkdir(parents=True)
+    (tmp_path / "file").write_bytes(b"")
+    code, said, err = impasto("train", "pictures", "-m", tiny_model(), "-o", out, "--minutes", 1000)
+    assert (code, said) == (1, "")
+    assert (
+        "is a folder: name the file, such as --out" in err if "place" in out else "Name another place with --out" in err
+    )
+    assert sorted(path.name for path in tmp_path.rglob("*") if "checkpoint" in path.name) == []
+
+
+def test_a_full_disk_is_said_with_the_pictures_name(impasto: Run) -> None:
+    Path("fox.png").symlink_to("/dev/full")
+    code, _, err = impasto("generate", "a fox", "-b", tiny_bundle(), "-o", "fox.png", "--steps", 1)
+    assert (code, err) == (1, "error: fox.png: No space left on device; free some room there\n")
+
+
+@pytest.mark.parametrize("name", ["fox.png", "fox.webp", "fox.JPG", "fox.tiff", "fox.bmp"])
+def test_pictures_are_written_in_the_format_of_their_suffix(tmp_path: Path, name: str) -> None:
+    picture = Image.new("RGB", (8, 8), "red")
+    save_picture(picture, tmp_path / name)
+    picture.save(tmp_path / f"plain-{name}")
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"plain-{name}").read_bytes()
+
+
+def test_what_is_left_out_of_a_folder_is_a_note(impasto: Run, tmp_path: Path) -> None:
+    write_squares(tmp_path / "pictures", 2)
+    (tmp_path / "pictures" / "metadata.jsonl").unlink()
+    for picture in (tmp_path / "pictures").glob("*.png"):
+        picture.with_suffix(".txt").write_text("a square", "utf-8")
+    (tmp_path / "pictures" / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  ")
+    code, _, err = impasto("train", "pictures", "-m", tiny_model(), "--steps", 1, "--rank", 1, "--threads", 1)
+    assert (code, len(err.splitlines())) == (0, 1)
+    assert err.startswith("note: pictures: left out: clip.mov (")
 
 
 def test_info_on_everything(impasto: Run, leaf: Path) -> None:

@@ -15,7 +15,7 @@ from coordinator.offline.folders import Folder
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator, PromptTruncated
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.pictures import Picture, load_pictures
+from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Progress, Trainer, train_round
 from edge_sdk.training.encoding import image_size
@@ -75,7 +75,9 @@ def open_devices(
     # The text encoder alone is opened, which is not worth laying out for this processor.
     with Generator.load(bundle, threads=threads, prepare=False) as generator:
         for folder in folders:
-            pictures = load_pictures(folder.path, size)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PictureLeftOut)  # `read_folders` has said so
+                pictures = load_pictures(folder.path, size)
             learnt = [pictures[at] for at in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
             profile = DeviceProfile(

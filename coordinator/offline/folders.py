@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
-from edge_sdk.pictures import METADATA, SUFFIXES, list_pictures
+from edge_sdk.pictures import JSON_LINES, TABLE, has_picture_suffix, list_pictures
 from edge_sdk.wire.messages import Rank
 
 SETTINGS = "device.toml"
@@ -54,6 +54,9 @@ def read_folders(devices: Path, *, rank: int, held_out: float, seed: int) -> lis
         held_out: share of each device's pictures that is kept for judging, at least one of them; 0 keeps none.
         seed: which pictures those are, together with the device's name.
 
+    Warns:
+        PictureLeftOut: files that look like pictures are not used.
+
     Raises:
         NoPictures: there is no such folder, no device in it, or a device without pictures.
         PictureError: a picture without a caption, or a device with one picture when some are to be held out.
@@ -63,7 +66,7 @@ def read_folders(devices: Path, *, rank: int, held_out: float, seed: int) -> lis
         raise NoPictures(f"{devices} is not a folder. Give the folder that has one sub-folder for each device.")
     paths = sorted(path for path in devices.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not paths:
-        own = (path.name == METADATA or path.suffix.lower() in SUFFIXES for path in devices.iterdir())
+        own = (path.name in (JSON_LINES, TABLE) or has_picture_suffix(path) for path in devices.iterdir())
         hint = f": the pictures in it are one device's, so move them into {devices / 'device-1'}" if any(own) else ""
         raise NoPictures(f"{devices} has no device in it. Give the folder that has one sub-folder for each{hint}.")
     return [_read(path, rank, held_out, seed) for path in paths]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -68,10 +68,21 @@ def check_places(out: Path | None, json: Path | None) -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigurationError(f"{out} is there already: name a new folder for the adapters, or an empty one.")
         above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-        if not above.is_dir() or not os.access(above, os.W_OK):
-            raise ConfigurationError(f"Cannot write into {above}: name another folder for the adapters than {out}.")
-    if json is not None and (json.is_dir() or not os.access(json.absolute().parent, os.W_OK)):
-        raise ConfigurationError(f"Cannot write {json}: name a file in a folder that is there.")
+        try:
+            durable.check(above / "root.safetensors")
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot write into {above} ({error.strerror}): name another folder for the adapters than {out}."
+            ) from error
+    if json is not None:
+        try:
+            if not json.absolute().parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, "there is no such folder")
+            durable.check(json)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Cannot write {json} ({error.strerror}): name a file in a folder that is there."
+            ) from error
 
 
 def write_json(result: Result, file: Path) -> None:

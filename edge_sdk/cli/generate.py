@@ -93,14 +93,16 @@ def generate(
     impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
     """
     from edge_sdk.inference import HYBRIDS, SCHEDULERS, Generator
-    from edge_sdk.pictures import open_picture
+    from edge_sdk.pictures import open_picture, save_picture
 
     if scheduler is not None and scheduler not in SCHEDULERS:
         raise typer.BadParameter(f"there is no scheduler {scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
     if hybrid not in HYBRIDS:
         raise typer.BadParameter(f"there is no hybrid {hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
     _refuse_what_would_have_no_effect(adapter or [], home, hybrid, picture, strength)
-    out = checked_output(out)
+    files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
+    for file in files:
+        checked_output(file)
     sides = None if size is None else _sides(size)
     start = None if picture is None else open_picture(picture)
     terms = adapters.read(adapter or [], home)
@@ -143,9 +145,8 @@ def generate(
             )
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-    files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
     for drawn, file in zip(pictures, files, strict=True):
-        drawn.save(file)
+        save_picture(drawn, file)
     console().print(f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from edge_sdk.cli import connection
-from edge_sdk.cli.terminal import console
+from edge_sdk.cli.terminal import console, printed_warnings
 
 _WORDS = {
     "joined": "joined; {rounds} rounds",
@@ -85,6 +85,7 @@ def join(
     same command runs again.
     """
     from edge_sdk.device import Device
+    from edge_sdk.pictures import PictureLeftOut
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
@@ -97,15 +98,16 @@ def join(
             console().print(words, markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
-    membership = device.join(
-        settings,
-        federation=federation,
-        device_id=device_id,
-        trust=trust,
-        invitation=connection.invitation(invitation_file),
-        bandwidth=bandwidth,
-        on_event=show,
-    )
+    with printed_warnings(PictureLeftOut):
+        membership = device.join(
+            settings,
+            federation=federation,
+            device_id=device_id,
+            trust=trust,
+            invitation=connection.invitation(invitation_file),
+            bandwidth=bandwidth,
+            on_event=show,
+        )
     with membership:
         result = membership.run(rounds, deadline=deadline)
     if not as_json:

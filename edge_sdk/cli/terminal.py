@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from edge_sdk.errors import describe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +24,7 @@ def print_error(error: BaseException) -> None:
     """One line on stderr, whatever the width of the terminal."""
     from rich.text import Text
 
-    text = " ".join(str(error).split())
-    console(stderr=True).print(Text.assemble(("error: ", "bold red"), text), soft_wrap=True)
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), describe(error)), soft_wrap=True)
 
 
 def progress_bar() -> Progress:
@@ -42,12 +43,27 @@ def progress_bar() -> Progress:
 
 
 @contextmanager
-def printed_warnings() -> Iterator[None]:
-    """Show the warnings raised inside as lines for a person, once they are all there."""
+def printed_warnings(kind: type[Warning] = Warning) -> Iterator[None]:
+    """Show the warnings raised inside as lines for a person, once they are all there, also if it ends by an error.
+
+    kind: those of other kinds go their usual way.
+    """
     from rich.text import Text
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("default")
-        yield
-    for message in dict.fromkeys(str(warning.message) for warning in caught):
-        console(stderr=True).print(Text.assemble(("note: ", "yellow"), message), soft_wrap=True)
+    caught: list[str] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("default" if kind is Warning else "always", kind)
+        usual = warnings.showwarning
+
+        def keep(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, kind):
+                caught.append(str(message))
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = keep
+        try:
+            yield
+        finally:
+            for text in dict.fromkeys(caught):
+                console(stderr=True).print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_sdk.cli import adapters
-from edge_sdk.cli.terminal import console, progress_bar
+from edge_sdk.cli.output import check_outputs
+from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 
 if TYPE_CHECKING:
     from edge_sdk.training import Progress
@@ -20,7 +21,7 @@ def train(
     pictures: Annotated[
         Path,
         typer.Argument(
-            help="Folder of pictures with captions: in metadata.jsonl, or in a .txt file beside each.",
+            help="Folder of pictures with captions: in metadata.jsonl or .csv, or in a .txt file beside each.",
             show_default=False,
         ),
     ],
@@ -65,7 +66,7 @@ def train(
     in a file that ends in .checkpoint. diffusers and PEFT load the adapter too.
     """
     from edge_sdk import adapter
-    from edge_sdk.training import Trainer
+    from edge_sdk.pictures import PictureLeftOut
 
     if steps is None and minutes is None:
         minutes = 10.0
@@ -76,9 +77,12 @@ def train(
             f"--rank {rank} would have no effect: {start} has rank {first.rank}, and is gone on from. Leave one of "
             "them out."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_name(f"{out.name}.checkpoint")
-    trainer = Trainer(model, pictures, threads=threads)
+    check_outputs([out, checkpoint], "leaf.safetensors")
+    from edge_sdk.training import Trainer  # torch takes seconds to import
+
+    with printed_warnings(PictureLeftOut):
+        trainer = Trainer(model, pictures, threads=threads)
     with progress_bar() as bar:
         task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
 

@@ -25,6 +25,7 @@ from edge_sdk.inference.mixing import Mix
 from edge_sdk.inference.prompts import PromptEncoder
 from edge_sdk.inference.schedulers import SCHEDULERS, Latents, NoiseSchedule, Start
 from edge_sdk.inference.stages import Stages
+from edge_sdk.pictures import to_rgb
 
 # (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
 OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
@@ -32,6 +33,8 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 # "full": the base model's own decoder; "quick": the bundle's preview decoder, a tenth of the time.
 Decoder: TypeAlias = Literal["full", "quick"]
 # In latents, a side: with less, hardly anything of a tile is not blended.
+# Proportions of a picture to start from that are taken over; a strip of one pixel would ask for a giant.
+_LONGEST_STRIP = 8
 _SMALLEST_TILE = 8
 
 
@@ -214,7 +217,7 @@ class Generator:
                 chooses one of two in each layer, content first and style second.
             size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
                 size, made to fit.
-            picture: what to start from instead of pure noise (image to image).
+            picture: what to start from instead of pure noise (image to image), read as `edge_sdk.pictures.to_rgb` does.
             strength: above 0, up to 1: how far to go away from `picture`; so large a share of the steps is done.
             decoder: "full", or "quick" with the bundle's preview decoder.
             tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only. None:
@@ -236,6 +239,7 @@ class Generator:
             PromptError: not a text, or one that is no valid Unicode.
             HybridUnsupported: the hybrid cannot combine so many adapters.
             SizeUnsupported: sides that the base model cannot have.
+            PictureError: `picture` cannot be used.
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
             DrawingError: the drawing diverged.
@@ -253,6 +257,7 @@ class Generator:
         prompts, negatives = _texts(prompt, negative_prompt)
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}.")
+        picture = None if picture is None else to_rgb(picture)
         wide, tall = self._size(size, picture)
         noise = Noise(seed, len(prompts) * count, index.latent_shape(tall, wide))
         unit = noise()
@@ -310,6 +315,11 @@ class Generator:
         step, trained = self.bundle.index.size_step, self.bundle.index.image_size
         if size is None and picture is not None:
             # About as many pixels as the base model was trained for, in the picture's proportions.
+            if max(picture.size) > _LONGEST_STRIP * min(picture.size):
+                raise SizeUnsupported(
+                    f"A picture of {picture.width} x {picture.height} pixels is too narrow for its size to be taken: "
+                    "say which size to draw, or cut it."
+                )
             scale = trained / (picture.width * picture.height) ** 0.5
             wide, tall = (max(1, round(side * scale / step)) * step for side in picture.size)
             return wide, tall

@@ -11,7 +11,7 @@ from PIL import Image
 
 from edge_sdk.errors import DrawingError
 from edge_sdk.inference.schedulers import Latents
-from edge_sdk.pictures import on_white
+from edge_sdk.pictures import fit, to_rgb
 
 # Neighbouring tiles share a fourth of a side, where they are blended.
 _OVERLAP = 4
@@ -42,16 +42,15 @@ class Noise:
 
 
 def to_pixels(picture: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A picture as the autoencoder takes it, (1, 3, height, width) in -1..1, scaled to cover `size` and cut to it.
+    """A picture as the autoencoder takes it, (1, 3, height, width) in -1..1: its largest central part that has the
+    proportions of `size`.
 
     size: width and height.
+
+    Raises:
+        PictureError: see `edge_sdk.pictures.to_rgb`.
     """
-    wide, tall = size
-    scale = max(wide / picture.width, tall / picture.height)
-    covering = (max(wide, round(picture.width * scale)), max(tall, round(picture.height * scale)))
-    left, top = (covering[0] - wide) // 2, (covering[1] - tall) // 2
-    scaled = on_white(picture).resize(covering, Image.Resampling.LANCZOS)
-    pixels = np.asarray(scaled.crop((left, top, left + wide, top + tall)), np.float32)
+    pixels = np.asarray(fit(to_rgb(picture), size), np.float32)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None] / 127.5 - 1)
 
 

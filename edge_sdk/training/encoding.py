@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from edge_sdk.errors import BundleError, NoPictures, TrainingError
+from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
 from edge_sdk.inference.base_id import weight_variant
 from edge_sdk.inference.base_model import INDEX, obstacle, read_config, strange_class
 from edge_sdk.inference.tokenizer import Tokenizer
-from edge_sdk.pictures import Picture, load_pictures
+from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 8
@@ -107,18 +107,23 @@ def load_unet(model: Path) -> UNet2DConditionModel:
 
 
 def gather(pictures: Pictures, size: int) -> Captioned:
-    """Bring pictures to RGB squares of (size, size) pixels.
+    """Bring pictures to RGB squares of (size, size) pixels, those of a folder and Pillow's objects alike.
 
     Raises:
         NoPictures: there are none.
-        PictureError: see `load_pictures`.
+        PictureError: see `load_pictures` and `to_rgb`; a caption is no text.
     """
     if isinstance(pictures, (str, Path)):
         pictures = load_pictures(pictures, size)
     pairs = [(item.image, item.text) if isinstance(item, Picture) else item for item in pictures]
     if not pairs:
         raise NoPictures("There are no pictures to learn from: give at least one with its caption.")
-    squares = [ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.LANCZOS) for image, _ in pairs]
+    for number, (_, text) in enumerate(pairs, start=1):
+        if not isinstance(text, str):
+            raise PictureError(f"The caption of picture {number} is a {type(text).__name__}: give a text.")
+    squares = [
+        fit(to_rgb(image, f"Picture {number}"), (size, size)) for number, (image, _) in enumerate(pairs, start=1)
+    ]
     return Captioned(np.stack([np.asarray(square) for square in squares]), [text for _, text in pairs])
 
 
