@@ -78,6 +78,7 @@ class Report:
     def write(self) -> None:
         """Write the results as far as they are known, if a file was asked for."""
         if self.arguments.json is not None:
+            self.arguments.json.parent.mkdir(parents=True, exist_ok=True)
             durable.write(self.arguments.json, f"{json.dumps(self.to_dict(), indent=1)}\n".encode())
 
     def to_dict(self) -> dict[str, object]:

@@ -84,10 +84,10 @@ def serve(
         narrator = Narrator(screen)
 
         def on_event(event: dict[str, Any]) -> None:
-            with suppress(OSError):  # where the screen is a file, its disk may be full
-                narrator.tell(event)
             for hear in hearers:
                 hear(event)
+            with suppress(OSError):  # where the screen is a file, its disk may be full
+                narrator.tell(event)
 
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -231,9 +231,12 @@ class Device:
         return result
 
     def _check_home(self) -> None:
-        """Before pictures are encoded, which takes minutes."""
+        """Before pictures are encoded, which takes minutes. Leaves no folder that was not there."""
+        missing = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         try:
             durable.check(self.home / "leaf.safetensors")
+            for folder in missing:
+                folder.rmdir()
         except OSError as error:
             raise no_home(self.home, error) from error
 

@@ -13,7 +13,7 @@ from PIL import Image
 from edge_sdk import adapter as adapters
 from edge_sdk import cli
 from edge_sdk.cli import connection
-from edge_sdk.cli.adapters import parse
+from edge_sdk.cli.adapters import parse, read
 from edge_sdk.inference import Bundle
 from edge_sdk.pictures import save_picture
 from tests.models import tiny_bundle, tiny_model
@@ -389,3 +389,17 @@ def test_nobody_talks_over_training() -> None:
     assert done.returncode == 0, done.stderr
     assert "Multiple distributions" not in done.stderr
     assert done.stderr == ""
+
+
+def test_a_name_is_an_adapter_at_home_and_a_file_is_that_file(tmp_path: Path) -> None:
+    factors = adapters.Factors(np.ones((1, 4), np.float32), np.ones((4, 1), np.float32))
+    made = {name: adapters.Adapter({f"unet.{name}.to_q": factors}, base_id="b") for name in ("here", "there")}
+    for file in ("cluster-0", "cluster-1"):
+        adapters.save(made["there"], tmp_path / f"{file}.safetensors")
+    adapters.save(made["here"], tmp_path / "mine.safetensors")
+    read_in = read(["cluster-0", "cluster-1:0.5", str(tmp_path / "mine.safetensors")], tmp_path)
+    assert [(*term.layers, weight) for term, weight in read_in] == [
+        ("unet.there.to_q", 1.0),
+        ("unet.there.to_q", 0.5),
+        ("unet.here.to_q", 1.0),
+    ]

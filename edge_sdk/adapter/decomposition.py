@@ -15,15 +15,22 @@ def svd(matrix: NDArray[np.float64]) -> Parts:
     """U (m, k), S (k,) falling, V^T (k, n) of a finite matrix (m, n), k the smaller side.
 
     NumPy's divide and conquer (LAPACK's gesdd) does not converge on some matrices of deficient rank, such as the
-    difference of two nearly equal adapters. Turned by any rotation, of which U takes the reverse, they are as good as
-    any others.
+    difference of two nearly equal adapters, and with some builds of OpenBLAS the vectors that it finds for them are not
+    at right angles. Turned by any rotation, of which U takes the reverse, they are as good as any others.
 
     Raises:
         numpy.linalg.LinAlgError: the matrix is not finite.
     """
+    best, least = None, np.inf
     for turn in range(_TURNS):
-        if (found := _attempt(matrix, turn)) is not None:
-            return found
+        if (found := _attempt(matrix, turn)) is None:
+            continue
+        if (askew := _askew(found)) < least:
+            best, least = found, askew
+        if least <= 1e-13 * min(matrix.shape):
+            break
+    if best is not None:
+        return best
     raise np.linalg.LinAlgError(f"The SVD of a matrix {matrix.shape} did not converge, however it was turned.")
 
 
@@ -40,3 +47,9 @@ def _attempt(matrix: NDArray[np.float64], turn: int) -> Parts | None:
             raise
         return None
     return rotation.T @ u, s, v
+
+
+def _askew(found: Parts) -> float:
+    """How far the vectors are from being of unit length and at right angles: the largest entry of U^T U - 1."""
+    u, s, v = found
+    return max((float(np.abs(basis - np.eye(len(s))).max(initial=0)) for basis in (u.T @ u, v @ v.T)), default=0.0)

@@ -30,6 +30,13 @@ def read(arguments: list[str], home: Path | None = None) -> list[tuple[Adapter, 
     for name, weight in map(parse, arguments):
         if weight != weight or abs(weight) == float("inf"):
             raise typer.BadParameter(f"The weight of {name} must be a finite number.")
-        inside = expanded(home) / f"{name}.safetensors" if home and name in ("root", "cluster", "leaf") else None
-        terms.append((adapter.load(inside if inside and not Path(name).is_file() else name), weight))
+        terms.append((adapter.load(_place(name, home)), weight))
     return terms
+
+
+def _place(name: str, home: Path | None) -> Path:
+    """The file of an adapter. A name without a folder and an ending is one at home, unless a file is called so."""
+    file = Path(name)
+    if home is None or file.is_file() or file.name != name or file.suffix == ".safetensors":
+        return file
+    return expanded(home) / f"{name}.safetensors"

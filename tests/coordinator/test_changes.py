@@ -81,6 +81,7 @@ OTHER: dict[str, str] = {
     "recluster": 'recluster = "drift"',
     "min_cluster": "min_cluster = 7",
     "interaction": 'interaction = "none"',
+    "code_dimensions": "code_dimensions = 7",
     "rho": "rho = 0.7",
     "tau": "tau = 0.7",
 }

@@ -205,9 +205,8 @@ class Rounds(RuleBasedStateMachine):
         members = {name: state.devices[name] for name in current.cohort}
         counting = [name for name, device in members.items() if device.seen or name in current.updates]
         latest = current.deadline + (self.rules.extensions - current.extended) * self.rules.deadline
-        if len(current.updates) >= self.rules.quorum * len(counting) and not any(
-            members[name].seen and members[name].until is None for name in current.absent
-        ):
+        enough = current.updates and len(current.updates) >= self.rules.quorum * len(counting)
+        if enough and not any(members[name].seen and members[name].until is None for name in current.absent):
             latest = min(latest, now + self.rules.grace)
         while state.phase == "training":
             wake = next_wake(self.rules, state, now)

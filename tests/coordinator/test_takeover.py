@@ -21,6 +21,7 @@ from coordinator.rounds import State
 from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import HomeInUse, Superseded
+from edge_sdk.transport import OnTrouble
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -101,9 +102,9 @@ def test_one_that_connects_late_goes_on_from_what_the_first_has_done(
     elsewhere, may_connect = twin(tmp_path / "other", path), threading.Event()
     connect = MemoryTransport.connect
 
-    def late(transport: MemoryTransport, deadline: float) -> None:
+    def late(transport: MemoryTransport, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         assert may_connect.wait(DEADLINE)
-        connect(transport, deadline)
+        connect(transport, deadline, on_trouble)
 
     with monkeypatch.context() as patched:
         patched.setattr(MemoryTransport, "connect", late)

@@ -68,7 +68,7 @@ def test_one_device_of_two(broker: Mosquitto, tmp_path: Path) -> None:
     training = told(coordinator, lambda event: event["event"] == "waiting" and event["what"] == "updates")
     assert training["awaited"] == ["pi-4", "pi-5"]
     assert 0 < training["left"] <= 60
-    assert words(training).startswith("waiting for updates of pi-4, pi-5: 0 are there, 2 are enough")
+    assert words(training).startswith("waiting for updates of pi-4, pi-5: 0 are there, 1 are enough")
     assert "the round's deadline is in" in words(training)
     coordinator.stop()
     devices.transport.close()
@@ -150,15 +150,17 @@ RULES = Rules(
 
 def test_what_is_waited_for_is_read_from_the_state() -> None:
     devices = {
-        "a": Device(max_rank=4),
-        "b": Device(max_rank=4, offline_since=95.0),
-        "gone": Device(max_rank=4, offline_since=50.0),
-        "left": Device(max_rank=4, left=True),
+        "a": Device(max_rank=4, epoch=1),
+        "b": Device(max_rank=4, epoch=1, until=105.0),
+        "gone": Device(max_rank=4, epoch=1, until=60.0),
+        "left": Device(max_rank=4, epoch=1, left=True, until=60.0),
     }
     member = Member(None, 4, None, 0, Share.BOTH)
     assert awaited(RULES, State(devices=devices), 100) == Awaited("devices", 2, 4)
     assert awaited(RULES, State(devices=devices, round=1), 100) == Awaited("devices", 2, 2)
-    current = Round(number=1, attempt=1, stage="root", deadline=130, cohort=dict.fromkeys(devices, member))
+    current = Round(
+        number=1, attempt=1, stage="root", opened=70, deadline=130, probation=130, cohort=dict.fromkeys(devices, member)
+    )
     training = State(phase="training", devices=devices, current=current)
     assert awaited(RULES, training, 100) == Awaited("updates", 0, 2, ("a", "b"), 130)
     assert awaited(RULES, State(phase="aggregating", devices=devices, current=current), 100) is None

@@ -239,6 +239,7 @@ def _key_files() -> list[bytes]:
 
 
 def _captions(data: bytes) -> None:
+    _file("captions/fox.png", _pictures()[0])
     list_pictures(_file("captions/metadata.jsonl", data).parent)
 
 

@@ -297,8 +297,8 @@ def test_a_scheduler_that_cannot_be_imitated_is_refused(tmp_path: Path) -> None:
         target.symlink_to(bundle.path(name))
     config = json.loads(bundle.path("scheduler/scheduler_config.json").read_text("utf-8"))
     (tmp_path / "scheduler/scheduler_config.json").unlink()
-    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps({**config, "use_karras_sigmas": True}))
-    with pytest.raises(BundleError, match="Karras"):
+    (tmp_path / "scheduler/scheduler_config.json").write_text(json.dumps({**config, "use_flow_sigmas": True}))
+    with pytest.raises(BundleError, match="flow"):
         Generator.load(tmp_path, verify=False)
 
 

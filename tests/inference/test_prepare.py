@@ -71,7 +71,7 @@ def test_preparing_happens_once(cache: Path, tmp_path: Path) -> None:
         first = model.stat().st_mtime_ns
     assert model.stat().st_mtime_ns == first
     assert prepare.size(cache) > 4 * 256 * 256 * 4
-    with Stages(bundle, threads=1, cache=cache, prepare=False) as stages:
+    with Stages(bundle, threads=1, prepare=False) as stages:
         stages.run("vae_decoder", ["y"], ones())
     assert in_cache(cache) == [name]
     assert prepare.empty(cache) > 0

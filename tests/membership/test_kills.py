@@ -56,10 +56,11 @@ def test_a_device_killed_at_every_step_trains_nothing_twice_and_loses_nothing(
         path = write_federation(tmp_path, broker.url, rounds=3)
         text = path.read_text().replace("min_devices = 6", "min_devices = 1")
         path.write_text(text.replace("deadline = 60.0", "deadline = 600.0"))
-        coordinator = Coordinator(path)
+        coordinator = Coordinator(path, once=False)  # a life that has all may still die, and ask again
         command = [sys.executable, "-m", "tests.membership.lives", broker.url, str(home), str(log), *STEPS]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, (done.stderr, log.read_text()[-2000:])
+        coordinator.stop()
         coordinator.join()
 
     facts = [tuple(line.split(" ")) for line in log.read_text().splitlines()]
