@@ -119,16 +119,23 @@ def test_after_the_end_devices_keep_what_they_have_until_it_is_restored(url: str
 
 def test_a_store_that_is_away_for_a_while_costs_nothing(url: str, tmp_path: Path) -> None:
     path, blobs = whole(tmp_path, url)
+    disk, in_its_place = tmp_path / "disk", tmp_path / "in its place"
+    disk.mkdir()
+    in_its_place.write_text("no folder")
+    blobs.parent.mkdir(parents=True, exist_ok=True)
+    blobs.symlink_to(disk)
     seen: list[str] = []
+
+    def mount(what: Path) -> None:
+        """In one step, as another thread may be writing there."""
+        (tmp_path / "next").symlink_to(what)
+        (tmp_path / "next").replace(blobs)
 
     def note(event: dict[str, Any]) -> None:
         if event["event"] == "update_counted" and event["round"] == 2 and not seen:
-            blobs.rename(tmp_path / "away")
-            blobs.write_text("in its place")
+            mount(in_its_place)
         elif event["event"] == "store_unavailable":
-            blobs.unlink(missing_ok=True) if blobs.is_file() else None
-            if not blobs.exists():
-                (tmp_path / "away").rename(blobs)
+            mount(disk)
         else:
             return
         seen.append(event["event"])
