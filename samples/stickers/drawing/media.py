@@ -101,7 +101,7 @@ def mosaic(canvas: Canvas, rng: Random) -> Canvas:
 
 def crayon(canvas: Canvas, rng: Random) -> Canvas:
     """Waxy strokes that leave the paper open."""
-    grain = ndimage.rotate(noise(rng, 1.5), 0, reshape=False)
+    grain = noise(rng, 1.5)
     strokes = ndimage.gaussian_filter(rng.standard_normal((LARGE * 2, LARGE * 2)).astype(np.float32), (1.5, 24))
     strokes = ndimage.rotate(strokes, 35, reshape=False, order=1)[LARGE // 2 : -LARGE // 2, LARGE // 2 : -LARGE // 2]
     wax = (0.75 + 0.8 * strokes / strokes.std() * 0.35 + 0.12 * grain).clip(0, 1) * blur(canvas.cover, 2)
@@ -145,7 +145,7 @@ def stained_glass(canvas: Canvas, rng: Random) -> Canvas:
     light = over((canvas.colour * 4).round() / 4, canvas.cover, rgb("#a9cfe8"))
     grey = light.mean(axis=2, keepdims=True)
     panes = (grey + 1.5 * (light - grey)).clip(0, 1) * (0.94 + 0.08 * noise(rng, 8))[..., None]
-    rim = (edges(Canvas(canvas.colour, canvas.cover), 2.5) > 0.75).astype(np.float32)
+    rim = (edges(canvas, 2.5) > 0.75).astype(np.float32)
     lead = np.maximum((gap < 5).astype(np.float32), rim)
     return Canvas(
         over(_flat(canvas, "#17151c"), blur(lead, 0.8), panes.clip(0, 1).astype(np.float32)), np.ones_like(canvas.cover)
