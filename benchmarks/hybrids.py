@@ -87,9 +87,14 @@ WAYS: Mapping[str, Way] = {
     "switch": Way(hybrid="switch"),
     "composite": Way(hybrid="composite"),
     "select": Way(hybrid="select"),
+    "steer": Way(hybrid="steer"),
+    "steer at 0.6": Way((0.6, 0.6), "steer"),
+    "patches": Way(hybrid="patches"),
+    "bands": Way(hybrid="bands"),
     "second alone": Way((0.0, 1.0)),
 }
-HYBRID_WAYS = ("merge", "merge at 0.6", "switch", "composite", "select")
+ALONE = ("first alone", "second alone")
+HYBRID_WAYS = tuple(name for name in WAYS if name not in (AVERAGE, *ALONE))
 
 
 @dataclass

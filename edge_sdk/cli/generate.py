@@ -41,7 +41,9 @@ def generate(
         str,
         typer.Option(
             help="How several adapters draw together: merge, switch (turns by step), composite (averaged guidance, "
-            "as many times as long) or select (one of two in each layer, content first)."
+            "as many times as long), select (one of two in each layer, content first), steer, patches or bands (what "
+            "each changes in the picture, added up everywhere, by places or by frequencies; 1 + half their number "
+            "times as long)."
         ),
     ] = "merge",
     negative: Annotated[str, typer.Option("--negative", "-n", help="What to keep away from.")] = "",
@@ -158,7 +160,8 @@ def _refuse_what_would_have_no_effect(
             "--home says where adapters are, and no --adapter says which: add -a root -a cluster -a leaf, or those of "
             "them that you want."
         )
-    if hybrid not in ("merge", "select") and len(names) < 2:  # the latter says itself how many it takes
+    # Select says itself how many it takes; steer draws otherwise than merge with one, too.
+    if hybrid not in ("merge", "select", "steer") and len(names) < 2:
         raise typer.BadParameter(
             f"--hybrid {hybrid} says how several adapters draw together: give two of them with --adapter, or leave it "
             "out."

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.inference.bundle import DEEP, BundleIndex
-from edge_sdk.inference.hybrids import Branch
+from edge_sdk.inference.hybrids import Branch, Predictions, Step
 from edge_sdk.inference.mixing import Feed
 from edge_sdk.inference.prompts import Condition
 from edge_sdk.inference.schedulers import Latents
@@ -29,7 +29,7 @@ class Denoiser:
         guidance: how strongly to follow the prompt.
         guided: whether that takes two predictions a picture, without and with its prompt.
         size: width and height of the pictures in pixels.
-        branches: the adapters, step by step; see `edge_sdk.inference.hybrids`.
+        hybrid: the adapters, step by step; see `edge_sdk.inference.hybrids`.
         reuse: compute the UNet's deep part at every n-th run of a branch only.
     """
 
@@ -42,14 +42,14 @@ class Denoiser:
         guidance: float,
         guided: bool,
         size: tuple[int, int],
-        branches: Iterator[Sequence[Branch]],
+        hybrid: Iterator[Step],
         reuse: int = 1,
     ) -> None:
         self._stages = stages
         self._guidance = guidance
         self._guided = guided
         self._given = _conditions(index, condition, guidance, size)
-        self._branches = branches
+        self._hybrid = hybrid
         self._reuse = reuse
         slots = [slot for slot in index.slots if slot.name in (index.shallow_slots or ())]
         self._shallow = {key for slot in slots for key in (slot.input_a, slot.input_b)}
@@ -60,16 +60,21 @@ class Denoiser:
 
     def __call__(self, x: Latents, t: float) -> Latents:
         """What is predicted for latents (n, c, h, w) at a trained timestep."""
-        rows = np.concatenate([x, x]) if self._guided else x
-        # Averaging before the guidance is averaging after it: both are linear.
-        predicted = _average([(self._predict(rows, t, branch), branch.share) for branch in next(self._branches)])
-        if not self._guided:
-            return predicted
-        without, with_prompt = np.split(predicted, 2)
-        return without + np.float32(self._guidance) * (with_prompt - without)
+        step = next(self._hybrid)
+        prompted, unprompted = [], []
+        for branch in step.branches:
+            if not self._guided:
+                prompted.append(self._predict(x, t, 0, branch))
+            elif branch.unprompted:
+                without, with_prompt = np.split(self._predict(np.concatenate([x, x]), t, 0, branch), 2)
+                unprompted.append(without)
+                prompted.append(with_prompt)
+            else:
+                prompted.append(self._predict(x, t, len(x), branch))
+        return step.combine(Predictions(prompted, unprompted, self._guidance if self._guided else 1.0))
 
-    def _predict(self, x: Latents, t: float, branch: Branch) -> Latents:
-        """A branch's prediction for all rows, in as many parts as memory asks for."""
+    def _predict(self, x: Latents, t: float, first: int, branch: Branch) -> Latents:
+        """A branch's prediction for the rows from `first`, in as many parts as memory asks for."""
         if not self._at_once:
             self._at_once = len(x)
             while self._at_once > 1 and not self._stages.fits("unet", self._inputs(x[: self._at_once], t, 0)):
@@ -77,7 +82,7 @@ class Denoiser:
         whole = self._runs[branch.number] % self._reuse == 0
         self._runs[branch.number] += 1
         size = self._at_once
-        parts = [self._run(x[begin : begin + size], t, begin, branch, whole) for begin in range(0, len(x), size)]
+        parts = [self._run(x[at : at + size], t, first + at, branch, whole) for at in range(0, len(x), size)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, x: Latents, t: float, begin: int, branch: Branch, whole: bool) -> Latents:
@@ -96,16 +101,6 @@ class Denoiser:
         """All inputs but the adapters, for the rows from `begin`."""
         own = {name: value[begin : begin + len(x)] for name, value in self._given.items()}
         return {"sample": x, "timestep": np.array(t, np.float32), **own}
-
-
-def _average(predictions: Sequence[tuple[Latents, float]]) -> Latents:
-    """The sum of predictions times their shares; one alone stays what it is, to the last bit."""
-    if len(predictions) == 1:
-        return predictions[0][0]
-    total = np.zeros_like(predictions[0][0])
-    for predicted, share in predictions:
-        total += np.float32(share) * predicted
-    return total
 
 
 def _conditions(index: BundleIndex, condition: Condition, guidance: float, size: tuple[int, int]) -> Feed:

@@ -214,7 +214,9 @@ class Generator:
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
             hybrid: a key of `HYBRIDS`, how several adapters draw together: "merge" adds them up, "switch" lets them
                 take turns by step, "composite" averages their guidance (and takes as many times as long), "select"
-                chooses one of two in each layer, content first and style second.
+                chooses one of two in each layer, content first and style second; "steer", "patches" and "bands" add up
+                what each changes in the base model's prediction (and take 1 + k / 2 times as long for k adapters):
+                everywhere, where it changes most, and in the frequencies that it changes most.
             size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
                 size, made to fit.
             picture: what to start from instead of pure noise (image to image), read as `edge_sdk.pictures.to_rgb` does.
@@ -267,14 +269,14 @@ class Generator:
             strength=_checked_strength(strength),
         )
         left_out = start.left_out(chosen.steps)
-        branches = HYBRIDS[chosen.hybrid](terms, self._slots, range(left_out, chosen.steps))
+        drawn_with = HYBRIDS[chosen.hybrid](terms, self._slots, range(left_out, chosen.steps))
         guided = chosen.guidance > 1 and index.guidance_dim is None
         texts = [*negatives, *prompts] if guided else prompts
         tokens = self._prompts.tokens(texts, stacklevel=2)
         condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
         denoise = Denoiser(
             self._stages, index, condition,
-            guidance=chosen.guidance, guided=guided, size=(wide, tall), branches=branches, reuse=reuse,
+            guidance=chosen.guidance, guided=guided, size=(wide, tall), hybrid=drawn_with, reuse=reuse,
         )  # fmt: skip
         x, total = unit, chosen.steps - left_out
         drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)

@@ -16,7 +16,7 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import HybridUnsupported
 from edge_sdk.inference import HYBRIDS, Generator
 from edge_sdk.inference.bundle import DEEP, Slot
-from edge_sdk.inference.hybrids import Branch
+from edge_sdk.inference.hybrids.apart import by_bands, by_patches, everywhere, from_bands, to_bands
 from edge_sdk.inference.hybrids.select import content_leads, layer_size
 from edge_sdk.inference.memory import PROCESS, working_set
 from edge_sdk.inference.mixing import Feed, to_feed
@@ -107,6 +107,10 @@ def by_hand(
     return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1]
 
 
+# Those that compare every adapter with the base model.
+APART = ("steer", "patches", "bands")
+
+
 def latents() -> Latents:
     return np.random.default_rng(5).standard_normal((1, *LATENT_SHAPE), np.float32)
 
@@ -161,9 +165,8 @@ def chosen(content: Adapter, style: Adapter, steps: range, weights: tuple[float,
     terms = [(content, weights[0]), (style, weights[1])]
     feeds = [to_feed([term], slots()) for term in terms]
     found = []
-    for branches in HYBRIDS["select"](terms, slots(), steps):
-        (branch,) = branches
-        assert branch.share == 1
+    for step in HYBRIDS["select"](terms, slots(), steps):
+        (branch,) = step.branches
         layers = {name: slots()[name] for name in {*content.layers, *style.layers}}
         assert set(branch.feed) == {key for slot in layers.values() for key in (slot.input_a, slot.input_b)}
         ours = set()
@@ -225,13 +228,72 @@ def test_select_leaves_a_layer_that_one_adapter_has_to_that_one() -> None:
     assert content_leads(zero, Adapter({name: factors})) == content_leads(zero, zero) == {name: 0}
 
 
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize(("hybrid", "add_up"), [("steer", everywhere), ("patches", by_patches), ("bands", by_bands)])
+def test_changes_of_the_base_models_prediction_are_put_together(
+    hybrid: str, add_up: Callable[[Latents, Sequence[Latents]], Latents], guidance: float
+) -> None:
+    terms = [(random_adapter(1), 1.0), (random_adapter(2, rank=2, every=2), 0.5)]
+    feeds = [to_feed([(adapter, 1.0)], slots()) for adapter, _ in terms]
+    own, hidden = stages("v_prediction"), generator().encode_prompt(["", PROMPT])[0]
+
+    def predict(x: Latents, t: float, row: int, feed: Feed) -> Latents:
+        given = {"sample": x, "timestep": np.array(t, np.float32), "encoder_hidden_states": hidden[row : row + 1]}
+        return own.run("unet", ["out_sample"], given | feed)[0]
+
+    def denoise(x: Latents, t: float) -> Latents:
+        base, without = predict(x, t, 1, {}), predict(x, t, 0, {})
+        first, second = (predict(x, t, 1, feed) - base for feed in feeds)
+        prompted = base + add_up(base, [first, np.float32(0.5) * second])
+        return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
+
+    schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
+    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1]
+    found = drawn(adapters=terms, hybrid=hybrid, latents=latents(), guidance=guidance)
+    assert same(found, wanted)
+    assert same(found, drawn(adapters=terms[::-1], hybrid=hybrid, latents=latents(), guidance=guidance))
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 16, 16), (1, 4, 9, 12), (1, 8, 7, 5)])
+def test_bands_hold_everything(shape: tuple[int, ...]) -> None:
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    parts = to_bands(x)
+    assert len(parts) == (5 if shape[2] == 16 else 1)
+    assert sum(float(np.square(part).sum()) for part in parts) == pytest.approx(float(np.square(x).sum()), rel=1e-5)
+    assert np.allclose(from_bands(parts), x, atol=1e-6)
+
+
+@pytest.mark.parametrize("add_up", [by_patches, by_bands])
+@pytest.mark.parametrize("shape", [(2, 4, 16, 16), (1, 4, 9, 12)])
+def test_shares_of_changes(add_up: Callable[[Latents, Sequence[Latents]], Latents], shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    base, one = (rng.standard_normal(shape).astype(np.float32) for _ in range(2))
+    nothing = np.zeros_like(one)
+    # One alone is itself; equals are added up; who changes nothing leaves everything to the other.
+    assert np.allclose(add_up(base, [one]), one, atol=1e-5)
+    assert np.allclose(add_up(base, [one, one]), 2 * one, atol=1e-5)
+    assert np.allclose(add_up(base, [one, nothing]), 2 * one, atol=1e-5)
+    assert np.array_equal(add_up(base, [nothing, nothing]), nothing)
+
+
+def test_a_patch_and_a_band_are_led_by_who_changes_them() -> None:
+    rng = np.random.default_rng(3)
+    base = rng.standard_normal((1, 4, 8, 8)).astype(np.float32)
+    left, right = np.zeros_like(base), np.zeros_like(base)
+    left[..., :4], right[..., 4:] = (rng.standard_normal((1, 4, 8, 4)).astype(np.float32) for _ in range(2))
+    assert np.allclose(by_patches(base, [left, right]), 2 * (left + right), atol=1e-5)
+    flat = np.ones_like(base)
+    fine = np.indices((8, 8)).sum(axis=0)[None, None] % 2 * np.float32(2) - flat
+    assert np.allclose(by_bands(base, [flat, fine]), 2 * (flat + fine), atol=1e-5)
+
+
 # --- what holds for all ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("hybrid", HYBRIDS)
 def test_weight_0_takes_no_part(hybrid: str) -> None:
     one, none, more = (random_adapter(1), 0.8), (random_adapter(2), 0.0), (random_adapter(3), 0.0)
-    alone = drawn(adapters=[one])
+    alone = drawn(adapters=[one], hybrid=hybrid if hybrid in APART else "merge")
     assert np.array_equal(drawn(adapters=[one, none], hybrid=hybrid), alone)
     assert np.array_equal(drawn(adapters=[none, one, more], hybrid=hybrid), alone)
     assert np.array_equal(drawn(adapters=[none, more], hybrid=hybrid), drawn())
@@ -303,9 +365,9 @@ def test_with_step_reuse_deep_features_stay_with_their_adapter(hybrid: str) -> N
 
 def test_select_with_step_reuse_goes_on_with_the_last_whole_run() -> None:
     terms = [(random_adapter(1, "sd2"), 1.0), (random_adapter(2, "sd2", every=2), 1.0)]
-    branches: list[Sequence[Branch]] = list(HYBRIDS["select"](terms, slots("sd2"), range(6)))
+    chosen = [step.branches[0].feed for step in HYBRIDS["select"](terms, slots("sd2"), range(6))]
     found = drawn("sd2", adapters=terms, hybrid="select", reuse=2, steps=6, latents=latents())
-    wanted = by_hand(lambda step: [(0, branches[step][0].feed)], "sd2", steps=6, whole=lambda step: step % 2 == 0)
+    wanted = by_hand(lambda step: [(0, chosen[step])], "sd2", steps=6, whole=lambda step: step % 2 == 0)
     assert same(found, wanted)
 
 

@@ -1,7 +1,8 @@
 """How several adapters draw one picture together.
 
 A hybrid is a function: it gets adapters with their weights, the slots and the steps to be done, and gives for each step
-the branches that the UNet is run in. To add one, write it in a file of its own and give it a name below.
+the branches that the UNet is run in, and how their predictions become one. To add one, write it in a file of its own
+and give it a name below.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from edge_sdk.inference.hybrids.base import Branch, Hybrid, Terms
+from edge_sdk.inference.hybrids.apart import bands, patches, steer
+from edge_sdk.inference.hybrids.base import Branch, Hybrid, Predictions, Step, Terms
 from edge_sdk.inference.hybrids.composite import composite
 from edge_sdk.inference.hybrids.merge import merge
 from edge_sdk.inference.hybrids.select import select
@@ -21,7 +23,10 @@ HYBRIDS: Mapping[str, Hybrid] = MappingProxyType(
         "switch": switch,
         "composite": composite,
         "select": select,
+        "steer": steer,
+        "patches": patches,
+        "bands": bands,
     }
 )
 
-__all__ = ["HYBRIDS", "Branch", "Hybrid", "Terms"]
+__all__ = ["HYBRIDS", "Branch", "Hybrid", "Predictions", "Step", "Terms"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 from edge_sdk.inference.bundle import Slot
-from edge_sdk.inference.hybrids.base import Branch, Terms, feeds_apart
+from edge_sdk.inference.hybrids.base import Branch, Step, Terms, feeds_apart
 
 
-def composite(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Sequence[Branch]]:
+def composite(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
     """(1/k) sum_i [e_i(x) + s (e_i(x, prompt) - e_i(x))], e_i being the prediction with adapter i alone at its weight.
 
     k runs a step. Without guidance (s = 1, or a model that takes the guidance as an input) it is the average of
@@ -17,4 +17,4 @@ def composite(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator
     draws; the average is an even one.
     """
     feeds = feeds_apart(terms, slots)
-    return repeat([Branch(feed, 1 / len(feeds), number) for number, feed in enumerate(feeds)], len(steps))
+    return repeat(Step([Branch(feed, number) for number, feed in enumerate(feeds)]), len(steps))

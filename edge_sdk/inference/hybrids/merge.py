@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import repeat
 
 from edge_sdk.inference.bundle import Slot
-from edge_sdk.inference.hybrids.base import Branch, Terms
+from edge_sdk.inference.hybrids.base import Branch, Step, Terms
 from edge_sdk.inference.mixing import to_feed
 
 
-def merge(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Sequence[Branch]]:
+def merge(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
     """W + sum_i w_i B_i A_i, by factors side by side; one run a step."""
-    return repeat([Branch(to_feed(terms, slots))], len(steps))
+    return repeat(Step([Branch(to_feed(terms, slots))]), len(steps))

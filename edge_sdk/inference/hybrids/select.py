@@ -26,14 +26,14 @@ import numpy as np
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import HybridUnsupported
 from edge_sdk.inference.bundle import Slot
-from edge_sdk.inference.hybrids.base import Branch, Terms, active
+from edge_sdk.inference.hybrids.base import Branch, Step, Terms, active
 from edge_sdk.inference.hybrids.merge import merge
 from edge_sdk.inference.mixing import Feed, to_feed
 
 ALPHA, BETA = 1.5, 0.5
 
 
-def select(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Sequence[Branch]]:
+def select(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
     """In each layer and at each step one of two adapters; one run a step. See the module for the choice.
 
     With step reuse, the choice of the deep layers is that of the last whole run.
@@ -52,7 +52,7 @@ def select(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Se
     (content, _), (style, _) = taking_part
     leads = content_leads(content, style)
     feeds = [to_feed([term], slots) for term in taking_part]
-    return ([Branch(_chosen(feeds, slots, leads, ALPHA * step / steps.stop + BETA))] for step in steps)
+    return (Step([Branch(_chosen(feeds, slots, leads, ALPHA * step / steps.stop + BETA))]) for step in steps)
 
 
 def content_leads(content: Adapter, style: Adapter) -> dict[str, float]:
