@@ -1,6 +1,8 @@
 """`make demo`: a broker, a coordinator and devices as processes on this machine, then a report.
 
 python -m samples.demo --devices 8 --rounds 5 --seed 0
+
+A demo that was interrupted goes on when it is started again with the same options.
 """
 
 from __future__ import annotations
@@ -16,18 +18,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from edge_sdk.errors import DeadlineExceeded, ImpastoError
+from edge_sdk.inference import Bundle, compute_base_id
 from edge_sdk.transport.embedded import EmbeddedBroker
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
-from samples.demo.settings import FEDERATION, Settings
+from samples.demo.settings import FEDERATION, RESULT, Settings
 
+# Seconds. Nobody is left behind for being slow: devices are processes of this machine, and it is seen when one ends.
+ROUND_DEADLINE = 6 * 3600.0
 MODEL = Path(__file__).parents[1] / "stickers" / "model"
 
 
@@ -41,41 +47,55 @@ def main(
     ] = 8,
     rounds: Annotated[int, typer.Option(min=2, help="Rounds.")] = 8,
     seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the report; an earlier demo there is replaced.")] = Path(
-        "out/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder of the report; a finished demo there is replaced, an unfinished one goes on.")
+    ] = Path("out/demo"),
     steps: Annotated[int, typer.Option(min=1, help="Training steps a round and device.")] = 12,
     judged: Annotated[int, typer.Option(min=1, help="Pictures that each device draws with each set of adapters.")] = 8,
-    minutes: Annotated[float, typer.Option(help="Give up after so long.")] = 30.0,
+    patience: Annotated[
+        float, typer.Option(min=0.1, help="Give up when no device has got on for so many minutes.")
+    ] = 15.0,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Begin anew where an unfinished demo could go on.")] = False,
 ) -> None:
     """Run a federation of devices that learn from real pictures, and write a report of it."""
     console = Console()
-    began = time.monotonic()
     seconds: dict[str, float] = {}
-    deadline = began + 60 * minutes
     with ExitStack() as stack:
         broker = stack.enter_context(EmbeddedBroker())
         settings = Settings(
-            out=str(out), model=str(MODEL), bundle=str(out.parent / "bundle"), broker=broker.url, devices=devices,
+            out=str(out), model=str(MODEL), base_id=compute_base_id(MODEL), bundle=str(out.parent / "bundle"),
+            broker=broker.url, devices=devices,
             rounds=rounds, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
-            judged=judged, draw_steps=15, guidance=2.0, deadline=60 * minutes,
+            judged=judged, draw_steps=15, guidance=2.0, deadline=ROUND_DEADLINE,
         )  # fmt: skip
         plans = make_plan(devices, seed)
         with _stage(seconds, "prepare", console, "preparing folders and the bundle"):
-            _lay_out(settings, plans)
+            if not afresh and _can_go_on(settings):
+                console.print(f"Going on with the demo in {out}. To begin anew: --afresh", highlight=False)
+                seconds |= _earlier_seconds(settings)
+                settings.save()
+                _write_federation(settings)
+            else:
+                _lay_out(settings, plans)
             _export(settings)
         with _stage(seconds, "federation", console, None):
+            began = time.monotonic()
             coordinator = stack.enter_context(_process(_coordinator(settings), out / "coordinator.log"))
             running = {
                 plan.id: stack.enter_context(_process(_device(settings, plan), settings.device_folder(plan.id) / "log"))
                 for plan in plans
+                if not (settings.device_folder(plan.id) / RESULT).exists()
             }
-            _watch(settings, plans, running, coordinator, console, deadline)
+            try:
+                _watch(settings, plans, running, coordinator, console, 60 * patience)
+            finally:
+                spent = seconds.get("federation", 0.0) + time.monotonic() - began
+                _seconds_file(settings).write_text(json.dumps({**seconds, "federation": spent}), "utf-8")
     with _stage(seconds, "report", console, "judging and drawing hybrids"):
         outcomes = report.read_outcomes(settings, plans)
         rates = report.judge_all(outcomes)
         hybrid = report.draw_hybrid(settings, outcomes)
-    seconds["total"] = time.monotonic() - began
+    seconds["total"] = sum(seconds.values())
     events = list(Tail(out / "events.jsonl").read())
     _, verdict = report.write(settings, outcomes, events, seconds, rates, hybrid)
     table = Table(box=None, header_style="dim")
@@ -92,7 +112,29 @@ def _stage(seconds: dict[str, float], name: str, console: Console, words: str | 
     started = time.monotonic()
     with console.status(words) if words else ExitStack():
         yield
-    seconds[name] = time.monotonic() - started
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
+
+
+def _can_go_on(settings: Settings) -> bool:
+    """Whether there is an unfinished demo with these settings."""
+    if not _federation_file(settings).exists() or (settings.folder / "report.json").exists():
+        return False
+    try:
+        return Settings.load(settings.file).agrees_with(settings)
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def _seconds_file(settings: Settings) -> Path:
+    return settings.folder / "seconds.json"
+
+
+def _earlier_seconds(settings: Settings) -> dict[str, float]:
+    """What an interrupted demo has taken so far, stage by stage; nothing of one that was killed."""
+    try:
+        return msgspec.json.decode(_seconds_file(settings).read_bytes(), type=dict[str, float])
+    except (OSError, msgspec.DecodeError):
+        return {}
 
 
 def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
@@ -106,6 +148,15 @@ def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
     for plan in plans:
         write_folder(plan.pictures, settings.device_folder(plan.id) / "pictures")
         write_folder(plan.held_out, settings.device_folder(plan.id) / "held_out")
+    _write_federation(settings)
+
+
+def _federation_file(settings: Settings) -> Path:
+    return settings.folder / "stickers.toml"
+
+
+def _write_federation(settings: Settings) -> None:
+    """The file that an operator writes; here the last one of a folder that is laid out."""
     values = {
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
         "min_devices": settings.devices, "rounds": settings.rounds,
@@ -114,16 +165,13 @@ def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
     }  # fmt: skip
     # A TOML value of these kinds is written as JSON writes it.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-    (settings.folder / "stickers.toml").write_text(text, "utf-8")
+    _federation_file(settings).write_text(text, "utf-8")
 
 
 def _export(settings: Settings) -> None:
     """Export the base model, unless an earlier demo has exported this very one."""
-    from edge_sdk.inference.base_id import compute_base_id
-    from edge_sdk.inference.bundle import Bundle
-
     try:
-        if Bundle.load(settings.bundle).index.base_id == compute_base_id(Path(settings.model)):
+        if Bundle.load(settings.bundle).index.base_id == settings.base_id:
             return
     except ImpastoError:
         pass
@@ -134,7 +182,7 @@ def _export(settings: Settings) -> None:
 
 
 def _coordinator(settings: Settings) -> list[str]:
-    files = [str(settings.folder / "stickers.toml"), "--once", "--events", str(settings.folder / "events.jsonl")]
+    files = [str(_federation_file(settings)), "--once", "--events", str(settings.folder / "events.jsonl")]
     return [str(Path(sys.executable).with_name("impasto-coordinator")), "serve", *files]
 
 
@@ -165,12 +213,16 @@ def _watch(
     running: Mapping[str, subprocess.Popen[bytes]],
     coordinator: subprocess.Popen[bytes],
     console: Console,
-    deadline: float,
+    patience: float,
 ) -> None:
-    """Show what happens until every device is done."""
+    """Show what happens until every device is done.
+
+    patience: longest time in seconds in which no device says anything. A slow machine alone ends no demo.
+    """
     view = View({plan.id: plan.group for plan in plans})
     tails = {plan.id: Tail(settings.device_folder(plan.id) / "events.jsonl") for plan in plans}
     served = Tail(settings.folder / "events.jsonl")
+    moved = time.monotonic()
     with Live(view, console=console, refresh_per_second=2, transient=True):
         while True:
             codes = {device: process.poll() for device, process in running.items()}
@@ -180,14 +232,18 @@ def _watch(
             for device, tail in tails.items():
                 for event in tail.read():
                     view.rows[device].take(event)
+                    moved = time.monotonic()
             if failed:
                 raise ProcessFailed(_last_words(failed[0], settings.device_folder(failed[0]) / "log"))
             if coordinator.poll():
                 raise ProcessFailed(_last_words("the coordinator", settings.folder / "coordinator.log"))
             if all(code == 0 for code in codes.values()):
                 return
-            if time.monotonic() > deadline:
-                raise DeadlineExceeded(f"The demo did not end in time. Its logs are in {settings.folder}.")
+            if time.monotonic() - moved > patience:
+                raise DeadlineExceeded(
+                    f"No device has got on for {patience / 60:g} minutes. The logs are in {settings.folder}; the same "
+                    "command goes on from here."
+                )
             time.sleep(0.25)
 
 

@@ -3,7 +3,7 @@
     python -m samples.demo.device SETTINGS.json DEVICE
 
 It reads its own folder only (`pictures/` to learn from, `held_out/` to be measured on) and writes there what the report
-shows: events.jsonl while it works, result.json and drawn/ at the end.
+shows: events.jsonl while it works, result.json and drawn/ at the end. Started again, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_sdk.adapter import Adapter, load
+from edge_sdk import durable
+from edge_sdk.adapter import Adapter, load, save
 from edge_sdk.inference import Generator
-from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import load_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Progress, Trainer, train_round
 from edge_sdk.wire.messages import DeviceProfile
-from samples.demo.settings import FEDERATION, Settings
+from samples.demo.live import Tail
+from samples.demo.settings import FEDERATION, RESULT, Settings
 
 Weighted = list[tuple[Adapter, float]]
+Curve = list[tuple[int, float]]
 # Timesteps a picture: few for the curves, more for the figures that are compared.
 CURVE_LEVELS, FINAL_LEVELS = 4, 8
 
@@ -34,7 +37,9 @@ class DemoDevice:
     def __init__(self, settings: Settings, device: str) -> None:
         self.settings, self.id = settings, device
         self.folder = settings.device_folder(device)
-        self._events = (self.folder / "events.jsonl").open("a", encoding="utf-8", buffering=1)
+        events = Tail(self.folder / "events.jsonl")
+        self._told = list(events.read())
+        self._events = events.going_on()
         self.tell("opening")
         self.trainer = Trainer(settings.model, self.folder / "pictures", threads=1)
         self.generator = Generator.load(settings.bundle, threads=1)
@@ -46,10 +51,13 @@ class DemoDevice:
     def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
         return self.trainer.evaluate(adapters, self.held_out, seed=self.settings.seed, levels=levels)
 
-    def learn_alone(self) -> tuple[Adapter, list[tuple[int, float]]]:
+    def learn_alone(self) -> tuple[Adapter, Curve]:
         """As many steps as the federation will ask for, in one go: no exchange, no fresh optimiser every round."""
         s, checkpoint = self.settings, self.folder / "alone.checkpoint"
-        curve = [(0, self.loss([], CURVE_LEVELS))]
+        adapter, done = self.folder / "alone.safetensors", self.folder / "alone.json"
+        if done.exists():
+            return load(adapter), json.loads(done.read_text("utf-8"))
+        curve: Curve = [(0, self.loss([], CURVE_LEVELS))]
         for rounds in sorted({(s.rounds + 1) // 2, s.rounds}):
             result = self.trainer.train(
                 steps=rounds * s.steps,
@@ -62,16 +70,24 @@ class DemoDevice:
             )
             curve.append((rounds, self.loss([(result.adapter, 1.0)], CURVE_LEVELS)))
             self.tell("alone", loss=curve[-1][1], rounds=rounds)
+        save(result.adapter, adapter)
+        durable.write(done, json.dumps(curve).encode())
         checkpoint.unlink()
         return result.adapter, curve
 
-    def learn_together(self) -> tuple[MembershipResult, list[tuple[int, float]]]:
-        curve: list[tuple[int, float]] = []
+    def learn_together(self) -> dict[str, Any]:
+        """What it brought home: "cluster", "adapters" (files by name), "bytes" and its "curve"."""
+        done = self.folder / "together.json"
+        if done.exists():
+            found: dict[str, Any] = json.loads(done.read_text("utf-8"))
+            return found
+        # By round: one that a crash interrupted is trained once more.
+        curve = {event["round"] - 1: event["loss"] for event in self._told if event["event"] == "round"}
 
         def train(plan: RoundPlan) -> TrainedUpdate:
             below = [(adapter, 1.0) for adapter in plan.frozen]
             now = self.loss([*below, *([(plan.start, 1.0)] if plan.start else [])], CURVE_LEVELS)
-            curve.append((plan.round - 1, now))
+            curve[plan.round - 1] = now
             self.tell("round", round=plan.round, stage=plan.stage, cluster=plan.cluster, loss=now)
             return train_round(self.trainer, plan, on_step=self._progress(f"round {plan.round}", plan.steps))
 
@@ -85,7 +101,14 @@ class DemoDevice:
         with Membership(self.settings.broker, FEDERATION, self.id, profile, self.folder / "home", train) as membership:
             self.tell("joining")
             result = membership.run(deadline=self.settings.deadline)
-        return result, curve
+        brought = {
+            "cluster": result.cluster,
+            "adapters": {name: str(file) for name, file in result.adapters.items()},
+            "bytes": {"up": result.bytes_up, "down": result.bytes_down},
+            "curve": sorted(curve.items()),
+        }
+        durable.write(done, json.dumps(brought).encode())
+        return brought
 
     def draw(self, arms: dict[str, Weighted]) -> None:
         """The same held-out captions and seeds with each set of adapters."""
@@ -109,20 +132,21 @@ class DemoDevice:
         self.tell("base", loss=losses["base"])
         alone, alone_curve = self.learn_alone()
         losses["local"] = self.loss([(alone, 1.0)])
-        home, curve = self.learn_together()
-        together = [(load(home.adapters[name]), 1.0) for name in ("root", "cluster") if name in home.adapters]
+        brought = self.learn_together()
+        files = brought["adapters"]
+        together = [(load(files[name]), 1.0) for name in ("root", "cluster") if name in files]
         losses["federated"] = self.loss(together)
-        curve.append((self.settings.rounds, self.loss(together, CURVE_LEVELS)))
-        self.tell("together", loss=losses["federated"], cluster=home.cluster)
+        curve = [*brought["curve"], (self.settings.rounds, self.loss(together, CURVE_LEVELS))]
+        self.tell("together", loss=losses["federated"], cluster=brought["cluster"])
         self.draw({"base": [], "local": [(alone, 1.0)], "federated": together})
         result = {
-            "cluster": home.cluster,
+            "cluster": brought["cluster"],
             "loss": losses,
             "curve": {"local": alone_curve, "federated": curve},
-            "bytes": {"up": home.bytes_up, "down": home.bytes_down},
+            "bytes": brought["bytes"],
             "asked": self._asked(self.folder / "held_out")[: self.settings.judged],
         }
-        (self.folder / "result.json").write_text(json.dumps(result), "utf-8")
+        durable.write(self.folder / RESULT, json.dumps(result).encode())
         self.tell("done")
 
     def _progress(self, what: str, steps: int) -> Any:

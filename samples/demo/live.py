@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -31,6 +31,12 @@ class Tail:
                     return
                 self._at += len(line)
                 yield json.loads(line)
+
+    def going_on(self) -> TextIO:
+        """Open the file to write more lines, line by line, after the last whole one of those read."""
+        with self._file.open("ab") as stream:
+            stream.truncate(self._at)
+        return self._file.open("a", encoding="utf-8", buffering=1)
 
 
 @dataclass

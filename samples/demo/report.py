@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,16 @@ def _cluster_file(home: Path, outcome: Outcome) -> Path:
     return home / "clusters" / f"{outcome.result['cluster']}.safetensors"
 
 
+def traffic(coordinator_events: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    """Bytes up and down, of all lives of a coordinator that was started again: each counts from 0."""
+    total = {"up": 0, "down": 0}
+    for way in total:
+        counts = [int(event["bytes"][way]) for event in coordinator_events]
+        ends = [now for now, after in pairwise([*counts, 0]) if after < now]
+        total[way] = sum(ends)
+    return total["up"], total["down"]
+
+
 def write(
     settings: Settings,
     outcomes: Sequence[Outcome],
@@ -102,13 +113,13 @@ def write(
     hybrid: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], list[Bar]]:
     """Write both files; returns report.json's content and its bars."""
-    traffic = coordinator_events[-1]["bytes"]
+    up, down = traffic(coordinator_events)
     report = make_report(
         seed=settings.seed,
         seconds=seconds,
         rounds=settings.rounds,
-        up=traffic["up"],
-        down=traffic["down"],
+        up=up,
+        down=down,
         devices=[
             {"id": o.plan.id, "group": o.plan.group, "cluster": o.result["cluster"], "loss": o.result["loss"]}
             for o in outcomes

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 
 FEDERATION = "stickers"
+# A device writes it last, in its folder: who has it is done.
+RESULT = "result.json"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +19,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     out: str
     model: str
+    base_id: str
     bundle: str
     broker: str
     devices: int
@@ -41,6 +44,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def file(self) -> Path:
         return self.folder / "settings.json"
+
+    def agrees_with(self, other: Settings) -> bool:
+        """Whether work done for the one is work done for the other: all is equal but where the broker is."""
+        return msgspec.structs.replace(self, broker=other.broker) == other
 
     def save(self) -> None:
         self.file.write_bytes(msgspec.json.format(msgspec.json.encode(self)))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from samples import demo
+from samples.demo.__main__ import _can_go_on
 from samples.demo.bars import bars, make_report
+from samples.demo.live import Tail
 from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
-from samples.demo.report import Outcome, draw_hybrid
+from samples.demo.report import Outcome, draw_hybrid, traffic
 from samples.demo.settings import Settings
 
 
@@ -83,10 +88,32 @@ def test_half_of_the_devices_are_not_enough() -> None:
     assert not bars(report)[2].holds
 
 
-def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
-    out = tmp_path / "demo"
-    command = [sys.executable, "-m", "samples.demo", "--devices", "4", "--rounds", "2", "--steps", "2", "--judged", "2"]
-    done = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, timeout=280, check=False)
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for demos, which share the bundle beside them."""
+    return tmp_path_factory.mktemp("demos")
+
+
+SMALL = ("--devices", "4", "--rounds", "2", "--steps", "2", "--judged", "2")
+
+
+def _run_demo(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a demo to its end; if it does not come to one, its devices end with it."""
+    command = [sys.executable, "-m", "samples.demo", *options, "--out", str(out)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as demo_:
+        try:
+            said, complained = demo_.communicate(timeout=280)
+        except BaseException:
+            os.killpg(demo_.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, demo_.returncode, said, complained)
+
+
+def test_a_small_demo_from_end_to_end(demos: Path) -> None:
+    out = demos / "whole"
+    done = _run_demo(out, *SMALL)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((out / "report.json").read_text("utf-8"))
     assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "judge", "devices"}
@@ -97,6 +124,39 @@ def test_a_small_demo_from_end_to_end(tmp_path: Path) -> None:
     assert page.count("data:image/png;base64,") > 4 * 12
     # Nothing is fetched from anywhere; a picture's base64 may hold any four letters.
     assert not re.search(r"https?://", page)
+
+
+def _wait_for_event(file: Path, name: str, seconds: float = 200.0) -> None:
+    tail, until = Tail(file), time.monotonic() + seconds
+    while not any(event["event"] == name for event in tail.read()):
+        assert time.monotonic() < until, f"no {name} in {file} within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_a_demo_that_was_killed_goes_on(demos: Path) -> None:
+    """Its devices are killed with it, one of them in the middle of the federation."""
+    out = demos / "killed"
+    command = [sys.executable, "-m", "samples.demo", *SMALL, "--out", str(out)]
+    device = out / "devices" / "device-01"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as first:
+        try:
+            _wait_for_event(device / "events.jsonl", "round")
+        finally:
+            os.killpg(first.pid, signal.SIGKILL)
+    alone = (device / "alone.safetensors").stat().st_mtime_ns
+    done = _run_demo(out, *SMALL)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "Going on with the demo" in done.stdout
+    assert (device / "alone.safetensors").stat().st_mtime_ns == alone
+    curve = json.loads((device / "result.json").read_text("utf-8"))["curve"]["federated"]
+    assert [round_ for round_, _ in curve] == [0, 1, 2]
+    # What is finished is replaced.
+    assert not _can_go_on(Settings.load(out / "settings.json"))
+
+
+def test_every_life_of_a_coordinator_counts_its_own_bytes() -> None:
+    counted = [(10, 1), (30, 2), (5, 4), (8, 5), (8, 5)]
+    assert traffic([{"bytes": {"up": up, "down": down}} for up, down in counted]) == (38, 5)
 
 
 @pytest.mark.parametrize("option", [("--rounds", "1"), ("--devices", "3"), ("--steps", "0"), ("--judged", "0")])
@@ -111,7 +171,7 @@ def test_too_little_for_a_demo_is_refused_at_once(option: tuple[str, str], tmp_p
 
 def test_without_two_cluster_adapters_there_is_no_hybrid(tmp_path: Path) -> None:
     settings = Settings(
-        out=str(tmp_path), model="", bundle="", broker="", devices=4, rounds=2, steps=1, rank=8,
+        out=str(tmp_path), model="", base_id="", bundle="", broker="", devices=4, rounds=2, steps=1, rank=8,
         batch_size=8, learning_rate=1e-3, seed=0, judged=1, draw_steps=1, guidance=3.0, deadline=60.0,
     )  # fmt: skip
     outcomes = [Outcome(plan, {"cluster": i % 2}, tmp_path / plan.id) for i, plan in enumerate(make_plan(4, seed=0))]
