@@ -463,6 +463,7 @@ class _Turn:
         lineages = [self.state.root, *(self.state.clusters.get(n, Lineage()) for n in (device.cluster, *others))]
         # Nothing is folded away any more, unless the last round failed.
         adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
+        self._put_device(name, replace(device, served=False))  # it may have been before there were more rounds
         self._send(name, Finished(rounds=self.state.round, cluster=device.cluster, adapters=adapters))
 
     def _placed(self, event: Placed) -> None:

@@ -36,9 +36,26 @@ def test_defaults_and_paths() -> None:
     assert federation.blobs == "/somewhere/stickers.coordinator/blobs"
 
 
+def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database and blobs were sought in the folder that `serve` was started in: from another one, all was lost."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    places = 'home = "~/h"\nblobs = "b"\ndatabase = "sqlite:///d.sqlite?timeout=9"\n'
+    federation = parse(MINIMAL + places)
+    assert federation.home == "/home/anna/h"
+    assert federation.blobs == "/somewhere/b"
+    assert federation.database == "sqlite:////somewhere/d.sqlite?timeout=9"
+    for url in ("sqlite:////var/d.sqlite", "sqlite+pysqlite:////d", "postgresql://u:p@h/d"):
+        assert parse(f'{MINIMAL}database = "{url}"\n').database == url
+    assert parse(f'{MINIMAL}database = "sqlite+pysqlite:///~/d"\n').database == "sqlite+pysqlite:////home/anna/d"
+    assert parse(f'{MINIMAL}blobs = "s3://bucket/b"\n').blobs == "s3://bucket/b"
+    assert parse('name = "a"\nslots = "~/impasto.json"\n').slots == "/home/anna/impasto.json"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
+        (MINIMAL + 'database = "sqlite://"', "lies in memory"),
+        (MINIMAL + 'database = "sqlite:///:memory:"', "lies in memory"),
         ("name =", "TOML"),
         ('bundle = "b"', "name"),
         ('name = "a/b"\nbundle = "b"', "name"),

@@ -746,6 +746,14 @@ class TestTheEnd:
         machine(Served("b2"))
         assert all_served(machine.rules, machine.state, machine.now)
 
+    def test_who_says_join_again_is_waited_for_again(self) -> None:
+        machine = self.finished()
+        machine(*(Served(name) for name in DEVICES))
+        machine(joined("b2", 2))  # its home was lost
+        assert not all_served(machine.rules, machine.state, machine.now)
+        machine(Served("b2"))
+        assert all_served(machine.rules, machine.state, machine.now)
+
     def test_served_after_a_whole_deadline_at_the_latest(self) -> None:
         machine = self.finished()
         wake = next_wake(machine.rules, machine.state, machine.now)
