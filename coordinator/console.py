@@ -75,6 +75,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] left{': ' + e['reason'] if e['reason'] else ''}"
         case "device_back":
             return f"[cyan]{e['device']}[/cyan] takes part again"
+        case "device_forgotten":
+            return f"[cyan]{e['device']}[/cyan] makes room for a newcomer: it has never delivered, and is away"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":

@@ -468,12 +468,30 @@ class Service:
         return message
 
     def _admit(self, device: str, join: Join) -> None:
-        if device not in self._state.devices and len(self._state.devices) >= self._limits.devices:
+        full = device not in self._state.devices and len(self._state.devices) >= self._limits.devices
+        spare = self._replaceable() if full else None
+        if full and spare is None:
             self._refuse(device, Refusal(FEDERATION_FULL, self._limits.reason(FEDERATION_FULL)), about="join")
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
+            if spare is not None:
+                self._forget(spare)
             self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+
+    def _replaceable(self) -> str | None:
+        """A device that makes room, None if there is none. What was begun may go by all devices."""
+        self._settle()
+        if not self._ledger.settled:
+            return None
+        return rounds.replaceable(self._rules, self._state, time.monotonic(), self._admissions.revoked)
+
+    def _forget(self, device: str) -> None:
+        self._ledger.feed(rounds.Forgotten(device))
+        self._uploads.forget_device(device)
+        self._peers.forget(device)
+        self._gate.forget(device)
+        self._homecoming.forget(device)
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):

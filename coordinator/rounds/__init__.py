@@ -8,6 +8,7 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
@@ -26,6 +27,7 @@ from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.patience import all_served, next_wake
+from coordinator.rounds.places import replaceable
 from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 from coordinator.rounds.waiting import Awaited, awaited
@@ -45,6 +47,7 @@ __all__ = [
     "Event",
     "Failed",
     "Fetch",
+    "Forgotten",
     "Heard",
     "Joined",
     "Left",
@@ -75,6 +78,7 @@ __all__ = [
     "member_for",
     "next_wake",
     "outliers",
+    "replaceable",
     "step",
     "wants",
 ]

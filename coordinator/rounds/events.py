@@ -26,6 +26,12 @@ class Left(msgspec.Struct, frozen=True):
     shut_out: bool = False
 
 
+class Forgotten(msgspec.Struct, frozen=True):
+    """A device makes room for another one, see `places`: it is as if it had never joined."""
+
+    device: str
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A device has said something: it is there. `offers`: it said that it takes part, whatever was said before."""
 
@@ -125,6 +131,7 @@ class Restarted(msgspec.Struct, frozen=True):
 Event: TypeAlias = (
     Joined
     | Left
+    | Forgotten
     | Heard
     | Seen
     | Offered

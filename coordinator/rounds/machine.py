@@ -36,6 +36,7 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
@@ -68,6 +69,7 @@ from coordinator.rounds.patience import (
     is_vain,
     staying,
 )
+from coordinator.rounds.places import at_work
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
@@ -107,6 +109,8 @@ class _Turn:
                 self._joined(event)
             case Left():
                 self._left(event)
+            case Forgotten():
+                self._forgotten(event)
             case Heard():
                 self._heard(event)
             case Seen():
@@ -196,6 +200,21 @@ class _Turn:
                 self._question(name, HAS_LEFT)
         if not known.left:
             self._report("device_left", device=name, reason=event.reason)
+
+    def _forgotten(self, event: Forgotten) -> None:
+        state, name = self.state, event.device
+        current = state.current
+        if name not in state.devices or name in at_work(self.rules, state, self.now):
+            return
+        if current and name in current.cohort:  # nothing comes of that round
+            self._abandon()
+            state = self.state
+        past = {
+            number: replace(closed, absent={n: member for n, member in closed.absent.items() if n != name})
+            for number, closed in state.past.items()
+        }
+        self._set(devices={n: device for n, device in state.devices.items() if n != name}, past=past)
+        self._report("device_forgotten", device=name)
 
     def _heard(self, event: Heard) -> None:
         """Its word is its life; whether it is still there afterwards, its presence says."""
@@ -343,9 +362,12 @@ class _Turn:
             self._extend(missing)
         elif late and current.updates:
             self._close()
-        elif late or not staying(self.state, now) or (not missing and is_vain(self.state, now)):
-            self._report("round_abandoned", round=current.number, reason="no device delivered an update")
-            self._set(phase="gathering", current=None)
+        elif late or not staying(self.state, now) or is_vain(rules, self.state, now):
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._report("round_abandoned", round=self._open_round().number, reason="no device delivered an update")
+        self._set(phase="gathering", current=None)
 
     def _extend(self, awaited: Iterable[str]) -> None:
         current = self._open_round()

@@ -273,11 +273,14 @@ class Database:
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
 
-    def put_profiles(self, profiles: Mapping[str, DeviceProfile]) -> None:
-        """Write those that are new or have changed, in one synced transaction. What is the same costs no write:
-        devices say it again and again."""
+    def put_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> None:
+        """Write those that are new or have changed, and delete those that are None, in one synced transaction. What is
+        the same costs no write: devices say it again and again."""
         with self._writing() as connection:
             for device, profile in profiles.items():
+                if profile is None:
+                    connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
+                    continue
                 data, own = msgspec.msgpack.encode(profile), _DEVICES.c.device == device
                 known = connection.execute(sa.select(_DEVICES.c.profile).where(own)).scalar()
                 if known is None:

@@ -15,6 +15,7 @@ import msgspec
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
 from edge_sdk.errors import (
     AdapterMismatch,
+    BrokerUnreachable,
     ConfigurationError,
     DeadlineExceeded,
     JournalError,
@@ -187,6 +188,9 @@ class Membership:
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
         """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
 
+        Where the federation has ended before, and all that it sent came in an earlier session, nobody need be there any
+        more: its adapters are put in place.
+
         Args:
             rounds: leave after so many committed updates, with the adapters as they are then; None: stay to the end.
             deadline: longest wait, in seconds, for the coordinator's next step while other devices work.
@@ -209,9 +213,16 @@ class Membership:
         """
         if self._exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
-        self._link.open(answer, self._greeting, lambda error: self._tell("broker_unreachable", reason=str(error)))
-        self._find_coordinator(answer)
-        self._join(answer)
+        try:
+            self._link.open(answer, self._greeting, lambda error: self._tell("broker_unreachable", reason=str(error)))
+            self._find_coordinator(answer)
+            self._join(answer)
+        except (BrokerUnreachable, UnknownFederation, DeadlineExceeded) as error:
+            ending = self._ending()
+            if ending is None:
+                raise
+            self._tell("federation_ended", reason=str(error))
+            return self._settle(ending)
         until = time.monotonic() + deadline
         while True:
             heard = self._next(until, deadline)
@@ -227,6 +238,14 @@ class Membership:
                     return self._settle(heard)
             if isinstance(heard, RoundStart | RoundDone | Finished):  # a step; Welcome, for one, is none
                 until = time.monotonic() + deadline
+
+    def _ending(self) -> Finished | None:
+        """The step that has ended the federation in an earlier session, if all of its adapters came."""
+        ending = self._journal.ending
+        if ending is None or any(self._journal.received(manifest.sha256) is None for manifest in ending.manifests):
+            return None
+        self._cluster = ending.cluster
+        return ending
 
     def _is_outdated(self, start: RoundStart) -> bool:
         """Whether something newer came while the device was busy."""
@@ -480,6 +499,7 @@ class Membership:
         False if the coordinator has meanwhile something newer.
         """
         manifests = step.manifests
+        self._journal.note_ending(step if isinstance(step, Finished) else None)
         self._journal.forget_transfers({manifest.sha256 for manifest in manifests})
         for manifest in manifests:
             if self._journal.received(manifest.sha256) is not None:
@@ -527,9 +547,11 @@ class Membership:
             for manifest, adapter in to_keep([(part, self._adapter(part)) for part in parts], self._cluster, own)
         )
         paths = self._home.settle(pairs, self._cluster, all_there_are=finished)
+        self._journal.note_ending(None)
         self._journal.forget_transfers()
         self._home.forget_checkpoints()
-        self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
+        if not self._link.away:
+            self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
         result = MembershipResult(finished, len(self._committed), self._cluster, paths, self._link.up, self._link.down)
         self._tell("finished", cluster=self._cluster, updates=len(self._committed), adapters=sorted(paths))
         return result

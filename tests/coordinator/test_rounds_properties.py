@@ -14,6 +14,7 @@ from coordinator.rounds import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
@@ -31,6 +32,7 @@ from coordinator.rounds import (
     Tick,
     all_served,
     next_wake,
+    replaceable,
     step,
 )
 from edge_sdk.wire.messages import Committed, Finished, Manifest, Offer, Refused, RoundDone, RoundStart
@@ -187,6 +189,15 @@ class Rounds(RuleBasedStateMachine):
     @rule(device=DEVICES, shut_out=st.booleans())
     def leave(self, device: str, shut_out: bool) -> None:
         self.feed(Left(device, shut_out=shut_out))
+
+    @rule(revoked=st.frozensets(DEVICES))
+    def make_room(self, revoked: frozenset[str]) -> None:
+        """For a newcomer, once all is answered."""
+        if not self.questions and (name := replaceable(self.rules, self.state, self.now, revoked)):
+            assert name in revoked or not self.state.devices[name].proven
+            assert not self.state.devices[name].is_present(self.now)
+            self.feed(Forgotten(name))
+            assert name not in self.state.devices
 
     @rule(device=DEVICES, offers=st.booleans())
     def hear(self, device: str, offers: bool) -> None:
