@@ -352,10 +352,25 @@ def name_from(stem: str) -> str:
 
 def without_effect(federation: Federation) -> list[str]:
     """Which keys somebody has changed and nothing heeds, as the file is, in words: one text for each reason."""
-    of_choosing = ("clusters", "choose", "min_cluster", "recluster")
+    of_choosing, of_listening = ("clusters", "choose", "min_cluster", "recluster"), ("rho", "tau")
+    only_root, teaches = federation.root_rounds == federation.rounds, federation.interaction == "attention"
+    one = federation.clustering != "single" and federation.clusters == 1
+    turns = {AGGREGATORS[federation.aggregation].share(turn) for turn in range(2)}
     reasons = (
-        (federation.interaction in ("none", "disjoint"), ("rho", "tau"), f'interaction = "{federation.interaction}"'),
-        (federation.filter == "none", ("liars",), 'filter = "none"'),
+        (federation.interaction in ("none", "disjoint"), of_listening, f'interaction = "{federation.interaction}"'),
+        (teaches and federation.rho == 0 and not only_root, ("tau",), "rho = 0"),
+        (teaches and federation.clustering == "single" and not only_root, of_listening, "there is a single cluster"),
+        (teaches and one and not only_root, of_listening, "clusters = 1"),
+        (one, ("min_cluster", "recluster"), "clusters = 1"),
+        (only_root, ("interaction", *of_listening), f"all rounds train the root (root_rounds = {federation.rounds})"),
+        (federation.filter in ("none", "clip", "median"), ("liars",), f'filter = "{federation.filter}"'),
+        (federation.late > 0 and federation.rounds == 1, ("late", "staleness"), "rounds = 1"),
+        (
+            federation.late == 1 and federation.rounds > 1 and len(turns) > 1,
+            ("late", "staleness"),
+            f'aggregation = "{federation.aggregation}" trains other factors in the next round (late = 2 reaches the '
+            "one after it)",
+        ),
         (federation.late == 0, ("staleness",), "late = 0"),
         (federation.clustering == "single", of_choosing, 'clustering = "single"'),
         (

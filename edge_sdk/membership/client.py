@@ -58,6 +58,8 @@ OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
+# Joins that may go unanswered before that is a sign: some are lost, and a coordinator may be at work.
+_PATIENCE = 3
 # Seconds that the answer may take which says whether it is this update that counts.
 _CONFIRM = 12.0
 # Seconds of silence before it is told what is waited for.
@@ -165,7 +167,8 @@ class Membership:
         self._committed: set[str] = set()
         self._failures = 0
         self._unkept: JournalError | None = None
-        self._answered = False  # has said anything but that it is there
+        self._answered = False  # the coordinator has said anything but that it is there
+        self._asking_since: float | None = None  # the first of the Joins to which it has said nothing
 
     def _make_link(self, given: Settings) -> Link:
         session = Session(self._journal.next_epoch())
@@ -270,7 +273,8 @@ class Membership:
                 state = "is offline" if self._coordinator.state else "does not exist"
                 raise UnknownFederation(
                     f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
-                    "Check the federation's name, or start it with `impasto-coordinator serve`."
+                    "Check the federation's name, or start it with `impasto-coordinator serve`; if it runs, the "
+                    "broker's rules may keep this device from hearing it: let `impasto doctor` look at them."
                     f"{self._last_trouble()}"
                 )
 
@@ -600,6 +604,8 @@ class Membership:
                 return heard
             self._remind(until)
             if not self._link.away:  # it would wait for the connection
+                if isinstance(repeat, Join):
+                    self._asking_since = self._asking_since or time.monotonic()
                 self._link.send(repeat)
         return None
 
@@ -609,8 +615,16 @@ class Membership:
         away = self._link.away
         what = "the broker to be back" if away else self._waiting_for
         if (waited := self._reminder.due((what, self._waiting_for), now)) is not None:
-            left = max(0.0, until - now)
-            self._tell("waiting", what=what, seconds=waited, left=left, trouble=self._link.trouble if away else "")
+            trouble = self._link.trouble
+            if not away and (silent := self._unanswered(now)):
+                trouble = f"the coordinator has not answered for {silent:.0f} s, it may have ended without a word"
+            self._tell("waiting", what=what, seconds=waited, left=max(0.0, until - now), trouble=trouble)
+
+    def _unanswered(self, now: float) -> float:
+        """Seconds for which the coordinator has answered nothing, though it answers every Join; 0 if that is no sign
+        yet."""
+        silent = 0.0 if self._asking_since is None else now - self._asking_since
+        return silent if silent >= _PATIENCE * _REPEAT else 0.0
 
     def _listen(self, seconds: float) -> Heard | None:
         """The next thing heard; what the coordinator should have signed and has not, nobody has said. An adapter that
@@ -622,7 +636,8 @@ class Membership:
                 self._note_line(said)
             else:
                 heard = self._coordinator.accepted(said)
-                self._answered = self._answered or not isinstance(heard, CoordinatorState | None)
+                if not isinstance(heard, CoordinatorState | None):
+                    self._answered, self._asking_since = True, None
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
@@ -668,11 +683,12 @@ class Membership:
                 f"{seconds:g} s.{self._last_trouble()} Run again to resume; what was trained is kept."
             )
         state = self._coordinator.state
-        if state and state.online and not self._answered:
+        if state and state.online and (not self._answered or self._unanswered(time.monotonic())):
+            since = f" for {silent:.0f} s" if (silent := self._unanswered(time.monotonic())) else ""
             return DeadlineExceeded(
                 f"The coordinator of {self._federation!r} {what} within {seconds:g} s. Its sign on the broker says "
-                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it: it may have ended "
-                f"without a word.{self._last_trouble()} Start `impasto-coordinator serve` again, or let "
+                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it{since}: it may have "
+                f"ended without a word.{self._last_trouble()} Start `impasto-coordinator serve` again, or let "
                 "`impasto doctor` look at the broker's rules."
             )
         online = "online" if self._coordinator.online else "offline"

@@ -178,9 +178,14 @@ class Journal:
             )
 
     def claim(self, federation: str, device: str) -> None:
-        """This is the home of that device in that federation from now on."""
-        if self._owner() != Owner(federation, device):
+        """This is the home of that device in that federation from now on. What another device has trained there is
+        not handed in a second time, under the new name."""
+        before = self._owner()
+        if before != Owner(federation, device):
             with self._writing(promised=True) as sql:
+                if before is not None:
+                    sql.execute("DELETE FROM outbox")
+                    sql.execute("DELETE FROM work")
                 sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, device))
 
     def _owner(self) -> Owner | None:

@@ -20,7 +20,7 @@ from coordinator.home import Home
 from coordinator.rounds import State
 from coordinator.service import Service
 from coordinator.store import Database
-from edge_sdk.errors import HomeInUse, Superseded
+from edge_sdk.errors import HomeInUse, StoreUnavailable, Superseded
 from edge_sdk.transport import OnTrouble
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
@@ -81,6 +81,22 @@ def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypat
         Service(config.load(path)).run()
     hanging.close()
     Service(config.load(path)).close()
+
+
+def test_it_gives_way_also_where_its_disk_is_full(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = federation(tmp_path, url, 2)
+    first = Coordinator(path)
+    first.wait_for("coordinator_started")
+
+    def full(*_: object) -> None:
+        raise StoreUnavailable("no room")
+
+    monkeypatch.setattr(Database, "note_epoch", full)
+    second = Coordinator(path)
+    first.join(Superseded)
+    assert first.named("store_unavailable")
+    second.wait_for("coordinator_started")
+    second.stop()
 
 
 def test_a_stop_while_it_waits_is_heard(url: str, tmp_path: Path) -> None:

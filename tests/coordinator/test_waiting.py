@@ -17,9 +17,10 @@ from coordinator.rounds import Awaited, Device, Member, Round, Rules, State, awa
 from coordinator.service import Service
 from edge_sdk.adapter import Share
 from edge_sdk.errors import AccessDenied, BrokerSettingsInvalid, PayloadTooLarge
-from edge_sdk.transport import Settings, Will
+from edge_sdk.transport import Settings, Will, create
 from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire.messages import Join
+from edge_sdk.wire.messages import Join, Presence, encode
+from edge_sdk.wire.topics import Topics
 from tests.coordinator.adapters import BASE_ID
 from tests.coordinator.test_service import Devices, federation
 from tests.integration.devices import profile
@@ -110,6 +111,49 @@ def test_rules_that_keep_the_coordinator_from_speaking(tmp_path: Path) -> None:
         coordinator.stop()
 
 
+def rules(*read: str) -> str:
+    """Of a broker that lets the coordinator read only these topics of its federation."""
+    topics = "".join(f"topic read impasto/1/tastes/{topic}\n" for topic in read)
+    return f"user coordinator\ntopic write impasto/#\n{topics}user devices\ntopic readwrite impasto/#\n"
+
+
+def test_rules_that_keep_the_coordinator_from_hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mosquitto confirms every subscription, and delivers nothing: it waited for devices for ever."""
+    monkeypatch.setattr("coordinator.service._ECHO", 0.3)
+    acl = tmp_path / "acl"
+    acl.write_text(rules(), "utf-8")
+    with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
+        settings = Settings(broker.url, username="coordinator")
+        coordinator = Coordinator(federation(tmp_path, broker.url, 2), settings=settings)
+        coordinator.wait_for("broker_refused")
+        event = coordinator.named("broker_refused")[0]
+        assert event["code"] == AccessDenied.__name__
+        assert "delivers nothing of impasto/1/tastes/coordinator/state" in words(event)
+        assert "samples/broker/acl" in words(event)
+        coordinator.stop()
+
+
+def test_rules_that_keep_it_from_hearing_devices_that_show_presence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.service._ECHO", 0.3)
+    acl = tmp_path / "acl"
+    acl.write_text(rules("coordinator/state", "dev/+/state"), "utf-8")
+    with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
+        settings = Settings(broker.url, username="coordinator")
+        coordinator = Coordinator(federation(tmp_path, broker.url, 2), settings=settings)
+        device = create(Settings(broker.url, username="devices"))
+        device.connect(5)
+        for name in ("pi-4", "pi-5"):
+            device.publish(Topics("tastes").presence(name), encode(Presence(online=True, epoch=1)), retain=True)
+            device.publish(Topics("tastes").control(name, "up"), encode(Join(profile=profile("apples", 0))))
+        waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["unjoined"] == 2)
+        assert "2 more show presence and have not joined" in words(waiting)
+        assert not coordinator.named("broker_refused"), "it hears itself"
+        device.close()
+        coordinator.stop()
+
+
 def test_a_federation_over_small_packets(tmp_path: Path) -> None:
     """The chunks of both sides fit."""
     with Mosquitto(tmp_path, "max_packet_size 4500") as broker:
@@ -173,6 +217,18 @@ def test_every_line_is_in_words() -> None:
     for event, expected in (
         ({"event": "password_exposed", "broker": "b:1883"}, "note: the password goes to b:1883 in clear"),
         ({"event": "broker_refused", "code": "C", "reason": "[r]"}, "the broker refuses (C): [r]"),
+        (
+            {
+                "event": "waiting",
+                "what": "devices",
+                "awaited": [],
+                "seconds": 5.0,
+                "there": 1,
+                "needed": 2,
+                "unjoined": 0,
+            },
+            "waiting for devices to begin with: 1 of 2 are there (5 s so far)",
+        ),
         (
             {"event": "waiting", "what": "goodbyes", "awaited": list("abcdefg"), "seconds": 5.0},
             "waiting for a, b, c, d, e and 2 more to fetch the last adapters and leave (5 s so far)",

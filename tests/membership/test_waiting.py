@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeadlineExceeded,
     PayloadTooLarge,
+    UnknownFederation,
 )
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.membership.work import plan_id
@@ -132,6 +134,40 @@ def test_a_broker_that_stays_away_is_the_reason_that_is_raised(broker: Mosquitto
     assert "There is no connection to the broker" in str(error)
     assert "Nothing listens" in str(error)
     stage.transport.close()
+
+
+def test_a_coordinator_that_ends_without_a_word_is_told(broker: Mosquitto, tmp_path: Path) -> None:
+    """The broker has lost its will, say. The device waited for the next round, which others were said to be missing
+    for, until its own deadline."""
+    stage = Stage(broker.url)
+    me = Me(quick(broker.url), tmp_path, Learner(), deadline=3.0)
+    join(stage)
+    stage.transport.close()
+    error = me.error()
+    assert isinstance(error, DeadlineExceeded)
+    assert "did not go on within 3 s" in str(error)
+    assert re.search(r"nothing else was heard of it for \d s: it may have ended without a word", str(error))
+    troubles = [event["trouble"] for event in me.named("waiting")]
+    assert any("the coordinator has not answered for" in trouble for trouble in troubles)
+
+
+def test_one_that_answers_is_not_suspected(broker: Mosquitto, tmp_path: Path) -> None:
+    stage = Stage(broker.url)
+    me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
+    join(stage)
+    for _ in range(5):
+        stage.hear(Join)
+        stage.say(Welcome(round=0, rounds=3))
+    error = me.error()
+    assert not any(event["trouble"] for event in me.named("waiting")[:1])
+    assert isinstance(error, DeadlineExceeded)
+    stage.transport.close()
+
+
+def test_where_nobody_shows_himself_the_rules_are_named(broker: Mosquitto, tmp_path: Path) -> None:
+    error = Me(quick(broker.url), tmp_path, Learner(), answer=0.3).error()
+    assert isinstance(error, UnknownFederation)
+    assert "impasto doctor" in str(error)
 
 
 def test_a_join_that_the_rules_forbid_is_told_and_raised_with_the_brokers_word(tmp_path: Path) -> None:
