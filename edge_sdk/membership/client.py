@@ -64,6 +64,8 @@ _PATIENCE = 3
 _CONFIRM = 12.0
 # Seconds of silence before it is told what is waited for.
 SILENCE = 10.0
+# Codes of what becomes known of an update only after it was committed.
+_AFTERWARDS = frozenset({"UpdateOutlier", "UpdateLost"})
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 _SHARED = (
     "An update of this device counts, but it is not the one that was trained here: another device has its name and "
@@ -165,6 +167,7 @@ class Membership:
         self._waiting_for = ""  # in words
         self._cluster: int | None = None
         self._committed: set[str] = set()
+        self._counted: dict[str, int] = {}  # hashes of updates that were committed, and their rounds
         self._failures = 0
         self._unkept: JournalError | None = None
         self._answered = False  # the coordinator has said anything but that it is there
@@ -483,6 +486,7 @@ class Membership:
 
     def _is_committed(self, plan: str, offer: Offer) -> None:
         self._note(plan, "committed")
+        self._counted[offer.manifest.sha256] = offer.round
         self._waiting_for = f"the other devices of round {offer.round}, and for the next one"
         if plan not in self._committed:
             self._committed.add(plan)
@@ -641,6 +645,8 @@ class Membership:
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
+        if isinstance(heard, Refused) and heard.code in _AFTERWARDS and heard.about in self._counted:
+            self._tell("update_refused", round=self._counted.pop(heard.about), reason=f"{heard.code}: {heard.reason}")
         if isinstance(heard, Received):
             self._journal.receive(heard.manifest, heard.data)
             self._link.commit(heard.manifest.sha256)

@@ -257,6 +257,25 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
     assert not stage.hear(Presence).online
 
 
+@pytest.mark.parametrize("code", ["UpdateOutlier", "UpdateLost"])
+def test_what_becomes_of_an_update_after_it_was_committed_is_told(
+    url: str, stage: Stage, tmp_path: Path, code: str
+) -> None:
+    """It was handed in, as its owner read, and he was never told that it does not count."""
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    stage.take(offer)
+    for _ in range(2):
+        stage.say(Refused(code=code, reason="It does not count.", about=offer.manifest.sha256))
+    stage.say(Refused(code="StaleUpdate", reason="", about=offer.manifest.sha256))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    (refused,) = me.named("update_refused")
+    assert (refused["round"], refused["reason"]) == (1, f"{code}: It does not count.")
+
+
 def test_the_plan_brings_frozen_and_start(url: str, stage: Stage, tmp_path: Path) -> None:
     learn = Learner()
     Me(url, tmp_path, learn)
