@@ -76,7 +76,7 @@ def describe(event: Mapping[str, Any]) -> str:
         case "device_back":
             return f"[cyan]{e['device']}[/cyan] takes part again"
         case "device_forgotten":
-            return f"[cyan]{e['device']}[/cyan] makes room for a newcomer: it has never delivered, and is away"
+            return f"[cyan]{e['device']}[/cyan] makes room for a newcomer"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.text import Text
 
 from coordinator import config
 from coordinator.changes import settings_of
 from coordinator.config import read_base_model
-from coordinator.console import describe
 from coordinator.home import Home
 from coordinator.rounds import State
 from coordinator.service import Service
@@ -28,6 +26,7 @@ from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.federations import profile as made_profile
 from tests.coordinator.test_rounds import started
 from tests.coordinator.test_service import DEADLINE, Devices, federation
+from tests.coordinator.words import words
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator
 
@@ -283,10 +282,11 @@ def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, mon
         {"event": "adapters_lost", "names": ["root"], "anew": True},
         {"event": "adapters_lost", "names": ["root"], "anew": False},
         {"event": "device_doubled", "device": "pi-4"},
+        {"event": "device_forgotten", "device": "pi-4"},
     ],
 )
 def test_the_operator_reads_it_in_words(event: dict[str, Any]) -> None:
-    text = Text.from_markup(describe(event)).plain
+    text = words(event)
     assert event["event"] not in text
     for value in event.values():
         if isinstance(value, str) and value != event["event"]:

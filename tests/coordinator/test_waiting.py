@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.text import Text
 
 from coordinator import config
 from coordinator.cli import main
-from coordinator.console import describe
 from coordinator.glance import look
 from coordinator.rounds import Awaited, Device, Member, Round, Rules, State, awaited
 from coordinator.service import Service
@@ -23,10 +20,11 @@ from edge_sdk.wire.messages import Join, Presence, encode
 from edge_sdk.wire.topics import Topics
 from tests.coordinator.adapters import BASE_ID
 from tests.coordinator.test_service import Devices, federation
+from tests.coordinator.words import words
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.integration.test_federation import devices as started
-from tests.transport.brokers import Mosquitto, free_port
+from tests.transport.brokers import Mosquitto, free_port, quick
 
 
 @pytest.fixture(autouse=True)
@@ -42,31 +40,16 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
 
 
-def quick(url: str) -> Settings:
-    return Settings(url, reconnect_delay=(0.05, 0.1))
-
-
-def told(coordinator: Coordinator, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first event that fits, as soon as it is told."""
-    with coordinator.heard:
-        assert coordinator.heard.wait_for(lambda: any(map(fits, coordinator.events)), timeout=60), coordinator.events
-        return next(event for event in coordinator.events if fits(event))
-
-
-def words(event: dict[str, Any]) -> str:
-    return Text.from_markup(describe(event)).plain
-
-
 def test_one_device_of_two(broker: Mosquitto, tmp_path: Path) -> None:
     coordinator = Coordinator(federation(tmp_path, broker.url, 2))
-    nobody = told(coordinator, lambda event: event["event"] == "waiting")
+    nobody = coordinator.told(lambda event: event["event"] == "waiting")
     assert (nobody["what"], nobody["there"], nobody["needed"]) == ("devices", 0, 2)
     devices = Devices(broker.url)
     devices.say("pi-4", Join(profile=profile("apples", 0)))
-    waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["there"] == 1)
+    waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["there"] == 1)
     assert words(waiting).startswith("waiting for devices to begin with: 1 of 2 are there (")
     devices.say("pi-5", Join(profile=profile("apples", 1)))
-    training = told(coordinator, lambda event: event["event"] == "waiting" and event["what"] == "updates")
+    training = coordinator.told(lambda event: event["event"] == "waiting" and event["what"] == "updates")
     assert training["awaited"] == ["pi-4", "pi-5"]
     assert 0 < training["left"] <= 60
     assert words(training).startswith("waiting for updates of pi-4, pi-5: 0 are there, 1 are enough")
@@ -83,7 +66,7 @@ def test_a_broker_that_goes_and_comes_back(broker: Mosquitto, tmp_path: Path) ->
     broker.stop()
     coordinator.wait_for("broker_lost")
     coordinator.wait_for("broker_unreachable")
-    waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["what"] == "broker")
+    waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["what"] == "broker")
     assert "Nothing listens" in waiting["reason"]
     assert "Nothing listens" in words(waiting)
     broker.start()
@@ -147,7 +130,7 @@ def test_rules_that_keep_it_from_hearing_devices_that_show_presence(
         for name in ("pi-4", "pi-5"):
             device.publish(Topics("tastes").presence(name), encode(Presence(online=True, epoch=1)), retain=True)
             device.publish(Topics("tastes").control(name, "up"), encode(Join(profile=profile("apples", 0))))
-        waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["unjoined"] == 2)
+        waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["unjoined"] == 2)
         assert "2 more show presence and have not joined" in words(waiting)
         assert not coordinator.named("broker_refused"), "it hears itself"
         device.close()

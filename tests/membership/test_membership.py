@@ -176,6 +176,15 @@ class Me:
     def named(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == name]
 
+    def told(self, name: str) -> dict[str, Any]:
+        """The last event of that name, as soon as there is one."""
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until:
+            if found := self.named(name):
+                return found[-1]
+            time.sleep(0.01)
+        raise AssertionError(f"no {name}: {self.events[-5:]}")
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
