@@ -184,6 +184,16 @@ def hung_up(endpoint: str, *, encrypted: bool) -> Reason:
     return Reason("broker", what, why, advice)
 
 
+def silent(endpoint: str) -> Reason:
+    """A broker that was there takes the line, and does not answer CONNECT any more."""
+    return Reason(
+        "broker",
+        f"{endpoint} takes the connection, and does not answer any more.",
+        "The broker hangs or is overloaded, or something between keeps its answers.",
+        "Look at the broker's machine and into its log; it is tried again.",
+    )
+
+
 def cut(endpoint: str) -> Reason:
     """A line that was good has ended without a word."""
     return Reason(

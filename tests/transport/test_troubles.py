@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,18 @@ def test_a_broker_that_goes_and_comes_back_is_told_with_the_reason(tmp_path: Pat
         broker.start()
         states.wait_until(False, True)
         assert transport.trouble is None
+        transport.close()
+
+
+def test_a_broker_that_hangs_is_no_other_program(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        told = Told()
+        transport = connect(broker.url, on_trouble=told, keepalive=1, reconnect_delay=(0.05, 0.1), deadline=DEADLINE)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            assert "takes the connection, and does not answer any more" in str(told.next())
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
         transport.close()
 
 
