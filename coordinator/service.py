@@ -175,6 +175,7 @@ class Service:
         self._begun = False
         # Twice as many as may join: strangers push out strangers first.
         self._presences = Presences(2 * self._limits.devices)
+        self._shown: set[str] = set()  # who has shown presence since the connection was lost last
         self._homecoming = Homecoming()
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
@@ -307,7 +308,9 @@ class Service:
         if online:
             self._report("broker_back", seconds=now - (self._away_since or now))
             self._inbox.put(self._publish_state, 0)
+            self._inbox.put(self._come_back, 0)
         else:
+            self._inbox.put(self._shown.clear, 0)
             self._report("broker_lost", reason=str(self._transport.trouble or "no reason is known"))
         self._away_since = None if online else now
         if self._connection.on_connection:
@@ -466,7 +469,7 @@ class Service:
                 self._presences.note(device, message)
                 if not known:
                     return self._ignoring(STRANGERS_PRESENCE)
-                return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
+                return lambda: self._see(device, message)
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
@@ -519,6 +522,7 @@ class Service:
         self._peers.forget(device)
         self._gate.forget(device)
         self._homecoming.forget(device)
+        self._shown.discard(device)
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):
@@ -526,6 +530,15 @@ class Service:
         else:
             self._ledger.feed(rounds.Heard(device, offers=True))
             self._ledger.feed(rounds.Offered(device, offer))
+
+    def _see(self, device: str, presence: Presence) -> None:
+        if presence.online:
+            self._shown.add(device)
+        self._ledger.feed(rounds.Seen(device, presence.online, presence.epoch))
+
+    def _come_back(self) -> None:
+        """The broker is here again, and perhaps knows nothing any more."""
+        self._ledger.feed(rounds.Reconnected(frozenset(self._shown)))
 
     def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
         """With a transfer, of which its device has said something."""

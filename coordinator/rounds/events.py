@@ -120,6 +120,13 @@ class Lost(msgspec.Struct, frozen=True):
     blobs: frozenset[str]
 
 
+class Reconnected(msgspec.Struct, frozen=True):
+    """The broker was away, and may have lost what it knew of presence, and deaths with it. `shown`: devices that have
+    shown presence since."""
+
+    shown: frozenset[str]
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Nothing but time has passed."""
 
@@ -143,6 +150,7 @@ Event: TypeAlias = (
     | Failed
     | Lost
     | Served
+    | Reconnected
     | Tick
     | Restarted
 )  # fmt: skip

@@ -43,6 +43,7 @@ from coordinator.rounds.events import (
     Lost,
     Offered,
     Placed,
+    Reconnected,
     Restarted,
     Seen,
     Served,
@@ -135,6 +136,8 @@ class _Turn:
                 self._served(event)
             case Restarted():
                 self._restarted()
+            case Reconnected():
+                self._reconnected(event)
             case Tick():
                 pass
 
@@ -564,6 +567,16 @@ class _Turn:
             self._ask_for_clusters()
         elif self.state.phase == "aggregating":
             self._ask_for_aggregation()
+
+    def _reconnected(self, event: Reconnected) -> None:
+        """Who is there shows presence again as soon as the broker is back, or the broker has kept it. Who does not may
+        have died with nobody to tell it: he is waited for as one that is gone."""
+        until = self.now + self.rules.grace
+        devices = {
+            name: replace(device, until=until) if device.until is None and name not in event.shown else device
+            for name, device in self.state.devices.items()
+        }
+        self._set(devices=devices)
 
     # helpers --------------------------------------------------------------------------------------------------------
 

@@ -360,6 +360,20 @@ class TestRounds:
             peer.offer(start, peer.update(1))
         assert [peer.hear("rounddone")["updates"] for peer in peers] == [2, 2]
 
+    def test_a_death_that_the_broker_could_not_tell(self, world: World) -> None:
+        """The deadline is ten minutes away."""
+        coordinator = world.serve(3, rounds=1, more="grace = 2\n")
+        peers, starts = world.started("a", "b", "gone")
+        world.broker.stop(kill=True)
+        peers[2].close()
+        world.broker.start()
+        coordinator.wait_for("broker_back")
+        for name, start in zip(("a", "b"), starts, strict=False):
+            peer = world.peer(name)
+            peer.join()
+            peer.hear("committed", sha256=peer.offer(start, peer.update(1)))
+        assert peer.hear("rounddone")["updates"] == 2
+
     def test_a_round_begins_with_those_who_are_there(self, world: World) -> None:
         """Who has been away for longer than `grace` is not in it, and takes part in the next one."""
         coordinator = world.serve(3, rounds=3, more="grace = 1\n")

@@ -21,6 +21,7 @@ from coordinator.rounds import (
     Past,
     Place,
     Placed,
+    Reconnected,
     Report,
     Restarted,
     Seen,
@@ -725,6 +726,23 @@ class TestWhatIsSaidInSomebodysName:
         assert machine.state.devices["b2"].until is None
         machine(Seen("b2", False, 3))
         assert machine.state.devices["b2"].until is not None
+
+
+def test_who_died_while_the_broker_was_away_is_waited_for_as_one_that_is_gone() -> None:
+    """Its will was lost with the broker, and every round waited for it until the deadline."""
+    machine = started(grace=10)
+    machine(Left("b1"))
+    deliver(machine, 1, "a1", "a2")
+    before = machine.state.devices["b1"]
+    machine(Reconnected(frozenset({"a1", "a2"})))
+    assert machine.state.devices["b2"].until == machine.now + 10
+    assert machine.state.devices["a1"].until is None
+    assert machine.state.devices["b1"] == before
+    machine.now += 10
+    machine(Tick())
+    assert machine.state.round == 1
+    machine(Seen("b2", True, 1))
+    assert machine.state.devices["b2"].until is None
 
 
 class TestMakingRoom:

@@ -21,6 +21,7 @@ from coordinator.rounds import (
     Offered,
     Place,
     Placed,
+    Reconnected,
     Restarted,
     Round,
     Seen,
@@ -262,6 +263,10 @@ class Rounds(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.feed(Tick())
+
+    @rule(shown=st.frozensets(DEVICES))
+    def lose_the_broker(self, shown: frozenset[str]) -> None:
+        self.feed(Reconnected(shown))
 
     @rule()
     def crash(self) -> None:
