@@ -505,18 +505,21 @@ class Service:
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
-            if spare is not None:
-                self._forget(spare)
             self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+            if spare is not None and device in self._state.devices:
+                self._forget(spare)
 
     def _replaceable(self) -> str | None:
-        """A device that makes room, None if there is none. What was begun may go by all devices."""
+        """A device that makes room, None if there is none."""
         self._settle()
         if not self._ledger.settled:
             return None
         return rounds.replaceable(self._rules, self._state, time.monotonic(), self._admissions.revoked)
 
     def _forget(self, device: str) -> None:
+        self._settle()
+        if not self._ledger.settled:  # what was asked for may go by all devices, and their profiles
+            return
         self._ledger.feed(rounds.Forgotten(device))
         self._uploads.forget_device(device)
         self._peers.forget(device)
