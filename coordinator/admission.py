@@ -103,7 +103,7 @@ class Admissions:
             return None
 
     def _write(self, device: str, row: dict[str, object]) -> None:
-        with self._engine.begin() as connection:
+        with _store_errors(), self._engine.begin() as connection:
             connection.execute(_ADMISSIONS.delete().where(_ADMISSIONS.c.device == device))
             connection.execute(_ADMISSIONS.insert().values(device=device, **row))
 

@@ -131,7 +131,7 @@ def _reopened(state: State, federation: Federation) -> State:
         )
     if AGGREGATORS[federation.aggregation].folds:
         state = _with_lineages(state, _folded)
-    return replace(state, phase="gathering")
+    return replace(state, phase="gathering", ends=None)
 
 
 def _with_lineages(state: State, change: Any) -> State:

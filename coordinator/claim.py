@@ -37,6 +37,11 @@ class Claim:
         self._heard = False  # our own word, after which nothing older comes any more
         self._restated = float("-inf")
 
+    @property
+    def heard(self) -> bool:
+        """Whether our own word has come back from the broker."""
+        return self._heard
+
     def read(self, state: CoordinatorState, now: float) -> int | None:
         """Take in what was said on our topic; the epoch of the later life to give way to, if there is one.
 

@@ -22,6 +22,7 @@ from coordinator.quotas import Limits
 from coordinator.rounds import Rules
 from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
+from edge_sdk.paths import expanded
 from edge_sdk.transport import Settings, Tls, check, read_bandwidth
 from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
 from edge_sdk.wire.topics import NAME
@@ -41,6 +42,9 @@ _LEAST_DOWNLOADS = 1 << 30
 _CONDITIONED = (".attn2.to_k", ".attn2.to_v")
 # Updates' worth that a device may be sent in a minute: all clusters' adapters at the end, and what lies under them.
 _DOWNLOADS = 64
+
+# A URL of SQLite's, without a host: its driver, its file and what follows.
+_SQLITE = re.compile(r"(sqlite(?:\+\w+)?):(?://(?:/([^?]*))?)?((?:\?.*)?)")
 
 Part = Annotated[float, Meta(ge=0, le=1)]
 Span = Annotated[float, Meta(gt=0, le=1e7)]
@@ -280,15 +284,33 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
     _check_methods(federation, source)
     _check_sense(federation, source)
     beside = ("bundle", "slots", "ca", "certificate", "key", "password_file")
-    files = {name: str(folder / path) for name in beside if (path := getattr(federation, name))}
-    home = folder / (federation.home or f"{federation.name}.coordinator")
+    files = {name: str(folder / expanded(path)) for name in beside if (path := getattr(federation, name))}
+    home = folder / expanded(federation.home or f"{federation.name}.coordinator")
+    database = _placed_database(federation.database, folder, source) if federation.database else None
+    blobs = federation.blobs if "://" in (federation.blobs or "") else None
+    if federation.blobs and blobs is None:
+        blobs = str(folder / expanded(federation.blobs))
     return msgspec.structs.replace(
         federation,
         **files,
         home=str(home),
-        database=federation.database or f"sqlite:///{home / 'coordinator.sqlite'}",
-        blobs=federation.blobs or str(home / "blobs"),
+        database=database or f"sqlite:///{home / 'coordinator.sqlite'}",
+        blobs=blobs or str(home / "blobs"),
     )
+
+
+def _placed_database(url: str, folder: Path, source: str) -> str:
+    """The database's URL, with a file of SQLite's in its place: seen from the folder, wherever `serve` is started."""
+    found = _SQLITE.fullmatch(url)
+    if found is None:
+        return url
+    driver, file, query = found.groups()
+    if not file or file == ":memory:":
+        raise ConfigurationError(
+            f"{source}: database = {url!r} lies in memory: a restart would lose the federation. Give a file "
+            "(sqlite:///coordinator.sqlite), or leave `database` out."
+        )
+    return f"{driver}:///{file if file.startswith('file:') else folder / expanded(file)}{query}"
 
 
 def read_base_model(federation: Federation) -> BaseModel:
@@ -330,10 +352,25 @@ def name_from(stem: str) -> str:
 
 def without_effect(federation: Federation) -> list[str]:
     """Which keys somebody has changed and nothing heeds, as the file is, in words: one text for each reason."""
-    of_choosing = ("clusters", "choose", "min_cluster", "recluster")
+    of_choosing, of_listening = ("clusters", "choose", "min_cluster", "recluster"), ("rho", "tau")
+    only_root, teaches = federation.root_rounds == federation.rounds, federation.interaction == "attention"
+    one = federation.clustering != "single" and federation.clusters == 1
+    turns = {AGGREGATORS[federation.aggregation].share(turn) for turn in range(2)}
     reasons = (
-        (federation.interaction in ("none", "disjoint"), ("rho", "tau"), f'interaction = "{federation.interaction}"'),
-        (federation.filter == "none", ("liars",), 'filter = "none"'),
+        (federation.interaction in ("none", "disjoint"), of_listening, f'interaction = "{federation.interaction}"'),
+        (teaches and federation.rho == 0 and not only_root, ("tau",), "rho = 0"),
+        (teaches and federation.clustering == "single" and not only_root, of_listening, "there is a single cluster"),
+        (teaches and one and not only_root, of_listening, "clusters = 1"),
+        (one, ("min_cluster", "recluster"), "clusters = 1"),
+        (only_root, ("interaction", *of_listening), f"all rounds train the root (root_rounds = {federation.rounds})"),
+        (federation.filter in ("none", "clip", "median"), ("liars",), f'filter = "{federation.filter}"'),
+        (federation.late > 0 and federation.rounds == 1, ("late", "staleness"), "rounds = 1"),
+        (
+            federation.late == 1 and federation.rounds > 1 and len(turns) > 1,
+            ("late", "staleness"),
+            f'aggregation = "{federation.aggregation}" trains other factors in the next round (late = 2 reaches the '
+            "one after it)",
+        ),
         (federation.late == 0, ("staleness",), "late = 0"),
         (federation.clustering == "single", of_choosing, 'clustering = "single"'),
         (

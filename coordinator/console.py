@@ -75,6 +75,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] left{': ' + e['reason'] if e['reason'] else ''}"
         case "device_back":
             return f"[cyan]{e['device']}[/cyan] takes part again"
+        case "device_forgotten":
+            return f"[cyan]{e['device']}[/cyan] makes room for a newcomer"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":
@@ -162,7 +164,7 @@ def _lost(event: Mapping[str, Any]) -> str:
 def print_waiting(console: Console, awaited: Awaited | None, broker: Glance) -> None:
     """What a federation waits for, and how its broker and its coordinator do."""
     if awaited and awaited.what != "goodbyes":
-        event = {"seconds": None, "left": None, "awaited": awaited.names, **to_builtins(awaited)}
+        event = {"seconds": None, "left": None, "unjoined": 0, "awaited": awaited.names, **to_builtins(awaited)}
         console.print(f"waiting for {_awaited(event)}", highlight=False, soft_wrap=True)
     if broker.reason:
         console.print(f"broker: [red]out of reach[/red]: {escape(broker.reason)}", highlight=False, soft_wrap=True)
@@ -178,7 +180,13 @@ def _awaited(e: Mapping[str, Any]) -> str:
         case "broker":
             return f"the broker{so_far}: {e['reason']}"
         case "devices":
-            return f"devices to begin with: {e['there']} of {e['needed']} are there{so_far}"
+            others = (
+                f"; {e['unjoined']} more show presence and have not joined: they are refused, or cannot be heard (the "
+                "broker's rules)"
+                if e["unjoined"]
+                else ""
+            )
+            return f"devices to begin with: {e['there']} of {e['needed']} are there{so_far}{others}"
         case "goodbyes":
             return f"{named(e['awaited'])} to fetch the last adapters and leave{so_far}"
     left = "" if e["left"] is None else f"; the round's deadline is in {e['left']:.0f} s"

@@ -34,6 +34,11 @@ class Gate:
         if admitted:
             self._inbox.put((topic, payload), size, bulk=chunk)
 
+    def forget(self, device: str) -> None:
+        """A device has not joined any more."""
+        with self._lock:
+            self._rates.forget(device)
+
     def exceeded(self, *, all_of_it: bool = False) -> list[Exceeded]:
         """What was dropped and is to be told now, see `Rates.exceeded`."""
         with self._lock:

@@ -23,6 +23,10 @@ class Homecoming:
         self._owed[device].discard(sha256)
         return self._is_served(device)
 
+    def forget(self, device: str) -> None:
+        """There is no such device any more."""
+        self._owed.pop(device, None)
+
     def _is_served(self, device: str) -> bool:
         if self._owed[device]:
             return False

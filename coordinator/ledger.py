@@ -38,7 +38,7 @@ class Ledger:
         self._ready: deque[rounds.Action] = deque()  # saved, to be carried out
         self._unsaved = False
         self._counted: list[dict[str, Any]] = []
-        self._profiles: dict[str, DeviceProfile] = {}
+        self._profiles: dict[str, DeviceProfile | None] = {}  # None: to be forgotten
 
     def feed(self, event: rounds.Event) -> None:
         """One step of the machine; what it leads to waits for `settle`."""
@@ -46,6 +46,8 @@ class Ledger:
         self.state, actions = rounds.step(self._rules, before, event, self._at)
         if isinstance(event, rounds.Joined) and event.device in self.state.devices and not _refused(actions):
             self._profiles[event.device] = event.profile
+        if isinstance(event, rounds.Forgotten) and event.device not in self.state.devices:
+            self._profiles[event.device] = None
         if self.state is not before:
             self._unsaved = True
             self._counted += newly_counted(before, self.state)
@@ -59,6 +61,11 @@ class Ledger:
         """Go on from another state than the one that was saved, with the next `settle`."""
         self.state, self._unsaved = state, True
 
+    @property
+    def settled(self) -> bool:
+        """Whether all is saved and carried out."""
+        return not (self._unsaved or self._profiles or self._due or self._ready)
+
     def next_wake(self) -> float | None:
         """When a Tick is due if nothing happens before, on the monotonic clock."""
         return rounds.next_wake(self._rules, self.state, self._at)
@@ -70,7 +77,7 @@ class Ledger:
             Superseded: a later life has begun; nothing was saved.
             StoreUnavailable: the database cannot be written, or `act` says so; what is left is done by the next call.
         """
-        while self._unsaved or self._profiles or self._due or self._ready:
+        while not self.settled:
             if not self._ready:
                 self._save()
                 self._ready, self._due = deque(self._due), []

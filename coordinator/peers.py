@@ -81,6 +81,14 @@ class Peers:
         """A device takes no part any more: no chunk goes to it."""
         self._pacer.forget(to=device)
 
+    def forget(self, device: str) -> None:
+        """There is no such device any more; nothing is being pulled from it."""
+        self.dismiss(device)
+        self._exchanges.pop(device, None)
+        self._sessions.pop(device, None)
+        self._pulled.discard(device)
+        self._downloads.forget(device)
+
     def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
         """Pull what there is not yet of an update from the device, in its present session.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 
 from edge_sdk.wire.messages import Presence
 
@@ -20,6 +21,10 @@ class Presences:
         self._last.move_to_end(device)
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
+
+    def online_but(self, known: Container[str]) -> int:
+        """How many say that they are there, but for those that are known."""
+        return sum(said.online and device not in known for device, said in self._last.items())
 
     def last(self, device: str) -> Presence | None:
         """What its topic has said last, None if that is not known."""

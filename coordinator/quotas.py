@@ -29,7 +29,7 @@ FEDERATION_FULL = "FederationFull"
 class Limits:
     """messages: that a device may send in a minute, chunks not counted; bytes: of messages and chunks together;
     downloads: bytes of chunks that it may ask for in a minute; storage: bytes that may be taken in for a device's
-    updates in one round; devices: that may ever join."""
+    updates in one round; devices: that may have joined."""
 
     messages: int
     bytes: int
@@ -45,7 +45,8 @@ class Limits:
             TOO_MANY_BYTES: f"Messages of more than {self.bytes} bytes {dropped}",
             TOO_MANY_DOWNLOADS: f"Chunks of more than {self.downloads} bytes asked for {dropped}",
             TOO_MUCH_STORAGE: f"More than {self.storage} bytes of updates in one round: wait for the next round.",
-            FEDERATION_FULL: f"This federation takes {self.devices} devices and has them: ask its operator for room.",
+            FEDERATION_FULL: f"This federation takes {self.devices} devices and has them: ask its operator for room "
+            "(`impasto-coordinator revoke` of those that are gone, or a larger max_devices).",
         }[code]
 
 
@@ -128,6 +129,11 @@ class Rates:
         self._owing.add(sender)
         return False
 
+    def forget(self, sender: str) -> None:
+        """This sender is none any more."""
+        self._accounts.pop(sender, None)
+        self._owing.discard(sender)
+
     def exceeded(self, now: float, *, all_of_it: bool = False) -> list[Exceeded]:
         """What is to be told: of each sender at once when it begins, then once a minute. `all_of_it`: without delay."""
         found = []
@@ -156,6 +162,10 @@ class Storage:
     def add(self, device: str, number: int, size: int) -> None:
         """So many bytes have come, whether they were worth it or not."""
         self._used[device] = number, self._bytes(device, number) + size
+
+    def forget(self, device: str) -> None:
+        """It takes part no more."""
+        self._used.pop(device, None)
 
     def _bytes(self, device: str, number: int) -> int:
         latest, used = self._used.get(device, (number, 0))

@@ -47,6 +47,7 @@ from coordinator.tally import (
 )
 from coordinator.uploads import Uploads
 from edge_sdk.errors import (
+    AccessDenied,
     BlobLost,
     BrokerSettingsInvalid,
     ImpastoError,
@@ -90,8 +91,10 @@ _RETRY = 5.0
 _TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
-# Seconds of a wait before it is told what is waited for.
-_SILENCE = 5.0
+# Seconds of a wait before it is told what is waited for, and between two looks at that while it changes.
+_SILENCE, _LOOKS = 5.0, 1.0
+# Seconds that our own state may take to come back from the broker.
+_ECHO = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +158,10 @@ class Service:
             raise BrokerSettingsInvalid("A coordinator has a will of its own: leave `will` out of the settings.")
         self._reminder = Reminder(_SILENCE)
         self._away_since: float | None = None  # there is no connection to the broker
+        # What was looked at last for something to remind of, and when to look again.
+        self._reminded: tuple[rounds.State | None, float | None] = (None, None)
+        self._remind_at = 0.0
+        self._deaf_at: float | None = None  # when our own state should have come back
         spool = Spool(self._home.folder / "spool")
         self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
         self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
@@ -168,6 +175,7 @@ class Service:
         self._begun = False
         # Twice as many as may join: strangers push out strangers first.
         self._presences = Presences(2 * self._limits.devices)
+        self._shown: set[str] = set()  # who has shown presence since the connection was lost last
         self._homecoming = Homecoming()
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
@@ -281,6 +289,7 @@ class Service:
             self._report("home_unlocked", home=str(self._home.folder))
         # First who is there: a step is believed only of a coordinator that has shown its key.
         self._publish_state()
+        self._deaf_at = time.monotonic() + _ECHO
         self._ledger.feed(rounds.Restarted())
         self._settle()
 
@@ -299,7 +308,9 @@ class Service:
         if online:
             self._report("broker_back", seconds=now - (self._away_since or now))
             self._inbox.put(self._publish_state, 0)
+            self._inbox.put(self._come_back, 0)
         else:
+            self._inbox.put(self._shown.clear, 0)
             self._report("broker_lost", reason=str(self._transport.trouble or "no reason is known"))
         self._away_since = None if online else now
         if self._connection.on_connection:
@@ -315,7 +326,11 @@ class Service:
     def _remind(self, once: bool) -> None:
         """Tell what is waited for, from time to time. Those that stay after the last round keep nobody waiting but
         `once`."""
-        now = time.monotonic()
+        now, away = time.monotonic(), self._away_since
+        state, was_away = self._reminded
+        if now < self._remind_at or (state is self._state and was_away == away and not self._reminder.may_be_due(now)):
+            return  # to look costs a walk over all devices
+        self._remind_at, self._reminded = now + min(_SILENCE, _LOOKS), (self._state, away)
         found = rounds.awaited(self._rules, self._state, now)
         if found and found.what == "goodbyes" and not once:
             found = None
@@ -335,6 +350,7 @@ class Service:
                 needed=found.needed,
                 awaited=list(found.names),
                 left=left,
+                unjoined=self._presences.online_but(self._state.devices) if found.what == "devices" else 0,
             )
 
     def _turn(self) -> None:
@@ -350,6 +366,8 @@ class Service:
         if self._claim.due is not None and self._claim.due <= now:
             self._claim.restated(now)
             self._publish_state()
+        if self._deaf_at is not None and self._deaf_at <= now:
+            self._listen_to_ourselves()
         self._peers.tick(now, self._carry_out)
         wake = self._next_wake()
         due = wake is not None and wake <= now
@@ -360,6 +378,18 @@ class Service:
             self._ledger.feed(rounds.Tick())
         self._uploads.pull()
         self._settle()
+
+    def _listen_to_ourselves(self) -> None:
+        """Many brokers confirm a subscription that their rules forbid, and deliver nothing. What we say on our topic
+        we should hear."""
+        self._deaf_at = None
+        if not self._claim.heard and self._away_since is None and self._transport.trouble is None:
+            reason = (
+                f"The broker at {self._connection.address.endpoint} has confirmed all subscriptions and delivers "
+                f"nothing of {self._topics.coordinator_state}: its rules may keep this coordinator from hearing "
+                "anybody. Let its user read and write impasto/1/# (docs/protocol.md, section 3; samples/broker/acl)."
+            )
+            self._report("broker_refused", code=AccessDenied.__name__, reason=reason)
 
     def _settle(self) -> None:
         """Save and act, unless that failed a moment ago: then everything stays due."""
@@ -439,7 +469,7 @@ class Service:
                 self._presences.note(device, message)
                 if not known:
                     return self._ignoring(STRANGERS_PRESENCE)
-                return lambda: self._ledger.feed(rounds.Seen(device, message.online, message.epoch))
+                return lambda: self._see(device, message)
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
             case Leave() if not on_presence:
@@ -468,12 +498,34 @@ class Service:
         return message
 
     def _admit(self, device: str, join: Join) -> None:
-        if device not in self._state.devices and len(self._state.devices) >= self._limits.devices:
+        full = device not in self._state.devices and len(self._state.devices) >= self._limits.devices
+        spare = self._replaceable() if full else None
+        if full and spare is None:
             self._refuse(device, Refusal(FEDERATION_FULL, self._limits.reason(FEDERATION_FULL)), about="join")
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
             self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+            if spare is not None and device in self._state.devices:
+                self._forget(spare)
+
+    def _replaceable(self) -> str | None:
+        """A device that makes room, None if there is none."""
+        self._settle()
+        if not self._ledger.settled:
+            return None
+        return rounds.replaceable(self._rules, self._state, time.monotonic(), self._admissions.revoked)
+
+    def _forget(self, device: str) -> None:
+        self._settle()
+        if not self._ledger.settled:  # what was asked for may go by all devices, and their profiles
+            return
+        self._ledger.feed(rounds.Forgotten(device))
+        self._uploads.forget_device(device)
+        self._peers.forget(device)
+        self._gate.forget(device)
+        self._homecoming.forget(device)
+        self._shown.discard(device)
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):
@@ -481,6 +533,15 @@ class Service:
         else:
             self._ledger.feed(rounds.Heard(device, offers=True))
             self._ledger.feed(rounds.Offered(device, offer))
+
+    def _see(self, device: str, presence: Presence) -> None:
+        if presence.online:
+            self._shown.add(device)
+        self._ledger.feed(rounds.Seen(device, presence.online, presence.epoch))
+
+    def _come_back(self) -> None:
+        """The broker is here again, and perhaps knows nothing any more."""
+        self._ledger.feed(rounds.Reconnected(frozenset(self._shown)))
 
     def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
         """With a transfer, of which its device has said something."""
@@ -541,9 +602,9 @@ class Service:
 
     def _give_way(self, epoch: int) -> None:
         self._superseded_by = epoch
-        self._database.note_epoch(epoch)
         self._report("coordinator_superseded", epoch=epoch)
         self.stop()
+        self._database.note_epoch(epoch)  # last, as its disk may be full
 
     # the round machine ----------------------------------------------------------------------------------------------
 

@@ -113,6 +113,12 @@ class Uploads:
         while begun := self._intake.begin(self._wants, self._is_present, now):
             self._fetch(*begun)
 
+    def forget_device(self, device: str) -> None:
+        """There is no such device any more, and so nothing of it is wanted."""
+        self._intake.forget(self._wants)
+        self._stop()
+        self._storage.forget(device)
+
     def forget(self) -> None:
         """A round is over: forget what nobody wants any more."""
         self._intake.forget(self._wants)
@@ -168,7 +174,8 @@ class Uploads:
         return self._intake.offer(device).manifest.chunk_size != offer.manifest.chunk_size
 
     def _is_present(self, device: str) -> bool:
-        return not self._ledger.state.devices[device].away
+        known = self._ledger.state.devices.get(device)
+        return known is not None and not known.away
 
     def _session(self, device: str) -> int:
         return self._ledger.state.devices[device].epoch or 0

@@ -8,12 +8,14 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
     Lost,
     Offered,
     Placed,
+    Reconnected,
     Restarted,
     Seen,
     Served,
@@ -26,6 +28,7 @@ from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.patience import all_served, next_wake
+from coordinator.rounds.places import replaceable
 from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 from coordinator.rounds.waiting import Awaited, awaited
@@ -45,6 +48,7 @@ __all__ = [
     "Event",
     "Failed",
     "Fetch",
+    "Forgotten",
     "Heard",
     "Joined",
     "Left",
@@ -56,6 +60,7 @@ __all__ = [
     "Phase",
     "Place",
     "Placed",
+    "Reconnected",
     "Report",
     "Restarted",
     "Round",
@@ -75,6 +80,7 @@ __all__ = [
     "member_for",
     "next_wake",
     "outliers",
+    "replaceable",
     "step",
     "wants",
 ]

@@ -26,6 +26,12 @@ class Left(msgspec.Struct, frozen=True):
     shut_out: bool = False
 
 
+class Forgotten(msgspec.Struct, frozen=True):
+    """A device makes room for another one, see `places`: it is as if it had never joined."""
+
+    device: str
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A device has said something: it is there. `offers`: it said that it takes part, whatever was said before."""
 
@@ -114,6 +120,13 @@ class Lost(msgspec.Struct, frozen=True):
     blobs: frozenset[str]
 
 
+class Reconnected(msgspec.Struct, frozen=True):
+    """The broker was away, and may have lost what it knew of presence, and deaths with it. `shown`: devices that have
+    shown presence since."""
+
+    shown: frozenset[str]
+
+
 class Tick(msgspec.Struct, frozen=True):
     """Nothing but time has passed."""
 
@@ -125,6 +138,7 @@ class Restarted(msgspec.Struct, frozen=True):
 Event: TypeAlias = (
     Joined
     | Left
+    | Forgotten
     | Heard
     | Seen
     | Offered
@@ -136,6 +150,7 @@ Event: TypeAlias = (
     | Failed
     | Lost
     | Served
+    | Reconnected
     | Tick
     | Restarted
 )  # fmt: skip

@@ -36,12 +36,14 @@ from coordinator.rounds.events import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
     Lost,
     Offered,
     Placed,
+    Reconnected,
     Restarted,
     Seen,
     Served,
@@ -68,6 +70,7 @@ from coordinator.rounds.patience import (
     is_vain,
     staying,
 )
+from coordinator.rounds.places import at_work
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
@@ -107,6 +110,8 @@ class _Turn:
                 self._joined(event)
             case Left():
                 self._left(event)
+            case Forgotten():
+                self._forgotten(event)
             case Heard():
                 self._heard(event)
             case Seen():
@@ -131,6 +136,8 @@ class _Turn:
                 self._served(event)
             case Restarted():
                 self._restarted()
+            case Reconnected():
+                self._reconnected(event)
             case Tick():
                 pass
 
@@ -196,6 +203,21 @@ class _Turn:
                 self._question(name, HAS_LEFT)
         if not known.left:
             self._report("device_left", device=name, reason=event.reason)
+
+    def _forgotten(self, event: Forgotten) -> None:
+        state, name = self.state, event.device
+        current = state.current
+        if name not in state.devices or name in at_work(self.rules, state, self.now):
+            return
+        if current and name in current.cohort:  # nothing comes of that round
+            self._abandon()
+            state = self.state
+        past = {
+            number: replace(closed, absent={n: member for n, member in closed.absent.items() if n != name})
+            for number, closed in state.past.items()
+        }
+        self._set(devices={n: device for n, device in state.devices.items() if n != name}, past=past)
+        self._report("device_forgotten", device=name)
 
     def _heard(self, event: Heard) -> None:
         """Its word is its life; whether it is still there afterwards, its presence says."""
@@ -343,9 +365,12 @@ class _Turn:
             self._extend(missing)
         elif late and current.updates:
             self._close()
-        elif late or not staying(self.state, now) or (not missing and is_vain(self.state, now)):
-            self._report("round_abandoned", round=current.number, reason="no device delivered an update")
-            self._set(phase="gathering", current=None)
+        elif late or not staying(self.state, now) or is_vain(rules, self.state, now):
+            self._abandon()
+
+    def _abandon(self) -> None:
+        self._report("round_abandoned", round=self._open_round().number, reason="no device delivered an update")
+        self._set(phase="gathering", current=None)
 
     def _extend(self, awaited: Iterable[str]) -> None:
         current = self._open_round()
@@ -463,6 +488,7 @@ class _Turn:
         lineages = [self.state.root, *(self.state.clusters.get(n, Lineage()) for n in (device.cluster, *others))]
         # Nothing is folded away any more, unless the last round failed.
         adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
+        self._put_device(name, replace(device, served=False))  # it may have been before there were more rounds
         self._send(name, Finished(rounds=self.state.round, cluster=device.cluster, adapters=adapters))
 
     def _placed(self, event: Placed) -> None:
@@ -541,6 +567,16 @@ class _Turn:
             self._ask_for_clusters()
         elif self.state.phase == "aggregating":
             self._ask_for_aggregation()
+
+    def _reconnected(self, event: Reconnected) -> None:
+        """Who is there shows presence again as soon as the broker is back, or the broker has kept it. Who does not may
+        have died with nobody to tell it: he is waited for as one that is gone."""
+        until = self.now + self.rules.grace
+        devices = {
+            name: replace(device, until=until) if device.until is None and name not in event.shown else device
+            for name, device in self.state.devices.items()
+        }
+        self._set(devices=devices)
 
     # helpers --------------------------------------------------------------------------------------------------------
 

@@ -81,11 +81,18 @@ def enough_to_begin(rules: Rules, state: State) -> int:
     return share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
 
 
-def is_vain(state: State, now: float) -> bool:
-    """Whether nobody in the open round, which waits for none of them any more, has ever delivered, while others are
-    there who could."""
+def is_idle(rules: Rules, state: State, now: float) -> bool:
+    """Whether the open round waits for nobody any more, and nobody in it has ever delivered."""
     current = _open(state)
     if current.updates or any(state.devices[name].proven for name in current.cohort):
+        return False
+    return not awaited(rules, state, now)
+
+
+def is_vain(rules: Rules, state: State, now: float) -> bool:
+    """The same, while others are there who could deliver."""
+    current = _open(state)
+    if not is_idle(rules, state, now):
         return False
     return any(device.is_present(now) for name, device in state.devices.items() if name not in current.cohort)
 

@@ -81,7 +81,8 @@ class FolderBlobs:
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._working():
+            self._folder.mkdir(parents=True, exist_ok=True)
         try:
             durable.move(file, self._folder / _checked(sha256))
         except OSError as error:

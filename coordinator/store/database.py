@@ -5,10 +5,16 @@ the state and the rows that explain it are written together or not at all.
 
 Of several coordinators on one database only the latest life writes. A life takes the federation over with `begin` and
 its epoch, and reads the state only then; every transaction of an earlier one fails from that moment on.
+
+An SQLite file that is deleted or moved while it is open goes on taking what is written, for nobody to find. So it is
+looked for before every transaction, and put back from what is still open.
 """
 
 from __future__ import annotations
 
+import os
+import secrets
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +26,7 @@ import sqlalchemy as sa
 
 from coordinator.rounds import State
 from coordinator.store.sketches import SqlSketches
+from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, StoreUnavailable, Superseded
 from edge_sdk.wire.epochs import following
 from edge_sdk.wire.messages import DeviceProfile
@@ -105,6 +112,7 @@ class Database:
             self.sketches = SqlSketches(self._engine)
             self._enrol(base_id)
             self.epoch = self.latest_epoch()
+            self._file = _OpenFile(Path(parsed.database or "")) if _is_file(parsed) else None
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise ConfigurationError(
                 f"Cannot open the database {_shown(url)!r}: {error}. Correct `database`."
@@ -178,6 +186,12 @@ class Database:
     @contextmanager
     def _changing(self) -> Iterator[sa.Connection]:
         """A transaction."""
+        if self._file is not None and self._file.came_back():
+            self._engine.dispose()  # its connections are to the one that was deleted
+            raise StoreUnavailable(
+                f"{_shown(self._engine.url)} was deleted or moved while it was open: it has been put back, with all "
+                "that was in it."
+            )
         try:
             with self._engine.begin() as connection:
                 yield connection
@@ -259,11 +273,14 @@ class Database:
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
 
-    def put_profiles(self, profiles: Mapping[str, DeviceProfile]) -> None:
-        """Write those that are new or have changed, in one synced transaction. What is the same costs no write:
-        devices say it again and again."""
+    def put_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> None:
+        """Write those that are new or have changed, and delete those that are None, in one synced transaction. What is
+        the same costs no write: devices say it again and again."""
         with self._writing() as connection:
             for device, profile in profiles.items():
+                if profile is None:
+                    connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
+                    continue
                 data, own = msgspec.msgpack.encode(profile), _DEVICES.c.device == device
                 known = connection.execute(sa.select(_DEVICES.c.profile).where(own)).scalar()
                 if known is None:
@@ -285,6 +302,61 @@ class Database:
 
     def close(self) -> None:
         self._engine.dispose()
+        if self._file is not None:
+            self._file.close()
+
+
+class _OpenFile:
+    """An SQLite file, with a connection that holds what is in it, whatever becomes of its name."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hold()
+
+    def _hold(self) -> None:
+        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # it is opened by this
+        self._known = self._path.stat()
+
+    def came_back(self) -> bool:
+        """Put the file back if it is gone; whether that was so.
+
+        Raises:
+            StoreUnavailable: it cannot be put back, or another file is in its place.
+        """
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            try:
+                self._put_back()
+            except (OSError, sqlite3.Error) as error:
+                raise StoreUnavailable(f"{self._path} is gone, and cannot be put back: {error}.") from error
+            return True
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path} cannot be used: {error}.") from error
+        if not os.path.samestat(found, self._known):
+            raise StoreUnavailable(
+                f"{self._path} is another file than the one that this coordinator has open, which was deleted or "
+                "moved. Stop the coordinator and start it again to go on from that one, or move it away to have this "
+                "one put back."
+            )
+        return False
+
+    def _put_back(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        copy = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            self._connection.execute("VACUUM INTO ?", (str(copy),))
+            for leftover in ("-wal", "-shm"):  # of the one that was deleted
+                self._path.with_name(self._path.name + leftover).unlink(missing_ok=True)
+            durable.move(copy, self._path)
+        finally:
+            copy.unlink(missing_ok=True)
+        self.close()
+        self._hold()
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
@@ -308,6 +380,12 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
         for name, update in after.current.updates.items()
         if name not in known
     ]
+
+
+def _is_file(url: sa.URL) -> bool:
+    """Whether a database is a file of SQLite's, as far as its URL says where."""
+    name = url.database or ""
+    return url.get_backend_name() == "sqlite" and name not in ("", ":memory:") and not name.startswith("file:")
 
 
 def _shown(url: str | sa.URL) -> str:

@@ -35,6 +35,7 @@ _WORDS = {
     "clock_suspect": "clock: {reason}",
     "identity_shared": "round {round}: {reason}",
     "update_unkept": "round {round}: the update cannot be kept, and is handed in at once: {reason}",
+    "federation_ended": "the federation has ended, and all of its adapters came before: they are put in place",
     "coordinator_offline": "the coordinator is offline; waiting for it",
     "finished": "finished",
 }

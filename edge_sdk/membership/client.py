@@ -15,6 +15,7 @@ import msgspec
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
 from edge_sdk.errors import (
     AdapterMismatch,
+    BrokerUnreachable,
     ConfigurationError,
     DeadlineExceeded,
     JournalError,
@@ -57,10 +58,14 @@ OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 _FAILURES = 5
 # Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
 _REPEAT = 10.0
+# Joins that may go unanswered before that is a sign: some are lost, and a coordinator may be at work.
+_PATIENCE = 3
 # Seconds that the answer may take which says whether it is this update that counts.
 _CONFIRM = 12.0
 # Seconds of silence before it is told what is waited for.
 SILENCE = 10.0
+# Codes of what becomes known of an update only after it was committed.
+_AFTERWARDS = frozenset({"UpdateOutlier", "UpdateLost"})
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 _SHARED = (
     "An update of this device counts, but it is not the one that was trained here: another device has its name and "
@@ -162,9 +167,11 @@ class Membership:
         self._waiting_for = ""  # in words
         self._cluster: int | None = None
         self._committed: set[str] = set()
+        self._counted: dict[str, int] = {}  # hashes of updates that were committed, and their rounds
         self._failures = 0
         self._unkept: JournalError | None = None
-        self._answered = False  # has said anything but that it is there
+        self._answered = False  # the coordinator has said anything but that it is there
+        self._asking_since: float | None = None  # the first of the Joins to which it has said nothing
 
     def _make_link(self, given: Settings) -> Link:
         session = Session(self._journal.next_epoch())
@@ -186,6 +193,9 @@ class Membership:
 
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
         """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
+
+        Where the federation has ended before, and all that it sent came in an earlier session, nobody need be there any
+        more: its adapters are put in place.
 
         Args:
             rounds: leave after so many committed updates, with the adapters as they are then; None: stay to the end.
@@ -209,9 +219,16 @@ class Membership:
         """
         if self._exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
-        self._link.open(answer, self._greeting, lambda error: self._tell("broker_unreachable", reason=str(error)))
-        self._find_coordinator(answer)
-        self._join(answer)
+        try:
+            self._link.open(answer, self._greeting, lambda error: self._tell("broker_unreachable", reason=str(error)))
+            self._find_coordinator(answer)
+            self._join(answer)
+        except (BrokerUnreachable, UnknownFederation, DeadlineExceeded) as error:
+            ending = self._ending()
+            if ending is None:
+                raise
+            self._tell("federation_ended", reason=str(error))
+            return self._settle(ending)
         until = time.monotonic() + deadline
         while True:
             heard = self._next(until, deadline)
@@ -227,6 +244,14 @@ class Membership:
                     return self._settle(heard)
             if isinstance(heard, RoundStart | RoundDone | Finished):  # a step; Welcome, for one, is none
                 until = time.monotonic() + deadline
+
+    def _ending(self) -> Finished | None:
+        """The step that has ended the federation in an earlier session, if all of its adapters came."""
+        ending = self._journal.ending
+        if ending is None or any(self._journal.received(manifest.sha256) is None for manifest in ending.manifests):
+            return None
+        self._cluster = ending.cluster
+        return ending
 
     def _is_outdated(self, start: RoundStart) -> bool:
         """Whether something newer came while the device was busy."""
@@ -251,7 +276,8 @@ class Membership:
                 state = "is offline" if self._coordinator.state else "does not exist"
                 raise UnknownFederation(
                     f"The coordinator of federation {self._federation!r} {state} on this broker (waited {answer:g} s). "
-                    "Check the federation's name, or start it with `impasto-coordinator serve`."
+                    "Check the federation's name, or start it with `impasto-coordinator serve`; if it runs, the "
+                    "broker's rules may keep this device from hearing it: let `impasto doctor` look at them."
                     f"{self._last_trouble()}"
                 )
 
@@ -460,6 +486,7 @@ class Membership:
 
     def _is_committed(self, plan: str, offer: Offer) -> None:
         self._note(plan, "committed")
+        self._counted[offer.manifest.sha256] = offer.round
         self._waiting_for = f"the other devices of round {offer.round}, and for the next one"
         if plan not in self._committed:
             self._committed.add(plan)
@@ -480,6 +507,7 @@ class Membership:
         False if the coordinator has meanwhile something newer.
         """
         manifests = step.manifests
+        self._journal.note_ending(step if isinstance(step, Finished) else None)
         self._journal.forget_transfers({manifest.sha256 for manifest in manifests})
         for manifest in manifests:
             if self._journal.received(manifest.sha256) is not None:
@@ -527,9 +555,11 @@ class Membership:
             for manifest, adapter in to_keep([(part, self._adapter(part)) for part in parts], self._cluster, own)
         )
         paths = self._home.settle(pairs, self._cluster, all_there_are=finished)
+        self._journal.note_ending(None)
         self._journal.forget_transfers()
         self._home.forget_checkpoints()
-        self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
+        if not self._link.away:
+            self._link.send(Leave(reason="finished" if finished else "took part in as many rounds as it wanted"))
         result = MembershipResult(finished, len(self._committed), self._cluster, paths, self._link.up, self._link.down)
         self._tell("finished", cluster=self._cluster, updates=len(self._committed), adapters=sorted(paths))
         return result
@@ -578,6 +608,8 @@ class Membership:
                 return heard
             self._remind(until)
             if not self._link.away:  # it would wait for the connection
+                if isinstance(repeat, Join):
+                    self._asking_since = self._asking_since or time.monotonic()
                 self._link.send(repeat)
         return None
 
@@ -587,8 +619,16 @@ class Membership:
         away = self._link.away
         what = "the broker to be back" if away else self._waiting_for
         if (waited := self._reminder.due((what, self._waiting_for), now)) is not None:
-            left = max(0.0, until - now)
-            self._tell("waiting", what=what, seconds=waited, left=left, trouble=self._link.trouble if away else "")
+            trouble = self._link.trouble
+            if not away and (silent := self._unanswered(now)):
+                trouble = f"the coordinator has not answered for {silent:.0f} s, it may have ended without a word"
+            self._tell("waiting", what=what, seconds=waited, left=max(0.0, until - now), trouble=trouble)
+
+    def _unanswered(self, now: float) -> float:
+        """Seconds for which the coordinator has answered nothing, though it answers every Join; 0 if that is no sign
+        yet."""
+        silent = 0.0 if self._asking_since is None else now - self._asking_since
+        return silent if silent >= _PATIENCE * _REPEAT else 0.0
 
     def _listen(self, seconds: float) -> Heard | None:
         """The next thing heard; what the coordinator should have signed and has not, nobody has said. An adapter that
@@ -600,10 +640,13 @@ class Membership:
                 self._note_line(said)
             else:
                 heard = self._coordinator.accepted(said)
-                self._answered = self._answered or not isinstance(heard, CoordinatorState | None)
+                if not isinstance(heard, CoordinatorState | None):
+                    self._answered, self._asking_since = True, None
         if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
+        if isinstance(heard, Refused) and heard.code in _AFTERWARDS and heard.about in self._counted:
+            self._tell("update_refused", round=self._counted.pop(heard.about), reason=f"{heard.code}: {heard.reason}")
         if isinstance(heard, Received):
             self._journal.receive(heard.manifest, heard.data)
             self._link.commit(heard.manifest.sha256)
@@ -646,11 +689,12 @@ class Membership:
                 f"{seconds:g} s.{self._last_trouble()} Run again to resume; what was trained is kept."
             )
         state = self._coordinator.state
-        if state and state.online and not self._answered:
+        if state and state.online and (not self._answered or self._unanswered(time.monotonic())):
+            since = f" for {silent:.0f} s" if (silent := self._unanswered(time.monotonic())) else ""
             return DeadlineExceeded(
                 f"The coordinator of {self._federation!r} {what} within {seconds:g} s. Its sign on the broker says "
-                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it: it may have ended "
-                f"without a word.{self._last_trouble()} Start `impasto-coordinator serve` again, or let "
+                f"that it is online since {shown(state.epoch)}, but nothing else was heard of it{since}: it may have "
+                f"ended without a word.{self._last_trouble()} Start `impasto-coordinator serve` again, or let "
                 "`impasto doctor` look at the broker's rules."
             )
         online = "online" if self._coordinator.online else "offline"

@@ -7,6 +7,7 @@
     outbox       the update that was trained last, until the next one is
     transfer     contents that are being fetched or have come, with their manifests
     chunk        their chunks; which there are is the bitmap that a transfer resumes from
+    ending       the step that ended the federation, until its adapters are put in place
 
 What is promised when: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training
 is not repeated and the coordinator is told "committed" on the strength of them; so are the session and the states of
@@ -34,11 +35,11 @@ import msgspec
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
 from edge_sdk.wire.epochs import following
-from edge_sdk.wire.messages import Manifest, Offer, RoundStart
+from edge_sdk.wire.messages import Finished, Manifest, Offer, RoundStart
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
 
-_T = TypeVar("_T", Offer, Manifest)
+_T = TypeVar("_T", Offer, Manifest, Finished)
 
 VERSION = 1
 _APPLICATION = 0x494D504A  # "IMPJ", in the file's header
@@ -63,12 +64,13 @@ CREATE TABLE chunk (
 );
 INSERT INTO session VALUES (1, 0, NULL, 0, 0);
 """
-# Journals that were begun before there was this table get it, too.
-_OWNER = """
-CREATE TABLE IF NOT EXISTS owner (
-    one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
+# Journals that were begun before there were these tables get them, too.
+_LATER = (
+    """CREATE TABLE IF NOT EXISTS owner (
+        one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
+    )""",
+    "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
 )
-"""
 
 
 class Work(msgspec.Struct, frozen=True):
@@ -156,7 +158,8 @@ class Journal:
         if empty:  # also where a power cut left an empty file
             marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
             sql.executescript(f"PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
-        sql.execute(_OWNER)
+        for table in _LATER:
+            sql.execute(table)
 
     def close(self) -> None:
         """Close the file, and let the next one open it. May be repeated; nothing can be noted any more."""
@@ -175,9 +178,14 @@ class Journal:
             )
 
     def claim(self, federation: str, device: str) -> None:
-        """This is the home of that device in that federation from now on."""
-        if self._owner() != Owner(federation, device):
+        """This is the home of that device in that federation from now on. What another device has trained there is
+        not handed in a second time, under the new name."""
+        before = self._owner()
+        if before != Owner(federation, device):
             with self._writing(promised=True) as sql:
+                if before is not None:
+                    sql.execute("DELETE FROM outbox")
+                    sql.execute("DELETE FROM work")
                 sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, device))
 
     def _owner(self) -> Owner | None:
@@ -348,6 +356,25 @@ class Journal:
         if not keep:
             with self._reading() as sql:
                 sql.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
+
+    # the end --------------------------------------------------------------------------------------------------------
+
+    def note_ending(self, step: Finished | None) -> None:
+        """The federation has ended with this step; None: it goes on, or all is in place."""
+        if self.ending == step:
+            return
+        with self._writing(promised=True) as sql:
+            if step is None:
+                sql.execute("DELETE FROM ending")
+            else:
+                sql.execute("INSERT OR REPLACE INTO ending VALUES (1, ?)", (msgspec.msgpack.encode(step),))
+
+    @property
+    def ending(self) -> Finished | None:
+        """The step that has ended the federation, None if none has."""
+        with self._reading() as sql:
+            row = sql.execute("SELECT step FROM ending").fetchone()
+            return self._decoded(row[0], Finished) if row else None
 
     # inside ---------------------------------------------------------------------------------------------------------
 

@@ -418,7 +418,9 @@ class MqttTransport:
             return reasons.of_farewell(said.value, str(said))
         if isinstance(ended_by, ssl.SSLError) and (alert := reasons.of_alert(ended_by, endpoint)):
             return alert
-        return reasons.cut(endpoint) if was_connected else reasons.hung_up(endpoint, encrypted=encrypted)
+        if was_connected:
+            return reasons.cut(endpoint)
+        return reasons.silent(endpoint) if self._ever_connected else reasons.hung_up(endpoint, encrypted=encrypted)
 
     def _put_off(self, client: Client) -> None:
         """Choose the delay before the next attempt. paho calls this first and then waits for the smallest delay set."""

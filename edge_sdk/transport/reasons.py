@@ -27,6 +27,12 @@ UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORISED = 0x84, 0x85
 BANNED, PACKET_TOO_LARGE, TAKEN_OVER = 0x8A, 0x95, 0x8E
 BUSY = frozenset({0x88, 0x89, 0x8B, 0x97, 0x9F})  # unavailable, busy, shutting down, quota, connection rate
 
+# What a broker cannot do that a federation needs, and what to do.
+_CANNOT = {
+    0x9A: ("The broker keeps no retained messages.", "Set `retain_available true` in mosquitto.conf, or its like."),
+    0x9B: ("The broker allows QoS 0 only.", "Set `max_qos 1` or more in mosquitto.conf, or its like."),
+}
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -171,8 +177,21 @@ def hung_up(endpoint: str, *, encrypted: bool) -> Reason:
         advice = "Look into the broker's log: it says why."
     else:
         what, why = f"{endpoint} does not answer as an MQTT broker.", "It may expect an encrypted connection."
-        advice = "Use mqtts:// if that port is an encrypted listener; check that it is an MQTT broker at all."
+        advice = (
+            "Use mqtts:// if that port is an encrypted listener; check that it is an MQTT broker at all, and that it "
+            "may have more clients (`max_connections`)."
+        )
     return Reason("broker", what, why, advice)
+
+
+def silent(endpoint: str) -> Reason:
+    """A broker that was there takes the line, and does not answer CONNECT any more."""
+    return Reason(
+        "broker",
+        f"{endpoint} takes the connection, and does not answer any more.",
+        "The broker hangs or is overloaded, or something between keeps its answers.",
+        "Look at the broker's machine and into its log; it is tried again.",
+    )
 
 
 def cut(endpoint: str) -> Reason:
@@ -199,6 +218,9 @@ def of_refusal(code: int, words: str, user: str | None) -> Reason:
     elif code in BUSY:
         what, why = f"The broker is overloaded or shutting down ({words}).", "It asks to be left alone for a while."
         advice, final = "Try again later; raise `max_connections` if it stays so.", False
+    elif code in _CANNOT:
+        what, advice = _CANNOT[code]
+        why = "Coordinator and devices tell by retained messages who is there, and lose none at QoS 1."
     elif code == BANNED:
         what, why = f"The broker has banned this device ({words}).", "Its operator, or a guard against floods, did."
         advice = "Ask the broker's operator."
@@ -215,6 +237,8 @@ def of_farewell(code: int, words: str) -> Reason:
         advice = "Raise its largest packet: `max_packet_size 135168` in mosquitto.conf, or its like."
     elif code == TAKEN_OVER:
         advice = "Another client came with the same client id: give each its own, or none."
+    elif code in _CANNOT:
+        what, advice = _CANNOT[code]
     elif code in (BAD_CREDENTIALS, NOT_AUTHORISED):
         advice = "Ask the broker's operator whether this user may still connect."
     elif code in BUSY:

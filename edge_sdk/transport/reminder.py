@@ -32,7 +32,6 @@ class Reminder:
         self._due, self._pause = now + self._pause, min(2 * self._pause, self._largest)
         return now - self._since
 
-    @property
-    def next(self) -> float | None:
-        """When `due` may have something to tell, if the subject stays; None if nothing is waited for."""
-        return None if self._subject is None else self._due
+    def may_be_due(self, now: float) -> bool:
+        """Whether `due` would have something to tell of the subject that it was asked about last."""
+        return self._subject is not None and now >= self._due

@@ -291,6 +291,8 @@ class TestRounds:
         refused = peer.hear("refused")
         assert (refused["code"], refused["about"]) == ("HasLeft", "e" * 64)
         assert peer.said_meanwhile() == []
+        peer.say("nonsense")
+        assert peer.hear("refused")["code"] == "MessageInvalid"
         peer.join()
         peer.hear("welcome")
 
@@ -357,6 +359,50 @@ class TestRounds:
         for peer, start in zip(peers, starts, strict=True):
             peer.offer(start, peer.update(1))
         assert [peer.hear("rounddone")["updates"] for peer in peers] == [2, 2]
+
+    def test_a_death_that_the_broker_could_not_tell(self, world: World) -> None:
+        """The deadline is ten minutes away."""
+        coordinator = world.serve(3, rounds=1, more="grace = 2\n")
+        peers, starts = world.started("a", "b", "gone")
+        world.broker.stop(kill=True)
+        peers[2].close()
+        world.broker.start()
+        coordinator.wait_for("broker_back")
+        for name, start in zip(("a", "b"), starts, strict=False):
+            peer = world.peer(name)
+            peer.join()
+            peer.hear("committed", sha256=peer.offer(start, peer.update(1)))
+        assert peer.hear("rounddone")["updates"] == 2
+
+    def test_a_round_begins_with_those_who_are_there(self, world: World) -> None:
+        """Who has been away for longer than `grace` is not in it, and takes part in the next one."""
+        coordinator = world.serve(3, rounds=3, more="grace = 1\n")
+        peers, starts = world.started("a", "b", "c")
+        peers[2].show(online=False)
+        peers[2].hear("refused", code="PresenceLost")
+        for number in (1, 2):
+            for peer, start in zip(peers[:2], starts, strict=False):
+                peer.hear("committed", sha256=peer.offer(start, peer.update(number)))
+            starts = [peer.hear("roundstart", round=number + 1) for peer in peers[:2]]
+            if number == 1:
+                assert coordinator.named("round_started")[1]["cohort"] == ["a", "b"]
+                peers[2].said_meanwhile()
+                peers[2].show()
+                peers[2].join()
+                assert peers[2].hear("welcome")["round"] == 1
+        assert peers[2].hear("roundstart")["round"] == 3
+        assert coordinator.named("round_started")[2]["cohort"] == ["a", "b", "c"]
+
+    def test_who_has_joined_without_an_invitation_is_refused_where_it_is_asked_for_later(self, world: World) -> None:
+        first = world.serve(1, once=True)
+        (peer,), (start,) = world.started("a")
+        first.service.stop()
+        first.join()
+        world.serve(1, more='join = "invited"\n')
+        sha256 = peer.offer(start, peer.update(1))
+        assert peer.hear("refused", about=sha256)["code"] == "NotInvited"
+        peer.join()
+        assert peer.hear("refused", about="join")["code"] == "NotInvited"
 
     def test_a_device_that_went_away_is_waited_for_during_grace_and_no_longer(self, world: World) -> None:
         """Nothing is said meanwhile, and the deadline is ten minutes away."""

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from coordinator.admission import Admissions
 from coordinator.store import Database
+from edge_sdk.errors import StoreUnavailable
 from tests.coordinator.adapters import BASE_ID
 
 
@@ -30,6 +31,16 @@ def test_an_open_federation_takes_all_but_the_revoked(database: Database) -> Non
     assert code(admissions, "pi-5") is None
     admissions.invite("pi-4", expires=20.0)
     assert code(admissions, "pi-4") is None
+
+
+def test_a_table_that_cannot_be_written_is_named(database: Database) -> None:
+    admissions = Admissions(database.engine, by_invitation=False)
+    with database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE admissions"))
+    with pytest.raises(StoreUnavailable, match="table of admissions"):
+        admissions.revoke("pi-4")
+    with pytest.raises(StoreUnavailable, match="table of admissions"):
+        admissions.invite("pi-4", expires=20.0)
 
 
 def test_all_that_are_shut_out_are_found_at_once(database: Database) -> None:

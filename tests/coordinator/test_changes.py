@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from coordinator import config
 from coordinator.changes import CHANGES, adopt, settings_of
 from coordinator.config import BaseModel, Federation
-from coordinator.rounds import Joined, Lineage, Restarted, State
+from coordinator.rounds import Joined, Lineage, Restarted, Served, State, all_served
 from edge_sdk.adapter import Shape
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Finished, RoundStart
-from tests.coordinator.federations import Machine, manifest, profile, rules
+from tests.coordinator.federations import Machine, joined, manifest, profile, rules
 from tests.coordinator.test_rounds import DEVICES, deliver, started
 
 BASE = BaseModel("b" * 64, {"layer.to_q": Shape(4, 4)})
@@ -45,7 +45,7 @@ OTHER: dict[str, str] = {
     "bundle": 'bundle = "bundle"',
     "slots": 'slots = "other.json"',
     "home": 'home = "h"',
-    "database": 'database = "sqlite://"',
+    "database": 'database = "sqlite:///other.sqlite"',
     "blobs": 'blobs = "memory://x"',
     "join": 'join = "invited"',
     "max_devices": "max_devices = 50",
@@ -166,6 +166,19 @@ class TestRounds:
         for number in (4, 5):
             deliver(machine, number, *DEVICES)
         assert machine.sent("a1", Finished)
+
+    def test_those_who_were_served_before_are_waited_for_at_the_new_end(self) -> None:
+        """`serve --once` ended at once, and nobody could take home what the further rounds had learnt."""
+        before = ended()
+        before(*(Served(name) for name in DEVICES))
+        assert all_served(before.rules, before.state, before.now)
+        machine = Machine(rules(min_devices=4, rounds=4), self.adopted(before.state, 4))
+        machine(Restarted(), *(joined(name, 2) for name in DEVICES))
+        deliver(machine, 4, *DEVICES)
+        assert machine.state.phase == "finished"
+        assert not all_served(machine.rules, machine.state, machine.now)
+        machine(*(Served(name) for name in DEVICES))
+        assert all_served(machine.rules, machine.state, machine.now)
 
     def test_so_are_they_by_a_method_that_folds(self) -> None:
         state = replace(ended().state, clusters={0: Lineage(manifest("whole")), 1: Lineage(manifest("other"))})

@@ -36,9 +36,26 @@ def test_defaults_and_paths() -> None:
     assert federation.blobs == "/somewhere/stickers.coordinator/blobs"
 
 
+def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database and blobs were sought in the folder that `serve` was started in: from another one, all was lost."""
+    monkeypatch.setenv("HOME", "/home/anna")
+    places = 'home = "~/h"\nblobs = "b"\ndatabase = "sqlite:///d.sqlite?timeout=9"\n'
+    federation = parse(MINIMAL + places)
+    assert federation.home == "/home/anna/h"
+    assert federation.blobs == "/somewhere/b"
+    assert federation.database == "sqlite:////somewhere/d.sqlite?timeout=9"
+    for url in ("sqlite:////var/d.sqlite", "sqlite+pysqlite:////d", "postgresql://u:p@h/d"):
+        assert parse(f'{MINIMAL}database = "{url}"\n').database == url
+    assert parse(f'{MINIMAL}database = "sqlite+pysqlite:///~/d"\n').database == "sqlite+pysqlite:////home/anna/d"
+    assert parse(f'{MINIMAL}blobs = "s3://bucket/b"\n').blobs == "s3://bucket/b"
+    assert parse('name = "a"\nslots = "~/impasto.json"\n').slots == "/home/anna/impasto.json"
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
+        (MINIMAL + 'database = "sqlite://"', "lies in memory"),
+        (MINIMAL + 'database = "sqlite:///:memory:"', "lies in memory"),
         ("name =", "TOML"),
         ('bundle = "b"', "name"),
         ('name = "a/b"\nbundle = "b"', "name"),
@@ -205,6 +222,24 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     [
         ('interaction = "none"\nrho = 0.3\ntau = 0.1', "rho, tau", 'interaction = "none"'),
         ("liars = 0.1", "liars", 'filter = "none"'),
+        ('filter = "clip"\nliars = 0.1', "liars", 'filter = "clip"'),
+        ('filter = "median"\nliars = 0.1', "liars", 'filter = "median"'),
+        ("rho = 0.0\ntau = 0.1", "tau", "rho = 0"),
+        ('clustering = "single"\nrho = 0.3', "rho", "there is a single cluster"),
+        ("clusters = 1\ntau = 0.3", "tau", "clusters = 1"),
+        ("clusters = 1\nmin_cluster = 3", "min_cluster", "clusters = 1"),
+        (
+            'root_rounds = 5\ninteraction = "none"',
+            "interaction",
+            "all rounds train the root (root_rounds = 5)",
+        ),
+        ("root_rounds = 5\nrho = 0.0\ntau = 0.3", "rho, tau", "all rounds train the root (root_rounds = 5)"),
+        ("rounds = 1\nlate = 1", "late", "rounds = 1"),
+        (
+            'aggregation = "rolora"\nlate = 1',
+            "late",
+            'aggregation = "rolora" trains other factors in the next round (late = 2 reaches the one after it)',
+        ),
         ("staleness = 1.0", "staleness", "late = 0"),
         ('clustering = "single"\nclusters = 3\nrecluster = "drift"', "clusters, recluster", 'clustering = "single"'),
         ('clusters = 3\nchoose = "eigengap"', "choose", "clusters = 3"),
@@ -214,6 +249,21 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
 def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> None:
     federation = config.parse(f'name = "stickers"\nbundle = "bundle"\n{text}', folder=Path())
     assert config.without_effect(federation) == [f"{keys}: without effect, as {cause}"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'filter = "trim"\nliars = 0.1',
+        "rho = 0.0",
+        "rounds = 2\nroot_rounds = 1\nrho = 0.3",
+        'aggregation = "rolora"\nlate = 2',
+        "clusters = 1",
+        'clustering = "single"',
+    ],
+)
+def test_keys_that_are_heeded_are_not(text: str) -> None:
+    assert not config.without_effect(parse(f"{MINIMAL}{text}"))
 
 
 def test_of_what_init_writes_everything_is_heeded() -> None:

@@ -75,6 +75,10 @@ def test_an_update_that_is_lost_does_not_count_and_its_device_is_told() -> None:
     (refused,) = machine.sent("a1", Refused)
     assert isinstance(refused, Refused)
     assert (refused.code, refused.about) == ("UpdateLost", offer("a1", 1).manifest.sha256)
+    machine(stored("a1", 1, 5))
+    (again,) = machine.sent("a1", Refused)
+    assert isinstance(again, Refused)
+    assert again.code == "DuplicateUpdate"
     deliver(machine, 1, "b1", "b2")
     assert machine.state.round == 1, "nobody waits for it"
     assert machine.sent("a1", RoundDone) == [RoundDone(round=1, accepted=False, updates=3)]

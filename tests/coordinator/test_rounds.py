@@ -12,6 +12,7 @@ from coordinator.rounds import (
     Clustered,
     Failed,
     Fetch,
+    Forgotten,
     Heard,
     Joined,
     Left,
@@ -20,6 +21,7 @@ from coordinator.rounds import (
     Past,
     Place,
     Placed,
+    Reconnected,
     Report,
     Restarted,
     Seen,
@@ -30,6 +32,7 @@ from coordinator.rounds import (
     Tick,
     all_served,
     next_wake,
+    replaceable,
     step,
 )
 from edge_sdk.adapter import Share
@@ -725,6 +728,82 @@ class TestWhatIsSaidInSomebodysName:
         assert machine.state.devices["b2"].until is not None
 
 
+def test_who_died_while_the_broker_was_away_is_waited_for_as_one_that_is_gone() -> None:
+    """Its will was lost with the broker, and every round waited for it until the deadline."""
+    machine = started(grace=10)
+    machine(Left("b1"))
+    deliver(machine, 1, "a1", "a2")
+    before = machine.state.devices["b1"]
+    machine(Reconnected(frozenset({"a1", "a2"})))
+    assert machine.state.devices["b2"].until == machine.now + 10
+    assert machine.state.devices["a1"].until is None
+    assert machine.state.devices["b1"] == before
+    machine.now += 10
+    machine(Tick())
+    assert machine.state.round == 1
+    machine(Seen("b2", True, 1))
+    assert machine.state.devices["b2"].until is None
+
+
+class TestMakingRoom:
+    def test_who_is_there_or_has_delivered_keeps_his_place(self) -> None:
+        machine = Machine(rules(min_devices=9, grace=10))
+        machine(joined("there"), Joined("name", profile()), joined("gone"), Seen("gone", False, 1))
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset()) is None
+        machine.now = 5.0
+        machine(Heard("gone"))
+        machine.now = 15.0
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset()) == "name", "away the longest"
+        machine(Forgotten("name"))
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset()) == "gone"
+        machine(Forgotten("gone"))
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset()) is None
+        assert machine.state.devices.keys() == {"there"}
+        machine(Joined("name", profile()))
+        assert machine.sent("name", Welcome)
+
+    def test_not_while_the_round_goes_on(self) -> None:
+        machine = started(late=1)
+        machine(Left("b2", shut_out=True), Forgotten("b2"))
+        assert "b2" in machine.state.devices
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset({"b2"})) is None
+        deliver(machine, 1, "a1", "a2", "b1")
+        machine(Left("a1", shut_out=True))
+        deliver(machine, 2, "a2", "b1")
+        assert machine.state.round == 2
+        machine.now = 20.0
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset()) == "b2", (
+            "the other one has delivered"
+        )
+        machine(Left("a1", shut_out=True))
+        assert machine.state.current
+        assert "a1" not in machine.state.current.cohort
+        assert replaceable(machine.rules, machine.state, machine.now, frozenset({"a1"})) == "a1", "shut out"
+
+    def test_a_round_of_mere_names_holds_nobody_up(self) -> None:
+        machine = Machine(rules(min_devices=2, grace=10, deadline=100))
+        machine(Joined("x", profile()), Joined("y", profile()))
+        assert machine.state.phase == "training"
+        assert replaceable(machine.rules, machine.state, 9.0, frozenset()) is None
+        machine.now = 10.0
+        machine(Forgotten(replaceable(machine.rules, machine.state, 10.0, frozenset()) or ""))
+        assert machine.state.phase == "gathering"
+        assert machine.state.devices.keys() == {"y"}
+        assert [a.event for a in machine.actions if isinstance(a, Report)] == ["round_abandoned", "device_forgotten"]
+
+    def test_nothing_is_taken_of_who_was_forgotten(self) -> None:
+        machine = started(late=2)
+        machine(Left("b2"))
+        machine.now = 6.0
+        deliver(machine, 1, "a1", "a2", "b1")
+        assert "b2" in machine.state.past[1].absent
+        machine(Forgotten("b2"))
+        assert "b2" not in machine.state.past[1].absent
+        machine(stored("b2", 1))
+        (refused,) = machine.sent("b2", Refused)
+        assert refused.code == "UnknownDevice"
+
+
 class TestTheEnd:
     def finished(self) -> Machine:
         machine = started(rounds=2)
@@ -742,6 +821,14 @@ class TestTheEnd:
     def test_served_when_everybody_has_everything_though_nobody_says_goodbye(self) -> None:
         machine = self.finished()
         machine(*(Served(name) for name in DEVICES[:3]))
+        assert not all_served(machine.rules, machine.state, machine.now)
+        machine(Served("b2"))
+        assert all_served(machine.rules, machine.state, machine.now)
+
+    def test_who_says_join_again_is_waited_for_again(self) -> None:
+        machine = self.finished()
+        machine(*(Served(name) for name in DEVICES))
+        machine(joined("b2", 2))  # its home was lost
         assert not all_served(machine.rules, machine.state, machine.now)
         machine(Served("b2"))
         assert all_served(machine.rules, machine.state, machine.now)

@@ -14,12 +14,14 @@ from coordinator.rounds import (
     Clustered,
     Event,
     Failed,
+    Forgotten,
     Heard,
     Joined,
     Left,
     Offered,
     Place,
     Placed,
+    Reconnected,
     Restarted,
     Round,
     Seen,
@@ -31,6 +33,7 @@ from coordinator.rounds import (
     Tick,
     all_served,
     next_wake,
+    replaceable,
     step,
 )
 from edge_sdk.wire.messages import Committed, Finished, Manifest, Offer, Refused, RoundDone, RoundStart
@@ -188,6 +191,15 @@ class Rounds(RuleBasedStateMachine):
     def leave(self, device: str, shut_out: bool) -> None:
         self.feed(Left(device, shut_out=shut_out))
 
+    @rule(revoked=st.frozensets(DEVICES))
+    def make_room(self, revoked: frozenset[str]) -> None:
+        """For a newcomer, once all is answered."""
+        if not self.questions and (name := replaceable(self.rules, self.state, self.now, revoked)):
+            assert name in revoked or not self.state.devices[name].proven
+            assert not self.state.devices[name].is_present(self.now)
+            self.feed(Forgotten(name))
+            assert name not in self.state.devices
+
     @rule(device=DEVICES, offers=st.booleans())
     def hear(self, device: str, offers: bool) -> None:
         self.feed(Heard(device, offers))
@@ -251,6 +263,10 @@ class Rounds(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.feed(Tick())
+
+    @rule(shown=st.frozensets(DEVICES))
+    def lose_the_broker(self, shown: frozenset[str]) -> None:
+        self.feed(Reconnected(shown))
 
     @rule()
     def crash(self) -> None:

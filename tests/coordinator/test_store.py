@@ -78,6 +78,10 @@ class TestBlobs:
         ):  # fmt: skip
             with pytest.raises(StoreUnavailable, match=f"{tmp_path}/blobs cannot be used"):
                 attempt()
+        (tmp_path / "file").write_bytes(b"adapter")
+        with pytest.raises(StoreUnavailable, match=f"{tmp_path}/blobs cannot be used"):
+            blobs.take(tmp_path / "file", sha256)
+        assert (tmp_path / "file").read_bytes() == b"adapter"
 
     def test_damage_is_noticed(self, tmp_path: Path) -> None:
         blobs = open_blobs(str(tmp_path))

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from coordinator import config
+from coordinator.store import Database
 from edge_sdk.errors import Rejected
 from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
-from tests.coordinator.adapters import random_adapter
+from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart, Welcome
+from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.test_service import Devices, federation
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator, write_federation
@@ -167,6 +168,52 @@ def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> 
     played.hear(Committed, {"a"})
     assert file in coordinator.named("store_unavailable")[0]["reason"]
     coordinator.stop()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "home"])
+def test_a_database_that_disappears_while_it_is_open_is_put_back(url: str, tmp_path: Path, how: str) -> None:
+    """Everything went on, was promised, and was gone with the next start."""
+    path, _ = whole(tmp_path, url)
+    file = Path(str(config.load(path).database).removeprefix("sqlite:///"))
+    gone: list[bool] = []
+
+    def note(event: dict[str, Any]) -> None:
+        if event["event"] != "round_started" or event["round"] != 2 or gone:
+            return
+        gone.append(True)
+        if how == "home":
+            shutil.rmtree(file.parent)
+        for part in () if how == "home" else file.parent.glob(f"{file.name}*"):
+            part.unlink() if how == "deleted" else part.rename(tmp_path / part.name)
+
+    coordinator = Coordinator(path, on_event=note)
+    for device in devices(url, tmp_path):
+        device.join()
+        assert device.error is None
+    coordinator.join()
+    assert gone
+    assert "put back" in coordinator.named("store_unavailable")[0]["reason"]
+    again = Coordinator(path)
+    again.wait_for("coordinator_started")
+    assert again.service.state.round == ROUNDS
+    assert again.service.state.devices.keys() == coordinator.service.state.devices.keys()
+    again.stop()
+
+
+def test_another_database_in_its_place_is_told(url: str, tmp_path: Path) -> None:
+    path = federation(tmp_path, url, 2)
+    coordinator, played = Coordinator(path), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    file = Path(str(config.load(path).database).removeprefix("sqlite:///"))
+    shutil.copy(file, tmp_path / "backup")
+    (tmp_path / "backup").replace(file)
+    played.say("a", Join(profile=profile("apples", 0)))
+    coordinator.wait_for("store_unavailable")
+    assert "is another file" in coordinator.named("store_unavailable")[0]["reason"]
+    file.unlink()
+    played.hear(Welcome, {"a"})
+    coordinator.stop()
+    assert Database(f"sqlite:///{file}", "tastes", BASE_ID).load().devices.keys() == {"a"}
 
 
 @pytest.mark.parametrize("what", ["spool", "keys.json", "coordinator.lock"])

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.text import Text
 
 from coordinator import config
 from coordinator.changes import settings_of
 from coordinator.config import read_base_model
-from coordinator.console import describe
 from coordinator.home import Home
 from coordinator.rounds import State
 from coordinator.service import Service
 from coordinator.store import Database
-from edge_sdk.errors import HomeInUse, Superseded
+from edge_sdk.errors import HomeInUse, StoreUnavailable, Superseded
 from edge_sdk.transport import OnTrouble
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
@@ -28,6 +26,7 @@ from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.federations import profile as made_profile
 from tests.coordinator.test_rounds import started
 from tests.coordinator.test_service import DEADLINE, Devices, federation
+from tests.coordinator.words import words
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator
 
@@ -81,6 +80,22 @@ def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypat
         Service(config.load(path)).run()
     hanging.close()
     Service(config.load(path)).close()
+
+
+def test_it_gives_way_also_where_its_disk_is_full(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = federation(tmp_path, url, 2)
+    first = Coordinator(path)
+    first.wait_for("coordinator_started")
+
+    def full(*_: object) -> None:
+        raise StoreUnavailable("no room")
+
+    monkeypatch.setattr(Database, "note_epoch", full)
+    second = Coordinator(path)
+    first.join(Superseded)
+    assert first.named("store_unavailable")
+    second.wait_for("coordinator_started")
+    second.stop()
 
 
 def test_a_stop_while_it_waits_is_heard(url: str, tmp_path: Path) -> None:
@@ -267,10 +282,11 @@ def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, mon
         {"event": "adapters_lost", "names": ["root"], "anew": True},
         {"event": "adapters_lost", "names": ["root"], "anew": False},
         {"event": "device_doubled", "device": "pi-4"},
+        {"event": "device_forgotten", "device": "pi-4"},
     ],
 )
 def test_the_operator_reads_it_in_words(event: dict[str, Any]) -> None:
-    text = Text.from_markup(describe(event)).plain
+    text = words(event)
     assert event["event"] not in text
     for value in event.values():
         if isinstance(value, str) and value != event["event"]:

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from rich.text import Text
 
 from coordinator import config
 from coordinator.cli import main
-from coordinator.console import describe
 from coordinator.glance import look
 from coordinator.rounds import Awaited, Device, Member, Round, Rules, State, awaited
 from coordinator.service import Service
 from edge_sdk.adapter import Share
 from edge_sdk.errors import AccessDenied, BrokerSettingsInvalid, PayloadTooLarge
-from edge_sdk.transport import Settings, Will
+from edge_sdk.transport import Settings, Will, create
 from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire.messages import Join
+from edge_sdk.wire.messages import Join, Presence, encode
+from edge_sdk.wire.topics import Topics
 from tests.coordinator.adapters import BASE_ID
 from tests.coordinator.test_service import Devices, federation
+from tests.coordinator.words import words
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.integration.test_federation import devices as started
-from tests.transport.brokers import Mosquitto, free_port
+from tests.transport.brokers import Mosquitto, free_port, quick
 
 
 @pytest.fixture(autouse=True)
@@ -41,31 +40,16 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
 
 
-def quick(url: str) -> Settings:
-    return Settings(url, reconnect_delay=(0.05, 0.1))
-
-
-def told(coordinator: Coordinator, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The first event that fits, as soon as it is told."""
-    with coordinator.heard:
-        assert coordinator.heard.wait_for(lambda: any(map(fits, coordinator.events)), timeout=60), coordinator.events
-        return next(event for event in coordinator.events if fits(event))
-
-
-def words(event: dict[str, Any]) -> str:
-    return Text.from_markup(describe(event)).plain
-
-
 def test_one_device_of_two(broker: Mosquitto, tmp_path: Path) -> None:
     coordinator = Coordinator(federation(tmp_path, broker.url, 2))
-    nobody = told(coordinator, lambda event: event["event"] == "waiting")
+    nobody = coordinator.told(lambda event: event["event"] == "waiting")
     assert (nobody["what"], nobody["there"], nobody["needed"]) == ("devices", 0, 2)
     devices = Devices(broker.url)
     devices.say("pi-4", Join(profile=profile("apples", 0)))
-    waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["there"] == 1)
+    waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["there"] == 1)
     assert words(waiting).startswith("waiting for devices to begin with: 1 of 2 are there (")
     devices.say("pi-5", Join(profile=profile("apples", 1)))
-    training = told(coordinator, lambda event: event["event"] == "waiting" and event["what"] == "updates")
+    training = coordinator.told(lambda event: event["event"] == "waiting" and event["what"] == "updates")
     assert training["awaited"] == ["pi-4", "pi-5"]
     assert 0 < training["left"] <= 60
     assert words(training).startswith("waiting for updates of pi-4, pi-5: 0 are there, 1 are enough")
@@ -82,7 +66,7 @@ def test_a_broker_that_goes_and_comes_back(broker: Mosquitto, tmp_path: Path) ->
     broker.stop()
     coordinator.wait_for("broker_lost")
     coordinator.wait_for("broker_unreachable")
-    waiting = told(coordinator, lambda event: event["event"] == "waiting" and event["what"] == "broker")
+    waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["what"] == "broker")
     assert "Nothing listens" in waiting["reason"]
     assert "Nothing listens" in words(waiting)
     broker.start()
@@ -107,6 +91,49 @@ def test_rules_that_keep_the_coordinator_from_speaking(tmp_path: Path) -> None:
         event = coordinator.named("broker_refused")[0]
         assert event["code"] == AccessDenied.__name__
         assert "coordinator/state: Not authorized" in words(event)
+        coordinator.stop()
+
+
+def rules(*read: str) -> str:
+    """Of a broker that lets the coordinator read only these topics of its federation."""
+    topics = "".join(f"topic read impasto/1/tastes/{topic}\n" for topic in read)
+    return f"user coordinator\ntopic write impasto/#\n{topics}user devices\ntopic readwrite impasto/#\n"
+
+
+def test_rules_that_keep_the_coordinator_from_hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mosquitto confirms every subscription, and delivers nothing: it waited for devices for ever."""
+    monkeypatch.setattr("coordinator.service._ECHO", 0.3)
+    acl = tmp_path / "acl"
+    acl.write_text(rules(), "utf-8")
+    with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
+        settings = Settings(broker.url, username="coordinator")
+        coordinator = Coordinator(federation(tmp_path, broker.url, 2), settings=settings)
+        coordinator.wait_for("broker_refused")
+        event = coordinator.named("broker_refused")[0]
+        assert event["code"] == AccessDenied.__name__
+        assert "delivers nothing of impasto/1/tastes/coordinator/state" in words(event)
+        assert "samples/broker/acl" in words(event)
+        coordinator.stop()
+
+
+def test_rules_that_keep_it_from_hearing_devices_that_show_presence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordinator.service._ECHO", 0.3)
+    acl = tmp_path / "acl"
+    acl.write_text(rules("coordinator/state", "dev/+/state"), "utf-8")
+    with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
+        settings = Settings(broker.url, username="coordinator")
+        coordinator = Coordinator(federation(tmp_path, broker.url, 2), settings=settings)
+        device = create(Settings(broker.url, username="devices"))
+        device.connect(5)
+        for name in ("pi-4", "pi-5"):
+            device.publish(Topics("tastes").presence(name), encode(Presence(online=True, epoch=1)), retain=True)
+            device.publish(Topics("tastes").control(name, "up"), encode(Join(profile=profile("apples", 0))))
+        waiting = coordinator.told(lambda event: event["event"] == "waiting" and event["unjoined"] == 2)
+        assert "2 more show presence and have not joined" in words(waiting)
+        assert not coordinator.named("broker_refused"), "it hears itself"
+        device.close()
         coordinator.stop()
 
 
@@ -173,6 +200,18 @@ def test_every_line_is_in_words() -> None:
     for event, expected in (
         ({"event": "password_exposed", "broker": "b:1883"}, "note: the password goes to b:1883 in clear"),
         ({"event": "broker_refused", "code": "C", "reason": "[r]"}, "the broker refuses (C): [r]"),
+        (
+            {
+                "event": "waiting",
+                "what": "devices",
+                "awaited": [],
+                "seconds": 5.0,
+                "there": 1,
+                "needed": 2,
+                "unjoined": 0,
+            },
+            "waiting for devices to begin with: 1 of 2 are there (5 s so far)",
+        ),
         (
             {"event": "waiting", "what": "goodbyes", "awaited": list("abcdefg"), "seconds": 5.0},
             "waiting for a, b, c, d, e and 2 more to fetch the last adapters and leave (5 s so far)",

@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from coordinator.config import load
 from coordinator.keys import Keys
 from coordinator.rounds import State
+from coordinator.store import Database
 from edge_sdk.adapter import Adapter, Factors, to_bytes
 from edge_sdk.errors import PayloadTooLarge
+from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -209,6 +211,52 @@ def test_a_federation_that_is_full(peers: Peers) -> None:
     assert peers.refusal("one-too-many") == "FederationFull"
     peers.join("late")
     assert peers.state == before
+
+
+def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
+    """They kept everybody out, beyond `revoke` and restart."""
+    with MemoryBroker() as broker:
+        path = write_federation(tmp_path, broker.url, rounds=1, more="max_devices = 4\n")
+        text = path.read_text().replace("min_devices = 6", "min_devices = 4").replace("grace = 20.0", "grace = 0.2")
+        path.write_text(text)
+        coordinator, played = Coordinator(path), Devices(broker.url)
+        coordinator.wait_for("coordinator_started")
+        names = [f"name-{number}" for number in range(4)]
+        for name in names:
+            played.say(name, m.Join(profile=profile("apples", 1)))
+        played.hear(m.Welcome, set(names))
+        played.say("wrong", m.Join(profile=profile("apples", 1, base_id="another")))
+        (refused,) = played.hear(m.Refused, {"wrong"})
+        assert refused.code in ("BaseModelMismatch", "FederationFull")
+        assert set(coordinator.service.state.devices) == set(names), "who cannot take part takes no place"
+        honest = [f"honest-{number}" for number in range(4)]
+        for name in honest:
+            said = played.transport.publish
+            said(TOPICS.presence(name), m.encode(m.Presence(online=True, epoch=1)), retain=True)
+            while not joined_at_last(played, name):
+                pass
+        started = played.hear(m.RoundStart, set(honest))
+        assert len(started) == 4
+        coordinator.wait_for("device_forgotten", 4)
+        assert set(coordinator.service.state.devices) == set(honest)
+        assert {event["device"] for event in coordinator.named("device_forgotten")} == set(names)
+        played.say("one-too-many", m.Join(profile=profile("apples", 1)))
+        (refused,) = played.hear(m.Refused, {"one-too-many"})
+        assert refused.code == "FederationFull"
+        coordinator.stop()
+        database = Database(str(load(path).database), "tastes", BASE_ID)
+        assert set(database.profiles()) == set(honest)
+        database.close()
+        played.transport.close()
+
+
+def joined_at_last(played: Devices, name: str) -> bool:
+    """Whether there was room; there is some when the grace of another name is over."""
+    played.say(name, m.Join(profile=profile("apples", 1)))
+    while True:
+        device, message = played.heard.get(timeout=60)
+        if device == name and isinstance(message, m.Welcome | m.Refused):
+            return isinstance(message, m.Welcome)
 
 
 def test_late_repeated_and_stale(tmp_path: Path) -> None:

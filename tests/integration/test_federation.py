@@ -121,6 +121,12 @@ class Coordinator:
         with self.heard:
             assert self.heard.wait_for(lambda: len(self.named(name)) >= count, timeout=60), f"no {name}"
 
+    def told(self, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first event that fits, as soon as it is told."""
+        with self.heard:
+            assert self.heard.wait_for(lambda: any(map(fits, self.events)), timeout=60), self.events
+            return next(event for event in self.events if fits(event))
+
     def join(self, error: type[BaseException] | None = None) -> Coordinator:
         self._thread.join(60)
         assert not self._thread.is_alive(), f"the coordinator still runs: {self.events[-3:]}"

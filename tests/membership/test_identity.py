@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge_sdk.errors import ConfigurationError, DeadlineExceeded, JournalError, UnknownFederation
+from edge_sdk.errors import ConfigurationError, DeadlineExceeded, JournalError, Rejected, UnknownFederation
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, home_federation, keep_id, kept_id
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal
@@ -105,6 +105,23 @@ class TestTheHome:
             journal.check_owner("tastes")
             journal.claim("tastes", "me")
         assert home_federation(tmp_path) == "tastes"
+
+    def test_of_another_device_hands_nothing_in_under_a_new_name(self, url: str, stage: Stage, tmp_path: Path) -> None:
+        """`--device-id` beside the home of another one: what that had trained counted a second time."""
+        me = Me(url, tmp_path, Learner())
+        join(stage)
+        stage.say(start())
+        stage.take(stage.hear(Offer))
+        stage.say(Refused(code="Revoked", reason="", about="join"))
+        assert isinstance(me.error(), Rejected)
+        with closing(Home(tmp_path).journal()) as journal:
+            assert journal.outbox is not None
+            journal.claim("tastes", "me")
+            assert journal.outbox is not None
+            journal.claim("tastes", "another")
+            assert journal.outbox is None
+            assert journal.own() is None
+            assert journal.trusted_key == stage.signer.public
 
     def test_keeps_the_name_of_the_device_twice(self, tmp_path: Path) -> None:
         assert kept_id(tmp_path) is None

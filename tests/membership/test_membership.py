@@ -176,6 +176,15 @@ class Me:
     def named(self, name: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == name]
 
+    def told(self, name: str) -> dict[str, Any]:
+        """The last event of that name, as soon as there is one."""
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until:
+            if found := self.named(name):
+                return found[-1]
+            time.sleep(0.01)
+        raise AssertionError(f"no {name}: {self.events[-5:]}")
+
 
 @pytest.fixture
 def url() -> Iterator[str]:
@@ -255,6 +264,25 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
     assert result.adapters["cluster"].read_bytes() == to_bytes(random_adapter(3))
     assert {stage.delivered.get(timeout=5).sha256 for _ in range(3)} == {root.sha256, own.sha256, other.sha256}
     assert not stage.hear(Presence).online
+
+
+@pytest.mark.parametrize("code", ["UpdateOutlier", "UpdateLost"])
+def test_what_becomes_of_an_update_after_it_was_committed_is_told(
+    url: str, stage: Stage, tmp_path: Path, code: str
+) -> None:
+    """It was handed in, as its owner read, and he was never told that it does not count."""
+    me = Me(url, tmp_path, Learner())
+    join(stage)
+    stage.say(start())
+    offer = stage.hear(Offer)
+    stage.take(offer)
+    for _ in range(2):
+        stage.say(Refused(code=code, reason="It does not count.", about=offer.manifest.sha256))
+    stage.say(Refused(code="StaleUpdate", reason="", about=offer.manifest.sha256))
+    stage.say(Finished(rounds=1, cluster=0, adapters=[]))
+    assert me.result().updates == 1
+    (refused,) = me.named("update_refused")
+    assert (refused["round"], refused["reason"]) == (1, f"{code}: It does not count.")
 
 
 def test_the_plan_brings_frozen_and_start(url: str, stage: Stage, tmp_path: Path) -> None:

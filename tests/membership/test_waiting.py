@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeadlineExceeded,
     PayloadTooLarge,
+    UnknownFederation,
 )
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.membership.work import plan_id
@@ -29,7 +31,7 @@ from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, mak
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
 from tests.membership.test_membership import Learner, Me, Stage, start
-from tests.transport.brokers import Mosquitto, free_port
+from tests.transport.brokers import Mosquitto, free_port, quick
 
 DEADLINE = 60.0
 
@@ -48,16 +50,6 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
         yield broker
 
 
-def told(me: Me, name: str) -> dict[str, Any]:
-    """The next event of that name, as soon as it is told."""
-    until = time.monotonic() + DEADLINE
-    while time.monotonic() < until:
-        if found := me.named(name):
-            return found[-1]
-        time.sleep(0.01)
-    raise AssertionError(f"no {name}: {me.events[-5:]}")
-
-
 def large_learner() -> Learner:
     """Its updates have 64 KB."""
     numbers = np.random.default_rng(1)
@@ -66,10 +58,6 @@ def large_learner() -> Learner:
     a, b = numbers.normal(size=(4, 2000)).astype("f4"), numbers.normal(size=(2000, 4)).astype("f4")
     learner.adapter = Adapter({name: Factors(a, b)})
     return learner
-
-
-def quick(url: str, **values: Any) -> Settings:
-    return Settings(url, reconnect_delay=(0.05, 0.1), **values)
 
 
 def join(stage: Stage) -> None:
@@ -84,14 +72,14 @@ def test_why_the_broker_cannot_be_reached_is_told_and_raised(tmp_path: Path) -> 
     error = me.error()
     assert isinstance(error, BrokerUnreachable)
     assert "Nothing listens" in str(error)
-    assert "Nothing listens" in told(me, "broker_unreachable")["reason"]
+    assert "Nothing listens" in me.told("broker_unreachable")["reason"]
 
 
 def test_what_is_waited_for_between_rounds_is_told_and_ends_by_name(broker: Mosquitto, tmp_path: Path) -> None:
     stage = Stage(broker.url)
     me = Me(quick(broker.url), tmp_path, Learner(), deadline=1.0)
     join(stage)
-    waiting = told(me, "waiting")
+    waiting = me.told("waiting")
     assert "the coordinator starts one when enough devices are there" in waiting["what"]
     assert waiting["seconds"] >= 0.2
     assert 0 <= waiting["left"] <= 1
@@ -105,15 +93,15 @@ def test_a_broker_that_goes_and_comes_back_is_told_by_the_device(broker: Mosquit
     stage = Stage(quick(broker.url))
     me = Me(quick(broker.url), tmp_path, Learner())
     join(stage)
-    told(me, "joined")
+    me.told("joined")
     broker.stop()
-    assert "127.0.0.1" in told(me, "broker_lost")["reason"]
-    assert "Nothing listens" in told(me, "broker_unreachable")["reason"]
-    while (waiting := told(me, "waiting"))["what"] != "the broker to be back":
+    assert "127.0.0.1" in me.told("broker_lost")["reason"]
+    assert "Nothing listens" in me.told("broker_unreachable")["reason"]
+    while (waiting := me.told("waiting"))["what"] != "the broker to be back":
         time.sleep(0.01)
     assert "Nothing listens" in waiting["trouble"]
     broker.start()
-    told(me, "broker_back")
+    me.told("broker_back")
     stage.online(epoch=2)
     stage.hear(Join)
     stage.say(Finished(rounds=1, cluster=0, adapters=[]))
@@ -125,13 +113,47 @@ def test_a_broker_that_stays_away_is_the_reason_that_is_raised(broker: Mosquitto
     stage = Stage(broker.url)
     me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
     join(stage)
-    told(me, "joined")
+    me.told("joined")
     broker.stop()
     error = me.error()
     assert isinstance(error, DeadlineExceeded)
     assert "There is no connection to the broker" in str(error)
     assert "Nothing listens" in str(error)
     stage.transport.close()
+
+
+def test_a_coordinator_that_ends_without_a_word_is_told(broker: Mosquitto, tmp_path: Path) -> None:
+    """The broker has lost its will, say. The device waited for the next round, which others were said to be missing
+    for, until its own deadline."""
+    stage = Stage(broker.url)
+    me = Me(quick(broker.url), tmp_path, Learner(), deadline=3.0)
+    join(stage)
+    stage.transport.close()
+    error = me.error()
+    assert isinstance(error, DeadlineExceeded)
+    assert "did not go on within 3 s" in str(error)
+    assert re.search(r"nothing else was heard of it for \d s: it may have ended without a word", str(error))
+    troubles = [event["trouble"] for event in me.named("waiting")]
+    assert any("the coordinator has not answered for" in trouble for trouble in troubles)
+
+
+def test_one_that_answers_is_not_suspected(broker: Mosquitto, tmp_path: Path) -> None:
+    stage = Stage(broker.url)
+    me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
+    join(stage)
+    for _ in range(5):
+        stage.hear(Join)
+        stage.say(Welcome(round=0, rounds=3))
+    error = me.error()
+    assert not any(event["trouble"] for event in me.named("waiting")[:1])
+    assert isinstance(error, DeadlineExceeded)
+    stage.transport.close()
+
+
+def test_where_nobody_shows_himself_the_rules_are_named(broker: Mosquitto, tmp_path: Path) -> None:
+    error = Me(quick(broker.url), tmp_path, Learner(), answer=0.3).error()
+    assert isinstance(error, UnknownFederation)
+    assert "impasto doctor" in str(error)
 
 
 def test_a_join_that_the_rules_forbid_is_told_and_raised_with_the_brokers_word(tmp_path: Path) -> None:
@@ -146,7 +168,7 @@ def test_a_join_that_the_rules_forbid_is_told_and_raised_with_the_brokers_word(t
         assert "did not answer Join" in str(error)
         assert "/up/control: Not authorized" in str(error)
         assert "samples/broker/acl" in str(error)
-        refused = told(me, "broker_refused")
+        refused = me.told("broker_refused")
         assert refused["code"] == AccessDenied.__name__
         stage.transport.close()
 
@@ -191,7 +213,7 @@ def test_a_chunk_that_is_refused_without_a_stated_limit_ends_the_run(tmp_path: P
         error = me.error()
         assert isinstance(error, PayloadTooLarge)
         assert "Packet too large" in str(error)
-        assert told(me, "broker_refused")["code"] == "PayloadTooLarge"
+        assert me.told("broker_refused")["code"] == "PayloadTooLarge"
         stage.transport.close()
 
 
@@ -208,7 +230,7 @@ def test_a_training_is_interrupted_by_nothing_and_told_after(broker: Mosquitto, 
     me = Me(quick(broker.url), tmp_path, learn)
     join(stage)
     stage.say(start())
-    told(me, "broker_lost")
+    me.told("broker_lost")
     stage.online(epoch=2)
     stage.take(stage.hear(Offer))
     names = [event["event"] for event in me.events]
@@ -244,11 +266,11 @@ def test_callbacks_that_are_given_are_called(broker: Mosquitto, tmp_path: Path) 
     stage = Stage(quick(broker.url))
     me = Me(given, tmp_path, Learner())
     join(stage)
-    told(me, "joined")
+    me.told("joined")
     broker.stop()
-    told(me, "broker_unreachable")
+    me.told("broker_unreachable")
     broker.start()
-    told(me, "broker_back")
+    me.told("broker_back")
     assert states == [False, True]
     assert "Nothing listens" in errors[0]
     stage.online(epoch=2)

@@ -9,6 +9,9 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+from edge_sdk.transport import Settings
 
 READY_DEADLINE = 60.0
 MOSQUITTO_PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
@@ -19,6 +22,11 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def quick(url: str, **values: Any) -> Settings:
+    """How to connect, and come back without delay."""
+    return Settings(url, reconnect_delay=(0.05, 0.1), **values)
 
 
 class Mosquitto:

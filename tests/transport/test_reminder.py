@@ -21,6 +21,13 @@ def test_another_wait_begins_anew() -> None:
     assert [reminder.due("broker", now) for now in (500, 511)] == [None, 11]
 
 
+def test_whether_to_look_is_known_before() -> None:
+    reminder = Reminder(10)
+    assert not reminder.may_be_due(1000), "nothing is waited for"
+    reminder.due("devices", 1000)
+    assert [reminder.may_be_due(now) for now in (1009, 1010)] == [False, True]
+
+
 def test_a_day_of_waiting_is_no_flood() -> None:
     reminder = Reminder(5, 600)
     told = [now for now in range(24 * 3600) if reminder.due("devices", now) is not None]

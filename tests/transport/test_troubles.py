@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
 from pathlib import Path
 
 import pytest
 
 from edge_sdk.errors import AccessDenied, BrokerUnreachable, PayloadTooLarge, TransportError
-from edge_sdk.transport import Settings, Tls, Transport, connect, create
+from edge_sdk.transport import Settings, Tls, Transport, Will, connect, create
 from tests.transport.authority import Authority
 from tests.transport.brokers import Mosquitto, free_port
 from tests.transport.inbox import DEADLINE, Inbox
@@ -49,6 +51,18 @@ def test_a_broker_that_goes_and_comes_back_is_told_with_the_reason(tmp_path: Pat
         transport.close()
 
 
+def test_a_broker_that_hangs_is_no_other_program(tmp_path: Path) -> None:
+    with Mosquitto(tmp_path) as broker:
+        told = Told()
+        transport = connect(broker.url, on_trouble=told, keepalive=1, reconnect_delay=(0.05, 0.1), deadline=DEADLINE)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            assert "takes the connection, and does not answer any more" in str(told.next())
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        transport.close()
+
+
 @pytest.mark.parametrize(
     ("code", "words", "advice"),
     [
@@ -56,6 +70,8 @@ def test_a_broker_that_goes_and_comes_back_is_told_with_the_reason(tmp_path: Pat
         (0x8E, "Session taken over", "client id"),
         (0x87, "Not authorized", "operator"),
         (0x98, "Administrative action", "log"),
+        (0x9A, "keeps no retained messages", "retain_available true"),
+        (0x9B, "QoS 0 only", "max_qos 1"),
     ],
 )
 def test_what_a_broker_says_when_it_ends_a_connection(code: int, words: str, advice: str) -> None:
@@ -67,6 +83,15 @@ def test_what_a_broker_says_when_it_ends_a_connection(code: int, words: str, adv
         assert words in str(transport.trouble)
         assert advice in str(transport.trouble)
         transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("line", "advice"), [("retain_available false", "retain_available true"), ("max_qos 0", "max_qos 1")]
+)
+def test_a_broker_that_cannot_what_a_federation_needs(tmp_path: Path, line: str, advice: str) -> None:
+    will = Will("impasto/1/tastes/dev/me/state", b"gone")
+    with Mosquitto(tmp_path, line) as broker, pytest.raises(BrokerUnreachable, match=advice):
+        connect(broker.url, will=will, deadline=DEADLINE)
 
 
 @pytest.mark.parametrize(("code", "words"), [(0x95, "Packet too large"), (0x97, "Quota exceeded"), (0xEE, "Unspec")])
