@@ -18,6 +18,7 @@ from edge_sdk.inference.base_id import weight_variant
 from edge_sdk.inference.base_model import INDEX, Config, obstacle, read_config, strange_class
 from edge_sdk.inference.bundle import Defaults, Pipeline
 from edge_sdk.inference.schedulers import NoiseSchedule
+from edge_sdk.inference.tokenizer import check_vocabulary
 
 SUPPORTED: tuple[Pipeline, ...] = (
     "StableDiffusionPipeline",
@@ -75,10 +76,13 @@ def load_pipeline(folder: Path) -> Any:
         BundleMissing, BundleCorrupt: it has no readable safetensors weights.
     """
     kind = kind_of(folder)
-    _check_scheduler(folder / "scheduler" / "scheduler_config.json")
+    _check_scheduler(folder)
     index = _config(folder / INDEX)
     networks = [name for name in _NETWORKS if isinstance(index.get(name), list) and index[name][1]]
     _check(folder, index, networks)
+    for tokenizer, encoder in _TOKENIZERS.items():
+        if encoder in networks:
+            check_vocabulary(folder / tokenizer)
     # The XL pipeline has neither.
     unneeded = {} if kind == "StableDiffusionXLPipeline" else {"safety_checker": None, "requires_safety_checker": False}
     try:
@@ -109,7 +113,9 @@ def load_preview(folder: Path, pipeline: Any) -> AutoencoderTiny:
         # Of another class diffusers would load what names agree, and leave the rest as it fell.
         if (found := json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]) != "AutoencoderTiny":
             raise ValueError(f"it is a {found}")
-        preview = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)
+        preview = AutoencoderTiny.from_pretrained(
+            folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
     except Exception as error:
         raise ExportError(f"{folder} holds no AutoencoderTiny that diffusers can load: {error}") from error
     factor = 2 ** (len(preview.config.decoder_block_out_channels) - 1)
@@ -140,11 +146,11 @@ def defaults_of(pipeline: Any) -> Defaults:
     return Defaults()
 
 
-def _check_scheduler(path: Path) -> None:
+def _check_scheduler(folder: Path) -> None:
     """The device's own reader decides."""
     try:
-        NoiseSchedule.from_json(path.read_bytes())
-    except (OSError, BundleError) as error:
+        NoiseSchedule.of_model(folder)
+    except BundleError as error:
         raise ExportError(str(error)) from error
 
 
