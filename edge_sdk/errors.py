@@ -57,6 +57,8 @@ Every message says what is wrong and what to do next. A program that catches `Im
 
 from __future__ import annotations
 
+from edge_sdk.streams import printable
+
 
 class ImpastoError(Exception):
     """Base of all errors that Impasto raises on purpose."""
@@ -274,7 +276,8 @@ class JournalTooNew(JournalError):
 
 
 def describe(error: BaseException) -> str:
-    """What an error says, in one line for a person: file first, and no error number."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    """What an error says, in one line for a person: file first, and no error number; nothing that drives a terminal."""
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return printable(" ".join(said.split()))

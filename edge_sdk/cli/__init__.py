@@ -17,6 +17,7 @@ from edge_sdk.cli.prepare import prepare
 from edge_sdk.cli.terminal import print_error
 from edge_sdk.cli.train import train
 from edge_sdk.errors import ImpastoError
+from edge_sdk.streams import take_any_text
 
 __all__ = ["app", "main"]
 
@@ -39,6 +40,7 @@ for _command in (generate, train, join, info, prepare, doctor):
 
 def main() -> None:
     """The console script."""
+    take_any_text()
     try:
         app()
     except (ImpastoError, OSError) as error:
