@@ -9,6 +9,7 @@
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
     │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
+    │   ├── OutOfMemory             the system did not give the memory that drawing or training asked for
     │   └── DeviceBusy              others on this device have what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
@@ -90,6 +91,10 @@ class NoRoomToPrepare(DeviceError):
 
 class PreparedElsewhere(DeviceError):
     """The prepared graph was made by another processor."""
+
+
+class OutOfMemory(DeviceError):
+    """The system did not give the memory that drawing or training asked for."""
 
 
 class MemoryLimitTooSmall(DeviceError):

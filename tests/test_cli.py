@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -163,6 +164,19 @@ def test_a_training_whose_adapter_could_not_be_written_is_not_lost(impasto: Run,
     assert impasto(*arguments)[0] == 0
     assert Path("a.safetensors").read_bytes() == leaf.read_bytes()
     assert not Path("a.safetensors.checkpoint").exists()
+
+
+def test_an_adapter_without_room_for_itself_and_its_checkpoint_is_kept_elsewhere(
+    impasto: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_squares(tmp_path / "pictures", 2)
+    Path("a.safetensors").symlink_to("/dev/full")
+    monkeypatch.setattr("edge_sdk.training.trainer.keep_checkpoint", lambda *_: None)  # as on a full disk
+    code, _, err = impasto("train", "pictures", "-m", tiny_model(), "-o", "a.safetensors", "--steps", 1, "--threads", 1)
+    found = re.fullmatch(r"error: a\.safetensors: No space left .*\. What was learnt is in (.*): move it .*\n", err)
+    assert code == 1
+    assert found is not None, err
+    assert adapters.load(found[1]).rank == 8
 
 
 @pytest.mark.parametrize("out", ["place", "place/x/..", "place/", "file/a.safetensors", "/proc/a.safetensors"])

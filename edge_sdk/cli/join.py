@@ -109,7 +109,9 @@ def join(
             bandwidth=bandwidth,
             on_event=show,
         )
-    with membership:
+    from edge_sdk.training import CheckpointUnwritten
+
+    with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"
