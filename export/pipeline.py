@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from edge_sdk import mistaken
 from edge_sdk.errors import BundleError, ExportError
 from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import INDEX, Config, obstacle, read_config, strange_class
+from edge_sdk.inference.base_model import INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle import Defaults, Pipeline
 from edge_sdk.inference.schedulers import NoiseSchedule
 from edge_sdk.inference.tokenizer import check_vocabulary
@@ -79,7 +78,7 @@ def load_pipeline(folder: Path) -> Any:
     _check_scheduler(folder)
     index = _config(folder / INDEX)
     networks = [name for name in _NETWORKS if isinstance(index.get(name), list) and index[name][1]]
-    _check(folder, index, networks)
+    _check(folder, index)
     for tokenizer, encoder in _TOKENIZERS.items():
         if encoder in networks:
             check_vocabulary(folder / tokenizer)
@@ -154,13 +153,12 @@ def _check_scheduler(folder: Path) -> None:
         raise ExportError(str(error)) from error
 
 
-def _check(folder: Path, index: Config, networks: Sequence[str]) -> None:
+def _check(folder: Path, index: Config) -> None:
     """That all parts are ones which drawing knows, by the same reading as training's."""
-    texts = [_config(folder / name / "config.json") for name in networks if name.startswith("text_encoder")]
-    if "text_encoder" not in networks:
-        texts = []
-    unet, vae = (_config(folder / name / "config.json") for name in ("unet", "vae"))
-    why = strange_class(index) or obstacle(unet, vae, texts)
+    try:
+        why = obstacle_in(folder)
+    except BundleError as error:
+        raise ExportError(str(error)) from error
     if why is None and index.get("requires_aesthetics_score"):
         why = "it wants an aesthetics score, as SDXL's refiner does"
     if why is not None:

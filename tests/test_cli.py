@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -215,6 +216,16 @@ def test_what_is_left_out_of_a_folder_is_a_note(impasto: Run, tmp_path: Path) ->
     code, _, err = impasto("train", "pictures", "-m", tiny_model(), "--steps", 1, "--rank", 1, "--threads", 1)
     assert (code, len(err.splitlines())) == (0, 1)
     assert err.startswith("note: pictures: left out: clip.mov (")
+
+
+def test_info_says_what_a_base_model_cannot_be_used_for(impasto: Run, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model(), tmp_path / "model")
+    config = json.loads((model / "unet/config.json").read_text("utf-8"))
+    (model / "unet/config.json").write_text(json.dumps({**config, "in_channels": 9}), "utf-8")
+    assert "an inpainting, depth or editing model" in " ".join(impasto("info", model)[1].split())
+    (model / "unet/config.json").write_text(json.dumps(config), "utf-8")
+    (model / "scheduler/scheduler_config.json").write_text('{"_class_name": "EDMEulerScheduler"}')
+    assert "trained with other noise" in " ".join(impasto("info", model)[1].split())
 
 
 def test_info_on_everything(impasto: Run, leaf: Path) -> None:

@@ -21,7 +21,7 @@ from transformers import CLIPTextModel
 
 from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
 from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import INDEX, obstacle, read_config, strange_class
+from edge_sdk.inference.base_model import obstacle_in, read_config
 from edge_sdk.inference.tokenizer import Tokenizer
 from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
 
@@ -83,11 +83,10 @@ def image_size(model: Path) -> int:
         TrainingError: no Stable Diffusion folder, or one of another kind than text to square image.
     """
     try:
-        unet, vae, text = (read_config(model / part / "config.json") for part in ("unet", "vae", "text_encoder"))
-        index = read_config(model / INDEX) if (model / INDEX).is_file() else {}
+        why = obstacle_in(model)
+        unet, vae = (read_config(model / part / "config.json") for part in ("unet", "vae"))
     except BundleError as error:
         raise TrainingError(str(error)) from error
-    why = strange_class(index) or obstacle(unet, vae, [text])
     if why is None and unet.get("addition_embed_type") is not None:
         why = "its UNet wants more than a prompt, as SDXL's does"
     if why is not None:
