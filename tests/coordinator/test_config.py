@@ -196,7 +196,7 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match="is empty"):
         federation.connection()
     (tmp_path / "password").write_bytes(b"\xff s3cret")
-    with pytest.raises(ConfigurationError, match=r"password: it is no UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"password: it is no text in UTF-8"):
         federation.connection()
 
 
@@ -214,6 +214,12 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
 def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> None:
     federation = config.parse(f'name = "stickers"\nbundle = "bundle"\n{text}', folder=Path())
     assert config.without_effect(federation) == [f"{keys}: without effect, as {cause}"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_federation_file(tmp_path: Path) -> None:
+    """Editors add it unseen."""
+    (tmp_path / "a.toml").write_text(config.template("a", "b", "mqtt://x"), "utf-8-sig")
+    assert config.load(tmp_path / "a.toml").name == "a"
 
 
 def test_of_what_init_writes_everything_is_heeded() -> None:
