@@ -114,16 +114,24 @@ def gather(pictures: Pictures, size: int) -> Captioned:
     """
     if isinstance(pictures, (str, Path)):
         pictures = load_pictures(pictures, size)
-    pairs = [(item.image, item.text) if isinstance(item, Picture) else item for item in pictures]
+    pairs = [_pair(item, number) for number, item in enumerate(pictures, start=1)]
     if not pairs:
         raise NoPictures("There are no pictures to learn from: give at least one with its caption.")
-    for number, (_, text) in enumerate(pairs, start=1):
-        if not isinstance(text, str):
-            raise PictureError(f"The caption of picture {number} is a {type(text).__name__}: give a text.")
     squares = [
         fit(to_rgb(image, f"Picture {number}"), (size, size)) for number, (image, _) in enumerate(pairs, start=1)
     ]
     return Captioned(np.stack([np.asarray(square) for square in squares]), [text for _, text in pairs])
+
+
+def _pair(item: object, number: int) -> tuple[Image.Image, str]:
+    if isinstance(item, Picture):
+        return item.image, item.text
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise PictureError(f"Picture {number} has no caption: give pairs (image, caption), or a folder of files.")
+    image, text = item
+    if not isinstance(text, str):
+        raise PictureError(f"The caption of picture {number} is a {type(text).__name__}: give a text.")
+    return image, text
 
 
 def encode(model: Path, pictures: Captioned) -> Encoded:
