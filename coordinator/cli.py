@@ -31,6 +31,7 @@ from coordinator.service import Service
 from coordinator.store import Database
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
+from edge_sdk.streams import printable, take_any_text
 from edge_sdk.wire.epochs import clock_trouble
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.signing import fingerprint
@@ -259,11 +260,12 @@ def simulate(
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The console script: what is wrong is told in one line, exit code 1."""
+    take_any_text()
     try:
         app(arguments)
     except (ImpastoError, OSError, SQLAlchemyError) as error:
         said = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its values
-        reason = escape(describe(error) if isinstance(error, OSError) else said)
+        reason = escape(describe(error) if isinstance(error, OSError) else printable(said))
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
         sys.exit(1)
     sys.exit(0)

@@ -23,7 +23,7 @@ from coordinator.rounds import Rules
 from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.paths import expanded
-from edge_sdk.transport import Settings, Tls, check, read_bandwidth
+from edge_sdk.transport import Settings, Tls, check, read_bandwidth, read_secret
 from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
 from edge_sdk.wire.topics import NAME
 
@@ -138,14 +138,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             ConfigurationError: the password's file cannot be read or is empty, or `bandwidth` is no rate.
         """
         if self.password_file and password is None:
-            try:
-                password = Path(self.password_file).read_text(encoding="utf-8").strip("\r\n")
-            except OSError as error:
-                raise ConfigurationError(f"Cannot read password_file: {error}.") from error
-            except UnicodeDecodeError:  # which holds what the file holds
-                raise ConfigurationError(f"Cannot read password_file {self.password_file}: it is no UTF-8.") from None
-            if not password:
-                raise ConfigurationError(f"password_file {self.password_file} is empty: write the password into it.")
+            password = read_secret(self.password_file, "password_file", "password")
         tls = Tls(self.ca, self.certificate, self.key) if self.ca or self.certificate or self.key else None
         return Settings(
             url=self.broker,
@@ -252,7 +245,7 @@ def load(path: Path | str) -> Federation:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"Cannot read the federation file {path}: {error}. `impasto-coordinator init {path}` writes one."

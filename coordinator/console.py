@@ -16,6 +16,7 @@ from coordinator.beginning import describe_changes
 from coordinator.glance import Glance
 from coordinator.home import Holder
 from coordinator.rounds import Awaited, State
+from edge_sdk.streams import printable
 
 _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
 
@@ -35,7 +36,9 @@ class Narrator:
 
 def describe(event: Mapping[str, Any]) -> str:
     """One event in words, as rich markup."""
-    e: dict[str, Any] = {key: escape(value) if isinstance(value, str) else value for key, value in event.items()}
+    e: dict[str, Any] = {
+        key: escape(printable(value)) if isinstance(value, str) else value for key, value in event.items()
+    }
     match e["event"]:
         case "coordinator_started":
             return f"coordinating, {e['round']} of {e['rounds']} rounds done (start {e['epoch']})"

@@ -9,6 +9,7 @@
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
     │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
+    │   ├── OutOfMemory             the system did not give the memory that drawing or training asked for
     │   └── DeviceBusy              others on this device have what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
@@ -57,6 +58,8 @@ Every message says what is wrong and what to do next. A program that catches `Im
 
 from __future__ import annotations
 
+from edge_sdk.streams import printable
+
 
 class ImpastoError(Exception):
     """Base of all errors that Impasto raises on purpose."""
@@ -88,6 +91,10 @@ class NoRoomToPrepare(DeviceError):
 
 class PreparedElsewhere(DeviceError):
     """The prepared graph was made by another processor."""
+
+
+class OutOfMemory(DeviceError):
+    """The system did not give the memory that drawing or training asked for."""
 
 
 class MemoryLimitTooSmall(DeviceError):
@@ -274,7 +281,8 @@ class JournalTooNew(JournalError):
 
 
 def describe(error: BaseException) -> str:
-    """What an error says, in one line for a person: file first, and no error number."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return " ".join(str(error).split())
+    """What an error says, in one line for a person: file first, and no error number; nothing that drives a terminal."""
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return printable(" ".join(said.split()))

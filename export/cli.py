@@ -20,6 +20,7 @@ from rich.table import Table
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError, describe
 from edge_sdk.quiet import without_chatter
+from edge_sdk.streams import take_any_text
 
 if TYPE_CHECKING:
     from edge_sdk.inference.bundle import BundleIndex, BundlePrecision
@@ -103,13 +104,16 @@ def export(
             )
             progress.update(task, description="done", completed=1.0)
     except (ImpastoError, OSError) as error:
-        _console.print(f"[bold red]{type(error).__name__}[/]: {escape(describe(error))}", highlight=False)
+        _console.print(
+            f"[bold red]{type(error).__name__}[/]: {escape(describe(error))}", highlight=False, soft_wrap=True
+        )
         raise typer.Exit(1) from error
     _report(made.folder, made.index, made.errors)
 
 
 def main() -> None:
     """The console script `impasto-export`."""
+    take_any_text()
     # Being asked to stop is an exception like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show local variables
@@ -144,4 +148,4 @@ def _report(folder: Path, index: BundleIndex, errors: dict[str, float]) -> None:
             f"{lora.name}: {lora.layers} layers fused, weight {lora.weight:g}", markup=False, highlight=False
         )
     what = f"{size / 1e6:.1f} MB, {len(index.slots)} LoRA slots, base id {index.base_id[:12]}…"
-    _console.print(f"{folder}: {what}", markup=False, highlight=False)
+    _console.print(f"{folder}: {what}", markup=False, highlight=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from edge_sdk import mistaken
 from edge_sdk.errors import BundleError, ExportError
 from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import INDEX, Config, obstacle, read_config, strange_class
+from edge_sdk.inference.base_model import INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle import Defaults, Pipeline
 from edge_sdk.inference.schedulers import NoiseSchedule
+from edge_sdk.inference.tokenizer import check_vocabulary
 
 SUPPORTED: tuple[Pipeline, ...] = (
     "StableDiffusionPipeline",
@@ -75,10 +75,13 @@ def load_pipeline(folder: Path) -> Any:
         BundleMissing, BundleCorrupt: it has no readable safetensors weights.
     """
     kind = kind_of(folder)
-    _check_scheduler(folder / "scheduler" / "scheduler_config.json")
+    _check_scheduler(folder)
     index = _config(folder / INDEX)
     networks = [name for name in _NETWORKS if isinstance(index.get(name), list) and index[name][1]]
-    _check(folder, index, networks)
+    _check(folder, index)
+    for tokenizer, encoder in _TOKENIZERS.items():
+        if encoder in networks:
+            check_vocabulary(folder / tokenizer)
     # The XL pipeline has neither.
     unneeded = {} if kind == "StableDiffusionXLPipeline" else {"safety_checker": None, "requires_safety_checker": False}
     try:
@@ -109,7 +112,9 @@ def load_preview(folder: Path, pipeline: Any) -> AutoencoderTiny:
         # Of another class diffusers would load what names agree, and leave the rest as it fell.
         if (found := json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]) != "AutoencoderTiny":
             raise ValueError(f"it is a {found}")
-        preview = AutoencoderTiny.from_pretrained(folder, torch_dtype=torch.float32)
+        preview = AutoencoderTiny.from_pretrained(
+            folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
     except Exception as error:
         raise ExportError(f"{folder} holds no AutoencoderTiny that diffusers can load: {error}") from error
     factor = 2 ** (len(preview.config.decoder_block_out_channels) - 1)
@@ -140,21 +145,20 @@ def defaults_of(pipeline: Any) -> Defaults:
     return Defaults()
 
 
-def _check_scheduler(path: Path) -> None:
+def _check_scheduler(folder: Path) -> None:
     """The device's own reader decides."""
     try:
-        NoiseSchedule.from_json(path.read_bytes())
-    except (OSError, BundleError) as error:
+        NoiseSchedule.of_model(folder)
+    except BundleError as error:
         raise ExportError(str(error)) from error
 
 
-def _check(folder: Path, index: Config, networks: Sequence[str]) -> None:
+def _check(folder: Path, index: Config) -> None:
     """That all parts are ones which drawing knows, by the same reading as training's."""
-    texts = [_config(folder / name / "config.json") for name in networks if name.startswith("text_encoder")]
-    if "text_encoder" not in networks:
-        texts = []
-    unet, vae = (_config(folder / name / "config.json") for name in ("unet", "vae"))
-    why = strange_class(index) or obstacle(unet, vae, texts)
+    try:
+        why = obstacle_in(folder)
+    except BundleError as error:
+        raise ExportError(str(error)) from error
     if why is None and index.get("requires_aesthetics_score"):
         why = "it wants an aesthetics score, as SDXL's refiner does"
     if why is not None:

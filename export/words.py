@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import BundleError, ExportError
-from edge_sdk.inference.tokenizer import Tokenizer
+from edge_sdk.inference.tokenizer import VOCABULARY, Tokenizer
 
-_FILES = ("vocab.json", "merges.txt")
 # Every kind of character and space, nothing, and more than there is room for.
 _PROBES = (
     "",
@@ -28,7 +27,7 @@ def write_tokenizer(tokenizer: Any, source: Path, target: Path) -> None:
         ExportError: the device would cut prompts into other tokens.
     """
     tokenizer.save_pretrained(target)
-    for name in _FILES:
+    for name in VOCABULARY:
         # Versions that keep everything in tokenizer.json leave them out.
         if not (target / name).is_file() and (source / name).is_file():
             shutil.copyfile(source / name, target / name)

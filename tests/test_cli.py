@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
@@ -165,6 +167,19 @@ def test_a_training_whose_adapter_could_not_be_written_is_not_lost(impasto: Run,
     assert not Path("a.safetensors.checkpoint").exists()
 
 
+def test_an_adapter_without_room_for_itself_and_its_checkpoint_is_kept_elsewhere(
+    impasto: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_squares(tmp_path / "pictures", 2)
+    Path("a.safetensors").symlink_to("/dev/full")
+    monkeypatch.setattr("edge_sdk.training.trainer.keep_checkpoint", lambda *_: None)  # as on a full disk
+    code, _, err = impasto("train", "pictures", "-m", tiny_model(), "-o", "a.safetensors", "--steps", 1, "--threads", 1)
+    found = re.fullmatch(r"error: a\.safetensors: No space left .*\. What was learnt is in (.*): move it .*\n", err)
+    assert code == 1
+    assert found is not None, err
+    assert adapters.load(found[1]).rank == 8
+
+
 @pytest.mark.parametrize("out", ["place", "place/x/..", "place/", "file/a.safetensors", "/proc/a.safetensors"])
 def test_where_an_adapter_cannot_go_is_said_before_the_training(impasto: Run, tmp_path: Path, out: str) -> None:
     write_squares(tmp_path / "pictures", 1)
@@ -201,6 +216,16 @@ def test_what_is_left_out_of_a_folder_is_a_note(impasto: Run, tmp_path: Path) ->
     code, _, err = impasto("train", "pictures", "-m", tiny_model(), "--steps", 1, "--rank", 1, "--threads", 1)
     assert (code, len(err.splitlines())) == (0, 1)
     assert err.startswith("note: pictures: left out: clip.mov (")
+
+
+def test_info_says_what_a_base_model_cannot_be_used_for(impasto: Run, tmp_path: Path) -> None:
+    model = shutil.copytree(tiny_model(), tmp_path / "model")
+    config = json.loads((model / "unet/config.json").read_text("utf-8"))
+    (model / "unet/config.json").write_text(json.dumps({**config, "in_channels": 9}), "utf-8")
+    assert "an inpainting, depth or editing model" in " ".join(impasto("info", model)[1].split())
+    (model / "unet/config.json").write_text(json.dumps(config), "utf-8")
+    (model / "scheduler/scheduler_config.json").write_text('{"_class_name": "EDMEulerScheduler"}')
+    assert "trained with other noise" in " ".join(impasto("info", model)[1].split())
 
 
 def test_info_on_everything(impasto: Run, leaf: Path) -> None:

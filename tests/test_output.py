@@ -32,7 +32,7 @@ def test_places_that_cannot_be_written_are_found_out(path: str, tmp_path: Path) 
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("name", ["fox", "fox.txt", "fox.psd"])
+@pytest.mark.parametrize("name", ["fox", "fox.txt", "fox.psd", "fox.xbm", "fox.msp", "fox.blp", "fox.h5", "fox.wmf"])
 def test_formats_that_cannot_be_written_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match=r"use \.png"):
         checked_output(tmp_path / "new" / name)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -50,22 +50,35 @@ _PEFT_CONFIG = "adapter_config.json"
 # What paths begin with that name no component: those of a UNet, and of CLIP's text encoder.
 _UNET = ("down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_embedding", "add_embedding")
 _TEXT = ("text_model", "encoder", "text_projection")
+# ComfyUI's and OneTrainer's names of the text encoders.
+_CLIP = re.compile(r"(?:text_encoders\.)?clip_([lg])\.(?:transformer\.)?")
+_CLIPS = {"l": "text_encoder", "g": "text_encoder_2"}
 # What other methods call their tensors, in peft and LyCORIS.
 _OTHER_KINDS = {
-    "lora_mid": "Tucker (CP) decomposition",
-    "lora_magnitude_vector": "DoRA",
-    "dora_scale": "DoRA",
-    "hada_": "LoHa",
-    "lokr_": "LoKr",
-    "oft_": "OFT",
-    "ia3_": "IA3",
+    "lora_mid": "part of a Tucker (CP) decomposition",
+    "lora_magnitude_vector": "part of a DoRA",
+    "dora_scale": "part of a DoRA",
+    "hada_": "part of a LoHa",
+    "lokr_": "part of a LoKr",
+    "boft_": "part of a BOFT",
+    "oft_": "part of an OFT",
+    "ia3_": "part of an IA3",
+    ".on_input": "part of an IA3",
+    "vera_": "part of a VeRA",
+    "lora_E": "part of an AdaLoRA",
+    "emb_params": "a textual inversion's embedding",
+    "string_to_param": "a textual inversion's embedding",
 }
+# PEFT's beginnings that take something out of the base model's weights, to which the factors belong then.
+_CHANGED_BASES = ("pissa", "olora", "corda", "loftq")
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
+# Of alphas alone: sd-scripts saves those that were stated as whole numbers so, unless it converts the file.
+_INTEGERS: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
 _REGEX_CHARACTERS = frozenset("*+?()[]{}|^$\\")
 
 
@@ -79,7 +92,8 @@ def load(path: Path | str) -> Adapter:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = _whole(file)
         config = path.with_name(_PEFT_CONFIG)
         beside = config.read_bytes() if config.is_file() else None
     except IsADirectoryError as error:
@@ -90,10 +104,21 @@ def load(path: Path | str) -> Adapter:
         ) from error
     except OSError as error:
         raise AdapterFormatError(f"Cannot read the adapter file {path}: {error.strerror}.") from error
+    except AdapterFormatError as error:
+        raise AdapterFormatError(f"{path}: {error}") from error
     try:
         return _read(data, str(path), beside)
     except AdapterFormatError as error:
         raise AdapterFormatError(f"{path}: {error}") from error
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """The content of a file. One that is no adapter, such as a checkpoint of gigabytes, is refused by its beginning."""
+    beginning = file.read(8 + _MAX_HEADER)
+    for key in _header(beginning)[0]:
+        if key != "__metadata__":
+            _parse_key(key)
+    return beginning + file.read()
 
 
 def save(adapter: Adapter, path: Path | str) -> None:
@@ -146,7 +171,7 @@ def _read(data: bytes, source: str | None, beside: bytes | None) -> Adapter:
         layer, part = _parse_key(key)
         if part in parts.setdefault(layer, {}):
             raise AdapterFormatError(f"Layer {layer} is in the file twice, under two spellings.")
-        parts[layer][part] = _array(key, view)
+        parts[layer][part] = _array(key, view, _DTYPES | _INTEGERS if part == "alpha" else _DTYPES)
 
     config = _lora_config(metadata)
     if not config and any(key.startswith(_PEFT) for key, _ in tensors):
@@ -210,7 +235,7 @@ def _parse_key(key: str) -> tuple[str, str]:
         return _canonical(layer), _FACTORS[found["factor"]]
     kind = next((kind for mark, kind in _OTHER_KINDS.items() if mark in key), None)
     raise AdapterFormatError(
-        f"Tensor {key[:200]!r} is part of a {kind}, which is not supported: train a plain LoRA."
+        f"Tensor {key[:200]!r} is {kind}, which is not supported: train a plain LoRA."
         if kind
         else f"Tensor {key[:200]!r} is not part of a plain LoRA. Expected keys such as "
         "'unet.….to_q.lora_A.weight'; biases and full weights are not supported."
@@ -222,6 +247,8 @@ def _canonical(name: str) -> str:
         return _canonical(kohya.layer_path(name))
     name = name.removeprefix(_PEFT)
     component, _, rest = name.partition(".")
+    if found := _CLIP.match(name):
+        return _canonical(f"{_CLIPS[found[1]]}.{name[found.end() :]}")
     if component == "diffusion_model":  # the UNet of the original checkpoints, or diffusers' under that name
         return _canonical(f"lora_unet_{rest.replace('.', '_')}")
     if component in _UNET:
@@ -267,8 +294,8 @@ def _factors(layer: str, a: Array, b: Array) -> Factors:
     return Factors(a.reshape(len(a), -1), b.reshape(len(b), -1), kernel)
 
 
-def _array(key: str, view: Mapping[str, Any]) -> Array:
-    dtype = _DTYPES.get(view["dtype"])
+def _array(key: str, view: Mapping[str, Any], dtypes: Mapping[str, np.dtype[Any]] = _DTYPES) -> Array:
+    dtype = dtypes.get(view["dtype"])
     if dtype is None:
         raise AdapterFormatError(f"Tensor {key[:200]!r} is {view['dtype']}; use float32, float16 or bfloat16.")
     try:
@@ -319,6 +346,15 @@ def _scales(component: str, config: Mapping[str, Any]) -> _Scales:
 
     if stated("use_dora"):
         raise AdapterFormatError("DoRA adapters are not supported: train a plain LoRA.")
+    beginning = str(stated("init_lora_weights")).lower()
+    if beginning.startswith(_CHANGED_BASES):
+        raise AdapterFormatError(
+            f"Its training began with init_lora_weights={beginning!r}, which changes the base model's own weights, and "
+            "the factors fit only those. Save it as a plain LoRA: PeftModel.save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...)."
+        )
+    if stated("alora_invocation_tokens"):
+        raise AdapterFormatError("Activated LoRA (aLoRA) is not supported: train a plain LoRA.")
     patterns = stated("alpha_pattern") or {}
     if not isinstance(patterns, dict):
         raise AdapterFormatError(f"alpha_pattern in {LORA_METADATA_KEY} is not a map.")

@@ -16,7 +16,8 @@ from edge_sdk.cli.join import join
 from edge_sdk.cli.prepare import prepare
 from edge_sdk.cli.terminal import print_error
 from edge_sdk.cli.train import train
-from edge_sdk.errors import ImpastoError
+from edge_sdk.errors import ImpastoError, OutOfMemory
+from edge_sdk.streams import take_any_text
 
 __all__ = ["app", "main"]
 
@@ -39,8 +40,12 @@ for _command in (generate, train, join, info, prepare, doctor):
 
 def main() -> None:
     """The console script."""
+    take_any_text()
     try:
         app()
     except (ImpastoError, OSError) as error:
         print_error(error)
+        sys.exit(1)
+    except MemoryError:  # of numpy: for latents of a size that nobody draws, say
+        print_error(OutOfMemory("There is not enough memory for this: ask for less at once."))
         sys.exit(1)

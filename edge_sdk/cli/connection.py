@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
+from edge_sdk.errors import BrokerSettingsInvalid
 
 if TYPE_CHECKING:
     from edge_sdk.transport import Settings
@@ -91,15 +91,9 @@ def invitation(file: Path | None) -> str | None:
 
 
 def _secret(name: str, file: Path | None) -> str | None:
-    """What a file holds, or else a variable, or None. The end of a line is no part of it."""
+    """What a file holds, or else a variable, or None."""
     if file is None:
         return os.environ.get(f"IMPASTO_{name.upper()}") or None
-    try:
-        secret = file.read_text("utf-8").strip("\r\n")
-    except OSError as error:
-        raise ConfigurationError(f"Cannot read --{name}-file {file}: {error.strerror or error}.") from error
-    except UnicodeDecodeError:  # which holds what the file holds
-        raise ConfigurationError(f"Cannot read --{name}-file {file}: it is no text in UTF-8.") from None
-    if not secret:
-        raise ConfigurationError(f"--{name}-file {file} is empty: write the {name} into it.")
-    return secret
+    from edge_sdk.transport import read_secret
+
+    return read_secret(file, f"--{name}-file", name)

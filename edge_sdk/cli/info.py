@@ -64,9 +64,22 @@ def _adapter(path: Path) -> dict[str, str]:
 
 
 def _model(path: Path) -> dict[str, str]:
+    from edge_sdk.errors import BundleError
     from edge_sdk.inference import compute_base_id
+    from edge_sdk.inference.base_model import obstacle_in
+    from edge_sdk.inference.schedulers import NoiseSchedule
+    from edge_sdk.inference.tokenizer import check_vocabulary
 
-    return {"base id": compute_base_id(path), "to draw with it": f"impasto-export {path} bundle/"}
+    base_id = compute_base_id(path)
+    try:
+        why = obstacle_in(path)
+        NoiseSchedule.of_model(path)
+        check_vocabulary(path / "tokenizer")
+    except BundleError as error:
+        why = str(error)
+    if why is not None:
+        return {"base id": base_id, "cannot be used": why}
+    return {"base id": base_id, "to draw with it": f"impasto-export {path} bundle/"}
 
 
 def _megabytes(size: int) -> str:

@@ -10,6 +10,7 @@ import typer
 
 from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console, printed_warnings
+from edge_sdk.streams import printable
 
 _WORDS = {
     "joined": "joined; {rounds} rounds",
@@ -96,7 +97,7 @@ def join(
         elif event["event"] in _WORDS:
             trouble = event.get("trouble")
             words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
-            console().print(words, markup=False, soft_wrap=True)
+            console().print(printable(words), markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
     with printed_warnings(PictureLeftOut):
@@ -109,7 +110,9 @@ def join(
             bandwidth=bandwidth,
             on_event=show,
         )
-    with membership:
+    from edge_sdk.training import CheckpointUnwritten
+
+    with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"

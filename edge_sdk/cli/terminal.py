@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from edge_sdk.errors import describe
+from edge_sdk.streams import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,4 +67,4 @@ def printed_warnings(kind: type[Warning] = Warning) -> Iterator[None]:
             yield
         finally:
             for text in dict.fromkeys(caught):
-                console(stderr=True).print(Text.assemble(("note: ", "yellow"), text), soft_wrap=True)
+                console(stderr=True).print(Text.assemble(("note: ", "yellow"), printable(text)), soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,8 +12,10 @@ import typer
 from edge_sdk.cli import adapters
 from edge_sdk.cli.output import check_outputs
 from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
+from edge_sdk.errors import OutputError, describe
 
 if TYPE_CHECKING:
+    from edge_sdk.adapter import Adapter
     from edge_sdk.training import Progress
 
 _RANK = 8
@@ -79,11 +83,11 @@ def train(
         )
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     check_outputs([out, checkpoint], "leaf.safetensors")
-    from edge_sdk.training import Trainer  # torch takes seconds to import
+    from edge_sdk.training import CheckpointUnwritten, Trainer  # torch takes seconds to import
 
     with printed_warnings(PictureLeftOut):
         trainer = Trainer(model, pictures, threads=threads)
-    with progress_bar() as bar:
+    with printed_warnings(CheckpointUnwritten), progress_bar() as bar:
         task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
 
         def on_step(progress: Progress) -> None:
@@ -101,8 +105,13 @@ def train(
             on_step=on_step,
             checkpoint=checkpoint,
         )
-    adapter.save(result.adapter, out)
-    checkpoint.unlink()
+    try:
+        adapter.save(result.adapter, out)
+    except OSError as error:
+        if checkpoint.is_file():  # the same command goes on from it, once there is room
+            raise
+        raise _kept_elsewhere(result.adapter, out, error) from error
+    checkpoint.unlink(missing_ok=True)
     loss = f"loss {result.first_loss:.3f} to {result.last_loss:.3f}"
     console().print(
         f"{out}: {result.steps} steps in {result.seconds:.0f} s, {loss}, "
@@ -110,3 +119,18 @@ def train(
         soft_wrap=True,
         markup=False,
     )
+
+
+def _kept_elsewhere(trained: Adapter, out: Path, error: OSError) -> OSError | OutputError:
+    """What to say when neither a trained adapter nor a checkpoint can be written where they were to go, as on a full
+    disk: what was learnt is kept in another place."""
+    from edge_sdk import adapter
+
+    for folder in (Path.cwd(), Path(tempfile.gettempdir())):
+        place = folder / f"{out.stem}-{secrets.token_hex(4)}.safetensors"
+        try:
+            adapter.save(trained, place)
+        except OSError:
+            continue
+        return OutputError(f"{describe(error)}. What was learnt is in {place}: move it where you want it.")
+    return error

@@ -8,6 +8,7 @@ model. No torch is needed, so that devices, exports and coordinators all ask thi
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ COMPONENTS = ("text_encoder", "unet", "vae")
 _OLD_ATTENTION = re.compile(r"(attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _FLOATS = {"F16", "F32", "F64", "BF16"}
+# What transformers and diffusers call the files that they load. Others, such as an adapter that was put beside them,
+# are no weights of the base model. The variant stands before or, in older folders, behind the number of the shard.
+_WEIGHTS = re.compile(
+    r"(?:model|diffusion_pytorch_model)(?:\.(?P<variant>\w+))?(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?"
+    r"(?:\.(?P<older>\w+))?\.safetensors"
+)
 _Read = Callable[[], npt.NDArray[np.float32]]
 
 
@@ -38,7 +45,8 @@ def compute_base_id(model: Path | str) -> str:
     autoencoder's attention has today's names.
 
     Raises:
-        BundleMissing: the folder lacks safetensors of one of the three components.
+        BundleMissing: the folder lacks safetensors of one of the three components, or some of its shards, or holds them
+            twice.
         BundleCorrupt: a safetensors file cannot be read.
     """
     digest = hashlib.sha256()
@@ -67,7 +75,7 @@ def weight_variant(model: Path | str, component: str) -> str | None:
     It is what diffusers and transformers must be asked for, so that the weights that are loaded are those of the id.
 
     Raises:
-        BundleMissing: there are no safetensors, or of several variants.
+        BundleMissing: there are no safetensors, not all shards of them, or of several variants.
         BundleCorrupt: one of the files is no safetensors file.
     """
     files = _weight_files(Path(model), component)
@@ -79,8 +87,8 @@ def weight_variant(model: Path | str, component: str) -> str | None:
 
 def _variant(file: Path) -> str | None:
     """The "fp16" of "model.fp16.safetensors" and of "model.fp16-00001-of-00002.safetensors"."""
-    _, dot, rest = file.name.removesuffix(".safetensors").partition(".")
-    return rest.split("-")[0] if dot else None
+    found = _WEIGHTS.fullmatch(file.name)
+    return (found["variant"] or found["older"]) if found else None
 
 
 def _todays(component: str, key: str) -> str:
@@ -101,14 +109,14 @@ def _open(file: Path) -> Any:
 
 def _weight_files(model: Path, component: str) -> list[Path]:
     """The files that count: those without a variant such as .fp16 if there are such, else those of the one variant."""
-    files = sorted((model / component).glob("*.safetensors"))
+    files = sorted(file for file in (model / component).glob("*.safetensors") if _WEIGHTS.fullmatch(file.name))
     # "model.safetensors" and "model-00001-of-00002.safetensors" have no variant, "model.fp16.safetensors" has.
     plain = [file for file in files if _variant(file) is None]
     if plain:
-        return plain
+        return _complete(model, component, plain)
     variants = sorted({str(_variant(file)) for file in files})
     if len(variants) == 1:
-        return files
+        return _complete(model, component, files)
     if variants:
         raise BundleMissing(
             f"{model} is no base model: {component}/ holds weights of the variants {' and '.join(variants)}, and none "
@@ -124,6 +132,28 @@ def _weight_files(model: Path, component: str) -> list[Path]:
         f"{model} is no base model: {component}/ holds no safetensors weights. "
         "Point to a diffusers folder saved with safe_serialization=True."
     )
+
+
+def _complete(model: Path, component: str, files: list[Path]) -> list[Path]:
+    """The files, if they are the weights once, and all of them."""
+    shards: dict[str | None, set[int]] = {}
+    for file in files:
+        found = _WEIGHTS.fullmatch(file.name)
+        assert found is not None  # `files` are of such names
+        shards.setdefault(found["shards"], set()).add(int(found["shard"] or 1))
+    if len(shards) > 1 or (None in shards and len(files) > 1):
+        raise BundleMissing(
+            f"{model} is no base model: {component}/ holds its weights more than once, in "
+            f"{' and '.join(file.name for file in files[:4])}. Keep one of them: which one is loaded differs."
+        )
+    ((of, numbers),) = shards.items()
+    if of is not None and (missing := int(of) - len(numbers)):
+        first = next(number for number in itertools.count(1) if number not in numbers)
+        raise BundleMissing(
+            f"{model} is no base model: {component}/ lacks {missing} of the {int(of)} files of its weights, the first "
+            f"of them number {first}, beside {files[0].name}. Fetch the base model again."
+        )
+    return files
 
 
 def _reader(file: Path, tensors: Any, key: str, dtype: str) -> _Read:

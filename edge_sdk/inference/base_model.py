@@ -39,6 +39,11 @@ def read_config(file: Path) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
     except FileNotFoundError as error:
+        if (folder / "impasto.json").is_file():
+            raise BundleMissing(
+                f"{folder} is a bundle, which is for drawing. Give the base model that it was exported from: a "
+                f"diffusers folder, the one that holds {INDEX} and the weights."
+            ) from error
         raise BundleMissing(
             f"{folder} is no diffusers folder: there is no {file.relative_to(folder)} in it. "
             f"Give the folder that holds {INDEX}."
@@ -56,6 +61,22 @@ def strange_class(index: Config) -> str | None:
         if name is not None and name not in classes:
             return f"its {part} is a {name}, not a {' or a '.join(classes)}"
     return None
+
+
+def obstacle_in(folder: Path) -> str | None:
+    """`obstacle` and `strange_class` of a diffusers folder.
+
+    Raises:
+        BundleMissing, BundleCorrupt: a configuration is missing, or is no JSON map.
+    """
+    index = read_config(folder / INDEX) if (folder / INDEX).is_file() else None
+    texts = [
+        name
+        for name in ("text_encoder", "text_encoder_2")
+        if (name == "text_encoder" if index is None else isinstance(index.get(name), list) and index[name][1])
+    ]
+    unet, vae, *others = (read_config(folder / part / "config.json") for part in ("unet", "vae", *texts))
+    return strange_class(index or {}) or obstacle(unet, vae, others if "text_encoder" in texts else [])
 
 
 def obstacle(unet: Config, vae: Config, texts: Sequence[Config]) -> str | None:

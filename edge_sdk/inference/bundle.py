@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from edge_sdk.adapter import Shape
 from edge_sdk.errors import BundleCorrupt, BundleMissing
+from edge_sdk.inference.base_model import INDEX as MODEL_INDEX
 
 INDEX = "impasto.json"
 # Step reuse: the part of the UNet that runs at every step, over the same file of weights; what it takes from the whole.
@@ -174,9 +175,7 @@ class Bundle:
         try:
             data = (folder / INDEX).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise BundleMissing(
-                f"There is no bundle in {folder}: it has no {INDEX}. Make one with `impasto-export MODEL {folder}`."
-            ) from error
+            raise BundleMissing(_no_bundle(folder)) from error
         try:
             index = msgspec.json.decode(data, type=BundleIndex)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -190,6 +189,23 @@ class Bundle:
     def path(self, name: str) -> Path:
         """A file of the bundle, by its name in the index."""
         return self.folder / name
+
+
+def _no_bundle(folder: Path) -> str:
+    """What a folder without an index is instead, as far as it shows, and what to do."""
+    if not folder.exists():
+        return (
+            f"There is no bundle in {folder}: there is no such folder. Correct its name, or make one with "
+            f"`impasto-export MODEL {folder}`."
+        )
+    if (folder / graph_file("unet")).is_file():
+        return f"{folder / INDEX} is missing, without which nothing is known of the bundle: export or copy it again."
+    if (folder / MODEL_INDEX).is_file():
+        return (
+            f"There is no bundle in {folder}: it is a base model. Make a bundle of it with `impasto-export {folder} "
+            "bundle/`, and draw with that."
+        )
+    return f"There is no bundle in {folder}: it has no {INDEX}. Make one with `impasto-export MODEL {folder}`."
 
 
 def write_index(folder: Path, index: BundleIndex) -> None:

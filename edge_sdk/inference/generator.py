@@ -72,7 +72,7 @@ class Generator:
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._prompts = PromptEncoder(bundle, self._stages)
-        self._schedule = NoiseSchedule.from_json(bundle.path("scheduler/scheduler_config.json").read_bytes())
+        self._schedule = NoiseSchedule.of_model(bundle.folder)
 
     @classmethod
     def load(

@@ -23,6 +23,14 @@ _WORKING = {"text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400
 _WORKING_DECODER = 20_000
 _WORKING_DENOISER = 8_000
 
+# How the C++ library, ONNX Runtime's allocators, OpenVINO's and torch's say that there is no more memory.
+_LACK = ("bad_alloc", "bad allocation", "failed to allocate", "allocate memory", "out of memory")
+
+
+def is_lack_of_it(error: BaseException) -> bool:
+    """Whether an error of whatever library means that the system gave no more memory."""
+    return isinstance(error, MemoryError) or any(mark in str(error).lower() for mark in _LACK)
+
 
 def parse_size(size: int | str) -> int:
     """Bytes: a number, or a text such as "900MB", "1.5 GB" (powers of 1000) or "2GiB" (powers of 1024).

@@ -14,11 +14,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 
-from edge_sdk.errors import BundleError, ConfigurationError, DeviceBusy, MemoryLimitTooSmall
+from edge_sdk.errors import (
+    BundleCorrupt,
+    BundleError,
+    ConfigurationError,
+    DeviceBusy,
+    MemoryLimitTooSmall,
+    OutOfMemory,
+)
 from edge_sdk.inference import memory
 from edge_sdk.inference.backends import PRECISIONS, Choice, DrawingPrecision, Session, Settings, choose
 from edge_sdk.inference.backends.base import Array, Floats
-from edge_sdk.inference.bundle import Bundle, graph_file
+from edge_sdk.inference.bundle import INDEX, Bundle, graph_file
 from edge_sdk.inference.graph import WEIGHTS, Graph
 from edge_sdk.inference.prepare import NotPrepared, cache_folder, pays
 
@@ -132,14 +139,19 @@ class Stages:
         Waits, under a memory limit, for stages that other threads are running and that leave no room for this one.
 
         Raises:
-            BundleCorrupt: its graph cannot be opened.
+            BundleCorrupt: its graph cannot be opened, or is not as impasto.json describes it.
             MemoryLimitTooSmall: it needs more than the limit, even alone.
+            OutOfMemory: the system has not as much.
             DeviceBusy: other threads ran the same stages for `PATIENCE` seconds.
             NoRoomToPrepare, PreparedElsewhere: see `edge_sdk.inference.prepare`.
             BundleError: the stages are closed.
         """
         with self._running(stage, memory.working_set(stage, feed)) as session:
-            return session.run(outputs, feed)
+            try:
+                return session.run(outputs, feed)
+            # onnxruntime's exceptions derive from Exception itself, one class for each status code.
+            except Exception as error:
+                raise self._failed(stage, error) from error
 
     def fits(self, stage: str, feed: Mapping[str, Array]) -> bool:
         """Whether there is memory for a stage to run on this input, by the estimate; always, without a limit.
@@ -284,6 +296,18 @@ class Stages:
     def _fits(self, estimate: _Estimate, working: int) -> bool:
         needed = memory.PROCESS + max(estimate.opening, estimate.resident + working)
         return self._limit is None or needed <= self._limit
+
+    def _failed(self, stage: str, error: Exception) -> Exception:
+        """The named error for what a back end raised while it ran a stage."""
+        if memory.is_lack_of_it(error):
+            return OutOfMemory(
+                f"The stage {stage} did not get the memory that it needs: draw smaller or fewer pictures at once, "
+                "decode in tiles, or set a memory limit, under which stages make room for each other."
+            )
+        graph = self._bundle.path(graph_file(stage))
+        return BundleCorrupt(
+            f"{graph} cannot be run with what {INDEX} says of it ({str(error)[:500]}): export or copy the bundle again."
+        )
 
     def _too_small(self, stage: str, needed: int, to_open: bool) -> MemoryLimitTooSmall:
         assert self._limit is not None

@@ -21,6 +21,7 @@ from edge_sdk.errors import BundleCorrupt, PromptError
 # How CLIP cuts a text into words. Source: transformers, models/clip/tokenization_clip.py.
 _WORD = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 _QUOTED = 80
+VOCABULARY = ("vocab.json", "merges.txt")
 
 
 class PromptTruncated(UserWarning):
@@ -91,10 +92,11 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path, longest: int | None = None) -> None:
+        check_vocabulary(folder)
         try:
             config = _read(folder)
             self.length = _length(config.model_max_length, longest)
-            vocabulary, merges = models.BPE.read_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
+            vocabulary, merges = models.BPE.read_file(*(str(folder / name) for name in VOCABULARY))
             special = [
                 _text(token) for token in (config.bos_token, config.eos_token, config.unk_token, config.pad_token)
             ]
@@ -106,7 +108,8 @@ class Tokenizer:
         # The tokenizers library raises plain Exceptions.
         except Exception as error:
             raise BundleCorrupt(
-                f"The tokenizer in {folder} cannot be used ({str(error)[:500]}): export the bundle again."
+                f"The tokenizer in {folder} cannot be used ({str(error)[:500]}): fetch the base model again, or export "
+                "the bundle again."
             ) from error
         self._tokenizer.normalizer = normalizers.Sequence(
             [
@@ -179,6 +182,24 @@ class Tokenizer:
         # Offsets count characters of the text as it was given.
         rest = text[encoding.offsets[room][0] :].strip() if len(encoding.ids) > room else ""
         return encoding.ids[:room], rest
+
+
+def check_vocabulary(folder: Path) -> None:
+    """Whether the files are there that hold a tokenizer's words.
+
+    Raises:
+        BundleCorrupt: they are not; it says how to get them.
+    """
+    missing = [name for name in VOCABULARY if not (folder / name).is_file()]
+    if not missing:
+        return
+    next_step = (
+        "There is tokenizer.json alone, as transformers 5 writes it. Make the others of it with transformers: "
+        "CLIPTokenizerFast.from_pretrained(FOLDER).save_vocabulary(FOLDER)."
+        if (folder / "tokenizer.json").is_file()
+        else "Fetch the base model again, or export the bundle again."
+    )
+    raise BundleCorrupt(f"The tokenizer in {folder} cannot be used: it has no {' and no '.join(missing)}. {next_step}")
 
 
 def _read(folder: Path) -> _Config:

@@ -113,8 +113,15 @@ def _table(text: TextIO, file: Path) -> Iterator[Row]:
         if _NAME not in columns:
             found = ", ".join(columns)[:200] or "none"
             raise PictureError(f"{file}: expected the columns {_NAME},{_TEXT} in its first line, and found {found}.")
+        if twice := [name for name in (_NAME, _TEXT) if columns.count(name) > 1]:
+            raise PictureError(f"{file}: there are two columns {twice[0]}: remove or rename one of them.")
         reader.fieldnames = columns
         for row in reader:
+            if reader.restkey in row:
+                raise PictureError(
+                    f"{file}, line {reader.line_num}: there are more cells than columns. A caption that holds commas "
+                    'stands in quotation marks: fox.png,"a fox, asleep".'
+                )
             others = [name for name in columns if name not in (_NAME, _TEXT)] if _TEXT not in columns else []
             yield _row(row[_NAME] or "", row.get(_TEXT), f"{file}, line {reader.line_num}", others)
     except csv.Error as error:

@@ -4,9 +4,9 @@ Three layouts are understood.
 - `metadata.jsonl` or `metadata.csv`, which decides if it is there (the Hugging Face imagefolder convention): one JSON
   object a line, or a table, with `file_name`, relative to the folder, and `text`. Files that it does not name are left
   alone.
-- A caption beside every picture: `fox.png` and `fox.txt` (or `fox.caption`).
+- A caption beside every picture: `fox.png` and `fox.txt` (or `fox.caption`, `fox.png.txt`).
 - kohya's sub-folders, `10_fox/`, in a folder without pictures of its own. Their words are the caption of pictures that
-  have none. Their repeat counts must be equal, as every picture counts once here.
+  have none. Their repeat counts must be equal, as every picture counts once here; one of 0 is left out.
 
 What is a picture is told by content, and by suffix where the content is damaged. Hidden files are left alone, and
 nothing outside the folder is read.
@@ -144,7 +144,7 @@ def _beside(folder: Path, found: _Found, words: str = "") -> list[tuple[Path, st
     for path in paths:
         if path.suffix.lower() in CAPTION_SUFFIXES and path.is_file():
             captions[normalize("NFC", path.stem)].append(path)
-    rows = []
+    rows: list[tuple[Path, str]] = []
     for path in paths:
         if path.suffix.lower() in CAPTION_SUFFIXES:
             continue
@@ -158,17 +158,31 @@ def _beside(folder: Path, found: _Found, words: str = "") -> list[tuple[Path, st
             rows.append((path, _text_of(folder, path, own, words)))
         elif reason:
             found.leave_out(path, reason)
-    if rows:
+    if rows or words:
         for path in paths:
-            if path.is_dir() and any(has_picture_suffix(file) for file in path.iterdir()):
-                found.leave_out(path, "it is a sub-folder, and there are pictures beside it")
+            if path.is_dir():
+                reason = "it is a sub-folder" + (", and there are pictures beside it" if rows else " of a sub-folder")
+                _leave_out_folder(path, found, reason)
     return rows
 
 
+def _leave_out_folder(path: Path, found: _Found, reason: str) -> None:
+    """Told if it holds pictures, or if nobody can say: a card's lost+found is not for everyone's eyes."""
+    try:
+        if any(has_picture_suffix(file) for file in path.iterdir()):
+            found.leave_out(path, reason)
+    except OSError as error:
+        found.leave_out(path, f"it cannot be read: {error.strerror}")
+
+
 def _own_captions(path: Path, captions: dict[str, list[Path]]) -> list[Path]:
-    """The caption files of a picture: of exactly its name, or else of one that is the same in Unicode's normal form."""
-    alike = captions.get(normalize("NFC", path.stem), [])
-    return [file for file in alike if file.stem == path.stem] or alike
+    """The caption files of a picture: of exactly its name, or else of one that is the same in Unicode's normal form.
+
+    Some tools keep the picture's suffix in the name.
+    """
+    names = dict.fromkeys((path.stem, path.name))
+    alike = [file for name in names for file in captions.get(normalize("NFC", name), [])]
+    return [file for file in alike if file.stem in names] or alike
 
 
 def _why_not(path: Path, *, captioned: bool) -> str | None:
@@ -209,8 +223,10 @@ def _repeated(folder: Path, found: _Found) -> list[tuple[Path, str]]:
             continue
         match = _REPEATED.fullmatch(path.name)
         if match is None:
-            if any(has_picture_suffix(file) for file in path.iterdir()):
-                found.leave_out(path, "it is a sub-folder: give that folder itself")
+            _leave_out_folder(path, found, "it is a sub-folder: give that folder itself")
+            continue
+        if not int(match[1]):
+            _leave_out_folder(path, found, "its repeat count is 0")
             continue
         _check_inside(folder, path)
         words = " ".join(match[2].replace("_", " ").split())

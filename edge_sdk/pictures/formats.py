@@ -69,6 +69,10 @@ def what_it_is(path: Path) -> str | None:
     if not head:
         return "it is empty"
     if head[4:8] == b"ftyp":
+        if head[8:12] in (b"avif", b"avis"):
+            return (
+                "it is a damaged AVIF" if "AVIF" in readable() else "AVIF needs a newer Pillow: pip install -U pillow"
+            )
         return _HEIC if head[8:12] in _HEIC_BRANDS else "it is a film, or a picture that Pillow does not decode"
     if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return "JPEG XL needs one more package: pip install pillow-jxl-plugin"

@@ -1,7 +1,8 @@
-"""The one reader of pictures, for files and for Pillow's objects: upright, eight bits a channel, RGB on white."""
+"""The one reader of pictures, for files and for Pillow's objects: upright, eight bits a channel, sRGB on white."""
 
 from __future__ import annotations
 
+import io
 import stat
 import warnings
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from edge_sdk.pictures.formats import readable, what_it_is
 
 # A 64-megapixel photograph still decodes into 192 MB; more is a mistake or an attack.
 MAX_PIXELS = 64_000_000
+# Pillow's mode -> what a profile calls it.
+_COLOUR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -40,6 +43,10 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
     try:
         with _quiet():
             image = Image.open(path, formats=readable())
+    except Image.DecompressionBombError as error:
+        raise PictureUnreadable(
+            f"{path} has too many pixels: at most {MAX_PIXELS:,} are read. Scale it down."
+        ) from error
     except UnidentifiedImageError as error:
         reason = what_it_is(path) or "it is no picture that Pillow knows"
         raise _unreadable(str(path), reason) from error
@@ -56,8 +63,8 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
 def to_rgb(image: Image.Image, name: str = "The picture") -> Image.Image:
     """The picture as it is meant to be seen: RGB, upright as the camera was held, white where it is transparent.
 
-    Grey of 16 bits keeps its shades. Of an animation the present frame counts, which is the first one unless the caller
-    chose another. `image` itself stays as it is.
+    Grey of 16 bits keeps its shades, and colours of a profile (ICC) become sRGB's. Of an animation the present frame
+    counts, which is the first one unless the caller chose another. `image` itself stays as it is.
 
     name: what errors call it.
 
@@ -73,7 +80,7 @@ def to_rgb(image: Image.Image, name: str = "The picture") -> Image.Image:
             # A format that holds several pictures may decode another one than its header spoke of.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image.load()
-            return _on_white(_eight_bits(_upright(image), name))
+            return _on_white(_eight_bits(_upright(image), name), image.info.get("icc_profile"))
     except PictureError:
         raise
     # Pillow's decoders raise whatever comes up on damaged files: struct.error, IndexError, AttributeError, zlib.error…
@@ -156,20 +163,43 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     return grey
 
 
-def _on_white(image: Image.Image) -> Image.Image:
+def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
     if image.mode == "LAB":
         return _from_lab(image)
     if image.mode == "La":  # the one mode with transparency that Pillow does not turn into RGBA at once
         image = image.convert("LA")
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return _to_srgb(image, profile)
     clear = image.info.get("transparency")
     if image.mode == "RGB" and isinstance(clear, tuple) and max(clear) > 255:
         # Pillow takes the upper eight bits of a 16-bit colour, but not of the one that is transparent.
         image = image.copy()
         image.info["transparency"] = tuple(value >> 8 for value in clear)
     layer = image.convert("RGBA")
+    if profile:
+        colours = image.convert("L") if image.mode in ("L", "LA") else layer.convert("RGB")
+        layer = Image.merge("RGBA", (*_to_srgb(colours, profile).split(), layer.getchannel("A")))
     return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """The colours that a profile means, such as the Display P3 of telephones; without one, or with one that is of no
+    use, they are taken for sRGB."""
+    if image.mode == "P":
+        image = image.convert("RGB")
+    if profile and image.mode in _COLOUR_SPACES:
+        try:
+            from PIL import ImageCms
+
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            named = str(own.profile.profile_description or "")
+            if own.profile.xcolor_space.strip() == _COLOUR_SPACES[image.mode] and not named.startswith("sRGB"):
+                found = ImageCms.profileToProfile(image, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+                if found is not None:
+                    return found
+        except Exception:  # a Pillow without LittleCMS, or a damaged profile: the picture is there
+            return image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _from_lab(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +15,18 @@ from edge_sdk.errors import OutputError
 def format_of(path: Path) -> str | None:
     """The format, as Pillow calls it, in which a picture is written to a file of that name; None if there is none."""
     name = Image.registered_extensions().get(path.suffix.lower())
-    return name if name in Image.SAVE else None
+    return name if name in Image.SAVE and _takes_pictures(name) else None
+
+
+@cache
+def _takes_pictures(name: str) -> bool:
+    """Whether a format can be written here, and holds RGB: of some Pillow knows the name alone, and some are for icons
+    of two colours."""
+    try:
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), name)
+    except Exception:  # whatever the writer raises, it is no use
+        return False
+    return True
 
 
 def save_picture(image: Image.Image, path: Path) -> None:

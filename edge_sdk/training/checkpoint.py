@@ -15,7 +15,7 @@ from safetensors.torch import save as _serialize
 from torch import Tensor, nn
 
 from edge_sdk import durable
-from edge_sdk.errors import CheckpointError
+from edge_sdk.errors import CheckpointError, describe
 
 _FORMAT = "impasto training 1"
 _Result = TypeVar("_Result")
@@ -60,8 +60,8 @@ def keep_checkpoint(
         save_checkpoint(path, run, state, parameters, optimizer)
     except OSError as error:
         warnings.warn(
-            f"The checkpoint {path} cannot be written ({error}): the training goes on, but could not be resumed from "
-            "here. Make room on the disk, or see to the folder's rights.",
+            f"The checkpoint {path} cannot be written ({describe(error)}): the training goes on, but could not be "
+            "resumed from here. Make room on the disk, or see to the folder's rights.",
             CheckpointUnwritten,
             stacklevel=2,
         )

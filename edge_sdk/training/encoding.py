@@ -21,7 +21,7 @@ from transformers import CLIPTextModel
 
 from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
 from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import INDEX, obstacle, read_config, strange_class
+from edge_sdk.inference.base_model import obstacle_in, read_config
 from edge_sdk.inference.tokenizer import Tokenizer
 from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
 
@@ -83,11 +83,10 @@ def image_size(model: Path) -> int:
         TrainingError: no Stable Diffusion folder, or one of another kind than text to square image.
     """
     try:
-        unet, vae, text = (read_config(model / part / "config.json") for part in ("unet", "vae", "text_encoder"))
-        index = read_config(model / INDEX) if (model / INDEX).is_file() else {}
+        why = obstacle_in(model)
+        unet, vae = (read_config(model / part / "config.json") for part in ("unet", "vae"))
     except BundleError as error:
         raise TrainingError(str(error)) from error
-    why = strange_class(index) or obstacle(unet, vae, [text])
     if why is None and unet.get("addition_embed_type") is not None:
         why = "its UNet wants more than a prompt, as SDXL's does"
     if why is not None:
@@ -115,16 +114,24 @@ def gather(pictures: Pictures, size: int) -> Captioned:
     """
     if isinstance(pictures, (str, Path)):
         pictures = load_pictures(pictures, size)
-    pairs = [(item.image, item.text) if isinstance(item, Picture) else item for item in pictures]
+    pairs = [_pair(item, number) for number, item in enumerate(pictures, start=1)]
     if not pairs:
         raise NoPictures("There are no pictures to learn from: give at least one with its caption.")
-    for number, (_, text) in enumerate(pairs, start=1):
-        if not isinstance(text, str):
-            raise PictureError(f"The caption of picture {number} is a {type(text).__name__}: give a text.")
     squares = [
         fit(to_rgb(image, f"Picture {number}"), (size, size)) for number, (image, _) in enumerate(pairs, start=1)
     ]
     return Captioned(np.stack([np.asarray(square) for square in squares]), [text for _, text in pairs])
+
+
+def _pair(item: object, number: int) -> tuple[Image.Image, str]:
+    if isinstance(item, Picture):
+        return item.image, item.text
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        raise PictureError(f"Picture {number} has no caption: give pairs (image, caption), or a folder of files.")
+    image, text = item
+    if not isinstance(text, str):
+        raise PictureError(f"The caption of picture {number} is a {type(text).__name__}: give a text.")
+    return image, text
 
 
 def encode(model: Path, pictures: Captioned) -> Encoded:

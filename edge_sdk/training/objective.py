@@ -45,10 +45,9 @@ class Objective:
         Raises:
             TrainingError: the base model was trained with other noise, or predicts something else.
         """
-        file = model / "scheduler" / "scheduler_config.json"
         try:
-            schedule = NoiseSchedule.from_json(file.read_bytes())
-        except (OSError, BundleError) as error:
+            schedule = NoiseSchedule.of_model(model)
+        except BundleError as error:
             raise TrainingError(f"{model} cannot be trained. {error}") from error
         return cls(torch.from_numpy(schedule.alphas).float(), schedule.prediction)
 

@@ -7,8 +7,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from edge_sdk.adapter import Adapter, Share, to_bytes
-from edge_sdk.errors import TrainingError
+from edge_sdk.errors import OutOfMemory, TrainingError
 from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.inference.memory import is_lack_of_it
 from edge_sdk.paths import expanded
 from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
@@ -202,6 +203,7 @@ class Trainer:
             TrainingError: neither steps nor minutes, or a loss that is not finite.
             CheckpointError: the checkpoint is damaged or of another training; it stays as it is.
             AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
+            OutOfMemory: the system has not the memory for such a batch.
         """
         limits = [limit for limit in (steps, minutes) if limit is not None]
         if not limits or not all(limit > 0 for limit in limits):
@@ -211,6 +213,7 @@ class Trainer:
         draws = self._draws(seed, start, settings.batch_size)
         run = self._run_id(draws, settings, frozen, share)
         with ExitStack() as stack:
+            stack.enter_context(_enough_memory())
             stack.enter_context(limited_threads(self._threads))
             stack.enter_context(self._slots.laid_on(frozen))
             lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share))
@@ -295,6 +298,18 @@ class Trainer:
             *([_digest(adapter), weight] for adapter, weight in frozen),
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # torch's are of the former kind
+        if not is_lack_of_it(error):
+            raise
+        raise OutOfMemory(
+            "There is not enough memory to train so: use a smaller batch_size, and a smaller rank if 1 is too much."
+        ) from error
 
 
 def _done(state: State, steps: int | None, minutes: float | None) -> bool:

@@ -23,6 +23,7 @@ from edge_sdk.transport.base import (
 )
 from edge_sdk.transport.identity import fresh_id
 from edge_sdk.transport.reminder import Reminder
+from edge_sdk.transport.secret import read_secret
 
 __all__ = [
     "DEFAULT_MAX_PAYLOAD",
@@ -40,5 +41,6 @@ __all__ = [
     "fresh_id",
     "hang_up",
     "read_bandwidth",
+    "read_secret",
     "schemes",
 ]

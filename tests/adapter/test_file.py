@@ -172,11 +172,28 @@ def test_the_scale_in_the_header_is_folded_into_b(metadata: dict[str, Any], expe
         {"unet.alpha_pattern": [1]},
         {"unet.alpha_pattern": {"(a+)+$": 1}},
         {"unet.use_dora": True},
+        # What these take out of the base model's weights is missing from the factors.
+        *({"unet.init_lora_weights": kind} for kind in ("pissa", "pissa_niter_4", "olora", "corda", "loftq")),
+        {"unet.alora_invocation_tokens": [1, 2]},
     ],
 )
 def test_headers_that_cannot_be_followed_are_refused(metadata: dict[str, Any]) -> None:
     with pytest.raises(AdapterFormatError):
         from_bytes(plain(**metadata))
+
+
+@pytest.mark.parametrize("kind", [True, False, "gaussian", "orthogonal", "eva", None])
+def test_beginnings_that_leave_the_base_model_alone_are_read(kind: object) -> None:
+    assert scale_of(plain(**{"unet.lora_alpha": 8, "unet.init_lora_weights": kind})) == 2.0
+
+
+@pytest.mark.parametrize("alpha", [np.array(2, np.int64), np.array([2], np.int32), np.array(2.0, np.float16)])
+def test_an_alpha_may_be_a_whole_number(alpha: Any) -> None:
+    """sd-scripts saves it as it was stated, unless the file's precision is."""
+    name = f"lora_unet_{MODULE.replace('.', '_')}"
+    assert (
+        scale_of(serialize({f"{name}.lora_down.weight": A, f"{name}.lora_up.weight": B, f"{name}.alpha": alpha})) == 0.5
+    )
 
 
 def test_a_scale_that_is_no_number_or_overflows_is_refused() -> None:
@@ -242,6 +259,19 @@ def test_written_files_state_their_ranks_for_peft() -> None:
             "text_encoder.text_model.encoder.layers.3.mlp.fc1",
         ),
         ("diffusion_model.input_blocks.4.1.proj_in", "lora_A", "lora_B", "unet.down_blocks.1.attentions.0.proj_in"),
+        # ComfyUI's and OneTrainer's names of the text encoders.
+        (
+            "text_encoders.clip_l.transformer.text_model.encoder.layers.3.mlp.fc1",
+            "lora_down",
+            "lora_up",
+            "text_encoder.text_model.encoder.layers.3.mlp.fc1",
+        ),
+        (
+            "clip_g.text_model.encoder.layers.3.mlp.fc1",
+            "lora_down",
+            "lora_up",
+            "text_encoder_2.text_model.encoder.layers.3.mlp.fc1",
+        ),
     ],
 )
 def test_other_spellings_are_read(prefix: str, down: str, up: str, expected: str) -> None:
@@ -448,12 +478,35 @@ def test_hostile_files_are_refused_by_name(name: str) -> None:
         ("dora_scale", "DoRA"),
         ("hada_w1_a", "LoHa"),
         ("lokr_w2", "LoKr"),
+        ("boft_R", "BOFT"),
+        ("oft_blocks", "OFT"),
+        ("ia3_l", "IA3"),
+        ("on_input", "IA3"),
+        ("vera_lambda_b", "VeRA"),
+        ("lora_E", "AdaLoRA"),
         ("lora_mid.weight", r"Tucker \(CP\) decomposition"),
     ],
 )
 def test_other_kinds_of_adapters_are_called_by_their_names(ending: str, kind: str) -> None:
-    with pytest.raises(AdapterFormatError, match=f"part of a {kind}, which is not supported: train a plain LoRA"):
+    with pytest.raises(AdapterFormatError, match=f"part of an? {kind}, which is not supported: train a plain LoRA"):
         from_bytes(serialize({A_KEY: A, B_KEY: B, f"{LAYER}.{ending}": A}))
+
+
+@pytest.mark.parametrize("key", ["emb_params", "bundle_emb.fox.string_to_param.*"])
+def test_a_textual_inversion_is_called_by_its_name(key: str) -> None:
+    with pytest.raises(AdapterFormatError, match="is a textual inversion's embedding, which is not supported"):
+        from_bytes(serialize({key: A}))
+
+
+def test_a_checkpoint_given_as_an_adapter_is_refused_by_its_beginning(tmp_path: Path) -> None:
+    """Its gigabytes are not read: here they are not even there."""
+    path = tmp_path / "v1-5.safetensors"
+    content = file({"model.diffusion_model.out.2.weight": tensor([2**14, 2**14], 0, 2**30)})
+    with path.open("wb") as checkpoint:
+        checkpoint.write(content)
+        checkpoint.truncate(len(content) + 2**33)
+    with pytest.raises(AdapterFormatError, match=r"v1-5\.safetensors: .* not part of a plain LoRA"):
+        load(path)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e5])

@@ -213,7 +213,7 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match="is empty"):
         federation.connection()
     (tmp_path / "password").write_bytes(b"\xff s3cret")
-    with pytest.raises(ConfigurationError, match=r"password: it is no UTF-8"):
+    with pytest.raises(ConfigurationError, match=r"password: it is no text in UTF-8"):
         federation.connection()
 
 
@@ -264,6 +264,12 @@ def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> N
 )
 def test_keys_that_are_heeded_are_not(text: str) -> None:
     assert not config.without_effect(parse(f"{MINIMAL}{text}"))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_federation_file(tmp_path: Path) -> None:
+    """Editors add it unseen."""
+    (tmp_path / "a.toml").write_text(config.template("a", "b", "mqtt://x"), "utf-8-sig")
+    assert config.load(tmp_path / "a.toml").name == "a"
 
 
 def test_of_what_init_writes_everything_is_heeded() -> None:

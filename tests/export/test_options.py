@@ -17,10 +17,11 @@ import torch
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.numpy import save as serialize
+from safetensors.torch import load_file
 
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
-from edge_sdk.errors import AdapterMismatch, ExportError
+from edge_sdk.errors import AdapterMismatch, BundleError, ExportError
 from edge_sdk.inference import Bundle, Generator, compute_base_id
 from export import export_model
 from export.fusing import FusedLora, fuse
@@ -206,9 +207,23 @@ def test_a_quick_decoder_must_be_made_for_the_base_model(tmp_path: Path) -> None
     assert load_preview(folder, pipeline).config.latent_channels == 4
     with pytest.raises(ExportError, match="holds no AutoencoderTiny"):
         load_preview(tiny_model() / "vae", pipeline)
+    weights = folder / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), folder / "diffusion_pytorch_model.bin")  # a pickle, which can run code
+    weights.rename(tmp_path / "weights")
+    with pytest.raises(ExportError, match="holds no AutoencoderTiny"):
+        load_preview(folder, pipeline)
+    (tmp_path / "weights").rename(weights)
     pipeline.vae.register_to_config(latent_channels=16)
     with pytest.raises(ExportError, match=r"= \(4, 4\), the base model's are \(16, 4\)"):
         load_preview(folder, pipeline)
+
+
+def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
+    for missing in ("scheduler/scheduler_config.json", "tokenizer/vocab.json", "vae/config.json"):
+        model = shutil.copytree(tiny_model(), tmp_path / missing.partition("/")[0])
+        (model / missing).unlink()
+        with pytest.raises((ExportError, BundleError), match=rf"{missing.split('/')[1]}.*[Ff]etch|no {missing}"):
+            load_pipeline(model)
 
 
 @pytest.mark.parametrize(

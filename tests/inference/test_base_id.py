@@ -55,10 +55,43 @@ def test_does_not_depend_on_files(tmp_path: Path) -> None:
         save_file({key: value}, sharded / "unet" / f"model-0000{number}-of-00002.safetensors")
     whole = model(tmp_path / "b")
     assert compute_base_id(sharded) == compute_base_id(whole)
+    for name in ("model.fp16-0000{}-of-00002.safetensors", "model-0000{}-of-00002.fp16.safetensors"):
+        for file, number in zip(sorted((sharded / "unet").iterdir()), (1, 2), strict=True):
+            file.rename(file.with_name(name.format(number)))
+        assert compute_base_id(sharded) == compute_base_id(whole)
+        assert weight_variant(sharded, "unet") == "fp16"
     assert compute_base_id(model(tmp_path / "c", name="model.fp16")) == compute_base_id(whole)
     # A variant beside the plain weights is not what diffusers loads.
     save_file({"other": torch.zeros(1)}, whole / "unet" / "model.fp16.safetensors")
     assert compute_base_id(sharded) == compute_base_id(whole)
+
+
+def test_files_that_no_library_loads_are_no_weights(tmp_path: Path) -> None:
+    """An adapter that was put beside them, or a copy of before."""
+    folder = model(tmp_path)
+    before = compute_base_id(folder)
+    for name in ("pytorch_lora_weights.safetensors", "model.bak.old.safetensors", "my model.safetensors"):
+        save_file({"x": torch.zeros(1)}, folder / "unet" / name)
+    assert compute_base_id(folder) == before
+    assert weight_variant(folder, "unet") is None
+
+
+def test_shards_have_to_be_all_there(tmp_path: Path) -> None:
+    """Of what is left an id could be made, of a base model that nobody has."""
+    folder = model(tmp_path)
+    (folder / "unet" / "model.safetensors").rename(folder / "unet" / "model-00001-of-00003.safetensors")
+    with pytest.raises(BundleMissing, match=r"unet/ lacks 2 of the 3 files of its weights, .* number 2"):
+        compute_base_id(folder)
+
+
+@pytest.mark.parametrize("other", ["diffusion_pytorch_model.safetensors", "model-00001-of-00001.safetensors"])
+def test_weights_that_are_there_twice_are_ambiguous(other: str, tmp_path: Path) -> None:
+    """diffusers takes the shards, transformers the file in one piece."""
+    folder = model(tmp_path)
+    save_file({"conv.bias": torch.zeros(2)}, folder / "unet" / other)
+    for read in (compute_base_id, lambda folder: weight_variant(folder, "unet")):
+        with pytest.raises(BundleMissing, match=r"unet/ holds its weights more than once, in .* and .*Keep one"):
+            read(folder)
 
 
 def test_does_not_depend_on_the_version_of_transformers(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import pytest
 
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference import Bundle
+from edge_sdk.inference.base_model import obstacle_in
 from edge_sdk.inference.bundle import INDEX, hash_files
-from tests.models import IMAGE_SIZE, LATENT_SHAPE, tiny_bundle
+from tests.models import IMAGE_SIZE, LATENT_SHAPE, tiny_bundle, tiny_model
 
 
 @pytest.fixture
@@ -42,6 +43,19 @@ def test_no_bundle(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleMissing, match="impasto-export"):
         Bundle.load(tmp_path / name)
+
+
+def test_what_is_there_instead_of_a_bundle_is_named(bundle: Path) -> None:
+    with pytest.raises(BundleMissing, match=r"it is a base model. .*`impasto-export .* bundle/`"):
+        Bundle.load(tiny_model())
+    (bundle / INDEX).unlink()
+    with pytest.raises(BundleMissing, match=r"impasto\.json is missing, .*: export or copy it again"):
+        Bundle.load(bundle)
+
+
+def test_a_bundle_is_no_base_model() -> None:
+    with pytest.raises(BundleMissing, match=r"is a bundle, .*Give the base model that it was exported from"):
+        obstacle_in(tiny_bundle())
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"format": 2}'])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -25,6 +26,7 @@ from edge_sdk.errors import (
     AdapterFormatError,
     AdapterMismatch,
     AdapterValueError,
+    BundleCorrupt,
     BundleError,
     ImpastoError,
     MemoryLimitTooSmall,
@@ -286,6 +288,40 @@ def test_what_is_no_text_is_refused(prompt: Any) -> None:
 def test_a_drawing_that_diverges_says_so() -> None:
     with np.errstate(all="ignore"), pytest.raises(ImpastoError, match="diverged"):
         generator().generate(PROMPT, steps=3, guidance=1e38)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"latent_channels": 5}, {"guidance_dim": 16}, {"condition_outputs": ("other",)}], ids=str
+)
+def test_an_index_that_speaks_of_other_graphs_is_a_corrupt_bundle(changed: dict[str, Any], tmp_path: Path) -> None:
+    """Its hash is in no file: whoever edits it finds out here."""
+    bundle = Bundle.load(tiny_bundle())
+    edited = Bundle(bundle.folder, msgspec.structs.replace(bundle.index, **changed))
+    with pytest.raises(BundleCorrupt, match=r"model\.onnx cannot be run with what impasto\.json says of it"):
+        Generator(edited, threads=1).generate(PROMPT, steps=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory")
+def test_a_device_without_the_memory_says_so() -> None:
+    program = """
+import resource, sys
+from edge_sdk import Generator
+from edge_sdk.errors import OutOfMemory
+
+generator = Generator.load(sys.argv[1], threads=1)
+generator.generate("a fox", steps=1)
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 100_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    generator.generate("a fox", steps=1, size=2048)
+except OutOfMemory as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny_bundle())], capture_output=True, text=True, timeout=240
+    )
+    assert "did not get the memory that it needs: draw smaller or fewer pictures at once" in done.stdout, done.stderr
 
 
 def test_a_scheduler_that_cannot_be_imitated_is_refused(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def by_hand(
         return averaged
 
     bundle = generator(kind).bundle
-    schedule = NoiseSchedule.from_json(bundle.path("scheduler/scheduler_config.json").read_bytes())
+    schedule = NoiseSchedule.of_model(bundle.folder)
     noise = np.random.default_rng(5).standard_normal((1, *LATENT_SHAPE), np.float32)
     return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1]
 

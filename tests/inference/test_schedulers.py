@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -169,6 +170,23 @@ FOREIGN = (
 def test_models_of_other_noise_are_refused_by_their_scheduler(name: str) -> None:
     with pytest.raises(BundleError, match=f"cannot be used: a {name} means a model that was trained with other noise"):
         NoiseSchedule.from_json(json.dumps({"_class_name": name}).encode())
+
+
+def test_the_class_in_the_models_index_counts_too(tmp_path: Path) -> None:
+    """diffusers makes the scheduler of that one, whatever its configuration says of itself."""
+    file = tmp_path / "scheduler" / "scheduler_config.json"
+    with pytest.raises(BundleError, match=r"scheduler_config\.json cannot be read \(No such.*fetch the base model"):
+        NoiseSchedule.of_model(tmp_path)
+    file.parent.mkdir()
+    file.write_text("{}")
+    (tmp_path / "model_index.json").write_text(json.dumps({"scheduler": ["diffusers", "LCMScheduler"]}))
+    theirs = diffusers.LCMScheduler().alphas_cumprod.numpy()
+    np.testing.assert_allclose(NoiseSchedule.of_model(tmp_path).alphas, theirs, rtol=1e-4)
+    for stated in ("{}", '{"_class_name": "DDIMScheduler"}'):
+        file.write_text(stated)
+        (tmp_path / "model_index.json").write_text(json.dumps({"scheduler": ["diffusers", "EDMEulerScheduler"]}))
+        with pytest.raises(BundleError, match="a EDMEulerScheduler means a model that was trained with other noise"):
+            NoiseSchedule.of_model(tmp_path)
 
 
 # DPMSolverSDEScheduler cannot be made without torchsde.

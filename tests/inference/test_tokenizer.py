@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AddedToken, CLIPTokenizer
+from transformers import AddedToken, CLIPTokenizer, CLIPTokenizerFast
 
 from edge_sdk.errors import BundleCorrupt, PromptError
 from edge_sdk.inference.tokenizer import PromptTruncated, Tokenizer
@@ -102,8 +102,22 @@ def test_broken_files_are_refused(tmp_path: Path, name: str, content: bytes | No
         (folder / name).unlink()
     else:
         (folder / name).write_bytes(content)
-    with pytest.raises(BundleCorrupt, match="export the bundle again"):
+    with pytest.raises(BundleCorrupt, match="or export the bundle again"):
         Tokenizer(folder)
+
+
+def test_a_tokenizer_of_transformers_5_alone_is_told_how_to_become_one(tmp_path: Path) -> None:
+    """As the message says it."""
+    folder = shutil.copytree(tiny_model("epsilon") / "tokenizer", tmp_path / "tokenizer")
+    expected = Tokenizer(folder).encode(PROMPTS).ids
+    fast = CLIPTokenizerFast.from_pretrained(folder)
+    fast.save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    with pytest.raises(BundleCorrupt, match=r"no vocab\.json and no merges\.txt.*\.json alone.*save_vocabulary"):
+        Tokenizer(folder)
+    CLIPTokenizerFast.from_pretrained(folder).save_vocabulary(str(folder))
+    np.testing.assert_array_equal(Tokenizer(folder).encode(PROMPTS).ids, expected)
 
 
 ADDED = [

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -111,7 +113,7 @@ def test_a_file_cut_short_is_named(tmp_path: Path, suffix: str) -> None:
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path: Path, size: tuple[int, int]) -> None:
     png_with_header_size(tmp_path / "bomb.png", *size)
     (tmp_path / "bomb.txt").write_text("boom", encoding="utf-8")
-    with pytest.raises(PictureUnreadable, match=r"bomb\.png"):
+    with pytest.raises(PictureUnreadable, match=r"bomb\.png has .*pixels.*Scale it down"):
         load_pictures(tmp_path, 8)
 
 
@@ -294,6 +296,9 @@ def test_a_table_of_captions_with_more_columns(tmp_path: Path) -> None:
         ("file_name,caption\na.png,x\n", 'line 2: a.png has no caption. .*It has caption: rename .* to "text"'),
         ("file_name,text\na.png\n", "line 2: a.png has no caption"),
         ("file_name,text\n,x\n", "line 2: '' lies outside"),
+        # What stands behind an unquoted comma would be lost.
+        ("file_name,text\na.png,a fox, asleep\n", "line 2: there are more cells than columns.* in quotation marks"),
+        ("file_name,text,text\na.png,x,y\n", "there are two columns text"),
         ('file_name,text\na.png,"x\n', "no table with commas"),
         ("file_name,text\nb.png,x\n", r"line 2: .*b\.png does not exist"),
     ],
@@ -426,6 +431,46 @@ def test_folders_with_repeat_counts_beside_pictures_are_left_out_by_name(tmp_pat
     captioned(tmp_path / "10_cat" / "b.png", "a cat")
     with pytest.warns(PictureLeftOut, match="10_cat"):
         assert captions(tmp_path) == {"a.png": "a fox"}
+
+
+def test_nothing_below_a_folder_with_a_repeat_count_is_passed_over_in_silence(tmp_path: Path) -> None:
+    captioned(tmp_path / "10_fox" / "a.png", "a fox")
+    captioned(tmp_path / "10_cat" / "more" / "b.png", "a cat")
+    captioned(tmp_path / "0_dog" / "c.png", "a dog")
+    with pytest.warns(PictureLeftOut, match=r"0_dog \(its repeat count is 0\); 10_cat.more \(it is a sub-folder of a"):
+        assert [path.name for path, _ in list_pictures(tmp_path)] == ["a.png"]
+
+
+def test_a_caption_may_be_called_after_the_whole_name(tmp_path: Path) -> None:
+    """Also where there are words of the folder, which would be taken without a word otherwise."""
+    write_picture(tmp_path / "10_fox" / "a.png")
+    (tmp_path / "10_fox" / "a.png.txt").write_text("a cat")
+    assert [text for _, text in list_pictures(tmp_path)] == ["a cat"]
+    (tmp_path / "10_fox" / "a.txt").write_text("a dog")
+    with pytest.raises(PictureError, match=r"has two captions, a\.txt and a\.png\.txt"):
+        list_pictures(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_a_sub_folder_that_nobody_may_read_stops_nothing(tmp_path: Path) -> None:
+    """A memory card's lost+found, say."""
+    captioned(tmp_path / "a.png", "a fox")
+    (tmp_path / "lost+found").mkdir(mode=0o000)
+    # In a process of a user without rights: root may read everything.
+    tmp_path.chmod(0o755)
+    program = (
+        "import os, sys, warnings\n"
+        "from edge_sdk.pictures import list_pictures\n"
+        "os.chdir(sys.argv[1])\n"
+        "if os.geteuid() == 0:\n"
+        "    list_pictures('.')  # loads all that is needed, which may lie where only root reads\n"
+        "    os.seteuid(65534)\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    print([path.name for path, _ in list_pictures('.')], *(w.message for w in caught))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "['a.png'] .: left out: lost+found (it cannot be read: Permission denied)" in done.stdout
 
 
 def test_other_folders_of_pictures_are_pointed_out(tmp_path: Path) -> None:

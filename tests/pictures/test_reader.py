@@ -10,7 +10,7 @@ import subprocess
 import sys
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +55,74 @@ def orientation(value: object) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = value
     return exif.tobytes()
+
+
+def colour_profile(space: str, columns: Sequence[Sequence[float]] = ()) -> bytes:
+    """An ICC profile (2.1) of gamma 2.2 in these primaries (XYZ at D50), or a linear one of grey."""
+
+    def number(value: float) -> bytes:
+        return struct.pack(">i", round(value * 65536))
+
+    def point(values: Sequence[float]) -> bytes:
+        return b"XYZ \0\0\0\0" + b"".join(map(number, values))
+
+    gamma = 2.2 if columns else 1.0
+    curve = b"curv\0\0\0\0" + struct.pack(">IHxx", 1, round(gamma * 256))
+    white = (0.9642, 1.0, 0.8249)
+    tags = {b"wtpt": point(white), b"desc": b"desc\0\0\0\0" + struct.pack(">I", 4) + b"own\0" + bytes(80)}
+    for letter, column in zip("rgb", columns, strict=False):
+        tags |= {f"{letter}XYZ".encode(): point(column), f"{letter}TRC".encode(): curve}
+    if not columns:
+        tags[b"kTRC"] = curve
+    start = 128 + 4 + 12 * len(tags)
+    table, body = struct.pack(">I", len(tags)), b""
+    for name, tag in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(tag))
+        body += tag
+    header = struct.pack(">I", start + len(body)) + b"lcms\2\x10\0\0mntr" + space.encode().ljust(4) + b"XYZ "
+    return (header + bytes(12) + b"acsp" + bytes(28) + b"".join(map(number, white))).ljust(128, b"\0") + table + body
+
+
+# --- colours --------------------------------------------------------------------------------------------------------
+
+# Their columns are red, green and blue in XYZ at D50.
+DISPLAY_P3 = np.array([[0.51512, 0.29198, 0.15710], [0.24120, 0.69225, 0.06657], [-0.00105, 0.04189, 0.78407]])
+SRGB = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+SHOWN = (200, 60, 60)
+
+
+def in_srgb(color: Sequence[int]) -> np.ndarray:
+    linear = np.linalg.solve(SRGB, DISPLAY_P3 @ (np.array(color) / 255) ** 2.2).clip(0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_are_those_that_the_profile_means(mode: str, tmp_path: Path) -> None:
+    """Telephones write Display P3, in which the same numbers are stronger colours."""
+    image = Image.new("RGB", (8, 8), SHOWN)
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    path = saved(image, tmp_path / "a.png", icc_profile=colour_profile("RGB", DISPLAY_P3.T.tolist()))
+    assert np.abs(np.array(color(open_picture(path))) - in_srgb(SHOWN)).max() < 3
+    assert np.abs(in_srgb(SHOWN) - SHOWN).max() > 15
+
+
+def test_shades_are_those_that_the_profile_means(tmp_path: Path) -> None:
+    for mode, shade in (("L", 128), ("LA", (128, 255))):
+        path = saved(Image.new(mode, (8, 8), shade), tmp_path / "a.png", icc_profile=colour_profile("GRAY"))
+        assert abs(color(open_picture(path))[0] - 188) <= 1  # linear 128 / 255 as sRGB has it
+
+
+@pytest.mark.parametrize("profile", [b"damaged" * 30, colour_profile("GRAY"), colour_profile("CMYK")[:200], "text"])
+def test_a_profile_that_is_of_no_use_changes_nothing(profile: object) -> None:
+    image = Image.new("RGB", (8, 8), SHOWN)
+    image.info["icc_profile"] = profile
+    assert color(to_rgb(image)) == SHOWN
+
+
+def test_srgb_stays_as_it_is() -> None:
+    image = Image.new("RGB", (8, 8), SHOWN)
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert color(to_rgb(image)) == SHOWN
 
 
 # --- orientation ----------------------------------------------------------------------------------------------------

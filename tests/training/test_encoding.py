@@ -44,3 +44,6 @@ def test_what_cannot_be_used_is_counted() -> None:
         gather([(np.zeros((4, 4, 3), np.uint8), "text")], 8)  # type: ignore[list-item]
     with pytest.raises(PictureError, match="caption of picture 2 is a NoneType"):
         gather([fine, (Image.new("RGB", (8, 8)), None)], 8)  # type: ignore[list-item]
+    for alone in (Image.new("RGB", (8, 8)), (Image.new("RGB", (8, 8)),), (*fine, "more")):
+        with pytest.raises(PictureError, match=r"Picture 2 has no caption: give pairs \(image, caption\)"):
+            gather([fine, alone], 8)  # type: ignore[list-item]

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
-from edge_sdk.errors import AdapterMismatch, NoPictures, PictureUnreadable, TrainingError
+from edge_sdk.errors import AdapterMismatch, NoPictures, OutOfMemory, PictureUnreadable, TrainingError
 from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.training import Progress, Trainer
 from edge_sdk.training.precision import TrainingPrecision
+from edge_sdk.training.trainer import _enough_memory
 from tests.models import KINDS, Kind, tiny_model, write_model
 from tests.training.samples import squares
 
@@ -203,3 +205,10 @@ def test_an_adapter_of_another_model_is_refused(trainer: Trainer) -> None:
     with pytest.raises(AdapterMismatch):
         trainer.evaluate([(foreign, 1.0)])
     assert trainer.evaluate() == before
+
+
+def test_a_batch_that_memory_does_not_hold_is_a_named_error() -> None:
+    with pytest.raises(OutOfMemory, match="use a smaller batch_size"), _enough_memory():
+        torch.empty(2**50)
+    with pytest.raises(RuntimeError, match="shape"), _enough_memory():
+        torch.zeros(2) @ torch.zeros(3, 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
+from pathlib import Path
 from typing import Annotated, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from edge_sdk.errors import BundleError
+from edge_sdk.inference.base_model import INDEX, read_config
 
 Latents: TypeAlias = npt.NDArray[np.float32]
 # (latents (n, c, h, w), trained timestep) -> what the model predicts, of the same shape.
@@ -146,8 +148,31 @@ class NoiseSchedule:
     timestep_scaling: float
 
     @classmethod
-    def from_json(cls, data: bytes) -> NoiseSchedule:
+    def of_model(cls, folder: Path) -> NoiseSchedule:
+        """Read that of a diffusers folder or of a bundle.
+
+        Which class is meant, model_index.json says too, and diffusers heeds that one.
+
+        Raises:
+            BundleError: there is none; see `from_json`.
+        """
+        file = folder / "scheduler" / "scheduler_config.json"
+        index = read_config(folder / INDEX) if (folder / INDEX).is_file() else {}
+        stated = index.get("scheduler")
+        named = stated[1] if isinstance(stated, list) and len(stated) == 2 and isinstance(stated[1], str) else None
+        try:
+            return cls.from_json(file.read_bytes(), named)
+        except OSError as error:
+            raise BundleError(
+                f"{file} cannot be read ({error.strerror}), and nothing else says what noise the base model was "
+                "trained with: fetch the base model again."
+            ) from error
+
+    @classmethod
+    def from_json(cls, data: bytes, named: str | None = None) -> NoiseSchedule:
         """Read a scheduler_config.json.
+
+        named: diffusers' class for it, if that is stated elsewhere.
 
         Raises:
             BundleError: not such a file, or it asks for something that these schedulers cannot do.
@@ -159,12 +184,13 @@ class NoiseSchedule:
                 f"The base model's scheduler_config.json cannot be used: {str(error)[:500]}. Supported are linear and "
                 "scaled_linear betas, epsilon and v_prediction, at discrete timesteps, and no rescaled noise levels."
             ) from error
-        if config.class_name is not None and config.class_name not in CLASSES:
-            raise BundleError(
-                f"The base model's scheduler_config.json cannot be used: a {config.class_name[:100]} means a model "
-                f"that was trained with other noise than Stable Diffusion's. Supported are {', '.join(CLASSES)}."
-            )
-        start, end, kind = CLASSES.get(config.class_name or "", _USUAL)
+        for name in (named, config.class_name):
+            if name is not None and name not in CLASSES:
+                raise BundleError(
+                    f"The base model's scheduler_config.json cannot be used: a {name[:100]} means a model that was "
+                    f"trained with other noise than Stable Diffusion's. Supported are {', '.join(CLASSES)}."
+                )
+        start, end, kind = CLASSES.get(named or config.class_name or "", _USUAL)
         start, end = config.beta_start or start, config.beta_end or end
         power = 0.5 if (config.beta_schedule or kind) == "scaled_linear" else 1.0
         betas = np.linspace(start**power, end**power, config.num_train_timesteps) ** (1 / power)
