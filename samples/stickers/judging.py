@@ -124,7 +124,7 @@ def fit(
     targets: Mapping[str, npt.NDArray[np.float32]],
     pictures: npt.NDArray[np.uint8],
     redrawn: npt.NDArray[np.uint8],
-    rows: npt.NDArray[np.int64],
+    shares: npt.NDArray[np.float64],
     epochs: int,
     seed: int,
 ) -> nn.Module:
@@ -134,24 +134,21 @@ def fit(
         what: a key of `NETS`.
         targets: "style" and "subgroup" -> shares, (n, names): a picture in two styles is half in each.
         redrawn: the same pictures as the base model's autoencoder draws them; each step sees half of its pictures so.
-        rows: which pictures to train on.
+        shares: how often each picture is seen, (n,), 0 for those that are not trained on.
+        epochs: in each, as many pictures are seen as are trained on.
     """
     torch.manual_seed(seed)
     target = {name: torch.from_numpy(shares) for name, shares in targets.items()}
     net = NETS[what](*(target[name].shape[1] for name in ("style", "subgroup")))
     net.to(memory_format=torch.channels_last)
-    train_rows = torch.from_numpy(rows)
-    batch, steps = 64, epochs * (len(train_rows) // 64)
+    batch = 64
+    steps = epochs * (int((shares > 0).sum()) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
-    rng = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(train_rows), generator=rng)
+    rng, often = torch.Generator().manual_seed(seed), torch.from_numpy(shares)
     for step in track(range(steps), description=what):
         for group in optimizer.param_groups:
             group["lr"] = PEAK * warmup_cosine(step, steps, 100)
-        at = step * batch % (len(order) - batch)
-        if at < batch:
-            order = torch.randperm(len(train_rows), generator=rng)
-        chosen = train_rows[order[at : at + batch]]
+        chosen = torch.multinomial(often, batch, generator=rng)
         half = torch.rand(batch, 1, 1, 1, generator=rng).numpy() < 0.5
         seen = np.where(half, pictures[chosen.numpy()], redrawn[chosen.numpy()])
         x = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 255
