@@ -30,7 +30,7 @@ from benchmarks.byzantine_world import ALONE, EDITION, FULL, HONEST, PLACE, QUIC
 from benchmarks.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.runs import Result, Run, run_row
 from benchmarks.stickers import base_id
-from coordinator.aggregation import FILTERS
+from coordinator.methods.aggregation import FILTERS
 
 SHARES, QUICK_SHARES = (0.1, 0.2, 0.3, 0.4), (0.2,)
 # Up to here a filter is held to something.

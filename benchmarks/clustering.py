@@ -21,8 +21,8 @@ from sklearn.metrics import adjusted_rand_score
 from benchmarks.crowds import arrival, in_own_process
 from benchmarks.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.tastes import NOISES, Federation
-from coordinator.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
 from coordinator.config import Federation as Settings
+from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
 
 GROUPS = {8: 2, 16: 4, 32: 4, 100: 5, 500: 8, 10_000: 20}
 JUDGED = 500  # devices at which coarse is held against dense

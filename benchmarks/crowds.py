@@ -21,14 +21,11 @@ from benchmarks.harness import Row
 from benchmarks.memory import total_peak
 from benchmarks.tastes import LAYERS, NOISES, RANK, Federation
 from coordinator import rounds
-from coordinator.clustering import CLUSTERERS, RULES, Evidence, coarse, partition
 from coordinator.config import BaseModel
 from coordinator.config import Federation as Settings
-from coordinator.learning import Learning
+from coordinator.learning import Learning, Subspaces, Tastes, Updates
+from coordinator.methods.clustering import CLUSTERERS, RULES, Evidence, coarse, partition
 from coordinator.store import Database, open_blobs
-from coordinator.subspaces import Subspaces
-from coordinator.tastes import Tastes
-from coordinator.updates import Updates
 from edge_sdk.adapter import Adapter, Factors, Shape, Share, to_bytes
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.wire.messages import DeviceProfile

@@ -13,10 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.federated_world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
 from benchmarks.stickers import MODEL
-from coordinator.aggregation import AGGREGATORS
 from coordinator.config import Federation
-from coordinator.ifca import ChoosingDevice, simulate_ifca
-from coordinator.simulation import SimulatedDevice, simulate
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca
 from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer

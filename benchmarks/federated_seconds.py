@@ -15,8 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.federated_arms import Arm
 from benchmarks.federated_world import World
-from coordinator.ifca import ChoosingDevice, simulate_ifca
-from coordinator.simulation import SimulatedDevice, simulate
+from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca
 from edge_sdk.adapter import Adapter, Factors, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 

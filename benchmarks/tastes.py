@@ -21,8 +21,7 @@ from typing import overload
 
 import numpy as np
 
-from coordinator.clustering import Evidence
-from coordinator.clustering.evidence import Labels, Matrix
+from coordinator.methods.clustering import Evidence, Labels, Matrix
 from edge_sdk.adapter.algebra import Bases
 
 DIMENSIONS = 192

@@ -19,16 +19,11 @@ from rich.markup import escape
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config, rounds
-from coordinator.admission import Admissions
-from coordinator.aggregation import AGGREGATORS
-from coordinator.console import Narrator, print_status, print_waiting
-from coordinator.event_file import EventFile
-from coordinator.glance import look
-from coordinator.home import serving
-from coordinator.keys import Keys
-from coordinator.reports import OnEvent
-from coordinator.service import Service
+from coordinator.identity import Admissions, Keys, serving
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.server import Service
 from coordinator.store import Database
+from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_status, print_waiting
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
 from edge_sdk.streams import printable, take_any_text
@@ -77,7 +72,7 @@ def serve(
             file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
             hearers.append(stack.enter_context(file).tell)
         if metrics:
-            from coordinator.metrics import Exposition, Metrics
+            from coordinator.telemetry import Exposition, Metrics
 
             figures = Metrics()
             stack.enter_context(Exposition(figures, metrics))
@@ -233,8 +228,7 @@ def simulate(
     """
     loaded = config.load(federation)
     _tell_what_has_no_effect(loaded)
-    from coordinator.offline.folders import read_folders
-    from coordinator.offline.results import check_places, write_adapters, write_json
+    from coordinator.simulation.offline import check_places, read_folders, write_adapters, write_json
     from edge_sdk.pictures import PictureLeftOut
 
     console = Console()
@@ -244,8 +238,7 @@ def simulate(
     for warning in caught:
         console.print(f"note: {warning.message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     check_places(out, results)
-    from coordinator.offline.console import Screen, print_result
-    from coordinator.offline.run import Run
+    from coordinator.simulation.offline import Run, Screen, print_result
 
     screen = Screen(console, len(folders), loaded.rounds, loaded.steps)
     with screen.shown():

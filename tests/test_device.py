@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coordinator.config import parse
-from coordinator.service import Service
+from coordinator.config.schema import parse
+from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Share

@@ -5,6 +5,5 @@ from __future__ import annotations
 from coordinator.store.blobs import Blobs, StoredBlobs, open_blobs
 from coordinator.store.database import Database, newly_counted
 from coordinator.store.sketches import MemorySketches, SketchStore
-from coordinator.store.spool import Spool
 
-__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "Spool", "StoredBlobs", "newly_counted", "open_blobs"]
+__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "StoredBlobs", "newly_counted", "open_blobs"]

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 
-from coordinator.aggregation import Aggregate, Aggregator
-from coordinator.aggregation.sums import FactorSum, ProductSum, paired
+from coordinator.methods.aggregation import Aggregate, Aggregator, FactorSum, ProductSum, paired
 from edge_sdk.adapter import Adapter, align, concatenate, truncate
 
 

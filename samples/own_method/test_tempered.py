@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from impasto_tempered import Tempered
 
-from coordinator.aggregation.contract import (
+from coordinator.methods.aggregation.contract import (
     TURNS,
     AggregatorContract,
     aggregate,

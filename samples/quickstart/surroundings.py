@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 
 from coordinator.config import parse
-from coordinator.service import Service
+from coordinator.server import Service
 from edge_sdk.transport.embedded import EmbeddedBroker
 from export.bundle import export_model
 from samples.stickers import data

@@ -16,8 +16,8 @@ from benchmarks.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, noised, tr
 from benchmarks.byzantine_tables import backdoors, gain
 from benchmarks.byzantine_world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
 from benchmarks.runs import run_row
-from coordinator.aggregation import FILTERS
-from coordinator.aggregation.filters import CLIP
+from coordinator.methods.aggregation import FILTERS
+from coordinator.methods.aggregation.filters import CLIP
 from edge_sdk.adapter import Adapter, beginning, concatenate, mean
 from samples.stickers import data
 from tests.coordinator.adapters import BASE_ID, SLOTS, dense, random_adapter

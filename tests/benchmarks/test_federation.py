@@ -13,9 +13,9 @@ from benchmarks.federated_arms import ONE, OURS, arms
 from benchmarks.federated_seconds import seconds_a_round
 from benchmarks.federated_world import FULL, QUICK, world_of
 from benchmarks.harness import Arguments, machine
-from coordinator.aggregation import AGGREGATORS
-from coordinator.clustering import CLUSTERERS
-from coordinator.config import Federation, parse
+from coordinator.config.schema import Federation, parse
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.clustering import CLUSTERERS
 
 BEST = "over the best rival at its bytes, share_mean"
 

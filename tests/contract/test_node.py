@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import config
-from coordinator.keys import Keys
+from coordinator.identity.keys import Keys
 from edge_sdk.adapter import load
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, create

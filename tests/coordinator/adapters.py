@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from coordinator.aggregation.contract import BASE_ID, SLOTS, dense, random_adapter, rotated
+from coordinator.methods.aggregation.contract import BASE_ID, SLOTS, dense, random_adapter, rotated
 
 __all__ = ["BASE_ID", "SLOTS", "dense", "random_adapter", "rotated"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from coordinator.admission import Admissions
+from coordinator.identity.admission import Admissions
 from coordinator.store import Database
 from edge_sdk.errors import StoreUnavailable
 from tests.coordinator.adapters import BASE_ID

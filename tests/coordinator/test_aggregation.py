@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.aggregation import AGGREGATORS
-from coordinator.aggregation.contract import (
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.aggregation.contract import (
     BASE_ID,
     RANK,
     SLOTS,
@@ -21,8 +21,8 @@ from coordinator.aggregation.contract import (
     total,
     updates_of,
 )
-from coordinator.aggregation.late import rebased, staleness_weight
-from coordinator.aggregation.sums import ProductSum
+from coordinator.methods.aggregation.late import rebased, staleness_weight
+from coordinator.methods.aggregation.sums import ProductSum
 from edge_sdk.adapter import (
     MAX_RANK,
     Adapter,

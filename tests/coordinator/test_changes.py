@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
-from coordinator.changes import CHANGES, adopt, settings_of
-from coordinator.config import BaseModel, Federation
+from coordinator.config.changes import CHANGES, adopt, settings_of
+from coordinator.config.schema import BaseModel, Federation
 from coordinator.rounds import Joined, Lineage, Restarted, Served, State, all_served
 from edge_sdk.adapter import Shape
 from edge_sdk.errors import ConfigurationError

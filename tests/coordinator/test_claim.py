@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from coordinator.claim import Claim
-from coordinator.keys import Keys
+from coordinator.identity.keys import Keys
+from coordinator.identity.leadership import Claim
 from edge_sdk.errors import CoordinatorUntrusted, SignatureInvalid
 from edge_sdk.wire.messages import CoordinatorState, decode
 from edge_sdk.wire.signing import Signer, new_key, recognised

@@ -13,7 +13,7 @@ import pytest
 
 from coordinator import config
 from coordinator.cli import app, main
-from coordinator.home import Home
+from coordinator.identity.home import Home
 from coordinator.store import Database
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.memory import MemoryBroker
@@ -135,7 +135,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         ids.append(settings.client_id)
         return create(settings)
 
-    monkeypatch.setattr("coordinator.service.create", noted)
+    monkeypatch.setattr("coordinator.server.service.create", noted)
     assert run("serve", str(path), *options)[0] == 1
     assert len(ids) == 1
     assert re.fullmatch(expected, ids[0])

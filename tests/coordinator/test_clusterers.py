@@ -9,8 +9,18 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from coordinator.clustering import CLUSTERERS, RULES, Blend, Crowd, Dense, Evidence, coarse, partition, similarity
-from coordinator.clustering.silhouette import mean_silhouette
+from coordinator.methods.clustering import (
+    CLUSTERERS,
+    RULES,
+    Blend,
+    Crowd,
+    Dense,
+    Evidence,
+    coarse,
+    partition,
+    similarity,
+)
+from coordinator.methods.clustering.silhouette import mean_silhouette
 from edge_sdk.adapter import Shape, concatenate, left_basis
 from edge_sdk.adapter.algebra import Bases
 from tests.coordinator.adapters import random_adapter, rotated

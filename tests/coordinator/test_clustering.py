@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from coordinator.clustering import CLUSTERERS, Dense, Evidence, groups, match_identities, partition, place, similarity
-from coordinator.clustering.dense import basis_similarities, centred_cosines
-from coordinator.clustering.fused import prompt_weight
-from coordinator.clustering.plane import plane
+from coordinator.methods.clustering import (
+    CLUSTERERS,
+    Dense,
+    Evidence,
+    groups,
+    match_identities,
+    partition,
+    place,
+    similarity,
+)
+from coordinator.methods.clustering.dense import basis_similarities, centred_cosines
+from coordinator.methods.clustering.fused import prompt_weight
+from coordinator.methods.clustering.plane import plane
 from edge_sdk.adapter import basis_similarity, left_basis
 from tests.coordinator.adapters import random_adapter, rotated
 

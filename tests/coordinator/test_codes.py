@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.clustering import CLUSTERERS, Evidence, compare, partition
-from coordinator.codes import Standing, directions
+from coordinator.learning.codes import Standing, directions
+from coordinator.methods.clustering import CLUSTERERS, Evidence, compare, partition
 from tests.integration.devices import code
 
 

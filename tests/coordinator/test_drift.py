@@ -9,13 +9,23 @@ import numpy as np
 import pytest
 
 from coordinator import rounds
-from coordinator.clustering import CLUSTERERS, MOST_DENSE, Crowd, Dense, Evidence, coarse, is_stale, margin, similarity
-from coordinator.clustering.drift import STALE, with_newcomers
-from coordinator.config import BaseModel, Federation
-from coordinator.simulation import SimulatedDevice, simulate
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.learning.cluster import Tastes
+from coordinator.learning.sketches import Subspaces
+from coordinator.methods.clustering import (
+    CLUSTERERS,
+    MOST_DENSE,
+    Crowd,
+    Dense,
+    Evidence,
+    coarse,
+    is_stale,
+    margin,
+    similarity,
+)
+from coordinator.methods.clustering.drift import STALE, with_newcomers
+from coordinator.simulation.federation import SimulatedDevice, simulate
 from coordinator.store import MemorySketches
-from coordinator.subspaces import Subspaces
-from coordinator.tastes import Tastes
 from edge_sdk.adapter import Share, concatenate, left_basis
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.membership import RoundPlan, TrainedUpdate

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.event_file import EventFile
+from coordinator.telemetry.event_file import EventFile
 from edge_sdk.errors import ConfigurationError
 
 

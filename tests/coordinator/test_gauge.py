@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from coordinator.aggregation import AGGREGATORS
-from coordinator.aggregation.filters import FILTERS
-from coordinator.aggregation.gauge import scales, to_scale, usual
-from coordinator.config import BaseModel, Federation
-from coordinator.simulation import SimulatedDevice, simulate
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.aggregation.filters import FILTERS
+from coordinator.methods.aggregation.gauge import scales, to_scale, usual
+from coordinator.simulation.federation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter

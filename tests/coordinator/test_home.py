@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from coordinator.home import Home, serving
+from coordinator.identity.home import Home, serving
 from edge_sdk.errors import ConfigurationError, HomeInUse
 
 HOLD = """
 import sys
 from pathlib import Path
-from coordinator.home import Home
+from coordinator.identity.home import Home
 home = Home(Path(sys.argv[1]), "tastes")
 print("held", flush=True)
 sys.stdin.read()

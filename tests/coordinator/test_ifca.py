@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.config import BaseModel, Federation
-from coordinator.ifca import ChoosingDevice, simulate_ifca
-from coordinator.simulation import Outcome, SimulatedDevice, simulate
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.simulation.federation import Outcome, SimulatedDevice, simulate
+from coordinator.simulation.ifca import ChoosingDevice, simulate_ifca
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, to_bytes
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership import RoundPlan, TrainedUpdate

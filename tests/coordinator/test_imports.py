@@ -10,7 +10,7 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "accelerate", "onnx", "on
 
 def test_the_coordinator_imports_no_torch() -> None:
     program = (
-        "import sys, coordinator.cli, coordinator.learning, edge_sdk.membership, edge_sdk.transport.mqtt\n"
+        "import sys, coordinator.cli, coordinator.learning.aggregate, edge_sdk.membership, edge_sdk.transport.mqtt\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
@@ -37,7 +37,7 @@ def test_many_devices_are_grouped_without_scikit_learn() -> None:
     """It would cost a coordinator 46 MB from the 257th device on."""
     program = (
         "import sys, numpy\n"
-        "from coordinator.clustering import MOST_DENSE, Blend, Evidence, coarse\n"
+        "from coordinator.methods.clustering import MOST_DENSE, Blend, Evidence, coarse\n"
         "codes = numpy.random.default_rng(0).normal(size=(MOST_DENSE + 50, 16)).astype(numpy.float32)\n"
         "crowd = coarse(Evidence(codes, [None] * len(codes), 0), Blend(1.0, 0.0))\n"
         "print('sklearn' in sys.modules, not crowd.exact)"

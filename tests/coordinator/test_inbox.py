@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from coordinator.inbox import Inbox
+from coordinator.ingress.inbox import Inbox
 
 
 def test_messages_come_in_order_and_before_chunks() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.intake import Intake
+from coordinator.transfers.queue import Intake
 from edge_sdk.wire.messages import Offer
 from tests.coordinator.federations import offer
 

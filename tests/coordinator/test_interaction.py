@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.interaction import INTERACTIONS, Strength
+from coordinator.methods.interaction import INTERACTIONS, Strength
 from edge_sdk.adapter import Adapter, Factors, cosine, distance, norm
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import SLOTS, dense, random_adapter

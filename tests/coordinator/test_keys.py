@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.keys import Keys
+from coordinator.identity.keys import Keys
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import MAX_SUCCESSIONS
 from edge_sdk.wire.signing import trusted

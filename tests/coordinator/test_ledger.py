@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import rounds
-from coordinator.ledger import Ledger
+from coordinator.runner import Ledger
 from coordinator.store import Database
 from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.messages import Committed, RoundDone

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from coordinator.metrics import Exposition, Metrics
+from coordinator.telemetry.prometheus import Exposition, Metrics
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Join, Welcome

@@ -14,8 +14,8 @@ import pytest
 
 from coordinator import config
 from coordinator.cli import main
-from coordinator.offline.folders import read_folders
-from coordinator.service import Service
+from coordinator.server.service import Service
+from coordinator.simulation.offline.folders import read_folders
 from edge_sdk.adapter import load
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id

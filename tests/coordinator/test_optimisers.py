@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.optimisers import OPTIMISERS, Matrices, Pace, step
+from coordinator.methods.optimisers import OPTIMISERS, Matrices, Pace, step
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm, to_bytes
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
 from tests.coordinator.adapters import SLOTS, dense, random_adapter

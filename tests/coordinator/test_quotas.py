@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from coordinator import config
-from coordinator.gate import Gate
-from coordinator.inbox import Inbox, Item
-from coordinator.quotas import (
+from coordinator.ingress.gate import Gate
+from coordinator.ingress.inbox import Inbox, Item
+from coordinator.ingress.rate_limits import (
     LEAST,
     MINUTE,
     STRANGERS,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.aggregation import AGGREGATORS, FILTERS
-from coordinator.aggregation.base import fault_of
-from coordinator.clustering import CLUSTERERS, RULES
-from coordinator.interaction import INTERACTIONS, Interaction
-from coordinator.optimisers import OPTIMISERS
-from coordinator.registry import Registry, not_callable, not_of
+from coordinator.methods.aggregation import AGGREGATORS, FILTERS
+from coordinator.methods.aggregation.base import fault_of
+from coordinator.methods.clustering import CLUSTERERS, RULES
+from coordinator.methods.interaction import INTERACTIONS, Interaction
+from coordinator.methods.optimisers import OPTIMISERS
+from coordinator.methods.registry import Registry, not_callable, not_of
 from edge_sdk.errors import ConfigurationError
 
 GROUP = "impasto.tests"
@@ -103,10 +103,11 @@ def test_a_name_of_two_packages_is_refused(install: Install) -> None:
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("def method(): ...\n", "no subclass of coordinator.aggregation.Aggregator"),
+        ("def method(): ...\n", "no subclass of coordinator.methods.aggregation.Aggregator"),
         ("class method: ...\n", "no subclass"),
         (
-            "from coordinator.aggregation import Aggregator\nclass method(Aggregator):\n    exact = linear = False\n"
+            "from coordinator.methods.aggregation import Aggregator\n"
+            "class method(Aggregator):\n    exact = linear = False\n"
             "    def _add(self, adapter, weight): ...\n",
             "does not define _merge, _result, mixed_ranks",
         ),
@@ -120,11 +121,14 @@ def test_an_aggregator_is_a_whole_one(install: Install, code: str, said: str) ->
 
 def test_an_interaction_is_an_object_not_its_class(install: Install) -> None:
     install(
-        "early-methods", "from coordinator.interaction.none import Alone\nmade = Alone()\n", made="made", plan="Alone"
+        "early-methods",
+        "from coordinator.methods.interaction.none import Alone\nmade = Alone()\n",
+        made="made",
+        plan="Alone",
     )
     methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_of(Interaction))
     assert isinstance(methods["made"], Interaction)
-    with pytest.raises(ConfigurationError, match=r"no object of coordinator.interaction.base.Interaction"):
+    with pytest.raises(ConfigurationError, match=r"no object of coordinator.methods.interaction.base.Interaction"):
         methods["plan"]
 
 

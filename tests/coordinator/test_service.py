@@ -13,10 +13,10 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
-from coordinator.admission import REVOKED
-from coordinator.keys import Keys
+from coordinator.identity.admission import REVOKED
+from coordinator.identity.keys import Keys
 from coordinator.rounds import Member, Trace
-from coordinator.service import Service
+from coordinator.server.service import Service
 from coordinator.store import Database, open_blobs
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
 from edge_sdk.errors import Superseded
@@ -157,7 +157,7 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     coordinator.wait_for("coordinator_started")
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.wait_for("device_joined")
-    known = coordinator.service.state.devices["a"]
+    known = coordinator.server.service.state.devices["a"]
     coordinator.stop()
     loaded = config.load(path)
     database = Database(str(loaded.database), "tastes", BASE_ID)
@@ -376,7 +376,7 @@ class TestThoseWhoTakeNoPart:
         for i, name in enumerate(("a", "b", "silent")):
             devices.say(name, Join(profile=profile("apples", i)))
         devices.hear(RoundStart, {"a", "b", "silent"})
-        coordinator.service._admissions.revoke("silent")
+        coordinator.server.service._admissions.revoke("silent")
         devices.offer("a", random_adapter(1))
         devices.offer("b", random_adapter(2))
         starts = devices.hear(RoundStart, {"a", "b"})  # long before the deadline
@@ -399,13 +399,13 @@ class TestThoseWhoTakeNoPart:
     def test_no_round_is_opened_with_one_that_was_revoked(
         self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("coordinator.service._LOOK", 1e9)  # from the start on it is looked at rounds only
+        monkeypatch.setattr("coordinator.server.service._LOOK", 1e9)  # from the start on it is looked at rounds only
         coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
         for i, name in enumerate(("a", "silent")):
             devices.say(name, Join(profile=profile("apples", i)))
         coordinator.wait_for("device_joined", 2)
-        coordinator.service._admissions.revoke("silent")
+        coordinator.server.service._admissions.revoke("silent")
         devices.say("b", Join(profile=profile("apples", 2)))
         devices.hear(RoundStart, {"a", "b"})
         coordinator.stop()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.aggregation import AGGREGATORS
-from coordinator.config import BaseModel, Federation, parse
-from coordinator.simulation import Outcome, SimulatedDevice, _Simulation, simulate
+from coordinator.config.schema import BaseModel, Federation, parse
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.simulation.federation import Outcome, SimulatedDevice, _Simulation, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack, to_bytes
 from edge_sdk.errors import ConfigurationError, NothingLearnt
 from edge_sdk.membership import RoundPlan, TrainedUpdate

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.peers import Peers
-from coordinator.quotas import LEAST, Rates
-from coordinator.store import Spool, open_blobs
+from coordinator.ingress.rate_limits import LEAST, Rates
+from coordinator.store import open_blobs
+from coordinator.transfers import Spool
+from coordinator.transfers.sessions import Peers
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.exchange import Arrived, Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Manifest, Pull

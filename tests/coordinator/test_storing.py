@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config import BaseModel, Federation
-from coordinator.learning import Learning
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.learning.aggregate import Learning
 from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
-from coordinator.storing import Arrival, Outcome, Storing
+from coordinator.transfers.ingest import Arrival, Outcome, Storing
 from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import AdapterMismatch, TransferError
 from edge_sdk.wire.transfer import make_manifest

@@ -10,15 +10,15 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator import rounds
-from coordinator.clustering import MOST_DENSE, Sketcher, Sketches
-from coordinator.clustering.dense import basis_similarities
-from coordinator.clustering.gram import Gram, indicators
-from coordinator.clustering.sketch import sketched
-from coordinator.config import BaseModel, Federation
-from coordinator.learning import Learning
-from coordinator.simulation import MemoryBlobs
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.learning.aggregate import Learning
+from coordinator.learning.sketches import Subspaces
+from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
+from coordinator.methods.clustering.dense import basis_similarities
+from coordinator.methods.clustering.gram import Gram, indicators
+from coordinator.methods.clustering.sketch import sketched
+from coordinator.simulation.federation import MemoryBlobs
 from coordinator.store import Database, MemorySketches, SketchStore
-from coordinator.subspaces import Subspaces
 from edge_sdk.adapter import Adapter, Shape, Share, left_basis, to_bytes
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.wire.transfer import make_manifest
@@ -189,7 +189,7 @@ def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
 
 
 def test_a_gram_multiplies_like_the_matrix_of_centred_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.clustering.gram._BLOCK", 64)
+    monkeypatch.setattr("coordinator.methods.clustering.gram._BLOCK", 64)
     rng = np.random.default_rng(0)
     rows = rng.integers(-100, 100, (37, 12)).astype(np.int8)
     rows[5:] += rows[:32] // 4

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from coordinator import config
-from coordinator.changes import settings_of
-from coordinator.config import read_base_model
-from coordinator.home import Home
+from coordinator.config.changes import settings_of
+from coordinator.config.schema import read_base_model
+from coordinator.identity.home import Home
 from coordinator.rounds import State
-from coordinator.service import Service
+from coordinator.server.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import HomeInUse, StoreUnavailable, Superseded
 from edge_sdk.transport import OnTrouble
@@ -75,7 +75,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
 def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = federation(tmp_path, url, 2)
     hanging = Home(Path(str(config.load(path).home)), "tastes")
-    monkeypatch.setattr("coordinator.service._GIVE_WAY", 0.2)
+    monkeypatch.setattr("coordinator.server.service._GIVE_WAY", 0.2)
     with pytest.raises(HomeInUse, match=rf"tastes\.coordinator open \(process {os.getpid()} on .*, since .*\)"):
         Service(config.load(path)).run()
     hanging.close()

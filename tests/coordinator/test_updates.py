@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.updates import change_norm
+from coordinator.learning.updates import change_norm
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance
 from tests.coordinator.adapters import random_adapter, rotated
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from coordinator.learning import Learning
-from coordinator.peers import Peers
+from coordinator.learning.aggregate import Learning
 from coordinator.rounds import Tick
-from coordinator.service import Service
+from coordinator.server.service import Service
 from coordinator.store.blobs import FolderBlobs
-from coordinator.store.spool import SpoolFile
+from coordinator.transfers.sessions import Peers
+from coordinator.transfers.spool import SpoolFile
 from edge_sdk.adapter import Adapter, to_bytes
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import (

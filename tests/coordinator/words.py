@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from coordinator.console import describe
+from coordinator.telemetry.console import describe
 
 
 def words(event: Mapping[str, Any]) -> str:

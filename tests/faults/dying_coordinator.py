@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator.cli import main
-from coordinator.learning import Learning
-from coordinator.service import Service
+from coordinator.learning.aggregate import Learning
+from coordinator.server.service import Service
 from coordinator.store import Database
 from coordinator.store.blobs import FolderBlobs
-from coordinator.uploads import Uploads
+from coordinator.transfers.uploads import Uploads
 
 
 def _die(*_: Any) -> None:

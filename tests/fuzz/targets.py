@@ -18,10 +18,10 @@ import msgspec
 from PIL import Image
 
 from coordinator import config
-from coordinator.keys import Keys
+from coordinator.identity.keys import Keys
+from coordinator.learning.updates import Updates
 from coordinator.rounds import Member
 from coordinator.store import open_blobs
-from coordinator.updates import Updates
 from edge_sdk.adapter import Adapter, Share, beginning, complete, from_bytes, initial_adapter, pack, to_bytes
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, BundleIndex

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from coordinator import config
-from coordinator.keys import Keys
+from coordinator.identity.keys import Keys
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, create
 from edge_sdk.wire import messages as m

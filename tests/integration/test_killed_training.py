@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config import parse
-from coordinator.service import Service
+from coordinator.config.schema import parse
+from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk.adapter import to_bytes
 from edge_sdk.transport.embedded import EmbeddedBroker

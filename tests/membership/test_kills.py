@@ -50,7 +50,7 @@ STEPS = [
 def test_a_device_killed_at_every_step_trains_nothing_twice_and_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.learning.make_manifest", partial(make_manifest, chunk_size=CHUNK))
+    monkeypatch.setattr("coordinator.learning.aggregate.make_manifest", partial(make_manifest, chunk_size=CHUNK))
     home, log = tmp_path / "home", tmp_path / "log"
     with Mosquitto(tmp_path) as broker:
         path = write_federation(tmp_path, broker.url, rounds=3)

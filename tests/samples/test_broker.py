@@ -15,7 +15,7 @@ import pytest
 from msgspec.structs import fields
 
 from coordinator import config
-from coordinator.service import Service
+from coordinator.server.service import Service
 from edge_sdk.errors import BrokerSettingsInvalid, BrokerUnreachable, TransportError
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, Tls, Transport, Will, create

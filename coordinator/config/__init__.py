@@ -1,0 +1,31 @@
+"""What an operator decides, in one TOML file, and what becomes of a federation whose file has changed."""
+
+from __future__ import annotations
+
+from coordinator.config.changes import adopt, describe_changes, settings_of
+from coordinator.config.schema import (
+    IFCA,
+    BaseModel,
+    Federation,
+    load,
+    name_from,
+    parse,
+    read_base_model,
+    template,
+    without_effect,
+)
+
+__all__ = [
+    "IFCA",
+    "BaseModel",
+    "Federation",
+    "adopt",
+    "describe_changes",
+    "load",
+    "name_from",
+    "parse",
+    "read_base_model",
+    "settings_of",
+    "template",
+    "without_effect",
+]

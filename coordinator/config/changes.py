@@ -1,0 +1,153 @@
+"""What becomes of a federation whose file was changed between two starts: done, or refused, and said either way.
+
+Every key of the federation file is in `CHANGES`. What a first round has been opened with can often not be exchanged any
+more: adapters, moments and updates of earlier rounds were made with it, and would be dropped or misread without a word.
+Pure: no disk, no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
+
+from coordinator.config.schema import BaseModel, Federation
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.interaction import INTERACTIONS
+from coordinator.rounds import Lineage, State
+from edge_sdk.errors import ConfigurationError
+
+How: TypeAlias = Literal["place", "connection", "now", "next", "fixed"]
+"""What a change of a key does:
+
+place: it says where, or whose, the federation is; what is found there is checked, and refused if it is another's.
+connection: it holds from this start on. It is not noted, as there may be secrets in it.
+now: it holds from this start on, also for the round that is open.
+next: it holds for what is begun from this start on; devices of an open round are asked again, with what it says now.
+fixed: it is refused from the first opening of a round on.
+"""
+
+_GROUPS: dict[How, tuple[str, ...]] = {
+    "place": ("name", "bundle", "slots", "home", "database", "blobs"),
+    "connection": (
+        "broker", "ca", "certificate", "key", "username", "password_file", "bandwidth", "keepalive",
+    ),
+    "now": (
+        "join", "max_devices", "device_messages", "device_bytes", "device_downloads", "device_storage", "min_devices",
+        "rounds", "quorum", "deadline", "grace", "extensions", "late", "staleness",
+    ),
+    "next": (
+        "steps", "batch_size", "learning_rate", "server_optimiser", "server_learning_rate", "server_momentum", "filter",
+        "liars", "clustering", "clusters", "choose", "recluster", "min_cluster", "interaction", "rho", "tau",
+        "code_dimensions",
+    ),
+    "fixed": ("root_rounds", "rank", "seed", "aggregation", "server_rank", "carry"),
+}  # fmt: skip
+CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})
+
+# Beside the file's keys: the layers that devices train, of which an update is made.
+_LAYERS = "layers"
+
+Settings: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What a start makes of the state that it found.
+
+    Attributes:
+        state: to go on from.
+        changed: key -> [before, now], of what holds from now on.
+        notes: what follows from that, in words.
+    """
+
+    state: State
+    changed: dict[str, list[Any]]
+    notes: list[str]
+
+
+def settings_of(federation: Federation, base: BaseModel) -> Settings:
+    """What is noted of a file, to be compared with the next start's."""
+    noted = {key: getattr(federation, key) for key, how in CHANGES.items() if how in ("now", "next", "fixed")}
+    shapes = sorted((name, shape.in_features, shape.out_features) for name, shape in base.slots.items())
+    return {**noted, _LAYERS: hashlib.sha256(msgspec.msgpack.encode(shapes)).hexdigest()}
+
+
+def adopt(state: State, before: Settings | None, federation: Federation, base: BaseModel) -> Adopted:
+    """Go on from a state with this file.
+
+    Args:
+        before: what was noted at the last start; None if nothing was.
+
+    Raises:
+        ConfigurationError: a key was changed that cannot be any more, or more rounds are wanted where none can follow.
+    """
+    now = settings_of(federation, base)
+    changed = {key: [old, now[key]] for key, old in (before or {}).items() if key in now and now[key] != old}
+    if state.attempt:
+        _refuse(changed, federation)
+    notes: list[str] = []
+    if "server_optimiser" in changed and any(lineage.moments for lineage in (state.root, *state.clusters.values())):
+        state = _with_lineages(state, _without_moments)
+        notes.append("the server optimiser begins without a memory of earlier rounds")
+    if state.phase == "finished" and state.round < federation.rounds:
+        state = _reopened(state, federation)
+        notes.append(f"rounds {state.round + 1} to {federation.rounds} are still to come; devices join again for them")
+    elif state.phase in ("gathering", "clustering") and 0 < federation.rounds <= state.round:
+        state = replace(state, phase="finished")
+        notes.append(f"{state.round} rounds are closed, which is enough now: devices take home what there is")
+    return Adopted(state, changed, notes)
+
+
+def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
+    for key, (old, new) in changed.items():
+        if CHANGES.get(key) == "fixed" or key == _LAYERS or (key == "interaction" and _keeps_a(old, new)):
+            what = f"{key} is {new!r}" if key != _LAYERS else "the bundle has other layers that devices train"
+            was = f"began with {key} = {old!r}" if key != _LAYERS else "began with others"
+            raise ConfigurationError(
+                f"Federation {federation.name!r} {was}, and now {what}: what its rounds have learnt would be lost. Set "
+                f"it back; or begin anew with a new `home`, into which you copy keys.json of {federation.home}, so "
+                "that devices go on trusting this coordinator."
+            )
+
+
+def _keeps_a(*interactions: str) -> bool:
+    """Whether one of them lays out the clusters' factors when they begin."""
+    return any(name in INTERACTIONS and INTERACTIONS[name].frozen_a for name in interactions)
+
+
+def _reopened(state: State, federation: Federation) -> State:
+    """After the last round each adapter is in one piece; methods that fold go on from it as something folded."""
+    if _keeps_a(federation.interaction):
+        raise ConfigurationError(
+            f"Federation {federation.name!r} has ended after {state.round} rounds, and with interaction = "
+            f"{federation.interaction!r} no more can follow: set rounds = {state.round}, or begin anew with a new "
+            "`home`."
+        )
+    if AGGREGATORS[federation.aggregation].folds:
+        state = _with_lineages(state, _folded)
+    return replace(state, phase="gathering", ends=None)
+
+
+def _with_lineages(state: State, change: Any) -> State:
+    clusters = {number: change(lineage) for number, lineage in state.clusters.items()}
+    return replace(state, root=change(state.root), clusters=clusters)
+
+
+def _without_moments(lineage: Lineage) -> Lineage:
+    return replace(lineage, moments=None)
+
+
+def _folded(lineage: Lineage) -> Lineage:
+    return lineage if lineage.folded else Lineage(folded=lineage.start)
+
+
+def describe_changes(changed: dict[str, list[Any]], notes: list[str]) -> str:
+    """`settings_changed` in words."""
+    parts = [f"{key} = {new!r} (was {old!r})" for key, (old, new) in sorted(changed.items())]
+    return "; ".join([*parts, *notes])

@@ -1,0 +1,11 @@
+"""The coordinator's keys, its home and its claim to lead; the devices that may take part, and those that are there."""
+
+from __future__ import annotations
+
+from coordinator.identity.admission import HAS_LEFT, REVOKED, Admissions, Refusal
+from coordinator.identity.home import Holder, Home, serving
+from coordinator.identity.keys import Keys
+from coordinator.identity.leadership import Claim
+from coordinator.identity.presence import Presences
+
+__all__ = ["HAS_LEFT", "REVOKED", "Admissions", "Claim", "Holder", "Home", "Keys", "Presences", "Refusal", "serving"]

@@ -1,0 +1,10 @@
+"""What is learnt from updates: clusters of devices, and an adapter for each."""
+
+from __future__ import annotations
+
+from coordinator.learning.aggregate import Learning
+from coordinator.learning.cluster import Tastes
+from coordinator.learning.sketches import Subspaces
+from coordinator.learning.updates import Updates
+
+__all__ = ["Learning", "Subspaces", "Tastes", "Updates"]

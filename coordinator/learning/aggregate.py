@@ -1,0 +1,291 @@
+"""What the coordinator learns from updates: answers the round machine's Cluster, Place and Aggregate.
+
+Reads profiles and blobs, writes blobs; decides nothing about rounds. The same store and the same action give the same
+answer, so that a coordinator killed in the middle simply asks again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
+
+from coordinator import rounds
+from coordinator.config import BaseModel, Federation
+from coordinator.learning.cluster import Tastes
+from coordinator.learning.sketches import Subspaces
+from coordinator.learning.updates import Updates
+from coordinator.methods.aggregation import (
+    AGGREGATORS,
+    FILTERS,
+    Belief,
+    Scales,
+    capped,
+    changes_of,
+    gram,
+    rebased,
+    scales,
+    shrunk,
+    staleness_weight,
+    to_scale,
+    usual,
+)
+from coordinator.methods.clustering import Sketch
+from coordinator.methods.interaction import INTERACTIONS, Strength
+from coordinator.methods.optimisers import OPTIMISERS, Matrices, step
+from coordinator.store import Blobs, MemorySketches, SketchStore
+from edge_sdk.adapter import Adapter, Share, concatenate, to_bytes, truncate
+from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
+from edge_sdk.errors import ImpastoError, StoreUnavailable
+from edge_sdk.wire.messages import DeviceProfile, Manifest
+from edge_sdk.wire.transfer import make_manifest
+
+_log = logging.getLogger(__name__)
+Made = TypeVar("Made", rounds.Clustered, rounds.Aggregated)
+
+
+class Learning:
+    """
+    Args:
+        profiles: gives the profile of every device that ever joined.
+        sketches: where sketches of updates are kept; None: in memory.
+    """
+
+    def __init__(
+        self,
+        federation: Federation,
+        base: BaseModel,
+        profiles: Callable[[], Mapping[str, DeviceProfile]],
+        blobs: Blobs,
+        sketches: SketchStore | None = None,
+    ) -> None:
+        self._federation = federation
+        self._base = base
+        self._blobs = blobs
+        self._updates = Updates(federation, base, blobs)
+        layers = {name: shape.out_features for name, shape in base.slots.items()}
+        self._subspaces = Subspaces(self._updates.basis, layers, MemorySketches() if sketches is None else sketches)
+        self._tastes = Tastes(federation, profiles, self._subspaces)
+
+    @property
+    def base_id(self) -> str:
+        """The identity of the base model."""
+        return self._base.base_id
+
+    def check_update(self, data: bytes, member: rounds.Member) -> float:
+        """The norm of what training changed; raises an AdapterError if this is not what that member of the round was
+        asked for."""
+        return self._updates.check(data, member)
+
+    def sketch(self, trace: rounds.Trace, devices: int) -> Sketch | None:
+        """What clustering so many devices will need of an update that has just been stored, so that the work is not
+        left for later; None if it needs nothing. What fails here is tried again then. From any thread."""
+        if self._tastes.needs_sketches(devices):
+            try:
+                return self._subspaces.make(trace)
+            except (ImpastoError, ArithmeticError, ValueError):
+                _log.warning("Update %s could not be sketched.", trace.update, exc_info=True)
+        return None
+
+    def remember(self, trace: rounds.Trace, sketch: Sketch) -> None:
+        """Keep a sketch of an update."""
+        self._subspaces.keep(trace, sketch)
+
+    def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
+        found = self._tastes.cluster(action)
+        return replace(found, begin=self._beginnings(found, action.clusters))
+
+    def clustered(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
+        """The same, or why it cannot be had: numbers that devices have sent may make it impossible."""
+        return _or_failed(action.round, lambda: self.cluster(action))
+
+    def place(self, action: rounds.Place) -> rounds.Placed:
+        return self._tastes.place(action)
+
+    def _beginnings(self, found: rounds.Clustered, known: Mapping[int, rounds.Lineage]) -> dict[int, rounds.Lineage]:
+        """Where the interaction lets new clusters begin; what they have from a parent then lies under it."""
+        new = sorted(set(found.assignment.values()) - known.keys())
+        old = {c: self._updates.adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
+        settings = self._federation
+        interaction = INTERACTIONS[settings.interaction]
+        begun = interaction.begin(new, old, self._base.slots, settings.group_rank, settings.seed)
+        beginnings = {}
+        for cluster, adapter in begun.items():
+            parent = known.get(found.parents.get(cluster, -1), rounds.Lineage())
+            under = _sum(*(self._updates.adapter(manifest.sha256) for manifest in parent.adapters))
+            name = f"cluster-{cluster}"
+            beginnings[cluster] = rounds.Lineage(
+                self._store(adapter, "cluster", name), self._store(under, "cluster", f"{name}.folded")
+            )
+        return beginnings
+
+    # aggregation ----------------------------------------------------------------------------------------------------
+
+    def aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated:
+        """Root round: one adapter of all updates. Cluster round: one per cluster, then the interaction between all."""
+        started = time.perf_counter()
+        closed = action.round
+        members: dict[int | None, list[str]] = {}
+        for name in sorted(closed.updates):
+            members.setdefault(closed.updates[name].member.cluster, []).append(name)
+        # Updates that come late train the stage that is open, so that there is either the root or there are clusters.
+        if closed.stage == "root":
+            learnt = self._learn(closed, members[None], action.root)
+            root = self._publish(learnt, learnt.start, "root", "root", whole=action.last)
+            return rounds.Aggregated(
+                closed.number, root=root, figures=_figures(learnt.retained_energy, learnt.notes, started)
+            )
+        learnt_by = {c: self._learn(closed, names, action.clusters[c]) for c, names in members.items() if c is not None}
+        adapters = {c: self._updates.adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
+        adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
+        strength = Strength(self._federation.rho, self._federation.tau)
+        taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.group_rank, strength)
+        # Only clusters that trained change: the others would drift towards the rest without any word of their own.
+        clusters = {
+            c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
+            for c, learnt in learnt_by.items()
+        }
+        energies = {str(c): learnt.retained_energy for c, learnt in learnt_by.items()}
+        notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
+        return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
+
+    def aggregated(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
+        """The same, or why it cannot be had."""
+        return _or_failed(action.round.number, lambda: self.aggregate(action))
+
+    def _learn(self, closed: rounds.Round, names: Sequence[str], before: rounds.Lineage) -> _Learnt:
+        """What these devices' updates make of what was known before."""
+        settings = self._federation
+        parts = [self._part(closed, name, before) for name in names]
+        weights = capped(np.array([part.weight for part in parts]))
+        belief, scale = self._belief(parts, weights), self._scale(parts)
+        aggregator = AGGREGATORS[settings.aggregation](settings.group_rank)
+        for part, weight, trust, shrink in zip(parts, weights, belief.weights, belief.shrink, strict=True):
+            if trust > 0:
+                start = self._updates.start(part.member)
+                update = shrunk(to_scale(self._read(part), scale), start, float(shrink), part.member.share)
+                aggregator.add(update, float(weight * trust), self._updates.rest(part.member))
+        made, notes = aggregator.result(), self._notes(names, belief)
+        moved, moments = self._moved(made.start, before, parts[0].member)
+        old = self._updates.adapter(before.folded.sha256) if before.folded else None
+        folded = _sum(old, made.folded)
+        return _Learnt(moved, folded, moments, made.retained_energy, notes)
+
+    def _part(self, closed: rounds.Round, name: str, before: rounds.Lineage) -> _Part:
+        update = closed.updates[name]
+        weight = update.pictures * staleness_weight(update.late, self._federation.staleness)
+        seed = next(iter(closed.cohort.values())).seed
+        # One that comes late counts as if it had made its change now.
+        member = replace(update.member, start=before.start, seed=seed) if update.late else update.member
+        return _Part(update, member, weight)
+
+    def _read(self, part: _Part) -> Adapter:
+        """An update, as a change from where its round starts."""
+        update = self._updates.read(part.update)
+        if part.member == part.update.member:
+            return update
+        then, now = self._updates.start(part.update.member), self._updates.start(part.member)
+        return rebased(update, then, now, part.member.share)
+
+    def _scale(self, parts: Sequence[_Part]) -> Scales:
+        """The usual scale of A, where devices may choose it: nothing if they may not."""
+        if any(part.member.share is not Share.BOTH for part in parts):
+            return {}
+        return usual(self._updates.start(parts[0].member), [scales(self._read(part)) for part in parts])
+
+    def _moved(
+        self, mean: Adapter | None, before: rounds.Lineage, member: rounds.Member
+    ) -> tuple[Adapter | None, Matrices]:
+        """Where the server optimiser goes, seeing this mean."""
+        settings = self._federation
+        if mean is None or settings.server_optimiser == "none":
+            return mean, {}
+        whole = replace(member, rank=settings.group_rank)
+        moments = matrices_from_bytes(self._blobs.get(before.moments))[0] if before.moments else {}
+        optimiser = OPTIMISERS[settings.server_optimiser]
+        return step(optimiser, self._updates.start(whole), mean, moments, settings.pace, member.share)
+
+    def _notes(self, names: Sequence[str], belief: Belief) -> dict[str, Any]:
+        if self._federation.filter == "none":
+            return {}
+        doubted = belief.weights * belief.shrink / (belief.weights.max() or 1.0)
+        trust = {name: round(float(share), 3) for name, share in zip(names, doubted, strict=True)}
+        return {"trust": trust, "breakdown": belief.breakdown}
+
+    def _belief(self, parts: Sequence[_Part], weights: npt.NDArray[np.float64]) -> Belief:
+        """What the filter makes of these updates."""
+        settings = self._federation
+        if settings.filter == "none":  # needs no inner products, and so no two updates in memory
+            return FILTERS["none"](np.zeros((len(parts), len(parts))), weights, settings.liars)
+        changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
+        return FILTERS[settings.filter](gram(changes), weights, settings.liars)
+
+    def _publish(
+        self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool
+    ) -> rounds.Lineage:
+        """Store what a round has made. `whole`: in one adapter, as nobody goes on training it."""
+        if whole:
+            return rounds.Lineage(self._store(_sum(start, learnt.folded), role, name))
+        moments = self._blobs.put(matrices_to_bytes(learnt.moments, self._base.base_id)) if learnt.moments else None
+        return rounds.Lineage(
+            self._store(start, role, name), self._store(learnt.folded, role, f"{name}.folded"), moments
+        )
+
+    def _store(self, adapter: Adapter | None, role: Literal["root", "cluster"], name: str) -> Manifest | None:
+        if adapter is None:
+            return None
+        notes = {"federation": self._federation.name, "role": role, "name": name}
+        data = to_bytes(Adapter(adapter.layers, self._base.base_id, notes))
+        self._blobs.put(data)
+        return make_manifest(data, role=role, name=name)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """An update in a round: as it was sent, the part it plays now, and its weight in the mean."""
+
+    update: rounds.Update
+    member: rounds.Member
+    weight: float
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """What a round has made of the root or of a cluster, before clusters teach each other."""
+
+    start: Adapter | None
+    folded: Adapter | None
+    moments: Matrices
+    retained_energy: float | None
+    notes: dict[str, Any]
+
+
+def _or_failed(number: int, compute: Callable[[], Made]) -> Made | rounds.Failed:
+    try:
+        return compute()
+    except StoreUnavailable:  # asking again may help
+        raise
+    except (ImpastoError, ArithmeticError, ValueError) as error:
+        _log.warning("Round %d could not be computed.", number, exc_info=True)
+        return rounds.Failed(number, type(error).__name__, str(error))
+
+
+def _sum(*adapters: Adapter | None) -> Adapter | None:
+    """All in one adapter; None if there are none."""
+    parts = [adapter for adapter in adapters if adapter]
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return truncate(concatenate([(part, 1.0) for part in parts]))[0]
+
+
+def _figures(
+    retained_energy: float | dict[str, float | None] | None, notes: dict[str, Any], started: float
+) -> dict[str, Any]:
+    figures = {"retained_energy": retained_energy, "aggregation_seconds": time.perf_counter() - started}
+    return {**figures, "filter": notes} if notes else figures

@@ -1,0 +1,121 @@
+"""Which cluster each device belongs to: answers the round machine's Cluster and Place.
+
+Reads profiles and the devices' last updates; writes no more than sketches of those. The same store and the same action
+give the same answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from coordinator import rounds
+from coordinator.config import Federation
+from coordinator.learning.codes import Standing, directions, standing
+from coordinator.learning.sketches import Subspaces
+from coordinator.methods.clustering import (
+    CLUSTERERS,
+    MOST_DENSE,
+    Crowd,
+    Evidence,
+    compare,
+    groups,
+    is_stale,
+    margin,
+    match_identities,
+    partition,
+    place,
+    with_newcomers,
+)
+from edge_sdk.wire.messages import DeviceProfile
+
+
+class Tastes:
+    """Args: profiles: gives the profile of every device that ever joined; subspaces: what their updates say."""
+
+    def __init__(
+        self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], subspaces: Subspaces
+    ) -> None:
+        self._federation = federation
+        self._profiles = profiles
+        self._subspaces = subspaces
+
+    def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
+        """Cluster these devices: those that are away keep what they have taught."""
+        settings = self._federation
+        names = sorted(action.devices)
+        evidence = self._evidence(action, names)
+        crowd = compare(evidence, CLUSTERERS[settings.clustering](evidence))
+        if settings.recluster == "drift" and self._comparable(evidence) and (kept := self._kept(action, names, crowd)):
+            return kept
+        before = {name: cluster for name in names if (cluster := action.devices[name].cluster) is not None}
+        labels = partition(
+            crowd,
+            clusters=settings.clusters,
+            choose=settings.choose,
+            smallest=settings.min_cluster,
+            present=len(set(before.values())),
+        )
+        assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
+        fit = margin(crowd, [assignment[name] for name in names])
+        return rounds.Clustered(assignment, parents, fit, figures=_figures(crowd, names, fit, kept=False))
+
+    def needs_sketches(self, devices: int) -> bool:
+        """Whether the adapters of so many devices are compared by sketches."""
+        weights = CLUSTERERS[self._federation.clustering](Evidence(np.zeros((0, 0)), (), 1))
+        return devices > MOST_DENSE and weights.adapter > 0
+
+    def place(self, action: rounds.Place) -> rounds.Placed:
+        names = sorted(action.assignment)
+        codes = self._codes([*names, action.device], [Standing.SEEN] * len(names) + [Standing.NAMED])
+        return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
+
+    def _comparable(self, evidence: Evidence) -> bool:
+        """Whether the last clustering went by the same kinds of evidence: if not, margins do not compare."""
+        clusterer = CLUSTERERS[self._federation.clustering]
+        blend = clusterer(evidence)
+        before = clusterer(replace(evidence, rounds=evidence.rounds - 1))
+        return blend == before and (evidence.rounds > 1 or not blend.adapter)
+
+    def _kept(self, action: rounds.Cluster, names: Sequence[str], crowd: Crowd) -> rounds.Clustered | None:
+        """The clusters as they are, if they still fit. A newcomer joins one by its prompt code, and by its adapter as
+        soon as it has one."""
+        devices = [action.devices[name] for name in names]
+        clusters = [None if device.placed and device.trace else device.cluster for device in devices]
+        if not any(cluster is not None for cluster in clusters):
+            return None
+        joined = with_newcomers(crowd, clusters)
+        fit = margin(crowd, joined)
+        if is_stale(action.margin, fit):
+            return None
+        unknown = [device.cluster is None or device.placed for device in devices]
+        placed = {name for name, new in zip(names, unknown, strict=True) if new and not action.devices[name].trace}
+        assignment = dict(zip(names, joined, strict=True))
+        figures = _figures(crowd, names, fit, kept=True)
+        return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=figures)
+
+    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
+        profiles = self._profiles()
+        return directions([profiles[name].prompt_code for name in names], standings)
+
+    def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
+        """Of few devices with their bases, of many with sketches. Other sketches than those of counted updates are not
+        asked for again; one of an update that comes late is made anew if it counts."""
+        codes = self._codes(names, [standing(action.devices[name]) for name in names])
+        traces = [action.devices[name].trace for name in names]
+        self._subspaces.forget_all_but(trace for trace in traces if trace)
+        clustering = CLUSTERERS[self._federation.clustering]
+        before = Evidence(codes, (), action.round - 1)
+        if not clustering(before).adapter:
+            return before
+        if len(names) <= MOST_DENSE:
+            return replace(before, bases=self._subspaces.bases(traces))
+        return replace(before, sketches=self._subspaces.sketches(traces))
+
+
+def _figures(crowd: Crowd, names: Sequence[str], fit: float | None, *, kept: bool) -> dict[str, object]:
+    points = dict(zip(names, crowd.plane().round(4).tolist(), strict=True))
+    return {"map": points, "margin": fit, "kept": kept}

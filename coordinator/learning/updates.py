@@ -1,0 +1,113 @@
+"""What devices have sent, as adapters, and what it was trained from. Reads blobs, writes none."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from coordinator import rounds
+from coordinator.config import BaseModel, Federation
+from coordinator.methods.aggregation import AGGREGATORS, changes_of
+from coordinator.store import Blobs
+from edge_sdk.adapter import (
+    Adapter,
+    Share,
+    beginning,
+    check_fit,
+    complete,
+    fit,
+    from_bytes,
+    left_basis,
+    remainder,
+)
+from edge_sdk.adapter.algebra import Bases
+from edge_sdk.errors import AdapterMismatch
+
+
+class Updates:
+    """The updates of a federation."""
+
+    def __init__(self, federation: Federation, base: BaseModel, blobs: Blobs) -> None:
+        self._method = AGGREGATORS[federation.aggregation]
+        self._carries = federation.carries
+        self._base = base
+        self._blobs = blobs
+        # Thousands of devices start from the few adapters of their clusters, at few ranks.
+        self.start = lru_cache(maxsize=32)(self._start)
+        self.rest = lru_cache(maxsize=32)(self._rest)
+
+    def check(self, data: bytes, member: rounds.Member) -> float:
+        """The norm of what training changed.
+
+        Raises:
+            AdapterError: this is not what that member of the round was asked for.
+        """
+        adapter = self._completed(data, member)  # its numbers were checked when it was read
+        check_fit(adapter, self._base.slots, self._base.base_id)
+        if adapter.rank > member.rank:
+            raise AdapterMismatch(f"The update has rank {adapter.rank}; this round is of rank {member.rank}.")
+        # A core has the rank of the frames around it.
+        one_rank = not self._method.mixed_ranks and member.share is not Share.CORE
+        if one_rank and any(factors.rank != member.rank for factors in adapter.layers.values()):
+            raise AdapterMismatch(
+                f"The update has layers of a rank below {member.rank}: this federation's method needs all of one rank."
+            )
+        start = self.start(member)
+        if missing := sorted(start.layers.keys() - adapter.layers.keys()):
+            raise AdapterMismatch(f"The update lacks layer {missing[0]}: send every layer that was trained.")
+        if member.share is Share.A_ONLY:  # the other factor stays at home, and with it the product
+            moved = (adapter.layers[name].a - start.layers[name].a for name in adapter.layers)
+            return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))
+        return change_norm(adapter, start)
+
+    def read(self, update: rounds.Update) -> Adapter:
+        """The adapter of an update that counts."""
+        return self._completed(self._blobs.get(update.manifest.sha256), update.member)
+
+    def basis(self, trace: rounds.Trace) -> Bases | None:
+        """By layer the left singular basis of what a device's last training changed, of its update's rank."""
+        if trace.member.share is Share.A_ONLY:
+            return None  # what it writes stays at home
+        update = self._completed(self._blobs.get(trace.update), trace.member)
+        (change,) = changes_of([update], [self.start(trace.member)])
+        return {name: basis[:, : update.rank] for name, basis in left_basis(change).items()}
+
+    def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
+        """The adapter of what a device has sent."""
+        if member.share is Share.BOTH:
+            return from_bytes(data)
+        return complete(data, self.start(member), member.share)
+
+    def _start(self, member: rounds.Member) -> Adapter:
+        """What a member's training started from."""
+        start = fit(self.adapter(member.start.sha256), member.rank, member.share) if member.start else None
+        return beginning(start, self._base.slots, member.rank, member.seed, member.share)
+
+    def _rest(self, member: rounds.Member) -> Adapter | None:
+        """What lay frozen under it of the adapter that it started from."""
+        if not self._carries or member.start is None:
+            return None
+        return remainder(self.adapter(member.start.sha256), member.rank, member.share)
+
+    def adapter(self, sha256: str) -> Adapter:
+        """The adapter of a blob."""
+        return from_bytes(self._blobs.get(sha256))
+
+
+def change_norm(update: Adapter, start: Adapter) -> float:
+    """||update - start||_F to about six digits of its terms, in a tenth of the time of `edge_sdk.adapter.distance`.
+
+    By layer B A - B' A' is [dB, B'] [A; dA], or [B, -B'] [A; A'] where the ranks differ; its norm follows from the
+    small Gram matrices of both sides.
+    """
+    squares = 0.0
+    for name, new in update.layers.items():
+        old = start.layers[name]
+        if new.a.shape == old.a.shape:
+            right, left = np.concatenate([new.a, new.a - old.a]), np.concatenate([new.b - old.b, old.b], axis=1)
+        else:
+            right, left = np.concatenate([new.a, old.a]), np.concatenate([new.b, -old.b], axis=1)
+        squares += float(np.vdot(left.T @ left, right @ right.T))
+    return math.sqrt(max(0.0, squares))

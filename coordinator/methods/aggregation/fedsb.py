@@ -1,0 +1,44 @@
+"""Frozen factors with a small trained core between them, as in Fed-SB (Singhal et al., arXiv 2502.15436).
+
+    dW = Q_B K Q_A,    Q_B (out, r) and Q_A (r, in) orthonormal and frozen, K (r, r) trained and sent
+
+The frozen frames come from the first round, in which devices train both factors: they are the leading singular
+directions of the exact mean of what was learnt (the paper takes them from the first gradients). Afterwards a device
+sends r * r numbers a layer, and the mean of the cores is the exact mean of the products.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from coordinator.methods.aggregation.base import Aggregate, Aggregator
+from coordinator.methods.aggregation.sums import ProductSum
+from edge_sdk.adapter import Adapter, Share, orthonormal, truncate
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class FedSB(Aggregator):
+    mixed_ranks: ClassVar[bool] = False
+    exact: ClassVar[bool] = True
+    linear: ClassVar[bool] = False  # later rounds are; in the first one products are averaged
+    gauge_free: ClassVar[bool] = True
+
+    def __init__(self, rank: int) -> None:
+        super().__init__(rank)
+        self._sum = ProductSum(rank)
+
+    @classmethod
+    def share(cls, turn: int) -> Share:
+        return Share.CORE if turn else Share.BOTH
+
+    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
+        self._sum.add(adapter, weight)
+
+    def _merge(self, other: Self) -> None:
+        self._sum.merge(other._sum)
+
+    def _result(self) -> Aggregate:
+        mean, retained = truncate(self._sum.mean(), self.rank)
+        return Aggregate(orthonormal(mean), None, retained, self._updates)

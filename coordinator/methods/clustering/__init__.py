@@ -1,0 +1,67 @@
+"""Which devices have similar tastes.
+
+A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
+similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
+all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
+
+scipy is imported on use: loading it takes longer than all else in a coordinator's start, and after
+a crash devices wait for it.
+"""
+
+from __future__ import annotations
+
+from coordinator.methods import Registry, not_callable
+from coordinator.methods.clustering.adapter import adapter
+from coordinator.methods.clustering.coarse import coarse
+from coordinator.methods.clustering.crowd import Crowd
+from coordinator.methods.clustering.dense import Dense, similarity
+from coordinator.methods.clustering.drift import is_stale, margin, with_newcomers
+from coordinator.methods.clustering.evidence import Blend, Clusterer, Evidence, Labels, Matrix
+from coordinator.methods.clustering.fused import fused
+from coordinator.methods.clustering.identity import match_identities
+from coordinator.methods.clustering.partition import RULES, groups, partition
+from coordinator.methods.clustering.place import place
+from coordinator.methods.clustering.prompt import prompt
+from coordinator.methods.clustering.single import single
+from coordinator.methods.clustering.sketch import Sketch, Sketcher, Sketches, gathered
+
+_BUILT_IN: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
+CLUSTERERS: Registry[Clusterer] = Registry("impasto.clusterers", _BUILT_IN, not_callable)
+# Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
+# dense method is the faster one at 200 devices, the coarse one at 300 (docs/clustering.md).
+MOST_DENSE = 256
+
+
+def compare(evidence: Evidence, blend: Blend) -> Crowd:
+    """The devices with their similarities, by the method that suits their number."""
+    if len(evidence.codes) <= MOST_DENSE:
+        return Dense(similarity(evidence, blend))
+    return coarse(evidence, blend)
+
+
+__all__ = [
+    "CLUSTERERS",
+    "MOST_DENSE",
+    "RULES",
+    "Blend",
+    "Clusterer",
+    "Crowd",
+    "Dense",
+    "Evidence",
+    "Labels",
+    "Matrix",
+    "Sketch",
+    "Sketcher",
+    "Sketches",
+    "coarse",
+    "compare",
+    "gathered",
+    "groups",
+    "is_stale",
+    "margin",
+    "match_identities",
+    "partition",
+    "place",
+    "similarity",
+    "with_newcomers",
+]

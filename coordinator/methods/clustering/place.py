@@ -1,0 +1,24 @@
+"""A cluster for a device that came after the last clustering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from coordinator.methods.clustering.evidence import Matrix
+
+
+def place(code: Matrix, codes: Matrix, clusters: Sequence[int]) -> int:
+    """The cluster whose centroid the code (dimensions,) resembles most, 0 if there is none.
+
+    codes: (devices, dimensions) prompt codes of the placed devices; clusters: their clusters.
+    """
+    if not len(clusters):
+        return 0
+    labels = np.asarray(clusters)
+    mean = codes.mean(axis=0)
+    names = np.unique(labels)
+    centroids = np.stack([codes[labels == name].mean(axis=0) - mean for name in names])
+    lengths = np.maximum(np.linalg.norm(centroids, axis=1), 1e-12)
+    return int(names[np.argmax(centroids @ (code - mean) / lengths)])

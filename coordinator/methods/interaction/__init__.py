@@ -1,0 +1,17 @@
+"""How clusters teach each other between rounds.
+
+A new way is one file and one line here, or an entry point of another package.
+"""
+
+from __future__ import annotations
+
+from coordinator.methods import Registry, not_of
+from coordinator.methods.interaction.attention import Attention
+from coordinator.methods.interaction.base import Interaction, Strength
+from coordinator.methods.interaction.disjoint import Disjoint
+from coordinator.methods.interaction.none import Alone
+
+_BUILT_IN: dict[str, Interaction] = {"attention": Attention(), "none": Alone(), "disjoint": Disjoint()}
+INTERACTIONS: Registry[Interaction] = Registry("impasto.interactions", _BUILT_IN, not_of(Interaction))
+
+__all__ = ["INTERACTIONS", "Interaction", "Strength"]

@@ -1,0 +1,33 @@
+"""Attention between clusters in product space (DESIGN.md, the default; FedAMP's operator applied to cluster adapters).
+
+    C_j <- svd_r((1 - rho) C_j + rho sum_l softmax_l(S_jl / tau) C_l),    S_jl = cos(C_j, C_l)
+
+The result is refactored as near as possible to the old C_j, so that the devices' optimisers go on undisturbed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import numpy as np
+
+from coordinator.methods.interaction.base import Interaction, Strength
+from edge_sdk.adapter import Adapter, align, concatenate, cosine, truncate
+
+
+class Attention(Interaction):
+    whole: ClassVar[bool] = True
+
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+        names = sorted(adapters)
+        if len(names) < 2 or strength.rho == 0:
+            return dict(adapters)
+        similarity = np.array([[cosine(adapters[own], adapters[other]) for other in names] for own in names])
+        scores = np.exp((similarity - similarity.max(axis=1, keepdims=True)) / strength.tau)
+        weights = strength.rho * scores / scores.sum(axis=1, keepdims=True) + (1 - strength.rho) * np.eye(len(names))
+        mixed = {}
+        for row, name in zip(weights, names, strict=True):
+            mixture = concatenate([(adapters[other], float(weight)) for other, weight in zip(names, row, strict=True)])
+            mixed[name] = align(truncate(mixture, rank)[0], adapters[name])
+        return mixed

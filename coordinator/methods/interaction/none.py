@@ -1,0 +1,13 @@
+"""Clusters keep to themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordinator.methods.interaction.base import Interaction, Strength
+from edge_sdk.adapter import Adapter
+
+
+class Alone(Interaction):
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+        return dict(adapters)

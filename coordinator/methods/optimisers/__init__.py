@@ -1,0 +1,19 @@
+"""What the coordinator does with a round's mean before devices go on from it.
+
+A server optimiser takes the change from the adapter that the round began with to the mean of its updates for a gradient
+(Reddi et al., "Adaptive Federated Optimization", arXiv 2003.00295). A new one is one file and one line here,
+or an entry point of another package.
+"""
+
+from __future__ import annotations
+
+from coordinator.methods import Registry, not_of
+from coordinator.methods.optimisers.adam import ADAM
+from coordinator.methods.optimisers.base import Matrices, Pace, ServerOptimiser, step
+from coordinator.methods.optimisers.momentum import MOMENTUM
+from coordinator.methods.optimisers.none import NONE
+
+_BUILT_IN: dict[str, ServerOptimiser] = {"none": NONE, "momentum": MOMENTUM, "adam": ADAM}
+OPTIMISERS: Registry[ServerOptimiser] = Registry("impasto.optimisers", _BUILT_IN, not_of(ServerOptimiser))
+
+__all__ = ["OPTIMISERS", "Matrices", "Pace", "ServerOptimiser", "step"]

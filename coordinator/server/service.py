@@ -1,0 +1,689 @@
+"""The coordinator at work: binds the round machine to a transport, a store and the learning methods.
+
+One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes out
+what there is, feeds the round machine, saves its state once for all of it, and only then carries out the machine's
+actions: what is not saved has not happened. Another thread checks and stores updates that came whole, see `storing`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from coordinator import rounds
+from coordinator.config import BaseModel, Federation, read_base_model
+from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Claim, Home, Keys, Presences, Refusal
+from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
+from coordinator.learning import Learning
+from coordinator.runner import Ledger
+from coordinator.server import takeover as beginning
+from coordinator.server.homecoming import Homecoming
+from coordinator.store import Database, open_blobs
+from coordinator.telemetry import (
+    CHUNK,
+    CLEARING,
+    INVALID,
+    REPEATED_CHUNK,
+    STALE_COORDINATOR,
+    STALE_PRESENCE,
+    STRANGERS_LEAVE,
+    STRANGERS_PRESENCE,
+    STRANGERS_TRANSFER,
+    UNASKED_CHUNK,
+    OnEvent,
+    Reports,
+    Tally,
+)
+from coordinator.transfers import UPDATE, Outgoing, Peers, Spool, Uploads
+from edge_sdk.errors import (
+    AccessDenied,
+    BlobLost,
+    BrokerSettingsInvalid,
+    ImpastoError,
+    MessageInvalid,
+    StoreUnavailable,
+    Superseded,
+    TransportError,
+)
+from edge_sdk.transport import Reminder, Settings, Will, create, fresh_id, hang_up
+from edge_sdk.wire import exchange
+from edge_sdk.wire.messages import (
+    Committed,
+    CoordinatorState,
+    Finished,
+    Join,
+    Leave,
+    Message,
+    Offer,
+    Presence,
+    Pull,
+    Refused,
+    RoundStart,
+    decode,
+)
+from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import check_room, decode_chunk
+
+CONNECT_DEADLINE = 30.0
+_WILL_DELAY = 5.0
+# Bytes of messages, and of chunks, that may wait while the loop computes; at most 32 MiB of chunks are asked for.
+_INBOX = 64 << 20
+# Seconds of taking in what has come before the state is saved: more would keep answers and ticks waiting.
+_BATCH = 0.05
+# Seconds after which it is looked again who was shut out; also before every round and every tick.
+_LOOK = 5.0
+# Seconds that an earlier life on this home may take to give way, and between two looks whether it has.
+_GIVE_WAY, _GLANCE = 30.0, 0.05
+# Seconds between two attempts to go on where the disk, the database or the blob store fails.
+_RETRY = 5.0
+# Seconds after which the same trouble is told again.
+_TELL_AGAIN = 60.0
+# Longest sleep of the loop, so that a stop is noticed.
+_NAP = 0.5
+# Seconds of a wait before it is told what is waited for, and between two looks at that while it changes.
+_SILENCE, _LOOKS = 5.0, 1.0
+# Seconds that our own state may take to come back from the broker.
+_ECHO = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """Coordinates one federation.
+
+    Args:
+        federation: the federation file, loaded.
+        settings: of the transport, where the broker's URL in the file is not enough; the will is filled in, and a
+            client id where there is none. Their callbacks are called as well.
+        on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
+            and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
+            Called by one thread at a time: by that of `run`, and by the transport's for what befalls the connection.
+
+    Its home is held from then on, unless another coordinator has it: then `run` asks that one to give way. `run` gives
+    the home free, or `close` if that is never called.
+
+    Raises:
+        ConfigurationError: the base model, the database or the blob store cannot be read, or the file was changed in a
+            way that a federation under way cannot follow.
+        HomeInUse: the home, or the blob store, is another federation's.
+        StoreUnavailable: the blob store does not answer.
+        BrokerSettingsInvalid: the broker's URL or settings make no sense, or would have no effect.
+    """
+
+    def __init__(
+        self, federation: Federation, *, settings: Settings | None = None, on_event: OnEvent | None = None
+    ) -> None:
+        base = read_base_model(federation)
+        self._federation = federation
+        self._base = base
+        self._rules = federation.rules(base)
+        self._topics = Topics(federation.name)
+        with ExitStack() as opened:
+            self._home = Home(Path(str(federation.home)), federation.name)
+            opened.callback(self._home.close)
+            self._database = Database(str(federation.database), federation.name, base.base_id)
+            opened.callback(self._database.close)
+            self._open(federation, base, settings, on_event)
+            opened.pop_all()
+
+    def _open(
+        self, federation: Federation, base: BaseModel, settings: Settings | None, on_event: OnEvent | None
+    ) -> None:
+        self._blobs = open_blobs(str(federation.blobs))
+        beginning.check(self._database, self._blobs, federation, base)
+        self._keys = Keys(self._home.folder, federation.name)
+        self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
+        self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
+        self._tally = Tally(*self._database.traffic())
+        self._ledger = Ledger(self._rules, self._database, self._traffic)
+        self._swept = self._state.round
+        self._report = Reports(on_event, self._tally)
+        self._inbox: Inbox[Item] = Inbox(_INBOX)
+        self._limits = federation.limits(self._rules.max_update)
+        self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
+        self._stopped = threading.Event()
+        self._connection = connection = settings or federation.connection()
+        if connection.will is not None:
+            raise BrokerSettingsInvalid("A coordinator has a will of its own: leave `will` out of the settings.")
+        self._reminder = Reminder(_SILENCE)
+        self._away_since: float | None = None  # there is no connection to the broker
+        # What was looked at last for something to remind of, and when to look again.
+        self._reminded: tuple[rounds.State | None, float | None] = (None, None)
+        self._remind_at = 0.0
+        self._deaf_at: float | None = None  # when our own state should have come back
+        spool = Spool(self._home.folder / "spool")
+        self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
+        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
+        self._uploads = Uploads(
+            self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
+            self._carry_out, self._store_troubled,
+        )  # fmt: skip
+        self._look_at = 0.0
+        self._retry_at: float | None = None
+        self._trouble = ("", float("-inf"))  # what was told last, and when
+        self._begun = False
+        # Twice as many as may join: strangers push out strangers first.
+        self._presences = Presences(2 * self._limits.devices)
+        self._shown: set[str] = set()  # who has shown presence since the connection was lost last
+        self._homecoming = Homecoming()
+        self._superseded_by: int | None = None
+        self._epoch = self._database.next_epoch()
+        self._claim = Claim(self._keys, federation.name, base.base_id, self._epoch)
+        self._transport = create(
+            replace(
+                connection,
+                # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
+                client_id=connection.client_id or fresh_id("coordinator"),
+                will=Will(self._topics.coordinator_state, self._claim.offline, delay=_WILL_DELAY),
+                on_connection=self._connection_changed,
+                on_trouble=self._troubled,
+            )
+        )
+        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._epoch, self._tally, self._report)
+
+    def close(self) -> None:
+        """Give the home free without having run. After `run` there is no need."""
+        self._transport.close()
+        self._peers.close()
+        self._database.close()
+        self._home.close()
+
+    @property
+    def state(self) -> rounds.State:
+        """That of the rounds, as it is now."""
+        return self._state
+
+    @property
+    def _state(self) -> rounds.State:
+        return self._ledger.state
+
+    def stop(self) -> None:
+        """Let `run` return soon; from any thread or signal handler."""
+        self._stopped.set()
+        self._transport.hurry()
+
+    def run(self, *, once: bool = False) -> None:
+        """Coordinate until `stop`; with `once`, until the last round is closed and every device has been served.
+
+        However it ends, devices are told that nobody coordinates any more. Once per service.
+
+        Raises:
+            BrokerUnreachable: no connection at the start; the message has the reason.
+            AccessDenied: the broker's rules do not let the coordinator listen.
+            PayloadTooLarge: the broker lets too little through for a federation.
+            HomeInUse: another coordinator has the home open, and does not give way.
+            ConfigurationError, StoreUnavailable: as when a service is made, where another coordinator was there before.
+            Superseded: another coordinator of this federation has taken over.
+        """
+        superseded: Superseded | None = None
+        try:
+            self._uploads.start()
+            if self._connection.exposed:
+                self._report("password_exposed", broker=self._connection.address.endpoint)
+            self._transport.connect(
+                CONNECT_DEADLINE, lambda error: self._report("broker_unreachable", reason=str(error))
+            )
+            check_room(self._transport.max_payload)
+            self._begin()
+            while not self._stopped.is_set():
+                self._turn()
+                self._remind(once)
+                if once and rounds.all_served(self._rules, self._state, time.monotonic()):
+                    break
+            self._tell_of_drops(last=True)
+            self._report.status(self._state, self._uploads.counts, last=True)
+            self._report("coordinator_stopped", round=self._state.round)
+        except Superseded as error:
+            superseded = error
+            self._report("coordinator_superseded", epoch=self._database.latest_epoch())
+        finally:
+            if self._begun and superseded is None and self._superseded_by is None:
+                hang_up(self._transport, self._topics.coordinator_state, self._claim.offline)
+            else:  # it is for another one to say who coordinates
+                self._transport.close()
+            self._uploads.close()
+            self._peers.close()
+            self._database.close()
+            self._home.close()
+        if superseded is not None:
+            raise superseded
+        if self._superseded_by is not None:
+            raise Superseded(
+                f"Another coordinator of federation {self._federation.name!r} (start {self._superseded_by}) has taken "
+                "over on this broker. Stop the one that is not wanted, then start this one again. If there is no "
+                "other, an earlier start was in the future (a clock was wrong): start again, it goes on from there."
+            )
+
+    def _begin(self) -> None:
+        """Take the federation over, and show who is there. An earlier life gives way when it sees that this one is."""
+        if not self._home.held:
+            self._report("home_awaited", holder=str(self._home.holder or "another process"))
+            self._begun = True
+            self._publish_state()
+            self._wait_for_home()
+            if self._stopped.is_set():
+                return
+        self._begun = True
+        beginning.tell_of_key(self._database, self._keys, self._federation.name, self._report)
+        beginning.take_over(
+            self._database, self._ledger, self._blobs, self._federation, self._base, self._keys, self._epoch,
+            self._report,
+        )  # fmt: skip
+        self._tally.go_on_from(*self._database.traffic())
+        self._swept = self._state.round
+        for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
+            self._transport.subscribe(topic_filter, self._gate.arrived)
+        self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
+        if not self._home.locked:
+            self._report("home_unlocked", home=str(self._home.folder))
+        # First who is there: a step is believed only of a coordinator that has shown its key.
+        self._publish_state()
+        self._deaf_at = time.monotonic() + _ECHO
+        self._ledger.feed(rounds.Restarted())
+        self._settle()
+
+    def _wait_for_home(self) -> None:
+        """HomeInUse if the earlier life does not end."""
+        until = time.monotonic() + _GIVE_WAY
+        while not self._home.take() and not self._stopped.wait(_GLANCE):
+            if time.monotonic() >= until:
+                raise self._home.in_use()
+
+    # the loop -------------------------------------------------------------------------------------------------------
+
+    def _connection_changed(self, online: bool) -> None:
+        """On the transport's thread. The broker may have published our will, or have lost what it retained."""
+        now = time.monotonic()
+        if online:
+            self._report("broker_back", seconds=now - (self._away_since or now))
+            self._inbox.put(self._publish_state, 0)
+            self._inbox.put(self._come_back, 0)
+        else:
+            self._inbox.put(self._shown.clear, 0)
+            self._report("broker_lost", reason=str(self._transport.trouble or "no reason is known"))
+        self._away_since = None if online else now
+        if self._connection.on_connection:
+            self._connection.on_connection(online)
+
+    def _troubled(self, error: TransportError) -> None:
+        """On the transport's thread: coming back fails for a new reason, or the broker refuses what was sent."""
+        code, reason = type(error).__name__, str(error)
+        self._report("broker_refused" if self._away_since is None else "broker_unreachable", code=code, reason=reason)
+        if self._connection.on_trouble:
+            self._connection.on_trouble(error)
+
+    def _remind(self, once: bool) -> None:
+        """Tell what is waited for, from time to time. Those that stay after the last round keep nobody waiting but
+        `once`."""
+        now, away = time.monotonic(), self._away_since
+        state, was_away = self._reminded
+        if now < self._remind_at or (state is self._state and was_away == away and not self._reminder.may_be_due(now)):
+            return  # to look costs a walk over all devices
+        self._remind_at, self._reminded = now + min(_SILENCE, _LOOKS), (self._state, away)
+        found = rounds.awaited(self._rules, self._state, now)
+        if found and found.what == "goodbyes" and not once:
+            found = None
+        told = (found.what, self._state.round, found.there) if found else None
+        subject = told if self._away_since is None else "broker"
+        if (waited := self._reminder.due(subject, now)) is None:
+            return
+        if self._away_since is not None:
+            self._report("waiting", what="broker", seconds=waited, reason=str(self._transport.trouble or ""))
+        elif found:
+            left = None if found.until is None else max(0.0, found.until - now)
+            self._report(
+                "waiting",
+                what=found.what,
+                seconds=waited,
+                there=found.there,
+                needed=found.needed,
+                awaited=list(found.names),
+                left=left,
+                unjoined=self._presences.online_but(self._state.devices) if found.what == "devices" else 0,
+            )
+
+    def _turn(self) -> None:
+        item, until = self._inbox.get(self._patience()), time.monotonic() + _BATCH
+        while item is not None:
+            with self._enduring():
+                item() if callable(item) else self._take(*item)
+            item = self._inbox.get(0) if time.monotonic() < until else None
+        self._settle()
+        self._tell_of_drops()
+        self._report.status(self._state, self._uploads.counts)
+        now = time.monotonic()
+        if self._claim.due is not None and self._claim.due <= now:
+            self._claim.restated(now)
+            self._publish_state()
+        if self._deaf_at is not None and self._deaf_at <= now:
+            self._listen_to_ourselves()
+        self._peers.tick(now, self._carry_out)
+        wake = self._next_wake()
+        due = wake is not None and wake <= now
+        if due or now >= self._look_at:
+            with self._enduring():
+                self._shut_out()
+        if due:
+            self._ledger.feed(rounds.Tick())
+        self._uploads.pull()
+        self._settle()
+
+    def _listen_to_ourselves(self) -> None:
+        """Many brokers confirm a subscription that their rules forbid, and deliver nothing. What we say on our topic
+        we should hear."""
+        self._deaf_at = None
+        if not self._claim.heard and self._away_since is None and self._transport.trouble is None:
+            reason = (
+                f"The broker at {self._connection.address.endpoint} has confirmed all subscriptions and delivers "
+                f"nothing of {self._topics.coordinator_state}: its rules may keep this coordinator from hearing "
+                "anybody. Let its user read and write impasto/1/# (docs/protocol.md, section 3; samples/broker/acl)."
+            )
+            self._report("broker_refused", code=AccessDenied.__name__, reason=reason)
+
+    def _settle(self) -> None:
+        """Save and act, unless that failed a moment ago: then everything stays due."""
+        now = time.monotonic()
+        if self._retry_at is not None and now < self._retry_at:
+            return
+        self._retry_at = now + _RETRY
+        with self._enduring():
+            self._ledger.settle(self._act)
+            if self._state.round != self._swept:
+                self._forget_what_is_over()
+                self._swept = self._state.round
+            self._retry_at = None
+
+    @contextmanager
+    def _enduring(self) -> Iterator[None]:
+        """A disk that fails ends no federation: what cannot be done is told, and tried again."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            self._store_troubled(str(error))
+
+    def _store_troubled(self, reason: str) -> None:
+        now = time.monotonic()
+        told, at = self._trouble
+        if reason != told or now - at >= _TELL_AGAIN:
+            self._trouble = (reason, now)
+            self._report("store_unavailable", reason=reason)
+
+    def _patience(self) -> float:
+        now = time.monotonic()
+        dues = (self._peers.due(now), self._next_wake(), self._claim.due, self._retry_at)
+        return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
+
+    def _next_wake(self) -> float | None:
+        """When the machine is to be told that time went by."""
+        return self._uploads.postponed(self._ledger.next_wake())
+
+    def _take(self, topic: str, payload: bytes) -> None:
+        """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
+
+        Only reading it is guarded: an error of our own (a lost blob, say) must not pass for a device's.
+        """
+        device = ""
+        try:
+            if topic == self._topics.coordinator_state:
+                react = self._read_coordinator(payload)
+            else:
+                device = self._topics.device_of(topic)
+                react = self._read(device, topic, payload)
+        except ImpastoError as error:
+            code, reason = type(error).__name__, str(error)
+            self._report("refused", device=device, code=code, reason=reason)
+            if device in self._state.devices:
+                self._send(device, Refused(code=code, reason=reason[:1000]))
+        else:
+            react()
+
+    def _read(self, device: str, topic: str, payload: bytes) -> Reaction:
+        """What a device's message calls for."""
+        known = device in self._state.devices
+        if not payload:  # an empty retained message only clears a topic
+            self._tally.add("up", CLEARING, 0)
+            return _nothing
+        if topic == self._topics.chunks(device, "up"):
+            self._tally.add("up", CHUNK, len(payload))
+            chunk = decode_chunk(payload)
+            if device not in self._peers:  # nothing is fetched from strangers
+                return self._ignoring(UNASKED_CHUNK)
+            return self._read_chunk(device, chunk.sha256, payload)
+        message = self._decoded(payload)
+        on_presence = topic == self._topics.presence(device)
+        match message:
+            case Presence() if on_presence:
+                if known and not message.online and not rounds.is_death(self._state.devices[device], message.epoch):
+                    return self._ignoring(STALE_PRESENCE)
+                self._presences.note(device, message)
+                if not known:
+                    return self._ignoring(STRANGERS_PRESENCE)
+                return lambda: self._see(device, message)
+            case Join() if not on_presence:
+                return lambda: self._admit(device, message)
+            case Leave() if not on_presence:
+                return (lambda: self._leave(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
+            case Offer() if not on_presence:
+                return lambda: self._consider(device, message)
+            case Pull() | Committed() | Refused() if not on_presence and not known:
+                return self._ignoring(STRANGERS_TRANSFER)
+            case Pull() if not on_presence and self._state.devices[device].left:
+                return lambda: self._refuse_pull(device, message)
+            case Pull() | Committed() | Refused() if not on_presence:
+                effects = self._peers.on_message(device, message, time.monotonic())
+                return lambda: self._go_on(device, effects)
+        raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
+
+    def _ignoring(self, reason: str) -> Reaction:
+        return lambda: self._tally.ignore(reason)
+
+    def _decoded(self, payload: bytes) -> Message:
+        try:
+            message = decode(payload)
+        except MessageInvalid:
+            self._tally.add("up", INVALID, len(payload))
+            raise
+        self._tally.add("up", type(message).__name__.lower(), len(payload))
+        return message
+
+    def _admit(self, device: str, join: Join) -> None:
+        full = device not in self._state.devices and len(self._state.devices) >= self._limits.devices
+        spare = self._replaceable() if full else None
+        if full and spare is None:
+            self._refuse(device, Refusal(FEDERATION_FULL, self._limits.reason(FEDERATION_FULL)), about="join")
+        elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
+            self._turn_away(device, refusal, about="join")
+        else:
+            self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+            if spare is not None and device in self._state.devices:
+                self._forget(spare)
+
+    def _replaceable(self) -> str | None:
+        """A device that makes room, None if there is none."""
+        self._settle()
+        if not self._ledger.settled:
+            return None
+        return rounds.replaceable(self._rules, self._state, time.monotonic(), self._admissions.revoked)
+
+    def _forget(self, device: str) -> None:
+        self._settle()
+        if not self._ledger.settled:  # what was asked for may go by all devices, and their profiles
+            return
+        self._ledger.feed(rounds.Forgotten(device))
+        self._uploads.forget_device(device)
+        self._peers.forget(device)
+        self._gate.forget(device)
+        self._homecoming.forget(device)
+        self._shown.discard(device)
+
+    def _consider(self, device: str, offer: Offer) -> None:
+        if refusal := self._admissions.problem(device, now=time.time()):
+            self._turn_away(device, refusal, about=offer.manifest.sha256)
+        else:
+            self._ledger.feed(rounds.Heard(device, offers=True))
+            self._ledger.feed(rounds.Offered(device, offer))
+
+    def _see(self, device: str, presence: Presence) -> None:
+        if presence.online:
+            self._shown.add(device)
+        self._ledger.feed(rounds.Seen(device, presence.online, presence.epoch))
+
+    def _come_back(self) -> None:
+        """The broker is here again, and perhaps knows nothing any more."""
+        self._ledger.feed(rounds.Reconnected(frozenset(self._shown)))
+
+    def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
+        """With a transfer, of which its device has said something."""
+        if self._state.devices[device].until is not None:
+            self._ledger.feed(rounds.Heard(device))
+        self._carry_out(device, effects)
+
+    def _refuse_pull(self, device: str, pull: Pull) -> None:
+        self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
+
+    def _shut_out(self) -> None:
+        """Those who were revoked take no part any more, also if they say nothing that could be refused."""
+        self._look_at = time.monotonic() + _LOOK
+        devices = self._state.devices
+        for device in sorted(self._admissions.revoked & devices.keys()):
+            if not devices[device].left:
+                self._turn_away(device, REVOKED, about="join")
+
+    def _refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
+        self._report("refused", device=device, code=refusal.code, reason=refusal.reason)
+        self._send(device, Refused(code=refusal.code, reason=refusal.reason, about=about))
+
+    def _turn_away(self, device: str, refusal: Refusal, *, about: str) -> None:
+        self._refuse(device, refusal, about=about)
+        if device in self._state.devices:
+            self._leave(device, refusal.code, shut_out=True)
+
+    def _leave(self, device: str, reason: str, *, shut_out: bool = False) -> None:
+        self._peers.dismiss(device)
+        self._ledger.feed(rounds.Left(device, reason, shut_out))
+
+    def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
+        asked = self._peers.progress(device, of) is not None
+        effects = self._uploads.chunk(device, payload)
+        if not any(isinstance(effect, exchange.Arrived) for effect in effects):
+            self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
+        return lambda: self._carry_out(device, effects)
+
+    def _read_coordinator(self, payload: bytes) -> Reaction:
+        """Our own topic: the will of an earlier life may come late, a later life may have begun elsewhere, and
+        somebody may say what is not his to say, which we say ours over."""
+        now = time.monotonic()
+        try:
+            if not payload:
+                self._tally.add("up", CLEARING, 0)
+                self._claim.contested(now)
+                return _nothing
+            state = self._decoded(payload)
+            if not isinstance(state, CoordinatorState):
+                raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
+            later = self._claim.read(state, now)
+        except ImpastoError:
+            self._claim.contested(now)
+            raise
+        if later is not None:
+            return lambda: self._give_way(later)
+        return self._ignoring(STALE_COORDINATOR) if state.epoch < self._epoch else _nothing
+
+    def _give_way(self, epoch: int) -> None:
+        self._superseded_by = epoch
+        self._report("coordinator_superseded", epoch=epoch)
+        self.stop()
+        self._database.note_epoch(epoch)  # last, as its disk may be full
+
+    # the round machine ----------------------------------------------------------------------------------------------
+
+    def _act(self, action: rounds.Action) -> rounds.Event | None:
+        match action:
+            case rounds.Send(device, message):
+                try:
+                    self._send(device, message)
+                except BlobLost as error:
+                    return self._cannot_send(device, message, error)
+                if isinstance(message, Finished):
+                    contents = (manifest.sha256 for manifest in message.manifests)
+                    return rounds.Served(device) if self._homecoming.begins(device, contents) else None
+            case rounds.Report(event, values):
+                self._report(event, **values)
+            case rounds.Fetch(device, offer):
+                return self._uploads.offered(device, offer)
+            case rounds.Cluster():  # a round is about to be opened
+                self._shut_out()
+                return beginning.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
+            case rounds.Place():
+                return self._learning.place(action)
+            case rounds.Aggregate():
+                return self._learning.aggregated(action)
+        return None
+
+    def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:
+        """An adapter that a device is to have is lost. At the end nobody can help but the operator."""
+        if isinstance(message, Finished):
+            self._refuse(
+                device, Refusal(rounds.ADAPTERS_LOST, f"{error} Ask the operator of the federation."), about="join"
+            )
+        return rounds.Lost(frozenset([error.sha256]))
+
+    def _forget_what_is_over(self) -> None:
+        self._uploads.forget()
+        self._database.check()  # a later life may need other blobs
+        needed = self._state.blobs() | self._uploads.needed
+        self._blobs.prune(needed)
+        self._peers.withdraw_all_but(needed)
+
+    def _carry_out(self, device: str, effects: list[exchange.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case exchange.Send(message):
+                    self._send(device, message)
+                case exchange.SendChunk(payload):
+                    self._out.chunk(device, payload)
+                case exchange.Received(manifest, data):
+                    self._uploads.received(device, manifest, data)
+                case exchange.Delivered(manifest):
+                    self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
+                    if self._homecoming.stored(device, manifest.sha256):
+                        self._ledger.feed(rounds.Served(device))
+                case exchange.Failed(manifest) if manifest.role == UPDATE:
+                    self._uploads.failed(device, effect)
+
+    # going out ------------------------------------------------------------------------------------------------------
+
+    def _send(self, device: str, message: Message) -> None:
+        if isinstance(message, RoundStart | Finished):
+            message = self._out.fitted(message)
+            self._peers.offer(device, message.manifests)
+        self._out.send(device, message)
+
+    def _publish_state(self) -> None:
+        self._out.state(self._claim.online)
+
+    def _tell_of_drops(self, *, last: bool = False) -> None:
+        messages, chunks = self._inbox.dropped()
+        if messages or chunks:
+            self._report("messages_dropped", messages=messages, chunks=chunks)
+        asked = self._downloads.exceeded(time.monotonic(), all_of_it=last)
+        for excess in (*self._gate.exceeded(all_of_it=last), *asked):
+            values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
+            self._report("over_quota", device=excess.sender, **values)
+            if excess.sender == self._topics.coordinator_state:  # what was dropped may be what is retained now
+                self._claim.overlooked(time.monotonic())
+            if excess.sender in self._state.devices:
+                self._send(excess.sender, Refused(code=excess.code, reason=self._limits.reason(excess.code)))
+
+    def _traffic(self) -> tuple[int, int]:
+        totals = self._tally.totals
+        return totals["up"], totals["down"]
+
+
+def _nothing() -> None:
+    """The reaction to what needs none."""

@@ -1,0 +1,47 @@
+"""What the coordinator tells people and programs: events, counters, a console, figures for Prometheus."""
+
+from __future__ import annotations
+
+from coordinator.telemetry.console import Narrator, describe, print_status, print_waiting, show_bytes
+from coordinator.telemetry.counters import (
+    CHUNK,
+    CLEARING,
+    INVALID,
+    REPEATED_CHUNK,
+    STALE_COORDINATOR,
+    STALE_PRESENCE,
+    STRANGERS_LEAVE,
+    STRANGERS_PRESENCE,
+    STRANGERS_TRANSFER,
+    UNASKED_CHUNK,
+    Tally,
+)
+from coordinator.telemetry.event_file import EventFile
+from coordinator.telemetry.events import OnEvent, Reports
+from coordinator.telemetry.glance import look
+from coordinator.telemetry.prometheus import Exposition, Metrics
+
+__all__ = [
+    "CHUNK",
+    "CLEARING",
+    "INVALID",
+    "REPEATED_CHUNK",
+    "STALE_COORDINATOR",
+    "STALE_PRESENCE",
+    "STRANGERS_LEAVE",
+    "STRANGERS_PRESENCE",
+    "STRANGERS_TRANSFER",
+    "UNASKED_CHUNK",
+    "EventFile",
+    "Exposition",
+    "Metrics",
+    "Narrator",
+    "OnEvent",
+    "Reports",
+    "Tally",
+    "describe",
+    "look",
+    "print_status",
+    "print_waiting",
+    "show_bytes",
+]

@@ -1,0 +1,73 @@
+"""What the coordinator sends: steps signed, all of it counted."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from coordinator.telemetry import CHUNK, Reports, Tally
+from edge_sdk.errors import BrokerUnreachable, TransportError
+from edge_sdk.transport import Transport
+from edge_sdk.wire.messages import CoordinatorState, Finished, Message, RoundStart, Step, encode
+from edge_sdk.wire.signing import Signer
+from edge_sdk.wire.topics import Topics
+from edge_sdk.wire.transfer import fitting_chunk, refitted
+
+
+class Outgoing:
+    """The way out.
+
+    Args:
+        epoch: of this life of the coordinator, signed with every step.
+    """
+
+    def __init__(
+        self, transport: Transport, topics: Topics, signer: Signer, epoch: int, tally: Tally, report: Reports
+    ) -> None:
+        self._transport = transport
+        self._topics = topics
+        self._signer = signer
+        self._epoch = epoch
+        self._tally = tally
+        self._report = report
+        self._given_up = False  # a message was waited for in vain: the others need not wait as long for the broker
+        self._unsent = 0
+
+    def fitted(self, step: Step) -> Step:
+        """The step, with chunks that the broker lets through, as far as it says."""
+        size = fitting_chunk(self._transport.max_payload)
+        if isinstance(step, Finished):
+            return replace(step, adapters=[refitted(manifest, size) for manifest in step.adapters])
+        frozen, start = [refitted(manifest, size) for manifest in step.frozen], step.start
+        return replace(step, frozen=frozen, start=refitted(start, size) if start else None)
+
+    def send(self, device: str, message: Message) -> None:
+        """A message on the device's control topic."""
+        kind = type(message).__name__.lower()
+        if isinstance(message, RoundStart | Finished):
+            message = self._signer.signed(message, device, self._epoch)
+        self._publish(self._topics.control(device, "down"), encode(message), kind)
+
+    def chunk(self, device: str, payload: bytes) -> None:
+        """A chunk that the device has asked for."""
+        self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
+
+    def state(self, payload: bytes) -> None:
+        """What everybody may know of the coordinator, retained."""
+        self._publish(self._topics.coordinator_state, payload, CoordinatorState.__name__.lower(), retain=True)
+
+    def _publish(self, topic: str, payload: bytes, kind: str, *, retain: bool = False) -> None:
+        """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""
+        if self._given_up and isinstance(self._transport.trouble, BrokerUnreachable):
+            self._unsent += 1
+            return
+        if self._unsent:
+            reason = "there was no connection to the broker; their receivers ask again"
+            self._report("send_failed", topic="", code="BrokerUnreachable", reason=reason, messages=self._unsent)
+        self._given_up, self._unsent = False, 0
+        try:
+            self._transport.publish(topic, payload, retain=retain)
+        except TransportError as error:
+            self._given_up = True
+            self._report("send_failed", topic=topic, code=type(error).__name__, reason=str(error), messages=1)
+        else:
+            self._tally.add("down", kind, len(payload))

@@ -1,0 +1,225 @@
+"""The transfers with all devices: an exchange for each, what they are offered, and what has come of their updates.
+
+Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they come. With a bandwidth,
+chunks to devices wait for their turn here, without their bytes; messages never wait.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from coordinator.ingress import Rates
+from coordinator.store import Blobs
+from coordinator.transfers.queue import PLACES
+from coordinator.transfers.spool import Spool
+from edge_sdk.errors import TransferError
+from edge_sdk.transport.bandwidth import Pacer, credit_for
+from edge_sdk.wire import exchange
+from edge_sdk.wire.exchange import Effect, Exchange
+from edge_sdk.wire.messages import MAX_CHUNK, Manifest, Message
+from edge_sdk.wire.transfer import DEFAULT_CREDIT
+
+# The role of what is pulled here; what is offered has others, and may have the same content.
+UPDATE: Final = "update"
+_log = logging.getLogger(__name__)
+
+
+class Peers:
+    """All devices, as peers of transfers. Effects are handed on but for chunks that wait and contents that are void.
+
+    Args:
+        blobs: what is offered comes from there.
+        spool: where unfinished updates are kept.
+        max_bytes: of the updates being pulled from one device.
+        bandwidth: bytes per second of chunks to all devices together, None: as fast as they go.
+        downloads: what chunks a device may ask for.
+    """
+
+    def __init__(self, blobs: Blobs, spool: Spool, max_bytes: int, bandwidth: float | None, downloads: Rates) -> None:
+        self._blobs = blobs
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._bandwidth = bandwidth
+        self._downloads = downloads
+        # What is under way from all devices that are pulled from comes over the one line as well.
+        share = None if bandwidth is None else bandwidth / PLACES
+        self._credit = credit_for(share, MAX_CHUNK, DEFAULT_CREDIT)
+        self._exchanges: dict[str, Exchange] = {}
+        self._pulled: set[str] = set()  # few of all devices; only their exchanges have to be ticked
+        self._published: dict[str, bytes] = {}
+        self._pacer: Pacer[exchange.SendChunk] = Pacer(bandwidth)
+        self._sessions: dict[str, int] = {}
+
+    def __contains__(self, device: str) -> bool:
+        return device in self._exchanges
+
+    # what the service wants -----------------------------------------------------------------------------------------
+
+    def offer(self, device: str, manifests: Iterable[Manifest]) -> None:
+        """Be ready to answer the device's pulls.
+
+        Raises:
+            TransferError: a blob is missing.
+        """
+        for manifest in manifests:
+            if manifest.sha256 not in self._published:
+                self._published[manifest.sha256] = self._blobs.get(manifest.sha256)
+            self._of(device).offer(self._published[manifest.sha256], manifest)
+
+    def withdraw_all_but(self, needed: Set[str]) -> None:
+        """Forget what is offered, but for these hashes."""
+        for sha256 in set(self._published) - needed:
+            del self._published[sha256]
+            for device, peer in self._exchanges.items():
+                peer.withdraw(sha256)
+                self._pacer.forget(sha256, device)
+
+    def dismiss(self, device: str) -> None:
+        """A device takes no part any more: no chunk goes to it."""
+        self._pacer.forget(to=device)
+
+    def forget(self, device: str) -> None:
+        """There is no such device any more; nothing is being pulled from it."""
+        self.dismiss(device)
+        self._exchanges.pop(device, None)
+        self._sessions.pop(device, None)
+        self._pulled.discard(device)
+        self._downloads.forget(device)
+
+    def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
+        """Pull what there is not yet of an update from the device, in its present session.
+
+        Raises:
+            TransferError: it is too large.
+            OSError: there is no place for it on the disk.
+        """
+        peer = self._of(device)
+        if manifest.size > peer.room:
+            raise TransferError(f"The update would take {manifest.size} bytes, more than the {peer.room} accepted.")
+        have, buffer = self._spool.open(device, manifest)
+        self._sessions[device] = session
+        self._pulled.add(device)
+        return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer), now)
+
+    def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
+        """An update that is being pulled is offered again: if that is another session, it was asked in vain so far."""
+        before, self._sessions[device] = self._sessions.get(device), session
+        return self._of(device).pull_again(sha256, now) if before != session else []
+
+    def cancel(self, device: str, sha256: str) -> None:
+        """Stop pulling; what has come stays in the spool."""
+        self._of(device).cancel(sha256)
+        self._spool.rest(device, sha256)
+
+    def whole(self, device: str, manifest: Manifest) -> Path:
+        """The file of an update that was received, to be stored or dropped by `settle`.
+
+        Raises:
+            OSError: it is not there.
+        """
+        return self._spool.whole(device, manifest)
+
+    def settle(self, device: str, sha256: str) -> None:
+        """The update was stored, or cannot be used: what has come of it is not needed any more."""
+        with _on_disk(device):
+            self._spool.drop(device, sha256)
+
+    def settle_all_but(self, wanted: Collection[tuple[str, str]]) -> None:
+        """The same for all updates but these, by device and hash."""
+        with _on_disk("some device"):
+            self._spool.prune(wanted)
+
+    def progress(self, device: str, sha256: str) -> tuple[int, int] | None:
+        """(chunks received, chunks in all) of an update being pulled; None if it is not."""
+        return self._of(device).progress(sha256)
+
+    def close(self) -> None:
+        """No transfers any more; what has come of updates stays in the spool."""
+        self._spool.close()
+
+    # what happens ---------------------------------------------------------------------------------------------------
+
+    def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
+        """As `Exchange.on_message`; chunks beyond what the device may ask for are dropped, and it asks again."""
+        return self._sorted(device, self._of(device).on_message(message, now), now)
+
+    def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
+        """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
+        effects: list[Effect] = []
+        with _on_disk(device):
+            effects = self._of(device).on_chunk(payload, now)
+        return self._sorted(device, effects, now)
+
+    def due(self, now: float) -> float | None:
+        """When `tick` has something to do next."""
+        ticks = [tick for device in self._pulled if (tick := self._of(device).next_tick) is not None]
+        turn = self._pacer.due(now)
+        return min([*ticks, *([] if turn is None else [turn])], default=None)
+
+    def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
+        """Time went by: what is to be done for each device."""
+        for device in list(self._pulled):
+            peer = self._of(device)
+            due = peer.next_tick
+            if due is None:
+                self._pulled.discard(device)
+            elif due <= now:
+                effects: list[Effect] = []
+                with _on_disk(device):
+                    effects = peer.tick(now)
+                carry_out(device, self._sorted(device, effects, now))
+        while turn := self._pacer.take(now):
+            device, chunk = turn
+            carry_out(device, [chunk])
+
+    # inside ---------------------------------------------------------------------------------------------------------
+
+    def _of(self, device: str) -> Exchange:
+        if device not in self._exchanges:
+            self._exchanges[device] = Exchange(max_bytes=self._max_bytes, credit=self._credit, keeping=True)
+        return self._exchanges[device]
+
+    def _sorted(self, device: str, effects: list[Effect], now: float) -> list[Effect]:
+        """Deal with what has come of an update and with chunks that have to wait; the others are handed on."""
+        others: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case exchange.Arrived(_, chunk):
+                    with _on_disk(device):
+                        self._spool.mark(device, chunk.sha256, chunk.index)
+                    others.append(effect)
+                case exchange.Discarded(manifest):
+                    with _on_disk(device):
+                        self._spool.empty(device, manifest.sha256)
+                case exchange.SendChunk():  # paid for when it is asked for, and once if it waits already
+                    if not (self._pacer.takes(effect, device) and self._admits(device, effect, now)):
+                        continue
+                    if self._bandwidth is None:
+                        others.append(effect)
+                    else:
+                        self._pacer.put(effect, device)
+                case exchange.Failed(manifest) if manifest.role == UPDATE:
+                    self._spool.rest(device, manifest.sha256)
+                    others.append(effect)
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of what was offered
+                    self._pacer.forget(manifest.sha256, device)
+                    others.append(effect)
+                case _:
+                    others.append(effect)
+        return others
+
+    def _admits(self, device: str, chunk: exchange.SendChunk, now: float) -> bool:
+        return self._downloads.admits(device, chunk.size, now, chunk=True)
+
+
+@contextmanager
+def _on_disk(device: str) -> Iterator[None]:
+    """What an update's file does not take is asked for again; what it does not note is missed only after a restart."""
+    try:
+        yield
+    except OSError as error:
+        _log.error("The file of %s's update cannot be used: %s.", device, error)
