@@ -18,7 +18,7 @@ from coordinator.store import Database, newly_counted
 from edge_sdk.wire.messages import DeviceProfile, Refused
 
 
-class Ledger:
+class Runner:
     """The round machine of one federation, and its memory.
 
     Args:

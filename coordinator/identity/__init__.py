@@ -5,7 +5,18 @@ from __future__ import annotations
 from coordinator.identity.admission import HAS_LEFT, REVOKED, Admissions, Refusal
 from coordinator.identity.home import Holder, Home, serving
 from coordinator.identity.keys import Keys
-from coordinator.identity.leadership import Claim
+from coordinator.identity.leadership import Leadership
 from coordinator.identity.presence import Presences
 
-__all__ = ["HAS_LEFT", "REVOKED", "Admissions", "Claim", "Holder", "Home", "Keys", "Presences", "Refusal", "serving"]
+__all__ = [
+    "HAS_LEFT",
+    "REVOKED",
+    "Admissions",
+    "Holder",
+    "Home",
+    "Keys",
+    "Leadership",
+    "Presences",
+    "Refusal",
+    "serving",
+]

@@ -15,7 +15,7 @@ from edge_sdk.wire.signing import fingerprint, recognised
 _REPEAT = 10.0
 
 
-class Claim:
+class Leadership:
     """What one life of the coordinator says of itself.
 
     Attributes:

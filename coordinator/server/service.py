@@ -17,12 +17,11 @@ from pathlib import Path
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation, read_base_model
-from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Claim, Home, Keys, Presences, Refusal
+from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Home, Keys, Leadership, Presences, Refusal
 from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
 from coordinator.learning import Learning
-from coordinator.runner import Ledger
+from coordinator.runner import Runner
 from coordinator.server import takeover as beginning
-from coordinator.server.homecoming import Homecoming
 from coordinator.store import Database, open_blobs
 from coordinator.telemetry import (
     CHUNK,
@@ -35,11 +34,11 @@ from coordinator.telemetry import (
     STRANGERS_PRESENCE,
     STRANGERS_TRANSFER,
     UNASKED_CHUNK,
+    Counters,
     OnEvent,
     Reports,
-    Tally,
 )
-from coordinator.transfers import UPDATE, Outgoing, Peers, Spool, Uploads
+from coordinator.transfers import Deliveries, Publisher, Sessions, Spool, Uploads
 from edge_sdk.errors import (
     AccessDenied,
     BlobLost,
@@ -139,10 +138,10 @@ class Service:
         self._keys = Keys(self._home.folder, federation.name)
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
-        self._tally = Tally(*self._database.traffic())
-        self._ledger = Ledger(self._rules, self._database, self._traffic)
+        self._counters = Counters(*self._database.traffic())
+        self._runner = Runner(self._rules, self._database, self._traffic)
         self._swept = self._state.round
-        self._report = Reports(on_event, self._tally)
+        self._report = Reports(on_event, self._counters)
         self._inbox: Inbox[Item] = Inbox(_INBOX)
         self._limits = federation.limits(self._rules.max_update)
         self._gate = Gate(self._inbox, self._topics, self._limits, lambda device: device in self._state.devices)
@@ -158,11 +157,7 @@ class Service:
         self._deaf_at: float | None = None  # when our own state should have come back
         spool = Spool(self._home.folder / "spool")
         self._downloads = Rates(self._limits.messages, self._limits.downloads, TOO_MANY_DOWNLOADS)
-        self._peers = Peers(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
-        self._uploads = Uploads(
-            self._rules, self._ledger, self._peers, self._learning, self._blobs, self._limits, self._inbox,
-            self._carry_out, self._store_troubled,
-        )  # fmt: skip
+        self._sessions = Sessions(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._look_at = 0.0
         self._retry_at: float | None = None
         self._trouble = ("", float("-inf"))  # what was told last, and when
@@ -170,26 +165,32 @@ class Service:
         # Twice as many as may join: strangers push out strangers first.
         self._presences = Presences(2 * self._limits.devices)
         self._shown: set[str] = set()  # who has shown presence since the connection was lost last
-        self._homecoming = Homecoming()
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
-        self._claim = Claim(self._keys, federation.name, base.base_id, self._epoch)
+        self._leadership = Leadership(self._keys, federation.name, base.base_id, self._epoch)
         self._transport = create(
             replace(
                 connection,
                 # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
                 client_id=connection.client_id or fresh_id("coordinator"),
-                will=Will(self._topics.coordinator_state, self._claim.offline, delay=_WILL_DELAY),
+                will=Will(self._topics.coordinator_state, self._leadership.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
                 on_trouble=self._troubled,
             )
         )
-        self._out = Outgoing(self._transport, self._topics, self._keys.signer, self._epoch, self._tally, self._report)
+        self._publisher = Publisher(
+            self._transport, self._topics, self._keys.signer, self._epoch, self._counters, self._report
+        )
+        self._deliveries = Deliveries(self._runner, self._report)
+        self._uploads = Uploads(
+            self._rules, self._runner, self._sessions, self._publisher, self._deliveries, self._learning, self._blobs,
+            self._limits, self._inbox, self._store_troubled,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Give the home free without having run. After `run` there is no need."""
         self._transport.close()
-        self._peers.close()
+        self._sessions.close()
         self._database.close()
         self._home.close()
 
@@ -200,7 +201,7 @@ class Service:
 
     @property
     def _state(self) -> rounds.State:
-        return self._ledger.state
+        return self._runner.state
 
     def stop(self) -> None:
         """Let `run` return soon; from any thread or signal handler."""
@@ -243,11 +244,11 @@ class Service:
             self._report("coordinator_superseded", epoch=self._database.latest_epoch())
         finally:
             if self._begun and superseded is None and self._superseded_by is None:
-                hang_up(self._transport, self._topics.coordinator_state, self._claim.offline)
+                hang_up(self._transport, self._topics.coordinator_state, self._leadership.offline)
             else:  # it is for another one to say who coordinates
                 self._transport.close()
             self._uploads.close()
-            self._peers.close()
+            self._sessions.close()
             self._database.close()
             self._home.close()
         if superseded is not None:
@@ -271,10 +272,10 @@ class Service:
         self._begun = True
         beginning.tell_of_key(self._database, self._keys, self._federation.name, self._report)
         beginning.take_over(
-            self._database, self._ledger, self._blobs, self._federation, self._base, self._keys, self._epoch,
+            self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
             self._report,
         )  # fmt: skip
-        self._tally.go_on_from(*self._database.traffic())
+        self._counters.go_on_from(*self._database.traffic())
         self._swept = self._state.round
         for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
             self._transport.subscribe(topic_filter, self._gate.arrived)
@@ -284,7 +285,7 @@ class Service:
         # First who is there: a step is believed only of a coordinator that has shown its key.
         self._publish_state()
         self._deaf_at = time.monotonic() + _ECHO
-        self._ledger.feed(rounds.Restarted())
+        self._runner.feed(rounds.Restarted())
         self._settle()
 
     def _wait_for_home(self) -> None:
@@ -357,19 +358,20 @@ class Service:
         self._tell_of_drops()
         self._report.status(self._state, self._uploads.counts)
         now = time.monotonic()
-        if self._claim.due is not None and self._claim.due <= now:
-            self._claim.restated(now)
+        if self._leadership.due is not None and self._leadership.due <= now:
+            self._leadership.restated(now)
             self._publish_state()
         if self._deaf_at is not None and self._deaf_at <= now:
             self._listen_to_ourselves()
-        self._peers.tick(now, self._carry_out)
+        for device, effects in self._sessions.tick(now):
+            self._uploads.consume(device, effects)
         wake = self._next_wake()
         due = wake is not None and wake <= now
         if due or now >= self._look_at:
             with self._enduring():
                 self._shut_out()
         if due:
-            self._ledger.feed(rounds.Tick())
+            self._runner.feed(rounds.Tick())
         self._uploads.pull()
         self._settle()
 
@@ -377,7 +379,7 @@ class Service:
         """Many brokers confirm a subscription that their rules forbid, and deliver nothing. What we say on our topic
         we should hear."""
         self._deaf_at = None
-        if not self._claim.heard and self._away_since is None and self._transport.trouble is None:
+        if not self._leadership.heard and self._away_since is None and self._transport.trouble is None:
             reason = (
                 f"The broker at {self._connection.address.endpoint} has confirmed all subscriptions and delivers "
                 f"nothing of {self._topics.coordinator_state}: its rules may keep this coordinator from hearing "
@@ -392,7 +394,7 @@ class Service:
             return
         self._retry_at = now + _RETRY
         with self._enduring():
-            self._ledger.settle(self._act)
+            self._runner.settle(self._act)
             if self._state.round != self._swept:
                 self._forget_what_is_over()
                 self._swept = self._state.round
@@ -415,12 +417,12 @@ class Service:
 
     def _patience(self) -> float:
         now = time.monotonic()
-        dues = (self._peers.due(now), self._next_wake(), self._claim.due, self._retry_at)
+        dues = (self._sessions.due(now), self._next_wake(), self._leadership.due, self._retry_at)
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _next_wake(self) -> float | None:
         """When the machine is to be told that time went by."""
-        return self._uploads.postponed(self._ledger.next_wake())
+        return self._uploads.postponed(self._runner.next_wake())
 
     def _take(self, topic: str, payload: bytes) -> None:
         """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
@@ -446,12 +448,12 @@ class Service:
         """What a device's message calls for."""
         known = device in self._state.devices
         if not payload:  # an empty retained message only clears a topic
-            self._tally.add("up", CLEARING, 0)
+            self._counters.add("up", CLEARING, 0)
             return _nothing
         if topic == self._topics.chunks(device, "up"):
-            self._tally.add("up", CHUNK, len(payload))
+            self._counters.add("up", CHUNK, len(payload))
             chunk = decode_chunk(payload)
-            if device not in self._peers:  # nothing is fetched from strangers
+            if device not in self._sessions:  # nothing is fetched from strangers
                 return self._ignoring(UNASKED_CHUNK)
             return self._read_chunk(device, chunk.sha256, payload)
         message = self._decoded(payload)
@@ -475,20 +477,20 @@ class Service:
             case Pull() if not on_presence and self._state.devices[device].left:
                 return lambda: self._refuse_pull(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
-                effects = self._peers.on_message(device, message, time.monotonic())
+                effects = self._sessions.on_message(device, message, time.monotonic())
                 return lambda: self._go_on(device, effects)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")
 
     def _ignoring(self, reason: str) -> Reaction:
-        return lambda: self._tally.ignore(reason)
+        return lambda: self._counters.ignore(reason)
 
     def _decoded(self, payload: bytes) -> Message:
         try:
             message = decode(payload)
         except MessageInvalid:
-            self._tally.add("up", INVALID, len(payload))
+            self._counters.add("up", INVALID, len(payload))
             raise
-        self._tally.add("up", type(message).__name__.lower(), len(payload))
+        self._counters.add("up", type(message).__name__.lower(), len(payload))
         return message
 
     def _admit(self, device: str, join: Join) -> None:
@@ -499,49 +501,49 @@ class Service:
         elif refusal := self._admissions.problem(device, join.invitation, now=time.time()):
             self._turn_away(device, refusal, about="join")
         else:
-            self._ledger.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+            self._runner.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
             if spare is not None and device in self._state.devices:
                 self._forget(spare)
 
     def _replaceable(self) -> str | None:
         """A device that makes room, None if there is none."""
         self._settle()
-        if not self._ledger.settled:
+        if not self._runner.settled:
             return None
         return rounds.replaceable(self._rules, self._state, time.monotonic(), self._admissions.revoked)
 
     def _forget(self, device: str) -> None:
         self._settle()
-        if not self._ledger.settled:  # what was asked for may go by all devices, and their profiles
+        if not self._runner.settled:  # what was asked for may go by all devices, and their profiles
             return
-        self._ledger.feed(rounds.Forgotten(device))
+        self._runner.feed(rounds.Forgotten(device))
         self._uploads.forget_device(device)
-        self._peers.forget(device)
+        self._sessions.forget(device)
         self._gate.forget(device)
-        self._homecoming.forget(device)
+        self._deliveries.forget(device)
         self._shown.discard(device)
 
     def _consider(self, device: str, offer: Offer) -> None:
         if refusal := self._admissions.problem(device, now=time.time()):
             self._turn_away(device, refusal, about=offer.manifest.sha256)
         else:
-            self._ledger.feed(rounds.Heard(device, offers=True))
-            self._ledger.feed(rounds.Offered(device, offer))
+            self._runner.feed(rounds.Heard(device, offers=True))
+            self._runner.feed(rounds.Offered(device, offer))
 
     def _see(self, device: str, presence: Presence) -> None:
         if presence.online:
             self._shown.add(device)
-        self._ledger.feed(rounds.Seen(device, presence.online, presence.epoch))
+        self._runner.feed(rounds.Seen(device, presence.online, presence.epoch))
 
     def _come_back(self) -> None:
         """The broker is here again, and perhaps knows nothing any more."""
-        self._ledger.feed(rounds.Reconnected(frozenset(self._shown)))
+        self._runner.feed(rounds.Reconnected(frozenset(self._shown)))
 
     def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
         """With a transfer, of which its device has said something."""
         if self._state.devices[device].until is not None:
-            self._ledger.feed(rounds.Heard(device))
-        self._carry_out(device, effects)
+            self._runner.feed(rounds.Heard(device))
+        self._uploads.consume(device, effects)
 
     def _refuse_pull(self, device: str, pull: Pull) -> None:
         self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
@@ -564,15 +566,15 @@ class Service:
             self._leave(device, refusal.code, shut_out=True)
 
     def _leave(self, device: str, reason: str, *, shut_out: bool = False) -> None:
-        self._peers.dismiss(device)
-        self._ledger.feed(rounds.Left(device, reason, shut_out))
+        self._sessions.dismiss(device)
+        self._runner.feed(rounds.Left(device, reason, shut_out))
 
     def _read_chunk(self, device: str, of: str, payload: bytes) -> Reaction:
-        asked = self._peers.progress(device, of) is not None
+        asked = self._sessions.progress(device, of) is not None
         effects = self._uploads.chunk(device, payload)
         if not any(isinstance(effect, exchange.Arrived) for effect in effects):
-            self._tally.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
-        return lambda: self._carry_out(device, effects)
+            self._counters.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
+        return lambda: self._uploads.consume(device, effects)
 
     def _read_coordinator(self, payload: bytes) -> Reaction:
         """Our own topic: the will of an earlier life may come late, a later life may have begun elsewhere, and
@@ -580,15 +582,15 @@ class Service:
         now = time.monotonic()
         try:
             if not payload:
-                self._tally.add("up", CLEARING, 0)
-                self._claim.contested(now)
+                self._counters.add("up", CLEARING, 0)
+                self._leadership.contested(now)
                 return _nothing
             state = self._decoded(payload)
             if not isinstance(state, CoordinatorState):
                 raise MessageInvalid(f"A {type(state).__name__} does not belong on the coordinator's topic.")
-            later = self._claim.read(state, now)
+            later = self._leadership.read(state, now)
         except ImpastoError:
-            self._claim.contested(now)
+            self._leadership.contested(now)
             raise
         if later is not None:
             return lambda: self._give_way(later)
@@ -610,8 +612,7 @@ class Service:
                 except BlobLost as error:
                     return self._cannot_send(device, message, error)
                 if isinstance(message, Finished):
-                    contents = (manifest.sha256 for manifest in message.manifests)
-                    return rounds.Served(device) if self._homecoming.begins(device, contents) else None
+                    return self._deliveries.begin(device, message)
             case rounds.Report(event, values):
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
@@ -638,34 +639,18 @@ class Service:
         self._database.check()  # a later life may need other blobs
         needed = self._state.blobs() | self._uploads.needed
         self._blobs.prune(needed)
-        self._peers.withdraw_all_but(needed)
-
-    def _carry_out(self, device: str, effects: list[exchange.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case exchange.Send(message):
-                    self._send(device, message)
-                case exchange.SendChunk(payload):
-                    self._out.chunk(device, payload)
-                case exchange.Received(manifest, data):
-                    self._uploads.received(device, manifest, data)
-                case exchange.Delivered(manifest):
-                    self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
-                    if self._homecoming.stored(device, manifest.sha256):
-                        self._ledger.feed(rounds.Served(device))
-                case exchange.Failed(manifest) if manifest.role == UPDATE:
-                    self._uploads.failed(device, effect)
+        self._sessions.withdraw_all_but(needed)
 
     # going out ------------------------------------------------------------------------------------------------------
 
     def _send(self, device: str, message: Message) -> None:
         if isinstance(message, RoundStart | Finished):
-            message = self._out.fitted(message)
-            self._peers.offer(device, message.manifests)
-        self._out.send(device, message)
+            message = self._publisher.fitted(message)
+            self._sessions.offer(device, message.manifests)
+        self._publisher.send(device, message)
 
     def _publish_state(self) -> None:
-        self._out.state(self._claim.online)
+        self._publisher.state(self._leadership.online)
 
     def _tell_of_drops(self, *, last: bool = False) -> None:
         messages, chunks = self._inbox.dropped()
@@ -676,12 +661,12 @@ class Service:
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
             if excess.sender == self._topics.coordinator_state:  # what was dropped may be what is retained now
-                self._claim.overlooked(time.monotonic())
+                self._leadership.overlooked(time.monotonic())
             if excess.sender in self._state.devices:
                 self._send(excess.sender, Refused(code=excess.code, reason=self._limits.reason(excess.code)))
 
     def _traffic(self) -> tuple[int, int]:
-        totals = self._tally.totals
+        totals = self._counters.totals
         return totals["up"], totals["down"]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation, adopt, settings_of
 from coordinator.identity import Keys
-from coordinator.runner import Ledger
+from coordinator.runner import Runner
 from coordinator.store import Database, StoredBlobs
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted
 from edge_sdk.wire.epochs import clock_trouble
@@ -37,7 +37,7 @@ def check(database: Database, blobs: StoredBlobs, federation: Federation, base: 
 
 
 def take_over(
-    database: Database, ledger: Ledger, blobs: StoredBlobs, federation: Federation, base: BaseModel, keys: Keys,
+    database: Database, runner: Runner, blobs: StoredBlobs, federation: Federation, base: BaseModel, keys: Keys,
     epoch: int, report: Report,
 ) -> None:  # fmt: skip
     """Begin the life with that epoch: no earlier one writes any more, and what it wrote last is read only now.
@@ -49,17 +49,17 @@ def take_over(
     last = database.latest_epoch()
     database.begin(epoch)
     blobs.sweep()
-    ledger.reload()
+    runner.reload()
     before = database.settings()
-    adopted = adopt(ledger.state, before, federation, base)
-    if adopted.state is not ledger.state:
-        ledger.replace(adopted.state)
+    adopted = adopt(runner.state, before, federation, base)
+    if adopted.state is not runner.state:
+        runner.replace(adopted.state)
     database.put_settings(settings_of(federation, base), keys.signer.public)
     if adopted.changed or adopted.notes:
         report("settings_changed", changed=adopted.changed, notes=adopted.notes)
     if reason := clock_trouble(last, time.time()):
         report("clock_suspect", reason=reason)
-    _look_for_blobs(ledger, blobs)
+    _look_for_blobs(runner, blobs)
 
 
 def tell_of_key(database: Database, keys: Keys, federation: str, report: Report) -> None:
@@ -79,6 +79,6 @@ def lost_blobs(state: rounds.State, blobs: StoredBlobs) -> rounds.Lost | None:
     return rounds.Lost(frozenset(missing)) if missing else None
 
 
-def _look_for_blobs(ledger: Ledger, blobs: StoredBlobs) -> None:
-    if lost := lost_blobs(ledger.state, blobs):
-        ledger.feed(lost)
+def _look_for_blobs(runner: Runner, blobs: StoredBlobs) -> None:
+    if lost := lost_blobs(runner.state, blobs):
+        runner.feed(lost)

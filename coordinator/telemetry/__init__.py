@@ -14,7 +14,7 @@ from coordinator.telemetry.counters import (
     STRANGERS_PRESENCE,
     STRANGERS_TRANSFER,
     UNASKED_CHUNK,
-    Tally,
+    Counters,
 )
 from coordinator.telemetry.event_file import EventFile
 from coordinator.telemetry.events import OnEvent, Reports
@@ -32,13 +32,13 @@ __all__ = [
     "STRANGERS_PRESENCE",
     "STRANGERS_TRANSFER",
     "UNASKED_CHUNK",
+    "Counters",
     "EventFile",
     "Exposition",
     "Metrics",
     "Narrator",
     "OnEvent",
     "Reports",
-    "Tally",
     "describe",
     "look",
     "print_status",

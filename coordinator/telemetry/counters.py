@@ -17,7 +17,7 @@ STRANGERS_TRANSFER, STRANGERS_LEAVE, STRANGERS_PRESENCE = "StrangersTransfer", "
 STALE_COORDINATOR = "StaleCoordinator"
 
 
-class Tally:
+class Counters:
     """Counts of this process; the totals of bytes go on from what earlier ones have counted.
 
     Args:

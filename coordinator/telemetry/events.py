@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from coordinator.rounds import State
-from coordinator.telemetry.counters import Tally
+from coordinator.telemetry.counters import Counters
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 class Reports:
     """Call it with an event's name and plain values, from any thread: events are told one at a time."""
 
-    def __init__(self, on_event: OnEvent | None, tally: Tally) -> None:
+    def __init__(self, on_event: OnEvent | None, counters: Counters) -> None:
         self._on_event = on_event
-        self._tally = tally
+        self._counters = counters
         self._lock = threading.Lock()
         self._status: dict[str, Any] = {}
         self._due = 0.0
@@ -32,7 +32,7 @@ class Reports:
     def __call__(self, event: str, **values: Any) -> None:
         if self._on_event:
             with self._lock:
-                self._on_event({"event": event, "time": time.time(), **values, "bytes": self._tally.totals})
+                self._on_event({"event": event, "time": time.time(), **values, "bytes": self._counters.totals})
         _log.debug("%s %s", event, values)
 
     def status(self, state: State, transfers: Mapping[str, int], *, last: bool = False) -> None:
@@ -46,8 +46,8 @@ class Reports:
             "phase": state.phase,
             "devices": _presence(state),
             "transfers": dict(transfers),
-            "messages": self._tally.by_kind,
-            "ignored": self._tally.ignored,
+            "messages": self._counters.by_kind,
+            "ignored": self._counters.ignored,
         }
         if last or status != self._status:
             self._status = status

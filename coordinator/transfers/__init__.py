@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from coordinator.transfers.publisher import Outgoing
-from coordinator.transfers.sessions import UPDATE, Peers
+from coordinator.transfers.deliveries import Deliveries
+from coordinator.transfers.publisher import Publisher
+from coordinator.transfers.sessions import UPDATE, Sessions
 from coordinator.transfers.spool import Spool
 from coordinator.transfers.uploads import Uploads
 
-__all__ = ["UPDATE", "Outgoing", "Peers", "Spool", "Uploads"]
+__all__ = ["UPDATE", "Deliveries", "Publisher", "Sessions", "Spool", "Uploads"]

@@ -61,7 +61,7 @@ class Outcome:
     error: Exception | None = None
 
 
-class Storing:
+class IngestWorker:
     """The thread; `start` and `close` it.
 
     Args:

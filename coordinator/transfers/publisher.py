@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from coordinator.telemetry import CHUNK, Reports, Tally
+from coordinator.telemetry import CHUNK, Counters, Reports
 from edge_sdk.errors import BrokerUnreachable, TransportError
 from edge_sdk.transport import Transport
 from edge_sdk.wire.messages import CoordinatorState, Finished, Message, RoundStart, Step, encode
@@ -13,7 +13,7 @@ from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import fitting_chunk, refitted
 
 
-class Outgoing:
+class Publisher:
     """The way out.
 
     Args:
@@ -21,13 +21,13 @@ class Outgoing:
     """
 
     def __init__(
-        self, transport: Transport, topics: Topics, signer: Signer, epoch: int, tally: Tally, report: Reports
+        self, transport: Transport, topics: Topics, signer: Signer, epoch: int, counters: Counters, report: Reports
     ) -> None:
         self._transport = transport
         self._topics = topics
         self._signer = signer
         self._epoch = epoch
-        self._tally = tally
+        self._counters = counters
         self._report = report
         self._given_up = False  # a message was waited for in vain: the others need not wait as long for the broker
         self._unsent = 0
@@ -70,4 +70,4 @@ class Outgoing:
             self._given_up = True
             self._report("send_failed", topic=topic, code=type(error).__name__, reason=str(error), messages=1)
         else:
-            self._tally.add("down", kind, len(payload))
+            self._counters.add("down", kind, len(payload))

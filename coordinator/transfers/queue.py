@@ -29,7 +29,7 @@ class _Pull:
     heard: float
 
 
-class Intake:
+class UploadQueue:
     """One offer a device: the latest.
 
     Args:

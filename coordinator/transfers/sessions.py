@@ -7,7 +7,7 @@ chunks to devices wait for their turn here, without their bytes; messages never 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,8 +28,8 @@ UPDATE: Final = "update"
 _log = logging.getLogger(__name__)
 
 
-class Peers:
-    """All devices, as peers of transfers. Effects are handed on but for chunks that wait and contents that are void.
+class Sessions:
+    """All devices, as sessions of transfers. Effects are handed on but for chunks that wait and contents that are void.
 
     Args:
         blobs: what is offered comes from there.
@@ -160,8 +160,8 @@ class Peers:
         turn = self._pacer.due(now)
         return min([*ticks, *([] if turn is None else [turn])], default=None)
 
-    def tick(self, now: float, carry_out: Callable[[str, list[Effect]], None]) -> None:
-        """Time went by: what is to be done for each device."""
+    def tick(self, now: float) -> Iterator[tuple[str, list[Effect]]]:
+        """Time went by: what is to be done for each device. To be read to its end."""
         for device in list(self._pulled):
             peer = self._of(device)
             due = peer.next_tick
@@ -171,10 +171,10 @@ class Peers:
                 effects: list[Effect] = []
                 with _on_disk(device):
                     effects = peer.tick(now)
-                carry_out(device, self._sorted(device, effects, now))
+                yield device, self._sorted(device, effects, now)
         while turn := self._pacer.take(now):
             device, chunk = turn
-            carry_out(device, [chunk])
+            yield device, [chunk]
 
     # inside ---------------------------------------------------------------------------------------------------------
 

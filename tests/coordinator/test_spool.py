@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from coordinator.ingress.rate_limits import LEAST, Rates
 from coordinator.store import open_blobs
 from coordinator.transfers import Spool
-from coordinator.transfers.sessions import Peers
+from coordinator.transfers.sessions import Sessions
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.exchange import Arrived, Delivered, Effect, Exchange, Failed, Received, Send, SendChunk
 from edge_sdk.wire.messages import Manifest, Pull
@@ -133,16 +133,16 @@ def test_a_full_disk_costs_a_chunk_and_nothing_else(wire: Wire) -> None:
     wire.device.offer(data, manifest(data))
     wire.fetch(data, most=2)
     (path,) = (wire.folder / "spool").iterdir()
-    file = wire.peers._spool._open[path]._file
+    file = wire.sessions._spool._open[path]._file
     original = os.dup(file.fileno())
     with Path("/dev/full").open("r+b", buffering=0) as full:
         os.dup2(full.fileno(), file.fileno())
-        wire.talk(wire.peers.offered_again("pi", manifest(data).sha256, 0.0, 2))
+        wire.talk(wire.sessions.offered_again("pi", manifest(data).sha256, 0.0, 2))
     os.dup2(original, file.fileno())
     os.close(original)
     assert wire.reports == []
-    assert wire.peers.progress("pi", manifest(data).sha256) == (2, 6)
-    wire.talk(wire.peers.offered_again("pi", manifest(data).sha256, 0.0, 3))
+    assert wire.sessions.progress("pi", manifest(data).sha256) == (2, 6)
+    wire.talk(wire.sessions.offered_again("pi", manifest(data).sha256, 0.0, 3))
     assert wire.reports == [Received(manifest(data), data)]
 
 
@@ -153,7 +153,7 @@ def test_a_spool_that_cannot_be(tmp_path: Path) -> None:
 
 
 class Wire:
-    """A device's exchange and a coordinator's peers, joined."""
+    """A device's exchange and a coordinator's sessions, joined."""
 
     def __init__(self, folder: Path, bandwidth: float | None = None, downloads: int = 1 << 40) -> None:
         self.folder, self.bandwidth = folder, bandwidth
@@ -161,25 +161,25 @@ class Wire:
         self.device = Exchange()
         self.sent: list[bytes] = []
         self.reports: list[Effect] = []
-        self.peers = self._new_peers()
+        self.sessions = self._new_sessions()
 
     def __enter__(self) -> Wire:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.peers.close()
+        self.sessions.close()
 
     def restart(self) -> None:
-        self.peers.close()
-        self.peers = self._new_peers()
+        self.sessions.close()
+        self.sessions = self._new_sessions()
 
-    def _new_peers(self) -> Peers:
+    def _new_sessions(self) -> Sessions:
         blobs = open_blobs(str(self.folder / "blobs"))
-        return Peers(blobs, Spool(self.folder / "spool"), 1 << 20, self.bandwidth, self.downloads)
+        return Sessions(blobs, Spool(self.folder / "spool"), 1 << 20, self.bandwidth, self.downloads)
 
     def fetch(self, data: bytes, most: int = 1000) -> None:
         """Let the coordinator pull, until nothing is on its way or so many chunks have come."""
-        self.talk(self.peers.fetch("pi", manifest(data), 0.0, 60.0, 1), most)
+        self.talk(self.sessions.fetch("pi", manifest(data), 0.0, 60.0, 1), most)
 
     def talk(self, effects: list[Effect], most: int = 1000) -> None:
         while effects:
@@ -189,11 +189,11 @@ class Wire:
                 continue
             for answer in self.device.on_message(effect.message, 0.0):
                 if isinstance(answer, Send):
-                    effects += self.peers.on_message("pi", answer.message, 0.0)
+                    effects += self.sessions.on_message("pi", answer.message, 0.0)
                 elif isinstance(answer, SendChunk) and most > 0:
                     most -= 1
                     self.sent.append(answer.payload)
-                    effects += self.peers.on_chunk("pi", answer.payload, 0.0)
+                    effects += self.sessions.on_chunk("pi", answer.payload, 0.0)
                 else:
                     self.reports += [] if isinstance(answer, SendChunk) else [answer]
 
@@ -217,12 +217,12 @@ def test_a_restarted_coordinator_pulls_only_what_is_missing(wire: Wire) -> None:
     wire.fetch(data)
     assert wire.reports == [Received(manifest(data), data)] * 2
     assert len(wire.sent) == 6
-    wire.peers.whole("pi", manifest(data))
+    wire.sessions.whole("pi", manifest(data))
     wire.restart()  # killed while it was stored: the same
     wire.fetch(data)
     assert wire.reports == [Received(manifest(data), data)] * 3
     assert len(wire.sent) == 6
-    wire.peers.settle("pi", manifest(data).sha256)
+    wire.sessions.settle("pi", manifest(data).sha256)
     assert list((wire.folder / "spool").iterdir()) == []
 
 
@@ -245,8 +245,8 @@ def test_a_device_that_started_anew_is_asked_again_at_once(wire: Wire) -> None:
     wire.device.offer(data, manifest(data))
     wire.fetch(data, most=2)
     sha256 = manifest(data).sha256
-    assert wire.peers.offered_again("pi", sha256, 0.0, 1) == [], "said again: what was asked for is still on its way"
-    wire.talk(wire.peers.offered_again("pi", sha256, 0.0, 2))
+    assert wire.sessions.offered_again("pi", sha256, 0.0, 1) == [], "said again: what was asked for is still on its way"
+    wire.talk(wire.sessions.offered_again("pi", sha256, 0.0, 2))
     assert wire.reports == [Received(manifest(data), data)]
     assert len(wire.sent) == 6
 
@@ -262,32 +262,32 @@ def test_a_device_that_does_not_offer_ends_the_pull_itself(wire: Wire) -> None:
 def test_chunks_to_a_device_keep_to_the_bandwidth_and_messages_do_not_wait(tmp_path: Path) -> None:
     wire, data = Wire(tmp_path, bandwidth=2048.0), content()
     sha256 = open_blobs(str(tmp_path / "blobs")).put(data)
-    wire.peers.offer("pi", [manifest(data)])
+    wire.sessions.offer("pi", [manifest(data)])
     (pull,) = wire.device.fetch(manifest(data), 0.0, 60.0)
     assert isinstance(pull, Send)
-    assert wire.peers.on_message("pi", pull.message, 0.0) == []
+    assert wire.sessions.on_message("pi", pull.message, 0.0) == []
     times: list[float] = []
     now = 0.0
 
-    def carry_out(device: str, effects: list[Effect]) -> None:
-        for effect in effects:
+    def tick(now: float) -> None:
+        for effect in (effect for _, effects in wire.sessions.tick(now) for effect in effects):
             assert isinstance(effect, SendChunk)
             times.append(now)
             wire.reports += wire.device.on_chunk(effect.payload, now)
 
     while len(times) < 6:
-        due = wire.peers.due(now)
+        due = wire.sessions.due(now)
         assert due is not None
         now = max(now, due)
-        wire.peers.tick(now, carry_out)
+        tick(now)
     received = next(effect for effect in wire.reports if isinstance(effect, Received))
     assert received.data == data
     assert times[-1] == pytest.approx((SIZE + 6 * 36 - 380 - 36 - 512) / 2048, abs=0.3)
     (committed,) = wire.device.commit(sha256)
     assert isinstance(committed, Send)
-    assert wire.peers.on_message("pi", committed.message, now) == [Delivered(manifest(data))]
-    wire.peers.tick(now + 10, carry_out)
-    assert wire.peers.due(now + 10) is None
+    assert wire.sessions.on_message("pi", committed.message, now) == [Delivered(manifest(data))]
+    tick(now + 10)
+    assert wire.sessions.due(now + 10) is None
 
 
 def test_what_waits_for_its_turn_takes_no_memory(tmp_path: Path) -> None:
@@ -300,11 +300,11 @@ def test_what_waits_for_its_turn_takes_no_memory(tmp_path: Path) -> None:
         pull = Pull(sha256=of_all.sha256, missing=b"\xff" * 3, credit=of_all.chunks)
         tracemalloc.start()
         for device in devices:
-            wire.peers.offer(device, [of_all])
-            assert wire.peers.on_message(device, pull, 0.0) == []
+            wire.sessions.offer(device, [of_all])
+            assert wire.sessions.on_message(device, pull, 0.0) == []
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        assert wire.peers.due(0.0) == 0.0
+        assert wire.sessions.due(0.0) == 0.0
         assert held < 2 * len(data), "one copy of it, and which chunks wait"
 
 
@@ -313,14 +313,14 @@ def test_what_is_asked_for_is_paid_for_at_once_and_while_it_waits_not_again(tmp_
     gone: list[tuple[str, int]] = []
     with Wire(tmp_path, bandwidth=1024.0, downloads=5 * 1060 + LEAST) as wire:
         sha256 = open_blobs(str(tmp_path / "blobs")).put(data)
-        wire.peers.offer("pi", [manifest(data)])
+        wire.sessions.offer("pi", [manifest(data)])
         everything = Pull(sha256=sha256, missing=b"\x3f", credit=6)
         for _ in range(3):
-            assert wire.peers.on_message("pi", everything, 0.0) == []
+            assert wire.sessions.on_message("pi", everything, 0.0) == []
         assert wire.downloads.exceeded(0.0) == []
-        wire.peers.tick(0.0, lambda device, effects: gone.append((device, len(effects))))
+        gone += [(device, len(effects)) for device, effects in wire.sessions.tick(0.0)]
         assert gone == [("pi", 1)]
-        wire.peers.on_message("pi", everything, 0.0)
+        wire.sessions.on_message("pi", everything, 0.0)
         (excess,) = wire.downloads.exceeded(0.0)
         assert (excess.sender, excess.messages) == ("pi", 1), "the one that has gone"
 
@@ -330,13 +330,13 @@ def test_nothing_goes_to_a_device_that_has_left(tmp_path: Path) -> None:
     with Wire(tmp_path, bandwidth=1024.0) as wire:
         sha256 = open_blobs(str(tmp_path / "blobs")).put(data)
         for device in ("pi", "phone"):
-            wire.peers.offer(device, [manifest(data)])
-            wire.peers.on_message(device, Pull(sha256=sha256, missing=b"\x3f", credit=6), 0.0)
-        wire.peers.dismiss("pi")
+            wire.sessions.offer(device, [manifest(data)])
+            wire.sessions.on_message(device, Pull(sha256=sha256, missing=b"\x3f", credit=6), 0.0)
+        wire.sessions.dismiss("pi")
         gone: list[str] = []
         for second in range(20):
-            wire.peers.tick(float(second), lambda device, effects: gone.append(device))
+            gone += [device for device, _ in wire.sessions.tick(float(second))]
         assert gone == 6 * ["phone"]
-        wire.peers.on_message("phone", Pull(sha256=sha256, missing=b"\x3f", credit=6), 20.0)
-        wire.peers.withdraw_all_but(set())
-        assert wire.peers.due(20.0) is None
+        wire.sessions.on_message("phone", Pull(sha256=sha256, missing=b"\x3f", credit=6), 20.0)
+        wire.sessions.withdraw_all_but(set())
+        assert wire.sessions.due(20.0) is None

@@ -15,7 +15,7 @@ from coordinator.learning.aggregate import Learning
 from coordinator.rounds import Tick
 from coordinator.server.service import Service
 from coordinator.store.blobs import FolderBlobs
-from coordinator.transfers.sessions import Peers
+from coordinator.transfers.sessions import Sessions
 from coordinator.transfers.spool import SpoolFile
 from edge_sdk.adapter import Adapter, to_bytes
 from edge_sdk.transport.memory import MemoryBroker
@@ -119,14 +119,14 @@ def test_what_is_being_stored_is_left_alone_whatever_else_is_offered(
 def test_what_was_checked_for_a_round_that_was_abandoned_is_checked_again_for_the_one_that_counts(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, devices, ledger = Held(monkeypatch, random_adapter(1)), place.devices, place.service._ledger
+    held, devices, runner = Held(monkeypatch, random_adapter(1)), place.devices, place.service._runner
     offer = devices.offer("a", random_adapter(1))
     assert held.begun.wait(DEADLINE)
 
     def abandon() -> None:
-        assert ledger.state.current is not None
-        ledger.state = replace(ledger.state, current=replace(ledger.state.current, deadline=0.0, extended=99))
-        ledger.feed(Tick())
+        assert runner.state.current is not None
+        runner.state = replace(runner.state, current=replace(runner.state.current, deadline=0.0, extended=99))
+        runner.feed(Tick())
 
     place.service._inbox.put(abandon, 0)
     assert [start.attempt for start in devices.hear(RoundStart, {"a"})] == [2]
@@ -169,7 +169,7 @@ def test_the_end_of_a_download_is_not_that_of_an_upload_of_the_same_content(plac
     for index in range(3):
         devices.transport.publish(TOPICS.chunks("a", "up"), encode_chunk(sha256, index, bytes(1024)))
     place.join("b")
-    received = place.service._peers.progress("a", sha256)
+    received = place.service._sessions.progress("a", sha256)
     assert received == (3, 59)
 
 
@@ -178,7 +178,7 @@ def no_space(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name"), [(FolderBlobs, "take"), (Peers, "whole"), (SpoolFile, "__init__"), (SpoolFile, "read")]
+    ("owner", "name"), [(FolderBlobs, "take"), (Sessions, "whole"), (SpoolFile, "__init__"), (SpoolFile, "read")]
 )
 def test_a_disk_that_fails_costs_an_attempt_and_nothing_else(
     place: Place, monkeypatch: pytest.MonkeyPatch, owner: type, name: str

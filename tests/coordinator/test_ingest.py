@@ -13,7 +13,7 @@ from coordinator.config.schema import BaseModel, Federation
 from coordinator.learning.aggregate import Learning
 from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
-from coordinator.transfers.ingest import Arrival, Outcome, Storing
+from coordinator.transfers.ingest import Arrival, IngestWorker, Outcome
 from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import AdapterMismatch, TransferError
 from edge_sdk.wire.transfer import make_manifest
@@ -29,7 +29,7 @@ class Place:
         self.blobs: StoredBlobs = open_blobs(str(folder / "blobs"))
         learning = Learning(Federation(name="tastes", slots="x"), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.storing = Storing(learning, self.blobs, self.outcomes.put)
+        self.storing = IngestWorker(learning, self.blobs, self.outcomes.put)
         self.storing.start()
 
     def arrival(self, data: bytes, device: str = "pi") -> Arrival:

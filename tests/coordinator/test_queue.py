@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.transfers.queue import Intake
+from coordinator.transfers.queue import UploadQueue
 from edge_sdk.wire.messages import Offer
 from tests.coordinator.federations import offer
 
@@ -11,7 +11,7 @@ class Line:
     """An intake of two places, and who is there."""
 
     def __init__(self) -> None:
-        self.intake = Intake(2, patience=30.0)
+        self.intake = UploadQueue(2, patience=30.0)
         self.away: set[str] = set()
         self.unwanted: set[str] = set()
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator.identity.keys import Keys
-from coordinator.identity.leadership import Claim
+from coordinator.identity.leadership import Leadership
 from edge_sdk.errors import CoordinatorUntrusted, SignatureInvalid
 from edge_sdk.wire.messages import CoordinatorState, decode
 from edge_sdk.wire.signing import Signer, new_key, recognised
@@ -29,16 +29,16 @@ def read(payload: bytes) -> CoordinatorState:
     return message
 
 
-def made(keys: Keys) -> Claim:
+def made(keys: Keys) -> Leadership:
     """One that has heard its own word."""
-    claim = Claim(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", 7)
     assert claim.read(read(claim.online), 0.0) is None
     assert claim.due is None
     return claim
 
 
 def test_what_it_says_is_signed(keys: Keys) -> None:
-    claim = Claim(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", 7)
     for payload, online in ((claim.online, True), (claim.offline, False)):
         said = read(payload)
         assert (said.online, said.epoch) == (online, 7)
@@ -68,7 +68,7 @@ def test_the_late_will_of_a_life_before_a_rotation_is_no_offence(keys: Keys) -> 
 
 
 def test_what_lay_there_before_its_first_word_is_gone_with_that(keys: Keys) -> None:
-    claim = Claim(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", 7)
     assert claim.read(state(keys.signer, 6, online=False), 0.0) is None
     assert claim.due is None
     claim.overlooked(1.0)

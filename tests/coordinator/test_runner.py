@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coordinator import rounds
-from coordinator.runner import Ledger
+from coordinator.runner import Runner
 from coordinator.store import Database
 from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.messages import Committed, RoundDone
@@ -29,11 +29,11 @@ class Kept(Database):
 
 
 class Book:
-    """A ledger, and who carries its actions out."""
+    """A runner, and who carries its actions out."""
 
     def __init__(self, folder: Path) -> None:
         self.database = Kept(f"sqlite:///{folder / 'state.sqlite'}", "tastes", BASE_ID)
-        self.ledger = Ledger(rules(root_rounds=3), self.database, lambda: (5, 7))
+        self.runner = Runner(rules(root_rounds=3), self.database, lambda: (5, 7))
         self.done: list[rounds.Action] = []
 
     def act(self, action: rounds.Action) -> rounds.Event | None:
@@ -47,7 +47,7 @@ class Book:
         return None
 
     def settle(self) -> None:
-        self.ledger.settle(self.act)
+        self.runner.settle(self.act)
 
     def sent(self, kind: type) -> list[str]:
         return [a.device for a in self.done if isinstance(a, rounds.Send) and isinstance(a.message, kind)]
@@ -62,22 +62,22 @@ def book(tmp_path: Path) -> Iterator[Book]:
 
 def join(book: Book) -> None:
     for name in NAMES:
-        book.ledger.feed(rounds.Joined(name, profile()))
+        book.runner.feed(rounds.Joined(name, profile()))
     book.settle()
 
 
 def test_events_that_come_together_are_saved_together(book: Book) -> None:
     for name in NAMES:
-        book.ledger.feed(joined(name))
+        book.runner.feed(joined(name))
     assert book.database.saves == 0
     assert book.done == []
     book.settle()
     assert book.database.saves == 2, "the joins, and the clusters that they led to"
-    book.ledger.feed(joined("a1"))
+    book.runner.feed(joined("a1"))
     book.settle()
     assert book.database.saves == 2, "a join that changes nothing"
     assert book.database.profiles() == dict.fromkeys(NAMES, profile())
-    assert book.database.load() == book.ledger.state
+    assert book.database.load() == book.runner.state
     assert book.database.traffic() == (5, 7)
     book.settle()
     assert book.database.saves == 2
@@ -86,21 +86,21 @@ def test_events_that_come_together_are_saved_together(book: Book) -> None:
 def test_no_promise_leaves_before_it_is_saved(book: Book) -> None:
     join(book)
     for name in NAMES:
-        book.ledger.feed(stored(name, 1))
+        book.runner.feed(stored(name, 1))
     assert book.sent(Committed) == []
     assert book.database.updates() == []
     book.settle()
     assert book.sent(Committed) == list(NAMES)
     assert book.sent(RoundDone) == list(NAMES), "what an action answers with is fed as well"
     assert [row["device"] for row in book.database.updates()] == list(NAMES)
-    assert book.database.load() == book.ledger.state
+    assert book.database.load() == book.runner.state
 
 
 def test_a_crash_before_it_is_saved_leaves_all_as_it_was(book: Book) -> None:
     join(book)
     before = book.database.load()
-    book.ledger.feed(stored("a1", 1))
-    assert Ledger(rules(), book.database, lambda: (0, 0)).state == before
+    book.runner.feed(stored("a1", 1))
+    assert Runner(rules(), book.database, lambda: (0, 0)).state == before
 
 
 def test_where_the_disk_fails_everything_stays_due(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,7 +108,7 @@ def test_where_the_disk_fails_everything_stays_due(book: Book, monkeypatch: pyte
         raise StoreUnavailable("the disk is full")
 
     for name in NAMES:
-        book.ledger.feed(rounds.Joined(name, profile()))
+        book.runner.feed(rounds.Joined(name, profile()))
     with monkeypatch.context() as patched:
         patched.setattr(Database, "save", full)
         for _ in range(2):
@@ -117,7 +117,7 @@ def test_where_the_disk_fails_everything_stays_due(book: Book, monkeypatch: pyte
     assert book.done == []
     book.settle()
     for name in NAMES:
-        book.ledger.feed(stored(name, 1))
+        book.runner.feed(stored(name, 1))
     act, failures = book.act, iter([True, True, False])
 
     def acting(action: rounds.Action) -> rounds.Event | None:
@@ -131,17 +131,17 @@ def test_where_the_disk_fails_everything_stays_due(book: Book, monkeypatch: pyte
             book.settle()
         assert book.sent(Committed) == list(NAMES), "once each"
         assert book.sent(RoundDone) == []
-    book.ledger.feed(rounds.Joined("a4", profile()))
+    book.runner.feed(rounds.Joined("a4", profile()))
     book.settle()
     assert book.sent(RoundDone) == list(NAMES)
-    assert book.database.load() == book.ledger.state
-    assert book.ledger.state.round == 1
-    assert "a4" in book.ledger.state.devices
+    assert book.database.load() == book.runner.state
+    assert book.runner.state.round == 1
+    assert "a4" in book.runner.state.devices
 
 
 def test_the_profile_of_a_device_that_is_refused_is_not_kept(book: Book) -> None:
     join(book)
-    book.ledger.feed(rounds.Joined("a1", profile(base_id="c" * 64)))
-    book.ledger.feed(rounds.Joined("a2", profile(pictures=11)))
+    book.runner.feed(rounds.Joined("a1", profile(base_id="c" * 64)))
+    book.runner.feed(rounds.Joined("a2", profile(pictures=11)))
     book.settle()
     assert book.database.profiles() == {"a1": profile(), "a2": profile(pictures=11), "a3": profile()}

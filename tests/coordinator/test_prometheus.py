@@ -76,15 +76,15 @@ def test_what_went_wrong_in_figures(tmp_path: Path) -> None:
         more.write_text(more.read_text() + "device_messages = 10\n")
         coordinator = Coordinator(more, on_event=metrics.observe)
         coordinator.wait_for("coordinator_started")
-        peers = Devices(broker.url)
+        sessions = Devices(broker.url)
         wrong = profile("apples", 0, base_id="another")
-        peers.say("a", Join(profile=profile("apples", 0)))
+        sessions.say("a", Join(profile=profile("apples", 0)))
         coordinator.wait_for("device_joined")
-        peers.say("a", Join(profile=wrong))
+        sessions.say("a", Join(profile=wrong))
         for _ in range(30):
-            peers.say("a", Join(profile=profile("apples", 0)))
-        peers.say("b", Join(profile=profile("apples", 1)))
-        peers.hear(Welcome, {"b"})  # it was said last
+            sessions.say("a", Join(profile=profile("apples", 0)))
+        sessions.say("b", Join(profile=profile("apples", 1)))
+        sessions.hear(Welcome, {"b"})  # it was said last
         coordinator.stop()
         found = scraped(exposition.port)
     codes = Counter(event["code"] for event in coordinator.named("refused"))
