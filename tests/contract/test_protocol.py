@@ -128,7 +128,7 @@ class TestJoining:
         peer.show(online=False, epoch=4)
         peer.join()
         peer.hear("welcome")
-        assert coordinator.server.service.state.devices["a"].until is None
+        assert coordinator.service.state.devices["a"].until is None
         peer.show(online=False, epoch=5)
         assert peer.hear("refused")["code"] == "PresenceLost"
         assert coordinator.named("device_offline")

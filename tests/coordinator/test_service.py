@@ -157,7 +157,7 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     coordinator.wait_for("coordinator_started")
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.wait_for("device_joined")
-    known = coordinator.server.service.state.devices["a"]
+    known = coordinator.service.state.devices["a"]
     coordinator.stop()
     loaded = config.load(path)
     database = Database(str(loaded.database), "tastes", BASE_ID)
@@ -376,7 +376,7 @@ class TestThoseWhoTakeNoPart:
         for i, name in enumerate(("a", "b", "silent")):
             devices.say(name, Join(profile=profile("apples", i)))
         devices.hear(RoundStart, {"a", "b", "silent"})
-        coordinator.server.service._admissions.revoke("silent")
+        coordinator.service._admissions.revoke("silent")
         devices.offer("a", random_adapter(1))
         devices.offer("b", random_adapter(2))
         starts = devices.hear(RoundStart, {"a", "b"})  # long before the deadline
@@ -405,7 +405,7 @@ class TestThoseWhoTakeNoPart:
         for i, name in enumerate(("a", "silent")):
             devices.say(name, Join(profile=profile("apples", i)))
         coordinator.wait_for("device_joined", 2)
-        coordinator.server.service._admissions.revoke("silent")
+        coordinator.service._admissions.revoke("silent")
         devices.say("b", Join(profile=profile("apples", 2)))
         devices.hear(RoundStart, {"a", "b"})
         coordinator.stop()

@@ -67,7 +67,7 @@ def test_a_blobs_folder_that_disappears_ends_nothing(url: str, tmp_path: Path, m
     coordinator.join()
     assert gone
     assert coordinator.named("adapters_lost")
-    assert coordinator.server.service.state.round == ROUNDS
+    assert coordinator.service.state.round == ROUNDS
 
 
 def test_nor_does_one_that_was_deleted_while_nobody_served(url: str, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_database_that_disappears_while_it_is_open_is_put_back(url: str, tmp_p
     again = Coordinator(path)
     again.wait_for("coordinator_started")
     assert again.service.state.round == ROUNDS
-    assert again.service.state.devices.keys() == coordinator.server.service.state.devices.keys()
+    assert again.service.state.devices.keys() == coordinator.service.state.devices.keys()
     again.stop()
 
 

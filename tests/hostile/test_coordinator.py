@@ -228,7 +228,7 @@ def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
         played.say("wrong", m.Join(profile=profile("apples", 1, base_id="another")))
         (refused,) = played.hear(m.Refused, {"wrong"})
         assert refused.code in ("BaseModelMismatch", "FederationFull")
-        assert set(coordinator.server.service.state.devices) == set(names), "who cannot take part takes no place"
+        assert set(coordinator.service.state.devices) == set(names), "who cannot take part takes no place"
         honest = [f"honest-{number}" for number in range(4)]
         for name in honest:
             said = played.transport.publish
@@ -238,7 +238,7 @@ def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
         started = played.hear(m.RoundStart, set(honest))
         assert len(started) == 4
         coordinator.wait_for("device_forgotten", 4)
-        assert set(coordinator.server.service.state.devices) == set(honest)
+        assert set(coordinator.service.state.devices) == set(honest)
         assert {event["device"] for event in coordinator.named("device_forgotten")} == set(names)
         played.say("one-too-many", m.Join(profile=profile("apples", 1)))
         (refused,) = played.hear(m.Refused, {"one-too-many"})

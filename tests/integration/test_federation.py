@@ -419,7 +419,7 @@ class TestAdmission:
             coordinator.wait_for("device_left")
             coordinator.stop()
             assert [event["code"] for event in coordinator.named("refused")][:2] == ["NotInvited", "Revoked"]
-            assert coordinator.server.service.state.devices["guest"].left
+            assert coordinator.service.state.devices["guest"].left
             assert len(coordinator.named("update_counted")) == 1
 
     def test_an_invitation_for_others(self, tmp_path: Path) -> None:
@@ -441,7 +441,7 @@ class TestRefusals:
             ):
                 membership.run(answer=30)
             coordinator.stop()
-            assert "x" not in coordinator.server.service.state.devices
+            assert "x" not in coordinator.service.state.devices
 
     def test_an_unknown_federation(self, tmp_path: Path) -> None:
         with (
