@@ -18,7 +18,7 @@ from coordinator.identity.home import Home
 from coordinator.rounds import State
 from coordinator.server.service import Service
 from coordinator.store import Database
-from edge_sdk.errors import HomeInUse, StoreUnavailable, Superseded
+from edge_sdk.errors import ConfigurationError, HomeInUse, StoreUnavailable, Superseded
 from edge_sdk.transport import OnTrouble
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
@@ -226,7 +226,7 @@ def test_a_database_that_was_lost_deletes_no_blob(url: str, tmp_path: Path) -> N
     loaded = config.load(path)
     for file in Path(str(loaded.home)).glob("coordinator.sqlite*"):
         file.unlink()
-    with pytest.raises(config.ConfigurationError, match="move the blobs away"):
+    with pytest.raises(ConfigurationError, match="move the blobs away"):
         Service(loaded)
     assert len([p for p in Path(str(loaded.blobs)).iterdir() if len(p.name) == 64]) == 1
     Path(str(loaded.blobs)).rename(tmp_path / "old")

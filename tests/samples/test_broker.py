@@ -250,7 +250,7 @@ def test_what_is_there_stays_and_keys_are_their_owners(tmp_path: Path) -> None:
 
 def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
     path = write_federation(tmp_path, "mqtt://127.0.0.1:1883", more='username = "c"\npassword_file = "password"\n')
-    with pytest.raises(config.ConfigurationError, match="password_file"):
+    with pytest.raises(ConfigurationError, match="password_file"):
         Service(config.load(path))
     (tmp_path / "password").write_text("secret\n")
     assert config.load(path).connection().credentials == ("c", "secret")
