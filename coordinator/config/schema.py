@@ -31,7 +31,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
+# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/simulation/ifca.py.
 IFCA = "ifca"
 
 # What `device_bytes` and `device_downloads` are at least, unless the file says so.
