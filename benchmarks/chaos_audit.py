@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.wire.messages import Offer
+from edge_sdk.wire import Offer
 
 Event: TypeAlias = Mapping[str, Any]
 # What a coordinator tells when rounds go on.

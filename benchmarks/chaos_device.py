@@ -20,10 +20,9 @@ import numpy as np
 
 from edge_sdk.adapter import Adapter, Factors, Shape, beginning
 from edge_sdk.errors import ImpastoError
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
-from edge_sdk.membership.work import pack_update
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, pack_update
 from edge_sdk.transport import Settings, Tls
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile
 
 # The form of every update: about 660 kB at rank 8, six chunks.
 LAYERS, WIDTH, RANK = 16, 640, 8

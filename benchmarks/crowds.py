@@ -26,10 +26,8 @@ from coordinator.config import Federation as Settings
 from coordinator.learning import Learning, Subspaces, Tastes, Updates
 from coordinator.methods.clustering import CLUSTERERS, RULES, Evidence, coarse, partition
 from coordinator.store import Database, open_blobs
-from edge_sdk.adapter import Adapter, Factors, Shape, Share, to_bytes
-from edge_sdk.adapter.algebra import Bases
-from edge_sdk.wire.messages import DeviceProfile
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.adapter import Adapter, Bases, Factors, Shape, Share, to_bytes
+from edge_sdk.wire import DeviceProfile, make_manifest
 
 CLUSTERER = "fused"
 _BASE_ID = "0" * 64

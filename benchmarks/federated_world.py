@@ -22,7 +22,7 @@ from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Trainer, train_round
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile
 from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
 from samples.stickers import data
 from samples.stickers.data import Sticker

@@ -252,9 +252,8 @@ def _disk(place: Path, row: str) -> float:
 
 
 def _prepared(place: Path, unet: Path) -> Path | None:
-    from edge_sdk.inference.bundle import hash_files
-    from edge_sdk.inference.graph import Graph
-    from edge_sdk.inference.prepare import place as place_of
+    from edge_sdk.inference.bundle import Graph, hash_files
+    from edge_sdk.inference.runtime import place as place_of
 
     hashes = {name: value for name, value in hash_files(unet).items() if name.startswith("model.onnx")}
     folder = place_of(Graph(unet / "model.onnx", hashes), place / "cache")

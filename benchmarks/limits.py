@@ -15,8 +15,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.errors import ImpastoError
-from edge_sdk.inference.backends import BACKENDS, Session, Settings
-from edge_sdk.inference.graph import Graph
+from edge_sdk.inference.bundle import Graph
+from edge_sdk.inference.runtime import BACKENDS, Session, Settings
 
 # Pixels x channels x channels of the layers that take most of a step's time at 512 x 512, four times as many pixels:
 # long enough for threads to start and for sizes to be no excuse.

@@ -132,7 +132,7 @@ class _Phases:
 
 def _timed(bundle: Any, limit: str | None) -> Any:
     """The stages of a bundle that time their runs; not prepared, so that nothing but the bundle is on disk."""
-    from edge_sdk.inference.stages import Stages
+    from edge_sdk.inference.runtime import Stages
 
     class Timed(Stages):
         def __init__(self) -> None:
@@ -184,7 +184,7 @@ def _drawing(generator: Any, options: Mapping[str, Any], *, decode: bool = True)
 
 def _switch_ms(slots: Sequence[Any], adapter: Any) -> float:
     """What lies between two drawings with different adapters: checking nothing, feeding other arrays."""
-    from edge_sdk.inference.mixing import to_feed
+    from edge_sdk.inference.adapters import to_feed
 
     by_name = {slot.name: slot for slot in slots}
     times = []

@@ -28,7 +28,7 @@ from benchmarks.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.stickers import MODEL
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle import BundlePrecision
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.runtime import open_session
 from samples.stickers import data
 from samples.stickers.judge import GUIDANCE, Judge
 from samples.stickers.styles import STYLES

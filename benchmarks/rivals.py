@@ -172,8 +172,8 @@ class Ours(Rival):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         from edge_sdk import adapter
-        from edge_sdk.inference.backends import BACKENDS
         from edge_sdk.inference.bundle import Bundle, hash_files
+        from edge_sdk.inference.runtime import BACKENDS
 
         if self.backend == "openvino":
             # As for every row: imports come before loading.
@@ -186,15 +186,15 @@ class Ours(Rival):
         self._backend, self._feed = BACKENDS[self.backend], dict[str, Any]()
 
     def load(self) -> None:
-        from edge_sdk.inference.backends import Settings
-        from edge_sdk.inference.graph import Graph
+        from edge_sdk.inference.bundle import Graph
+        from edge_sdk.inference.runtime import Settings
 
         hashes = {name: value for name, value in self._hashes.items() if name.startswith("model.onnx")}
         graph = Graph(self.folder / self.precision / "unet" / "model.onnx", hashes)
         self._session = self._backend.open(graph, Settings(cache=self.folder / "cache"))
 
     def adapt(self, adapters: int) -> None:
-        from edge_sdk.inference.mixing import to_feed
+        from edge_sdk.inference.adapters import to_feed
 
         self._feed = to_feed(list(zip(self._adapters[:adapters], WEIGHTS, strict=False)), self._slots)
 

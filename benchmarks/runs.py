@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.harness import Row, cached, machine
 from benchmarks.stickers import bundle
-from edge_sdk.inference.hardware import available_cores
+from edge_sdk.inference.runtime import available_cores
 
 Result: TypeAlias = dict[str, Any]
 

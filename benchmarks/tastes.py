@@ -22,7 +22,7 @@ from typing import overload
 import numpy as np
 
 from coordinator.methods.clustering import Evidence, Labels, Matrix
-from edge_sdk.adapter.algebra import Bases
+from edge_sdk.adapter import Bases
 
 DIMENSIONS = 192
 LAYERS = {"a": (32, 192), "b": (24, 160)}  # name -> how many, outputs

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_sdk.adapter import Adapter, Factors, Shape, initial_adapter, to_bytes
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile
 
 RANK = 4
 BASE_ID = "e" * 64

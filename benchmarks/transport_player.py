@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.transport_content import content, profile
 from edge_sdk.transport import connect
-from edge_sdk.wire.messages import (
+from edge_sdk.wire import (
     Finished,
     Join,
     Leave,
@@ -22,13 +22,14 @@ from edge_sdk.wire.messages import (
     Offer,
     Pull,
     RoundStart,
+    Sender,
     SignedStep,
+    Topics,
     decode,
     decode_step,
     encode,
+    make_manifest,
 )
-from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import Sender, make_manifest
 
 _DEADLINE = 600.0
 

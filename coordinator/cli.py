@@ -27,10 +27,7 @@ from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_stat
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
 from edge_sdk.streams import printable, take_any_text
-from edge_sdk.wire.epochs import clock_trouble
-from edge_sdk.wire.invitation import Invitation
-from edge_sdk.wire.signing import fingerprint
-from edge_sdk.wire.topics import check_name
+from edge_sdk.wire import Invitation, check_name, clock_trouble, fingerprint
 
 app = typer.Typer(
     name="impasto-coordinator",

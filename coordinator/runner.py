@@ -15,7 +15,7 @@ from typing import Any
 
 from coordinator import rounds
 from coordinator.store import Database, newly_counted
-from edge_sdk.wire.messages import DeviceProfile, Refused
+from edge_sdk.wire import DeviceProfile, Refused
 
 
 class Runner:

@@ -29,18 +29,15 @@ from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.lockfile import LockFile
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id
-from edge_sdk.membership.journal import no_home
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import list_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
-from edge_sdk.wire.invitation import read_invitation
-from edge_sdk.wire.messages import DeviceProfile
-from edge_sdk.wire.signing import read_fingerprint
+from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
 if TYPE_CHECKING:
-    from edge_sdk.membership.client import OnEvent
+    from edge_sdk.membership import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
 
 # Of what is left of a round's deadline; the rest is for handing the update in.
@@ -57,7 +54,7 @@ class Device:
         pictures: folder of captioned pictures, see `edge_sdk.pictures`; only learning needs it.
         home: folder for adapters and unfinished work, made when it is needed; one per federation.
         threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
-        backend, memory_limit: what to draw with, and how much memory drawing may take; see `edge_sdk.inference.stages`.
+        backend, memory_limit: what to draw with, and how much memory drawing may take; see `Stages`.
     """
 
     def __init__(
@@ -219,7 +216,7 @@ class Device:
                 checkpoint=checkpoint,
             )
 
-        from edge_sdk.training.checkpoint import resumed
+        from edge_sdk.training import resumed
 
         with self._learning():
             result = resumed(train, checkpoint)

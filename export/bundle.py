@@ -20,7 +20,6 @@ from transformers import PreTrainedModel
 
 from edge_sdk import durable
 from edge_sdk.errors import ExportError, describe
-from edge_sdk.inference.base_id import compute_base_id
 from edge_sdk.inference.bundle import (
     INDEX,
     Bundle,
@@ -29,10 +28,11 @@ from edge_sdk.inference.bundle import (
     Defaults,
     Fused,
     Slot,
+    compute_base_id,
     hash_files,
     write_index,
 )
-from edge_sdk.inference.schedulers import SCHEDULERS
+from edge_sdk.inference.sampling import SCHEDULERS
 from export.fusing import FusedLora
 from export.fusing import fuse as add_to_weights
 from export.layers import name_layers

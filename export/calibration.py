@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader
 
 from edge_sdk.errors import CalibrationError, ImpastoError
 from edge_sdk.inference import Bundle, Generator, PromptTruncated
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.runtime import Stages
 
 # Stage -> files of one recorded feed each.
 Recording: TypeAlias = dict[str, list[Path]]

@@ -13,11 +13,8 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 
 from edge_sdk import mistaken
 from edge_sdk.errors import BundleError, ExportError
-from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import INDEX, Config, obstacle_in, read_config
-from edge_sdk.inference.bundle import Defaults, Pipeline
-from edge_sdk.inference.schedulers import NoiseSchedule
-from edge_sdk.inference.tokenizer import check_vocabulary
+from edge_sdk.inference.bundle import MODEL_INDEX, Config, Defaults, Pipeline, obstacle_in, read_config, weight_variant
+from edge_sdk.inference.sampling import NoiseSchedule, check_vocabulary
 
 SUPPORTED: tuple[Pipeline, ...] = (
     "StableDiffusionPipeline",
@@ -36,8 +33,10 @@ def find_model(model: str) -> Path:
     """
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / INDEX).is_file():
-            raise ExportError(f"{folder} is no diffusers folder: it has no {INDEX}. Give the folder that holds it.")
+        if not (folder / MODEL_INDEX).is_file():
+            raise ExportError(
+                f"{folder} is no diffusers folder: it has no {MODEL_INDEX}. Give the folder that holds it."
+            )
         return folder
     if folder.is_file():
         raise ExportError(
@@ -60,7 +59,7 @@ def kind_of(folder: Path) -> Pipeline:
     Raises:
         ExportError: one that cannot be exported.
     """
-    kind = _config(folder / INDEX).get("_class_name")
+    kind = _config(folder / MODEL_INDEX).get("_class_name")
     for supported in SUPPORTED:
         if kind == supported:
             return supported
@@ -76,7 +75,7 @@ def load_pipeline(folder: Path) -> Any:
     """
     kind = kind_of(folder)
     _check_scheduler(folder)
-    index = _config(folder / INDEX)
+    index = _config(folder / MODEL_INDEX)
     networks = [name for name in _NETWORKS if isinstance(index.get(name), list) and index[name][1]]
     _check(folder, index)
     for tokenizer, encoder in _TOKENIZERS.items():

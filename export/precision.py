@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from edge_sdk.errors import ExportError, VerificationFailed
 from edge_sdk.inference.bundle import Bundle, BundlePrecision, hash_files, write_index
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.runtime import open_session
 from export.calibration import FEWEST_PROMPTS, PROMPTS, check_prompts, read_feed, record
 from export.half import compute_in_half, store_in_half
 from export.quantization import quantize

@@ -19,7 +19,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edge_sdk.errors import VerificationFailed
 from edge_sdk.inference.bundle import DEEP, SHALLOW, Slot
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.runtime import open_session
 from export.errors import unexpected_graph
 from export.saving import save_beside_weights
 

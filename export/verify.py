@@ -15,8 +15,7 @@ from torch import nn
 
 from edge_sdk.errors import VerificationFailed
 from edge_sdk.inference.bundle import Slot
-from edge_sdk.inference.memory import give_back
-from edge_sdk.inference.sessions import lean_options, load
+from edge_sdk.inference.runtime import give_back, lean_options, load
 from export.parts import Part
 
 TOLERANCE = 1e-3

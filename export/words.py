@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_sdk.errors import BundleError, ExportError
-from edge_sdk.inference.tokenizer import VOCABULARY, Tokenizer
+from edge_sdk.inference.sampling import VOCABULARY, Tokenizer
 
 # Every kind of character and space, nothing, and more than there is room for.
 _PROBES = (

@@ -11,9 +11,10 @@ from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from edge_sdk import cli
-from edge_sdk.inference import BACKENDS, Bundle, prepare
-from edge_sdk.inference.bundle import hash_files, write_index
-from edge_sdk.inference.stages import graphs
+from edge_sdk.inference import BACKENDS, Bundle
+from edge_sdk.inference.bundle.index import hash_files, write_index
+from edge_sdk.inference.runtime import prepare
+from edge_sdk.inference.runtime.stages import graphs
 from tests.inference.graphs import write_bundle
 from tests.models import tiny_bundle
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Package -> the packages of the coordinator that it may import. `cli` is the top; it alone imports the simulation.
-COORDINATOR = {
+COORDINATOR: dict[str, set[str]] = {
     "rounds": set(),
     "methods": set(),
     "ingress": set(),
@@ -27,10 +27,41 @@ COORDINATOR = {
     },
     "simulation": {"rounds", "methods", "store", "config", "learning", "telemetry"},
 }
-# Families of methods, and the offline command, are packages in a package.
-NESTED = {"coordinator.methods", "coordinator.simulation"}
-# What tests of other packages' methods inherit from: it needs pytest, so that no `__init__` imports it.
-PUBLIC_MODULES = {"coordinator.methods.aggregation.contract"}
+# The same of the device's half. Modules that stand by themselves (errors, paths, durable, ...) are for all.
+ALONE = {"errors", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
+EDGE_SDK: dict[str, set[str]] = {
+    "adapter": set(),
+    "pictures": set(),
+    "privacy": set(),
+    "transport": set(),
+    "wire": {"adapter"},
+    "asyncapi": {"wire", "transport"},
+    "inference": {"adapter", "pictures"},
+    "membership": {"adapter", "wire", "transport"},
+    "training": {"adapter", "pictures", "inference", "membership"},
+    "diagnosis": {"wire", "transport", "membership"},
+    "device": {"adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"},
+    "cli": {
+        *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),
+        "device",
+    },
+}
+# What others may import of the SDK: `export` also its way of reading adapters on a command line.
+OTHERS = {
+    "export": {"adapter", "inference", "pictures", "cli"},
+    "coordinator": {"adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"},
+}
+# Families of methods, the offline command and the parts of drawing are packages in a package.
+NESTED = {"coordinator.methods", "coordinator.simulation", "edge_sdk.inference"}
+# Not in an `__init__`: they load what most who import the package do without (pytest, a broker, paho).
+PUBLIC_MODULES = {
+    "coordinator.methods.aggregation.contract",
+    "edge_sdk.cli.adapters",
+    "edge_sdk.transport.embedded",
+    "edge_sdk.transport.memory",
+    "edge_sdk.transport.mqtt",
+    "edge_sdk.transport.tolerant",
+}
 
 
 def imports(file: Path) -> Iterator[str]:
@@ -58,7 +89,9 @@ def is_module(name: str) -> bool:
 def package_of(module: str) -> str:
     """The package that a module is a part of, as its own or as others see it."""
     parts = module.split(".")
-    depth = 3 if ".".join(parts[:2]) in NESTED and len(parts) > 2 and ROOT.joinpath(*parts[:3]).is_dir() else 2
+    depth = 2
+    while ".".join(parts[:depth]) in NESTED and ROOT.joinpath(*parts[: depth + 1]).is_dir() and len(parts) > depth:
+        depth += 1
     return ".".join(parts[:depth])
 
 
@@ -67,17 +100,31 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = sorted((ROOT / "coordinator").rglob("*.py"))
+LAYERS = {"coordinator": COORDINATOR, "edge_sdk": EDGE_SDK}
+FILES = sorted(file for name in ("coordinator", "edge_sdk", "export") for file in (ROOT / name).rglob("*.py"))
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_no_import_runs_back_up(file: Path) -> None:
-    own = module_of(file).split(".")
-    if len(own) < 2 or own[1] == "cli":
+    top, *rest = module_of(file).split(".")
+    if top not in LAYERS or not rest or (top, rest[0]) == ("coordinator", "cli"):
         return
-    allowed = {own[1], *COORDINATOR[own[1]]}
-    used = {name.split(".")[1] for name in imports(file) if name.startswith("coordinator.")}
-    assert used <= allowed, f"{'.'.join(own)} may not import {sorted(used - allowed)}"
+    if top == "edge_sdk" and rest[0] in ALONE:
+        allowed = ALONE
+    else:
+        allowed = {rest[0], *LAYERS[top][rest[0]], *(ALONE if top == "edge_sdk" else ())}
+    used = {name.split(".")[1] for name in imports(file) if name.startswith(f"{top}.")}
+    assert used <= allowed, f"{module_of(file)} may not import {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=module_of)
+def test_who_may_use_the_sdk_and_for_what(file: Path) -> None:
+    top = module_of(file).split(".")[0]
+    ours = {name.split(".")[0] for name in imports(file)} & {"coordinator", "export", "samples", "benchmarks", "tests"}
+    assert ours <= {top} - {"edge_sdk"}
+    if top in OTHERS:
+        used = {name.split(".")[1] for name in imports(file) if name.startswith("edge_sdk.")}
+        assert used <= OTHERS[top] | ALONE
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
@@ -86,18 +133,20 @@ def test_packages_reach_each_other_through_their_init(file: Path) -> None:
     inside = {
         name
         for name in imports(file)
-        if name.startswith("coordinator.") and package_of(name) not in (own, name) and name not in PUBLIC_MODULES
+        if name.split(".")[0] in LAYERS and package_of(name) not in (own, name) and name not in PUBLIC_MODULES
     }
     assert not inside
 
 
-def test_no_circle_and_every_package_has_its_line() -> None:
-    folders = {path.stem for path in (ROOT / "coordinator").iterdir() if path.suffix in ("", ".py")}
-    assert folders - {"__init__", "__pycache__", "cli", "py"} == set(COORDINATOR)
+@pytest.mark.parametrize("top", LAYERS)
+def test_no_circle_and_every_package_has_its_line(top: str) -> None:
+    layers = LAYERS[top]
+    folders = {path.stem for path in (ROOT / top).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert folders - {"__init__", *({"cli"} if top == "coordinator" else ALONE)} == set(layers)
     done: set[str] = set()
-    while ready := {name for name, below in COORDINATOR.items() if name not in done and below <= done}:
+    while ready := {name for name, below in layers.items() if name not in done and below <= done}:
         done |= ready
-    assert done == set(COORDINATOR)
+    assert done == set(layers)
 
 
 def test_nobody_stands_beside_more_than_two_dozen_others() -> None:

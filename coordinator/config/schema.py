@@ -24,15 +24,14 @@ from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.paths import expanded
 from edge_sdk.transport import Settings, Tls, check, read_bandwidth, read_secret
-from edge_sdk.wire.messages import MAX_CHUNK, Count, Name, Positive, Rank
-from edge_sdk.wire.topics import NAME
+from edge_sdk.wire import MAX_CHUNK, NAME, Count, Name, Positive, Rank
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/ifca.py.
+# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/simulation/ifca.py.
 IFCA = "ifca"
 
 # What `device_bytes` and `device_downloads` are at least, unless the file says so.

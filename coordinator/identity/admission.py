@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from edge_sdk.errors import StoreUnavailable
-from edge_sdk.wire.invitation import SECRET_BYTES
+from edge_sdk.wire import SECRET_BYTES
 
 _METADATA = sa.MetaData()
 _ADMISSIONS = sa.Table(

@@ -22,7 +22,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigurationError, HomeInUse
 from edge_sdk.lockfile import LockFile
-from edge_sdk.wire.epochs import shown
+from edge_sdk.wire import shown
 
 _LOCK = "coordinator.lock"
 

@@ -11,8 +11,7 @@ import msgspec
 
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.messages import MAX_SUCCESSIONS, Key, Succession
-from edge_sdk.wire.signing import Signer, new_key
+from edge_sdk.wire import MAX_SUCCESSIONS, Key, Signer, Succession, new_key
 
 
 class _File(msgspec.Struct, frozen=True):

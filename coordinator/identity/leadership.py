@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from coordinator.identity.keys import Keys
 from edge_sdk.errors import CoordinatorUntrusted
-from edge_sdk.wire.messages import CoordinatorState, encode
-from edge_sdk.wire.signing import fingerprint, recognised
+from edge_sdk.wire import CoordinatorState, encode, fingerprint, recognised
 
 # Seconds between two restatements: every device answers each, and two federations of one name would go on for ever.
 _REPEAT = 10.0

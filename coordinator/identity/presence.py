@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Container
 
-from edge_sdk.wire.messages import Presence
+from edge_sdk.wire import Presence
 
 
 class Presences:

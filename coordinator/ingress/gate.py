@@ -9,7 +9,7 @@ from collections.abc import Callable
 from coordinator.ingress.inbox import Inbox, Item
 from coordinator.ingress.rate_limits import STRANGERS, Exceeded, Limits, Rates
 from edge_sdk.errors import MessageInvalid
-from edge_sdk.wire.topics import Topics
+from edge_sdk.wire import Topics
 
 
 class Gate:

@@ -40,11 +40,9 @@ from coordinator.methods.clustering import Sketch
 from coordinator.methods.interaction import INTERACTIONS, Strength
 from coordinator.methods.optimisers import OPTIMISERS, Matrices, step
 from coordinator.store import Blobs, MemorySketches, SketchStore
-from edge_sdk.adapter import Adapter, Share, concatenate, to_bytes, truncate
-from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
+from edge_sdk.adapter import Adapter, Share, concatenate, matrices_from_bytes, matrices_to_bytes, to_bytes, truncate
 from edge_sdk.errors import ImpastoError, StoreUnavailable
-from edge_sdk.wire.messages import DeviceProfile, Manifest
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.wire import DeviceProfile, Manifest, make_manifest
 
 _log = logging.getLogger(__name__)
 Made = TypeVar("Made", rounds.Clustered, rounds.Aggregated)

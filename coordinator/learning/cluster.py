@@ -30,7 +30,7 @@ from coordinator.methods.clustering import (
     place,
     with_newcomers,
 )
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile
 
 
 class Tastes:

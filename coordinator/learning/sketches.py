@@ -18,7 +18,7 @@ import numpy as np
 from coordinator.methods.clustering import Sketch, Sketcher, Sketches, gathered
 from coordinator.rounds import Trace
 from coordinator.store import SketchStore
-from edge_sdk.adapter.algebra import Bases
+from edge_sdk.adapter import Bases
 
 Basis: TypeAlias = Callable[[Trace], "Bases | None"]
 """What a device's last training changed: by layer the left singular basis; None if it cannot be known."""

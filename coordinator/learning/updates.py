@@ -13,6 +13,7 @@ from coordinator.methods.aggregation import AGGREGATORS, changes_of
 from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,
+    Bases,
     Share,
     beginning,
     check_fit,
@@ -22,7 +23,6 @@ from edge_sdk.adapter import (
     left_basis,
     remainder,
 )
-from edge_sdk.adapter.algebra import Bases
 from edge_sdk.errors import AdapterMismatch
 
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coordinator.rounds.state import Device, Lineage, Round
-from edge_sdk.wire.messages import Message, Offer
+from edge_sdk.wire import Message, Offer
 
 
 class Send(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coordinator.rounds.state import Lineage
-from edge_sdk.wire.messages import DeviceProfile, Offer, Presence
+from edge_sdk.wire import DeviceProfile, Offer, Presence
 
 
 class Joined(msgspec.Struct, frozen=True):

@@ -74,7 +74,7 @@ from coordinator.rounds.places import at_work
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
-from edge_sdk.wire.messages import (
+from edge_sdk.wire import (
     MAX_ADAPTERS,
     Committed,
     DeviceProfile,

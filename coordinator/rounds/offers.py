@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from coordinator.rounds.opening import share_of, stage_of
 from coordinator.rounds.state import Member, Past, Rules, State
-from edge_sdk.wire.messages import Offer
+from edge_sdk.wire import Offer
 
 
 def member_for(rules: Rules, state: State, device: str, offer: Offer) -> Member | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.rounds.patience import probation, promised_until
 from coordinator.rounds.state import Member, Round, Rules, State
 from edge_sdk.adapter import Share
-from edge_sdk.wire.messages import Manifest, RoundStart, Stage
+from edge_sdk.wire import Manifest, RoundStart, Stage
 
 
 def opened(rules: Rules, state: State, now: float) -> Round | None:

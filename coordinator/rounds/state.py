@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from edge_sdk.adapter import Share
-from edge_sdk.wire.messages import Manifest, Stage
+from edge_sdk.wire import Manifest, Stage
 
 Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"]
 

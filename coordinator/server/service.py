@@ -50,8 +50,7 @@ from edge_sdk.errors import (
     TransportError,
 )
 from edge_sdk.transport import Reminder, Settings, Will, create, fresh_id, hang_up
-from edge_sdk.wire import exchange
-from edge_sdk.wire.messages import (
+from edge_sdk.wire import (
     Committed,
     CoordinatorState,
     Finished,
@@ -63,10 +62,12 @@ from edge_sdk.wire.messages import (
     Pull,
     Refused,
     RoundStart,
+    Topics,
+    check_room,
     decode,
+    decode_chunk,
+    exchange,
 )
-from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import check_room, decode_chunk
 
 CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0

@@ -11,8 +11,7 @@ from coordinator.identity import Keys
 from coordinator.runner import Runner
 from coordinator.store import Database, StoredBlobs
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted
-from edge_sdk.wire.epochs import clock_trouble
-from edge_sdk.wire.signing import fingerprint, trusted
+from edge_sdk.wire import clock_trouble, fingerprint, trusted
 
 Report = Callable[..., None]
 

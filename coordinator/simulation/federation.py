@@ -20,10 +20,8 @@ from coordinator.learning import Learning
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
 from edge_sdk.errors import AdapterError, NothingLearnt
-from edge_sdk.membership import RoundPlan, Train, TrainedUpdate
-from edge_sdk.membership.work import make_plan, pack_update, to_keep
-from edge_sdk.wire.messages import DeviceProfile, Finished, Manifest, Offer, RoundStart
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack_update, to_keep
+from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, RoundStart, make_manifest
 
 OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 # What could not be packed has no content to be announced.

@@ -29,8 +29,7 @@ from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.simulation.federation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
-from edge_sdk.wire.messages import Manifest, RoundStart, Stage
-from edge_sdk.wire.transfer import make_manifest
+from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
 
 Choose: TypeAlias = Callable[[Sequence[Adapter], Sequence[Adapter]], int]
 """(cluster models, frozen adapters under each of them) -> which model has the least loss on this device's pictures."""

@@ -28,8 +28,7 @@ from coordinator.rounds import State
 from coordinator.store.sketches import SqlSketches
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, StoreUnavailable, Superseded
-from edge_sdk.wire.epochs import following
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile, following
 
 _METADATA = sa.MetaData()
 _FEDERATION = sa.Table(

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from edge_sdk.errors import MessageInvalid, TransportError
 from edge_sdk.transport import Settings, create
-from edge_sdk.wire.messages import CoordinatorState, decode
-from edge_sdk.wire.topics import Topics
+from edge_sdk.wire import CoordinatorState, Topics, decode
 
 DEADLINE = 5.0  # seconds to connect
 _PATIENCE = 2.0  # seconds for what is retained to come

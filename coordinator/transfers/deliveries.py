@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator import rounds
 from coordinator.runner import Runner
 from coordinator.telemetry import Reports
-from edge_sdk.wire.messages import Finished, Manifest
+from edge_sdk.wire import Finished, Manifest
 
 
 class Deliveries:

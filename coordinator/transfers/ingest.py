@@ -18,7 +18,7 @@ from coordinator.learning import Learning
 from coordinator.methods.clustering import Sketch
 from coordinator.store import StoredBlobs
 from edge_sdk.errors import TransferError
-from edge_sdk.wire.messages import Offer
+from edge_sdk.wire import Offer
 
 
 @dataclass(frozen=True)

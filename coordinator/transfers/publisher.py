@@ -7,10 +7,18 @@ from msgspec.structs import replace
 from coordinator.telemetry import CHUNK, Counters, Reports
 from edge_sdk.errors import BrokerUnreachable, TransportError
 from edge_sdk.transport import Transport
-from edge_sdk.wire.messages import CoordinatorState, Finished, Message, RoundStart, Step, encode
-from edge_sdk.wire.signing import Signer
-from edge_sdk.wire.topics import Topics
-from edge_sdk.wire.transfer import fitting_chunk, refitted
+from edge_sdk.wire import (
+    CoordinatorState,
+    Finished,
+    Message,
+    RoundStart,
+    Signer,
+    Step,
+    Topics,
+    encode,
+    fitting_chunk,
+    refitted,
+)
 
 
 class Publisher:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from edge_sdk.wire.messages import Offer
+from edge_sdk.wire import Offer
 
 PLACES = 8
 """Updates that are pulled at the same time."""

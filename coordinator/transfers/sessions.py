@@ -17,11 +17,8 @@ from coordinator.store import Blobs
 from coordinator.transfers.queue import PLACES
 from coordinator.transfers.spool import Spool
 from edge_sdk.errors import TransferError
-from edge_sdk.transport.bandwidth import Pacer, credit_for
-from edge_sdk.wire import exchange
-from edge_sdk.wire.exchange import Effect, Exchange
-from edge_sdk.wire.messages import MAX_CHUNK, Manifest, Message
-from edge_sdk.wire.transfer import DEFAULT_CREDIT
+from edge_sdk.transport import Pacer, credit_for
+from edge_sdk.wire import DEFAULT_CREDIT, MAX_CHUNK, Effect, Exchange, Manifest, Message, exchange
 
 # The role of what is pulled here; what is offered has others, and may have the same content.
 UPDATE: Final = "update"

@@ -16,8 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.wire.messages import Manifest
-from edge_sdk.wire.transfer import Data
+from edge_sdk.wire import Data, Manifest
 
 _HEAD = 4  # bytes of the chunks' size
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.[0-9a-f]{64}")

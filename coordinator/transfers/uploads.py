@@ -20,8 +20,7 @@ from coordinator.transfers.publisher import Publisher
 from coordinator.transfers.queue import PLACES, UploadQueue
 from coordinator.transfers.sessions import UPDATE, Sessions
 from edge_sdk.errors import AdapterError, BlobLost, ImpastoError, StoreUnavailable
-from edge_sdk.wire import exchange
-from edge_sdk.wire.messages import Manifest, Offer
+from edge_sdk.wire import Manifest, Offer, exchange
 
 # Seconds of silence after which another device's turn comes.
 _PATIENCE = 30.0

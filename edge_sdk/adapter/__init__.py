@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.adapter.algebra import (
+    Bases,
     align,
     basis_similarity,
     concatenate,
@@ -16,7 +17,8 @@ from edge_sdk.adapter.algebra import (
     subspace_similarity,
     truncate,
 )
-from edge_sdk.adapter.file import from_bytes, load, save, to_bytes
+from edge_sdk.adapter.decomposition import svd
+from edge_sdk.adapter.file import from_bytes, load, matrices_from_bytes, matrices_to_bytes, save, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_adapter, initial_factors
 from edge_sdk.adapter.model import (
     MAX_LAYERS,
@@ -24,6 +26,7 @@ from edge_sdk.adapter.model import (
     MAX_RANK,
     Adapter,
     Factors,
+    Kernel,
     Shape,
     check,
     check_fit,
@@ -37,7 +40,9 @@ __all__ = [
     "MAX_RANK",
     "TRAINED",
     "Adapter",
+    "Bases",
     "Factors",
+    "Kernel",
     "Shape",
     "Share",
     "align",
@@ -60,6 +65,8 @@ __all__ = [
     "inner_product",
     "left_basis",
     "load",
+    "matrices_from_bytes",
+    "matrices_to_bytes",
     "mean",
     "norm",
     "orthonormal",
@@ -68,6 +75,7 @@ __all__ = [
     "save",
     "scale",
     "subspace_similarity",
+    "svd",
     "to_bytes",
     "truncate",
 ]

@@ -69,7 +69,7 @@ def doctor(
     if broker is None and any(about_federation):
         raise typer.BadParameter("this is about a federation: name its --broker, too.")
     if trust:
-        from edge_sdk.wire.signing import read_fingerprint
+        from edge_sdk.wire import read_fingerprint
 
         read_fingerprint(trust)  # what is none is said first
     if broker and not federation and (trust or home or (device_id and not certificate)):
@@ -97,7 +97,7 @@ def doctor(
 
 def _drawing(bundle: Path | None, cache: Path | None, threads: int | None, empty_cache: bool) -> dict[str, Any]:
     from edge_sdk.errors import ConfigurationError
-    from edge_sdk.inference import prepare
+    from edge_sdk.inference.runtime import prepare
 
     try:
         folder: Path | None = prepare.cache_folder(cache)
@@ -119,8 +119,7 @@ def _device(cache: Path | None, threads: int | None) -> dict[str, Any]:
     import onnxruntime as ort
 
     from edge_sdk.errors import BackendUnavailable
-    from edge_sdk.inference import hardware, prepare
-    from edge_sdk.inference.backends import AUTO, BACKENDS, Settings, choose, probe, rate
+    from edge_sdk.inference.runtime import AUTO, BACKENDS, Settings, choose, hardware, prepare, probe, rate
 
     settings = Settings(threads=threads)
     cores, processor, memory = hardware.usable_cores(), hardware.processor(), hardware.memory()
@@ -156,8 +155,8 @@ def _device(cache: Path | None, threads: int | None) -> dict[str, Any]:
 
 def _bundle(folder: Path, cache: Path | None) -> dict[str, Any]:
     from edge_sdk.errors import BundleError, PreparedElsewhere
-    from edge_sdk.inference import Bundle, prepare
-    from edge_sdk.inference.stages import graphs
+    from edge_sdk.inference import Bundle
+    from edge_sdk.inference.runtime import graphs, prepare
 
     try:
         bundle = Bundle.load(folder)
@@ -182,7 +181,7 @@ def _report(found: dict[str, Any]) -> list[RenderableType]:
     from rich.table import Table
     from rich.text import Text
 
-    from edge_sdk.inference.memory import show_size
+    from edge_sdk.inference.runtime import show_size
 
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold")
@@ -210,7 +209,7 @@ def _report(found: dict[str, Any]) -> list[RenderableType]:
 
 
 def _facts(found: dict[str, Any]) -> dict[str, str]:
-    from edge_sdk.inference.memory import show_size
+    from edge_sdk.inference.runtime import show_size
 
     cores, memory, cache = found["cores"], found["memory"], found["cache"]
     limit = f"; the container may use {show_size(memory['limit'])}" if memory["limit"] else ""

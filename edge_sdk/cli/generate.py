@@ -13,7 +13,7 @@ from edge_sdk.cli.output import checked_output
 from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 
 if TYPE_CHECKING:
-    from edge_sdk.inference.schedulers import Latents
+    from edge_sdk.inference.sampling import Latents
 
 _STRENGTH = 0.75
 

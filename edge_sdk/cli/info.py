@@ -66,9 +66,8 @@ def _adapter(path: Path) -> dict[str, str]:
 def _model(path: Path) -> dict[str, str]:
     from edge_sdk.errors import BundleError
     from edge_sdk.inference import compute_base_id
-    from edge_sdk.inference.base_model import obstacle_in
-    from edge_sdk.inference.schedulers import NoiseSchedule
-    from edge_sdk.inference.tokenizer import check_vocabulary
+    from edge_sdk.inference.bundle import obstacle_in
+    from edge_sdk.inference.sampling import NoiseSchedule, check_vocabulary
 
     base_id = compute_base_id(path)
     try:

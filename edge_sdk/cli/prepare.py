@@ -22,9 +22,8 @@ def prepare(
     beforehand how much disk it takes.
     """
     from edge_sdk.inference import Bundle
-    from edge_sdk.inference import prepare as preparing
-    from edge_sdk.inference.memory import show_size
-    from edge_sdk.inference.stages import graphs
+    from edge_sdk.inference.runtime import graphs, show_size
+    from edge_sdk.inference.runtime import prepare as preparing
 
     folder = preparing.cache_folder(cache)
     for stage, graph in graphs(Bundle.load(bundle, verify=False)).items():

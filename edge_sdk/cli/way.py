@@ -23,7 +23,7 @@ def look(
     """All findings as plain values, shown as they come."""
     from edge_sdk.diagnosis import Finding, diagnose
     from edge_sdk.membership import home_federation, kept_id, trusted_key
-    from edge_sdk.wire.signing import read_fingerprint
+    from edge_sdk.wire import read_fingerprint
 
     pinned = read_fingerprint(trust) if trust else None
     known = trusted_key(home) if home else None

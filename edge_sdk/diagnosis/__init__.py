@@ -19,9 +19,8 @@ from edge_sdk.diagnosis.limits import check_limits
 from edge_sdk.diagnosis.line import check_line
 from edge_sdk.diagnosis.session import Session, open_session
 from edge_sdk.errors import BrokerSettingsInvalid
-from edge_sdk.transport import Settings, check
-from edge_sdk.transport.address import MEMORY
-from edge_sdk.wire.topics import Topics, check_name
+from edge_sdk.transport import MEMORY, Settings, check
+from edge_sdk.wire import Topics, check_name
 
 __all__ = ["Finding", "Status", "diagnose"]
 

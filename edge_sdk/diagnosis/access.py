@@ -8,7 +8,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
-from edge_sdk.wire.topics import Topics
+from edge_sdk.wire import Topics
 
 _ELSE = "doctor-asks-for-nobody"  # a device that there is not
 

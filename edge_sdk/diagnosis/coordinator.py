@@ -8,10 +8,7 @@ from collections.abc import Iterator
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid, SignatureInvalid
-from edge_sdk.wire.epochs import CLOCKS_AGREE, shown
-from edge_sdk.wire.messages import CoordinatorState, decode
-from edge_sdk.wire.signing import fingerprint, recognised, trusted
-from edge_sdk.wire.topics import Topics
+from edge_sdk.wire import CLOCKS_AGREE, CoordinatorState, Topics, decode, fingerprint, recognised, shown, trusted
 
 
 def check_coordinator(session: Session, topics: Topics, trust: bytes | None, known: bytes | None) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_sdk.transport.reasons import Reason
+from edge_sdk.transport import Reason
 
 Section = Literal["home", "broker", "certificate", "clock", "access", "coordinator"]
 Status = Literal["ok", "warning", "broken"]

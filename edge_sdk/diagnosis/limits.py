@@ -8,8 +8,7 @@ from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.transport import Settings
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
-from edge_sdk.wire.messages import MAX_CHUNK
-from edge_sdk.wire.transfer import LEAST_PAYLOAD
+from edge_sdk.wire import LEAST_PAYLOAD, MAX_CHUNK
 
 # A chunk, a topic of 256 bytes, and what MQTT puts around them.
 NEEDED_PACKET = MAX_CHUNK + 256 + 10

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_sdk.diagnosis.certificates import check_validity
 from edge_sdk.diagnosis.finding import Finding, broken
-from edge_sdk.transport import Settings, Tls, reasons
-from edge_sdk.transport.address import ENCRYPTED, Address
+from edge_sdk.transport import ENCRYPTED, Address, Settings, Tls, reasons
 
 if TYPE_CHECKING:
     from cryptography import x509

@@ -16,15 +16,21 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
-from edge_sdk.inference.backends import DrawingPrecision
+from edge_sdk.inference.adapters import HYBRIDS, Mix
 from edge_sdk.inference.bundle import Bundle
-from edge_sdk.inference.denoiser import Denoiser
-from edge_sdk.inference.hybrids import HYBRIDS
-from edge_sdk.inference.latents import Noise, decode_in_tiles, to_pictures, to_pixels
-from edge_sdk.inference.mixing import Mix
-from edge_sdk.inference.prompts import PromptEncoder
-from edge_sdk.inference.schedulers import SCHEDULERS, Latents, NoiseSchedule, Start
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.runtime import DrawingPrecision, Stages
+from edge_sdk.inference.sampling import (
+    SCHEDULERS,
+    Denoiser,
+    Latents,
+    Noise,
+    NoiseSchedule,
+    PromptEncoder,
+    Start,
+    decode_in_tiles,
+    to_pictures,
+    to_pixels,
+)
 from edge_sdk.pictures import to_rgb
 
 # (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
@@ -95,7 +101,7 @@ class Generator:
             verify: compare every file with its hash first.
             backend: what to draw with, a key of `BACKENDS`; "auto" takes the fastest that works here.
             memory_limit: such as "1GB": stages are closed before others are opened, where they would not fit together.
-            prepare: lay out large stages for this processor, once and on disk; see `edge_sdk.inference.prepare`.
+            prepare: lay out large stages for this processor, once and on disk; see `runtime.prepare`.
             cache: the folder for that; by default $IMPASTO_CACHE or the user's cache folder.
             precision: "bf16" or "f32" for back ends that have a choice; "auto" is bfloat16 where it is fast.
 

@@ -20,8 +20,7 @@ from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership.journal import Journal, no_home, read_owner, read_trusted_key
 from edge_sdk.paths import expanded
-from edge_sdk.wire.messages import Manifest
-from edge_sdk.wire.topics import NAME
+from edge_sdk.wire import NAME, Manifest
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
 

@@ -34,8 +34,7 @@ import msgspec
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
-from edge_sdk.wire.epochs import following
-from edge_sdk.wire.messages import Finished, Manifest, Offer, RoundStart
+from edge_sdk.wire import Finished, Manifest, Offer, RoundStart, following
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
 

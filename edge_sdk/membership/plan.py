@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edge_sdk.adapter import Adapter, Share
-from edge_sdk.wire.messages import Stage
+from edge_sdk.wire import Stage
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
-from edge_sdk.wire.messages import Manifest, RoundStart, Step
-from edge_sdk.wire.transfer import DEFAULT_CHUNK
+from edge_sdk.wire import DEFAULT_CHUNK, Manifest, RoundStart, Step
 
 # What a method has folded away comes beside the adapter that lies on it, under the same name with this ending.
 FOLDED = ".folded"

@@ -17,8 +17,17 @@ if _missing:
 
 # The check above must come first.
 with without_chatter():
-    from edge_sdk.training.checkpoint import CheckpointUnwritten
+    from edge_sdk.training.checkpoint import CheckpointUnwritten, resumed
+    from edge_sdk.training.encoding import image_size
     from edge_sdk.training.rounds import train_round
     from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
 
-__all__ = ["CheckpointUnwritten", "Progress", "Trainer", "TrainingResult", "train_round"]
+__all__ = [
+    "CheckpointUnwritten",
+    "Progress",
+    "Trainer",
+    "TrainingResult",
+    "image_size",
+    "resumed",
+    "train_round",
+]

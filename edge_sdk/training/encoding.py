@@ -20,9 +20,8 @@ from torch import Tensor
 from transformers import CLIPTextModel
 
 from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
-from edge_sdk.inference.base_id import weight_variant
-from edge_sdk.inference.base_model import obstacle_in, read_config
-from edge_sdk.inference.tokenizer import Tokenizer
+from edge_sdk.inference.bundle import obstacle_in, read_config, weight_variant
+from edge_sdk.inference.sampling import Tokenizer
 from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
 
 _LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from edge_sdk.errors import BundleError, TrainingError
-from edge_sdk.inference.schedulers import NoiseSchedule
+from edge_sdk.inference.sampling import NoiseSchedule
 
 Prediction = Literal["epsilon", "v_prediction"]
 

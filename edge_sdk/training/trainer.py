@@ -18,8 +18,8 @@ from torch import Tensor
 
 from edge_sdk.adapter import Adapter, Share, to_bytes
 from edge_sdk.errors import OutOfMemory, TrainingError
-from edge_sdk.inference.base_id import compute_base_id
-from edge_sdk.inference.memory import is_lack_of_it
+from edge_sdk.inference.bundle import compute_base_id
+from edge_sdk.inference.runtime import is_lack_of_it
 from edge_sdk.paths import expanded
 from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet

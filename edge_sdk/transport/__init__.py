@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from edge_sdk.transport.bandwidth import read_bandwidth
+from edge_sdk.transport import reasons
+from edge_sdk.transport.address import ENCRYPTED, MEMORY, Address
+from edge_sdk.transport.bandwidth import Pacer, credit_for, read_bandwidth
 from edge_sdk.transport.base import (
     DEFAULT_MAX_PAYLOAD,
     PACKET_MARGIN,
@@ -22,14 +24,20 @@ from edge_sdk.transport.base import (
     schemes,
 )
 from edge_sdk.transport.identity import fresh_id
+from edge_sdk.transport.reasons import Reason
 from edge_sdk.transport.reminder import Reminder
 from edge_sdk.transport.secret import read_secret
 
 __all__ = [
     "DEFAULT_MAX_PAYLOAD",
+    "ENCRYPTED",
+    "MEMORY",
     "PACKET_MARGIN",
+    "Address",
     "Handler",
     "OnTrouble",
+    "Pacer",
+    "Reason",
     "Reminder",
     "Settings",
     "Tls",
@@ -38,9 +46,11 @@ __all__ = [
     "check",
     "connect",
     "create",
+    "credit_for",
     "fresh_id",
     "hang_up",
     "read_bandwidth",
     "read_secret",
+    "reasons",
     "schemes",
 ]

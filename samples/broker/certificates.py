@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from edge_sdk.wire.topics import check_name
+from edge_sdk.wire import check_name
 
 AUTHORITY, BROKER, COORDINATOR = "ca", "broker", "coordinator"
 _RESERVED = (AUTHORITY, BROKER, COORDINATOR)

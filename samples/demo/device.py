@@ -23,7 +23,7 @@ from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.pictures import load_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Progress, Trainer, train_round
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.wire import DeviceProfile
 from samples.demo.live import Tail
 from samples.demo.settings import FEDERATION, RESULT, Settings
 

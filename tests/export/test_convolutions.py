@@ -23,11 +23,12 @@ from safetensors.numpy import save_file
 
 from edge_sdk.adapter import Adapter, Factors, check, load, save
 from edge_sdk.errors import AdapterMismatch
-from edge_sdk.inference import Bundle, Generator, Slot, prepare
-from edge_sdk.inference.backends import BACKENDS, Settings
-from edge_sdk.inference.mixing import to_feed
-from edge_sdk.inference.sessions import open_session
-from edge_sdk.inference.stages import graph_of
+from edge_sdk.inference import Bundle, Generator, Slot
+from edge_sdk.inference.adapters.mixing import to_feed
+from edge_sdk.inference.runtime import prepare
+from edge_sdk.inference.runtime.backends import BACKENDS, Settings
+from edge_sdk.inference.runtime.sessions import open_session
+from edge_sdk.inference.runtime.stages import graph_of
 from export import export_model
 from export.calibration import PROMPTS
 from export.half import compute_in_half

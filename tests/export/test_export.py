@@ -17,8 +17,8 @@ from transformers import CLIPTokenizer
 
 from edge_sdk.errors import BundleCorrupt, BundleMissing, ExportError, VerificationFailed
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.bundle import INDEX
-from edge_sdk.inference.tokenizer import Tokenizer
+from edge_sdk.inference.bundle.index import INDEX
+from edge_sdk.inference.sampling.tokenizer import Tokenizer
 from export import export_model
 from export.parts import parts_of
 from export.pipeline import load_pipeline

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 
 from edge_sdk.inference import Bundle
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.runtime.sessions import open_session
 from export.half import compute_in_half, store_in_half
 from tests.models import LATENT_SHAPE, WIDTH, tiny_bundle
 

@@ -11,7 +11,7 @@ import torch
 
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import Slot
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.runtime.sessions import open_session
 from export.lora import add_lora_slots
 from export.passes import clean, fuse_attention
 

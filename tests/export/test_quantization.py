@@ -20,8 +20,8 @@ import pytest
 
 from edge_sdk.errors import CalibrationError, ExportError
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.bundle import INDEX, BundlePrecision, hash_files, write_index
-from edge_sdk.inference.sessions import open_session
+from edge_sdk.inference.bundle.index import INDEX, BundlePrecision, hash_files, write_index
+from edge_sdk.inference.runtime.sessions import open_session
 from export import export_model, saving
 from export.calibration import PROMPTS, read_feed, record
 from export.layers import PRODUCTS

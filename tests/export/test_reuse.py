@@ -18,7 +18,7 @@ from PIL import Image
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import BundleError, ExportError, VerificationFailed
 from edge_sdk.inference import Bundle, Generator
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.runtime.stages import Stages
 from export.reuse import check, split
 from export.saving import WEIGHTS
 from tests.models import LATENT_SHAPE, tiny_bundle

@@ -25,9 +25,9 @@ from coordinator.store import open_blobs
 from edge_sdk.adapter import Adapter, Share, beginning, complete, from_bytes, initial_adapter, pack, to_bytes
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, BundleIndex
-from edge_sdk.inference.bundle import Slot
-from edge_sdk.inference.schedulers.noise import NoiseSchedule
-from edge_sdk.inference.tokenizer import Tokenizer
+from edge_sdk.inference.bundle.index import Slot
+from edge_sdk.inference.sampling.schedulers.noise import NoiseSchedule
+from edge_sdk.inference.sampling.tokenizer import Tokenizer
 from edge_sdk.pictures import list_pictures, open_picture
 from edge_sdk.wire.exchange import Exchange
 from edge_sdk.wire.invitation import Invitation, read_invitation

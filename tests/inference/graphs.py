@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_sdk.inference import Bundle, BundleIndex
-from edge_sdk.inference.bundle import hash_files, write_index
-from edge_sdk.inference.graph import Graph
+from edge_sdk.inference.bundle.graph import Graph
+from edge_sdk.inference.bundle.index import hash_files, write_index
 
 STAGES = ("text_encoder", "unet", "vae_decoder")
 

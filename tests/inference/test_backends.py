@@ -14,11 +14,11 @@ import pytest
 
 from edge_sdk.errors import BackendUnavailable, BundleCorrupt, DeviceError
 from edge_sdk.inference import BACKENDS, Bundle
-from edge_sdk.inference.backends import AUTO, Settings, choose, probe, rate
-from edge_sdk.inference.backends.providers import Provider
-from edge_sdk.inference.graph import Graph
-from edge_sdk.inference.onnx_file import drop_defaults, matmul
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.bundle.graph import Graph
+from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
+from edge_sdk.inference.runtime.backends import AUTO, Settings, choose, probe, rate
+from edge_sdk.inference.runtime.backends.providers import Provider
+from edge_sdk.inference.runtime.stages import Stages
 from tests.inference.graphs import ones, write_chain
 from tests.models import LATENT_SHAPE, WIDTH, tiny_bundle
 
@@ -193,7 +193,8 @@ def test_the_cpu_needs_no_other_runtime(tmp_path: Path) -> None:
     graph = write_chain(tmp_path)
     script = (
         "import sys; from pathlib import Path\n"
-        "from edge_sdk.inference.backends import choose, Settings; from edge_sdk.inference.graph import Graph\n"
+        "from edge_sdk.inference.runtime.backends import choose, Settings\n"
+        "from edge_sdk.inference.bundle.graph import Graph\n"
         f"choose('cpu', Settings(threads=1)).backend.open(Graph(Path({str(graph.path)!r})), Settings(threads=1))\n"
         "print(*[name for name in ('openvino', 'onnx', 'torch') if name in sys.modules])"
     )

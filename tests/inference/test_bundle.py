@@ -12,8 +12,8 @@ import pytest
 
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference import Bundle
-from edge_sdk.inference.base_model import obstacle_in
-from edge_sdk.inference.bundle import INDEX, hash_files
+from edge_sdk.inference.bundle.base_model import obstacle_in
+from edge_sdk.inference.bundle.index import INDEX, hash_files
 from tests.models import IMAGE_SIZE, LATENT_SHAPE, tiny_bundle, tiny_model
 
 

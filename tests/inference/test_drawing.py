@@ -13,9 +13,9 @@ from PIL import Image
 
 from edge_sdk.errors import BundleError, SizeUnsupported
 from edge_sdk.inference import Generator
-from edge_sdk.inference.latents import decode_in_tiles, to_pixels
-from edge_sdk.inference.memory import PROCESS, working_set
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.runtime.memory import PROCESS, working_set
+from edge_sdk.inference.runtime.stages import Stages
+from edge_sdk.inference.sampling.latents import decode_in_tiles, to_pixels
 from tests.models import LATENT_SHAPE, tiny_bundle
 
 PROMPT = "a red fox, flat icon"

@@ -17,7 +17,7 @@ from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import AdapterMismatch
 from edge_sdk.inference import Generator
-from edge_sdk.inference.latents import to_pixels
+from edge_sdk.inference.sampling.latents import to_pixels
 from tests.models import FAMILIES, Kind, tiny_bundle, tiny_model
 
 pytestmark = [

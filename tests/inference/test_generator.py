@@ -33,8 +33,8 @@ from edge_sdk.errors import (
     PromptError,
 )
 from edge_sdk.inference import Bundle, Generator, PromptTruncated
-from edge_sdk.inference.bundle import write_index
-from edge_sdk.inference.memory import PROCESS, working_set
+from edge_sdk.inference.bundle.index import write_index
+from edge_sdk.inference.runtime.memory import PROCESS, working_set
 from tests.models import KINDS, LATENT_SHAPE, Kind, tiny_bundle, tiny_model
 
 pytestmark = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.inference import hardware
+from edge_sdk.inference.runtime import hardware
 
 
 def tree(folder: Path, files: dict[str, str]) -> Path:
@@ -76,7 +76,7 @@ def test_the_smallest_memory_limit_holds(tmp_path: Path) -> None:
 def test_being_bound_to_a_core_counts() -> None:
     script = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
-        "from edge_sdk.inference.hardware import usable_cores; print(usable_cores().count)"
+        "from edge_sdk.inference.runtime.hardware import usable_cores; print(usable_cores().count)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "1\n"

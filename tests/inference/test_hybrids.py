@@ -15,13 +15,13 @@ from PIL import Image
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import HybridUnsupported
 from edge_sdk.inference import HYBRIDS, Generator
-from edge_sdk.inference.bundle import DEEP, Slot
-from edge_sdk.inference.hybrids.apart import by_bands, by_patches, everywhere, from_bands, to_bands
-from edge_sdk.inference.hybrids.select import content_leads, layer_size
-from edge_sdk.inference.memory import PROCESS, working_set
-from edge_sdk.inference.mixing import Feed, to_feed
-from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule, Start
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.adapters.hybrids.apart import by_bands, by_patches, everywhere, from_bands, to_bands
+from edge_sdk.inference.adapters.hybrids.select import content_leads, layer_size
+from edge_sdk.inference.adapters.mixing import Feed, to_feed
+from edge_sdk.inference.bundle.index import DEEP, Slot
+from edge_sdk.inference.runtime.memory import PROCESS, working_set
+from edge_sdk.inference.runtime.stages import Stages
+from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Start
 from tests.models import LATENT_SHAPE, Kind, tiny_bundle
 
 PROMPT = "a red fox, flat icon"

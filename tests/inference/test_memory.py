@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_sdk.inference.memory import parse_size, show_size, working_set
+from edge_sdk.inference.runtime.memory import parse_size, show_size, working_set
 
 
 @pytest.mark.parametrize(

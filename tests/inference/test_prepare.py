@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import BundleCorrupt, DeviceBusy, NoRoomToPrepare, PreparedElsewhere
-from edge_sdk.inference import BACKENDS, Bundle, NotPrepared, prepare
-from edge_sdk.inference.backends import Settings
-from edge_sdk.inference.graph import Graph
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference import BACKENDS, Bundle, NotPrepared
+from edge_sdk.inference.bundle.graph import Graph
+from edge_sdk.inference.runtime import prepare
+from edge_sdk.inference.runtime.backends import Settings
+from edge_sdk.inference.runtime.stages import Stages
 from tests.inference.graphs import ones, write_bundle, write_chain
 from tests.inference.test_backends import unet_feed
 from tests.models import tiny_bundle
@@ -227,9 +228,9 @@ def test_prepared_weights_do_not_count_as_memory(cache: Path, tmp_path: Path) ->
 _KILLED_EVERYWHERE = """
 import os, signal, sys
 from pathlib import Path
-from edge_sdk.inference import prepare
-from edge_sdk.inference.graph import Graph
-from edge_sdk.inference.bundle import hash_files
+from edge_sdk.inference.runtime import prepare
+from edge_sdk.inference.bundle.graph import Graph
+from edge_sdk.inference.bundle.index import hash_files
 
 model, cache = map(Path, sys.argv[1:])
 graph = Graph(model, hash_files(model.parent))
@@ -280,9 +281,10 @@ def test_weights_that_are_cut_short_while_they_are_written(cache: Path, graph: G
     script = f"""
 import resource, signal, warnings
 from pathlib import Path
-from edge_sdk.inference import BACKENDS, prepare
-from edge_sdk.inference.backends import Settings
-from edge_sdk.inference.graph import Graph
+from edge_sdk.inference import BACKENDS
+from edge_sdk.inference.runtime import prepare
+from edge_sdk.inference.runtime.backends import Settings
+from edge_sdk.inference.bundle.graph import Graph
 prepare.SMALL = 0
 signal.signal(signal.SIGXFSZ, signal.{"SIG_DFL" if killed else "SIG_IGN"})
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
@@ -308,7 +310,7 @@ def test_processes_that_begin_at_once_share_one_preparation(cache: Path, tmp_pat
     graph = write_chain(tmp_path / "unet", side=1024)
     script = (
         "import sys; from pathlib import Path; from edge_sdk.inference import prepare\n"
-        "from edge_sdk.inference.graph import Graph\n"
+        "from edge_sdk.inference.bundle.graph import Graph\n"
         f"graph = Graph(Path({str(graph.path)!r}), {dict(graph.hashes)!r})\n"
         "print(flush=True); sys.stdin.read()\n"
         f"print(prepare.ready(graph, Path({str(cache)!r})).stat().st_ino)"

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from edge_sdk.errors import BundleError
-from edge_sdk.inference.schedulers import SCHEDULERS, NoiseSchedule, Start
-from edge_sdk.inference.schedulers.noise import CLASSES
+from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Start
+from edge_sdk.inference.sampling.schedulers.noise import CLASSES
 
 # diffusers turns tensors into arrays the way of numpy 1, and arrays into tensors.
 pytestmark = [

@@ -13,9 +13,9 @@ import pytest
 
 from edge_sdk.errors import BundleCorrupt, BundleError, DeviceBusy, MemoryLimitTooSmall
 from edge_sdk.inference import Bundle
-from edge_sdk.inference import stages as stages_module
-from edge_sdk.inference.memory import PROCESS, working_set
-from edge_sdk.inference.stages import Stages, graph_of, graphs
+from edge_sdk.inference.runtime import stages as stages_module
+from edge_sdk.inference.runtime.memory import PROCESS, working_set
+from edge_sdk.inference.runtime.stages import Stages, graph_of, graphs
 from tests.inference.graphs import STAGES, ones, write_bundle
 
 
@@ -85,8 +85,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from edge_sdk.inference import Bundle, BundleIndex
-from edge_sdk.inference.memory import PROCESS, working_set
-from edge_sdk.inference.stages import Stages
+from edge_sdk.inference.runtime.memory import PROCESS, working_set
+from edge_sdk.inference.runtime.stages import Stages
 import msgspec
 
 def anonymous():

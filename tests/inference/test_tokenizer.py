@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AddedToken, CLIPTokenizer, CLIPTokenizerFast
 
 from edge_sdk.errors import BundleCorrupt, PromptError
-from edge_sdk.inference.tokenizer import PromptTruncated, Tokenizer
+from edge_sdk.inference.sampling.tokenizer import PromptTruncated, Tokenizer
 from tests.models import KINDS, Kind, tiny_model
 
 PROMPTS = [

@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, client
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
+from edge_sdk.membership import membership as client
+from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal
-from edge_sdk.membership.link import Link
 from edge_sdk.wire.transfer import decode_chunk, make_manifest
 from tests.integration.devices import profile, train
 

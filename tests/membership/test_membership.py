@@ -27,9 +27,9 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
+from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Progress
-from edge_sdk.membership.link import Link
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
@@ -597,7 +597,7 @@ def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, m
             rates.append(rate)
             super().__init__(1e9)
 
-    monkeypatch.setattr("edge_sdk.membership.link.Pacer", Noted)
+    monkeypatch.setattr("edge_sdk.membership.connection.Pacer", Noted)
     me = Me(Settings(url=url, bandwidth=512_000), tmp_path, Learner())
     join(stage)
     stage.say(start())
@@ -760,7 +760,7 @@ def test_a_forged_commitment_costs_no_update(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
-    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.05)
     learn = Learner()
     me = Me(url, tmp_path, learn)
     join(stage)
@@ -852,7 +852,7 @@ def test_being_welcomed_again_and_again_is_no_progress(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coordinator that answers every repeated Join but never starts a round."""
-    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.05)
     me = Me(url, tmp_path, Learner(), deadline=1.0)
     stage.online()
     while me.outcome.empty():
@@ -886,7 +886,7 @@ def test_leaving_early_waits_for_adapters_that_can_be_had(url: str, stage: Stage
 def test_more_adapters_than_are_fetched_at_once_come_home(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_sdk.membership.client._MAX_ADAPTERS", int(1.5 * len(to_bytes(random_adapter(1)))))
+    monkeypatch.setattr("edge_sdk.membership.membership._MAX_ADAPTERS", int(1.5 * len(to_bytes(random_adapter(1)))))
     me = Me(url, tmp_path, Learner())
     join(stage)
     adapters = [stage.serve(random_adapter(1), "root", "root")]
@@ -964,7 +964,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         ids.append(settings.client_id)
         return create(settings)
 
-    monkeypatch.setattr("edge_sdk.membership.link.create", noted)
+    monkeypatch.setattr("edge_sdk.membership.connection.create", noted)
     for _ in range(2):
         Membership(
             Settings(url=url, client_id=given), "tastes", "me", profile("apples", 0), tmp_path, Learner()

@@ -39,8 +39,8 @@ DEADLINE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("edge_sdk.membership.client._REPEAT", 0.2)
-    monkeypatch.setattr("edge_sdk.membership.client.SILENCE", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.membership.SILENCE", 0.2)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from edge_sdk.errors import PictureError, PictureUnreadable
-from edge_sdk.inference.latents import to_pixels
+from edge_sdk.inference.sampling.latents import to_pixels
 from edge_sdk.pictures import MAX_PIXELS, fit, load_pictures, open_picture, to_rgb
 
 RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)

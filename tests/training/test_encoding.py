@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edge_sdk.errors import PictureError, PictureUnreadable
-from edge_sdk.inference.latents import to_pixels
+from edge_sdk.inference.sampling.latents import to_pixels
 from edge_sdk.pictures import open_picture
 from edge_sdk.training.encoding import gather
 

@@ -11,7 +11,7 @@ import torch
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import AdapterMismatch, NoPictures, OutOfMemory, PictureUnreadable, TrainingError
-from edge_sdk.inference.base_id import compute_base_id
+from edge_sdk.inference.bundle.base_id import compute_base_id
 from edge_sdk.training import Progress, Trainer
 from edge_sdk.training.precision import TrainingPrecision
 from edge_sdk.training.trainer import _enough_memory

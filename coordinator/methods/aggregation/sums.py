@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter import MAX_RANK, Adapter, Factors, concatenate, scale, truncate
-from edge_sdk.adapter.model import Kernel
+from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Kernel, concatenate, scale, truncate
 
 Matrix = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
 from coordinator.methods.clustering.plane import plane
-from edge_sdk.adapter.algebra import Bases
+from edge_sdk.adapter import Bases
 
 _ROWS = 512  # columns of bases compared with all others at once: bounds memory
 LEAST_TRAINED = 3  # two centred devices are always opposites: no evidence

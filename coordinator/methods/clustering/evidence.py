@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator.methods.clustering.sketch import Sketches
-from edge_sdk.adapter.algebra import Bases
+from edge_sdk.adapter import Bases
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Labels: TypeAlias = npt.NDArray[np.int64]

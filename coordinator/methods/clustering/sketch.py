@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter.algebra import Bases
+from edge_sdk.adapter import Bases
 
 Sketch: TypeAlias = npt.NDArray[np.int8]
 MOST_NUMBERS = 16384  # an error of 0.008

@@ -9,8 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, truncate
-from edge_sdk.adapter.decomposition import svd
+from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, svd, truncate
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Matrices: TypeAlias = dict[str, Matrix]

@@ -17,9 +17,8 @@ from edge_sdk.inference import Generator, PromptTruncated
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
 from edge_sdk.privacy import prompt_code
-from edge_sdk.training import Progress, Trainer, train_round
-from edge_sdk.training.encoding import image_size
-from edge_sdk.wire.messages import DeviceProfile
+from edge_sdk.training import Progress, Trainer, image_size, train_round
+from edge_sdk.wire import DeviceProfile
 
 # Timesteps a picture: few to choose a model by, more for the figures that are compared.
 CHOICE_LEVELS, JUDGING_LEVELS = 2, 8

@@ -20,7 +20,7 @@ import numpy as np
 
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.pictures import JSON_LINES, TABLE, has_picture_suffix, list_pictures
-from edge_sdk.wire.messages import Rank
+from edge_sdk.wire import Rank
 
 SETTINGS = "device.toml"
 

@@ -1,0 +1,43 @@
+"""What runs graphs: ONNX Runtime and other back ends, within the machine's cores and memory.
+
+hardware.py     the processor, and how much of the machine the process may use
+sessions.py     ONNX Runtime on the CPU
+prepare.py      graphs laid out for this processor, on disk
+backends/       what graphs are run with, and which of them works here
+memory.py       how much memory drawing takes
+stages.py       the bundle's graphs, opened when they are needed, closed when memory is short
+"""
+
+from __future__ import annotations
+
+from edge_sdk.inference.runtime import hardware, prepare
+from edge_sdk.inference.runtime.backends import AUTO, BACKENDS, DrawingPrecision, Session, Settings, choose, probe, rate
+from edge_sdk.inference.runtime.hardware import available_cores
+from edge_sdk.inference.runtime.memory import give_back, is_lack_of_it, show_size
+from edge_sdk.inference.runtime.prepare import NotPrepared, place
+from edge_sdk.inference.runtime.sessions import lean_options, load, open_session
+from edge_sdk.inference.runtime.stages import Stages, graphs
+
+__all__ = [
+    "AUTO",
+    "BACKENDS",
+    "DrawingPrecision",
+    "NotPrepared",
+    "Session",
+    "Settings",
+    "Stages",
+    "available_cores",
+    "choose",
+    "give_back",
+    "graphs",
+    "hardware",
+    "is_lack_of_it",
+    "lean_options",
+    "load",
+    "open_session",
+    "place",
+    "prepare",
+    "probe",
+    "rate",
+    "show_size",
+]

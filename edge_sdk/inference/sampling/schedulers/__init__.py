@@ -1,0 +1,31 @@
+"""From noise to latents, in numpy.
+
+A scheduler is a function: it gets the model, a `Start` and a `NoiseSchedule`, and yields the latents after every step.
+To add one, write it in a file of its own and give it a name below.
+
+x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise throughout, with alpha_t the cumulated product that diffusers calls
+`alphas_cumprod`. Every scheduler equals its diffusers twin over whole trajectories
+(tests/inference/test_schedulers.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from edge_sdk.inference.sampling.schedulers.ddim import ddim
+from edge_sdk.inference.sampling.schedulers.dpm import dpm_solver_2m
+from edge_sdk.inference.sampling.schedulers.euler import euler
+from edge_sdk.inference.sampling.schedulers.lcm import lcm
+from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Scheduler, Start
+
+SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
+    {
+        "ddim": ddim,
+        "dpm++": dpm_solver_2m,
+        "euler": euler,
+        "lcm": lcm,
+    }
+)
+
+__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler", "Start"]

@@ -1,0 +1,20 @@
+"""DDIM without added noise. Source: Song et al., arXiv 2010.02502, equation 12; twin of diffusers' DDIMScheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
+
+
+def ddim(
+    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
+) -> Iterator[Latents]:
+    """x <- sqrt(alpha') x_0 + sqrt(1 - alpha') noise, with x_0 and noise as the model sees them in x."""
+    timesteps = schedule.timesteps(steps, "leading").round().astype(int)[start.left_out(steps) :]
+    x, stride = start.at(schedule.alphas[timesteps[0]]), schedule.length // steps
+    for t in timesteps.tolist():
+        x_0, epsilon = schedule.split(denoise(x, t), x, schedule.alphas[t])
+        alpha = float(schedule.alphas[t - stride]) if t >= stride else schedule.final_alpha
+        x = alpha**0.5 * schedule.limit(x_0) + (1 - alpha) ** 0.5 * epsilon
+        yield x

@@ -1,0 +1,127 @@
+"""Whom a device takes for its coordinator, and what it lets it say: only what is signed, and nothing older than before.
+
+A step is as new as its round in its life of the coordinator; the last step, which ends all rounds, is newer than any of
+them. The same may be said again, as a coordinator does after a connection was lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from edge_sdk.errors import CoordinatorUntrusted, ImpastoError, MessageOutdated, SignatureInvalid, WireError
+from edge_sdk.membership.journal import Journal
+from edge_sdk.wire import (
+    CoordinatorState,
+    Finished,
+    RoundStart,
+    SignedStep,
+    Step,
+    clock_trouble,
+    fingerprint,
+    recognised,
+    verified,
+)
+
+_AFTER_ALL_ROUNDS = 2**31 - 1
+
+_T = TypeVar("_T")
+
+
+class Acquaintance:
+    """What a device knows of the coordinator of `federation`.
+
+    Args:
+        device: its name, to which steps are addressed.
+        journal: which keeps the key, and how far the coordinator was heard.
+        tell: called with the name and the values of what is worth showing.
+
+    Attributes:
+        state: as it showed itself last, None before.
+        untrusted: why somebody who showed himself is not listened to, None if there was no such.
+    """
+
+    def __init__(self, federation: str, device: str, journal: Journal, tell: Callable[..., None]) -> None:
+        self.state: CoordinatorState | None = None
+        self.untrusted: ImpastoError | None = None
+        self._federation = federation
+        self._device = device
+        self._journal = journal
+        self._tell = tell
+
+    @property
+    def online(self) -> bool:
+        return self.state is not None and self.state.online
+
+    def accepted(self, heard: _T) -> _T | Step | None:
+        """What is heard, out of its envelope; None if it is refused, or is to be heard again later. What no signature
+        is asked for comes through as it is."""
+        match heard:
+            case CoordinatorState():
+                return heard if self._meets(heard) else None
+            case SignedStep() | RoundStart() | Finished():
+                try:
+                    return self._opened(heard)
+                except WireError as error:
+                    self._tell("step_refused", code=type(error).__name__, reason=str(error))
+                    return None
+        return heard
+
+    def _meets(self, state: CoordinatorState) -> bool:
+        """Take in how a coordinator shows itself; whether it is ours."""
+        known, (epoch, _) = self._journal.trusted_key, self._journal.heard
+        try:
+            key = recognised(known, state, self._federation)
+            if known is not None and state.epoch < epoch:
+                if not state.online:
+                    return False  # the will of an earlier life, come late
+                raise self._outdated(f"start {state.epoch}")
+        except (CoordinatorUntrusted, WireError) as error:
+            self.untrusted = error
+            self._tell("coordinator_untrusted", code=type(error).__name__, reason=str(error))
+            return False
+        # Of one that is gone, only a sign may have been left behind on the broker: the first to be trusted is there.
+        if known is not None or state.online:
+            if known != key:
+                self._journal.trust(key) if known is None else self._journal.follow(key)
+                self._tell("coordinator_trusted", key=fingerprint(key))
+            self._note(state.epoch, 0)
+            self._journal.claim(self._federation, self._device)
+        if self.state is None and (reason := clock_trouble(state.epoch, time.time())):
+            self._tell("clock_suspect", reason=reason)
+        if state != self.state:
+            self._tell("coordinator_online" if state.online else "coordinator_offline", epoch=state.epoch)
+        self.state = state
+        return True
+
+    def _opened(self, said: SignedStep | Step) -> Step | None:
+        """A step that is for this device, and no older than what was heard."""
+        if not isinstance(said, SignedStep):
+            raise SignatureInvalid(
+                f"A {type(said).__name__} came without any signature: nothing comes of it. Somebody else can write on "
+                "this device's topics; tell the operator of the broker."
+            )
+        key = self._journal.trusted_key
+        if key is None:  # it has not shown itself yet, and will say this again
+            return None
+        step = verified(said, key, self._federation, self._device)
+        number = step.round if isinstance(step, RoundStart) else _AFTER_ALL_ROUNDS
+        if (said.epoch, number) < self._journal.heard:
+            what = f"round {step.round}" if isinstance(step, RoundStart) else "the end"
+            raise self._outdated(f"{what} of start {said.epoch}")
+        self._note(said.epoch, number)
+        return step
+
+    def _note(self, epoch: int, number: int) -> None:
+        if (epoch, number) > self._journal.heard:
+            self._journal.note_heard(epoch, number)
+
+    def _outdated(self, what: str) -> MessageOutdated:
+        epoch, number = self._journal.heard
+        since = "the end" if number == _AFTER_ALL_ROUNDS else f"round {number}"
+        return MessageOutdated(
+            f"The coordinator of {self._federation!r} has said {what}, but {since} of start {epoch} before: what is "
+            "older is not listened to. It came late, or somebody repeats it. If its operator says that it was set up "
+            "anew with a clock that goes behind, move journal.sqlite out of this device's home and join afresh."
+        )
