@@ -16,7 +16,7 @@ from msgspec.structs import fields
 
 from coordinator import config
 from coordinator.server.service import Service
-from edge_sdk.errors import BrokerSettingsInvalid, BrokerUnreachable, TransportError
+from edge_sdk.errors import BrokerSettingsInvalid, BrokerUnreachable, ConfigurationError, TransportError
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings, Tls, Transport, Will, create
 from edge_sdk.wire.messages import MAX_CHUNK, CoordinatorState, Presence, decode
