@@ -48,6 +48,14 @@ def test_does_not_depend_on_how_numbers_are_stored(tmp_path: Path, dtype: torch.
     assert compute_base_id(model(tmp_path / "a", cast(UNET, dtype))) == compute_base_id(model(tmp_path / "b"))
 
 
+def test_bfloat16_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the whole file once for every tensor: a scalar, one without numbers and one in the middle of the file."""
+    weights = {"a": torch.tensor(0.5), "b": torch.zeros(0, 3), "c": torch.arange(6.0).reshape(2, 3)}
+    wanted = compute_base_id(model(tmp_path / "a", weights))
+    monkeypatch.delattr("pathlib.Path.read_bytes")
+    assert compute_base_id(model(tmp_path / "b", cast(weights, torch.bfloat16))) == wanted
+
+
 def test_does_not_depend_on_files(tmp_path: Path) -> None:
     sharded = model(tmp_path / "a")
     (sharded / "unet" / "model.safetensors").unlink()

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,14 @@ _WEIGHTS = re.compile(
     r"(?:\.(?P<older>\w+))?\.safetensors"
 )
 _Read = Callable[[], npt.NDArray[np.float32]]
+
+
+class _Place(NamedTuple):
+    """A tensor in its file; `offset` in bytes."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
 
 
 def compute_base_id(model: Path | str) -> str:
@@ -62,11 +71,12 @@ def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[i
     """(name, (shape, how to read it)) of every weight of one component."""
     for file in _weight_files(model, component):
         tensors = _open(file)
+        places = _places(file)
         for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
             piece = tensors.get_slice(key)
             if piece.get_dtype() in _FLOATS:
                 name = f"{component}.{_todays(component, key)}"
-                yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, piece.get_dtype()))
+                yield name, (tuple(piece.get_shape()), _reader(file, tensors, key, places[key]))
 
 
 def weight_variant(model: Path | str, component: str) -> str | None:
@@ -156,18 +166,27 @@ def _complete(model: Path, component: str, files: list[Path]) -> list[Path]:
     return files
 
 
-def _reader(file: Path, tensors: Any, key: str, dtype: str) -> _Read:
+def _places(file: Path) -> dict[str, _Place]:
+    """Where each tensor lies in a file whose header is sound."""
+    with file.open("rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+    return {
+        key: _Place(value["dtype"], tuple(value["shape"]), 8 + size + value["data_offsets"][0])
+        for key, value in header.items()
+        if key != "__metadata__"
+    }
+
+
+def _reader(file: Path, tensors: Any, key: str, place: _Place) -> _Read:
     def read() -> npt.NDArray[np.float32]:
-        if dtype == "BF16":
-            return _read_bfloat16(file, key)
+        if place.dtype == "BF16" and 0 not in place.shape:
+            # numpy has no bfloat16: its bits are the upper half of a float32.
+            upper = np.memmap(file, "<u2", "r", offset=place.offset, shape=place.shape or (1,))
+            return (upper.astype(np.uint32) << 16).view(np.float32).reshape(place.shape)
+        if place.dtype == "BF16":
+            return np.zeros(place.shape, np.float32)
         array: npt.NDArray[np.float32] = tensors.get_tensor(key).astype(np.float32)
         return array
 
     return read
-
-
-def _read_bfloat16(file: Path, key: str) -> npt.NDArray[np.float32]:
-    """numpy has no bfloat16: its bits are the upper half of a float32."""
-    data = dict(safetensors.deserialize(file.read_bytes()))[key]  # type: ignore[no-untyped-call]
-    upper = np.frombuffer(data["data"], "<u2").astype(np.uint32)
-    return (upper << 16).view(np.float32).reshape(data["shape"])
