@@ -179,11 +179,12 @@ class Device:
         Args:
             minutes, steps: when to stop, whichever comes first.
             rank: LoRA rank; None takes that of the present leaf, or 8.
-            afresh: forget the present leaf.
+            afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
             The others: see `edge_sdk.training.Trainer`.
 
         Warns:
             PictureLeftOut: files that look like pictures are not used.
+            TrainingPutAside: an interrupted call was of other pictures or settings; its state is kept in another file.
 
         Raises:
             TrainingError: no base model was given, or it is not the bundle's; torch is missing; a `rank` that the
@@ -219,7 +220,7 @@ class Device:
         from edge_sdk.training import resumed
 
         with self._learning():
-            result = resumed(train, checkpoint)
+            result = resumed(train, checkpoint, None if afresh else self.home / "leaf.checkpoint.aside")
             try:
                 adapters_.save(result.adapter, self.home / "leaf.safetensors")
                 checkpoint.unlink(missing_ok=True)

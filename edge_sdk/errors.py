@@ -27,7 +27,8 @@
     │   ├── SizeUnsupported         sides that the base model cannot have
     │   └── HybridUnsupported       a hybrid of adapters that it cannot combine
     ├── TrainingError           fine-tuning cannot start or go on
-    │   └── CheckpointError         a checkpoint that is damaged or belongs to another training
+    │   └── CheckpointError         a checkpoint that cannot be gone on from
+    │       └── CheckpointForeign       a sound one, of another training
     ├── WireError               a message that breaks the protocol
     │   ├── MessageInvalid          cannot be decoded, or says what it must not
     │   ├── TransferError           a transfer whose chunks do not add up to its manifest
@@ -171,6 +172,10 @@ class TrainingError(ImpastoError):
 
 class CheckpointError(TrainingError):
     """A checkpoint is damaged or belongs to another training."""
+
+
+class CheckpointForeign(CheckpointError):
+    """A checkpoint is of a training of other pictures, settings or adapters."""
 
 
 class WireError(ImpastoError):

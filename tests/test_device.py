@@ -25,7 +25,7 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.membership import RoundPlan
-from edge_sdk.training import Trainer
+from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
 from tests.models import tiny_bundle, tiny_model, write_model
@@ -108,6 +108,29 @@ def test_interrupted_learning_is_resumed(device: Device) -> None:
     resumed = device.learn(steps=4, on_step=cut).adapter
     assert steps == [1, 2, 3, 4]
     assert adapters.to_bytes(resumed) == adapters.to_bytes(device.learn(steps=4, afresh=True).adapter)
+
+
+def test_an_unfinished_training_of_other_pictures_is_kept_and_said(device: Device, tmp_path: Path) -> None:
+    class PowerCutError(Exception):
+        pass
+
+    def cut(progress: Any) -> None:
+        raise PowerCutError
+
+    with pytest.raises(PowerCutError):
+        device.learn(steps=1, on_step=cut)
+    unfinished = (device.home / "leaf.checkpoint").read_bytes()
+    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 7)
+    with pytest.warns(TrainingPutAside, match=r"unfinished training of 1 steps .* kept in .*leaf.checkpoint.aside"):
+        device.learn(steps=1)
+    assert (device.home / "leaf.checkpoint.aside").read_bytes() == unfinished
+    # Asked to forget, it forgets.
+    with pytest.raises(PowerCutError):
+        device.learn(steps=1, on_step=cut)
+    device.pictures = fewer
+    device.learn(steps=1, afresh=True)
+    assert (device.home / "leaf.checkpoint.aside").read_bytes() == unfinished
+    assert not (device.home / "leaf.checkpoint").exists()
 
 
 def test_a_leaf_is_learnt_once_at_a_time_in_a_home(device: Device) -> None:

@@ -17,7 +17,7 @@ if _missing:
 
 # The check above must come first.
 with without_chatter():
-    from edge_sdk.training.checkpoint import CheckpointUnwritten, resumed
+    from edge_sdk.training.checkpoint import CheckpointUnwritten, TrainingPutAside, resumed
     from edge_sdk.training.encoding import image_size
     from edge_sdk.training.rounds import train_round
     from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
@@ -26,6 +26,7 @@ __all__ = [
     "CheckpointUnwritten",
     "Progress",
     "Trainer",
+    "TrainingPutAside",
     "TrainingResult",
     "image_size",
     "resumed",

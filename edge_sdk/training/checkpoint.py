@@ -15,7 +15,7 @@ from safetensors.torch import save as _serialize
 from torch import Tensor, nn
 
 from edge_sdk import durable
-from edge_sdk.errors import CheckpointError, describe
+from edge_sdk.errors import CheckpointError, CheckpointForeign, describe
 
 _FORMAT = "impasto training 1"
 _Result = TypeVar("_Result")
@@ -23,6 +23,10 @@ _Result = TypeVar("_Result")
 
 class CheckpointUnwritten(UserWarning):
     """The state of a training cannot be saved: it goes on, and begins anew if it is interrupted."""
+
+
+class TrainingPutAside(UserWarning):
+    """An unfinished training is not gone on with, because something was changed: it is kept in another file."""
 
 
 @dataclass
@@ -73,7 +77,8 @@ def load_checkpoint(
     """Bring parameters and optimizer to where the checkpoint left them; an absent file means: start.
 
     Raises:
-        CheckpointError: the file is damaged, or belongs to a run with other settings, pictures or adapters.
+        CheckpointError: the file is damaged.
+        CheckpointForeign: it belongs to a run with other settings, pictures or adapters.
     """
     if not path.exists():
         return State([], 0.0)
@@ -84,7 +89,7 @@ def load_checkpoint(
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"The checkpoint {path} cannot be read ({error}). Delete it to start again.") from error
     if metadata.get("format") != _FORMAT or metadata.get("run") != run:
-        raise CheckpointError(
+        raise CheckpointForeign(
             f"The checkpoint {path} belongs to another training (other pictures, settings or adapters). "
             "Delete it to start again, or give the same arguments as before."
         )
@@ -97,6 +102,15 @@ def load_checkpoint(
     return State(losses, json.loads(metadata["seconds"]))
 
 
+def steps_done(path: Path) -> int:
+    """How many steps the training of a checkpoint has done; 0 if there is none that can be read."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return int(file.get_slice("losses").get_shape()[0])
+    except (OSError, safetensors.SafetensorError):
+        return 0
+
+
 def seconds_spent(path: Path) -> float:
     """How long the training of a checkpoint has taken so far; 0 if there is none that can be read."""
     try:
@@ -106,13 +120,28 @@ def seconds_spent(path: Path) -> float:
         return 0.0
 
 
-def resumed(train: Callable[[], _Result], path: Path | None) -> _Result:
-    """Train from the checkpoint if it is of this training; what another training left behind, or what is damaged, is
-    of no use any more: it is deleted, and the training begins anew."""
+def resumed(train: Callable[[], _Result], path: Path | None, aside: Path | None = None) -> _Result:
+    """Train from the checkpoint if it is of this training, else begin anew.
+
+    Args:
+        aside: where the checkpoint of another training is kept, with a TrainingPutAside; None deletes it. What is
+            damaged is deleted.
+    """
     try:
         return train()
-    except CheckpointError:
+    except CheckpointError as error:
         if path is None:
             raise
-        path.unlink()
+        if aside is not None and isinstance(error, CheckpointForeign):
+            steps, seconds = steps_done(path), seconds_spent(path)
+            path.replace(aside)
+            warnings.warn(
+                f"There was an unfinished training of {steps} steps ({seconds:.0f} s), of other pictures, settings or "
+                f"adapters: this one begins anew, and that one is kept in {aside}. To go on with it, undo what was "
+                f"changed and rename the file to {path.name}.",
+                TrainingPutAside,
+                stacklevel=3,
+            )
+        else:
+            path.unlink()
         return train()
