@@ -308,7 +308,7 @@ def _cached_row(report: Report, path: Path, measure: Callable[[], Row]) -> None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What issue 3 asks for, from the rows that were measured."""
+    """The bars of drawing, from the rows that were measured."""
     found: list[Bar] = []
     for shape in dict.fromkeys(str(row["shape"]) for row in rows if row.get("part") == "step"):
         found += _bars_of(shape, [row for row in rows if row.get("shape") == shape and "step_s" in row])
