@@ -250,8 +250,11 @@ class Membership:
 
     def _ending(self) -> Finished | None:
         """The step that has ended the federation in an earlier session, if all of its adapters came."""
-        ending = self._journal.ending
-        if ending is None or any(self._journal.received(manifest.sha256) is None for manifest in ending.manifests):
+        try:
+            ending = self._journal.ending
+            if ending is None or any(self._journal.received(manifest.sha256) is None for manifest in ending.manifests):
+                return None
+        except JournalError:  # closed meanwhile, or damaged: the error of the line says more
             return None
         self._cluster = ending.cluster
         return ending

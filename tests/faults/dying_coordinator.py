@@ -30,7 +30,7 @@ def _with_updates(_: Any, state: Any, updates: list[Any], *more: Any) -> bool:
 
 # Name -> (class, method, before or after it, whether these arguments are the moment).
 POINTS: dict[str, tuple[type, str, str, Callable[..., bool]]] = {
-    "update came whole": (Uploads, "received", "before", lambda *_: True),
+    "update came whole": (Uploads, "_received", "before", lambda *_: True),
     "update checked, not on disk": (FolderBlobs, "take", "before", lambda *_: True),
     "update on disk, not counted": (FolderBlobs, "take", "after", lambda *_: True),
     "update counted in memory, not saved": (Database, "save", "before", _with_updates),

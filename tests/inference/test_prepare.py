@@ -309,7 +309,7 @@ print("opened")
 def test_processes_that_begin_at_once_share_one_preparation(cache: Path, tmp_path: Path) -> None:
     graph = write_chain(tmp_path / "unet", side=1024)
     script = (
-        "import sys; from pathlib import Path; from edge_sdk.inference import prepare\n"
+        "import sys; from pathlib import Path; from edge_sdk.inference.runtime import prepare\n"
         "from edge_sdk.inference.bundle.graph import Graph\n"
         f"graph = Graph(Path({str(graph.path)!r}), {dict(graph.hashes)!r})\n"
         "print(flush=True); sys.stdin.read()\n"

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace as replace_settings
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from edge_sdk.errors import (
     AdapterMismatch,
     CoordinatorUntrusted,
     DeadlineExceeded,
+    ImpastoError,
     MessageOutdated,
     Rejected,
     SignatureInvalid,
@@ -935,22 +936,29 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
     """Nor does the round's own thread, which is about to say something."""
     broker = EmbeddedBroker().start()
     stage, closed = Stage(broker.url), threading.Event()
+    ended: list[BaseException] = []
     settings = Settings(url=broker.url, publish_deadline=3600)
     mine = Membership(settings, "tastes", "me", profile("apples", 0), tmp_path, Learner(), lambda event: None)
 
     def run() -> None:
-        with suppress(DeadlineExceeded, TransportError):
-            mine.run(deadline=60)
+        try:
+            mine.run(deadline=60, answer=10)
+        except ImpastoError as error:
+            ended.append(error)
 
     def close() -> None:
         mine.close()
         closed.set()
 
-    threading.Thread(target=run, daemon=True).start()
+    running = threading.Thread(target=run, daemon=True)
+    running.start()
     join(stage)
     broker.stop()
     threading.Thread(target=close, daemon=True).start()
     assert closed.wait(60)
+    running.join(60)
+    (error,) = ended
+    assert isinstance(error, DeadlineExceeded | TransportError), "nothing is said of the journal, which is closed"
     stage.transport.abort()
 
 
