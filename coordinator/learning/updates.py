@@ -108,11 +108,10 @@ class Updates:
 
 
 def change_norm(update: Adapter, start: Adapter) -> float:
-    """Return ||update - start||_F to about six digits of its terms, in a tenth of the time of
-    `edge_sdk.adapter.distance`.
+    """Return ||update - start||_F to about six digits, in a tenth of the time of `edge_sdk.adapter.distance`.
 
     By layer, B A - B' A' is [dB, B'] [A; dA], or [B, -B'] [A; A'] where the ranks differ; its norm follows from the
-    small Gram matrices of both sides.
+    small Gram matrices of both sides. The digits are relative to these terms.
     """
     squares = 0.0
     for name, new in update.layers.items():

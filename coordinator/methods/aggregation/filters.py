@@ -42,8 +42,8 @@ class Belief:
     Attributes:
         weights: (n,) factors for the updates' weights, at least 0 and not all 0.
         shrink: (n,) share, in [0, 1], of each change to keep.
-        breakdown: number of lying devices that the filter withstands among these n, with its settings: at most floor((n
-            - 1) / 2), fewer where some weigh more than others or the filter drops fewer.
+        breakdown: number of lying devices among these n that the filter withstands with its settings. It is at most
+            floor((n - 1) / 2), and less if some devices weigh more than others or the filter drops fewer.
     """
 
     weights: Vector
@@ -114,8 +114,10 @@ def clip(products: Gram, weights: Vector, share: float) -> Belief:
 
 
 def krum(products: Gram, weights: Vector, share: float) -> Belief:
-    """Drop the f highest scores: s_i = sum of ||d_i - d_j||^2 over the n - f - 2 nearest j. Multi-Krum, arXiv
-    1703.02757."""
+    """Drop the f updates of highest score; multi-Krum (Blanchard et al., arXiv 1703.02757).
+
+    The score of update i is the sum of ||d_i - d_j||^2 over its n - f - 2 nearest j.
+    """
     n = len(weights)
     liars = min(_liars(n, share), max(0, (n - 3) // 2))
     distances = _distances(products)
@@ -174,7 +176,9 @@ def _liars(n: int, share: float) -> int:
 
 
 def _most(weights: Vector) -> int:
-    """Return how many devices, the heaviest first, have less than half of the weight: floor((n - 1) / 2) of equal ones.
+    """Return the largest number of devices, heaviest first, with less than half of the weight.
+
+    It is floor((n - 1) / 2) for equal weights.
     """
     heaviest = np.cumsum(np.sort(weights)[::-1])
     return int(np.count_nonzero(2 * heaviest < heaviest[-1] * (1 - 1e-12)))

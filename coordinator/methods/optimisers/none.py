@@ -1,4 +1,5 @@
-"""Devices go on from the mean."""
+"""No server optimiser: devices continue from the mean, step = change, as in FedAvg (McMahan et al., arXiv 1602.05629).
+"""
 
 from __future__ import annotations
 
