@@ -172,7 +172,7 @@ class Service:
         self._transport = create(
             replace(
                 connection,
-                # An id per instance: the epoch decides between two coordinators, instead of each disconnecting the other.
+                # devices seen since the connection was last lost
                 client_id=connection.client_id or fresh_id("coordinator"),
                 will=Will(self._topics.coordinator_state, self._leadership.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
