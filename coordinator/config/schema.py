@@ -277,8 +277,7 @@ class BaseModel(msgspec.Struct, frozen=True):
 
     @property
     def code_dimensions(self) -> int | None:
-        """Numbers in a prompt code: the width of the UNet's condition, of which the code is a mean. None if no slot
-        shows it."""
+        """Numbers in a prompt code: the width of the UNet's condition, whose mean it is. None if no slot shows it."""
         widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
         return widths.pop() if len(widths) == 1 else None
 

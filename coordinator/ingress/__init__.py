@@ -1,5 +1,4 @@
-"""Intake of messages: each is checked against its sender's limits, then waits in the inbox for the coordinator's loop.
-"""
+"""Intake of messages: each is checked against its sender's limits, then waits for the coordinator's loop."""
 
 from __future__ import annotations
 

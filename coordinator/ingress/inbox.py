@@ -32,8 +32,7 @@ class Inbox(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T, size: int, *, bulk: bool = False) -> None:
-        """Append an item of `size` bytes; `bulk` items are taken last, and a dropped one is requested again from its
-        sender."""
+        """Append an item of `size` bytes. `bulk` items are taken last; if one is dropped, its sender is asked again."""
         with self._changed:
             if self._lanes[bulk].size + size > self._room:
                 self._dropped[bulk] += 1

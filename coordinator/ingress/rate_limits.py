@@ -151,8 +151,7 @@ class Rates:
         self._owing.discard(sender)
 
     def exceeded(self, now: float, *, all_of_it: bool = False) -> list[Exceeded]:
-        """Return the drops to report: those of a sender at once at first, then once a minute; with `all_of_it`, without
-        delay."""
+        """Return the drops to report: a sender's first one at once, then once a minute; all with `all_of_it`."""
         found = []
         for sender in sorted(self._owing):
             account = self._accounts[sender]

@@ -118,8 +118,7 @@ class Learning:
         return self._tastes.place(action)
 
     def _beginnings(self, found: rounds.Clustered, known: Mapping[int, rounds.Lineage]) -> dict[int, rounds.Lineage]:
-        """Return the lineages that the interaction gives to new clusters, with the parent's adapters folded under them.
-        """
+        """Return the lineages that the interaction gives to new clusters, with the parent's adapters folded under."""
         new = sorted(set(found.assignment.values()) - known.keys())
         old = {c: self._updates.adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
         settings = self._federation
@@ -138,8 +137,7 @@ class Learning:
     # aggregation ----------------------------------------------------------------------------------------------------
 
     def aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated:
-        """Aggregate a root round into one adapter, or a cluster round into one per cluster with the interaction between
-        all."""
+        """Aggregate a closed round: into the root, or into one adapter per cluster with the interaction between all."""
         started = time.perf_counter()
         closed = action.round
         members: dict[int | None, list[str]] = {}

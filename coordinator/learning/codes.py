@@ -63,8 +63,10 @@ def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
 
 
 def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
-    """Return a mask (n,) of the codes whose nearest neighbour is `ALONE` times as far away as the others' median
-    distance."""
+    """Return a mask (n,) of the codes that stand alone.
+
+    Their nearest neighbour is more than `ALONE` times as far away as the others' median distance.
+    """
     count = len(rows)
     found = np.zeros(count, np.bool_)
     if not 4 <= count <= _MOST:

@@ -105,8 +105,7 @@ def share_of_devices(quorum: float, devices: int) -> int:
 
 
 def next_wake(rules: Rules, state: State, since: float) -> float | None:
-    """Return the first time after `since` at which time alone may change something, so that a Tick is due; None if
-    never.
+    """Return the time of the next Tick, the first after `since` at which time alone matters; None if there is none.
 
     Args:
         rules: the rules.

@@ -172,7 +172,7 @@ class Service:
         self._transport = create(
             replace(
                 connection,
-                # devices seen since the connection was last lost
+                # An id per instance: two coordinators of one id would disconnect each other. The epoch decides instead.
                 client_id=connection.client_id or fresh_id("coordinator"),
                 will=Will(self._topics.coordinator_state, self._leadership.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
@@ -301,10 +301,9 @@ class Service:
     # the loop -------------------------------------------------------------------------------------------------------
 
     def _connection_changed(self, online: bool) -> None:
-        """Note a lost or restored connection. The broker may have published our will, or have lost its retained
-        messages.
+        """Note a lost or restored connection. Called on the transport's thread.
 
-        Called on the transport's thread.
+        The broker may have published our will, or have lost its retained messages.
         """
         now = time.monotonic()
         if online:
@@ -319,8 +318,10 @@ class Service:
             self._connection.on_connection(online)
 
     def _troubled(self, error: TransportError) -> None:
-        """Report that reconnecting fails for a new reason, or that the broker refuses a message. On the transport's
-        thread."""
+        """Report that the broker refuses a message, or that reconnecting fails for a new reason.
+
+        Called on the transport's thread.
+        """
         code, reason = type(error).__name__, str(error)
         self._report("broker_refused" if self._away_since is None else "broker_unreachable", code=code, reason=reason)
         if self._connection.on_trouble:
@@ -386,8 +387,10 @@ class Service:
         self._settle()
 
     def _listen_to_ourselves(self) -> None:
-        """Report if our own state has not come back: the broker may confirm a forbidden subscription and deliver
-        nothing."""
+        """Report if our own state has not come back.
+
+        Many brokers confirm a forbidden subscription and deliver nothing.
+        """
         self._deaf_at = None
         if not self._leadership.heard and self._away_since is None and self._transport.trouble is None:
             reason = (

@@ -1,5 +1,4 @@
-"""A short look at a federation's broker for `impasto-coordinator status`: does it answer, and is the coordinator
-online?"""
+"""The state of a federation's broker, for `impasto-coordinator status`: if it answers, and who is online there."""
 
 from __future__ import annotations
 

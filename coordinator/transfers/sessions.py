@@ -103,8 +103,7 @@ class Sessions:
         return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer), now)
 
     def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
-        """Note a repeated offer of an update that is being pulled; in a new session, request its missing chunks again.
-        """
+        """Note a repeated offer of an update being pulled; in a new session, request its missing chunks again."""
         before, self._sessions[device] = self._sessions.get(device), session
         return self._of(device).pull_again(sha256, now) if before != session else []
 
@@ -142,8 +141,10 @@ class Sessions:
     # events -------------------------------------------------------------------------------------------------------
 
     def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
-        """Handle a message as `Exchange.on_message`. Chunks beyond the device's limits are dropped; it requests them
-        again."""
+        """Handle a message as `Exchange.on_message`.
+
+        Chunks beyond the device's limits are dropped; it requests them again.
+        """
         return self._sorted(device, self._of(device).on_message(message, now), now)
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:

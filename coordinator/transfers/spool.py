@@ -148,8 +148,10 @@ class SpoolFile:
         self.have = bytes(self._bits)
 
     def _tail(self, length: int) -> bytes | None:
-        """Return the bytes behind the content; None if the file ends there, so that it is complete; empty for another
-        length."""
+        """Return the bytes behind the content.
+
+        None if the file ends there, so that it is complete; empty if it has another length.
+        """
         end = self._file.seek(0, os.SEEK_END)
         if end == self._size:
             return None

@@ -189,8 +189,7 @@ class Uploads:
         return rounds.wants(self._rules, self._runner.state, device, offer)
 
     def _has_other_chunks(self, device: str, offer: Offer) -> bool:
-        """True if an update is being pulled in other chunks than it is offered in now, because the broker's limit
-        changed."""
+        """True if an update is being pulled in other chunks than now offered, after a change of the broker's limit."""
         if offer.manifest.sha256 in self._ingest.hashes:  # it is complete
             return False
         return self._queue.offer(device).manifest.chunk_size != offer.manifest.chunk_size

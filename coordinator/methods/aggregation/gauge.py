@@ -32,8 +32,7 @@ def usual(start: Adapter, found: Sequence[Scales]) -> Scales:
 
 
 def to_scale(update: Adapter, wanted: Scales) -> Adapter:
-    """Return the same products, with A and B rescaled in layers where A is out of scale. All else stays equal, bit by
-    bit."""
+    """Return the same products, with A and B rescaled in layers where A is out of scale; other layers are unchanged."""
     off = {
         name: _scaled(factors, wanted[name])
         for name, factors in update.layers.items()

@@ -1,5 +1,4 @@
-"""HetLoRA (Cho et al., arXiv 2401.06432): factors of any rank, padded with zeros and averaged; larger updates weigh
-more.
+"""HetLoRA (Cho et al., arXiv 2401.06432): zero-padded factors of any rank, averaged; larger updates weigh more.
 
 The weight of an update is its number of pictures times the norm of its product, ||B_i A_i||_F: the paper's
 sparsity-weighted aggregation. The paper's pruning of ranks on the device is left out. A device of smaller rank starts

@@ -29,8 +29,9 @@ _Times = Callable[[Vectors], Vectors]
 
 
 class Coarse(Crowd):
-    """Micro-clusters as items. Devices with and without adapters are compared by different vectors and never share an
-    item.
+    """Micro-clusters as items.
+
+    Devices with and without adapters are compared by different vectors and never share an item.
 
     Args:
         codes: (n, dimensions) prompt codes.
@@ -76,8 +77,7 @@ class Coarse(Crowd):
         return with_fixed_signs(self._embedding[:, :2].astype(np.float64))
 
     def _micro_clusters(self) -> Labels:
-        """Return the micro-cluster of each device, numbered by first appearance, trained devices and others separately.
-        """
+        """Return the micro-cluster of each device, by first appearance, trained devices and others separately."""
         own = np.zeros(len(self._trained), dtype=np.int64)
         taken = 0
         others = self._codes.some(~self._trained)

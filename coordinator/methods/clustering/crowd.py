@@ -45,7 +45,9 @@ class Crowd(ABC):
 
 
 def means_to_groups(totals: Matrix, labels: Labels) -> Matrix:
-    """Return (n, k): each device's mean similarity to each group; its own group without itself, 0 if it is alone there.
+    """Return (n, k): each device's mean similarity to each group.
+
+    The mean to its own group leaves the device out, and is 0 if it is alone there.
     """
     counts = np.bincount(labels, minlength=totals.shape[1]).astype(np.float64)
     means: Matrix = totals / np.maximum(counts, 1)

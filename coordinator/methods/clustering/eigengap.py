@@ -22,8 +22,7 @@ _LINK = 0.25  # of the mean degree, shared among all devices
 
 
 def eigengap(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
-    """Cut into the k that maximises the gap between eigenvalues k and k + 1, with `HYSTERESIS` for the present number.
-    """
+    """Cut into the k with the largest gap between eigenvalues k and k + 1; the present k gains `HYSTERESIS`."""
     values = laplacian_eigenvalues(crowd)
     most = min(cuts.most, len(values) - 1)
     gaps = np.diff(values)[:most]  # the k-th one follows the k smallest eigenvalues

@@ -16,8 +16,10 @@ from coordinator.methods.clustering.significant import significant
 from coordinator.methods.clustering.silhouette import silhouette
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
-"""Crowd, cuts of its tree, present number of clusters -> group of each item. It keeps the present number unless another
-is clearly better."""
+"""(crowd, cuts of its tree, present number of clusters) -> group of each item.
+
+A rule keeps the present number unless another is clearly better.
+"""
 
 _RULES: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
 RULES: Registry[Rule] = Registry("impasto.choices", _RULES, not_callable)

@@ -37,8 +37,7 @@ class Interaction(ABC):
 
     @abstractmethod
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
-        """Return, for the clusters' adapters after a round, the adapters that they continue from, of at most this rank.
-        """
+        """Return the adapters that clusters continue from, of at most this rank, for their adapters after a round."""
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int

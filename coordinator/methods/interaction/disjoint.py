@@ -66,7 +66,9 @@ def _block(name: str, shape: Shape, rank: int, seed: int, number: int) -> Factor
 
 
 def _rows(name: str, shape: Shape, rank: int, seed: int, number: int) -> npt.NDArray[np.float64]:
-    """Return rows of the layer's basis, with the mean length of an initial A's rows, which learning rates are made for.
+    """Return a block of the layer's basis, scaled to the mean length of an initial A's rows.
+
+    Learning rates are made for that length.
     """
     # The first rows are the same, however many are drawn.
     drawn = initial_factors(name, shape, rank * (number + 1), seed).a.astype(np.float64)

@@ -1,5 +1,4 @@
-"""No server optimiser: devices continue from the mean, step = change, as in FedAvg (McMahan et al., arXiv 1602.05629).
-"""
+"""No server optimiser: step = change. Devices continue from the mean, as in FedAvg (arXiv 1602.05629)."""
 
 from __future__ import annotations
 

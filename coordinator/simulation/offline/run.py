@@ -1,5 +1,4 @@
-"""The rounds of a federation file over a folder of devices: by `simulate`, or by `simulate_ifca` for clustering =
-"ifca"."""
+"""The rounds of a federation file over a folder of devices, by `simulate` or, if the file says so, `simulate_ifca`."""
 
 from __future__ import annotations
 
