@@ -1,4 +1,4 @@
-"""impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
+"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
 
 from __future__ import annotations
 
@@ -140,8 +140,9 @@ def invite(
 ) -> None:
     """Print a one-time invitation for a device. Its owner uses it with: impasto join --invitation-file FILE.
 
-    A new invitation replaces an earlier one for the same device and lifts a revocation. It is needed where the
-    federation file says join = "invited"; elsewhere it saves the owner from comparing the key's fingerprint.
+    A new invitation replaces an earlier one for the same device and lifts a
+    revocation. It is needed where the federation file says join = "invited";
+    elsewhere it saves the owner from comparing the key's fingerprint.
     """
     loaded = config.load(federation)
     public = Keys(Path(str(loaded.home)), loaded.name).signer.public

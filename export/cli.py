@@ -1,4 +1,4 @@
-"""`impasto-export MODEL OUT`: exports a diffusers folder or hub id to a bundle."""
+"""Command line of the export, `impasto-export MODEL OUT`: a diffusers folder or hub id becomes a bundle."""
 
 from __future__ import annotations
 

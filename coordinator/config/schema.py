@@ -233,7 +233,7 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the limits of one device, for updates of at most `max_update` bytes.
 
         Raises:
-            ConfigurationError: no update would fit.
+            ConfigurationError: a limit is smaller than one update or one chunk.
         """
         # Room for chunks repeated over a slow connection, and for devices that retry.
         own = {

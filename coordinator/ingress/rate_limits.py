@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINUTE = 60.0
-# A message costs at least this many bytes, so that many small ones do not evade the limit of bytes.
+# A message costs at least the bytes of the smallest chunk, so that many small ones do not evade the limit of bytes.
 LEAST = 1024
 STRANGERS = ""
 # Devices that have not joined send little, but a whole federation of them may arrive at once.

@@ -181,7 +181,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         number: number of the round, from 1.
         attempt: number of this opening, counted over all rounds.
         stage: "root" or "cluster".
-        deadline: time of the deadline.
+        deadline: time from which on it closes with its quorum, or is extended.
         opened: time of opening.
         probation: time until which it waits for devices without a counted update.
         pace: seconds from the opening to the last counted update; None if there is none.

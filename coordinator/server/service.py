@@ -151,7 +151,7 @@ class Service:
         if connection.will is not None:
             raise BrokerSettingsInvalid("A coordinator has a will of its own: leave `will` out of the settings.")
         self._reminder = Reminder(_SILENCE)
-        self._away_since: float | None = None  # None while there is a connection to the broker
+        self._away_since: float | None = None  # time at which the connection was lost; None while there is one
         # State and connection at the last check for a reminder, and the time of the next check.
         self._reminded: tuple[rounds.State | None, float | None] = (None, None)
         self._remind_at = 0.0

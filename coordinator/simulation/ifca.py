@@ -34,7 +34,7 @@ from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
 
 Choose: TypeAlias = Callable[[Sequence[Adapter], Sequence[Adapter]], int]
-"""(cluster models, frozen adapters under each of them) -> index of the model with the least loss on own pictures."""
+"""Choice: (cluster models, frozen adapters under each) -> index of the model with the least loss on own pictures."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Counters:
 
     @property
     def by_kind(self) -> dict[str, dict[str, list[int]]]:
-        """{"up" or "down": {kind: [messages, bytes]}} of this process."""
+        """Traffic of this process: {"up" or "down": {kind: [messages, bytes]}}."""
         found: dict[str, dict[str, list[int]]] = {"up": {}, "down": {}}
         for (direction, kind), count in sorted(self._messages.items()):
             found[direction][kind] = [count, self._bytes[direction, kind]]
@@ -61,5 +61,5 @@ class Counters:
 
     @property
     def ignored(self) -> dict[str, int]:
-        """{reason: messages} of this process."""
+        """Ignored messages of this process: {reason: messages}."""
         return dict(sorted(self._ignored.items()))

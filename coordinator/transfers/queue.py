@@ -17,9 +17,9 @@ PLACES = 8
 """Number of updates that are pulled at the same time."""
 
 Wanted: TypeAlias = Callable[[str, Offer], bool]
-"""(device, offer) -> true if the offer would count now."""
+"""Predicate (device, offer): true if the offer would count now."""
 Present: TypeAlias = Callable[[str], bool]
-"""device -> true if it is present."""
+"""Predicate (device): true if it is present."""
 
 
 @dataclass

@@ -80,7 +80,7 @@ class AggregatorContract:
         assert_same(left.result(), aggregate(method, updates))
 
     def test_any_tree_gives_what_one_gives(self, method: Method, turn: int) -> None:
-        """(a + b) + c, a + (b + c), with an empty branch, and deeper."""
+        """Trees (a + b) + c, a + (b + c), one with an empty branch, and a deeper one."""
         updates = updates_of(method, turn)
         leaves = [method(RANK) for _ in updates]
         for leaf, update, weight in zip(leaves, updates, WEIGHTS, strict=True):
@@ -114,7 +114,7 @@ class AggregatorContract:
             assert distance(plain, other) < 1e-9 * norm(plain)
 
     def test_every_update_counts(self, method: Method, turn: int) -> None:
-        """A published baseline drops every update after the first one; the result must depend on all."""
+        """Every update changes the result; a published baseline drops all but the first."""
         updates = updates_of(method, turn)
         alone, all_three = aggregate(method, updates[:1], (3.0,)), aggregate(method, updates)
         first = alone.start or alone.folded

@@ -6,7 +6,7 @@ a factor for every update's weight, and the share of every d_i to keep.
 
     none      keeps every update as it is
     clip      shrinks every d_i to at most `CLIP` times the median norm (norm clipping, Sun et al., arXiv 1911.07963)
-    krum      keeps all but f updates, those with the least sum of distances to their n - f - 2 nearest others
+    krum      keeps the n - f updates with the least sum of squared distances to their n - f - 2 nearest others
               (multi-Krum, Blanchard et al., arXiv 1703.02757)
     median    the geometric median, as weights from Weiszfeld's iteration (RFA, Pillutla et al., arXiv 1912.13445)
     trim      drops the f updates that deviate most along the directions in which the group differs most
@@ -52,7 +52,7 @@ class Belief:
 
 
 Filter: TypeAlias = Callable[[Gram, Vector, float], Belief]
-"""(inner products of the changes (n, n), weights (n,), assumed share of lying devices) -> Belief."""
+"""Filter function: (inner products of the changes (n, n), weights (n,), assumed share of lying devices) -> Belief."""
 
 
 def gram(changes: Sequence[Adapter]) -> Gram:

@@ -14,7 +14,7 @@ import numpy as np
 from edge_sdk.adapter import Adapter, Factors
 
 Scales: TypeAlias = Mapping[str, float]
-"""Layer -> root mean square length of the rows of A, so that ranks compare."""
+"""Scale of each layer: the root mean square length of the rows of A, so that ranks compare."""
 
 # Largest ratio between the length of A's rows and the group's usual length, either way.
 LIMIT = 2.0

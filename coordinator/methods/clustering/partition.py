@@ -16,9 +16,9 @@ from coordinator.methods.clustering.significant import significant
 from coordinator.methods.clustering.silhouette import silhouette
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
-"""(crowd, cuts of its tree, present number of clusters) -> group of each item.
+"""Rule: (crowd, cuts of its tree, present number of clusters) -> group of each item.
 
-A rule keeps the present number unless another is clearly better.
+It keeps the present number unless another is clearly better.
 """
 
 _RULES: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}

@@ -19,7 +19,7 @@ from edge_sdk.adapter import Adapter, align, concatenate, cosine, truncate
 
 
 class Attention(Interaction):
-    """C_j <- svd_r((1 - rho) C_j + rho sum_l softmax_l(S_jl / tau) C_l), with S_jl = cos(C_j, C_l).
+    """Attention: C_j <- svd_r((1 - rho) C_j + rho sum_l softmax_l(S_jl / tau) C_l), with S_jl = cos(C_j, C_l).
 
     Source: FedAMP (Huang et al., arXiv 2007.03797), here between clusters and in product space.
     """

@@ -9,7 +9,7 @@ from edge_sdk.adapter import Adapter
 
 
 class Alone(Interaction):
-    """C_j <- C_j: every cluster continues from its own adapter."""
+    """No interaction, C_j <- C_j: every cluster continues from its own adapter."""
 
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
         return dict(adapters)

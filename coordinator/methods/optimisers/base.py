@@ -30,7 +30,7 @@ class Pace:
 
 
 Advance: TypeAlias = Callable[[Matrices, Matrices, Pace], tuple[Matrices, Matrices]]
-"""(change of the round, moments, pace) -> (step to take, new moments). Missing moments start anew."""
+"""Step function: (change of the round, moments, pace) -> (step to take, new moments). Missing moments start anew."""
 
 
 @dataclass(frozen=True)
