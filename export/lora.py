@@ -56,7 +56,7 @@ def _by_scope(graph: ir.Graph, op_types: Sequence[str]) -> dict[str, list[ir.Nod
     found: dict[str, list[ir.Node]] = {}
     for node in graph:
         if node.op_type in op_types and (scopes := node.metadata_props.get(_SCOPES)):
-            # The last scope is the operation, the one before it the module.
+            # The last scope is the operation; the module is the one before.
             found.setdefault(ast.literal_eval(scopes)[-2], []).append(node)
     return found
 

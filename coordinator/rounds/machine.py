@@ -600,7 +600,7 @@ class _Turn:
         self.state = replace(self.state, **changes)
 
     def _put_device(self, name: str, device: Device) -> None:
-        if self.state.devices.get(name) != device:  # what changes nothing need not be saved
+        if self.state.devices.get(name) != device:  # an unchanged device need not be saved
             self._set(devices={**self.state.devices, name: device})
 
     def _send(self, name: str, message: Message) -> None:

@@ -205,7 +205,7 @@ class Sessions:
                 case exchange.Failed(manifest) if manifest.role == UPDATE:
                     self._spool.rest(device, manifest.sha256)
                     others.append(effect)
-                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of what was offered
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of an offered adapter
                     self._pacer.forget(manifest.sha256, device)
                     others.append(effect)
                 case _:

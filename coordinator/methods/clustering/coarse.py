@@ -3,8 +3,8 @@
 There is no n x n matrix: a device becomes a vector whose inner products are the similarities of the dense method (its
 centred prompt code, and its adapter's sketch in place of exact principal angles). k-means joins devices into about
 `_DENSITY` sqrt(n) micro-clusters by the leading principal components of these vectors. The mean similarity between two
-micro-clusters is the inner product of their mean vectors. So average linkage, silhouette and eigengap see the same
-values as with single devices, if linkage had joined each micro-cluster first.
+micro-clusters is the inner product of their mean vectors. So average linkage, silhouette and eigengap see the values
+that they would see for single devices once linkage had joined each micro-cluster.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ device is linked with all others by a small share of the mean degree (Amini et a
 a similar one would pass for a cluster. Weights are squared because among hundreds of devices many small similarities,
 which are only noise, would outweigh the few that count.
 
-Unlike the silhouette it also finds faint structure: among 30 to 500 devices without any (random codes of 64 dimensions)
-it found one group in all of 24 trials, among 8 to 16 up to seven.
+Unlike the silhouette it has no threshold below which structure is ignored. Among 30 to 500 devices without structure
+(random codes of 64 dimensions) it found one group in all of 24 trials; among 8 to 16, up to seven.
 """
 
 from __future__ import annotations

@@ -27,7 +27,10 @@ _HELD = 1.0  # the present number of clusters needs this much less
 
 
 def significant(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
-    """Cut as the eigengap if its excess is at least `LEAST_EXCESS`, else as the silhouette."""
+    """Cut as the eigengap if its excess reaches `LEAST_EXCESS`, less for the present number; else as the silhouette.
+
+    The silhouette also decides among fewer than `LEAST_TESTED` items.
+    """
     labels = eigengap(crowd, cuts, present)
     found = int(labels.max()) + 1
     if found > 1 and len(crowd.items) >= LEAST_TESTED:
