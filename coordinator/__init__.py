@@ -1,8 +1,8 @@
 """The coordinator: registers devices, runs rounds, clusters and aggregates adapters. Imports no torch.
 
-An update's way: `ingress` takes in what arrives, `transfers` puts it together, `rounds` (a pure machine) decides what
-becomes of it, `learning` answers what the machine asks for with `methods`, and `transfers` hands the result out.
-`server` binds all that to a transport and a `store`; docs/architecture.md says who may import whom.
+The way of an update: `ingress` takes messages in, `transfers` puts the update together, `rounds` (a pure state machine)
+decides whether it counts, `learning` computes clusters and adapters with `methods`, and `transfers` sends the result to
+the devices. `server` binds all of this to a transport and a `store`. docs/architecture.md says who may import whom.
 """
 
 from __future__ import annotations

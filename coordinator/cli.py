@@ -1,4 +1,4 @@
-"""impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
+"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def serve(
         ),
     ] = "",
 ) -> None:
-    """Run the rounds of a federation; start again to resume. Stop with Ctrl+C."""
+    """Run the rounds of a federation. Start it again to resume; stop it with Ctrl+C."""
     loaded = config.load(federation)
     _tell_what_has_no_effect(loaded)
     hearers: list[OnEvent] = []
@@ -94,7 +94,7 @@ def init(
     bundle: Annotated[str, typer.Option(help="The bundle of the base model.")] = "bundle",
     broker: Annotated[str, typer.Option(help="The broker's URL.")] = "mqtt://127.0.0.1:1883",
 ) -> None:
-    """Write a commented federation file to start from. Its name, without .toml, becomes the federation's."""
+    """Write a commented federation file to start from. The file's name without .toml becomes the federation's name."""
     name = config.name_from(federation.stem)
     text = config.template(name, bundle, broker)
     config.parse(text, folder=federation.parent, source=str(federation))
@@ -114,7 +114,7 @@ def init(
 
 @app.command()
 def status(federation: FederationFile) -> None:
-    """Show the devices and rounds of a federation, running or not, what it waits for, and how its broker does."""
+    """Show devices, rounds, what the federation waits for, and its broker, whether or not a coordinator is running."""
     loaded = config.load(federation)
     if str(loaded.database).startswith("sqlite:///") and not Path(str(loaded.database)[10:]).exists():
         raise ConfigurationError(
@@ -138,10 +138,11 @@ def invite(
     device: Annotated[str, typer.Argument(help="The device's name: the one that the broker knows it by.")],
     hours: Annotated[float, typer.Option(min=0.01, max=10000, help="How long the invitation holds.")] = 72.0,
 ) -> None:
-    """Print a one-time invitation for a device, to be given to its owner: impasto join --invitation-file FILE.
+    """Print a one-time invitation for a device. Its owner uses it with: impasto join --invitation-file FILE.
 
-    It replaces an earlier one of the same device and lifts a revocation. Needed where the federation file says
-    join = "invited"; elsewhere it spares the owner comparing the key's fingerprint.
+    A new invitation replaces an earlier one for the same device and lifts a
+    revocation. It is needed where the federation file says join = "invited";
+    elsewhere it saves the owner from comparing the key's fingerprint.
     """
     loaded = config.load(federation)
     public = Keys(Path(str(loaded.home)), loaded.name).signer.public
@@ -154,7 +155,7 @@ def invite(
 
 @app.command()
 def revoke(federation: FederationFile, device: Annotated[str, typer.Argument(help="The device's name.")]) -> None:
-    """Shut a device out: nothing that it sends counts any more. Take its certificate from the broker's list, too."""
+    """Shut a device out: nothing that it sends counts any more. Revoke its certificate at the broker, too."""
     loaded = config.load(federation)
     with _admissions(loaded) as (admissions, _):
         admissions.revoke(check_name(device))
@@ -168,9 +169,9 @@ def key(
         bool, typer.Option("--rotate", help="Take a new key, for which the old one vouches; then restart `serve`.")
     ] = False,
 ) -> None:
-    """Show the fingerprint of the key that adapters are signed with; devices trust it and no other.
+    """Show the fingerprint of the key that signs adapters; devices trust this key and no other.
 
-    Compare it with what `impasto join` shows on a device, or give it to `impasto join --trust`.
+    Compare it with the one that `impasto join` shows on a device, or pass it to `impasto join --trust`.
     """
     loaded = config.load(federation)
     keys = Keys(Path(str(loaded.home)), loaded.name)
@@ -205,20 +206,20 @@ def simulate(
     ] = 0.2,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
 ) -> None:
-    """Try a federation out: its rounds offline, in one process, with real training on a folder of devices.
+    """Try a federation offline: all its rounds in one process, with real training on a folder of devices.
 
     impasto-coordinator simulate stickers.toml devices/ --model model/ --out learnt/
 
-    Each sub-folder of DEVICES/ is a device: pictures, and captions in
-    metadata.jsonl or in a .txt file beside each. A device that trains
-    smaller ranks than the others has a device.toml in it: max_rank = 4
+    Each sub-folder of DEVICES/ is a device. It holds pictures, and captions in
+    metadata.jsonl or in a .txt file beside each picture. A device that trains
+    smaller ranks than the others also holds a device.toml: max_rank = 4
 
-    Rounds, training and methods are those of the file. No broker is asked,
-    everybody delivers in every round, prompt codes are of level "plain".
+    Rounds, training and methods are those of the file. No broker is used,
+    every device delivers in every round, prompt codes are of level "plain".
     clustering = "ifca" works here only.
 
-    At the end: losses, bytes and the energy that was kept, round by round;
-    each device's cluster, and its loss before and after. Draw with it:
+    The result: losses, bytes and retained energy of every round; the cluster
+    of each device, and its loss before and after. Draw with it:
     impasto generate "a fox" -b bundle/ --home learnt/ -a root -a cluster-0
 
     Needs torch: pip install "impasto\\[train]"
@@ -249,7 +250,7 @@ def simulate(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """The console script: what is wrong is told in one line, exit code 1."""
+    """Run the console script; print an error in one line and exit with code 1."""
     take_any_text()
     try:
         app(arguments)
@@ -268,7 +269,7 @@ def _tell_what_has_no_effect(loaded: config.Federation) -> None:
 
 @contextmanager
 def _admissions(loaded: config.Federation) -> Iterator[tuple[Admissions, int]]:
-    """And the epoch of the latest start."""
+    """Open the admissions of a federation, with the epoch of the coordinator's latest start."""
     database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
     try:
         yield Admissions(database.engine, by_invitation=loaded.join == "invited"), database.latest_epoch()

@@ -1,9 +1,9 @@
-"""The state of the rounds and its database: what is not saved has not happened.
+"""The state of the rounds and its database: only a saved state takes effect.
 
-Events change the state in memory, and the actions that they lead to wait. `settle` saves the state once for all of them
-and only then lets the actions be carried out: a promise such as Committed never leaves before it is on disk, and a
-thousand events that come together cost one synced transaction. Where the disk fails, what is unsaved and what is not
-carried out stays due, and the next `settle` begins there.
+Events change the state in memory, and the resulting actions wait. `settle` saves the state once for all of them and
+only then carries the actions out: an acknowledgement such as Committed never leaves before it is on disk, and a
+thousand events that arrive together cost one synced transaction. If the disk fails, unsaved states and open actions
+stay due, and the next `settle` continues with them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from edge_sdk.wire import DeviceProfile, Refused
 
 
 class Runner:
-    """The round machine of one federation, and its memory.
+    """The round machine of one federation with its saved state.
 
     Args:
-        traffic: payload bytes received and sent so far, saved beside the state.
+        rules: the rules of the rounds.
+        database: the state is loaded from it and saved to it.
+        traffic: returns the payload bytes received and sent so far, saved with the state.
 
     Attributes:
-        state: as it is now; the database may be behind until `settle`.
+        state: the current state; the database may lag behind until `settle`.
     """
 
     def __init__(self, rules: rounds.Rules, database: Database, traffic: Callable[[], tuple[int, int]]) -> None:
@@ -38,10 +40,10 @@ class Runner:
         self._ready: deque[rounds.Action] = deque()  # saved, to be carried out
         self._unsaved = False
         self._counted: list[dict[str, Any]] = []
-        self._profiles: dict[str, DeviceProfile | None] = {}  # None: to be forgotten
+        self._profiles: dict[str, DeviceProfile | None] = {}  # None: to be deleted
 
     def feed(self, event: rounds.Event) -> None:
-        """One step of the machine; what it leads to waits for `settle`."""
+        """Do one step of the machine; its actions wait for `settle`."""
         before, self._at = self.state, time.monotonic()
         self.state, actions = rounds.step(self._rules, before, event, self._at)
         if isinstance(event, rounds.Joined) and event.device in self.state.devices and not _refused(actions):
@@ -54,28 +56,28 @@ class Runner:
         self._due += actions
 
     def reload(self) -> None:
-        """Take the state as it is in the database now: a life begins, and nothing was fed to this one yet."""
+        """Load the state from the database again, before any event is fed to this instance."""
         self.state = self._database.load()
 
     def replace(self, state: rounds.State) -> None:
-        """Go on from another state than the one that was saved, with the next `settle`."""
+        """Continue from another state than the saved one; the next `settle` saves it."""
         self.state, self._unsaved = state, True
 
     @property
     def settled(self) -> bool:
-        """Whether all is saved and carried out."""
+        """True if everything is saved and carried out."""
         return not (self._unsaved or self._profiles or self._due or self._ready)
 
     def next_wake(self) -> float | None:
-        """When a Tick is due if nothing happens before, on the monotonic clock."""
+        """Return the time on the monotonic clock at which a Tick is due if nothing happens before; None if never."""
         return rounds.next_wake(self._rules, self.state, self._at)
 
     def settle(self, act: Callable[[rounds.Action], rounds.Event | None]) -> None:
-        """Save, then act; the events that actions answer with are fed, until nothing is left to do.
+        """Save, then act, and feed the events that actions return, until nothing is left to do.
 
         Raises:
-            Superseded: a later life has begun; nothing was saved.
-            StoreUnavailable: the database cannot be written, or `act` says so; what is left is done by the next call.
+            Superseded: a newer instance has taken over; nothing was saved.
+            StoreUnavailable: the database cannot be written, or `act` raised it; the next call does the rest.
         """
         while not self.settled:
             if not self._ready:

@@ -1,16 +1,18 @@
-"""Turns a diffusers pipeline into a bundle that devices draw with, and proves that both compute the same.
+"""Export of a diffusers pipeline to a bundle that devices draw with, verified against torch.
 
 pipeline.py   a folder or hub id -> a checked StableDiffusionPipeline
-parts.py      its four networks as plain torch modules with named inputs and outputs
-passes.py     what is done to their ONNX graphs: attention kernels, LoRA slots, clean metadata
+parts.py      its networks as plain torch modules with named inputs and outputs
+passes.py     changes of their ONNX graphs: attention kernels, clean metadata
+slots.py, lora.py         layers that take LoRA factors; their inputs in the graph
 verify.py     the written graphs against torch, without and with an adapter
 layers.py, saving.py      names of layers in a graph; writing graphs
 fusing.py, words.py       LoRA files into the weights; tokenizers into the bundle
 precision.py              a bundle in float16 or int8: half.py, quantization.py, calibration.py
-bundle.py     all of it in order, into one folder
+reuse.py      the UNet's shallow part, for step reuse
+bundle.py     the whole export, in order, into one folder
 cli.py        `impasto-export MODEL OUT`
 
-Names are imported when they are first used: `impasto-export --help` need not wait for torch.
+Names are imported on first use, so that `impasto-export --help` need not wait for torch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""All of the export, in order: load, identify, export each part, rewrite it, check it, describe it, put it in place.
+"""The whole export, in order: load, identify, export each part, rewrite it, verify it, describe it, put it in place.
 
-Everything is written beside the target and renamed at the end, so that a bundle is whole or not there.
+All files are written beside the target and renamed at the end, so that a bundle is whole or absent.
 """
 
 from __future__ import annotations
@@ -49,14 +49,20 @@ from export.verify import check_part
 from export.words import write_tokenizer
 
 _SCHEDULER = "scheduler/scheduler_config.json"
-# What is being done, and the share of it all that is behind; a conversion counts anew.
+# Called with the present step in words and the share of the work that is done; a conversion counts from 0 again.
 OnProgress: TypeAlias = Callable[[str, float], None]
 _PACKAGES = ("impasto", "torch", "diffusers", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made. errors: what was compared -> relative error, empty if it was not verified."""
+    """Result of an export.
+
+    Attributes:
+        folder: the bundle.
+        index: its index.
+        errors: name of each comparison -> relative error; empty if nothing was verified.
+    """
 
     folder: Path
     index: BundleIndex
@@ -82,23 +88,24 @@ def export_model(
 
     Args:
         model: a diffusers folder or a hub id.
-        out: the bundle's folder; must not exist or be empty, or be a bundle if `overwrite`.
-        slots: which layers take adapters, see `export.slots`.
-        fuse: LoRA files to add to the weights, such as an LCM-LoRA; all of their layers, those of text encoders
+        out: the bundle's folder. It must be missing or empty, or be a bundle if `overwrite`.
+        precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
+        prompts: prompts to calibrate int8 with, of the kind that people will type; None: a mixed list.
+        verify: compare each part with torch on random input, the UNet also with a random adapter.
+        overwrite: replace a bundle.
+        slots: layers that take adapters, see `export.slots`.
+        fuse: LoRA files to add to the weights, such as an LCM-LoRA, with all of their layers, those of text encoders
             included. The base id stays, so that adapters of the base model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
         step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
-        defaults: "steps", "guidance", "scheduler" to draw with when the caller does not say; what is left out is told
-            by the base model's files.
-        precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
-        prompts: what to calibrate int8 with, of the kind that people will type; by default a mixed list.
-        verify: compare each part with torch on random input, the UNet also with a random adapter.
-        on_progress: told what is being done, in a few words, and the share of the work that is behind.
+        defaults: "steps", "guidance", "scheduler" to draw with when the caller sets none; missing ones follow from the
+            base model's files.
+        on_progress: called with the present step in a few words and the share of the work that is done.
 
     Raises:
-        ExportError: the model cannot be exported, a LoRA file does not fit it, there is no such precision, or `out` is
-            in use.
-        CalibrationError: the prompts are too few.
+        ExportError: the model cannot be exported, a LoRA file does not fit it, the precision is unknown, or `out` is in
+            use.
+        CalibrationError: there are too few prompts.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
     """
@@ -141,7 +148,7 @@ def _describe(
     fused: list[Fused],
     defaults: Mapping[str, int | float | str],
 ) -> BundleIndex:
-    """The index, without the files' hashes."""
+    """Return the index without the files' hashes."""
     found = slots_of(pipeline.unet, slots)
     if not found:
         raise ExportError(
@@ -177,7 +184,7 @@ def _write_parts(
         path = _write_part(part, folder / part.name, own)
         if verify:
             on_progress(f"verify {part.name}", (done + 0.5) / len(parts))
-            # The autoencoder is two parts.
+            # The autoencoder has two parts, which share their network.
             last_use = all(later.network is not part.network for later in parts[done + 1 :])
             errors |= check_part(part, path, own, last_use=last_use)
     return errors
@@ -213,7 +220,7 @@ def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
 
 
 def _write_companions(pipeline: Any, source: Path, tokenizers: Sequence[str], folder: Path) -> None:
-    """Tokenizers, scheduler and pipeline index, as optimum reads them."""
+    """Write tokenizers, scheduler and pipeline index, as optimum reads them."""
     for name in tokenizers:
         write_tokenizer(getattr(pipeline, name), source / name, folder / name)
     (folder / "scheduler").mkdir()
@@ -223,16 +230,17 @@ def _write_companions(pipeline: Any, source: Path, tokenizers: Sequence[str], fo
 
 
 def _forget_origin(path: Path) -> None:
-    """Drop the local path that diffusers notes in its configurations."""
+    """Remove the local path that diffusers writes into its configurations."""
     config = json.loads(path.read_text("utf-8"))
     config.pop("_name_or_path", None)
     path.write_text(json.dumps(config, indent=2) + "\n", "utf-8")
 
 
 def _scheduler_config(pipeline: Any, source: Path) -> dict[str, Any]:
-    """What the base model's file states, as StableDiffusionPipeline corrects it (steps_offset, clip_sample).
+    """Return the scheduler configuration of the base model, as corrected by StableDiffusionPipeline.
 
-    What the file leaves open stays open, because each scheduler has defaults of its own for it.
+    Corrected are steps_offset and clip_sample. Values that the file leaves out stay out, because each scheduler has
+    defaults of its own for them.
     """
     stated = json.loads((source / _SCHEDULER).read_text("utf-8"))
     corrected = {key: pipeline.scheduler.config[key] for key in ("steps_offset", "clip_sample") if key in stated}

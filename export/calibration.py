@@ -1,8 +1,8 @@
-"""What the graphs of a bundle are fed while it draws: the numbers by which eight-bit ranges are chosen.
+"""Calibration data: inputs of a bundle's graphs while it draws, from which eight-bit ranges are chosen.
 
 The float32 bundle itself draws the prompts, each picture from another seed, with weak, usual and strong guidance in
-turn. Of every picture some steps are kept, other ones of each, so that all together cover the whole way from noise to
-picture. They are spooled to disk: memory holds one step.
+turn. Some steps of every picture are kept, different ones for each, so that together they cover the whole way from
+noise to picture. They are written to disk, so that memory holds one step.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ _PICTURES = 16
 
 
 def read_prompts(path: Path) -> list[str]:
-    """The prompts of a text file, one a line; empty lines are left out.
+    """Return the prompts of a text file, one a line; empty lines are skipped.
 
     Raises:
         CalibrationError: the file cannot be read, or holds fewer than `FEWEST_PROMPTS`.
     """
     try:
-        # Not splitlines, which breaks at U+2028 and others, too.
+        # Not splitlines, which also breaks at U+2028 and others.
         lines = path.read_text("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"The prompts in {path} cannot be read ({error}): give a UTF-8 text file.") from error
@@ -86,15 +86,22 @@ def record(
     seed: int = 0,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Recording:
-    """Draw with a float32 bundle and write what its graphs are fed into `folder`.
+    """Draw with a float32 bundle and write the inputs of its graphs into `folder`.
 
     Args:
-        pictures: how many to draw; prompts are taken in turn, and every prompt is drawn at least once.
-        steps: how many each takes, unless the base model is distilled to a few.
-        on_progress: called after every picture with how many are done, of how many.
+        bundle: the bundle.
+        folder: folder of the recorded inputs.
+        prompts: prompts to draw.
+        pictures: number of pictures; prompts are used in turn, and every prompt is drawn at least once.
+        steps: steps of each picture, unless the base model is distilled to a few.
+        seed: seed of the first picture.
+        on_progress: called after every picture with the number of finished pictures and of all.
+
+    Returns:
+        Stage -> files of recorded inputs.
 
     Raises:
-        CalibrationError: too few prompts, or one that the bundle cannot read.
+        CalibrationError: there are too few prompts, or one that the bundle cannot read.
     """
     check_prompts(prompts)
     loaded = Bundle.load(bundle, verify=False)
@@ -111,7 +118,7 @@ def record(
         prompt = prompts[picture % len(prompts)]
         try:
             with warnings.catch_warnings():
-                # What is cut off a prompt does not matter here.
+                # The part cut off a long prompt does not matter here.
                 warnings.simplefilter("ignore", PromptTruncated)
                 generator.generate(prompt, seed=seed + picture, steps=steps, guidance=guidance)
         except ImpastoError as error:
@@ -121,7 +128,7 @@ def record(
 
 
 class Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not type-checked
-    """Reads recorded feeds one by one, as onnxruntime's calibration asks for them."""
+    """Reads recorded inputs one by one, as onnxruntime's calibration requests them."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         self._files = list(files)
@@ -139,13 +146,13 @@ class Feeds(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not 
 
 
 def read_feed(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """One recorded feed: input -> array."""
+    """Return one recorded feed: input -> array."""
     with np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
 class _Tap(Stages):
-    """Stages that write down what they are fed."""
+    """Stages that record their inputs."""
 
     def __init__(self, bundle: Bundle, folder: Path) -> None:
         # Nobody draws with this bundle again.
@@ -156,13 +163,13 @@ class _Tap(Stages):
         self.files: Recording = {}
 
     def begin(self, picture: int) -> None:
-        """The next calls are of this picture."""
+        """Start recording a picture."""
         self._picture, self._calls = picture, {}
 
     def run(
         self, stage: str, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[Any]]
     ) -> list[npt.NDArray[np.float32]]:
-        """As `Stages.run`, and keep the feed of every step that is due."""
+        """Run as `Stages.run`, and record the inputs of every step that is due."""
         call = self._calls.get(stage, 0)
         self._calls[stage] = call + 1
         # Text encoder and decoder are called once a picture, and always kept.

@@ -1,4 +1,4 @@
-"""`impasto-export MODEL OUT`: a diffusers folder or hub id becomes a bundle."""
+"""Command line of the export, `impasto-export MODEL OUT`: a diffusers folder or hub id becomes a bundle."""
 
 from __future__ import annotations
 
@@ -112,9 +112,9 @@ def export(
 
 
 def main() -> None:
-    """The console script `impasto-export`."""
+    """Run the console script `impasto-export`."""
     take_any_text()
-    # Being asked to stop is an exception like Ctrl-C, so that half-written files are removed.
+    # SIGTERM raises an exception like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show local variables
     app.command()(export)
@@ -123,7 +123,7 @@ def main() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what is no news to the user from the terminal while the libraries are imported, and afterwards.
+    """Keep the libraries' warnings and progress bars from the terminal while they are imported, and afterwards.
 
     diffusers warns that optimum-onnx is installed, torch that torchvision is not, and each draws progress bars.
     """

@@ -1,4 +1,4 @@
-"""LoRA files that become part of the exported weights, read by the one reader of adapters."""
+"""Fusing: LoRA files added to the exported weights, read like all adapters."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import AdapterError, ExportError
 from edge_sdk.inference.bundle import Fused, sha256_of
 
-# Components of an adapter's layers, and of the pipeline.
+# Networks that both adapters and the pipeline name.
 _NETWORKS = ("unet", "text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
 class FusedLora:
-    """A LoRA file that becomes part of the exported weights, and how strongly."""
+    """A LoRA file to add to the exported weights.
+
+    Attributes:
+        path: the file.
+        weight: factor of its change.
+    """
 
     path: Path
     weight: float = 1.0
@@ -32,7 +37,7 @@ def fuse(pipeline: Any, lora: FusedLora, base_id: str) -> Fused:
     """Add weight * B A of every layer of a LoRA file to the weights of a pipeline, text encoders included.
 
     Returns:
-        What was fused: its number of layers is that of the file.
+        The fused file, with the number of its layers.
 
     Raises:
         ExportError: the file is no LoRA, or one of its layers has no place in the pipeline; nothing was changed.
@@ -71,7 +76,7 @@ def _check(adapter: Adapter, places: Sequence[nn.Module | None], path: Path) -> 
 
 
 def _place(pipeline: Any, name: str, factors: Factors) -> Any:
-    """The layer that factors change; None if there is none, or one of another shape."""
+    """Return the layer that factors change; None if there is none, or one of another shape."""
     component, _, path = name.partition(".")
     network = getattr(pipeline, component, None) if component in _NETWORKS else None
     # transformers 5.6 dropped "text_model." from its module paths.

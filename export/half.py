@@ -1,16 +1,16 @@
-"""Half precision: graphs that compute in float16, and graphs that only store their weights so.
+"""Half precision: graphs that compute in float16, and graphs that only store their weights in float16.
 
 `compute_in_half` is for graphics processors. Inputs and outputs stay float32 and are cast inside, LoRA factors too, so
-that a device feeds the same arrays to every bundle. What float16 cannot do stays float32:
+that a device feeds the same arrays to every bundle. Operations that float16 cannot represent stay float32:
 
-    Sin, Cos and all that leads to them   timesteps: an angle of 999 has no digits left behind the point
+    Sin, Cos and all their inputs         timesteps: float16 has no digits behind the point for an angle of 999
     Softmax                               sums of many exponentials; MultiHeadAttention's own kernels sum in float32,
-                                          and the Attention that is left is told to
+                                          and the remaining Attention nodes are told to
     constants that are made in the graph  cast where they are used
 
-`store_in_half` halves the file and leaves the arithmetic in float32: a Cast behind each weight, which ONNX Runtime
-folds when it loads the graph. Autoencoders are treated so, because their activations overflow float16 (SDXL's for
-certain, Stable Diffusion's with some pictures), and they run once a picture only.
+`store_in_half` halves the file and leaves the arithmetic in float32: a Cast follows each weight, which ONNX Runtime
+folds when it loads the graph. It is for autoencoders, because their activations overflow float16 (SDXL's for certain,
+Stable Diffusion's with some pictures), and they run only once a picture.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FLOAT, _HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
 _LARGEST = float(np.finfo(np.float16).max)
 _ANGLES = ("Sin", "Cos")
 _KEPT = (*_ANGLES, "Softmax", "Constant", "ConstantOfShape", "Range")
-# Inputs that an operator wants in float32 whatever its data is: Resize's region and scales.
+# Inputs that an operator needs in float32 whatever its data is: Resize's region and scales.
 _FLOAT_INPUTS = {"Resize": (1, 2)}
 # Smaller weights are not worth a node.
 _WORTH_CASTING = 1024
@@ -69,14 +69,14 @@ def store_in_half(model: ir.Model) -> None:
 
 
 class _Casts:
-    """The values of a graph in another precision, each made once."""
+    """Values of a graph in another precision, each made once."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
         self._made: dict[ir.Value, ir.Value] = {}
 
     def to(self, wanted: ir.DataType, value: ir.Value) -> ir.Value:
-        """`value` as `wanted`; itself if it is so already, or is no floating-point number."""
+        """Return `value` as `wanted`; itself if it is so already, or is no floating-point number."""
         if value.dtype == wanted or value.dtype not in (_FLOAT, _HALF):
             return value
         if value not in self._made:
@@ -99,7 +99,7 @@ class _Casts:
     def _rounded(self, value: ir.Value) -> ir.Value:
         assert value.const_value is not None
         exact = value.const_value.numpy()
-        # Masks are filled with the smallest float32, which would become infinite.
+        # Masks contain the smallest float32, which would become infinite.
         finite = np.where(np.isinf(exact), exact, exact.clip(-_LARGEST, _LARGEST))
         name = f"{value.name}_half"
         rounded = ir.Value(name=name, shape=value.shape, type=ir.TensorType(_HALF))
@@ -109,7 +109,7 @@ class _Casts:
 
 
 def _kept(graph: ir.Graph) -> set[ir.Node]:
-    """The nodes that stay float32."""
+    """Return the nodes that stay float32."""
     kept = {node for node in graph if node.op_type in _KEPT}
     ahead = [node for node in graph if node.op_type in _ANGLES]
     while ahead:
@@ -122,7 +122,7 @@ def _kept(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _retype(node: ir.Node) -> None:
-    """What a node gives now that its inputs are float16."""
+    """Set the types of a node's outputs, now that its inputs are float16."""
     if node.op_type == "Cast" and node.attributes["to"].as_int() == _FLOAT:
         node.attributes["to"] = ir.AttrInt64("to", _HALF)
     if node.op_type == "Attention" and node.domain == "":

@@ -1,17 +1,17 @@
-"""LoRA slots in a graph: optional inputs A and B, and what adds their product to a layer's result.
+"""LoRA slots in a graph: optional inputs A and B, whose product is added to a layer's result.
 
-A (in, r) and B (r, out) are PEFT's factors transposed, a convolution's A flattened. Weights' names do not survive the
-exporter's constant folding, so layers are found by the module path that every node keeps in its metadata. Each slot has
-a rank symbol of its own: with one symbol for all, ONNX Runtime reuses buffers of the wrong shape as soon as an adapter
-covers only some layers or mixes ranks. A rank-0 initializer of the same name makes an input optional.
+A (in, r) and B (r, out) are PEFT's factors transposed, a convolution's A flattened. The weights' names do not survive
+the exporter's constant folding, so layers are found by the module path that every node keeps in its metadata. Each slot
+has a rank symbol of its own: with one symbol for all, ONNX Runtime reuses buffers of the wrong shape as soon as an
+adapter covers only some layers or mixes ranks. A rank-0 initializer of the same name makes an input optional.
 
     linear layers   y + (x A) B
     convolutions    y + B^T D    with D (n, r, pixels) = conv(x, A): same strides, padding and dilations
 
-A convolution whose weights are an input of unknown rank is what OpenVINO refuses. So D is computed in two steps that it
-takes: a matrix product gives, at every pixel of x, r numbers for each place of the kernel, and a convolution with
-constant ones and zeros adds up those that lie in the right places. That is exact and works at rank 0, where the parts
-are empty. Adding up is area/channels of the product's work; a 1x1 kernel needs the product only.
+OpenVINO refuses a convolution whose weights are an input of unknown rank. So D is computed in two steps that it
+accepts: a matrix product gives, at every pixel of x, r numbers for each place of the kernel, and a convolution with
+constant ones and zeros adds up those at the right places. This is exact and works at rank 0, where the parts are empty.
+The adding up takes area/channels of the product's work; a 1x1 kernel needs the product only.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ def add_lora_slots(model: ir.Model, slots: Sequence[Slot]) -> None:
 
 
 def is_lora(name: str) -> bool:
-    """Whether a node belongs to a LoRA slot."""
+    """Return True if a node of this name belongs to a LoRA slot."""
     return ".lora_" in name
 
 
 def _by_scope(graph: ir.Graph, op_types: Sequence[str]) -> dict[str, list[ir.Node]]:
-    """Module path -> the nodes of these types that torch wrote for that module itself, not for a part of it."""
+    """Return module path -> the nodes of these types that belong to that module itself, not to a part of it."""
     found: dict[str, list[ir.Node]] = {}
     for node in graph:
         if node.op_type in op_types and (scopes := node.metadata_props.get(_SCOPES)):
-            # The last scope is the operation, the one before it the module.
+            # The last scope is the operation; the module is the one before.
             found.setdefault(ast.literal_eval(scopes)[-2], []).append(node)
     return found
 
 
 class _Branch:
-    """What is built beside one layer: its inputs `a` and `b`, and nodes, in the order in which they are added."""
+    """The branch beside one layer: its inputs `a` and `b`, and its nodes in the order of adding."""
 
     def __init__(self, graph: ir.Graph, layer: ir.Node, slot: Slot, number: int) -> None:
         self.layer, self.slot = layer, slot
@@ -74,13 +74,14 @@ class _Branch:
 
     @property
     def x(self) -> ir.Value:
+        """Input of the layer."""
         value = self.layer.inputs[0]
         assert value is not None
         return value
 
     @property
     def base(self) -> ir.Value:
-        """The layer's result without an adapter."""
+        """Result of the layer without an adapter."""
         return self.layer.outputs[0]
 
     def node(
@@ -91,7 +92,7 @@ class _Branch:
         attributes: Mapping[str, Any] | None = None,
         dtype: ir.DataType = _FLOAT,
     ) -> ir.Value:
-        """The result of a new node, called "<layer>.lora_<what>"."""
+        """Add a node called "<layer>.lora_<what>" and return its result."""
         node = ir.node(op_type, inputs, attributes or {}, name=f"{self.slot.name}.lora_{what}")
         value = node.outputs[0]
         value.name, value.dtype = f"{node.name}_output", dtype
@@ -102,11 +103,11 @@ class _Branch:
         return self.node(what, "Reshape", [value, self.sizes(shape)])
 
     def sizes(self, sizes: Sequence[int]) -> ir.Value:
-        """A constant list of sizes, which slots share."""
+        """Return a constant list of sizes, which slots share."""
         return self.constant("_".join(map(str, sizes)), np.array(sizes, np.int64))
 
     def constant(self, what: str, array: npt.NDArray[Any]) -> ir.Value:
-        """A constant that slots share."""
+        """Return a constant that slots share."""
         name = f"lora_constant_{what}"
         if name not in self._graph.initializers:
             value = ir.Value(name=name, shape=ir.Shape(array.shape), const_value=ir.tensor(array, name=name))
@@ -115,7 +116,7 @@ class _Branch:
         return self._graph.initializers[name]
 
     def finish(self, up: ir.Value) -> None:
-        """Add `up` to the layer's result wherever that is used."""
+        """Add `up` to the layer's result wherever the result is used."""
         base = self.base
         users = [(usage.node, usage.idx) for usage in base.uses() if usage.node not in self._nodes]
         total = self.node("add", "Add", [base, up])
@@ -175,7 +176,7 @@ def _add_convolution(branch: _Branch) -> None:
 
 
 def _keeps_pixels(conv: ir.Node, kernel: tuple[int, int]) -> bool:
-    """Whether every pixel of the result comes from the same pixel of x alone."""
+    """Return True if every pixel of the result depends on the same pixel of x alone."""
     ones = conv.attributes.get("strides")
     zeros = conv.attributes.get("pads")
     return (
@@ -186,8 +187,10 @@ def _keeps_pixels(conv: ir.Node, kernel: tuple[int, int]) -> bool:
 
 
 def _gathered(branch: _Branch, spread: ir.Value, kernel: tuple[int, int]) -> ir.Value:
-    """D (n, r, pixels of the result) of what A gives at the pixels of x for each place of the kernel, (n, r * area,
-    pixels of x).
+    """Return D (n, r, pixels of the result).
+
+    Args:
+        spread: (n, r * area, pixels of x), the values of A for each place of the kernel, at the pixels of x.
     """
     area = kernel[0] * kernel[1]
     ones = np.eye(area, dtype=np.float32).reshape(1, area, *kernel)
@@ -195,10 +198,10 @@ def _gathered(branch: _Branch, spread: ir.Value, kernel: tuple[int, int]) -> ir.
     sides = branch.node("x_sides", "Shape", [branch.x], {"start": 2}, _INT)
     shape = branch.node("spread_size", "Concat", [branch.sizes((-1, area)), sides], {"axis": 0}, _INT)
     spread = branch.node("spread", "Reshape", [spread, shape])
-    # Of n * r pictures, each with a channel for each place.
+    # n * r pictures, each with one channel for each place.
     inputs = [spread, branch.constant("places_{}x{}".format(*kernel), ones)]
     gathered = branch.node("gather", "Conv", inputs, dict(conv.attributes))
-    # With the pixels known, the rank is what is left, 0 as well.
+    # The sizes besides the rank are given, so that the rank is inferred, also 0.
     flat = branch.reshaped("flat", branch.base, (0, 0, -1))
     batch = branch.node("batch", "Shape", [flat], {"start": 0, "end": 1}, _INT)
     pixels = branch.node("pixels", "Shape", [flat], {"start": 2}, _INT)

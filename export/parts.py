@@ -17,10 +17,10 @@ from torch import Tensor, nn
 OPSET = 23
 PREVIEW = "preview_decoder"
 _BATCH = {0: torch.export.Dim("batch")}
-# Axes 2 and 3 count these; what the axis itself is a multiple of depends on the network.
+# Symbols of axes 2 and 3; an axis is a multiple of its symbol, by a factor that depends on the network.
 _SIDES = (torch.export.Dim("h", min=1, max=4096), torch.export.Dim("w", min=1, max=4096))
 _SIDE_NAMES = ("height", "width")
-# A batch of 1 would be taken for a constant, and equal sides for one axis.
+# torch would take a batch of 1 for a constant, and equal sides for one axis.
 _TRACED_BATCH, _TRACED_SIDES = 2, (2, 3)
 
 
@@ -31,12 +31,12 @@ class Part:
     Attributes:
         name: its folder.
         network: the model, whose configuration optimum reads beside the graph.
-        call: network, tensors -> tensor or tensors, in the order of `outputs`.
-        make_inputs: batch size, (height, width) in units of `step`, random generator -> random inputs by name, in the
+        call: (network, tensors) -> tensor or tensors, in the order of `outputs`.
+        make_inputs: (batch size, (height, width) in units of `step`, random generator) -> random inputs by name, in the
             order of `call`.
-        outputs: their names.
+        outputs: names of the outputs.
         dynamic: for each input, axis -> torch.export.Dim.
-        step: heights and widths of the first input must be multiples of it; None where it is no picture.
+        step: number whose multiples the height and width of the first input must be; None if that is no picture.
         side: height and width that the base model was trained for, in units of `step`.
     """
 
@@ -50,7 +50,7 @@ class Part:
     side: int = 1
 
     def run(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """What torch computes for these inputs, in the order of `outputs`."""
+        """Return torch's results for these inputs, in the order of `outputs`."""
         with torch.no_grad():
             result = self.call(self.network, *inputs.values())
         return result if isinstance(result, tuple) else (result,)
@@ -75,7 +75,7 @@ def _encode_text(text_encoder: Any, input_ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _encode_text_in_layers(text_encoder: Any, input_ids: Tensor) -> tuple[Tensor, ...]:
-    """As SDXL's pipelines need it: what stands for the whole prompt, then the last hidden state, then those before."""
+    """Return the outputs that SDXL's pipelines need: the pooled one, the last hidden state, then the earlier ones."""
     result = text_encoder(input_ids, output_hidden_states=True)
     pooled = result.text_embeds if "text_embeds" in result else result.pooler_output
     return pooled, result.last_hidden_state, *result.hidden_states[:-1]
@@ -103,14 +103,16 @@ def _decode(vae: Any, latent_sample: Tensor) -> Any:
 
 
 def _encode(vae: Any, sample: Tensor) -> Any:
-    """Mean and log-variance of the latents, side by side."""
+    """Return mean and log-variance of the latents, side by side."""
     return vae.encode(sample, return_dict=False)[0].parameters
 
 
 def parts_of(pipeline: Any, preview: Any = None) -> tuple[Part, ...]:
-    """The parts of a pipeline, in the order in which a prompt passes through them.
+    """Return the parts of a pipeline, in the order in which a prompt passes through them.
 
-    preview: an AutoencoderTiny that decodes fast and roughly.
+    Args:
+        pipeline: the pipeline.
+        preview: an AutoencoderTiny for fast, rough decoding.
     """
     encoders = _text_encoders(pipeline)
     return (
@@ -123,7 +125,10 @@ def parts_of(pipeline: Any, preview: Any = None) -> tuple[Part, ...]:
 
 
 def condition_outputs(pipeline: Any) -> tuple[str, ...]:
-    """For each text encoder, the output that conditions the UNet: the last one, in SDXL the one before it."""
+    """Return, for each text encoder, the output that conditions the UNet.
+
+    It is the last hidden state, in SDXL the one before it.
+    """
     encoders = _text_encoders(pipeline)
     if len(encoders) == 1:
         return ("last_hidden_state",)
@@ -157,7 +162,7 @@ def _unet_part(unet: Any, tokens: int) -> Part:
     call: Callable[..., Any] = _denoise
     extra: dict[str, int] = {}
     if config.addition_embed_type is not None:
-        # Six numbers of a picture's geometry; what is left of the embedding's width is the prompt's.
+        # Six numbers describe a picture's geometry; the rest of the embedding's width is the prompt's.
         width = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         call, extra = _denoise_xl, {"text_embeds": width, "time_ids": 6}
     elif config.time_cond_proj_dim is not None:
@@ -199,27 +204,27 @@ def _random(batch: int, channels: int, sides: tuple[int, int], step: int, rng: t
 
 
 def _sides(step: int) -> dict[int, Any]:
-    """Batch, height and width; the sides are multiples of `step`."""
+    """Return the dynamic axes batch, height and width; the sides are multiples of `step`."""
     return {**_BATCH, **{axis: step * side if step > 1 else side for axis, side in enumerate(_SIDES, 2)}}
 
 
 def image_size(pipeline: Any) -> int:
-    """Pixels a side of the pictures that the base model was trained for."""
+    """Return the pixels a side of the pictures that the base model was trained for."""
     return int(pipeline.unet.config.sample_size * vae_scale_factor(pipeline))
 
 
 def vae_scale_factor(pipeline: Any) -> int:
-    """Pixels per latent, a side."""
+    """Return the pixels per latent, a side."""
     return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
 
 
 def unet_step(unet: Any) -> int:
-    """What the sides of latents must be multiples of: the UNet halves them so often."""
+    """Return the number whose multiples the sides of latents must be: 2 to the number of the UNet's halvings."""
     return int(2 ** sum(block.upsamplers is not None for block in unet.up_blocks))
 
 
 def to_onnx(part: Part) -> ir.Model:
-    """Let torch write the graph of a part. The network is known in it by the part's name: "unet.mid_block..."."""
+    """Let torch write the graph of a part. The network has the part's name in it: "unet.mid_block..."."""
     inputs = part.make_inputs(_TRACED_BATCH, _TRACED_SIDES, torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         # torch.export warns of its own use of pytree, and that two inputs share the symbol "batch", as they should.
@@ -242,7 +247,7 @@ def to_onnx(part: Part) -> ir.Model:
 
 
 def _name_sides(graph: ir.Graph, step: int) -> None:
-    """Call the sides of the first input "height" and "width": by these names a device can fix them."""
+    """Name the sides of the first input "height" and "width", by which a device can fix them."""
     written = {f"{step}*{side.__name__}" if step > 1 else side.__name__: i for i, side in enumerate(_SIDES)}
     values = [*graph.inputs, *graph.outputs, *(output for node in graph for output in node.outputs)]
     for shape in (value.shape for value in values if value.shape is not None):

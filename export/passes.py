@@ -1,7 +1,7 @@
-"""What is done to the ONNX graphs after torch has written them.
+"""Changes of the ONNX graphs after torch has written them.
 
 `fuse_attention` replaces the opset-23 Attention on (batch, heads, tokens, size) by the contrib kernel
-com.microsoft.MultiHeadAttention on (batch, tokens, heads * size): the four reshapes and transposes around it go away
+com.microsoft.MultiHeadAttention on (batch, tokens, heads * size): the four reshapes and transposes around it disappear,
 and the CPU runs flash attention instead of forming the whole score matrix.
 """
 
@@ -17,7 +17,7 @@ _HEADS_FIRST = (0, 2, 1, 3)
 
 
 def fuse_attention(model: ir.Model) -> int:
-    """Rewrite every unmasked Attention node in place; returns how many. Masked ones (the text encoder's) stay."""
+    """Rewrite every unmasked Attention node in place; return their number. Masked ones (the text encoder's) stay."""
     fused = 0
     for node in list(model.graph):
         if node.op_type == "Attention" and node.domain == "":
@@ -29,7 +29,7 @@ def fuse_attention(model: ir.Model) -> int:
 
 
 def clean(model: ir.Model, description: str) -> None:
-    """Drop the exporter's traces (they hold source lines and local paths): equal weights make equal files."""
+    """Remove the exporter's metadata (source lines and local paths), so that equal weights give equal files."""
     model.metadata_props.clear()
     model.doc_string = description
     model.graph.metadata_props.clear()
@@ -44,7 +44,7 @@ def clean(model: ir.Model, description: str) -> None:
 
 
 def _fuse(graph: ir.Graph, node: ir.Node) -> int:
-    """1 if `node` was replaced, 0 if it is not plain reshape - transpose - attention - transpose - reshape."""
+    """Replace `node` if it is plain reshape - transpose - attention - transpose - reshape; return 1 if so, else 0."""
     given = [value for value in node.inputs if value is not None]
     is_causal = node.attributes.get("is_causal")
     if len(given) != 3 or (is_causal is not None and is_causal.as_int()):
@@ -67,7 +67,7 @@ def _fuse(graph: ir.Graph, node: ir.Node) -> int:
 
 
 def _before_split(value: ir.Value) -> ir.Value | None:
-    """x (batch, tokens, heads * size), if `value` is its split into heads, else None."""
+    """Return x (batch, tokens, heads * size) if `value` is its split into heads, else None."""
     transpose = value.producer()
     if transpose is None or transpose.op_type != "Transpose" or _permutation(transpose) != _HEADS_FIRST:
         return None
@@ -80,7 +80,7 @@ def _before_split(value: ir.Value) -> ir.Value | None:
 
 
 def _after_merge(value: ir.Value) -> ir.Value | None:
-    """The one use of `value` with its heads merged again, (batch, tokens, heads * size), else None."""
+    """Return the only use of `value` with its heads merged again, (batch, tokens, heads * size), else None."""
     for op_type in ("Transpose", "Reshape"):
         users = [usage.node for usage in value.uses()]
         if len(users) != 1 or users[0].op_type != op_type:

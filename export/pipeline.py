@@ -1,4 +1,4 @@
-"""A diffusers folder or hub id -> a pipeline that can be exported, or an ExportError that says why."""
+"""Loading of base models: a diffusers folder or hub id -> a pipeline that can be exported, or a clear ExportError."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _TOKENIZERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}
 
 
 def find_model(model: str) -> Path:
-    """The folder of a base model; a hub id is fetched (safetensors only) into Hugging Face's cache.
+    """Return the folder of a base model; a hub id is fetched (safetensors only) into Hugging Face's cache.
 
     Raises:
-        ExportError: no such folder, and no such pipeline on the hub or no way to reach it.
+        ExportError: there is no such folder, and no such pipeline on the hub or no connection to it.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -54,10 +54,10 @@ def find_model(model: str) -> Path:
 
 
 def kind_of(folder: Path) -> Pipeline:
-    """The class of pipeline that a folder holds.
+    """Return the pipeline class of a folder.
 
     Raises:
-        ExportError: one that cannot be exported.
+        ExportError: the class cannot be exported.
     """
     kind = _config(folder / MODEL_INDEX).get("_class_name")
     for supported in SUPPORTED:
@@ -67,10 +67,10 @@ def kind_of(folder: Path) -> Pipeline:
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The pipeline of a base model in float32, ready for export.
+    """Load the pipeline of a base model in float32, ready for export.
 
     Raises:
-        ExportError: another kind of pipeline, or a variant of Stable Diffusion that the device cannot draw with.
+        ExportError: it is another kind of pipeline, or a variant of Stable Diffusion that devices cannot draw with.
         BundleMissing, BundleCorrupt: it has no readable safetensors weights.
     """
     kind = kind_of(folder)
@@ -90,7 +90,7 @@ def load_pipeline(folder: Path) -> Any:
         )
     except BundleError:
         raise
-    # diffusers and transformers raise whatever their loaders happen to raise.
+    # The loaders of diffusers and transformers raise errors of many kinds.
     except Exception as error:
         raise ExportError(f"diffusers cannot load {folder}: {error}") from error
     for network in loaded.values():
@@ -102,13 +102,13 @@ def load_pipeline(folder: Path) -> Any:
 
 
 def load_preview(folder: Path, pipeline: Any) -> AutoencoderTiny:
-    """A tiny autoencoder (TAESD) that decodes the pipeline's latents.
+    """Load a tiny autoencoder (TAESD) that decodes the pipeline's latents.
 
     Raises:
-        ExportError: no such folder, or one whose latents are others.
+        ExportError: the folder holds none, or its latents have another shape.
     """
     try:
-        # Of another class diffusers would load what names agree, and leave the rest as it fell.
+        # From another class diffusers would load the weights of equal names, and leave the others random.
         if (found := json.loads((folder / "config.json").read_text("utf-8"))["_class_name"]) != "AutoencoderTiny":
             raise ValueError(f"it is a {found}")
         preview = AutoencoderTiny.from_pretrained(
@@ -128,10 +128,10 @@ def load_preview(folder: Path, pipeline: Any) -> AutoencoderTiny:
 
 
 def defaults_of(pipeline: Any) -> Defaults:
-    """How the base model wants to be drawn with, as far as its files tell.
+    """Return the base model's own settings for drawing, as far as its files state them.
 
-    Models distilled to few steps need no guidance. LCMs carry LCM's scheduler; Turbo models predict noise at trailing
-    steps with Euler's, which no other family does.
+    Models distilled to few steps need no guidance. LCMs have the LCM scheduler; Turbo models predict noise at trailing
+    steps with Euler's scheduler, as no other family does.
     """
     config = pipeline.scheduler.config
     name = type(pipeline.scheduler).__name__
@@ -145,7 +145,7 @@ def defaults_of(pipeline: Any) -> Defaults:
 
 
 def _check_scheduler(folder: Path) -> None:
-    """The device's own reader decides."""
+    """Check the scheduler with the device's own reader."""
     try:
         NoiseSchedule.of_model(folder)
     except BundleError as error:
@@ -153,7 +153,7 @@ def _check_scheduler(folder: Path) -> None:
 
 
 def _check(folder: Path, index: Config) -> None:
-    """That all parts are ones which drawing knows, by the same reading as training's."""
+    """Check that devices can draw with all parts, by the same reading as training's."""
     try:
         why = obstacle_in(folder)
     except BundleError as error:
@@ -172,17 +172,17 @@ def _config(file: Path) -> Config:
 
 
 def _load_network(folder: Path, name: str, kind: str) -> Any:
-    """One network in float32, of the weights that the base id is made of."""
+    """Load one network in float32, from the weights that the base id is computed from."""
     library = transformers if name.startswith("text_encoder") else diffusers
     network = getattr(library, kind).from_pretrained(
         folder / name, use_safetensors=True, variant=weight_variant(folder, name), local_files_only=True
     )
-    # Not by an argument, whose name and default differ between versions of transformers.
+    # Not by an argument, as its name and default differ between versions of transformers.
     return network.float()
 
 
 def _fit_tokenizer(tokenizer: Any, text: Any) -> None:
-    """Let the tokenizer fill what the text encoder reads, also where its files do not say how much that is.
+    """Limit the tokenizer's length to the text encoder's, also if its files state none.
 
     Raises:
         ExportError: it has tokens that the text encoder has no embedding for.

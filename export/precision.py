@@ -1,9 +1,9 @@
-"""A float32 bundle -> the same bundle in another precision.
+"""Conversion of a float32 bundle to another precision.
 
-    fp16   the denoiser and the text encoder compute in float16, the autoencoder stores its weights so
-    int8   the denoiser computes in int8, the rest is as it was
+    fp16   the denoiser and the text encoder compute in float16, the autoencoder stores its weights in float16
+    int8   the denoiser computes in int8, the rest is unchanged
 
-Bundles are converted in place, in a folder that is not yet anybody's.
+Bundles are converted in place, in a folder that nobody uses yet.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _COMPARED = 8
 
 
 def check_precision(precision: str, prompts: Sequence[str] | None) -> None:
-    """Refuse what `convert` would refuse, before the export begins.
+    """Refuse before the export what `convert` would refuse.
 
     Raises:
-        ExportError: no such precision.
-        CalibrationError: too few prompts.
+        ExportError: the precision is unknown.
+        CalibrationError: there are too few prompts.
     """
     if precision not in PRECISIONS:
         raise ExportError(f"There is no precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
@@ -54,19 +54,21 @@ def convert(
 
     Args:
         folder: the bundle.
-        prompts: what to calibrate int8 with; by default `export.calibration.PROMPTS`.
-        on_progress: told what is being done, and the share of that which is behind.
+        precision: the new precision.
+        prompts: prompts to calibrate int8 with; None: `export.calibration.PROMPTS`.
+        on_progress: called with the present step in words and the share of it that is done.
 
     Returns:
-        "unet in int8" -> the root mean square of its difference from float32, relative, over steps of real drawings.
+        Name of each changed graph ("unet in int8") -> root mean square of its difference from float32, relative, over
+            steps of real drawings.
 
     Raises:
-        CalibrationError: too few prompts, or one that cannot be drawn.
-        VerificationFailed: a converted graph gives numbers that are not finite.
+        CalibrationError: there are too few prompts, or one that cannot be drawn.
+        VerificationFailed: a converted graph returns numbers that are not finite.
     """
     if precision == "fp32":
         return {}
-    # Read now: a converted graph may have no file of weights any more, which the index of before still names.
+    # Read before the conversion, which may remove a file of weights that this index still names.
     index = Bundle.load(folder, verify=False).index
     with tempfile.TemporaryDirectory(prefix="impasto-calibration-") as spool:
 
@@ -77,7 +79,7 @@ def convert(
         if precision == "int8":
             feeds = record(folder, Path(spool), prompts or PROMPTS, on_progress=drawn)
         else:
-            # Only to see what the conversion costs.
+            # Only to measure the error of the conversion.
             few = PROMPTS[:FEWEST_PROMPTS]
             feeds = record(folder, Path(spool), few, pictures=len(few), steps=6, on_progress=drawn)
         wanted = {stage: _outputs(folder, stage, files) for stage, files in feeds.items()}
@@ -108,14 +110,14 @@ def convert(
 
 
 def relative_rms(found: Sequence[npt.NDArray[np.float32]], wanted: Sequence[npt.NDArray[np.float32]]) -> float:
-    """Root mean square of the difference over that of what was wanted."""
+    """Return the root mean square of the difference over that of `wanted`."""
     difference = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(found, wanted, strict=True))
     size = sum(float((b.astype(np.float64) ** 2).sum()) for b in wanted)
     return float((difference / size) ** 0.5)
 
 
 def _outputs(folder: Path, stage: str, files: Sequence[Path]) -> list[npt.NDArray[np.float32]]:
-    """What a graph computes for some of the recorded feeds, spread over all of them."""
+    """Return a graph's results for some of the recorded inputs, spread over all of them."""
     session = open_session(folder / stage / "model.onnx")
     name = session.get_outputs()[0].name
     chosen = sorted({round(at) for at in np.linspace(0, len(files) - 1, _COMPARED)})

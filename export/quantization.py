@@ -3,11 +3,11 @@
 Convolutions and products with constant weights compute in int8. Between them everything stays float32: norms,
 activations, residual sums, attention itself, and LoRA. Three rules keep pictures good:
 
-    what computes in float reads floats   the quantiser would let LoRA and residual sums read its eight-bit copy of x;
+    float32 nodes read float32            the quantiser would let LoRA and residual sums read its eight-bit copy of x;
                                           `_read_floats` gives them x, so an adapter is applied to an int8 base exactly
-    products give floats                  the result of a MatMul or Gemm is not rounded again before LoRA and bias are
-                                          added; a convolution's is, because only so it has an int8 kernel
-    some layers stay float32              `KEPT`, chosen by what each costs in time and in error (docs/quantization.md)
+    products give float32                 the result of a MatMul or Gemm is not rounded again before LoRA and bias are
+                                          added; a convolution's is, because otherwise it has no int8 kernel
+    some layers stay float32              `KEPT`, chosen by the time and the error of each (docs/quantization.md)
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def quantize(
         keep: patterns of layers that stay float32.
 
     Returns:
-        How many layers compute in int8.
+        The number of layers that compute in int8.
     """
     kept = [name for name in _names(source) if is_lora(name) or any(fnmatch(name, pattern) for pattern in keep)]
     with tempfile.TemporaryDirectory(prefix=".int8-", dir=target.parent) as folder, _quiet():
@@ -65,7 +65,7 @@ def quantize(
             weight_type=QuantType.QInt8,
             nodes_to_exclude=kept,
             use_external_data_format=(source.parent / WEIGHTS).exists(),
-            # The whole range that was seen: an adapter needs the room, and it has the smallest error that can be had.
+            # The whole range of recorded values: an adapter needs the room (docs/quantization.md compares the methods).
             calibrate_method=CalibrationMethod.MinMax,
             extra_options={
                 "MatMulConstBOnly": True,
@@ -84,9 +84,9 @@ def _names(path: Path) -> list[str]:
 
 
 def _read_floats(model: ir.Model) -> None:
-    """Give x itself to nodes that compute in float32 and were made to read its eight-bit copy, where x exists.
+    """Connect float32 nodes that read the eight-bit copy of x to x itself, where x exists.
 
-    The result of an int8 convolution never exists in float32: that copy is all there is.
+    The result of an int8 convolution exists as that copy only.
     """
     for node in model.graph:
         rounded = node.inputs[0] if node.op_type == "DequantizeLinear" else None
@@ -103,7 +103,7 @@ def _read_floats(model: ir.Model) -> None:
 
 
 def _is_int8(node: ir.Node) -> bool:
-    """Whether a node is a product whose weights are int8."""
+    """Return True if a node is a product whose weights are int8."""
     if node.op_type not in PRODUCTS:
         return False
     weight = node.inputs[1]
@@ -113,10 +113,10 @@ def _is_int8(node: ir.Node) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice and the runtime's warning of every optional input from the terminal."""
+    """Keep the quantiser's advice and the runtime's warning about every optional input from the terminal."""
     root, handler = logging.getLogger(), logging.NullHandler()
     level = root.level
-    # Without any handler, the first warning would add one that stays.
+    # Without a handler, the first warning would add a permanent one.
     root.addHandler(handler)
     root.setLevel(logging.ERROR)
     onnxruntime.set_default_logger_severity(_ERROR)

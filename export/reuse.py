@@ -1,10 +1,11 @@
 """Step reuse: the UNet's deep part computed at some steps only.
 
-From one step to the next the coarse features of a picture change little. Where the last up block begins, the graph is
-cut: everything before it that is not the first down block is the deep part. The whole graph gets one more output, what
-passes the cut; a second graph, a few nodes over the same file of weights, takes that as an input and computes the rest.
+From one step to the next the coarse features of a picture change little. The graph is cut where the last up block
+begins: everything before it, except the first down block, is the deep part. The whole graph gets one more output, the
+value at the cut. A second graph, a few nodes over the same file of weights, takes that value as an input and computes
+the rest.
 
-Source: Ma et al. (DeepCache), arXiv 2312.00858; the cut at the last up block is its branch at the outermost level.
+Source: DeepCache (Ma et al., arXiv 2312.00858); the cut at the last up block is its branch at the outermost level.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from edge_sdk.inference.runtime import open_session
 from export.errors import unexpected_graph
 from export.saving import save_beside_weights
 
-# How much both ways may differ: other kernels may be chosen for the same nodes.
+# Largest difference between both graphs: other kernels may be chosen for the same nodes.
 _TOLERANCE = 1e-3
 _UPSAMPLER = re.compile(r"unet\.up_blocks\.(\d+)\.upsamplers\.0\.conv(\.lora_add)?")
 
 
 def split(folder: Path, slots: Sequence[Slot]) -> list[str]:
-    """Give the UNet in `folder` (model.onnx) the output `DEEP`, and write the shallow graph beside it.
+    """Add the output `DEEP` to the UNet in `folder` (model.onnx), and write the shallow graph beside it.
 
     Args:
-        folder: of the UNet's graph, in any precision.
+        folder: folder of the UNet's graph, in any precision.
         slots: the LoRA slots of the whole graph.
 
     Returns:
@@ -54,14 +55,16 @@ def split(folder: Path, slots: Sequence[Slot]) -> list[str]:
 
 
 def check(folder: Path, latents: tuple[int, int, int]) -> float:
-    """The largest relative difference between the whole graph's result and what the shallow one makes of its deep part.
+    """Return the largest difference between the results of the whole graph and of the shallow one, relative.
+
+    The shallow graph gets the deep part of the whole one.
 
     Args:
-        folder: of the UNet's graphs.
+        folder: folder of the UNet's graphs.
         latents: (channels, height, width).
 
     Raises:
-        VerificationFailed: it is more than rounding.
+        VerificationFailed: the difference is more than rounding.
     """
     rng = np.random.default_rng(1)
     session = open_session(folder / "model.onnx")
@@ -84,8 +87,8 @@ def check(folder: Path, latents: tuple[int, int, int]) -> float:
 
 
 def _cut(graph: ir.Graph) -> ir.Value:
-    """What enters the last up block: the result of the last upsampler before it."""
-    # In the order of the graph: if the upsampler takes adapters, what they add is part of its result.
+    """Return the input of the last up block: the result of the last upsampler before it."""
+    # In the order of the graph: if the upsampler takes adapters, its result includes their product.
     found = {int(match[1]): node for node in graph if (match := _UPSAMPLER.fullmatch(node.name or ""))}
     if not found:
         raise unexpected_graph("the UNet has no upsampler to cut it at")

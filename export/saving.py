@@ -1,4 +1,4 @@
-"""Writes graphs: weights inside the file while protobuf allows it, beside it otherwise."""
+"""Writing of graphs: weights inside the file if they are small, beside it otherwise."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx_ir as ir
 
 WEIGHTS = "model.onnx_data"
-# Weights in a file of their own can be mapped into memory instead of being read; below this it does not pay. (One
-# protobuf message holds at most 2 GiB in any case.)
+# Weights in a file of their own can be mapped into memory instead of being read; below this size it does not pay.
+# (One protobuf message holds at most 2 GiB in any case.)
 _INLINE_BYTES = 32_000_000
 
 
@@ -19,12 +19,12 @@ def save(model: ir.Model, path: Path) -> None:
     if weights > _INLINE_BYTES:
         ir.save(model, path, external_data=WEIGHTS)
     else:
-        # Otherwise those that came from a file beside a graph would stay references to it.
+        # Weights loaded from a file beside another graph would otherwise stay references to it.
         ir.save(ir.external_data.load_to_model(model), path)
 
 
 def replace(model: ir.Model, path: Path) -> None:
-    """Write a graph over `path`, which `model` may still be reading its weights from."""
+    """Write a graph over `path`, from which `model` may still be reading its weights."""
     with tempfile.TemporaryDirectory(prefix=".graph-", dir=path.parent) as folder:
         save(model, Path(folder) / path.name)
         (path.parent / WEIGHTS).unlink(missing_ok=True)
@@ -33,7 +33,7 @@ def replace(model: ir.Model, path: Path) -> None:
 
 
 def save_beside_weights(model: ir.Model, path: Path) -> None:
-    """Write a graph that was loaded from the same folder: weights that lie in a file of their own stay there."""
+    """Write a graph that was loaded from the same folder; weights in a file of their own stay there."""
     with tempfile.TemporaryDirectory(prefix=".graph-", dir=path.parent) as folder:
         written = Path(folder) / path.name
         ir.save(model, written)

@@ -1,4 +1,4 @@
-"""Which layers of a UNet take LoRA factors."""
+"""Selection of the UNet layers that take LoRA factors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def slots_of(unet: nn.Module, which: SlotSet = "attention") -> list[Slot]:
-    """The LoRA slots of a UNet, sorted by name."""
+    """Return the LoRA slots of a UNet, sorted by name."""
     return [slot for name, layer in sorted(_SETS[which](unet)) if (slot := _slot(f"unet.{name}", layer)) is not None]
 
 

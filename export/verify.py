@@ -1,4 +1,4 @@
-"""Does the written graph compute what torch computes? Asked of the files themselves, in the runtime the device uses."""
+"""Verification of written graphs against torch: the files themselves, in the runtime that devices use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ _Arrays = dict[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: what is compared ("unet with adapter"), the graph's inputs, what torch computes for them."""
+    """One comparison.
+
+    Attributes:
+        what: name of the comparison ("unet with adapter").
+        feed: inputs of the graph.
+        wanted: torch's results for them.
+    """
 
     what: str
     feed: Mapping[str, npt.NDArray[Any]]
@@ -36,16 +42,18 @@ class Case:
 def check_part(part: Part, path: Path, slots: Sequence[Slot] = (), *, last_use: bool = False) -> dict[str, float]:
     """Compare a graph with its torch module on random input, and with a random adapter if it has slots.
 
-    Batch and size are others than the graph was traced with: the size that the base model was trained for, and a small
-    oblong one. The adapter leaves out every fifth slot and mixes ranks, which is what devices of different strength
-    send.
+    Batch and size differ from those of tracing: the size that the base model was trained for, and a small oblong one.
+    The adapter leaves out every fifth slot and mixes ranks, as adapters of devices of different strength do.
 
     Args:
-        last_use: nobody needs the torch module afterwards. It gives up its weights before the graph is opened, so that
-            memory never holds both.
+        part: the part, with its torch module.
+        path: the written graph.
+        slots: its LoRA slots.
+        last_use: true if the torch module is not needed afterwards. It gives up its weights before the graph is opened,
+            so that memory never holds both.
 
     Returns:
-        What was compared ("unet", "unet with adapter") -> the largest difference relative to torch's largest value.
+        Name of each comparison ("unet", "unet with adapter") -> largest difference, relative to torch's largest value.
 
     Raises:
         VerificationFailed: an error above `TOLERANCE`, or a result that is not finite.
@@ -91,14 +99,14 @@ def _cases(part: Part, slots: Sequence[Slot]) -> list[Case]:
 
 
 def relative_error(found: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) -> float:
-    """Largest absolute difference over the largest absolute value wanted; infinite for other shapes."""
+    """Return the largest absolute difference over the largest absolute value of `wanted`; infinite for other shapes."""
     if found.shape != wanted.shape:
         return float("inf")
     return float(np.abs(found - wanted).max() / max(float(np.abs(wanted).max()), 1e-12))
 
 
 def random_factors(slots: Sequence[Slot], rng: torch.Generator) -> _Arrays:
-    """ONNX inputs of an adapter that changes the layers about as much as their weights are large."""
+    """Return the ONNX inputs of an adapter that changes layers about as much as their weights are large."""
     factors: _Arrays = {}
     for number, slot in enumerate(slots):
         if number % 5 == 4:
@@ -112,7 +120,7 @@ def random_factors(slots: Sequence[Slot], rng: torch.Generator) -> _Arrays:
 
 @contextmanager
 def merged(unet: nn.Module, slots: Sequence[Slot], factors: _Arrays) -> Iterator[None]:
-    """The UNet with the factors added to its weights, which are put back afterwards."""
+    """Add the factors to the UNet's weights inside the context, and restore the weights afterwards."""
     originals: dict[nn.Module, torch.Tensor] = {}
     try:
         for slot in slots:

@@ -1,4 +1,4 @@
-"""Tokenizers into a bundle, where the device's own reader has to find the same words as transformers'."""
+"""Tokenizers of a bundle, checked: the device's own reader must split prompts into the same tokens as transformers'."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from edge_sdk.errors import BundleError, ExportError
 from edge_sdk.inference.sampling import VOCABULARY, Tokenizer
 
-# Every kind of character and space, nothing, and more than there is room for.
+# All kinds of characters and spaces, an empty prompt, and one that is too long.
 _PROBES = (
     "",
     "a red fox, flat icon",
@@ -24,7 +24,7 @@ def write_tokenizer(tokenizer: Any, source: Path, target: Path) -> None:
     """Write a tokenizer of transformers into a bundle.
 
     Raises:
-        ExportError: the device would cut prompts into other tokens.
+        ExportError: the device would split prompts into other tokens.
     """
     tokenizer.save_pretrained(target)
     for name in VOCABULARY:

@@ -1,4 +1,4 @@
-"""What an operator decides, in one TOML file, and what becomes of a federation whose file has changed."""
+"""The federation file, one TOML file with all settings of an operator, and the rules for changing it between starts."""
 
 from __future__ import annotations
 

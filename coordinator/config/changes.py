@@ -1,8 +1,8 @@
-"""What becomes of a federation whose file was changed between two starts: done, or refused, and said either way.
+"""Changes of the federation file between two starts: each is applied or refused, and reported.
 
-Every key of the federation file is in `CHANGES`. What a first round has been opened with can often not be exchanged any
-more: adapters, moments and updates of earlier rounds were made with it, and would be dropped or misread without a word.
-Pure: no disk, no clock.
+Every key of the federation file is in `CHANGES`. Many keys cannot change once the first round has been opened:
+adapters, moments and updates of earlier rounds were made with them, and would be dropped or misread silently. Pure: no
+disk, no clock.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from coordinator.rounds import Lineage, State
 from edge_sdk.errors import ConfigurationError
 
 How: TypeAlias = Literal["place", "connection", "now", "next", "fixed"]
-"""What a change of a key does:
+"""Effect of a change of a key:
 
-place: it says where, or whose, the federation is; what is found there is checked, and refused if it is another's.
-connection: it holds from this start on. It is not noted, as there may be secrets in it.
-now: it holds from this start on, also for the round that is open.
-next: it holds for what is begun from this start on; devices of an open round are asked again, with what it says now.
-fixed: it is refused from the first opening of a round on.
+place: the key names the federation or where its files are; what is found there is checked, and refused if it belongs to
+another federation.
+connection: the change holds from this start on. It is not recorded, as it may contain secrets.
+now: the change holds from this start on, also for the open round.
+next: the change holds for everything that begins after this start; devices of an open round are asked again, with the
+new value.
+fixed: the change is refused once the first round has been opened.
 """
 
 _GROUPS: dict[How, tuple[str, ...]] = {
@@ -50,7 +52,7 @@ _GROUPS: dict[How, tuple[str, ...]] = {
 }  # fmt: skip
 CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})
 
-# Beside the file's keys: the layers that devices train, of which an update is made.
+# Recorded beside the file's keys: the layers that devices train and that make up an update.
 _LAYERS = "layers"
 
 Settings: TypeAlias = dict[str, Any]
@@ -58,12 +60,12 @@ Settings: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Adopted:
-    """What a start makes of the state that it found.
+    """Result of starting with a state that was found in the database.
 
     Attributes:
-        state: to go on from.
-        changed: key -> [before, now], of what holds from now on.
-        notes: what follows from that, in words.
+        state: the state to continue from.
+        changed: key -> [before, now], of the values that hold from now on.
+        notes: consequences of the changes, in words.
     """
 
     state: State
@@ -72,20 +74,23 @@ class Adopted:
 
 
 def settings_of(federation: Federation, base: BaseModel) -> Settings:
-    """What is noted of a file, to be compared with the next start's."""
+    """Return the settings to record at a start, which the next start compares with its own."""
     noted = {key: getattr(federation, key) for key, how in CHANGES.items() if how in ("now", "next", "fixed")}
     shapes = sorted((name, shape.in_features, shape.out_features) for name, shape in base.slots.items())
     return {**noted, _LAYERS: hashlib.sha256(msgspec.msgpack.encode(shapes)).hexdigest()}
 
 
 def adopt(state: State, before: Settings | None, federation: Federation, base: BaseModel) -> Adopted:
-    """Go on from a state with this file.
+    """Continue from a state with this file.
 
     Args:
-        before: what was noted at the last start; None if nothing was.
+        state: the state in the database.
+        before: the settings recorded at the last start; None if there are none.
+        federation: the federation file, loaded.
+        base: its base model.
 
     Raises:
-        ConfigurationError: a key was changed that cannot be any more, or more rounds are wanted where none can follow.
+        ConfigurationError: a key was changed that is fixed by now, or more rounds are wanted where none can follow.
     """
     now = settings_of(federation, base)
     changed = {key: [old, now[key]] for key, old in (before or {}).items() if key in now and now[key] != old}
@@ -117,12 +122,15 @@ def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
 
 
 def _keeps_a(*interactions: str) -> bool:
-    """Whether one of them lays out the clusters' factors when they begin."""
+    """True if one of these interactions fixes the clusters' factors A when they begin."""
     return any(name in INTERACTIONS and INTERACTIONS[name].frozen_a for name in interactions)
 
 
 def _reopened(state: State, federation: Federation) -> State:
-    """After the last round each adapter is in one piece; methods that fold go on from it as something folded."""
+    """Return the finished state with its rounds open again.
+
+    After the last round each adapter is in one piece; methods that fold continue with it as the folded part.
+    """
     if _keeps_a(federation.interaction):
         raise ConfigurationError(
             f"Federation {federation.name!r} has ended after {state.round} rounds, and with interaction = "
@@ -148,6 +156,6 @@ def _folded(lineage: Lineage) -> Lineage:
 
 
 def describe_changes(changed: dict[str, list[Any]], notes: list[str]) -> str:
-    """`settings_changed` in words."""
+    """Return the event `settings_changed` in words."""
     parts = [f"{key} = {new!r} (was {old!r})" for key, (old, new) in sorted(changed.items())]
     return "; ".join([*parts, *notes])

@@ -1,4 +1,4 @@
-"""The federation file: one TOML file says everything that an operator decides."""
+"""The federation file: one TOML file holds all settings of an operator."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# A clustering that `impasto-coordinator simulate` knows and `serve` does not: see coordinator/simulation/ifca.py.
+# A clustering for `impasto-coordinator simulate` only, not for `serve`: see coordinator/simulation/ifca.py.
 IFCA = "ifca"
 
-# What `device_bytes` and `device_downloads` are at least, unless the file says so.
+# Smallest values of `device_bytes` and `device_downloads`, unless the file sets them.
 _LEAST_BYTES = 128 << 20
 _LEAST_DOWNLOADS = 1 << 30
 # Slots whose input is the UNet's condition.
 _CONDITIONED = (".attn2.to_k", ".attn2.to_v")
-# Updates' worth that a device may be sent in a minute: all clusters' adapters at the end, and what lies under them.
+# Download allowance in updates a minute: all clusters' adapters at the end, and the adapters under them.
 _DOWNLOADS = 64
 
-# A URL of SQLite's, without a host: its driver, its file and what follows.
+# An SQLite URL without a host: its driver, its file and its query.
 _SQLITE = re.compile(r"(sqlite(?:\+\w+)?):(?://(?:/([^?]*))?)?((?:\?.*)?)")
 
 Part = Annotated[float, Meta(ge=0, le=1)]
@@ -50,7 +50,62 @@ Span = Annotated[float, Meta(gt=0, le=1e7)]
 
 
 class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the file says; `load` also resolves its paths against the file's folder. Times in seconds."""
+    """The federation file, checked; `load` also resolves its paths against the file's folder. All times are in seconds.
+
+    Attributes:
+        name: name of the federation, one level of an MQTT topic.
+        broker: URL of the broker, mqtt://host:port or mqtts://host:port.
+        ca: PEM file of the authority that signed the broker's certificate; None: the system's authorities.
+        certificate, key: PEM files of the coordinator's own certificate and key; both or neither.
+        username: user name at the broker; None: the one in the broker's URL, if any.
+        password_file: file with the password.
+        bandwidth: rate of chunks to all devices together, such as "512 KB/s"; None: no limit. Other messages do not
+            wait.
+        keepalive: MQTT keep-alive in seconds; a connection that is silent 1.5 times as long counts as lost.
+        bundle: folder of the base model's bundle, of which only impasto.json is read.
+        slots: copy of that impasto.json, in place of `bundle`.
+        home: folder of database, blobs and unfinished updates; None: NAME.coordinator beside the file.
+        database: SQLAlchemy URL; None: SQLite in `home`.
+        blobs: folder or fsspec URL of the adapters; None: a folder in `home`.
+        join: devices that may join: "open", all that the broker lets in; "invited", those with an invitation.
+        max_devices: number of devices that may have joined.
+        device_messages: messages that one device may send in a minute, chunks not counted.
+        device_bytes: bytes that one device may send in a minute, chunks included; 0: eight updates, at least 128 MiB.
+        device_downloads: bytes of chunks that one device may request in a minute; 0: 64 updates, at least 1 GiB.
+        device_storage: bytes that the updates of one device may bring in during a round; 0: eight updates.
+        min_devices: number of present devices that start the first round; later rounds need `quorum` of it.
+        rounds: number of rounds in all.
+        root_rounds: number of rounds, the first of them, that train the root adapter.
+        quorum: share, in (0, 1], of the devices that must deliver before the deadline may close a round.
+        deadline: seconds that a round waits for updates.
+        grace: seconds that a device is waited for after it went offline, or after its last message if it shows no
+            presence.
+        extensions: number of further deadlines that a round without quorum waits.
+        late: number of rounds after its own in which an update still counts.
+        staleness: exponent of a late update's weight, (1 + rounds late)^-staleness.
+        rank: LoRA rank that devices train; a device may train less if the method mixes ranks.
+        steps: training steps in a round.
+        batch_size: pictures in a training step.
+        learning_rate: learning rate of the devices' optimiser, in (0, 1].
+        seed: seed of the initial adapters.
+        code_dimensions: numbers in a prompt code; 0: as many as the base model's text condition has.
+        aggregation: name of the aggregator.
+        server_rank: rank of the root and cluster adapters while they are trained; 0: `rank`.
+        carry: true if devices train on top of the part of the adapter beyond their rank (aggregators that carry only).
+        server_optimiser: name of the server optimiser.
+        server_learning_rate: its learning rate; 0: its default.
+        server_momentum: its momentum, in [0, 1); None: its default.
+        filter: name of the filter of updates.
+        liars: share, in [0, 0.5), of the devices that the filter assumes to lie.
+        clustering: name of the clusterer.
+        clusters: number of clusters; 0: found by `choose`.
+        choose: name of the rule that finds the number of clusters.
+        recluster: "every" round, or on "drift", when the clusters no longer fit.
+        min_cluster: smallest number of devices in a cluster.
+        interaction: name of the interaction between clusters.
+        rho: share, in [0, 1], of a cluster's adapter that attention over all clusters replaces.
+        tau: temperature of this attention; small values attend to similar clusters only.
+    """
 
     name: Name
     broker: str = "mqtt://127.0.0.1:1883"
@@ -109,32 +164,32 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def carries(self) -> bool:
-        """Whether devices train on top of what their rank cannot hold, see `Aggregator.carries`."""
+        """True if devices train on top of the adapter's part beyond their rank, see `Aggregator.carries`."""
         return self.carry and AGGREGATORS[self.aggregation].carries
 
     @property
     def group_rank(self) -> int:
-        """The rank of root and cluster adapters while they are trained."""
+        """Rank of root and cluster adapters while they are trained."""
         return self.server_rank or self.rank
 
     @property
     def pace(self) -> Pace:
-        """How the server optimiser goes."""
+        """Learning rate and momentum of the server optimiser."""
         own, momentum = OPTIMISERS[self.server_optimiser], self.server_momentum
         return Pace(self.server_learning_rate or own.learning_rate, own.momentum if momentum is None else momentum)
 
     def __repr__(self) -> str:
-        """Without the broker's URL, which may hold a password."""
+        """Text without the broker's URL, which may contain a password."""
         return f"Federation({self.name!r})"
 
     def connection(self, password: str | None = None) -> Settings:
-        """How to reach the broker.
+        """Return the settings of the connection to the broker.
 
         Args:
-            password: in place of what `password_file` holds.
+            password: used in place of the content of `password_file`.
 
         Raises:
-            ConfigurationError: the password's file cannot be read or is empty, or `bandwidth` is no rate.
+            ConfigurationError: the password file cannot be read or is empty, or `bandwidth` is no rate.
         """
         if self.password_file and password is None:
             password = read_secret(self.password_file, "password_file", "password")
@@ -149,10 +204,10 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
     def rules(self, base: BaseModel) -> Rules:
-        """What the round machine needs of it, for this base model.
+        """Return the rules of the round machine for this base model.
 
         Raises:
-            ConfigurationError: IFCA, which is no matter of the round machine.
+            ConfigurationError: the clustering is IFCA, which the round machine does not support.
         """
         if self.clustering == IFCA:
             raise ConfigurationError(
@@ -175,12 +230,12 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
     def limits(self, max_update: int) -> Limits:
-        """What a device may send and have stored, of updates of at most `max_update` bytes.
+        """Return the limits of one device, for updates of at most `max_update` bytes.
 
         Raises:
-            ConfigurationError: no update would fit.
+            ConfigurationError: a limit is smaller than one update or one chunk.
         """
-        # Room for a slow line's repetitions, and for devices that try again.
+        # Room for chunks repeated over a slow connection, and for devices that retry.
         own = {
             "device_bytes": max(_LEAST_BYTES, 8 * max_update),
             "device_downloads": max(_LEAST_DOWNLOADS, _DOWNLOADS * max_update),
@@ -205,20 +260,24 @@ class Federation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BaseModel(msgspec.Struct, frozen=True):
-    """The coordinator's whole knowledge of the base model: its id and the LoRA slots that devices train, by name."""
+    """The coordinator's knowledge of the base model.
+
+    Attributes:
+        base_id: id of the base model.
+        slots: name -> shape of each LoRA slot that devices train.
+    """
 
     base_id: str
     slots: Mapping[str, Shape]
 
     def update_size(self, rank: int) -> int:
-        """Upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
+        """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
         floats = sum(rank * (shape.in_features + shape.out_features) for shape in self.slots.values())
         return 4 * floats + 1024 * (len(self.slots) + 64)
 
     @property
     def code_dimensions(self) -> int | None:
-        """Numbers in a prompt code: as many as the UNet's condition is wide, of which it is a mean. None if no slot
-        tells."""
+        """Numbers in a prompt code: the width of the UNet's condition, whose mean it is. None if no slot shows it."""
         widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
         return widths.pop() if len(widths) == 1 else None
 
@@ -240,7 +299,7 @@ def load(path: Path | str) -> Federation:
     """Read and check a federation file.
 
     Raises:
-        ConfigurationError: no such file, not TOML, an unknown key or method, a value out of its range.
+        ConfigurationError: the file is missing or is not TOML, a key or method is unknown, or a value is out of range.
     """
     path = Path(path)
     try:
@@ -253,7 +312,7 @@ def load(path: Path | str) -> Federation:
 
 
 def parse(text: str, *, folder: Path, source: str = "federation file") -> Federation:
-    """Like `load`, from the text itself; relative paths are taken from `folder`."""
+    """Parse and check the text of a federation file; relative paths are taken from `folder`. Raises as `load`."""
     try:
         table: dict[str, Any] = tomllib.loads(text)
     # A TOMLDecodeError is a ValueError; so are numbers of thousands of digits, brackets in brackets.
@@ -292,7 +351,7 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
 
 
 def _placed_database(url: str, folder: Path, source: str) -> str:
-    """The database's URL, with a file of SQLite's in its place: seen from the folder, wherever `serve` is started."""
+    """Return the database's URL with an SQLite file resolved against the folder, wherever `serve` is started."""
     found = _SQLITE.fullmatch(url)
     if found is None:
         return url
@@ -306,10 +365,10 @@ def _placed_database(url: str, folder: Path, source: str) -> str:
 
 
 def read_base_model(federation: Federation) -> BaseModel:
-    """Read base id and the slots that devices train from the bundle's impasto.json, or from a copy of it, `slots`.
+    """Read the base id and the slots that devices train from the bundle's impasto.json, or from its copy `slots`.
 
     Raises:
-        ConfigurationError: the file is missing, is not what export writes, or has nothing that devices train.
+        ConfigurationError: the file is missing, was not written by the export, or has no slot that devices train.
     """
     path = Path(federation.bundle) / "impasto.json" if federation.bundle else Path(federation.slots or "")
     try:
@@ -328,10 +387,10 @@ def read_base_model(federation: Federation) -> BaseModel:
 
 
 def name_from(stem: str) -> str:
-    """The federation's name for a file: letters without their accents, other characters as '-'.
+    """Return the federation's name for a file: letters without their accents, other characters as '-'.
 
     Raises:
-        ConfigurationError: nothing is left of it.
+        ConfigurationError: no character is left.
     """
     plain = unicodedata.normalize("NFKD", stem.replace("ß", "ss")).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")[:64]
@@ -343,7 +402,7 @@ def name_from(stem: str) -> str:
 
 
 def without_effect(federation: Federation) -> list[str]:
-    """Which keys somebody has changed and nothing heeds, as the file is, in words: one text for each reason."""
+    """Return the changed keys that have no effect in this file, in words: one text for each reason."""
     of_choosing, of_listening = ("clusters", "choose", "min_cluster", "recluster"), ("rho", "tau")
     only_root, teaches = federation.root_rounds == federation.rounds, federation.interaction == "attention"
     one = federation.clustering != "single" and federation.clusters == 1
@@ -388,12 +447,12 @@ def without_effect(federation: Federation) -> list[str]:
 
 
 def template(name: str, bundle: str, broker: str) -> str:
-    """A commented federation file to start from."""
+    """Return a commented federation file to start from."""
     return _TEMPLATE.format(name=name, bundle=_quoted(bundle), broker=_quoted(broker))
 
 
 def _quoted(text: str) -> str:
-    """A TOML string. JSON's are that, but for escapes in pairs and DEL."""
+    """Return a TOML string. JSON strings are valid TOML except for surrogate pairs and DEL."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
@@ -418,7 +477,7 @@ def _check_sense(federation: Federation, source: str) -> None:
     try:
         if federation.password_file and not (federation.username or Settings(federation.broker).credentials[0]):
             raise ConfigurationError("password_file needs `username`, or a user in the broker's URL.")
-        # The password's file is read when it is needed.
+        # The password file is read only when it is needed.
         password = "in password_file" if federation.password_file else None
         check(msgspec.structs.replace(federation, password_file=None).connection(password))
     except (BrokerSettingsInvalid, ConfigurationError) as error:

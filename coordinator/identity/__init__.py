@@ -1,4 +1,4 @@
-"""The coordinator's keys, its home and its claim to lead; the devices that may take part, and those that are there."""
+"""The coordinator's keys, home and claim to lead; the admission and the presence of devices."""
 
 from __future__ import annotations
 

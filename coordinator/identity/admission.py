@@ -1,8 +1,8 @@
-"""Who may take part: invitations that were given out, devices that have used theirs, and those that were shut out.
+"""Admission of devices: open invitations, devices that have used theirs, and revoked devices.
 
-Who a device is, the broker says (its certificate or password, and the access rules by that name); here is decided
-whether the federation wants it. The commands `invite` and `revoke` write while `serve` runs; it looks at every Join and
-Offer, and from time to time at who was shut out: a device that keeps quiet is found as well.
+The broker authenticates a device (by certificate or password) and applies its access rules to that name; this module
+decides whether the federation admits it. The commands `invite` and `revoke` write while `serve` runs. `serve` checks
+every Join and Offer, and looks up the revoked devices regularly, so that silent ones are found as well.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ _ADMISSIONS = sa.Table(
 
 @dataclass(frozen=True)
 class Refusal:
-    """code: the name of the reason; reason: in words."""
+    """Reason for turning a device away.
+
+    Attributes:
+        code: name of the reason.
+        reason: the reason in words.
+    """
 
     code: str
     reason: str
@@ -44,10 +49,11 @@ HAS_LEFT = Refusal("HasLeft", "This device takes no part: it said Leave, or was 
 
 
 class Admissions:
-    """The table of a federation's database.
+    """The table of admissions in a federation's database.
 
     Args:
-        by_invitation: whether only invited devices may join; if not, all but those that are revoked.
+        engine: the database.
+        by_invitation: true if only invited devices may join; false: all but the revoked ones.
     """
 
     def __init__(self, engine: sa.Engine, *, by_invitation: bool) -> None:
@@ -56,9 +62,11 @@ class Admissions:
         self._by_invitation = by_invitation
 
     def invite(self, device: str, expires: float) -> bytes:
-        """The secret of a new invitation, which replaces an earlier one and lifts a revocation.
+        """Return the secret of a new invitation, which replaces an earlier one and lifts a revocation.
 
-        expires: Unix time.
+        Args:
+            device: name of the device.
+            expires: end of the invitation, in Unix seconds.
         """
         secret = secrets.token_bytes(SECRET_BYTES)
         row = {"secret_hash": _hash(secret), "expires": expires, "enrolled": False, "revoked": False}
@@ -71,13 +79,18 @@ class Admissions:
 
     @property
     def revoked(self) -> frozenset[str]:
-        """All devices that are shut out; StoreUnavailable as `problem`."""
+        """All revoked devices; raises StoreUnavailable as `problem`."""
         with _store_errors(), self._engine.connect() as connection:
             rows = connection.execute(sa.select(_ADMISSIONS.c.device).where(_ADMISSIONS.c.revoked))
             return frozenset(row.device for row in rows)
 
     def problem(self, device: str, secret: bytes = b"", *, now: float) -> Refusal | None:
-        """Why a device may not take part, None if it may; a right secret is used up by that.
+        """Return the reason why a device may not take part, or None if it may; a valid secret is used up.
+
+        Args:
+            device: name of the device.
+            secret: secret of its invitation, if it sent one.
+            now: Unix seconds.
 
         Raises:
             StoreUnavailable: the table cannot be read, or the secret cannot be used up.

@@ -1,14 +1,14 @@
-"""A coordinator's home folder: one federation's, and open in one coordinator at a time.
+"""A coordinator's home folder: it belongs to one federation, and one coordinator at a time has it open.
 
     keys.json                   see `keys`
     coordinator.sqlite          unless the federation file names a database
-    blobs/                      unless it names a store
-    spool/                      updates that have not come whole
-    coordinator.lock            held by the coordinator that serves; in it, whose home this is and who opened it last
+    blobs/                      unless the federation file names a store
+    spool/                      unfinished updates
+    coordinator.lock            held by the running coordinator; contains the federation and who opened it last
 
-The lock is the system's: it is gone with the process that held it, however that ended, also after a power cut. Where a
-disk knows no such locks, and where several machines share a database by its URL, an earlier life is kept from writing
-by its epoch (see `store.Database`).
+The lock is the operating system's: it disappears with the process that held it, however that ended, also after a power
+cut. On disks without such locks, and where several machines share a database by its URL, the epoch keeps an older
+instance from writing (see `store.Database`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ _LOCK = "coordinator.lock"
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who opened a home: for which federation, as which process of which machine, since when (Unix seconds)."""
+    """The process that opened a home.
+
+    Attributes:
+        federation: name of the federation.
+        pid: id of the process.
+        host: name of its machine.
+        since: time of opening, in Unix seconds.
+    """
 
     federation: str
     pid: int
@@ -40,10 +47,10 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 class Home:
-    """The home of a federation's coordinator; `close` it. Whoever finds it open may wait for it, see `take`.
+    """The home of a federation's coordinator; `close` it. If another coordinator has it open, `take` can be retried.
 
     Raises:
-        HomeInUse: it is another federation's.
+        HomeInUse: the home belongs to another federation.
         ConfigurationError: the folder cannot be made or written.
     """
 
@@ -61,21 +68,21 @@ class Home:
 
     @property
     def held(self) -> bool:
-        """Whether no other coordinator has it open, as far as the disk can tell."""
+        """True if this coordinator has the home open, and no other, as far as the disk can tell."""
         return self._lock is not None
 
     @property
     def locked(self) -> bool:
-        """False where the disk knows no locks, so that nothing keeps a second coordinator out."""
+        """False if the disk supports no locks, so that nothing keeps a second coordinator out."""
         return self._lock is not None and self._lock.locked
 
     @property
     def holder(self) -> Holder | None:
-        """Who opened it last."""
+        """The process that opened the home last; None if there is none or its record cannot be read."""
         return _holder(self.folder)
 
     def take(self) -> bool:
-        """Hold it from now on, unless another coordinator does; whether it is held."""
+        """Open the home unless another coordinator has it open; return True if it is open here now."""
         if self._lock is not None:
             return True
         try:
@@ -98,12 +105,12 @@ class Home:
         return True
 
     def close(self) -> None:
-        """Let the next coordinator in. May be repeated."""
+        """Release the home for the next coordinator. May be repeated."""
         if self._lock is not None:
             self._lock.release()
 
     def in_use(self) -> HomeInUse:
-        """What is said if another one has it."""
+        """Return the error for a home that another coordinator has open."""
         whose = f" ({self.holder})" if self.holder else ""
         return HomeInUse(
             f"Another coordinator has {self.folder} open{whose}, and has not given way: it may hang, or be connected "
@@ -112,7 +119,7 @@ class Home:
 
 
 def serving(folder: Path) -> Holder | None:
-    """Who has that home open now; None if nobody has, or nobody can tell."""
+    """Return the process that has this home open now; None if there is none, or the disk cannot tell."""
     if not (folder / _LOCK).is_file():
         return None
     try:
@@ -125,7 +132,7 @@ def serving(folder: Path) -> Holder | None:
 
 
 def _holder(folder: Path) -> Holder | None:
-    """Who opened the home last; None if it is new, or its note cannot be read."""
+    """Return the process that opened the home last; None if the home is new or the record cannot be read."""
     try:
         return msgspec.json.decode((folder / _LOCK).read_bytes(), type=Holder)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):

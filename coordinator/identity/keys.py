@@ -1,4 +1,4 @@
-"""The coordinator's signing keys on disk: one in use, and what earlier ones have said of their successors.
+"""The coordinator's signing keys on disk: the current one, and the earlier keys' statements about their successors.
 
 keys.json   {"private": base64, "successions": [...]}, readable by its owner alone
 """
@@ -20,10 +20,13 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The keys of a federation in its coordinator's home; made at the first start.
+    """The keys of a federation in its coordinator's home; created at the first start.
+
+    Attributes:
+        signer: signs with the current key.
 
     Raises:
-        ConfigurationError: the file cannot be read, or not be written.
+        ConfigurationError: the file cannot be read or written.
     """
 
     def __init__(self, home: Path, federation: str) -> None:
@@ -34,11 +37,15 @@ class Keys:
 
     @property
     def successions(self) -> list[Succession]:
-        """What earlier keys have said of their successors, the oldest first."""
+        """Statements of earlier keys about their successors, the oldest first."""
         return self._content.successions
 
     def rotate(self) -> None:
-        """Take a new key, for which the old one vouches; the old private key is forgotten."""
+        """Create a new key, signed by the old one; the old private key is deleted.
+
+        Raises:
+            ConfigurationError: the file cannot be written.
+        """
         private = new_key()
         said = self.signer.succession(Signer(private, self._federation).public)
         self._content = self._write(_File(private, [*self.successions, said][-MAX_SUCCESSIONS:]))

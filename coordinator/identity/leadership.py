@@ -1,7 +1,8 @@
-"""The coordinator's claim to its federation: the state it retains on the broker, and what others retain in its place.
+"""The coordinator's claim to its federation: its state retained on the broker, and competing states.
 
-Whoever has a later epoch and our key, or a key that ours vouches for, is a later life of ours: it is given way to. What
-anybody else says there is refused and written over, but not in a duel: at most once in a while.
+A newer instance, with a later epoch and our key or a key that ours vouches for, supersedes us. States of anybody else
+are refused and overwritten, at most once in `_REPEAT` seconds, so that two coordinators do not overwrite each other
+without end.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from coordinator.identity.keys import Keys
 from edge_sdk.errors import CoordinatorUntrusted
 from edge_sdk.wire import CoordinatorState, encode, fingerprint, recognised
 
-# Seconds between two restatements: every device answers each, and two federations of one name would go on for ever.
+# Seconds between two overwrites: every device answers each, and two federations of one name would never stop.
 _REPEAT = 10.0
 
 
 class Leadership:
-    """What one life of the coordinator says of itself.
+    """The claim of one instance of the coordinator.
 
     Attributes:
-        online, offline: its encoded states, to be retained.
-        due: when the topic is to be written over; None if there is no need.
+        online, offline: its encoded states, to be retained on the broker.
+        due: time at which the topic is to be overwritten; None if there is no need.
     """
 
     def __init__(self, keys: Keys, federation: str, base_id: str, epoch: int) -> None:
@@ -33,20 +34,20 @@ class Leadership:
         self._ours = state(True)
         self.online, self.offline = encode(self._ours), encode(state(False))
         self.due: float | None = None
-        self._heard = False  # our own word, after which nothing older comes any more
+        self._heard = False  # our own state came back; nothing older follows it
         self._restated = float("-inf")
 
     @property
     def heard(self) -> bool:
-        """Whether our own word has come back from the broker."""
+        """True if our own state has come back from the broker."""
         return self._heard
 
     def read(self, state: CoordinatorState, now: float) -> int | None:
-        """Take in what was said on our topic; the epoch of the later life to give way to, if there is one.
+        """Take in a state from our topic; return the epoch of the newer instance that supersedes us, or None.
 
         Raises:
-            CoordinatorUntrusted: by somebody who is no life of ours.
-            SignatureInvalid: under a key of ours, but not signed by it.
+            CoordinatorUntrusted: the state is of somebody who is no instance of this coordinator.
+            SignatureInvalid: the state has a key of ours, but that key did not sign it.
         """
         if state == self._ours:
             self._heard = True
@@ -57,21 +58,24 @@ class Leadership:
         return None
 
     def contested(self, now: float) -> None:
-        """Something else than our state is retained. What lay there before our first word is gone with that."""
+        """Note that another state than ours is retained, and schedule an overwrite.
+
+        Before our own state has come back this is ignored: that state has replaced whatever was retained.
+        """
         if self._heard and self.due is None:
             self.due = max(now, self._restated + _REPEAT)
 
     def overlooked(self, now: float) -> None:
-        """Something was said on our topic that nobody has read."""
+        """Note that a message on our topic was dropped unread."""
         self._heard = True
         self.contested(now)
 
     def restated(self, now: float) -> None:
-        """Our state was said again because it was due."""
+        """Note that our state was published again because it was due."""
         self._restated, self.due = now, None
 
     def _is_later(self, state: CoordinatorState) -> bool:
-        """Whether it is a later life of ours; False for an earlier one, whose will comes late."""
+        """True for a newer instance of ours; False for an older one, whose will arrives late."""
         try:
             recognised(self._keys.signer.public, state, self._federation)
         except CoordinatorUntrusted as error:

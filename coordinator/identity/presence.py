@@ -1,4 +1,4 @@
-"""What presence topics have said last: most devices show themselves before they join."""
+"""The latest presence messages: most devices show presence before they join."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from edge_sdk.wire import Presence
 
 
 class Presences:
-    """The last presence of each name, of at most `limit` names: whoever makes names up pushes out the oldest."""
+    """The last presence of each name, for at most `limit` names; a sender of invented names displaces the oldest."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._last: OrderedDict[str, Presence] = OrderedDict()
 
     def note(self, device: str, presence: Presence) -> None:
-        """This is what its topic says now."""
+        """Store the latest presence of a device."""
         self._last[device] = presence
         self._last.move_to_end(device)
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
 
     def online_but(self, known: Container[str]) -> int:
-        """How many say that they are there, but for those that are known."""
+        """Return the number of names that are online, apart from the known ones."""
         return sum(said.online and device not in known for device, said in self._last.items())
 
     def last(self, device: str) -> Presence | None:
-        """What its topic has said last, None if that is not known."""
+        """Return the last presence of a device; None if there is none."""
         return self._last.get(device)

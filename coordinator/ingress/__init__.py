@@ -1,4 +1,4 @@
-"""The way in: what arrives is weighed against its sender's limits, then waits for the coordinator's loop."""
+"""Intake of messages: each is checked against its sender's limits, then waits for the coordinator's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way in: what arrives is weighed against its sender's quota before it may take room in the inbox."""
+"""The gate of the inbox: a message is checked against its sender's quota before it takes room in the inbox."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from edge_sdk.wire import Topics
 
 
 class Gate:
-    """Before an inbox of (topic, payload).
+    """Rate limits in front of an inbox of (topic, payload). Thread-safe.
 
     Args:
-        joined: whether a device has joined; called on the transport's thread.
+        inbox: takes the admitted messages.
+        topics: the federation's topics.
+        limits: the limits of one device.
+        joined: returns True if a device has joined; called on the transport's thread.
     """
 
     def __init__(self, inbox: Inbox[Item], topics: Topics, limits: Limits, joined: Callable[[str], bool]) -> None:
@@ -27,7 +30,7 @@ class Gate:
         self._lock = threading.Lock()
 
     def arrived(self, topic: str, payload: bytes) -> None:
-        """Let it in, or drop it. On the transport's thread: never blocks."""
+        """Admit a message to the inbox, or drop it. Called on the transport's thread; never blocks."""
         size, chunk = len(topic) + len(payload), topic.endswith("/chunk")
         with self._lock:
             admitted = self._rates.admits(self._sender(topic), size, time.monotonic(), chunk=chunk)
@@ -35,18 +38,18 @@ class Gate:
             self._inbox.put((topic, payload), size, bulk=chunk)
 
     def forget(self, device: str) -> None:
-        """A device has not joined any more."""
+        """Delete the account of a device that is no longer a member."""
         with self._lock:
             self._rates.forget(device)
 
     def exceeded(self, *, all_of_it: bool = False) -> list[Exceeded]:
-        """What was dropped and is to be told now, see `Rates.exceeded`."""
+        """Return the drops that are to be reported now, see `Rates.exceeded`."""
         with self._lock:
             return self._rates.exceeded(time.monotonic(), all_of_it=all_of_it)
 
     def _sender(self, topic: str) -> str:
         if topic == self._topics.coordinator_state:
-            return topic  # an account of its own: another coordinator is heard whatever devices do
+            return topic  # a separate account: devices cannot crowd out another coordinator
         try:
             device = self._topics.device_of(topic)
         except MessageInvalid:

@@ -1,4 +1,4 @@
-"""What has arrived and waits for the coordinator's loop: two lanes, so that chunks never crowd out messages."""
+"""Arrived messages that wait for the coordinator's loop: two lanes, so that chunks never crowd out other messages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Generic, TypeAlias, TypeVar
 T = TypeVar("T")
 Reaction: TypeAlias = Callable[[], None]
 Item: TypeAlias = tuple[str, bytes] | Reaction
-"""For the coordinator's loop: a message (topic, payload), or something that another thread has for it to do."""
+"""Work for the coordinator's loop: a message (topic, payload), or a callable from another thread."""
 
 
-# Messages in a row after which a chunk that waits has its turn.
+# Messages in a row after which a waiting chunk has its turn.
 _IN_A_ROW = 32
 
 
 class Inbox(Generic[T]):
-    """A queue that never blocks whoever puts something in.
+    """A bounded queue whose `put` never blocks. Thread-safe.
 
     Args:
-        room: bytes that each of the two lanes may hold; what finds no room is dropped and counted.
+        room: bytes that each of the two lanes may hold; items that find no room are dropped and counted.
     """
 
     def __init__(self, room: int) -> None:
@@ -32,7 +32,7 @@ class Inbox(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T, size: int, *, bulk: bool = False) -> None:
-        """Append an item of so many bytes; `bulk` for what its sender is asked for again, and which is taken last."""
+        """Append an item of `size` bytes. `bulk` items are taken last; if one is dropped, its sender is asked again."""
         with self._changed:
             if self._lanes[bulk].size + size > self._room:
                 self._dropped[bulk] += 1
@@ -41,7 +41,7 @@ class Inbox(Generic[T]):
                 self._changed.notify()
 
     def get(self, seconds: float) -> T | None:
-        """The next item, or None if nothing comes in time."""
+        """Return the next item, or None if none arrives within `seconds`."""
         with self._changed:
             self._changed.wait_for(lambda: any(self._lanes), seconds)
             messages, bulk = self._lanes
@@ -52,7 +52,7 @@ class Inbox(Generic[T]):
             return messages.get() if messages else None
 
     def dropped(self) -> tuple[int, int]:
-        """How many messages and how many bulk items were dropped since this was asked last."""
+        """Return the numbers of messages and of bulk items dropped since the last call."""
         with self._changed:
             messages, bulk = self._dropped
             self._dropped = [0, 0]

@@ -1,10 +1,10 @@
-"""How much one device may send and have stored: token buckets, and one account a round. Pure: no clock, no network.
+"""Limits of sending and storing for each device: token buckets, and one account a round. Pure: no clock, no network.
 
-Times are seconds of a clock that does not jump back. A bucket holds what a sender may use in a minute and fills up in
-a minute: who has been silent may send that much at once, and from then on that much a minute.
+Times are seconds of a clock that does not jump back. A bucket holds one minute's allowance and fills up within a
+minute: a sender that was silent may use the whole allowance at once, and from then on the same amount a minute.
 
-Devices that have joined have buckets of their own. All other senders share one, however many names they make up, so
-that they take neither memory nor the others' share.
+Devices that have joined have buckets of their own. All other senders share one bucket, however many names they invent,
+so that they take neither memory nor the others' share.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 MINUTE = 60.0
-# A message costs at least as much as the smallest chunk, so that small ones are no way around the limit of bytes.
+# A message costs at least the bytes of the smallest chunk, so that many small ones do not evade the limit of bytes.
 LEAST = 1024
 STRANGERS = ""
-# Strangers say little, but a whole federation of them may come at once.
+# Devices that have not joined send little, but a whole federation of them may arrive at once.
 _STRANGERS_SHARE = 10
 
 TOO_MANY_MESSAGES = "TooManyMessages"
@@ -27,9 +27,15 @@ FEDERATION_FULL = "FederationFull"
 
 @dataclass(frozen=True)
 class Limits:
-    """messages: that a device may send in a minute, chunks not counted; bytes: of messages and chunks together;
-    downloads: bytes of chunks that it may ask for in a minute; storage: bytes that may be taken in for a device's
-    updates in one round; devices: that may have joined."""
+    """Limits of one federation.
+
+    Attributes:
+        messages: messages that a device may send in a minute, chunks not counted.
+        bytes: bytes that a device may send in a minute, messages and chunks together.
+        downloads: bytes of chunks that a device may request in a minute.
+        storage: bytes that may be taken in for a device's updates in one round.
+        devices: number of devices that may have joined.
+    """
 
     messages: int
     bytes: int
@@ -38,7 +44,7 @@ class Limits:
     devices: int
 
     def reason(self, code: str) -> str:
-        """What a device is told whose message was refused by that code."""
+        """Return the text for a device whose message was refused with this code."""
         dropped = "in a minute: some were dropped. Say again what matters, more slowly."
         return {
             TOO_MANY_MESSAGES: f"More than {self.messages} messages {dropped}",
@@ -52,8 +58,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class Exceeded:
-    """What was dropped of a sender since this was told last. `sender`: a device, or STRANGERS; `code`: which limit it
-    ran into first; `messages`, `bytes`: how much was dropped."""
+    """Messages of one sender that were dropped since the last report.
+
+    Attributes:
+        sender: a device, or STRANGERS.
+        code: the limit that was exceeded first.
+        messages, bytes: number and size of the dropped messages.
+    """
 
     sender: str
     code: str
@@ -62,20 +73,20 @@ class Exceeded:
 
 
 class Bucket:
-    """So many tokens a minute, and never more at once."""
+    """A token bucket that holds at most `a_minute` tokens and refills at that rate a minute."""
 
     def __init__(self, a_minute: float, now: float) -> None:
         self._size = self._level = float(a_minute)
         self._at = now
 
     def has(self, amount: float, now: float) -> bool:
-        """Whether so many tokens are there."""
+        """True if the bucket holds at least `amount` tokens."""
         self._level = min(self._size, self._level + (now - self._at) * self._size / MINUTE)
         self._at = now
         return self._level >= amount
 
     def take(self, amount: float) -> None:
-        """Use tokens that `has` has found."""
+        """Remove tokens that `has` has found."""
         self._level -= amount
 
 
@@ -89,11 +100,12 @@ class _Account:
 
 
 class Rates:
-    """Who may send now, or be sent.
+    """Rate limits of all senders, or of all receivers.
 
     Args:
-        messages, size: of one device in a minute.
-        over_size: the code of what is over `size`.
+        messages: messages of one device in a minute.
+        size: bytes of one device in a minute.
+        over_size: code for messages over `size`.
     """
 
     def __init__(self, messages: int, size: int, over_size: str = TOO_MANY_BYTES) -> None:
@@ -101,12 +113,16 @@ class Rates:
         self._size = size
         self._over_size = over_size
         self._accounts: dict[str, _Account] = {}
-        self._owing: set[str] = set()  # accounts of which something was dropped and not told yet
+        self._owing: set[str] = set()  # accounts with drops that are not reported yet
 
     def admits(self, sender: str, size: int, now: float, *, chunk: bool = False) -> bool:
-        """Whether a message of `size` bytes is within its sender's limits; if not, it is to be dropped.
+        """Return True if a message of `size` bytes is within its sender's limits; otherwise it is to be dropped.
 
-        sender: a device that has joined, or STRANGERS.
+        Args:
+            sender: a device that has joined, or STRANGERS.
+            size: bytes of topic and payload.
+            now: seconds.
+            chunk: True for a chunk, which does not count as a message.
         """
         account = self._accounts.get(sender)
         if account is None:
@@ -130,12 +146,12 @@ class Rates:
         return False
 
     def forget(self, sender: str) -> None:
-        """This sender is none any more."""
+        """Delete the account of a sender."""
         self._accounts.pop(sender, None)
         self._owing.discard(sender)
 
     def exceeded(self, now: float, *, all_of_it: bool = False) -> list[Exceeded]:
-        """What is to be told: of each sender at once when it begins, then once a minute. `all_of_it`: without delay."""
+        """Return the drops to report: a sender's first one at once, then once a minute; all with `all_of_it`."""
         found = []
         for sender in sorted(self._owing):
             account = self._accounts[sender]
@@ -148,23 +164,22 @@ class Rates:
 
 
 class Storage:
-    """What has been taken in of each device's updates in its latest round. The names are those of devices that have
-    joined, so that they are bounded."""
+    """Bytes taken in for each device's updates in its latest round. Devices have joined, so their number is bounded."""
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.storage
         self._used: dict[str, tuple[int, int]] = {}  # device -> round, bytes
 
     def has_room(self, device: str, number: int, size: int) -> bool:
-        """Whether so many bytes more may be taken in, in the round of this number."""
+        """True if `size` more bytes of a device may be taken in, in the round of this number."""
         return self._bytes(device, number) + size <= self._limit
 
     def add(self, device: str, number: int, size: int) -> None:
-        """So many bytes have come, whether they were worth it or not."""
+        """Count `size` more bytes of a device, whether or not they were useful."""
         self._used[device] = number, self._bytes(device, number) + size
 
     def forget(self, device: str) -> None:
-        """It takes part no more."""
+        """Delete the account of a device that takes no part any more."""
         self._used.pop(device, None)
 
     def _bytes(self, device: str, number: int) -> int:

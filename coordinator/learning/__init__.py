@@ -1,4 +1,4 @@
-"""What is learnt from updates: clusters of devices, and an adapter for each."""
+"""Learning from updates: clusters of devices, and an adapter for each cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the coordinator learns from updates: answers the round machine's Cluster, Place and Aggregate.
+"""Adapters from updates: answers the round machine's actions Cluster, Place and Aggregate.
 
 Reads profiles and blobs, writes blobs; decides nothing about rounds. The same store and the same action give the same
 answer, so that a coordinator killed in the middle simply asks again.
@@ -49,10 +49,14 @@ Made = TypeVar("Made", rounds.Clustered, rounds.Aggregated)
 
 
 class Learning:
-    """
+    """Clusters devices and aggregates their updates, with the methods of a federation file.
+
     Args:
-        profiles: gives the profile of every device that ever joined.
-        sketches: where sketches of updates are kept; None: in memory.
+        federation: the federation file.
+        base: its base model.
+        profiles: returns the profile of every device that ever joined.
+        blobs: the adapters.
+        sketches: store of the updates' sketches; None: in memory.
     """
 
     def __init__(
@@ -73,17 +77,22 @@ class Learning:
 
     @property
     def base_id(self) -> str:
-        """The identity of the base model."""
+        """Id of the base model."""
         return self._base.base_id
 
     def check_update(self, data: bytes, member: rounds.Member) -> float:
-        """The norm of what training changed; raises an AdapterError if this is not what that member of the round was
-        asked for."""
+        """Return the Frobenius norm of the change by training.
+
+        Raises:
+            AdapterError: the update is not the one that this member of the round was asked for.
+        """
         return self._updates.check(data, member)
 
     def sketch(self, trace: rounds.Trace, devices: int) -> Sketch | None:
-        """What clustering so many devices will need of an update that has just been stored, so that the work is not
-        left for later; None if it needs nothing. What fails here is tried again then. From any thread."""
+        """Return the sketch of a stored update if clustering this many devices needs one, else None. From any thread.
+
+        It is made early to spread the work. A failure here is logged, and clustering tries again.
+        """
         if self._tastes.needs_sketches(devices):
             try:
                 return self._subspaces.make(trace)
@@ -92,22 +101,24 @@ class Learning:
         return None
 
     def remember(self, trace: rounds.Trace, sketch: Sketch) -> None:
-        """Keep a sketch of an update."""
+        """Store the sketch of an update."""
         self._subspaces.keep(trace, sketch)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
+        """Cluster the devices; new clusters get the initial adapters that the interaction chooses."""
         found = self._tastes.cluster(action)
         return replace(found, begin=self._beginnings(found, action.clusters))
 
     def clustered(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
-        """The same, or why it cannot be had: numbers that devices have sent may make it impossible."""
+        """Return the result of `cluster`, or Failed if numbers sent by devices make it impossible."""
         return _or_failed(action.round, lambda: self.cluster(action))
 
     def place(self, action: rounds.Place) -> rounds.Placed:
+        """Return the cluster nearest to a device that arrived after the last clustering."""
         return self._tastes.place(action)
 
     def _beginnings(self, found: rounds.Clustered, known: Mapping[int, rounds.Lineage]) -> dict[int, rounds.Lineage]:
-        """Where the interaction lets new clusters begin; what they have from a parent then lies under it."""
+        """Return the lineages that the interaction gives to new clusters, with the parent's adapters folded under."""
         new = sorted(set(found.assignment.values()) - known.keys())
         old = {c: self._updates.adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
         settings = self._federation
@@ -126,13 +137,13 @@ class Learning:
     # aggregation ----------------------------------------------------------------------------------------------------
 
     def aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated:
-        """Root round: one adapter of all updates. Cluster round: one per cluster, then the interaction between all."""
+        """Aggregate a closed round: into the root, or into one adapter per cluster with the interaction between all."""
         started = time.perf_counter()
         closed = action.round
         members: dict[int | None, list[str]] = {}
         for name in sorted(closed.updates):
             members.setdefault(closed.updates[name].member.cluster, []).append(name)
-        # Updates that come late train the stage that is open, so that there is either the root or there are clusters.
+        # Late updates belong to the open stage, too, so that members train either the root or clusters.
         if closed.stage == "root":
             learnt = self._learn(closed, members[None], action.root)
             root = self._publish(learnt, learnt.start, "root", "root", whole=action.last)
@@ -144,7 +155,7 @@ class Learning:
         adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
         strength = Strength(self._federation.rho, self._federation.tau)
         taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.group_rank, strength)
-        # Only clusters that trained change: the others would drift towards the rest without any word of their own.
+        # Only clusters that trained change: the others would drift towards the rest without updates of their own.
         clusters = {
             c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
             for c, learnt in learnt_by.items()
@@ -154,11 +165,11 @@ class Learning:
         return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
 
     def aggregated(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
-        """The same, or why it cannot be had."""
+        """Return the result of `aggregate`, or Failed if it cannot be computed."""
         return _or_failed(action.round.number, lambda: self.aggregate(action))
 
     def _learn(self, closed: rounds.Round, names: Sequence[str], before: rounds.Lineage) -> _Learnt:
-        """What these devices' updates make of what was known before."""
+        """Aggregate these devices' updates with the state before the round."""
         settings = self._federation
         parts = [self._part(closed, name, before) for name in names]
         weights = capped(np.array([part.weight for part in parts]))
@@ -179,12 +190,12 @@ class Learning:
         update = closed.updates[name]
         weight = update.pictures * staleness_weight(update.late, self._federation.staleness)
         seed = next(iter(closed.cohort.values())).seed
-        # One that comes late counts as if it had made its change now.
+        # The change of a late update counts as if it had been made in this round.
         member = replace(update.member, start=before.start, seed=seed) if update.late else update.member
         return _Part(update, member, weight)
 
     def _read(self, part: _Part) -> Adapter:
-        """An update, as a change from where its round starts."""
+        """Return an update as a change from its round's start."""
         update = self._updates.read(part.update)
         if part.member == part.update.member:
             return update
@@ -192,7 +203,7 @@ class Learning:
         return rebased(update, then, now, part.member.share)
 
     def _scale(self, parts: Sequence[_Part]) -> Scales:
-        """The usual scale of A, where devices may choose it: nothing if they may not."""
+        """Return the group's usual scale of A, or nothing if devices cannot choose it."""
         if any(part.member.share is not Share.BOTH for part in parts):
             return {}
         return usual(self._updates.start(parts[0].member), [scales(self._read(part)) for part in parts])
@@ -200,7 +211,7 @@ class Learning:
     def _moved(
         self, mean: Adapter | None, before: rounds.Lineage, member: rounds.Member
     ) -> tuple[Adapter | None, Matrices]:
-        """Where the server optimiser goes, seeing this mean."""
+        """Return the adapter after a step of the server optimiser towards this mean, and the new moments."""
         settings = self._federation
         if mean is None or settings.server_optimiser == "none":
             return mean, {}
@@ -217,9 +228,9 @@ class Learning:
         return {"trust": trust, "breakdown": belief.breakdown}
 
     def _belief(self, parts: Sequence[_Part], weights: npt.NDArray[np.float64]) -> Belief:
-        """What the filter makes of these updates."""
+        """Return the filter's verdict on these updates."""
         settings = self._federation
-        if settings.filter == "none":  # needs no inner products, and so no two updates in memory
+        if settings.filter == "none":  # needs no inner products, and so never two updates in memory
             return FILTERS["none"](np.zeros((len(parts), len(parts))), weights, settings.liars)
         changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
         return FILTERS[settings.filter](gram(changes), weights, settings.liars)
@@ -227,7 +238,7 @@ class Learning:
     def _publish(
         self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool
     ) -> rounds.Lineage:
-        """Store what a round has made. `whole`: in one adapter, as nobody goes on training it."""
+        """Store the result of a round. `whole`: as one adapter, because nobody trains it further."""
         if whole:
             return rounds.Lineage(self._store(_sum(start, learnt.folded), role, name))
         moments = self._blobs.put(matrices_to_bytes(learnt.moments, self._base.base_id)) if learnt.moments else None
@@ -246,7 +257,7 @@ class Learning:
 
 @dataclass(frozen=True)
 class _Part:
-    """An update in a round: as it was sent, the part it plays now, and its weight in the mean."""
+    """One update in a round: as it was sent, its role in this round, and its weight in the mean."""
 
     update: rounds.Update
     member: rounds.Member
@@ -255,7 +266,7 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Learnt:
-    """What a round has made of the root or of a cluster, before clusters teach each other."""
+    """Result of a round for the root or one cluster, before the interaction between clusters."""
 
     start: Adapter | None
     folded: Adapter | None
@@ -275,7 +286,7 @@ def _or_failed(number: int, compute: Callable[[], Made]) -> Made | rounds.Failed
 
 
 def _sum(*adapters: Adapter | None) -> Adapter | None:
-    """All in one adapter; None if there are none."""
+    """Return the sum of the adapters as one adapter; None if there are none."""
     parts = [adapter for adapter in adapters if adapter]
     if len(parts) < 2:
         return parts[0] if parts else None

@@ -1,6 +1,6 @@
-"""Which cluster each device belongs to: answers the round machine's Cluster and Place.
+"""The cluster of each device: answers the round machine's actions Cluster and Place.
 
-Reads profiles and the devices' last updates; writes no more than sketches of those. The same store and the same action
+Reads profiles and the devices' last updates; writes only sketches of these updates. The same store and the same action
 give the same answer.
 """
 
@@ -34,7 +34,13 @@ from edge_sdk.wire import DeviceProfile
 
 
 class Tastes:
-    """Args: profiles: gives the profile of every device that ever joined; subspaces: what their updates say."""
+    """Clusters devices by their prompt codes and by the changes that their training made.
+
+    Args:
+        federation: the federation file.
+        profiles: returns the profile of every device that ever joined.
+        subspaces: bases and sketches of the devices' updates.
+    """
 
     def __init__(
         self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], subspaces: Subspaces
@@ -44,7 +50,7 @@ class Tastes:
         self._subspaces = subspaces
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
-        """Cluster these devices: those that are away keep what they have taught."""
+        """Cluster these devices. Devices that are away count as well, by their last updates."""
         settings = self._federation
         names = sorted(action.devices)
         evidence = self._evidence(action, names)
@@ -64,25 +70,28 @@ class Tastes:
         return rounds.Clustered(assignment, parents, fit, figures=_figures(crowd, names, fit, kept=False))
 
     def needs_sketches(self, devices: int) -> bool:
-        """Whether the adapters of so many devices are compared by sketches."""
+        """True if the adapters of so many devices are compared by sketches."""
         weights = CLUSTERERS[self._federation.clustering](Evidence(np.zeros((0, 0)), (), 1))
         return devices > MOST_DENSE and weights.adapter > 0
 
     def place(self, action: rounds.Place) -> rounds.Placed:
+        """Return the cluster nearest to a device by its prompt code."""
         names = sorted(action.assignment)
         codes = self._codes([*names, action.device], [Standing.SEEN] * len(names) + [Standing.NAMED])
         return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
 
     def _comparable(self, evidence: Evidence) -> bool:
-        """Whether the last clustering went by the same kinds of evidence: if not, margins do not compare."""
+        """True if the last clustering used the same kinds of evidence; otherwise its margin does not compare."""
         clusterer = CLUSTERERS[self._federation.clustering]
         blend = clusterer(evidence)
         before = clusterer(replace(evidence, rounds=evidence.rounds - 1))
         return blend == before and (evidence.rounds > 1 or not blend.adapter)
 
     def _kept(self, action: rounds.Cluster, names: Sequence[str], crowd: Crowd) -> rounds.Clustered | None:
-        """The clusters as they are, if they still fit. A newcomer joins one by its prompt code, and by its adapter as
-        soon as it has one."""
+        """Return the present clusters if they still fit, else None.
+
+        A newcomer joins a cluster by its prompt code, and by its adapter as soon as it has one.
+        """
         devices = [action.devices[name] for name in names]
         clusters = [None if device.placed and device.trace else device.cluster for device in devices]
         if not any(cluster is not None for cluster in clusters):
@@ -102,8 +111,10 @@ class Tastes:
         return directions([profiles[name].prompt_code for name in names], standings)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
-        """Of few devices with their bases, of many with sketches. Other sketches than those of counted updates are not
-        asked for again; one of an update that comes late is made anew if it counts."""
+        """Return the evidence: bases for few devices, sketches for many.
+
+        Only sketches of counted updates are kept; the sketch of a late update is made again if the update counts.
+        """
         codes = self._codes(names, [standing(action.devices[name]) for name in names])
         traces = [action.devices[name].trace for name in names]
         self._subspaces.forget_all_but(trace for trace in traces if trace)

@@ -1,8 +1,9 @@
-"""Prompt codes as clustering sees them: no device's code may decide what is made of all others.
+"""Prompt codes for clustering, robust against single devices: no device's code may decide the comparison of all others.
 
-Clustering centres codes over the devices, and mean embeddings are all alike: their deviations from the mean are small.
-A single code of great length, or in a direction of its own, would move the mean so far that all others deviate from it
-in the same way, and look alike. So a code is a direction, and one that stands alone says nothing.
+Clustering centres codes over the devices, because mean embeddings are all alike and differ only by small deviations
+from the mean. A single very long code, or one in a direction of its own, would move the mean so far that all other
+codes deviate from it in the same way and look alike. So a code is reduced to its direction, and a code that stands
+alone is ignored.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ import numpy.typing as npt
 from coordinator.methods.clustering import Matrix
 from coordinator.rounds import Device
 
-# A code stands alone if even the nearest one is farther away than so many times the usual distance of the others.
+# A code stands alone if its nearest neighbour is farther away than this many times the others' median distance.
 ALONE = 3.0
-# Among more devices than this one alone moves nothing.
+# Among more devices than this, one code cannot move the mean.
 _MOST = 256
 _FEW = 32
 
 
 class Standing(IntEnum):
-    """How well a device is known: by name alone, by presence, by an update that has counted."""
+    """Reliability of a device, in rising order: known by name only, by presence, by a counted update."""
 
     NAMED = 0
     SEEN = 1
@@ -33,16 +34,16 @@ class Standing(IntEnum):
 
 
 def standing(device: Device) -> Standing:
-    """That of a device that has joined."""
+    """Return the standing of a device that has joined."""
     return Standing.PROVEN if device.proven else Standing.SEEN if device.seen else Standing.NAMED
 
 
 def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
-    """(n, dimensions): the codes at unit length.
+    """Return the codes at unit length, (n, dimensions).
 
-    Where the base model does not say how many dimensions a code has, they are those of most devices, among the best
-    known ones. A code of others, one that is zero, and one that stands alone say nothing: each is the mean of those
-    that say something, and so resembles nobody once they are centred.
+    If the base model does not state the number of dimensions, it is that of most devices among the best known ones.
+    Codes of another length, zero codes and codes that stand alone are replaced by the mean of the others, and so
+    resemble nobody after centring.
     """
     best = max(standings, default=Standing.NAMED)
     votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best)
@@ -62,7 +63,10 @@ def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
 
 
 def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
-    """(n,): whose nearest neighbour is `ALONE` times as far away as two of the others usually are."""
+    """Return a mask (n,) of the codes that stand alone.
+
+    Their nearest neighbour is more than `ALONE` times as far away as the others' median distance.
+    """
     count = len(rows)
     found = np.zeros(count, np.bool_)
     if not 4 <= count <= _MOST:
@@ -70,7 +74,7 @@ def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
     distances = np.maximum(0.0, 1.0 - rows @ rows.T)
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
-    if count > _FEW:  # one more or less changes no median
+    if count > _FEW:  # leaving one out does not change the median noticeably
         found[:] = nearest > ALONE * _usual(distances) + 1e-9
         return found
     for i in range(count):
@@ -80,5 +84,5 @@ def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
 
 
 def _usual(distances: Matrix) -> float:
-    """The median over all pairs."""
+    """Return the median over all pairs."""
     return float(np.median(distances[np.triu_indices(len(distances), 1)]))

@@ -1,4 +1,4 @@
-"""What devices have sent, as adapters, and what it was trained from. Reads blobs, writes none."""
+"""Updates of devices as adapters, and the adapters that they were trained from. Reads blobs, writes none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ from edge_sdk.errors import AdapterMismatch
 
 
 class Updates:
-    """The updates of a federation."""
+    """The updates of a federation.
+
+    Args:
+        federation: the federation file.
+        base: its base model.
+        blobs: the adapters.
+    """
 
     def __init__(self, federation: Federation, base: BaseModel, blobs: Blobs) -> None:
         self._method = AGGREGATORS[federation.aggregation]
@@ -39,10 +45,12 @@ class Updates:
         self.rest = lru_cache(maxsize=32)(self._rest)
 
     def check(self, data: bytes, member: rounds.Member) -> float:
-        """The norm of what training changed.
+        """Return the Frobenius norm of the change by training.
+
+        For a member that sends A alone this is the norm of the change of A, as the other factor stays on the device.
 
         Raises:
-            AdapterError: this is not what that member of the round was asked for.
+            AdapterError: the update is not the one that this member of the round was asked for.
         """
         adapter = self._completed(data, member)  # its numbers were checked when it was read
         check_fit(adapter, self._base.slots, self._base.base_id)
@@ -57,50 +65,53 @@ class Updates:
         start = self.start(member)
         if missing := sorted(start.layers.keys() - adapter.layers.keys()):
             raise AdapterMismatch(f"The update lacks layer {missing[0]}: send every layer that was trained.")
-        if member.share is Share.A_ONLY:  # the other factor stays at home, and with it the product
+        if member.share is Share.A_ONLY:  # B stays on the device, so the product is unknown
             moved = (adapter.layers[name].a - start.layers[name].a for name in adapter.layers)
             return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))
         return change_norm(adapter, start)
 
     def read(self, update: rounds.Update) -> Adapter:
-        """The adapter of an update that counts."""
+        """Return the adapter of a counted update."""
         return self._completed(self._blobs.get(update.manifest.sha256), update.member)
 
     def basis(self, trace: rounds.Trace) -> Bases | None:
-        """By layer the left singular basis of what a device's last training changed, of its update's rank."""
+        """Return, by layer, the left singular basis of the change by a device's last training, at the update's rank.
+
+        None if the device sends A alone.
+        """
         if trace.member.share is Share.A_ONLY:
-            return None  # what it writes stays at home
+            return None  # B, which spans the output space, stays on the device
         update = self._completed(self._blobs.get(trace.update), trace.member)
         (change,) = changes_of([update], [self.start(trace.member)])
         return {name: basis[:, : update.rank] for name, basis in left_basis(change).items()}
 
     def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
-        """The adapter of what a device has sent."""
+        """Return the whole adapter of an update, with the factors that were not sent."""
         if member.share is Share.BOTH:
             return from_bytes(data)
         return complete(data, self.start(member), member.share)
 
     def _start(self, member: rounds.Member) -> Adapter:
-        """What a member's training started from."""
+        """Return the adapter that a member's training started from."""
         start = fit(self.adapter(member.start.sha256), member.rank, member.share) if member.start else None
         return beginning(start, self._base.slots, member.rank, member.seed, member.share)
 
     def _rest(self, member: rounds.Member) -> Adapter | None:
-        """What lay frozen under it of the adapter that it started from."""
+        """Return the part of the start adapter beyond the member's rank, which lay frozen under its training."""
         if not self._carries or member.start is None:
             return None
         return remainder(self.adapter(member.start.sha256), member.rank, member.share)
 
     def adapter(self, sha256: str) -> Adapter:
-        """The adapter of a blob."""
+        """Return the adapter of a blob."""
         return from_bytes(self._blobs.get(sha256))
 
 
 def change_norm(update: Adapter, start: Adapter) -> float:
-    """||update - start||_F to about six digits of its terms, in a tenth of the time of `edge_sdk.adapter.distance`.
+    """Return ||update - start||_F to about six digits, in a tenth of the time of `edge_sdk.adapter.distance`.
 
-    By layer B A - B' A' is [dB, B'] [A; dA], or [B, -B'] [A; A'] where the ranks differ; its norm follows from the
-    small Gram matrices of both sides.
+    By layer, B A - B' A' is [dB, B'] [A; dA], or [B, -B'] [A; A'] where the ranks differ; its norm follows from the
+    small Gram matrices of both sides. The digits are relative to these terms.
     """
     squares = 0.0
     for name, new in update.layers.items():

@@ -1,12 +1,12 @@
-"""Methods by name: the built-in ones, and those that other packages bring.
+"""Methods by name: the built-in ones, and those of other packages.
 
-A package offers a method as an entry point, in its pyproject.toml, and needs no line here:
+A package offers a method as an entry point in its pyproject.toml, and needs no line here:
 
     [project.entry-points."impasto.aggregators"]
     tempered = "impasto_tempered:Tempered"
 
-Built-in methods come first and cost nothing to look up. Entry points are searched for when something else is asked for,
-once, and a method is imported when it is taken, not when it is listed. docs/methods.md shows how to write one.
+Built-in methods come first and cost nothing to look up. Entry points are searched once, when another name is looked up,
+and a method is imported when it is used, not when it is listed. docs/methods.md shows how to write one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ T = TypeVar("T")
 
 
 class Registry(Mapping[str, T]):
-    """Name -> method. Iterating gives all names, built-in ones first, and imports nothing.
+    """Name -> method. Iterating yields all names, built-in ones first, and imports nothing.
 
     Args:
-        group: of the entry points, such as "impasto.aggregators".
-        built_in: the methods that are here.
-        fault: what keeps an object from being such a method, in words that go on from its name; None if it is one.
+        group: name of the entry point group, such as "impasto.aggregators".
+        built_in: the methods of this package.
+        fault: returns the reason why an object is no such method, in words that continue its name; None if it is one.
 
-    Raises (when a name is looked up that is not built in, and when names are listed):
+    Raises (when a name that is not built in is looked up, and when names are listed):
         ConfigurationError: an entry point has the name of another method, cannot be loaded, or is no such method.
     """
 
@@ -59,7 +59,7 @@ class Registry(Mapping[str, T]):
 
     @cached_property
     def _entries(self) -> Mapping[str, EntryPoint]:
-        """What other packages offer, sorted by name."""
+        """Entry points of other packages, sorted by name."""
         found: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, package_of(entry))):
             taken = "is built in" if entry.name in self.built_in else ""
@@ -88,12 +88,12 @@ class Registry(Mapping[str, T]):
 
 
 def package_of(entry: EntryPoint) -> str:
-    """The name of the package that brings an entry point."""
+    """Return the name of the package that has an entry point."""
     return str(entry.dist.metadata["Name"]) if entry.dist else "without a name"
 
 
 def not_of(kind: type) -> Callable[[object], str | None]:
-    """The fault of a method that must be an object of this class, made already, and is none."""
+    """Return a check for registries: an object must be an instance of this class."""
 
     def fault(method: object) -> str | None:
         return None if isinstance(method, kind) else f"is no object of {kind.__module__}.{kind.__qualname__}"
@@ -102,5 +102,5 @@ def not_of(kind: type) -> Callable[[object], str | None]:
 
 
 def not_callable(method: object) -> str | None:
-    """The fault of a method that must be a function and is none."""
+    """Return the fault of an object that must be a function and is not callable; None if it is."""
     return None if callable(method) else "is not callable"

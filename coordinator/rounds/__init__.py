@@ -1,4 +1,4 @@
-"""The rounds of a federation: a pure state machine, `step`, its state, what may happen and what is to be done."""
+"""The rounds of a federation: a pure state machine `step`, its state, its events (input) and its actions (output)."""
 
 from __future__ import annotations
 

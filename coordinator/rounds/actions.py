@@ -1,4 +1,4 @@
-"""What is to be done: the answers of the round machine."""
+"""Actions: the output of the round machine."""
 
 from __future__ import annotations
 
@@ -11,20 +11,29 @@ from edge_sdk.wire import Message, Offer
 
 
 class Send(msgspec.Struct, frozen=True):
+    """Send a message to a device."""
+
     device: str
     message: Message
 
 
 class Fetch(msgspec.Struct, frozen=True):
-    """Pull and check the offered update, then say Stored or Spoiled."""
+    """Pull and check the offered update, then feed Stored or Spoiled."""
 
     device: str
     offer: Offer
 
 
 class Cluster(msgspec.Struct, frozen=True):
-    """Group these devices, then say Clustered or Failed. `round` is the round that will use it; `clusters`: those there
-    are, with what they have learnt; `margin`: what the last Clustered said."""
+    """Cluster these devices, then feed Clustered or Failed.
+
+    Attributes:
+        round: number of the round that will use the clusters.
+        devices: the devices, by name.
+        next_cluster: the first cluster number never used.
+        margin: margin of the last Clustered; None if there is none.
+        clusters: the present clusters, with their adapters.
+    """
 
     round: int
     devices: dict[str, Device]
@@ -34,16 +43,25 @@ class Cluster(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Find the nearest cluster for a device, then say Placed."""
+    """Find the nearest cluster for a device, then feed Placed.
+
+    Attributes:
+        device: name of the device.
+        assignment: the cluster of every other device.
+    """
 
     device: str
     assignment: dict[str, int]
 
 
 class Aggregate(msgspec.Struct, frozen=True):
-    """Aggregate the updates of a closed round, then say Aggregated or Failed.
+    """Aggregate the updates of a closed round, then feed Aggregated or Failed.
 
-    `last`: nobody goes on training what comes out, so it shall be one whole adapter with nothing folded away.
+    Attributes:
+        round: the closed round.
+        last: true if nobody trains the result further, so that it is to be one whole adapter with nothing folded.
+        root: the root before the round.
+        clusters: the clusters before the round.
     """
 
     round: Round
@@ -53,7 +71,7 @@ class Aggregate(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Something worth telling people: a name and plain values."""
+    """Report an event to people and programs: a name and plain values."""
 
     event: str
     values: dict[str, Any]

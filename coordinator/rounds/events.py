@@ -1,4 +1,4 @@
-"""What may happen to a federation: the inputs of the round machine."""
+"""Events: the input of the round machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from edge_sdk.wire import DeviceProfile, Offer, Presence
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """`presence`: what the device's topic has said last, None if nothing."""
+    """A device has sent Join and was admitted.
+
+    Attributes:
+        device: name of the device.
+        profile: its profile.
+        presence: its last presence; None if it has shown none.
+    """
 
     device: str
     profile: DeviceProfile
@@ -19,7 +25,13 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Left(msgspec.Struct, frozen=True):
-    """`shut_out`: the coordinator says so, not somebody in the device's name."""
+    """A device has sent Leave, or was shut out.
+
+    Attributes:
+        device: name of the device.
+        reason: the reason in words.
+        shut_out: true if the coordinator decided it; otherwise somebody may have sent Leave in the device's name.
+    """
 
     device: str
     reason: str = ""
@@ -27,26 +39,37 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Forgotten(msgspec.Struct, frozen=True):
-    """A device makes room for another one, see `places`: it is as if it had never joined."""
+    """A device makes room for another one, see `places`; the state forgets that it ever joined."""
 
     device: str
 
 
 class Heard(msgspec.Struct, frozen=True):
-    """A device has said something: it is there. `offers`: it said that it takes part, whatever was said before."""
+    """A device has sent a message, so it is present.
+
+    Attributes:
+        device: name of the device.
+        offers: true if the message shows that it takes part, whatever was said before.
+    """
 
     device: str
     offers: bool = False
 
 
 class Served(msgspec.Struct, frozen=True):
-    """A device has all adapters that it takes home."""
+    """A device has stored all adapters that it is to keep."""
 
     device: str
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """Birth or death of a device's session."""
+    """Birth or death of a device's session.
+
+    Attributes:
+        device: name of the device.
+        online: true for a birth.
+        epoch: epoch of the session.
+    """
 
     device: str
     online: bool
@@ -54,12 +77,20 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Offered(msgspec.Struct, frozen=True):
+    """A device has offered an update."""
+
     device: str
     offer: Offer
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """An offered update was pulled, checked, and lies on disk. `norm`: of what training changed."""
+    """An offered update was pulled, checked and stored.
+
+    Attributes:
+        device: name of the device.
+        offer: its offer.
+        norm: Frobenius norm of the change by training.
+    """
 
     device: str
     offer: Offer
@@ -67,7 +98,14 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Spoiled(msgspec.Struct, frozen=True):
-    """An offered update could not be had. `final`: offering it again would not help."""
+    """An offered update cannot be used.
+
+    Attributes:
+        device: name of the device.
+        offer: its offer.
+        code, reason: the name of the reason, and the reason in words.
+        final: true if offering it again would not help.
+    """
 
     device: str
     offer: Offer
@@ -77,9 +115,15 @@ class Spoiled(msgspec.Struct, frozen=True):
 
 
 class Clustered(msgspec.Struct, frozen=True):
-    """`parents`: for each cluster that is new, the one that most of its devices come from; `margin`: how well these
-    clusters fitted when they were found; `placed`: devices that got theirs by prompt code alone; `begin`: what new
-    clusters go on from, those without an entry from what their parent has learnt; `figures`: to report.
+    """Clusters were found.
+
+    Attributes:
+        assignment: cluster of each device.
+        parents: for each new cluster, the old one that most of its devices come from.
+        margin: margin of these clusters, see `clustering.margin`; None if there is none.
+        placed: devices that were assigned by prompt code alone.
+        begin: initial adapters of new clusters; a new cluster without an entry inherits from its parent.
+        figures: values to report.
     """
 
     assignment: dict[str, int]
@@ -98,7 +142,14 @@ class Placed(msgspec.Struct, frozen=True):
 
 
 class Aggregated(msgspec.Struct, frozen=True):
-    """What a round has made: of the root, or of the clusters that changed."""
+    """A round was aggregated.
+
+    Attributes:
+        round: number of the round.
+        root: the new root, in a root round.
+        clusters: the clusters that changed, in a cluster round.
+        figures: values to report.
+    """
 
     round: int
     root: Lineage | None = None
@@ -107,7 +158,12 @@ class Aggregated(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """What Cluster or Aggregate asked for round `round` cannot be computed, and could not be by asking again."""
+    """The answer to Cluster or Aggregate cannot be computed, and retrying would not help.
+
+    Attributes:
+        round: number of the round.
+        code, reason: the name of the reason, and the reason in words.
+    """
 
     round: int
     code: str
@@ -115,24 +171,27 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """These blobs are gone from the store, or damaged in it: they cannot be had by asking again."""
+    """Blobs, by hash, that are missing or damaged in the store; retrying would not help."""
 
     blobs: frozenset[str]
 
 
 class Reconnected(msgspec.Struct, frozen=True):
-    """The broker was away, and may have lost what it knew of presence, and deaths with it. `shown`: devices that have
-    shown presence since."""
+    """The broker is back; it may have lost what it retained of presence, and missed deaths.
+
+    Attributes:
+        shown: devices that have shown presence since then.
+    """
 
     shown: frozenset[str]
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """Nothing but time has passed."""
+    """Time has passed, and nothing else happened."""
 
 
 class Restarted(msgspec.Struct, frozen=True):
-    """The coordinator came back with the state that it had saved; clocks start anew."""
+    """The coordinator was started again with its saved state; clocks start anew."""
 
 
 Event: TypeAlias = (

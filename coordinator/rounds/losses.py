@@ -1,4 +1,4 @@
-"""What is left of a federation's state when blobs of it are gone for good."""
+"""Recovery of a federation's state after the permanent loss of blobs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ ADAPTERS_LOST = "AdaptersLost"
 
 
 def lost_lineages(state: State, lost: Set[str]) -> list[str]:
-    """The names of the adapters that cannot be had any more: "root", "cluster-<n>"."""
+    """Return the names of the lost adapters: "root", "cluster-<n>"."""
     lineages = {"root": state.root, **{f"cluster-{n}": lineage for n, lineage in sorted(state.clusters.items())}}
     return [name for name, lineage in lineages.items() if any(m.sha256 in lost for m in lineage.adapters)]
 
 
 def without(state: State, lost: Set[str]) -> State:
-    """The state without what needs these blobs, but for the open round: root and clusters begin anew, a server
-    optimiser forgets, updates are no evidence for clustering any more and cannot come late."""
+    """Return the state without anything that needs these blobs, apart from the open round.
+
+    Root and clusters start anew, a server optimiser loses its moments, and updates neither serve as evidence for
+    clustering nor can arrive late.
+    """
     return replace(
         state,
         root=_left_of(state.root, lost),
@@ -39,7 +42,7 @@ def without(state: State, lost: Set[str]) -> State:
 
 
 def round_is_lost(state: State, lost: Set[str]) -> bool:
-    """Whether the open round cannot go on: some of its devices cannot have what they are to start from."""
+    """Return True if the open round cannot go on because some of its devices cannot get their start."""
     current = state.current
     if current is None:
         return False
@@ -50,7 +53,7 @@ def round_is_lost(state: State, lost: Set[str]) -> bool:
 
 
 def lost_updates(state: State, lost: Set[str]) -> list[str]:
-    """The devices whose update in the open round is gone."""
+    """Return the devices whose update in the open round is lost."""
     updates = state.current.updates if state.current else {}
     return sorted(n for n, u in updates.items() if u.manifest.sha256 in lost or _starts_in(u.member, lost))
 

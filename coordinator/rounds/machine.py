@@ -1,7 +1,7 @@
 """The rounds of a federation as a pure state machine: `step(rules, state, event, now) -> (state, actions)`.
 
-No clock, no socket, no disk: `service` feeds it what happened and carries out what it answers, tests and simulations do
-the same without a network. The state can be written down with msgspec at any point and taken up again with `Restarted`.
+No clock, no socket, no disk: `coordinator.server` feeds it events and carries out its actions; tests and simulations do
+the same without a network. The state can be saved with msgspec at any point and continued with `Restarted`.
 
     gathering ──enough devices──> clustering ──Clustered──> training ──quorum or deadline──> aggregating
         ^                                                      │ nobody delivered                │ Aggregated, Failed
@@ -9,15 +9,19 @@ the same without a network. The state can be written down with msgspec at any po
                                                                               after the last round v
                                                                                              finished
 
-Cascade: rounds 1 to `root_rounds` train the root adapter with all devices, the others train every cluster's adapter on
-top of the frozen root. Promises, tested by tests/coordinator/test_rounds_properties.py: an update that was answered
-Committed counts exactly once, unless its round makes nothing (Failed) or it turns out to be an outlier, either of which
-its device is told; no update counts for another cluster, or from another start, than it was trained for, although a
-round that is abandoned is opened anew under its number; round numbers never fall, and a round ends at the latest
-(1 + extensions) deadlines after it started if anybody delivered.
+Cascade: rounds 1 to `root_rounds` train the root adapter with all devices; the others train every cluster's adapter on
+top of the frozen root. Guarantees, tested by tests/coordinator/test_rounds_properties.py:
 
-What is said of a device's presence may be said by others, on a broker without rules. So it never ends more than the
-waiting: whoever is taken for gone is told, and takes part again with a word. See `patience` for whom a round waits.
+- An update that was acknowledged with Committed counts exactly once, unless its round fails (Failed), or the update
+  turns out to be an outlier or is lost; its device is told of each.
+- No update counts for another cluster, or from another start, than it was trained for, although an abandoned round is
+  opened again under its number.
+- Round numbers never fall, and a round in which anybody delivered ends at the latest (1 + extensions) deadlines after
+  it started.
+
+On a broker without access rules, others may send presence in a device's name. So presence never does more than end the
+waiting for a device: a device taken for gone is told so, and takes part again with one message. See `patience` for the
+rules of waiting.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -88,7 +92,7 @@ from edge_sdk.wire import (
 
 
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
-    """One step. Never raises for anything that a device can cause; what it refuses, it refuses by name."""
+    """Return the state after one event, and the actions. Never raises for a device's fault: that is refused by name."""
     turn = _Turn(rules, state, now)
     turn.take(event)
     turn.settle()
@@ -96,7 +100,7 @@ def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, l
 
 
 class _Turn:
-    """One step in the making: the state so far and the actions so far."""
+    """One step in progress: the state so far and the actions so far."""
 
     def __init__(self, rules: Rules, state: State, now: float) -> None:
         self.rules = rules
@@ -142,7 +146,7 @@ class _Turn:
                 pass
 
     def settle(self) -> None:
-        """Do what has become possible by the event or by time alone: open a round, close one, extend it."""
+        """Make the transitions that the event or the time has made possible: open a round, close it, extend it."""
         if self.state.phase == "training":
             self._settle_training()
         if self.state.phase == "gathering":
@@ -175,7 +179,7 @@ class _Turn:
             self._send_start(name)
 
     def _problem_of(self, profile: DeviceProfile) -> tuple[str, str] | None:
-        """The name of the reason why such a device cannot take part, and the reason in words."""
+        """Return the reason why a device with this profile cannot take part, as its name and in words, or None."""
         rules, wanted = self.rules, self.rules.code_dimensions
         if profile.base_id != rules.base_id:
             return "BaseModelMismatch", (
@@ -220,7 +224,7 @@ class _Turn:
         self._report("device_forgotten", device=name)
 
     def _heard(self, event: Heard) -> None:
-        """Its word is its life; whether it is still there afterwards, its presence says."""
+        """Mark a device as present for `grace` seconds; after that its presence decides."""
         name, known = event.device, self.state.devices.get(event.device)
         if known is None or known.until is None or (known.left and not event.offers):
             return
@@ -229,7 +233,7 @@ class _Turn:
             self._report("device_back", device=name)
 
     def _seen(self, event: Seen) -> None:
-        """A birth is believed, whatever its epoch: the clock by which devices count may have been wrong."""
+        """Take in a birth or a death. A birth is believed whatever its epoch, as the device's clock may be wrong."""
         name, known = event.device, self.state.devices.get(event.device)
         if known is None:
             return
@@ -285,11 +289,11 @@ class _Turn:
         )
 
     def _can_count(self, name: str, offer: Offer) -> bool:
-        """Whether an update would count now; if not, its device is told what has become of it."""
+        """Return True if an update would count now; otherwise tell its device why not."""
         if counted_before(self.state, name, offer):
             self._send(name, Committed(sha256=offer.manifest.sha256))
         elif may_count_later(self.rules, self.state, name, offer):
-            pass  # devices repeat their offers
+            pass  # the device repeats its offer
         elif problem := problem_with(self.rules, self.state, name, offer):
             self._refuse(name, *problem, about=offer.manifest.sha256)
         else:
@@ -312,7 +316,7 @@ class _Turn:
             self._ask_for_clusters()
 
     def _ask_for_clusters(self) -> None:
-        """Of those that are there, and of those that are away but have taught something."""
+        """Ask for clusters of the present devices, and of absent ones with a counted update."""
         state = self.state
         devices = {n: device for n, device in state.devices.items() if device.proven or device.is_present(self.now)}
         self.actions.append(Cluster(state.round + 1, devices, state.next_cluster, state.margin, state.clusters))
@@ -422,7 +426,7 @@ class _Turn:
         self._after(current, accepted=frozenset(current.updates))
 
     def _end(self, current: Round) -> None:
-        """The round's number is used up. Who has not delivered may still do so for a while."""
+        """Close the round and its number. Members that have not delivered may do so for `late` more rounds."""
         number, late = current.number, self.rules.late
         past = {**self.state.past, number: Past(current.attempt, current.absent)} if late else {}
         self._set(
@@ -435,8 +439,10 @@ class _Turn:
         )
 
     def _failed(self, event: Failed) -> None:
-        """Go on without: devices keep their clusters, or the round ends with the adapters as they were. Its number is
-        used up: the same devices with the same updates would fail again for ever."""
+        """Continue without the answer: devices keep their clusters, or the round ends with the adapters as they were.
+
+        The round's number is used up, because the same devices with the same updates would fail again without end.
+        """
         current, phase = self.state.current, self.state.phase
         if phase == "clustering" and event.round == self.state.round + 1:
             self._report("clustering_failed", round=event.round, code=event.code, reason=event.reason)
@@ -450,7 +456,7 @@ class _Turn:
             self._after(current, accepted=frozenset())
 
     def _after(self, closed: Round, *, accepted: frozenset[str]) -> None:
-        """Tell the cohort that its round is over, and everybody if it was the last one."""
+        """Tell the members that their round is over, and all devices if it was the last one."""
         for name in closed.cohort | closed.updates:
             self._send(name, RoundDone(round=closed.number, accepted=name in accepted, updates=len(accepted)))
         if self.state.phase == "finished":
@@ -476,7 +482,7 @@ class _Turn:
     # after the last round -------------------------------------------------------------------------------------------
 
     def _hand_back(self, name: str) -> None:
-        """Send a device the adapters to keep; find its cluster first if it has none."""
+        """Send a device the adapters to keep; if it has no cluster, ask for one first."""
         device = self.state.devices[name]
         if device.left:
             return
@@ -486,9 +492,9 @@ class _Turn:
             return
         others = [number for number in sorted(self.state.clusters) if number != device.cluster]
         lineages = [self.state.root, *(self.state.clusters.get(n, Lineage()) for n in (device.cluster, *others))]
-        # Nothing is folded away any more, unless the last round failed.
+        # Nothing is folded any more, unless the last round failed.
         adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
-        self._put_device(name, replace(device, served=False))  # it may have been before there were more rounds
+        self._put_device(name, replace(device, served=False))  # true if it was served before rounds were added
         self._send(name, Finished(rounds=self.state.round, cluster=device.cluster, adapters=adapters))
 
     def _placed(self, event: Placed) -> None:
@@ -506,7 +512,7 @@ class _Turn:
     # loss -----------------------------------------------------------------------------------------------------------
 
     def _lost(self, event: Lost) -> None:
-        """Go on with what is left. After the last round nothing is to go on, and all stays: it may be restored."""
+        """Continue without the lost blobs. After the last round the state is kept: a backup can restore them."""
         lost = event.blobs & self.state.blobs()
         if not lost:
             return
@@ -522,12 +528,12 @@ class _Turn:
             self._ask_for_clusters()
         if self.state.phase == "training" and over:
             self._give_up_round()
-            self.state = without(self.state, lost)  # nor can anybody be late to it
+            self.state = without(self.state, lost)  # again, as the closed round is now among those with late updates
         elif self.state.phase == "training":
             self._forget_updates(gone)
 
     def _give_up_round(self) -> None:
-        """The open round has not what it needs any more."""
+        """End the open round, whose adapters are lost."""
         current, reason = self._open_round(), "adapters that it needs are lost"
         if not current.updates:
             self._report("round_abandoned", round=current.number, reason=reason)
@@ -538,7 +544,7 @@ class _Turn:
         self._after(current, accepted=frozenset())
 
     def _forget_updates(self, devices: Iterable[str]) -> None:
-        """These updates are lost: they do not count, and their devices are told."""
+        """Discard lost updates, and tell their devices."""
         for name in devices:
             current = self._open_round()
             update = current.updates[name]
@@ -550,8 +556,11 @@ class _Turn:
     # restart --------------------------------------------------------------------------------------------------------
 
     def _restarted(self) -> None:
-        """Start all clocks anew, and ask again for what was being computed. Who is there will be heard: devices say
-        Join when they see us, and the broker has kept what their presence says."""
+        """Start all clocks anew, and ask again for the answer that was being computed.
+
+        Present devices will be heard: they send Join when they see the coordinator, and the broker has retained
+        presence.
+        """
         until = self.now + self.rules.grace
         devices = {
             name: replace(device, until=self.now if device.left else until)
@@ -569,8 +578,11 @@ class _Turn:
             self._ask_for_aggregation()
 
     def _reconnected(self, event: Reconnected) -> None:
-        """Who is there shows presence again as soon as the broker is back, or the broker has kept it. Who does not may
-        have died with nobody to tell it: he is waited for as one that is gone."""
+        """Give devices without presence since the reconnection `grace` seconds.
+
+        A device that is alive shows presence again as soon as the broker is back, or the broker has retained it. The
+        others may have died while nobody could report it.
+        """
         until = self.now + self.rules.grace
         devices = {
             name: replace(device, until=until) if device.until is None and name not in event.shown else device
@@ -588,7 +600,7 @@ class _Turn:
         self.state = replace(self.state, **changes)
 
     def _put_device(self, name: str, device: Device) -> None:
-        if self.state.devices.get(name) != device:  # what changes nothing need not be saved
+        if self.state.devices.get(name) != device:  # an unchanged device need not be saved
             self._set(devices={**self.state.devices, name: device})
 
     def _send(self, name: str, message: Message) -> None:
@@ -599,7 +611,7 @@ class _Turn:
         self._report("refused", device=name, code=code, reason=reason)
 
     def _question(self, name: str, said: Questioned) -> None:
-        """Tell a device what is believed of it: if somebody else has said it, it will contradict."""
+        """Tell a device that it is taken for gone; if somebody else caused that, the device contradicts."""
         self._send(name, Refused(code=said.code, reason=said.reason, about=said.about))
 
     def _report(self, event: str, **values: Any) -> None:

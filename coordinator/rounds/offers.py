@@ -1,9 +1,9 @@
-"""Which offered updates count: judged by the state alone.
+"""Decisions about offered updates, from the state alone.
 
-An update counts in the round that it was trained for, and in the same opening of it: one that was abandoned may have
-had other clusters. With `late`, one that comes too late for it counts in the open round instead, if that is at most so
-many rounds after and trains the same adapter in the same way: it takes the place of what its device would have sent.
-Whoever aggregates gives it less weight.
+An update counts in the round that it was trained for, and in the same opening of it: an abandoned opening may have had
+other clusters. With `late`, an update that misses its round counts in the open round instead, if that is at most so
+many rounds later and trains the same adapter in the same way: it takes the place of the update that its device would
+have sent. The aggregation gives it less weight.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_sdk.wire import Offer
 
 
 def member_for(rules: Rules, state: State, device: str, offer: Offer) -> Member | None:
-    """The part that an offered update was trained for; None if it cannot count in the open round."""
+    """Return the role in its round that an update was trained for; None if it cannot count in the open round."""
     current = state.current
     if current is None or state.phase != "training":
         return None
@@ -33,7 +33,7 @@ def member_for(rules: Rules, state: State, device: str, offer: Offer) -> Member 
 
 
 def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
-    """Whether an offered update is worth pulling: it would count if it came now, and its device has not left."""
+    """Return True if an offered update is worth pulling: it would count now, and its device has not left."""
     current = state.current
     return (
         current is not None
@@ -45,7 +45,7 @@ def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
 
 
 def counted_before(state: State, device: str, offer: Offer) -> bool:
-    """Whether this very update counts already: its acknowledgement was lost, or it was sent twice."""
+    """Return True if this very update counts already: its acknowledgement was lost, or it was sent twice."""
     sha256, current = offer.manifest.sha256, state.current
     counted = current.updates.get(device) if current else None
     if current and counted and offer.round == current.number - counted.late:
@@ -55,7 +55,7 @@ def counted_before(state: State, device: str, offer: Offer) -> bool:
 
 
 def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bool:
-    """Whether an update can count in the next round, while none is open: its device shall offer it again."""
+    """Return True if no round is open and the update can count in the next one; its device repeats the offer."""
     current = state.current
     if state.phase not in ("aggregating", "clustering", "gathering"):
         return False
@@ -71,7 +71,7 @@ def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bo
 
 
 def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple[str, str] | None:
-    """The name of the reason why an offer cannot be counted now, and the reason in words."""
+    """Return the name of the reason why an offer cannot count now, and the reason in words, or None."""
     current = state.current
     if device not in state.devices:
         return "UnknownDevice", "Say Join before offering an update."
@@ -109,14 +109,16 @@ def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple
 
 
 def _absent(past: Mapping[int, Past], offer: Offer) -> Mapping[str, Member]:
-    """Who has not delivered in that opening of a closed round for which an update was trained."""
+    """Return the members that have not delivered in the opening of a closed round that the update was trained for."""
     closed = past.get(offer.round)
     return closed.absent if closed and closed.attempt == offer.attempt else {}
 
 
 def _attempt(state: State, offer: Offer) -> int | None:
-    """Which opening of the offer's round is the one that counts: None if it has not come yet, the offer's own if
-    nobody knows any more."""
+    """Return the opening of the offer's round that counts.
+
+    None if it is still to come, and the offer's own if it is no longer known.
+    """
     if state.current and offer.round == state.current.number:
         return state.current.attempt
     if offer.round > state.round and state.phase != "finished":

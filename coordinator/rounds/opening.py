@@ -1,4 +1,4 @@
-"""How a round begins: who takes part, from where, and what each device is told."""
+"""Opening of a round: its members, their starts, and the RoundStart for each device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_sdk.wire import Manifest, RoundStart, Stage
 
 
 def opened(rules: Rules, state: State, now: float) -> Round | None:
-    """The next round with everybody who is there and has a cluster; None if that is nobody."""
+    """Return the next round, with all present devices that have a cluster; None if there are none."""
     number = state.round + 1
     stage = stage_of(rules, number)
     cohort = {}
@@ -33,7 +33,7 @@ def opened(rules: Rules, state: State, now: float) -> Round | None:
 
 
 def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart:
-    """What a member of the open round has to know."""
+    """Return the RoundStart for a member of the open round."""
     current = state.current
     assert current is not None, "a round is open"
     member = current.cohort[name]
@@ -62,18 +62,22 @@ def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart
 
 
 def stage_of(rules: Rules, number: int) -> Stage:
+    """Return the stage of a round: "root" for the first `root_rounds`, then "cluster"."""
     return "root" if number <= rules.root_rounds else "cluster"
 
 
 def share_of(rules: Rules, number: int, start: Manifest | None) -> Share:
-    """What is trained in round `number` by devices that go on from `start`."""
+    """Return the factors that are trained in round `number` by devices that start from `start`."""
     turn = number - 1 if number <= rules.root_rounds else number - rules.root_rounds - 1
     return rules.shares[min(turn, len(rules.shares) - 1)] if start else rules.shares[0]
 
 
 def _seed(rules: Rules, state: State, number: int) -> int:
-    """One initialisation for all clusters, so that their factors can be compared; another one in the root's rounds,
-    and in every round of a method that starts each of them afresh."""
+    """Return the seed of a round's initialisation.
+
+    It is one for all clusters, so that their factors can be compared, and another one for root rounds. If the method
+    folds, so that devices start afresh, every round has its own.
+    """
     in_root = number <= rules.root_rounds
     lineages = [state.root] if in_root else state.clusters.values()
     folds = any(lineage.folded for lineage in lineages)

@@ -1,4 +1,4 @@
-"""Updates whose numbers are finite and still absurd: one of them would wipe out all others."""
+"""Outliers: updates whose numbers are finite but so large that one of them would outweigh all others."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 from coordinator.rounds.state import Update
 
-# Times the median of a round's norms that an update may be.
+# Largest norm of an update, in medians of its round's norms.
 OUTLIER = 1000.0
 UPDATE_OUTLIER = "UpdateOutlier"
 
 
 def outliers(number: int, updates: Mapping[str, Update]) -> dict[str, str]:
-    """Device -> why its update of round `number` cannot count.
+    """Return device -> reason, for every update of round `number` that is an outlier.
 
-    Of two updates nobody can say which is the absurd one, nor of any where most have changed nothing.
+    Of two updates neither can be called the outlier, and there is none where most updates changed nothing.
     """
     median = statistics.median(update.norm for update in updates.values()) if updates else 0.0
     return {

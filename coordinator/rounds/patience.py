@@ -1,11 +1,13 @@
-"""Whom a round waits for, and until when: every rule of the machine that names a time.
+"""Waiting for devices: every rule of the machine about time.
 
-A name costs nothing: whoever may write on the broker's topics can join under as many as he likes. So a device counts
-by what it has shown. One whose updates have counted before is waited for until the deadline, and with its like it makes
-the quorum. One of which no update has counted yet is on trial: it has the whole first deadline in a round that nobody
-has proven himself for, else twice as long as the last round took, and at least `grace`. Then the round goes on without
-it, and is not extended for it; as long as there is no update at all, nobody is held up and there is no trial. One that
-has never shown presence is waited for during `grace`, and makes no quorum.
+A name costs nothing: anybody who may write on the broker's topics can join under any number of names. So a device
+counts by its record:
+
+- A proven device, one with a counted update, is waited for until the deadline, and counts for the quorum.
+- A device without a counted update is on trial. Its time is the whole first deadline if no member of the round is
+  proven; otherwise twice as long as the last round took, and at least `grace`. After that the round goes on without the
+  device, and is not extended for it. While there is no update at all, there is no trial, as nobody is held up.
+- A device that has never shown presence is waited for during `grace`, and does not count for the quorum.
 """
 
 from __future__ import annotations
@@ -15,24 +17,24 @@ from collections.abc import Iterable, Iterator
 
 from coordinator.rounds.state import Round, Rules, State
 
-# Seconds in which a device may contradict a `leave` that was said in its name; `grace`, if that is shorter.
+# Seconds in which a device may contradict a `leave` sent in its name; `grace` if that is shorter.
 LEAVING = 5.0
 
 
 def probation(rules: Rules, state: State, cohort: Iterable[str]) -> float:
-    """Seconds that a new round waits for devices on trial."""
+    """Return the seconds that a new round waits for devices on trial."""
     if state.pace is None or not any(state.devices[name].proven for name in cohort):
         return rules.deadline
     return min(rules.deadline, max(rules.grace, 2 * state.pace))
 
 
 def trial_ends(current: Round) -> float:
-    """When the open round goes on without those on trial."""
+    """Return the time at which the open round goes on without devices on trial."""
     return min(current.probation, current.deadline) if current.updates else current.deadline
 
 
 def promised_until(state: State, name: str, now: float) -> float:
-    """Until when the open round does not close without a member, if that shows presence."""
+    """Return the time until which the open round stays open for a member that shows presence."""
     current = _open(state)
     if state.devices[name].proven:
         return current.deadline
@@ -40,7 +42,7 @@ def promised_until(state: State, name: str, now: float) -> float:
 
 
 def staying(state: State, now: float) -> list[str]:
-    """Members of the open round that have delivered, or have not left."""
+    """Return the members of the open round that have delivered or have not left."""
     current = _open(state)
     devices = state.devices
     return [
@@ -51,13 +53,13 @@ def staying(state: State, now: float) -> list[str]:
 
 
 def awaited(rules: Rules, state: State, now: float) -> list[str]:
-    """Members of the open round without whom it does not close before its deadline."""
+    """Return the members of the open round that it waits for; it does not close before its deadline without them."""
     current = _open(state)
     return [name for name in current.absent if all(now < time for time in _ends(rules, state, current, name))]
 
 
 def has_quorum(rules: Rules, state: State, now: float) -> bool:
-    """Whether enough have delivered of those that count, or there is an update and nobody who could send another."""
+    """Return True if enough devices have delivered, or there is an update and no other member can send one."""
     current = _open(state)
     absent = current.absent
     if current.updates and not any(name in absent for name in staying(state, now)):
@@ -66,7 +68,7 @@ def has_quorum(rules: Rules, state: State, now: float) -> bool:
 
 
 def enough_updates(rules: Rules, state: State, now: float) -> int:
-    """How many updates make the open round's quorum, of those that count."""
+    """Return the number of updates that make the open round's quorum."""
     current, count = _open(state), 0
     trial = now < trial_ends(current)
     for name in staying(state, now):
@@ -77,12 +79,12 @@ def enough_updates(rules: Rules, state: State, now: float) -> int:
 
 
 def enough_to_begin(rules: Rules, state: State) -> int:
-    """How many devices a round needs: a federation under way goes on with fewer than it started with."""
+    """Return the number of devices that a round needs: `min_devices` for the first, `quorum` of them for later ones."""
     return share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
 
 
 def is_idle(rules: Rules, state: State, now: float) -> bool:
-    """Whether the open round waits for nobody any more, and nobody in it has ever delivered."""
+    """Return True if the open round waits for no member, and no member has ever delivered."""
     current = _open(state)
     if current.updates or any(state.devices[name].proven for name in current.cohort):
         return False
@@ -90,7 +92,7 @@ def is_idle(rules: Rules, state: State, now: float) -> bool:
 
 
 def is_vain(rules: Rules, state: State, now: float) -> bool:
-    """The same, while others are there who could deliver."""
+    """Return True if the open round is idle while devices outside it are present and could deliver."""
     current = _open(state)
     if not is_idle(rules, state, now):
         return False
@@ -98,19 +100,27 @@ def is_vain(rules: Rules, state: State, now: float) -> bool:
 
 
 def share_of_devices(quorum: float, devices: int) -> int:
-    """How many of so many devices make a quorum: at least one. 0.7 of ten are seven, whatever floats say."""
+    """Return the number of devices that make a quorum, at least one. Safe from rounding: 0.7 of ten are seven."""
     return max(1, math.ceil(quorum * devices - 1e-9))
 
 
 def next_wake(rules: Rules, state: State, since: float) -> float | None:
-    """When a Tick is due if nothing happens: the first time after `since`, that of the last step, at which time alone
-    may change something. None if it never does."""
+    """Return the time of the next Tick, the first after `since` at which time alone matters; None if there is none.
+
+    Args:
+        rules: the rules.
+        state: the state.
+        since: time of the last step.
+    """
     return min((time for time in _times(rules, state) if time > since), default=None)
 
 
 def all_served(rules: Rules, state: State, now: float) -> bool:
-    """Whether the last round is closed, and every device has its adapters, or said goodbye, or has been away for too
-    long, or has had a whole deadline."""
+    """Return True if the last round is closed and every device is done.
+
+    A device is done if it has stored its adapters, has left or has been away for too long; after a whole deadline all
+    are.
+    """
     if state.phase != "finished":
         return False
     overdue = state.ends is not None and now >= state.ends
@@ -130,7 +140,7 @@ def _times(rules: Rules, state: State) -> Iterator[float]:
 
 
 def _ends(rules: Rules, state: State, current: Round, name: str) -> Iterator[float]:
-    """The times from which on the open round does not wait for a member that has not delivered."""
+    """Yield the times at which the open round stops waiting for a member that has not delivered."""
     device = state.devices[name]
     if device.until is not None:
         yield device.until

@@ -1,6 +1,6 @@
-"""Whose place a newcomer may take where there are as many devices as may join.
+"""Places in a full federation: the device that a newcomer may replace.
 
-A name costs nothing: names that somebody has made up, and does not use, may keep nobody out.
+A name costs nothing, so invented names that are not used must not keep devices out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from coordinator.rounds.state import Rules, State
 
 
 def replaceable(rules: Rules, state: State, now: float, revoked: Set[str]) -> str | None:
-    """The device that may make room, None if none may: one that is not there, has no part in the open round, and was
-    shut out or has never delivered an update that counts. First those who were shut out, then who is away the longest.
+    """Return the device that may be replaced, or None if there is none.
+
+    It is away, has no part in the open round, and was revoked or has never delivered a counted update. Revoked devices
+    come first, then the one that is away the longest.
     """
     busy = at_work(rules, state, now)
     spare = (
@@ -25,7 +27,7 @@ def replaceable(rules: Rules, state: State, now: float, revoked: Set[str]) -> st
 
 
 def at_work(rules: Rules, state: State, now: float) -> Set[str]:
-    """Devices with a part in the open round, of which something may come."""
+    """Return the devices with a part in the open round, or none if nothing can come of that round."""
     current = state.current
     if current is None or (state.phase == "training" and is_idle(rules, state, now)):
         return frozenset()

@@ -1,4 +1,4 @@
-"""What a device is told that is taken for gone: it may have been somebody else who said so."""
+"""Messages to a device that is taken for gone, in case somebody else has caused it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from typing import NamedTuple
 
 
 class Questioned(NamedTuple):
-    """The fields of the Refused that tells it. code: the name; reason: in words; about: the message that said so."""
+    """The fields of such a Refused.
+
+    Attributes:
+        code: name of the reason.
+        reason: the reason in words.
+        about: the message that the device is taken for gone by, "presence" or "leave".
+    """
 
     code: str
     reason: str

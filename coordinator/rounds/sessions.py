@@ -1,8 +1,8 @@
-"""Sessions of devices: which one is the present one, by births and deaths that may come late or from a wrong clock.
+"""Sessions of devices: finds the present one from births and deaths that may arrive late or with a wrong clock.
 
-A session has an epoch; that of a later one is higher, unless the device has lost its home *and* its clock begins in the
-past. A birth is believed all the same. What the sessions before it say with their higher epochs is void from then on:
-the broker may notice their deaths late.
+A session has an epoch. A later session has a higher one, unless the device has lost its home *and* its clock starts in
+the past. A birth is believed all the same; from then on, messages of earlier sessions with higher epochs are void,
+because the broker may notice their deaths late.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from coordinator.rounds.state import Device
 
 
 def born(known: Device, epoch: int) -> Device:
-    """A session was born: it is the present one."""
+    """Return the device with the session of this birth as its present one."""
     before = known.epoch
     if before is None or before == epoch:
         return replace(known, epoch=epoch)
@@ -22,10 +22,10 @@ def born(known: Device, epoch: int) -> Device:
 
 
 def is_death(known: Device, epoch: int) -> bool:
-    """Whether a death is that of the present session, or of a later one of which nothing was heard."""
+    """Return True if a death is that of the present session, or of a later one whose birth was not received."""
     return epoch == known.epoch or epoch > max(known.epoch or 0, known.outlived)
 
 
 def is_doubled(known: Device, epoch: int) -> bool:
-    """Whether a birth says that two sessions of one identity are alive: one that was followed by another is back."""
+    """Return True if a birth shows two live sessions of one identity: an earlier session, already replaced, is back."""
     return epoch == known.former and epoch != known.epoch and known.until is None

@@ -1,4 +1,4 @@
-"""What the coordinator must not forget of a federation, and the rules that it goes by."""
+"""The state of a federation that the coordinator saves, and the rules of its rounds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What the federation file decides about rounds; see `config.Federation` for the meaning and the units.
+    """The part of the federation file about rounds; see `config.Federation` for meanings and units.
 
-    code_dimensions: numbers in a prompt code; None: the base model does not say. shares: what devices train and send in
-    a stage's first, second, … round; the last one holds for all that follow.
+    Attributes:
+        base_id: id of the base model.
+        min_rank: smallest rank that a device may have.
+        max_update: largest size of an update, in bytes.
+        code_dimensions: numbers in a prompt code; None: the base model does not state it.
+        keep_rest: true if devices train on top of the adapter's part beyond their rank.
+        shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
+            follow.
     """
 
     base_id: str
@@ -43,10 +49,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """What the root or a cluster has learnt so far.
+    """Learning result of the root or of a cluster so far.
 
-    start: the adapter that devices go on from, None: from a fresh initialisation; folded: what a method has laid under
-    it while it is trained; moments: the hash of what a server optimiser remembers.
+    Attributes:
+        start: the adapter that devices start from; None: a fresh initialisation.
+        folded: the adapter that a method has folded under it; None: nothing.
+        moments: hash of the server optimiser's moments; None: none.
     """
 
     start: Manifest | None = None
@@ -55,19 +63,26 @@ class Lineage(msgspec.Struct, frozen=True):
 
     @property
     def adapters(self) -> list[Manifest]:
-        """What a device needs of it."""
+        """The adapters that a device needs."""
         return [manifest for manifest in (self.start, self.folded) if manifest]
 
     def blobs(self) -> Iterator[str]:
-        """The hashes of all blobs that it consists of."""
+        """Yield the hashes of all its blobs."""
         yield from (manifest.sha256 for manifest in self.adapters)
         if self.moments:
             yield self.moments
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A device's part in a round: the cluster that it works for (None: the root), its rank, where it starts (None: the
-    common initialisation of `seed`), what it trains and sends."""
+    """A device's role in a round.
+
+    Attributes:
+        cluster: the cluster that it trains; None: the root.
+        rank: rank of its adapter.
+        start: the adapter that it starts from; None: the initialisation from `seed`.
+        seed: seed of the common initialisation.
+        share: factors that it trains and sends.
+    """
 
     cluster: int | None
     rank: int
@@ -77,7 +92,12 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """Where a device's last counted update lies, and how it was trained: evidence for clustering."""
+    """A device's last counted update, as evidence for clustering.
+
+    Attributes:
+        update: hash of the update.
+        member: the role that it was trained in.
+    """
 
     update: str
     member: Member
@@ -86,11 +106,18 @@ class Trace(msgspec.Struct, frozen=True):
 class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A device that has joined.
 
-    epoch: of its last birth, None if it has never shown presence; former: of the birth before; outlived: up to which
-    all other sessions are over, see `sessions`; until: from when on nobody waits for it, None while its presence says
-    that it is there; away: its presence says that it is gone, and nothing was heard since; left: said goodbye, or was
-    shut out; placed: it came after the last clustering and has its cluster by its prompt code alone; served: it has all
-    adapters that it takes home.
+    Attributes:
+        max_rank: largest rank that it trains.
+        epoch: epoch of its last birth; None if it has never shown presence.
+        former: epoch of the birth before.
+        outlived: all other sessions up to this epoch are over, see `sessions`.
+        until: time from which on nobody waits for it; None while its presence is online.
+        away: true if its presence is offline and nothing was heard since.
+        left: true if it has left or was shut out.
+        cluster: its cluster; None if it has none yet.
+        placed: true if it came after the last clustering and has its cluster by its prompt code alone.
+        trace: its last counted update; None if there is none.
+        served: true if it has stored all adapters that it is to keep.
     """
 
     max_rank: int
@@ -107,26 +134,35 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seen(self) -> bool:
-        """Whether it has ever shown presence."""
+        """True if it has ever shown presence."""
         return self.epoch is not None
 
     @property
     def proven(self) -> bool:
-        """Whether an update of it has ever counted."""
+        """True if one of its updates has ever counted."""
         return self.trace is not None
 
     def is_near(self, now: float) -> bool:
-        """Whether it is there, or was heard a moment ago."""
+        """Return True if it is online, or was heard a moment ago."""
         return self.until is None or now < self.until
 
     def is_present(self, now: float) -> bool:
-        """The same, and it takes part."""
+        """Return True if it is near, and takes part."""
         return not self.left and self.is_near(now)
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """An update that counts. `pictures` is its weight; `member`: how it was trained; `late`: how many rounds ago;
-    `norm`: of what training changed."""
+    """A counted update.
+
+    Attributes:
+        manifest: manifest of its content.
+        member: the role that it was trained in.
+        pictures: number of pictures, its weight.
+        first_loss, last_loss: training losses at the beginning and the end.
+        train_seconds: duration of the training.
+        norm: Frobenius norm of the change by training.
+        late: number of rounds between its own and the one that it counts in.
+    """
 
     manifest: Manifest
     member: Member
@@ -139,11 +175,20 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """The round that is open.
+    """The open round.
 
-    attempt: which opening this is, of all rounds; opened: when it was; probation: until when it waits for devices of
-    which no update has ever counted; pace: seconds until the last update that counts; refused: devices whose update was
-    refused for what it holds, and the name of the reason; nobody waits for them.
+    Attributes:
+        number: number of the round, from 1.
+        attempt: number of this opening, counted over all rounds.
+        stage: "root" or "cluster".
+        deadline: time from which on it closes with its quorum, or is extended.
+        opened: time of opening.
+        probation: time until which it waits for devices without a counted update.
+        pace: seconds from the opening to the last counted update; None if there is none.
+        extended: number of extensions so far.
+        cohort: its members.
+        updates: counted updates, by device.
+        refused: devices whose update was refused for its content, with the name of the reason; nobody waits for them.
     """
 
     number: int
@@ -160,25 +205,39 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def absent(self) -> dict[str, Member]:
-        """Who has delivered nothing, neither good nor bad."""
+        """Members that have delivered neither a good nor a refused update."""
         return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
 
 
 class Past(msgspec.Struct, frozen=True):
-    """Of a closed round: which opening it was, and the devices that did not deliver."""
+    """A closed round.
+
+    Attributes:
+        attempt: number of its last opening.
+        absent: members that did not deliver.
+    """
 
     attempt: int
     absent: dict[str, Member]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the coordinator must not forget. `round` is the last round that was closed.
+    """The whole saved state of a federation.
 
-    attempt: openings of rounds so far; one that is abandoned is opened anew, with the same number, perhaps other
-    clusters, and the next attempt; past: the last rounds, as long as updates may still come late to them;
-    next_cluster: the next identity to give out; margin: how well the clusters fitted when they were found, None if not
-    known; pace: seconds from the opening of the last round to its last update; ends: until when devices may fetch what
-    they take home, once the last round is closed.
+    Attributes:
+        phase: phase of the machine.
+        round: number of the last closed round; 0 before the first.
+        attempt: number of openings so far. An abandoned round is opened again with the same number, perhaps other
+            clusters, and the next attempt.
+        devices: all devices that have joined, by name.
+        current: the open round; None if there is none.
+        past: the last closed rounds, as long as late updates of them may count.
+        root: the root.
+        clusters: the clusters, by number.
+        next_cluster: the first cluster number never used.
+        margin: margin of the clusters when they were found; None if it is not known.
+        pace: seconds from the opening of the last round to its last update; None if it is not known.
+        ends: time until which devices may fetch their adapters after the last round.
     """
 
     phase: Phase = "gathering"
@@ -195,11 +254,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     ends: float | None = None
 
     def lineage(self, cluster: int | None) -> Lineage:
-        """The cluster's, the root's for None."""
+        """Return the lineage of a cluster, or the root for None."""
         return self.root if cluster is None else self.clusters[cluster]
 
     def blobs(self) -> set[str]:
-        """The hashes of all blobs that may still be needed."""
+        """Return the hashes of all blobs that may still be needed."""
         needed = {sha256 for lineage in (self.root, *self.clusters.values()) for sha256 in lineage.blobs()}
         members = [member for past in self.past.values() for member in past.absent.values()]
         for device in self.devices.values():

@@ -1,4 +1,4 @@
-"""What a federation waits for, read from its state: nothing here changes it."""
+"""The present wait of a federation, read from its state."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from coordinator.rounds.state import Rules, State
 
 
 class Awaited(msgspec.Struct, frozen=True):
-    """What is waited for.
+    """A wait of the federation.
 
     Attributes:
-        what: "devices" for a round to begin; "updates" of the open round; "goodbyes" of devices that have not said yet
-            that they have their adapters.
-        there, needed: how many there are, and how many would end the wait at once or, of updates, at the deadline.
+        what: "devices" for a round to begin; "updates" of the open round; "goodbyes" of devices that have not yet
+            acknowledged their adapters.
+        there: number that has arrived.
+        needed: number that ends the wait: at once, or for updates at the deadline.
         names: the devices that are waited for by name, sorted.
-        until: when the wait ends by itself, on the machine's clock; None: never.
+        until: time on the machine's clock at which the wait ends by itself; None: never.
     """
 
     what: Literal["devices", "updates", "goodbyes"]
@@ -29,7 +30,7 @@ class Awaited(msgspec.Struct, frozen=True):
 
 
 def awaited(rules: Rules, state: State, now: float) -> Awaited | None:
-    """What has to come from outside for the federation to go on; None if nothing."""
+    """Return what the federation waits for from outside; None if nothing."""
     present = sorted(name for name, device in state.devices.items() if device.is_present(now))
     if state.phase == "gathering":
         return Awaited("devices", len(present), patience.enough_to_begin(rules, state))

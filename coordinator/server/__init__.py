@@ -1,4 +1,4 @@
-"""The coordinator at work: takes a federation over, coordinates it, and sees everybody home."""
+"""The running coordinator: takes a federation over, runs its rounds, and serves the final adapters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The coordinator at work: binds the round machine to a transport, a store and the learning methods.
+"""The running coordinator: connects the round machine to a transport, a store and the learning methods.
 
-One thread owns everything. The transport's callbacks only put what arrives into a bounded inbox; the loop takes out
-what there is, feeds the round machine, saves its state once for all of it, and only then carries out the machine's
-actions: what is not saved has not happened. Another thread checks and stores updates that came whole, see `storing`.
+One thread owns everything. The transport's callbacks only put arrivals into a bounded inbox. The loop takes all of them
+out, feeds the round machine, saves its state once for all, and only then carries out the machine's actions: only a
+saved state takes effect. Another thread checks and stores complete updates, see `transfers.ingest`.
 """
 
 from __future__ import annotations
@@ -73,19 +73,19 @@ CONNECT_DEADLINE = 30.0
 _WILL_DELAY = 5.0
 # Bytes of messages, and of chunks, that may wait while the loop computes; at most 32 MiB of chunks are asked for.
 _INBOX = 64 << 20
-# Seconds of taking in what has come before the state is saved: more would keep answers and ticks waiting.
+# Seconds of taking in arrivals before the state is saved; a longer batch would delay answers and ticks.
 _BATCH = 0.05
-# Seconds after which it is looked again who was shut out; also before every round and every tick.
+# Seconds between two readings of the revoked devices; they are also read before every round and every tick.
 _LOOK = 5.0
-# Seconds that an earlier life on this home may take to give way, and between two looks whether it has.
+# Seconds that an older instance on this home may take to stop, and seconds between two checks.
 _GIVE_WAY, _GLANCE = 30.0, 0.05
-# Seconds between two attempts to go on where the disk, the database or the blob store fails.
+# Seconds between two retries after the disk, the database or the blob store has failed.
 _RETRY = 5.0
-# Seconds after which the same trouble is told again.
+# Seconds after which the same trouble is reported again.
 _TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
-# Seconds of a wait before it is told what is waited for, and between two looks at that while it changes.
+# Seconds of a wait before it is reported, and seconds between two checks of a changing wait.
 _SILENCE, _LOOKS = 5.0, 1.0
 # Seconds that our own state may take to come back from the broker.
 _ECHO = 10.0
@@ -98,21 +98,21 @@ class Service:
 
     Args:
         federation: the federation file, loaded.
-        settings: of the transport, where the broker's URL in the file is not enough; the will is filled in, and a
-            client id where there is none. Their callbacks are called as well.
-        on_event: called with a dict of plain values for everything worth telling: always "event", "time" (Unix seconds)
+        settings: settings of the transport, if the broker's URL in the file is not enough. The will is filled in, and
+            the client id if it is empty. Their callbacks are called as well.
+        on_event: called with a dict of plain values for every event. It always contains "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
-            Called by one thread at a time: by that of `run`, and by the transport's for what befalls the connection.
+            One call at a time, on the thread of `run`, or on the transport's for events of the connection.
 
-    Its home is held from then on, unless another coordinator has it: then `run` asks that one to give way. `run` gives
-    the home free, or `close` if that is never called.
+    The home is opened here, unless another coordinator has it open; `run` then asks that one to stop. `run` releases
+    the home at its end; call `close` if `run` is never called.
 
     Raises:
         ConfigurationError: the base model, the database or the blob store cannot be read, or the file was changed in a
-            way that a federation under way cannot follow.
-        HomeInUse: the home, or the blob store, is another federation's.
+            way that a started federation cannot follow.
+        HomeInUse: the home or the blob store belongs to another federation.
         StoreUnavailable: the blob store does not answer.
-        BrokerSettingsInvalid: the broker's URL or settings make no sense, or would have no effect.
+        BrokerSettingsInvalid: the broker's URL or settings are invalid, or would have no effect.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ class Service:
         if connection.will is not None:
             raise BrokerSettingsInvalid("A coordinator has a will of its own: leave `will` out of the settings.")
         self._reminder = Reminder(_SILENCE)
-        self._away_since: float | None = None  # there is no connection to the broker
-        # What was looked at last for something to remind of, and when to look again.
+        self._away_since: float | None = None  # time at which the connection was lost; None while there is one
+        # State and connection at the last check for a reminder, and the time of the next check.
         self._reminded: tuple[rounds.State | None, float | None] = (None, None)
         self._remind_at = 0.0
         self._deaf_at: float | None = None  # when our own state should have come back
@@ -161,18 +161,18 @@ class Service:
         self._sessions = Sessions(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._look_at = 0.0
         self._retry_at: float | None = None
-        self._trouble = ("", float("-inf"))  # what was told last, and when
+        self._trouble = ("", float("-inf"))  # the last reported trouble, and its time
         self._begun = False
-        # Twice as many as may join: strangers push out strangers first.
+        # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
-        self._shown: set[str] = set()  # who has shown presence since the connection was lost last
+        self._shown: set[str] = set()  # devices that showed presence since the last lost connection
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
         self._leadership = Leadership(self._keys, federation.name, base.base_id, self._epoch)
         self._transport = create(
             replace(
                 connection,
-                # An id per life: a second coordinator is seen, and settled by epoch, instead of fought for the line.
+                # An id per instance: two coordinators of one id would disconnect each other. The epoch decides instead.
                 client_id=connection.client_id or fresh_id("coordinator"),
                 will=Will(self._topics.coordinator_state, self._leadership.offline, delay=_WILL_DELAY),
                 on_connection=self._connection_changed,
@@ -189,7 +189,7 @@ class Service:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Give the home free without having run. After `run` there is no need."""
+        """Release the home without having run. Not needed after `run`."""
         self._transport.close()
         self._sessions.close()
         self._database.close()
@@ -197,7 +197,7 @@ class Service:
 
     @property
     def state(self) -> rounds.State:
-        """That of the rounds, as it is now."""
+        """Current state of the rounds."""
         return self._state
 
     @property
@@ -212,14 +212,16 @@ class Service:
     def run(self, *, once: bool = False) -> None:
         """Coordinate until `stop`; with `once`, until the last round is closed and every device has been served.
 
-        However it ends, devices are told that nobody coordinates any more. Once per service.
+        At the end devices are told that the coordinator is offline, unless another one has taken over. May be called
+        once.
 
         Raises:
             BrokerUnreachable: no connection at the start; the message has the reason.
-            AccessDenied: the broker's rules do not let the coordinator listen.
-            PayloadTooLarge: the broker lets too little through for a federation.
-            HomeInUse: another coordinator has the home open, and does not give way.
-            ConfigurationError, StoreUnavailable: as when a service is made, where another coordinator was there before.
+            AccessDenied: the broker's rules do not let the coordinator subscribe.
+            PayloadTooLarge: the broker's largest payload is too small for a federation.
+            HomeInUse: another coordinator has the home open, and does not stop.
+            ConfigurationError, StoreUnavailable: as in the constructor, after another coordinator has released the
+                home.
             Superseded: another coordinator of this federation has taken over.
         """
         superseded: Superseded | None = None
@@ -246,7 +248,7 @@ class Service:
         finally:
             if self._begun and superseded is None and self._superseded_by is None:
                 hang_up(self._transport, self._topics.coordinator_state, self._leadership.offline)
-            else:  # it is for another one to say who coordinates
+            else:  # the other coordinator publishes its own state
                 self._transport.close()
             self._uploads.close()
             self._sessions.close()
@@ -262,7 +264,7 @@ class Service:
             )
 
     def _begin(self) -> None:
-        """Take the federation over, and show who is there. An earlier life gives way when it sees that this one is."""
+        """Take the federation over and publish the coordinator's state; an older instance stops when it sees that."""
         if not self._home.held:
             self._report("home_awaited", holder=str(self._home.holder or "another process"))
             self._begun = True
@@ -283,14 +285,14 @@ class Service:
         self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
         if not self._home.locked:
             self._report("home_unlocked", home=str(self._home.folder))
-        # First who is there: a step is believed only of a coordinator that has shown its key.
+        # The state first: devices accept steps only from a coordinator that has shown its key.
         self._publish_state()
         self._deaf_at = time.monotonic() + _ECHO
         self._runner.feed(rounds.Restarted())
         self._settle()
 
     def _wait_for_home(self) -> None:
-        """HomeInUse if the earlier life does not end."""
+        """Wait until the older instance releases the home; raise HomeInUse if it does not."""
         until = time.monotonic() + _GIVE_WAY
         while not self._home.take() and not self._stopped.wait(_GLANCE):
             if time.monotonic() >= until:
@@ -299,7 +301,10 @@ class Service:
     # the loop -------------------------------------------------------------------------------------------------------
 
     def _connection_changed(self, online: bool) -> None:
-        """On the transport's thread. The broker may have published our will, or have lost what it retained."""
+        """Note a lost or restored connection. Called on the transport's thread.
+
+        The broker may have published our will, or have lost its retained messages.
+        """
         now = time.monotonic()
         if online:
             self._report("broker_back", seconds=now - (self._away_since or now))
@@ -313,19 +318,24 @@ class Service:
             self._connection.on_connection(online)
 
     def _troubled(self, error: TransportError) -> None:
-        """On the transport's thread: coming back fails for a new reason, or the broker refuses what was sent."""
+        """Report that the broker refuses a message, or that reconnecting fails for a new reason.
+
+        Called on the transport's thread.
+        """
         code, reason = type(error).__name__, str(error)
         self._report("broker_refused" if self._away_since is None else "broker_unreachable", code=code, reason=reason)
         if self._connection.on_trouble:
             self._connection.on_trouble(error)
 
     def _remind(self, once: bool) -> None:
-        """Tell what is waited for, from time to time. Those that stay after the last round keep nobody waiting but
-        `once`."""
+        """Report from time to time what the federation waits for.
+
+        Devices that stay after the last round are waited for only with `once`.
+        """
         now, away = time.monotonic(), self._away_since
         state, was_away = self._reminded
         if now < self._remind_at or (state is self._state and was_away == away and not self._reminder.may_be_due(now)):
-            return  # to look costs a walk over all devices
+            return  # the check walks over all devices
         self._remind_at, self._reminded = now + min(_SILENCE, _LOOKS), (self._state, away)
         found = rounds.awaited(self._rules, self._state, now)
         if found and found.what == "goodbyes" and not once:
@@ -377,8 +387,10 @@ class Service:
         self._settle()
 
     def _listen_to_ourselves(self) -> None:
-        """Many brokers confirm a subscription that their rules forbid, and deliver nothing. What we say on our topic
-        we should hear."""
+        """Report if our own state has not come back.
+
+        Many brokers confirm a forbidden subscription and deliver nothing.
+        """
         self._deaf_at = None
         if not self._leadership.heard and self._away_since is None and self._transport.trouble is None:
             reason = (
@@ -389,7 +401,7 @@ class Service:
             self._report("broker_refused", code=AccessDenied.__name__, reason=reason)
 
     def _settle(self) -> None:
-        """Save and act, unless that failed a moment ago: then everything stays due."""
+        """Save and act, unless that failed a moment ago; then everything stays due."""
         now = time.monotonic()
         if self._retry_at is not None and now < self._retry_at:
             return
@@ -403,7 +415,7 @@ class Service:
 
     @contextmanager
     def _enduring(self) -> Iterator[None]:
-        """A disk that fails ends no federation: what cannot be done is told, and tried again."""
+        """Report a failing store, whose work is retried later; it ends no federation."""
         try:
             yield
         except StoreUnavailable as error:
@@ -422,13 +434,13 @@ class Service:
         return max(0.0, min([now + _NAP, *(due for due in dues if due is not None)]) - now)
 
     def _next_wake(self) -> float | None:
-        """When the machine is to be told that time went by."""
+        """Return the time at which the machine needs a Tick; None if never."""
         return self._uploads.postponed(self._runner.next_wake())
 
     def _take(self, topic: str, payload: bytes) -> None:
-        """One message from outside. Whatever is wrong with it is refused by name, and nothing else happens.
+        """Handle one message; a faulty one is refused by name and has no other effect.
 
-        Only reading it is guarded: an error of our own (a lost blob, say) must not pass for a device's.
+        Only reading the message is guarded: an error of our own (a lost blob, say) must not count as the device's.
         """
         device = ""
         try:
@@ -446,7 +458,7 @@ class Service:
             react()
 
     def _read(self, device: str, topic: str, payload: bytes) -> Reaction:
-        """What a device's message calls for."""
+        """Return the reaction to a device's message."""
         known = device in self._state.devices
         if not payload:  # an empty retained message only clears a topic
             self._counters.add("up", CLEARING, 0)
@@ -454,7 +466,7 @@ class Service:
         if topic == self._topics.chunks(device, "up"):
             self._counters.add("up", CHUNK, len(payload))
             chunk = decode_chunk(payload)
-            if device not in self._sessions:  # nothing is fetched from strangers
+            if device not in self._sessions:  # nothing is pulled from devices that have not joined
                 return self._ignoring(UNASKED_CHUNK)
             return self._read_chunk(device, chunk.sha256, payload)
         message = self._decoded(payload)
@@ -507,7 +519,7 @@ class Service:
                 self._forget(spare)
 
     def _replaceable(self) -> str | None:
-        """A device that makes room, None if there is none."""
+        """Return a device that a newcomer may replace, None if there is none."""
         self._settle()
         if not self._runner.settled:
             return None
@@ -515,7 +527,7 @@ class Service:
 
     def _forget(self, device: str) -> None:
         self._settle()
-        if not self._runner.settled:  # what was asked for may go by all devices, and their profiles
+        if not self._runner.settled:  # open actions may need this device and its profile
             return
         self._runner.feed(rounds.Forgotten(device))
         self._uploads.forget_device(device)
@@ -537,11 +549,11 @@ class Service:
         self._runner.feed(rounds.Seen(device, presence.online, presence.epoch))
 
     def _come_back(self) -> None:
-        """The broker is here again, and perhaps knows nothing any more."""
+        """Feed the reconnection: the broker may have lost all that it retained."""
         self._runner.feed(rounds.Reconnected(frozenset(self._shown)))
 
     def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
-        """With a transfer, of which its device has said something."""
+        """Continue a transfer after a message of its device."""
         if self._state.devices[device].until is not None:
             self._runner.feed(rounds.Heard(device))
         self._uploads.consume(device, effects)
@@ -550,7 +562,7 @@ class Service:
         self._refuse(device, self._admissions.problem(device, now=time.time()) or HAS_LEFT, about=pull.sha256)
 
     def _shut_out(self) -> None:
-        """Those who were revoked take no part any more, also if they say nothing that could be refused."""
+        """Remove revoked devices, including those that send nothing that could be refused."""
         self._look_at = time.monotonic() + _LOOK
         devices = self._state.devices
         for device in sorted(self._admissions.revoked & devices.keys()):
@@ -578,8 +590,11 @@ class Service:
         return lambda: self._uploads.consume(device, effects)
 
     def _read_coordinator(self, payload: bytes) -> Reaction:
-        """Our own topic: the will of an earlier life may come late, a later life may have begun elsewhere, and
-        somebody may say what is not his to say, which we say ours over."""
+        """Return the reaction to a message on our own topic.
+
+        An older instance's will may come late, a newer instance may have started elsewhere, and others may publish
+        there without right; that is overwritten.
+        """
         now = time.monotonic()
         try:
             if not payload:
@@ -601,7 +616,7 @@ class Service:
         self._superseded_by = epoch
         self._report("coordinator_superseded", epoch=epoch)
         self.stop()
-        self._database.note_epoch(epoch)  # last, as its disk may be full
+        self._database.note_epoch(epoch)  # at the end, as the disk may be full
 
     # the round machine ----------------------------------------------------------------------------------------------
 
@@ -628,7 +643,7 @@ class Service:
         return None
 
     def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:
-        """An adapter that a device is to have is lost. At the end nobody can help but the operator."""
+        """Handle a lost adapter that a device needs. After the last round only the operator can restore it."""
         if isinstance(message, Finished):
             self._refuse(
                 device, Refusal(rounds.ADAPTERS_LOST, f"{error} Ask the operator of the federation."), about="join"
@@ -637,7 +652,7 @@ class Service:
 
     def _forget_what_is_over(self) -> None:
         self._uploads.forget()
-        self._database.check()  # a later life may need other blobs
+        self._database.check()  # a newer instance may need other blobs
         needed = self._state.blobs() | self._uploads.needed
         self._blobs.prune(needed)
         self._sessions.withdraw_all_but(needed)
@@ -661,7 +676,7 @@ class Service:
         for excess in (*self._gate.exceeded(all_of_it=last), *asked):
             values = {"code": excess.code, "messages": excess.messages, "size": excess.bytes}
             self._report("over_quota", device=excess.sender, **values)
-            if excess.sender == self._topics.coordinator_state:  # what was dropped may be what is retained now
+            if excess.sender == self._topics.coordinator_state:  # the dropped message may be the retained one
                 self._leadership.overlooked(time.monotonic())
             if excess.sender in self._state.devices:
                 self._send(excess.sender, Refused(code=excess.code, reason=self._limits.reason(excess.code)))
@@ -672,4 +687,4 @@ class Service:
 
 
 def _nothing() -> None:
-    """The reaction to what needs none."""
+    """Do nothing: the reaction to a message that needs none."""

@@ -1,4 +1,4 @@
-"""The first steps of a life of the coordinator: it takes the federation over, and looks at what there is."""
+"""The takeover: the first steps of an instance of the coordinator, from checks to its first state."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Report = Callable[..., None]
 
 
 def check(database: Database, blobs: StoredBlobs, federation: Federation, base: BaseModel) -> None:
-    """Refuse what this life could only spoil, before it takes anything over.
+    """Refuse a start that could only do damage, before anything is taken over.
 
     Raises:
-        ConfigurationError: the file was changed in a way that cannot be followed, or the database is not the one that
-            the blobs belong to.
-        HomeInUse: the blobs are another federation's.
+        ConfigurationError: the file was changed in a way that cannot be followed, or the database does not belong to
+            the blobs.
+        HomeInUse: the blobs belong to another federation.
         StoreUnavailable: the blob store does not answer.
     """
     blobs.claim(federation.name)
@@ -39,10 +39,10 @@ def take_over(
     database: Database, runner: Runner, blobs: StoredBlobs, federation: Federation, base: BaseModel, keys: Keys,
     epoch: int, report: Report,
 ) -> None:  # fmt: skip
-    """Begin the life with that epoch: no earlier one writes any more, and what it wrote last is read only now.
+    """Begin the instance with this epoch: no older one can write any more, and its last state is read only then.
 
     Raises:
-        Superseded: another life has begun meanwhile.
+        Superseded: another instance has begun meanwhile.
         ConfigurationError: as `check`.
     """
     last = database.latest_epoch()
@@ -62,7 +62,7 @@ def take_over(
 
 
 def tell_of_key(database: Database, keys: Keys, federation: str, report: Report) -> None:
-    """Say it if devices will not know this coordinator again. Before `take_over`, which notes the key."""
+    """Report a key that devices will not accept. Call it before `take_over`, which records the new key."""
     known = database.known_key()
     try:
         trusted(known, keys.signer.public, keys.successions, federation)
@@ -72,7 +72,11 @@ def tell_of_key(database: Database, keys: Keys, federation: str, report: Report)
 
 
 def lost_blobs(state: rounds.State, blobs: StoredBlobs) -> rounds.Lost | None:
-    """What the state needs and the store has not got any more; StoreUnavailable if that cannot be seen."""
+    """Return the blobs that the state needs and the store lacks, or None.
+
+    Raises:
+        StoreUnavailable: the store cannot be listed.
+    """
     needed = state.blobs()
     missing = needed - blobs.names() if needed else set()
     return rounds.Lost(frozenset(missing)) if missing else None

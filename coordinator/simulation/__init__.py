@@ -1,6 +1,7 @@
-"""A whole federation in one process and without a network. Imported by nothing of the server.
+"""Simulation of a whole federation in one process, without a network. No module of the server imports it.
 
-`offline` is the command `impasto-coordinator simulate`."""
+`offline` is the command `impasto-coordinator simulate`.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A whole federation in one process and without a network: the real rounds, the real methods, devices as functions.
+"""Simulation of a whole federation in one process: the real rounds and methods, with devices as functions.
 
-What is left out is everything between a device and its coordinator: transfers, presence, deadlines. Devices work one
-after the other, everybody delivers in every round, and bytes are counted as the wire would carry them: what a device
-sends, and every adapter that it does not have yet.
+Everything between a device and its coordinator is left out: transfers, presence, deadlines. Devices work one after the
+other, and every device delivers in every round. Bytes are counted as on the wire: a device's updates, and every adapter
+that it does not have yet.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack
 from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, RoundStart, make_manifest
 
 OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
-# What could not be packed has no content to be announced.
+# Manifest for updates that could not be packed, and so have no content.
 _NOTHING = make_manifest(b"-", role="update", name="refused")
 
 
 @dataclass(frozen=True)
 class SimulatedDevice:
-    """profile: what the coordinator knows of it; train: a round's work, as for a `Membership`."""
+    """A device of a simulation.
+
+    Attributes:
+        profile: its profile, as sent to the coordinator.
+        train: trains a round, as for a `Membership`.
+    """
 
     profile: DeviceProfile
     train: Train
@@ -38,12 +43,12 @@ class SimulatedDevice:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a device brings home.
+    """Result of a simulation for one device.
 
     Attributes:
         cluster: its cluster.
         adapters: "root", "cluster" (its own), "cluster-<n>" -> adapter.
-        bytes_up, bytes_down: what it sent and fetched.
+        bytes_up, bytes_down: bytes that it sent and fetched.
     """
 
     cluster: int
@@ -58,18 +63,21 @@ def simulate(
     devices: Mapping[str, SimulatedDevice],
     on_event: OnEvent | None = None,
 ) -> dict[str, Outcome]:
-    """Run a federation to its end; `min_devices` is how many there are.
-
-    Args:
-        on_event: called with the name and the values of everything that the coordinator reports, and with "bytes_up"
-            and "bytes_down" of all devices until then.
+    """Run a federation to its end; return the outcome of each device. `min_devices` is the number of devices.
 
     An update that the coordinator would refuse is refused, and its round goes on without it.
 
+    Args:
+        federation: the federation file.
+        base: its base model.
+        devices: the devices, by name.
+        on_event: called with the name and the values of every event that the coordinator reports, and with "bytes_up"
+            and "bytes_down" of all devices until then.
+
     Raises:
         NothingLearnt: a round in which every update was refused.
-        ValueError: no devices.
-        Whatever a device's `train` raises.
+        ValueError: there are no devices.
+        Any error raised by a device's `train`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -78,7 +86,14 @@ def simulate(
 
 @dataclass
 class Home:
-    """What a simulated device has at home, and the bytes that it has sent and fetched."""
+    """The files of a simulated device, and its traffic.
+
+    Attributes:
+        own: the adapter with the factor that it keeps to itself; None if there is none.
+        has: hashes of the adapters that it has fetched.
+        up, down: bytes that it has sent and fetched.
+        finished: the final message; None before.
+    """
 
     own: Adapter | None = None
     has: set[str] = field(default_factory=set)
@@ -87,14 +102,14 @@ class Home:
     finished: Finished | None = None
 
     def bring(self, manifest: Manifest, blobs: Blobs) -> Adapter:
-        """An adapter, fetched if the device does not have it yet."""
+        """Return an adapter, and count its bytes if the device does not have it yet."""
         if manifest.sha256 not in self.has:
             self.has.add(manifest.sha256)
             self.down += manifest.size
         return from_bytes(blobs.get(manifest.sha256))
 
     def plan(self, start: RoundStart, blobs: Blobs) -> RoundPlan:
-        """What to train, all that it needs fetched."""
+        """Return the work of a round, with all adapters that it needs."""
         adapters = {manifest.sha256: self.bring(manifest, blobs) for manifest in start.manifests}
         return make_plan(start, adapters, self.own)
 
@@ -102,7 +117,7 @@ class Home:
 def deliver(
     trained: TrainedUpdate, home: Home, plan: RoundPlan, member: rounds.Member, learning: Learning, blobs: Blobs
 ) -> rounds.Update:
-    """Check and store what a device has trained, as the coordinator would; the bytes are counted in `home`.
+    """Check and store a trained update, as the coordinator would; count its bytes in `home`.
 
     Raises:
         AdapterError: an update that the coordinator would refuse.
@@ -124,7 +139,7 @@ def deliver(
 
 
 def traffic(homes: Mapping[str, Home]) -> dict[str, int]:
-    """What all devices have sent and fetched until now."""
+    """Return the bytes that all devices have sent and fetched until now."""
     return {"bytes_up": sum(h.up for h in homes.values()), "bytes_down": sum(h.down for h in homes.values())}
 
 
@@ -212,7 +227,7 @@ def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTH
 
 
 class MemoryBlobs(Blobs):
-    """Adapters by hash, for as long as the simulation runs."""
+    """Adapters by hash, in memory for as long as the simulation runs."""
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}

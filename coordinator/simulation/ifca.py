@@ -1,15 +1,17 @@
 """IFCA (Ghosh et al., arXiv 2006.04088) in one process: the baseline in which devices choose their clusters by loss.
 
-For research only: real devices do not speak this protocol. Before every cluster round each device gets *all* K cluster
-models, evaluates them on its own pictures and works for the one with the least loss; the coordinator clusters nothing
-and needs neither prompt codes nor adapters for it. Two costs: a device fetches K models a round instead of one (counted
-in `Outcome.bytes_down`), and evaluates each of them.
+    cluster of device i = argmin_j F_i(model_j)
 
-The rest is that of `simulate`: root rounds first, the federation's aggregation and filter, everybody delivers. Models
-that nobody chooses stay as they are. The K models begin at random products, for a common start of zero would leave
-devices nothing to choose by. A bad beginning can leave two groups in one model for good: try several seeds. Of 8 seeds
-with the two groups of tests/coordinator/test_ifca.py, 8 find them with `product`, 7 with `flexlora`, 6 with `fedit` and
-4 with `rolora`.
+For research only: real devices do not support it. Before every cluster round each device gets *all* K cluster models,
+evaluates them on its own pictures, and trains the one with the least loss. The coordinator clusters nothing and needs
+neither prompt codes nor adapters for it. This costs twice: a device fetches K models a round instead of one (counted in
+`Outcome.bytes_down`), and evaluates each of them.
+
+The rest is as in `simulate`: root rounds first, the federation's aggregation and filter, every device delivers. Models
+that no device chooses stay as they are. The K models begin at random products, because devices could not choose between
+models that all start at zero. An unlucky start can leave two groups in one model for good: try several seeds. Of 8
+seeds with the two groups of tests/coordinator/test_ifca.py, 8 find them with `product`, 7 with `flexlora`, 6 with
+`fedit` and 4 with `rolora`.
 """
 
 from __future__ import annotations
@@ -32,11 +34,17 @@ from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
 
 Choose: TypeAlias = Callable[[Sequence[Adapter], Sequence[Adapter]], int]
-"""(cluster models, frozen adapters under each of them) -> which model has the least loss on this device's pictures."""
+"""Choice: (cluster models, frozen adapters under each) -> index of the model with the least loss on own pictures."""
 
 
 @dataclass(frozen=True)
 class ChoosingDevice(SimulatedDevice):
+    """A simulated device that chooses its cluster.
+
+    Attributes:
+        choose: returns the index of the model with the least loss.
+    """
+
     choose: Choose
 
 
@@ -46,13 +54,15 @@ def simulate_ifca(
     devices: Mapping[str, ChoosingDevice],
     on_event: OnEvent | None = None,
 ) -> dict[str, Outcome]:
-    """Run a federation to its end with `clusters` models; its clustering and interaction play no part.
+    """Run a federation to its end with `clusters` models; return the outcome of each device.
+
+    The federation's clustering and interaction have no effect. Arguments as in `simulate`.
 
     Raises:
-        ConfigurationError: no number of clusters, or an aggregation whose result is not one adapter.
+        ConfigurationError: `clusters` is 0, or the aggregation's result is not one adapter.
         NothingLearnt: a round in which every update was refused.
-        ValueError: no devices, or a choice that is none of the models.
-        Whatever a device's `train` or `choose` raises.
+        ValueError: there are no devices, or a choice is not one of the models.
+        Any error raised by a device's `train` or `choose`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -101,7 +111,7 @@ class _Ifca:
         return {name: self._outcome(name) for name in self._devices}
 
     def _random_model(self, model: int) -> rounds.Lineage:
-        """peft's start with a random B, about as large as a round of Adam's steps could make it."""
+        """Store PEFT's initialisation with a random B, about as large as Adam makes it in one round."""
         settings = self._federation
         start = initial_adapter(self._base.slots, settings.rank, settings.seed + 1 + model, self._base.base_id)
         rng = np.random.default_rng([settings.seed, model])
@@ -115,7 +125,7 @@ class _Ifca:
         return rounds.Lineage(make_manifest(data, role="cluster", name=f"cluster-{model}"))
 
     def _choice(self, name: str) -> int:
-        """Fetches all models, and the root under them."""
+        """Return a device's choice; it fetches all models, and the root under them."""
         models, home = self._all_models(), self._homes[name]
         brought = [home.bring(manifest, self._blobs) for manifest in models]
         choice = self._devices[name].choose(brought, self._frozen(home))
@@ -178,7 +188,7 @@ class _Ifca:
     def _train(
         self, name: str, number: int, stage: Stage, member: rounds.Member, refused: dict[str, str]
     ) -> rounds.Update | None:
-        """A device's update; None, and the reason in `refused`, if it cannot be used."""
+        """Return a device's update; None, with the reason in `refused`, if it cannot be used."""
         home, settings = self._homes[name], self._federation
         start = RoundStart(
             round=number,
@@ -212,7 +222,7 @@ class _Ifca:
         return [model.start for _, model in sorted(self._models.items()) if model.start]
 
     def _outcome(self, name: str) -> Outcome:
-        """Devices choose once more, among the finished models."""
+        """Return a device's outcome; it chooses once more, among the final models."""
         cluster, home = self._choice(name), self._homes[name]
         kept = [*self._root.adapters, *self._all_models()]
         adapters = {manifest.name: home.bring(manifest, self._blobs) for manifest in kept}

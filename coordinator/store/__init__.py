@@ -1,4 +1,4 @@
-"""What the coordinator must not forget: a database for facts, a blob store for adapters."""
+"""Persistent storage of the coordinator: a database for facts, a blob store for adapters."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Blobs named by the sha256 of their content: written whole and synced, or not at all; checked when read.
+"""Blobs named by the sha256 of their content: written whole and synced, or not at all; verified when read.
 
-A blob that is not there, or not what it was, is lost for good (BlobLost). A store that does not answer, or takes
-nothing any more, is another matter: it may come back (StoreUnavailable), and what was wanted is to be tried again.
+A missing or damaged blob is lost for good (BlobLost). A store that does not answer, or has no room, may recover
+(StoreUnavailable), and the operation is to be retried.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from edge_sdk import durable
 from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, ImpastoError, StoreUnavailable, TransferError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-_OWNER = ".federation"  # holds the name of the federation whose blobs these are
+_OWNER = ".federation"  # contains the name of the federation that owns the blobs
 
 
 class Blobs(Protocol):
-    """Any method may raise StoreUnavailable."""
+    """A store of blobs. Any method may raise StoreUnavailable."""
 
     def put(self, data: bytes) -> str:
-        """Keep the data; when this returns, it survives a power cut. Returns its sha256."""
+        """Store the data and return its sha256. When this returns, the data survives a power cut."""
 
     def get(self, sha256: str) -> bytes:
-        """The data of that hash. Raises BlobLost if it is missing or damaged."""
+        """Return the data with that hash. Raises BlobLost if it is missing or damaged."""
 
     def prune(self, keep: Set[str]) -> int:
-        """Delete all blobs but these; returns how many."""
+        """Delete all other blobs; return their number."""
 
 
 class StoredBlobs(Blobs, Protocol):
-    """On a disk, of this machine or of others."""
+    """A store of blobs on a disk, local or remote. Any method may raise StoreUnavailable."""
 
     def names(self) -> set[str]:
-        """The hashes of all blobs that there are."""
+        """Return the hashes of all blobs."""
 
     def take(self, file: Path, sha256: str) -> None:
-        """`put` for a file that is known to have that hash; the file is used up. OSError if it is not there."""
+        """Store a file that is known to have that hash; the file is moved away. Raises OSError if it is missing."""
 
     def sweep(self) -> None:
-        """Delete what a process that was killed has left half-written. Nobody else may be writing."""
+        """Delete half-written files of a killed process. No other process may be writing."""
 
     def claim(self, federation: str) -> None:
-        """Note whose blobs these are. Raises HomeInUse if they are another federation's."""
+        """Record the federation that owns the blobs. Raises HomeInUse if another one does."""
 
 
 def open_blobs(url: str) -> StoredBlobs:
-    """A blob store by path or URL: a folder, or whatever fsspec knows (s3://, gs://, memory://, …).
+    """Open a blob store by path or URL: a folder, or any protocol of fsspec (s3://, gs://, memory://, …).
 
     Raises:
         ConfigurationError: the folder cannot be made, or fsspec has no such protocol.
@@ -67,7 +67,7 @@ def open_blobs(url: str) -> StoredBlobs:
 
 
 class FolderBlobs:
-    """A folder of the local disk. If it disappears, it is made again by the next blob."""
+    """A folder on the local disk. If it disappears, the next blob creates it again."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ class RemoteBlobs:
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
-        with self._working():  # object stores show an object only when it is complete
+        with self._working():  # an object appears only when it is complete
             self._fs.pipe_file(f"{self._root}/{sha256}", data)
         return sha256
 
@@ -187,7 +187,7 @@ class RemoteBlobs:
         return len(unwanted)
 
     def sweep(self) -> None:
-        """Nothing: objects appear whole or not at all."""
+        """Do nothing: objects appear whole or not at all."""
 
     def claim(self, federation: str) -> None:
         path = f"{self._root}/{_OWNER}"
@@ -205,7 +205,7 @@ class RemoteBlobs:
             yield
         except ImpastoError:
             raise
-        except Exception as error:  # every store's client has errors of its own
+        except Exception as error:  # every store's client raises its own errors
             raise _unavailable(self._url, error) from error
 
 

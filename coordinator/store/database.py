@@ -3,11 +3,11 @@
 SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. One `save` is one transaction:
 the state and the rows that explain it are written together or not at all.
 
-Of several coordinators on one database only the latest life writes. A life takes the federation over with `begin` and
-its epoch, and reads the state only then; every transaction of an earlier one fails from that moment on.
+Of several coordinators on one database only the newest instance writes. An instance takes the federation over by
+`begin` with its epoch, and reads the state only then; from that moment every transaction of an older one fails.
 
-An SQLite file that is deleted or moved while it is open goes on taking what is written, for nobody to find. So it is
-looked for before every transaction, and put back from what is still open.
+An SQLite file that is deleted or moved while it is open still accepts writes, which nobody can find again. So its path
+is checked before every transaction, and a missing file is restored from the open one.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _UPDATES = sa.Table(
 )
 
 
-# What the last start went by, to be compared with the next one's.
+# Settings and key of the last start, to be compared with those of the next.
 _STARTS = sa.Table(
     "starts",
     _METADATA,
@@ -72,7 +72,7 @@ _STARTS = sa.Table(
 )
 
 
-# The latest life that was met elsewhere.
+# Epoch of the newest instance that was met elsewhere.
 _MET = sa.Table(
     "met",
     _METADATA,
@@ -85,17 +85,17 @@ class Database:
     """The facts of one federation.
 
     Attributes:
-        sketches: of updates, in the same database.
-        epoch: of the life that writes here: what was found on opening, until `begin`.
+        sketches: sketches of updates, in the same database.
+        epoch: epoch of the instance that writes here: the one found on opening, until `begin`.
 
     Raises (on opening):
-        ConfigurationError: the URL is none, the database cannot be opened, or it holds another federation.
+        ConfigurationError: the URL is invalid, the database cannot be opened, or it holds another federation.
 
     Raises (all methods):
-        StoreUnavailable: the database cannot be read or written just now.
+        StoreUnavailable: the database cannot be read or written at present.
 
-    Raises (what writes, but for `note_epoch`; nothing is written then):
-        Superseded: a later life has begun.
+    Raises (all methods that write, except `note_epoch`; nothing is written then):
+        Superseded: a newer instance has begun.
     """
 
     def __init__(self, url: str, name: str, base_id: str) -> None:
@@ -132,21 +132,23 @@ class Database:
 
     @property
     def engine(self) -> sa.Engine:
-        """For tables that are kept elsewhere."""
+        """The engine, for other tables in this database."""
         return self._engine
 
     def next_epoch(self) -> int:
-        """The number for a life that begins now: it grows with every start, by the clock, so that it grows also where
-        the database was lost. Nothing is written before `begin`."""
+        """Return the epoch for an instance that begins now. Nothing is written before `begin`.
+
+        It grows with every start, and follows the clock, so that it also grows if the database was lost.
+        """
         with self._reading() as connection:
             met = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
         return following(max(self.latest_epoch(), met), time.time())
 
     def begin(self, epoch: int) -> None:
-        """Take the federation over, for the life with that epoch: earlier lives cannot write from now on.
+        """Take the federation over, for the instance with that epoch; older instances cannot write from now on.
 
         Raises:
-            Superseded: a life that is as late has begun meanwhile.
+            Superseded: an instance with this epoch or a later one has begun meanwhile.
         """
         with self._changing() as connection:
             taken = connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
@@ -155,28 +157,28 @@ class Database:
         self.epoch = epoch
 
     def note_epoch(self, epoch: int) -> None:
-        """A later life than this one was met: the next start begins after it, whatever the clock says."""
+        """Record the epoch of a newer instance: the next start takes a later one, whatever the clock says."""
         with self._changing() as connection:
             known = connection.execute(sa.select(_MET.c.epoch)).scalar() or 0
             connection.execute(_MET.delete())
             connection.execute(_MET.insert().values(federation=self._name, epoch=max(known, epoch)))
 
     def check(self) -> None:
-        """Whether this life may still write: Superseded if not."""
+        """Raise Superseded if this instance may not write any more."""
         with self._reading() as connection:
             if connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one() != self.epoch:
                 raise self._superseded(connection)
 
     def latest_epoch(self) -> int:
-        """Of the life that has taken the federation over last; 0 before the first."""
+        """Return the epoch of the instance that has taken the federation over last; 0 before the first."""
         with self._reading() as connection:
             return int(connection.execute(sa.select(_FEDERATION.c.epoch)).scalar_one())
 
     @contextmanager
     def _writing(self, **values: Any) -> Iterator[sa.Connection]:
-        """A transaction of this life, in which these columns of the federation are set."""
+        """A transaction of this instance that sets these columns of the federation."""
         with self._changing() as connection:
-            # First, and always: the row's lock keeps whoever wants to begin waiting.
+            # Always the first statement: its row lock makes a new instance's `begin` wait.
             own = _FEDERATION.update().where(_FEDERATION.c.epoch == self.epoch)
             if not connection.execute(own.values(epoch=self.epoch, **values)).rowcount:
                 raise self._superseded(connection)
@@ -184,9 +186,9 @@ class Database:
 
     @contextmanager
     def _changing(self) -> Iterator[sa.Connection]:
-        """A transaction."""
+        """A transaction, on a file that was checked."""
         if self._file is not None and self._file.came_back():
-            self._engine.dispose()  # its connections are to the one that was deleted
+            self._engine.dispose()  # its connections are to the deleted file
             raise StoreUnavailable(
                 f"{_shown(self._engine.url)} was deleted or moved while it was open: it has been put back, with all "
                 "that was in it."
@@ -219,10 +221,10 @@ class Database:
         )
 
     def load(self) -> State:
-        """The state as it was saved last.
+        """Return the last saved state.
 
         Raises:
-            ConfigurationError: it was saved by a version whose states are others.
+            ConfigurationError: it was saved by a version with another format of states.
         """
         with self._reading() as connection:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
@@ -235,37 +237,37 @@ class Database:
             ) from error
 
     def settings(self) -> dict[str, Any] | None:
-        """What the last start noted of its federation file; None if there was none."""
+        """Return the settings of the federation file recorded by the last start; None if there are none."""
         with self._reading() as connection:
             data = connection.execute(sa.select(_STARTS.c.settings)).scalar()
         try:
             return None if data is None else msgspec.msgpack.decode(data, type=dict[str, Any])
-        except msgspec.DecodeError:  # another version's; then there is nothing to compare with
+        except msgspec.DecodeError:  # of another version, so that there is nothing to compare with
             return None
 
     def known_key(self) -> bytes | None:
-        """The public key that the coordinator had at the last start; None if there was none."""
+        """Return the coordinator's public key at the last start; None if there was no start."""
         with self._reading() as connection:
             key: bytes | None = connection.execute(sa.select(_STARTS.c.key)).scalar()
         return key
 
     def put_settings(self, settings: Mapping[str, Any], key: bytes) -> None:
-        """Note what this start goes by."""
+        """Record the settings and the public key of this start."""
         row = {"federation": self._name, "settings": msgspec.msgpack.encode(settings), "key": key}
         with self._writing() as connection:
             connection.execute(_STARTS.delete())
             connection.execute(_STARTS.insert().values(row))
 
     def traffic(self) -> tuple[int, int]:
-        """Payload bytes received and sent until the last save, over all sessions."""
+        """Return the payload bytes received and sent until the last save, over all sessions."""
         with self._reading() as connection:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
     def save(self, state: State, updates: Iterable[dict[str, Any]] = (), traffic: tuple[int, int] = (0, 0)) -> None:
-        """Write the state, the updates that it newly counts and the traffic so far, in one synced transaction.
+        """Write the state, the newly counted updates and the traffic so far, in one synced transaction.
 
-        A second row for the same round and device breaks the primary key: no update can ever count twice unnoticed.
+        A second row for the same round and device violates the primary key, so no update can count twice unnoticed.
         """
         rows, encoded = list(updates), msgspec.msgpack.encode(state)
         with self._writing(state=encoded, bytes_up=traffic[0], bytes_down=traffic[1]) as connection:
@@ -273,8 +275,10 @@ class Database:
                 connection.execute(_UPDATES.insert(), rows)
 
     def put_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> None:
-        """Write those that are new or have changed, and delete those that are None, in one synced transaction. What is
-        the same costs no write: devices say it again and again."""
+        """Write new or changed profiles, and delete those that are None, in one synced transaction.
+
+        Equal profiles cost no write: devices send theirs again and again.
+        """
         with self._writing() as connection:
             for device, profile in profiles.items():
                 if profile is None:
@@ -288,25 +292,26 @@ class Database:
                     connection.execute(_DEVICES.update().where(own).values(profile=data))
 
     def profiles(self) -> dict[str, DeviceProfile]:
-        """All profiles, by device."""
+        """Return all profiles, by device."""
         with self._reading() as connection:
             rows = connection.execute(sa.select(_DEVICES)).all()
         return {row.device: msgspec.msgpack.decode(row.profile, type=DeviceProfile) for row in rows}
 
     def updates(self) -> list[dict[str, Any]]:
-        """One row per counted update, by round and device."""
+        """Return one row per counted update, by round and device."""
         with self._engine.connect() as connection:
             rows = connection.execute(sa.select(_UPDATES).order_by(_UPDATES.c.round, _UPDATES.c.device))
             return [dict(row) for row in rows.mappings()]
 
     def close(self) -> None:
+        """Close the database."""
         self._engine.dispose()
         if self._file is not None:
             self._file.close()
 
 
 class _OpenFile:
-    """An SQLite file, with a connection that holds what is in it, whatever becomes of its name."""
+    """An SQLite file, with an open connection that keeps its content even if the file is deleted or moved."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -314,14 +319,14 @@ class _OpenFile:
 
     def _hold(self) -> None:
         self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # it is opened by this
+        self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # opens the file
         self._known = self._path.stat()
 
     def came_back(self) -> bool:
-        """Put the file back if it is gone; whether that was so.
+        """Restore the file if it is gone; return True if it was.
 
         Raises:
-            StoreUnavailable: it cannot be put back, or another file is in its place.
+            StoreUnavailable: it cannot be restored, or another file is in its place.
         """
         try:
             found = self._path.stat()
@@ -346,7 +351,7 @@ class _OpenFile:
         copy = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}.tmp")
         try:
             self._connection.execute("VACUUM INTO ?", (str(copy),))
-            for leftover in ("-wal", "-shm"):  # of the one that was deleted
+            for leftover in ("-wal", "-shm"):  # of the deleted file
                 self._path.with_name(self._path.name + leftover).unlink(missing_ok=True)
             durable.move(copy, self._path)
         finally:
@@ -359,7 +364,7 @@ class _OpenFile:
 
 
 def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
-    """Rows for the updates that `after` counts and `before` did not."""
+    """Return rows for the updates that count in `after` and not in `before`."""
     if not after.current or (before.current and after.current.updates is before.current.updates):
         return []
     same = before.current and before.current.number == after.current.number
@@ -382,13 +387,13 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
 
 
 def _is_file(url: sa.URL) -> bool:
-    """Whether a database is a file of SQLite's, as far as its URL says where."""
+    """Return True if a database URL names an SQLite file by its path."""
     name = url.database or ""
     return url.get_backend_name() == "sqlite" and name not in ("", ":memory:") and not name.startswith("file:")
 
 
 def _shown(url: str | sa.URL) -> str:
-    """A database's URL without its password."""
+    """Return a database's URL without its password."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True)
     except sa.exc.ArgumentError:

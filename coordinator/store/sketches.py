@@ -1,6 +1,6 @@
-"""Sketches of updates by name: what clustering needs of an update, so that it is read and computed once.
+"""Sketches of updates, by name: stored for clustering, so that each is computed once.
 
-Losing them costs time only: what is missing is made again.
+A lost sketch costs time only: it is made again.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ _log = logging.getLogger(__name__)
 
 
 class SketchStore(Protocol):
+    """A store of sketches."""
+
     def put(self, name: str, data: bytes) -> None:
-        """Keep the data in place of what has that name."""
+        """Store the data under that name, in place of an earlier value."""
 
     def get(self, name: str) -> bytes | None:
-        """What has that name."""
+        """Return the data with that name; None if there is none."""
 
     def prune(self, keep: Set[str]) -> int:
-        """Delete all but these; returns how many."""
+        """Delete all other sketches; return their number."""
 
 
 class MemorySketches:
-    """For as long as the process runs."""
+    """Sketches in memory."""
 
     def __init__(self) -> None:
         self._data: dict[str, bytes] = {}
@@ -53,7 +55,7 @@ class MemorySketches:
 
 
 class SqlSketches:
-    """A table of the coordinator's database."""
+    """Sketches in a table of the coordinator's database. A failing database is logged, and costs the sketch only."""
 
     def __init__(self, engine: sa.Engine) -> None:
         _METADATA.create_all(engine)

@@ -1,4 +1,4 @@
-"""What the coordinator tells people and programs: events, counters, a console, figures for Prometheus."""
+"""Telemetry of the coordinator, for people and programs: events, counters, a console, metrics for Prometheus."""
 
 from __future__ import annotations
 

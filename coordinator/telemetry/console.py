@@ -1,4 +1,4 @@
-"""What the operator sees: one line for every event of the service, and the table of `status`."""
+"""The operator's console: one line for every event of the service, and the table of `status`."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
 
 
 class Narrator:
-    """Prints events as they happen. Give its `tell` to a Service as `on_event`."""
+    """Prints events as they happen. Pass its `tell` to a Service as `on_event`."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def tell(self, event: Mapping[str, Any]) -> None:
+        """Print one event."""
         if event["event"] in _MUTED:
             return
         clock = time.strftime("%H:%M:%S", time.localtime(event["time"]))
@@ -35,7 +36,7 @@ class Narrator:
 
 
 def describe(event: Mapping[str, Any]) -> str:
-    """One event in words, as rich markup."""
+    """Return one event in words, as rich markup."""
     e: dict[str, Any] = {
         key: escape(printable(value)) if isinstance(value, str) else value for key, value in event.items()
     }
@@ -140,7 +141,7 @@ def describe(event: Mapping[str, Any]) -> str:
 def print_status(
     console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]], holder: Holder | None = None
 ) -> None:
-    """A federation in one line, who serves it, and its devices with what they delivered."""
+    """Print a federation in one line, its coordinator, and its devices with their updates."""
     clusters = len(state.clusters)
     console.print(
         f"[bold]{name}[/bold]: {state.phase}, {state.round} rounds closed, {clusters} clusters", highlight=False
@@ -165,7 +166,7 @@ def _lost(event: Mapping[str, Any]) -> str:
 
 
 def print_waiting(console: Console, awaited: Awaited | None, broker: Glance) -> None:
-    """What a federation waits for, and how its broker and its coordinator do."""
+    """Print what a federation waits for, and the state of its broker and coordinator."""
     if awaited and awaited.what != "goodbyes":
         event = {"seconds": None, "left": None, "unjoined": 0, "awaited": awaited.names, **to_builtins(awaited)}
         console.print(f"waiting for {_awaited(event)}", highlight=False, soft_wrap=True)
@@ -177,7 +178,7 @@ def print_waiting(console: Console, awaited: Awaited | None, broker: Glance) -> 
 
 
 def _awaited(e: Mapping[str, Any]) -> str:
-    """What is waited for, in words."""
+    """Return the wait in words."""
     so_far = "" if e["seconds"] is None else f" ({e['seconds']:.0f} s so far)"
     match e["what"]:
         case "broker":
@@ -199,7 +200,7 @@ def _awaited(e: Mapping[str, Any]) -> str:
 
 
 def named(devices: Sequence[str], most: int = 5) -> str:
-    """A few of many names."""
+    """Return a few of many names."""
     more = f" and {len(devices) - most} more" if len(devices) > most else ""
     return ", ".join(devices[:most]) + more
 
@@ -214,5 +215,5 @@ def _traffic(event: Mapping[str, Any]) -> str:
 
 
 def show_bytes(count: int) -> str:
-    """A number of bytes as a person reads it."""
+    """Return a number of bytes as a person reads it."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"

@@ -1,4 +1,4 @@
-"""What has come and gone, counted: messages and bytes by kind and direction, and what was ignored, by reason."""
+"""Counters of traffic: messages and bytes by kind and direction, and ignored messages by reason."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Literal
 
 Direction = Literal["up", "down"]
 
-# Kinds beside those of messages: a chunk, the clearing of a retained topic, what cannot be decoded.
+# Kinds beside those of messages: a chunk, the clearing of a retained topic, an undecodable message.
 CHUNK, CLEARING, INVALID = "chunk", "clearing", "invalid"
-# What does no harm and calls for nothing: it is no refusal, but worth counting.
+# Harmless messages without an effect: not refused, but counted.
 UNASKED_CHUNK, REPEATED_CHUNK, STALE_PRESENCE = "UnaskedChunk", "RepeatedChunk", "StalePresence"
-# Of those that have not joined: a Pull, Committed or Refused; a Leave; a Presence, which most say before they join.
+# From devices that have not joined: Pull, Committed or Refused; Leave; Presence, which most send before they join.
 STRANGERS_TRANSFER, STRANGERS_LEAVE, STRANGERS_PRESENCE = "StrangersTransfer", "StrangersLeave", "StrangersPresence"
-# Of a coordinator that began before this one, and says that it is online.
+# From a coordinator that started before this one, and states that it is online.
 STALE_COORDINATOR = "StaleCoordinator"
 
 
 class Counters:
-    """Counts of this process; the totals of bytes go on from what earlier ones have counted.
+    """Counters of this process; the totals of bytes continue those of earlier processes.
 
     Args:
         up, down: payload bytes received and sent before.
@@ -31,16 +31,16 @@ class Counters:
         self._ignored: Counter[str] = Counter()
 
     def go_on_from(self, up: int, down: int) -> None:
-        """What earlier processes have counted turned out to be this."""
+        """Replace the totals of earlier processes."""
         self._before = {"up": up, "down": down}
 
     def add(self, direction: Direction, kind: str, size: int) -> None:
-        """One message of a kind, with a payload of `size` bytes."""
+        """Count one message of a kind, with a payload of `size` bytes."""
         self._messages[direction, kind] += 1
         self._bytes[direction, kind] += size
 
     def ignore(self, reason: str) -> None:
-        """One message that was ignored."""
+        """Count one ignored message."""
         self._ignored[reason] += 1
 
     @property
@@ -53,7 +53,7 @@ class Counters:
 
     @property
     def by_kind(self) -> dict[str, dict[str, list[int]]]:
-        """{"up" or "down": {kind: [messages, bytes]}} of this process."""
+        """Traffic of this process: {"up" or "down": {kind: [messages, bytes]}}."""
         found: dict[str, dict[str, list[int]]] = {"up": {}, "down": {}}
         for (direction, kind), count in sorted(self._messages.items()):
             found[direction][kind] = [count, self._bytes[direction, kind]]
@@ -61,5 +61,5 @@ class Counters:
 
     @property
     def ignored(self) -> dict[str, int]:
-        """{reason: messages} of this process."""
+        """Ignored messages of this process: {reason: messages}."""
         return dict(sorted(self._ignored.items()))

@@ -1,4 +1,4 @@
-"""Events as lines of JSON in a file. Its disk may fill up: the federation goes on, and the file says what it misses."""
+"""Events as lines of JSON in a file. If its disk fills up, the federation goes on, and the file records the gap."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edge_sdk.errors import ConfigurationError
 
 
 class EventFile:
-    """Appends to a file. Use it as a context manager; give its `tell` to a Service as `on_event`.
+    """Appends events to a file. Use it as a context manager; pass its `tell` to a Service as `on_event`.
 
     Args:
-        path: the file; what is there stays.
-        warn: called with what went wrong, once until it goes right again.
+        path: the file; its content stays.
+        warn: called with the reason when a write fails, once until a write succeeds again.
 
     Raises (on opening, and by the first event):
-        ConfigurationError: it cannot be written.
+        ConfigurationError: the file cannot be written.
     """
 
     def __init__(self, path: Path, warn: Callable[[str], None]) -> None:
@@ -37,7 +37,7 @@ class EventFile:
             raise self._unusable(error) from error
 
     def tell(self, event: Mapping[str, Any]) -> None:
-        """Append an event; one that cannot be written is missed, and counted."""
+        """Append an event; an event that cannot be written is counted as missed."""
         try:
             if self._missed:
                 self._append({"event": "events_missed", "time": time.time(), "count": self._missed})
@@ -54,7 +54,7 @@ class EventFile:
     def _append(self, event: Mapping[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"
         written = self._file.write(line)
-        if written != len(line):  # what was left of the disk
+        if written != len(line):  # the disk is full
             with suppress(OSError):
                 self._file.truncate(os.fstat(self._file.fileno()).st_size - written)
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

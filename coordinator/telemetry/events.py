@@ -1,4 +1,4 @@
-"""What the coordinator tells people and programs: events as they happen, and every few seconds what there is."""
+"""Events of the coordinator, for people and programs: each as it happens, and a status every few seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _log = logging.getLogger(__name__)
 
 
 class Reports:
-    """Call it with an event's name and plain values, from any thread: events are told one at a time."""
+    """Reports an event by its name and plain values, from any thread, one at a time.
+
+    Args:
+        on_event: called with every event; None: nobody listens.
+        counters: their totals are added to every event.
+    """
 
     def __init__(self, on_event: OnEvent | None, counters: Counters) -> None:
         self._on_event = on_event
@@ -36,7 +41,7 @@ class Reports:
         _log.debug("%s %s", event, values)
 
     def status(self, state: State, transfers: Mapping[str, int], *, last: bool = False) -> None:
-        """Tell what there is, unless that was told a moment ago, or has not changed; the `last` time in any case."""
+        """Report the status, unless that was done a moment ago or nothing has changed; with `last`, in any case."""
         now = time.monotonic()
         if now < self._due and not last:
             return
@@ -55,7 +60,7 @@ class Reports:
 
 
 def _presence(state: State) -> dict[str, int]:
-    """How many devices are there (or were a moment ago), offline, and have left."""
+    """Return the numbers of devices that are online (or were a moment ago), are offline, and have left."""
     now = time.monotonic()
     counts = Counter(
         "left" if d.left else "online" if d.is_near(now) and not d.away else "offline" for d in state.devices.values()

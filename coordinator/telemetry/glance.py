@@ -1,4 +1,4 @@
-"""A look at a federation's broker, as `impasto-coordinator status` takes it: does it answer, who is online there."""
+"""The state of a federation's broker, for `impasto-coordinator status`: if it answers, and who is online there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire import CoordinatorState, Topics, decode
 
 DEADLINE = 5.0  # seconds to connect
-_PATIENCE = 2.0  # seconds for what is retained to come
+_PATIENCE = 2.0  # seconds to wait for the retained state
 
 
 @dataclass(frozen=True)
 class Glance:
-    """place: the broker's host and port; reason: why it cannot be reached, empty if it can; online: whether a
-    coordinator of the federation says there that it is, which its own key has to say to be believed by devices."""
+    """State of a broker.
+
+    Attributes:
+        place: the broker's host and port.
+        reason: the reason why it cannot be reached; empty if it can.
+        online: true if a coordinator of the federation is online there. Its signature is not checked; devices do that.
+    """
 
     place: str
     reason: str = ""
@@ -24,7 +29,7 @@ class Glance:
 
 
 def look(settings: Settings, federation: str) -> Glance:
-    """It disturbs nobody: its client id is its own, and it says nothing."""
+    """Look at the broker without disturbing others: with a client id of its own, and without publishing."""
     topics, place = Topics(federation), settings.address.endpoint
     came, heard = threading.Event(), [False]
 

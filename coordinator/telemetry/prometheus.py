@@ -1,4 +1,4 @@
-"""Figures for monitoring, in Prometheus' format: made of the events of a service, and of nothing else.
+"""Metrics in Prometheus' format, computed from the events of a service alone.
 
 docs/coordinator.md has the table. Counters begin at zero with the process, as Prometheus expects.
 """
@@ -20,9 +20,10 @@ _SECONDS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 
 
 class Metrics:
-    """Give its `observe` to a Service as `on_event`.
+    """Metrics of one service; pass its `observe` to the Service as `on_event`.
 
-    registry: what to expose.
+    Attributes:
+        registry: the registry to expose.
     """
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Metrics:
         )
 
     def observe(self, event: Mapping[str, Any]) -> None:
-        """Take an event in."""
+        """Update the metrics by one event."""
         match event["event"]:
             case "coordinator_started":
                 self._connected.set(1)
@@ -104,7 +105,7 @@ class Metrics:
     def _ended(self, event: Mapping[str, Any], how: str) -> None:
         self._closed.labels(how).inc()
         started = self._started.pop(event["round"], None)
-        if started is not None:  # in the life of this process
+        if started is not None:  # the round was started by this process
             self._round_seconds.observe(max(0.0, event["time"] - started))
 
     def _status(self, event: Mapping[str, Any]) -> None:
@@ -120,20 +121,21 @@ class Metrics:
             self._raise(self._ignored, count, reason)
 
     def _raise(self, counter: Counter, to: int, *labels: str) -> None:
-        """A status says totals; a counter takes what has been added to them."""
+        """Raise a counter to the total that a status event states."""
         key = (str(counter), *labels)
         counter.labels(*labels).inc(to - self._counted.get(key, 0))
         self._counted[key] = to
 
 
 class Exposition:
-    """Answers GET /metrics until it is left.
+    """An HTTP server that answers GET /metrics until the context ends.
 
     Args:
-        address: "host:port", or a port, then of this machine alone.
+        metrics: the metrics to expose.
+        address: "host:port", or a port alone, which then listens on the loopback address.
 
     Raises:
-        ConfigurationError: not an address, or it is in use.
+        ConfigurationError: the address is invalid or in use.
     """
 
     def __init__(self, metrics: Metrics, address: str) -> None:
@@ -147,6 +149,7 @@ class Exposition:
 
     @property
     def port(self) -> int:
+        """Port that it listens on."""
         return int(self._server.server_port)
 
     def __enter__(self) -> Exposition:

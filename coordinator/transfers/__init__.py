@@ -1,4 +1,4 @@
-"""Updates on their way in, adapters on their way out."""
+"""Transfers: updates from devices, adapters to devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters on their way out: which device has stored what, and who has taken home all that there is."""
+"""Deliveries of adapters: which device has stored which adapter, and which devices have all of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from edge_sdk.wire import Finished, Manifest
 
 
 class Deliveries:
-    """What devices still owe a `committed` for, of the adapters that their `finished` named.
+    """Final adapters that devices have not yet acknowledged with Committed.
 
     Args:
-        runner: is told when a device has all of them.
-        report: is told of every adapter that a device has stored.
+        runner: is fed Served when a device has all of its adapters.
+        report: reports every adapter that a device has stored.
     """
 
     def __init__(self, runner: Runner, report: Reports) -> None:
@@ -22,12 +22,12 @@ class Deliveries:
         self._owed: dict[str, set[str]] = {}
 
     def begin(self, device: str, finished: Finished) -> rounds.Event | None:
-        """A device was told what to take home; an event if that is nothing."""
+        """Note the adapters that a device's Finished names; return Served if there are none."""
         self._owed[device] = {manifest.sha256 for manifest in finished.manifests}
         return self._served(device)
 
     def stored(self, device: str, manifest: Manifest) -> None:
-        """A device has stored an adapter."""
+        """Note that a device has stored an adapter."""
         self._report("adapter_delivered", device=device, name=manifest.name, size=manifest.size)
         if device not in self._owed:
             return
@@ -36,7 +36,7 @@ class Deliveries:
             self._runner.feed(served)
 
     def forget(self, device: str) -> None:
-        """There is no such device any more."""
+        """Forget a device."""
         self._owed.pop(device, None)
 
     def _served(self, device: str) -> rounds.Event | None:

@@ -1,7 +1,8 @@
-"""A thread that checks updates which came whole, and stores them, while the coordinator's loop goes on.
+"""The ingest thread: it checks and stores complete updates while the coordinator's loop goes on.
 
-Checking and syncing an update takes longer than moving it. The loop hands each over and leaves it alone until it takes
-the outcome back; the thread writes nothing but the blob. One thread, as more of them would fight for the interpreter.
+Checking and syncing an update takes longer than transferring it. The loop hands each update over and does not touch it
+until it takes the outcome back; the thread writes nothing but the blob. There is one thread, because more would compete
+for the interpreter.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from edge_sdk.wire import Offer
 
 @dataclass(frozen=True)
 class Arrival:
-    """An update that came whole.
+    """A complete update.
 
     Attributes:
-        device: whose.
-        offer: what it was announced as.
-        member: what its device was asked for.
-        data: the content; its hash is right.
-        file: where it lies, not synced.
-        devices: how many there are.
+        device: name of the device.
+        offer: its offer of the update.
+        member: the device's role in the round.
+        data: the content; its hash is verified.
+        file: file of the content, not synced.
+        devices: number of devices in the federation.
     """
 
     device: str
@@ -43,17 +44,25 @@ class Arrival:
 
     @property
     def sha256(self) -> str:
+        """Hash of the content."""
         return self.offer.manifest.sha256
 
     @property
     def trace(self) -> rounds.Trace:
-        """What clustering will ask for if it counts."""
+        """Trace of the update, as clustering will ask for it."""
         return rounds.Trace(self.sha256, self.member)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an arrival: the norm of its change and perhaps its sketch if it is stored, or what was wrong."""
+    """Outcome of an arrival.
+
+    Attributes:
+        arrival: the arrival.
+        norm: Frobenius norm of the change by training.
+        sketch: sketch of the update; None if clustering needs none.
+        error: the error that kept it from being stored; None if it is stored.
+    """
 
     arrival: Arrival
     norm: float = 0.0
@@ -62,9 +71,11 @@ class Outcome:
 
 
 class IngestWorker:
-    """The thread; `start` and `close` it.
+    """The ingest thread; `start` and `close` it.
 
     Args:
+        learning: checks and sketches updates.
+        blobs: stores them.
         done: called on the thread with each outcome, in the order of the arrivals.
     """
 
@@ -79,24 +90,24 @@ class IngestWorker:
 
     @property
     def hashes(self) -> set[str]:
-        """Of what was put in and is not `finished`: their blobs are needed, though no state names them yet."""
+        """Hashes of updates handed over and not `finished`: their blobs are needed, though no state names them yet."""
         return set(self._hashes)
 
     def start(self) -> None:
-        """Begin. At most once."""
+        """Start the thread. At most once."""
         self._thread.start()
 
     def put(self, arrival: Arrival) -> None:
-        """Hand an update over. As many as are pulled at once may wait."""
+        """Hand an update over. As many may wait as are pulled at once."""
         self._hashes[arrival.sha256] += 1
         self._arrivals.put(arrival)
 
     def finished(self, outcome: Outcome) -> None:
-        """The loop has taken an outcome in."""
+        """Note that the loop has taken an outcome."""
         self._hashes -= Counter([outcome.arrival.sha256])
 
     def close(self, seconds: float) -> None:
-        """Leave what waits, and wait so long for what is being stored. Nothing was promised of either."""
+        """Drop waiting updates, and wait up to `seconds` for the one being stored; neither was acknowledged."""
         self._closed.set()
         self._arrivals.put(None)
         if self._thread.is_alive():
@@ -106,7 +117,7 @@ class IngestWorker:
         while (arrival := self._arrivals.get()) is not None and not self._closed.is_set():
             try:
                 outcome = self._store(arrival)
-            except Exception as error:  # whose fault it is, the loop decides
+            except Exception as error:  # the loop decides about it
                 outcome = Outcome(arrival, error=error)
             self._done(outcome)
 

@@ -1,4 +1,4 @@
-"""What the coordinator sends: steps signed, all of it counted."""
+"""The publisher of the coordinator's messages: signs steps and counts all traffic."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ from edge_sdk.wire import (
 
 
 class Publisher:
-    """The way out.
+    """Publishes the coordinator's messages, chunks and state.
 
     Args:
-        epoch: of this life of the coordinator, signed with every step.
+        transport: the connection to the broker.
+        topics: the federation's topics.
+        signer: signs steps (RoundStart and Finished).
+        epoch: epoch of this instance of the coordinator, signed with every step.
+        counters: count all that is sent.
+        report: reports messages that cannot be sent.
     """
 
     def __init__(
@@ -37,11 +42,11 @@ class Publisher:
         self._epoch = epoch
         self._counters = counters
         self._report = report
-        self._given_up = False  # a message was waited for in vain: the others need not wait as long for the broker
+        self._given_up = False  # a publish has timed out: the next ones need not wait as long for the broker
         self._unsent = 0
 
     def fitted(self, step: Step) -> Step:
-        """The step, with chunks that the broker lets through, as far as it says."""
+        """Return the step with chunk sizes that the broker accepts, as far as it states its limit."""
         size = fitting_chunk(self._transport.max_payload)
         if isinstance(step, Finished):
             return replace(step, adapters=[refitted(manifest, size) for manifest in step.adapters])
@@ -49,22 +54,22 @@ class Publisher:
         return replace(step, frozen=frozen, start=refitted(start, size) if start else None)
 
     def send(self, device: str, message: Message) -> None:
-        """A message on the device's control topic."""
+        """Send a message on the device's control topic."""
         kind = type(message).__name__.lower()
         if isinstance(message, RoundStart | Finished):
             message = self._signer.signed(message, device, self._epoch)
         self._publish(self._topics.control(device, "down"), encode(message), kind)
 
     def chunk(self, device: str, payload: bytes) -> None:
-        """A chunk that the device has asked for."""
+        """Send a chunk that the device has requested."""
         self._publish(self._topics.chunks(device, "down"), payload, CHUNK)
 
     def state(self, payload: bytes) -> None:
-        """What everybody may know of the coordinator, retained."""
+        """Publish the coordinator's state, retained."""
         self._publish(self._topics.coordinator_state, payload, CoordinatorState.__name__.lower(), retain=True)
 
     def _publish(self, topic: str, payload: bytes, kind: str, *, retain: bool = False) -> None:
-        """What cannot be sent is dropped and told: its receiver asks again; retained states are sent on reconnect."""
+        """Publish, or drop and report: receivers ask again, and retained states are published on reconnection."""
         if self._given_up and isinstance(self._transport.trouble, BrokerUnreachable):
             self._unsent += 1
             return

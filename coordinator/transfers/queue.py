@@ -1,7 +1,7 @@
-"""Which offered updates are pulled now, and which wait for their turn. Decides only; the service pulls.
+"""The queue of offered updates: which are pulled now, and which wait. It only decides; `uploads` pulls.
 
-At most so many are pulled at once, which bounds memory; the others are not slower for it, as the line is shared anyway.
-A device that is away, or from which nothing has come for a while, gives its place up as soon as another one waits.
+The number of simultaneous pulls is limited, which bounds memory; the other updates are not slower for it, as they share
+the connection anyway. A device that is away or silent gives its place up as soon as another one waits.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import TypeAlias
 from edge_sdk.wire import Offer
 
 PLACES = 8
-"""Updates that are pulled at the same time."""
+"""Number of updates that are pulled at the same time."""
 
 Wanted: TypeAlias = Callable[[str, Offer], bool]
-"""Whether a device's offer would count now."""
+"""Predicate (device, offer): true if the offer would count now."""
 Present: TypeAlias = Callable[[str], bool]
-"""Whether a device is there."""
+"""Predicate (device): true if it is present."""
 
 
 @dataclass
@@ -30,11 +30,11 @@ class _Pull:
 
 
 class UploadQueue:
-    """One offer a device: the latest.
+    """Offers of updates, the latest of each device.
 
     Args:
-        places: how many updates are pulled at once.
-        patience: seconds without a new chunk after which a device gives its place up.
+        places: number of updates that are pulled at once.
+        patience: seconds without a new chunk after which a device may lose its place.
     """
 
     def __init__(self, places: int, patience: float) -> None:
@@ -44,7 +44,7 @@ class UploadQueue:
         self._pulls: dict[str, _Pull] = {}
 
     def add(self, device: str, offer: Offer) -> None:
-        """Put an offer in the line; of what is being pulled already the last word counts."""
+        """Add an offer at the end; an offer of the update that is being pulled replaces that offer."""
         pull = self._pulls.get(device)
         if pull is None or pull.offer.manifest.sha256 != offer.manifest.sha256:
             self._waiting[device] = offer
@@ -53,46 +53,46 @@ class UploadQueue:
             self._waiting.pop(device, None)
 
     def pulled(self, device: str) -> str | None:
-        """The hash of what is being pulled from a device, None if nothing is."""
+        """Return the hash of the update that is being pulled from a device; None if there is none."""
         pull = self._pulls.get(device)
         return pull.offer.manifest.sha256 if pull else None
 
     def offer(self, device: str) -> Offer:
-        """What the pull from a device is for. KeyError: nothing is being pulled."""
+        """Return the offer of the update that is being pulled from a device. Raises KeyError if there is none."""
         return self._pulls[device].offer
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many updates are being pulled, and how many wait."""
+        """Numbers of updates being pulled and waiting: {"pulled", "waiting"}."""
         return {"pulled": len(self._pulls), "waiting": len(self._waiting)}
 
     @property
     def contents(self) -> set[tuple[str, str]]:
-        """What is being pulled or waits for it: devices and hashes."""
+        """Devices and hashes of all updates being pulled or waiting."""
         offers = {**self._waiting, **{device: pull.offer for device, pull in self._pulls.items()}}
         return {(device, offer.manifest.sha256) for device, offer in offers.items()}
 
     def progress(self, device: str, chunks: int, now: float) -> None:
-        """So many chunks of a device's update are there."""
+        """Note the number of chunks of a device's update that have arrived."""
         pull = self._pulls.get(device)
         if pull and chunks > pull.chunks:
             pull.chunks, pull.heard = chunks, now
 
     def end(self, device: str, sha256: str) -> Offer | None:
-        """A pull has ended, well or not: the offer that it was for; None if it had been given up."""
+        """End a pull, successful or not; return its offer, None if it had been given up."""
         return self._pulls.pop(device).offer if self.pulled(device) == sha256 else None
 
     def hold(self, device: str) -> None:
-        """A device's update is there and is being stored: whatever happens, it keeps its place until that ends."""
+        """Keep the place of a device whose update is complete, until it is stored."""
         if pull := self._pulls.get(device):
             pull.heard = math.inf
 
     def forget(self, wanted: Wanted) -> None:
-        """Drop the offers that wait for what is not wanted any more."""
+        """Drop waiting offers that are no longer wanted."""
         self._waiting = {device: offer for device, offer in self._waiting.items() if wanted(device, offer)}
 
     def give_up(self, wanted: Wanted, present: Present, now: float) -> list[tuple[str, Offer]]:
-        """End the pulls that are not wanted any more, or whose places others need; returns those to stop."""
+        """End pulls that are no longer wanted, or whose places others need; return those to cancel."""
         stopped = []
         for device, pull in list(self._pulls.items()):
             if pull.heard == math.inf:
@@ -108,7 +108,7 @@ class UploadQueue:
         return stopped
 
     def begin(self, wanted: Wanted, present: Present, now: float) -> tuple[str, Offer] | None:
-        """The next update to pull, None if there is no free place or nobody waits who is there."""
+        """Return the next update to pull; None if no place is free or no present device waits."""
         if len(self._pulls) >= self._places:
             return None
         found = self._next(wanted, present)
@@ -122,12 +122,14 @@ class UploadQueue:
         return not present(device) or now - pull.heard >= self._patience
 
     def _is_needed(self, wanted: Wanted, present: Present) -> bool:
-        """Whether somebody waits for a place and there is none."""
+        """True if a device waits for a place and none is free."""
         return len(self._pulls) >= self._places and self._next(wanted, present) is not None
 
     def _next(self, wanted: Wanted, present: Present) -> tuple[str, Offer] | None:
-        """Whose turn it is: one update a device at a time, also while one is being stored. Looks no further than to
-        that one, as this is asked all the time, and thousands may wait."""
+        """Return the next offer: one update a device at a time, also while one is being stored.
+
+        It stops at the first match, as it is called often and thousands may wait.
+        """
         return next(
             (
                 (device, offer)

@@ -1,7 +1,7 @@
-"""The transfers with all devices: an exchange for each, what they are offered, and what has come of their updates.
+"""Transfer sessions with all devices: one exchange each, for the adapters offered and the updates pulled.
 
-Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they come. With a bandwidth,
-chunks to devices wait for their turn here, without their bytes; messages never wait.
+Adapters are served from one copy of their bytes. Chunks of updates go to the spool as they arrive. With a bandwidth
+limit, chunks to devices wait here, without their bytes; messages never wait.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from edge_sdk.errors import TransferError
 from edge_sdk.transport import Pacer, credit_for
 from edge_sdk.wire import DEFAULT_CREDIT, MAX_CHUNK, Effect, Exchange, Manifest, Message, exchange
 
-# The role of what is pulled here; what is offered has others, and may have the same content.
+# Role of pulled updates; offered adapters have other roles, and may have the same content.
 UPDATE: Final = "update"
 _log = logging.getLogger(__name__)
 
 
 class Sessions:
-    """All devices, as sessions of transfers. Effects are handed on but for chunks that wait and contents that are void.
+    """Transfer sessions with all devices. Passes effects on, except for chunks that wait and contents that are void.
 
     Args:
-        blobs: what is offered comes from there.
-        spool: where unfinished updates are kept.
-        max_bytes: of the updates being pulled from one device.
-        bandwidth: bytes per second of chunks to all devices together, None: as fast as they go.
-        downloads: what chunks a device may ask for.
+        blobs: source of the offered adapters.
+        spool: unfinished updates.
+        max_bytes: largest size of the updates being pulled from one device.
+        bandwidth: bytes per second of chunks to all devices together; None: no limit.
+        downloads: limits of the chunks that a device may request.
     """
 
     def __init__(self, blobs: Blobs, spool: Spool, max_bytes: int, bandwidth: float | None, downloads: Rates) -> None:
@@ -42,11 +42,11 @@ class Sessions:
         self._max_bytes = max_bytes
         self._bandwidth = bandwidth
         self._downloads = downloads
-        # What is under way from all devices that are pulled from comes over the one line as well.
+        # All pulls share one connection, so each has its share of the credit.
         share = None if bandwidth is None else bandwidth / PLACES
         self._credit = credit_for(share, MAX_CHUNK, DEFAULT_CREDIT)
         self._exchanges: dict[str, Exchange] = {}
-        self._pulled: set[str] = set()  # few of all devices; only their exchanges have to be ticked
+        self._pulled: set[str] = set()  # only the exchanges of these devices need ticks
         self._published: dict[str, bytes] = {}
         self._pacer: Pacer[exchange.SendChunk] = Pacer(bandwidth)
         self._sessions: dict[str, int] = {}
@@ -54,10 +54,10 @@ class Sessions:
     def __contains__(self, device: str) -> bool:
         return device in self._exchanges
 
-    # what the service wants -----------------------------------------------------------------------------------------
+    # calls of the service --------------------------------------------------------------------------------------------
 
     def offer(self, device: str, manifests: Iterable[Manifest]) -> None:
-        """Be ready to answer the device's pulls.
+        """Prepare to answer the device's pulls of these adapters.
 
         Raises:
             TransferError: a blob is missing.
@@ -68,7 +68,7 @@ class Sessions:
             self._of(device).offer(self._published[manifest.sha256], manifest)
 
     def withdraw_all_but(self, needed: Set[str]) -> None:
-        """Forget what is offered, but for these hashes."""
+        """Withdraw all offered adapters except those with these hashes."""
         for sha256 in set(self._published) - needed:
             del self._published[sha256]
             for device, peer in self._exchanges.items():
@@ -76,11 +76,11 @@ class Sessions:
                 self._pacer.forget(sha256, device)
 
     def dismiss(self, device: str) -> None:
-        """A device takes no part any more: no chunk goes to it."""
+        """Drop all waiting chunks to a device that takes no part any more."""
         self._pacer.forget(to=device)
 
     def forget(self, device: str) -> None:
-        """There is no such device any more; nothing is being pulled from it."""
+        """Forget a device; nothing is being pulled from it."""
         self.dismiss(device)
         self._exchanges.pop(device, None)
         self._sessions.pop(device, None)
@@ -88,11 +88,11 @@ class Sessions:
         self._downloads.forget(device)
 
     def fetch(self, device: str, manifest: Manifest, now: float, deadline: float, session: int) -> list[Effect]:
-        """Pull what there is not yet of an update from the device, in its present session.
+        """Pull the missing chunks of an update from the device, in its present session.
 
         Raises:
-            TransferError: it is too large.
-            OSError: there is no place for it on the disk.
+            TransferError: the update is too large.
+            OSError: the disk has no room for it.
         """
         peer = self._of(device)
         if manifest.size > peer.room:
@@ -103,62 +103,65 @@ class Sessions:
         return self._sorted(device, peer.fetch(manifest, now, deadline, have=have, buffer=buffer), now)
 
     def offered_again(self, device: str, sha256: str, now: float, session: int) -> list[Effect]:
-        """An update that is being pulled is offered again: if that is another session, it was asked in vain so far."""
+        """Note a repeated offer of an update being pulled; in a new session, request its missing chunks again."""
         before, self._sessions[device] = self._sessions.get(device), session
         return self._of(device).pull_again(sha256, now) if before != session else []
 
     def cancel(self, device: str, sha256: str) -> None:
-        """Stop pulling; what has come stays in the spool."""
+        """Stop pulling an update; its chunks stay in the spool."""
         self._of(device).cancel(sha256)
         self._spool.rest(device, sha256)
 
     def whole(self, device: str, manifest: Manifest) -> Path:
-        """The file of an update that was received, to be stored or dropped by `settle`.
+        """Return the file of a complete update, to be stored, or dropped by `settle`.
 
         Raises:
-            OSError: it is not there.
+            OSError: the file is missing.
         """
         return self._spool.whole(device, manifest)
 
     def settle(self, device: str, sha256: str) -> None:
-        """The update was stored, or cannot be used: what has come of it is not needed any more."""
+        """Drop the chunks of an update that was stored or cannot be used."""
         with _on_disk(device):
             self._spool.drop(device, sha256)
 
     def settle_all_but(self, wanted: Collection[tuple[str, str]]) -> None:
-        """The same for all updates but these, by device and hash."""
+        """Drop the chunks of all updates but these, by device and hash."""
         with _on_disk("some device"):
             self._spool.prune(wanted)
 
     def progress(self, device: str, sha256: str) -> tuple[int, int] | None:
-        """(chunks received, chunks in all) of an update being pulled; None if it is not."""
+        """Return (chunks received, chunks in all) of an update being pulled; None if it is not being pulled."""
         return self._of(device).progress(sha256)
 
     def close(self) -> None:
-        """No transfers any more; what has come of updates stays in the spool."""
+        """End all transfers; chunks of updates stay in the spool."""
         self._spool.close()
 
-    # what happens ---------------------------------------------------------------------------------------------------
+    # events -------------------------------------------------------------------------------------------------------
 
     def on_message(self, device: str, message: Message, now: float) -> list[Effect]:
-        """As `Exchange.on_message`; chunks beyond what the device may ask for are dropped, and it asks again."""
+        """Handle a message as `Exchange.on_message`.
+
+        Chunks beyond the device's limits are dropped; it requests them again.
+        """
         return self._sorted(device, self._of(device).on_message(message, now), now)
 
     def on_chunk(self, device: str, payload: bytes, now: float) -> list[Effect]:
-        """As `Exchange.on_chunk`; a chunk that cannot be kept did not come."""
+        """Handle a chunk as `Exchange.on_chunk`; a chunk that cannot be written counts as not received."""
         effects: list[Effect] = []
         with _on_disk(device):
             effects = self._of(device).on_chunk(payload, now)
         return self._sorted(device, effects, now)
 
     def due(self, now: float) -> float | None:
-        """When `tick` has something to do next."""
+        """Return the time of the next `tick`; None if none is needed."""
         ticks = [tick for device in self._pulled if (tick := self._of(device).next_tick) is not None]
         turn = self._pacer.due(now)
         return min([*ticks, *([] if turn is None else [turn])], default=None)
 
     def tick(self, now: float) -> Iterator[tuple[str, list[Effect]]]:
-        """Time went by: what is to be done for each device. To be read to its end."""
+        """Yield the effects that are due, by device. The iterator is to be read to its end."""
         for device in list(self._pulled):
             peer = self._of(device)
             due = peer.next_tick
@@ -181,7 +184,7 @@ class Sessions:
         return self._exchanges[device]
 
     def _sorted(self, device: str, effects: list[Effect], now: float) -> list[Effect]:
-        """Deal with what has come of an update and with chunks that have to wait; the others are handed on."""
+        """Handle arrived chunks of updates and chunks that have to wait; return the other effects."""
         others: list[Effect] = []
         for effect in effects:
             match effect:
@@ -192,7 +195,7 @@ class Sessions:
                 case exchange.Discarded(manifest):
                     with _on_disk(device):
                         self._spool.empty(device, manifest.sha256)
-                case exchange.SendChunk():  # paid for when it is asked for, and once if it waits already
+                case exchange.SendChunk():  # counts for the limit when it is requested, and once while it waits
                     if not (self._pacer.takes(effect, device) and self._admits(device, effect, now)):
                         continue
                     if self._bandwidth is None:
@@ -202,7 +205,7 @@ class Sessions:
                 case exchange.Failed(manifest) if manifest.role == UPDATE:
                     self._spool.rest(device, manifest.sha256)
                     others.append(effect)
-                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of what was offered
+                case exchange.Delivered(manifest) | exchange.Failed(manifest):  # of an offered adapter
                     self._pacer.forget(manifest.sha256, device)
                     others.append(effect)
                 case _:
@@ -215,7 +218,7 @@ class Sessions:
 
 @contextmanager
 def _on_disk(device: str) -> Iterator[None]:
-    """What an update's file does not take is asked for again; what it does not note is missed only after a restart."""
+    """Log a failing disk. An unwritten chunk is requested again; an unwritten mark only matters after a restart."""
     try:
         yield
     except OSError as error:

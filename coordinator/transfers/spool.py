@@ -1,10 +1,10 @@
-"""Updates that have not come whole yet: put together on disk, so that a restart pulls only what is missing.
+"""Unfinished updates on disk, so that a restart pulls only the missing chunks.
 
-One file for each device's update: its content, every chunk in its place, and behind it the size of chunks and a bit for
-each that is there. A file that ends with its content is whole. A file and not a database, because one thread writes
-here for all devices, and because a whole update becomes a blob by a change of its name. Nothing is synced before:
-killing the process loses no chunk, and after a power cut the hash of the whole tells whether what is left is true. If
-it is not, all of it is pulled anew.
+Each device's update has one file: its content with every chunk in its place, then the chunk size and one bit for each
+chunk that is there. A file that ends with its content is complete. These are files and not a database, because one
+thread writes here for all devices, and because a complete update becomes a blob by renaming. Nothing is synced before:
+killing the process loses no chunk, and after a power cut the hash of the whole shows if the content is intact. If it is
+not, the whole update is pulled again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\.[0-9a-f]{64}")
 
 
 class Spool:
-    """The unfinished updates in a folder, one a device; `close` it.
+    """The unfinished updates in a folder, one for each device; `close` it.
 
     Raises (on opening):
         ConfigurationError: the folder cannot be made.
@@ -38,8 +38,9 @@ class Spool:
             raise ConfigurationError(f"Cannot use {folder} for unfinished updates: {error}. Correct `home`.") from error
 
     def open(self, device: str, manifest: Manifest) -> tuple[bytes, SpoolFile]:
-        """An update is about to be pulled: the bitmap of the chunks that came before, and where they are and the others
-        go. What there was of another update of this device is dropped.
+        """Open the file of an update to pull; return the bitmap of its earlier chunks, and the file.
+
+        The content of another update of this device is dropped.
 
         Raises:
             OSError: the folder cannot be read or written.
@@ -54,43 +55,43 @@ class Spool:
         return file.have, file
 
     def mark(self, device: str, sha256: str, chunk: int) -> None:
-        """A chunk of the update that is being pulled from a device is in its place.
+        """Mark a chunk of the update that is being pulled from a device as written.
 
         Raises:
-            OSError: that cannot be written.
+            OSError: the mark cannot be written.
         """
         if file := self._open.get(self._path(device, sha256)):
             file.mark(chunk)
 
     def empty(self, device: str, sha256: str) -> None:
-        """The chunks are not what they should be: none of them is there any more.
+        """Unmark all chunks, because the content is not the expected one.
 
         Raises:
-            OSError: that cannot be written.
+            OSError: the marks cannot be written.
         """
         if file := self._open.get(self._path(device, sha256)):
             file.empty()
 
     def rest(self, device: str, sha256: str) -> None:
-        """The update is not being pulled any more; what has come of it stays."""
+        """Close an update that is no longer being pulled; its content stays."""
         self._close(self._path(device, sha256))
 
     def drop(self, device: str, sha256: str) -> None:
-        """The update is stored elsewhere, or cannot be used."""
+        """Delete an update that is stored elsewhere or cannot be used."""
         self._remove(self._path(device, sha256))
 
     def prune(self, keep: Collection[tuple[str, str]] = ()) -> None:
-        """Drop all updates but these, by device and hash."""
+        """Delete all updates but these, by device and hash."""
         wanted = {self._path(*of) for of in keep}
         for path in self._folder.glob("*"):  # none if the folder is gone
             if path not in wanted and _NAME.fullmatch(path.name):
                 self._remove(path)
 
     def whole(self, device: str, manifest: Manifest) -> Path:
-        """The file of an update that came whole, cut to its content. It may be moved away; nothing writes to it.
+        """Return the file of a complete update, cut to its content. It may be moved away; nothing writes to it.
 
         Raises:
-            OSError: it is not there.
+            OSError: the file is missing.
         """
         path = self._path(device, manifest.sha256)
         self._close(path)
@@ -98,7 +99,7 @@ class Spool:
         return path
 
     def close(self) -> None:
-        """Let go of all files. What has come stays."""
+        """Close all files; their content stays."""
         for path in list(self._open):
             self._close(path)
 
@@ -115,12 +116,13 @@ class Spool:
 
 
 class SpoolFile:
-    """The file of one update, as the `Buffer` that it is put together in. Not to be used once it is closed.
+    """The file of one update, as the `Buffer` of its transfer. Not usable once it is closed.
 
-    have: bitmap of the chunks that were there when it was opened.
+    Attributes:
+        have: bitmap of the chunks that were there when it was opened.
 
-    Raises (all of it):
-        OSError: it cannot be read or written.
+    Raises (all methods):
+        OSError: the file cannot be read or written.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -146,7 +148,10 @@ class SpoolFile:
         self.have = bytes(self._bits)
 
     def _tail(self, length: int) -> bytes | None:
-        """What lies behind the content; None if nothing does, so that it is whole; empty if it is of another length."""
+        """Return the bytes behind the content.
+
+        None if the file ends there, so that it is complete; empty if it has another length.
+        """
         end = self._file.seek(0, os.SEEK_END)
         if end == self._size:
             return None
@@ -158,7 +163,7 @@ class SpoolFile:
 
     def write(self, start: int, data: Data) -> None:
         self._seek(start)
-        if self._file.write(data) != len(data):  # what is left of the disk
+        if self._file.write(data) != len(data):  # the disk is full
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def read(self) -> bytes:
@@ -166,22 +171,22 @@ class SpoolFile:
         return self._file.read(self._size)
 
     def mark(self, chunk: int) -> None:
-        """That chunk is there."""
+        """Mark a chunk as written."""
         at = chunk // 8
         self._bits[at] |= 1 << chunk % 8
         self.write(self._size + _HEAD + at, self._bits[at : at + 1])
 
     def empty(self) -> None:
-        """None is there."""
+        """Unmark all chunks."""
         self._bits = bytearray(len(self._bits))
         self.write(self._size + _HEAD, self._bits)
 
     def close(self) -> None:
-        """May be repeated."""
+        """Close the file. May be repeated."""
         self._file.close()
 
     def _seek(self, start: int) -> None:
-        if self._file.closed:  # a ValueError otherwise, which nobody expects of a disk
+        if self._file.closed:  # otherwise a ValueError, which callers do not expect of a disk
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._file.seek(start)
 

@@ -1,6 +1,6 @@
-"""Updates on their way in: whose turn it is, where they are put together, and what has come of them.
+"""Updates on their way in: the queue, the transfers, and the outcomes.
 
-On the loop's thread, but for the checking and storing of what came whole. Nothing is promised of an update before the
+Runs on the loop's thread, except for checking and storing complete updates. No update is acknowledged before the
 machine has counted it.
 """
 
@@ -22,24 +22,28 @@ from coordinator.transfers.sessions import UPDATE, Sessions
 from edge_sdk.errors import AdapterError, BlobLost, ImpastoError, StoreUnavailable
 from edge_sdk.wire import Manifest, Offer, exchange
 
-# Seconds of silence after which another device's turn comes.
+# Seconds of silence after which a device may lose its place to another one.
 _PATIENCE = 30.0
-# Longest wait, at the end, for what is being stored.
+# Seconds to wait at the end for the update that is being stored.
 _END = 30.0
-# Seconds that a round's deadline waits for updates that came in time and are being stored.
+# Seconds that a deadline is postponed for updates that arrived in time and are being stored.
 _GRACE = 10.0
 
 
 class Uploads:
-    """Of one federation; `start` and `close` it.
+    """Uploads of one federation; `start` and `close` it.
 
     Args:
-        runner: is fed with what comes of updates.
-        sessions: what pulls.
-        publisher: sends what a transfer asks for.
-        deliveries: is told of adapters that devices have stored, as their transfers are those of updates.
-        inbox: the loop's, into which outcomes are put.
-        troubled: is told what keeps updates from being stored.
+        rules: the rules of the rounds.
+        runner: is fed the outcomes of updates.
+        sessions: transfers with devices.
+        publisher: sends messages and chunks of transfers.
+        deliveries: is told of adapters that devices have stored, as their transfers share the sessions.
+        learning: checks and sketches updates.
+        blobs: stores them.
+        limits: the limits of one device.
+        inbox: the loop's inbox, for outcomes of the ingest thread.
+        troubled: called with the reason why updates cannot be stored.
     """
 
     def __init__(
@@ -69,16 +73,16 @@ class Uploads:
         self._ingest = IngestWorker(learning, blobs, self._was_stored)
 
     def start(self) -> None:
-        """Begin. At most once."""
+        """Start the ingest thread. At most once."""
         self._ingest.start()
 
     def close(self) -> None:
-        """Leave what is under way as it is: the next life goes on from there."""
+        """Stop, and leave unfinished updates to the next start."""
         self._ingest.close(_END)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many updates are being pulled, and how many wait."""
+        """Numbers of updates being pulled and waiting: {"pulled", "waiting"}."""
         return self._queue.counts
 
     @property
@@ -87,15 +91,15 @@ class Uploads:
         return self._ingest.hashes
 
     def postponed(self, wake: float | None) -> float | None:
-        """When the machine is to be told that time went by, if it asks for `wake`."""
+        """Return the time of the machine's next Tick, if it asks for `wake`: later while an update is being stored."""
         return wake + _GRACE if wake is not None and self._ingest.hashes else wake
 
-    # what the machine wants -----------------------------------------------------------------------------------------
+    # calls of the machine --------------------------------------------------------------------------------------------
 
     def offered(self, device: str, offer: Offer) -> rounds.Event | None:
-        """An update that would count is offered: pull it when it is its turn, if it may still be stored."""
+        """Queue an offered update that would count; return Spoiled if it has no room in the device's storage."""
         sha256 = offer.manifest.sha256
-        pulled = self._queue.pulled(device) == sha256  # then it has its room already
+        pulled = self._queue.pulled(device) == sha256  # then its room was checked before
         if pulled and self._has_other_chunks(device, offer):
             self._sessions.cancel(device, sha256)
             self._queue.end(device, sha256)
@@ -110,28 +114,28 @@ class Uploads:
         return None
 
     def pull(self) -> None:
-        """Stop what is not worth its place any more, and begin what waits."""
+        """Cancel pulls that are no longer wanted or lose their place, and begin those that have a place."""
         self._stop()
         now = time.monotonic()
         while begun := self._queue.begin(self._wants, self._is_present, now):
             self._fetch(*begun)
 
     def forget_device(self, device: str) -> None:
-        """There is no such device any more, and so nothing of it is wanted."""
+        """Forget a device and its offers."""
         self._queue.forget(self._wants)
         self._stop()
         self._storage.forget(device)
 
     def forget(self) -> None:
-        """A round is over: forget what nobody wants any more."""
+        """Forget all that is no longer wanted after a round."""
         self._queue.forget(self._wants)
         self._stop()
         self._sessions.settle_all_but(self._queue.contents)
 
-    # what devices do ------------------------------------------------------------------------------------------------
+    # messages of devices ---------------------------------------------------------------------------------------------
 
     def chunk(self, device: str, payload: bytes) -> list[exchange.Effect]:
-        """A chunk has come; raises as `Exchange.on_chunk`."""
+        """Take in a chunk and return its effects. Raises as `Exchange.on_chunk`."""
         now, sha256 = time.monotonic(), self._queue.pulled(device)
         effects = self._sessions.on_chunk(device, payload, now)
         if any(isinstance(effect, exchange.Arrived) for effect in effects):
@@ -141,7 +145,7 @@ class Uploads:
         return effects
 
     def consume(self, device: str, effects: Iterable[exchange.Effect]) -> None:
-        """Do what a transfer with a device asks for, and take what it brings."""
+        """Carry out the effects of a transfer with a device."""
         for effect in effects:
             match effect:
                 case exchange.Send(message):
@@ -158,12 +162,12 @@ class Uploads:
     # inside ---------------------------------------------------------------------------------------------------------
 
     def _received(self, device: str, manifest: Manifest, data: bytes) -> None:
-        """An update came whole: have it checked and stored, then count it."""
+        """Hand a complete update over to the ingest thread."""
         if self._queue.pulled(device) != manifest.sha256:
             return
         offer, state = self._queue.offer(device), self._runner.state
         member = rounds.member_for(self._rules, state, device, offer)
-        if member is None:  # the round has closed meanwhile, and the machine says so
+        if member is None:  # the round has closed meanwhile; the machine refuses the update
             self._runner.feed(rounds.Stored(device, offer, 0.0))
             self._end(device, offer)
             return
@@ -176,8 +180,7 @@ class Uploads:
         self._ingest.put(Arrival(device, offer, member, data, file, len(state.devices)))
 
     def _failed(self, device: str, failure: exchange.Failed) -> None:
-        """A pull has ended without success. A device that does not offer the update (any more) has started anew: it
-        will offer what it has."""
+        """Handle a failed pull. A device that no longer offers the update has restarted, and will offer its own."""
         offer, error = self._queue.end(device, failure.manifest.sha256), failure.error
         if offer and not failure.by_peer:
             self._runner.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=False))
@@ -186,8 +189,8 @@ class Uploads:
         return rounds.wants(self._rules, self._runner.state, device, offer)
 
     def _has_other_chunks(self, device: str, offer: Offer) -> bool:
-        """Whether an update is being pulled in other chunks than it is offered in now, as the broker asks for."""
-        if offer.manifest.sha256 in self._ingest.hashes:  # it came whole
+        """True if an update is being pulled in other chunks than now offered, after a change of the broker's limit."""
+        if offer.manifest.sha256 in self._ingest.hashes:  # it is complete
             return False
         return self._queue.offer(device).manifest.chunk_size != offer.manifest.chunk_size
 
@@ -200,7 +203,7 @@ class Uploads:
 
     @property
     def _number(self) -> int:
-        """Of the round that is open, or will be."""
+        """Number of the open round, or of the next one."""
         state = self._runner.state
         return state.current.number if state.current else state.round + 1
 
@@ -222,15 +225,15 @@ class Uploads:
             self.consume(device, effects)
 
     def _was_stored(self, outcome: Outcome) -> None:
-        """On the thread that stores."""
+        """Put an outcome into the loop's inbox. On the ingest thread."""
         self._inbox.put(lambda: self._count(outcome), 0)
 
     def _count(self, outcome: Outcome) -> None:
-        """What the machine makes of a stored update; its Committed follows the synced save."""
+        """Feed the outcome to the machine; its Committed follows the synced save."""
         device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
         self._ingest.finished(outcome)
         said = self._queue.offer(device)
-        if said.attempt != offer.attempt:  # it was checked for an opening of the round that is not the open one
+        if said.attempt != offer.attempt:  # it was checked for another opening of the round
             self._end(device, offer)
             self._runner.feed(rounds.Offered(device, said))
             return
@@ -239,7 +242,7 @@ class Uploads:
             return
         if isinstance(error, AdapterError):
             self._runner.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
-        elif isinstance(error, BlobLost):  # of what it started from; no device is to blame
+        elif isinstance(error, BlobLost):  # its start is lost, which is no fault of the device
             self._runner.feed(rounds.Lost(frozenset([error.sha256])))
         elif error is not None:
             raise error
@@ -250,7 +253,7 @@ class Uploads:
         self._end(device, offer)
 
     def _put_off(self, device: str, offer: Offer, error: OSError | StoreUnavailable) -> None:
-        """Our own disk fails. Nothing was promised of the update; its device offers it again."""
+        """Report a failing disk of our own. The update was not acknowledged; its device offers it again."""
         self._troubled(f"The update of {device} cannot be stored: {error}")
         self._queue.end(device, offer.manifest.sha256)
 

@@ -1,8 +1,8 @@
-"""How the updates of one group of devices become one adapter.
+"""Aggregation of the updates of one group of devices into one adapter.
 
-An aggregator takes updates one at a time, so that they need not be in memory together, and then gives its result. A new
-one is one file and one line here, or an entry point of another package. Before it, a filter may look at the updates
-together and say whom to believe.
+An aggregator takes updates one at a time, so that they need not be in memory together, and then returns its result. A
+new one is one file and one line here, or an entry point of another package. Before it, a filter may compare the updates
+and reduce the weights of suspicious ones.
 """
 
 from __future__ import annotations

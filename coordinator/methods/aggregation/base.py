@@ -1,4 +1,4 @@
-"""What all aggregators have in common."""
+"""The base class of all aggregators and their result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edge_sdk.adapter import Adapter, Share
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a group's updates have become, in float64.
+    """The aggregate of a group's updates, in float64.
 
     Attributes:
-        start: the adapter that the devices go on from in the next round; None: from a fresh initialisation.
-        folded: what is laid under everything that is trained later, for good; None: nothing.
-        retained_energy: the share of the exact mean's squared norm that a truncation to the rank kept; None where a
-            method truncates nothing or does not compute that mean.
-        updates: how many went in.
+        start: the adapter that the devices start from in the next round; None: a fresh initialisation.
+        folded: the adapter that stays frozen under all later training; None: nothing.
+        retained_energy: share, in [0, 1], of the exact mean's squared norm that a truncation to the rank kept; None if
+            the method truncates nothing or does not compute that mean.
+        updates: number of updates.
     """
 
     start: Adapter | None
@@ -35,20 +35,25 @@ if TYPE_CHECKING:
 class Aggregator(ABC):
     """Aggregates the adapters of one group in one round.
 
-    Updates come one at a time and need not be in memory together; partial results merge, so that a tree of aggregators
+    Updates come one at a time and need not be in memory together. Partial results merge, so that a tree of aggregators
     gives the same answer as one (up to rounding, 1e-9 relative). Updates of a device that shares only some factors
-    arrive completed from what it started from (`edge_sdk.adapter.share`).
+    arrive completed from the adapter that it started from (`edge_sdk.adapter.share`).
+
+    Args:
+        rank: rank of the result's `start`.
 
     Attributes:
-        mixed_ranks: whether devices may train other ranks than `rank`; if not, they are refused when they join.
-        exact: whether start + folded is the weighted mean of the products, apart from a truncation that
-            `retained_energy` states.
-        linear: whether, in every round, weighted sums of what devices send suffice, so that it works under masked sums.
-        gauge_free: whether the products B A of the updates alone decide what comes out, however they are factored.
-        home_factor: whether devices keep a trained factor to themselves, and the result is theirs alone.
-        folds: whether something may be folded under the adapter that devices go on from.
-        carries: whether a device whose rank is smaller than that of the group's adapter trains on top of all of it, and
-            the result keeps what lay beyond its rank; if not, the device starts from what is left at its rank.
+        mixed_ranks: true if devices may train other ranks than `rank`; otherwise such devices are refused when they
+            join.
+        exact: true if start + folded is the weighted mean of the products, apart from a truncation stated by
+            `retained_energy`.
+        linear: true if, in every round, weighted sums of what devices send suffice, so that the method works under
+            masked sums.
+        gauge_free: true if the result depends on the products B A of the updates alone, however they are factored.
+        home_factor: true if devices keep a trained factor to themselves, and the result is theirs alone.
+        folds: true if the result may have a `folded` part.
+        carries: true if a device of smaller rank than the group's adapter trains on top of all of it, and the result
+            keeps the part beyond its rank; otherwise the device starts from the adapter truncated to its rank.
     """
 
     mixed_ranks: ClassVar[bool]
@@ -65,13 +70,19 @@ class Aggregator(ABC):
 
     @classmethod
     def share(cls, turn: int) -> Share:
-        """What devices train and send in the group's round number `turn`, from 0."""
+        """Return the factors that devices train and send in the group's round number `turn`, from 0."""
         return Share.BOTH
 
     def add(self, adapter: Adapter, weight: float, rest: Adapter | None = None) -> None:
-        """Take in one update; `weight` is positive (the number of pictures that it was trained on).
+        """Add one update.
 
-        rest: what lay frozen under it of the group's adapter, beyond the device's rank.
+        Args:
+            adapter: the update.
+            weight: its weight, positive: the number of pictures that it was trained on.
+            rest: the part of the group's adapter beyond the device's rank, frozen during its training.
+
+        Raises:
+            ValueError: there is a `rest`, and this method does not carry.
         """
         if rest is not None and not self.carries:
             raise ValueError(f"{type(self).__name__} carries nothing: its devices start from their own rank alone.")
@@ -79,12 +90,16 @@ class Aggregator(ABC):
         self._updates += 1
 
     def merge(self, other: Self) -> None:
-        """Take in what another aggregator of this method and rank has taken in."""
+        """Add all updates of another aggregator of this method and rank."""
         self._merge(other)
         self._updates += other._updates
 
     def result(self) -> Aggregate:
-        """What has become of all updates so far; ValueError if there was none."""
+        """Return the aggregate of all updates so far.
+
+        Raises:
+            ValueError: there was no update.
+        """
         if not self._updates:
             raise ValueError("Nothing to aggregate: add an update first.")
         return self._result()
@@ -100,7 +115,7 @@ class Aggregator(ABC):
 
 
 def fault_of(method: object) -> str | None:
-    """What keeps an object from being an aggregator that a federation can use; None if nothing does."""
+    """Return the reason why a federation cannot use an object as an aggregator, or None if it can."""
     if not (isinstance(method, type) and issubclass(method, Aggregator)):
         return "is no subclass of coordinator.methods.aggregation.Aggregator"
     undone = sorted(method.__abstractmethods__) if inspect.isabstract(method) else []

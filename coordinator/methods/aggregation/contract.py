@@ -1,4 +1,4 @@
-"""What every aggregator keeps, as tests: for ours, and for those of other packages.
+"""The contract of all aggregators, as tests: for ours, and for those of other packages.
 
     import pytest
     from coordinator.methods.aggregation.contract import TURNS, AggregatorContract
@@ -7,8 +7,8 @@
     @pytest.mark.parametrize("method", [Tempered])
     class TestTempered(AggregatorContract): ...
 
-Each test is one promise of `Aggregator`; those of its declarations hold where they are declared. The adapters
-are small, of two layers that are not square, and in float64.
+Each test is one promise of `Aggregator`; promises about a declaration, such as `exact`, are tested where it is true.
+The adapters are small, of two layers that are not square, and in float64.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TURNS = (0, 1, 2)
 
 
 class AggregatorContract:
-    """The promises; `method` is an aggregator, `turn` the round of its group."""
+    """The promises of an aggregator, one test each; `method` is the aggregator, `turn` the round of its group."""
 
     def test_one_update_comes_back(self, method: Method, turn: int) -> None:
         update = updates_of(method, turn)[0]
@@ -80,7 +80,7 @@ class AggregatorContract:
         assert_same(left.result(), aggregate(method, updates))
 
     def test_any_tree_gives_what_one_gives(self, method: Method, turn: int) -> None:
-        """(a + b) + c, a + (b + c), with an empty branch, and deeper."""
+        """Trees (a + b) + c, a + (b + c), one with an empty branch, and a deeper one."""
         updates = updates_of(method, turn)
         leaves = [method(RANK) for _ in updates]
         for leaf, update, weight in zip(leaves, updates, WEIGHTS, strict=True):
@@ -99,7 +99,7 @@ class AggregatorContract:
             assert_same(tree.result(), aggregate(method, updates))
 
     def test_linear_where_claimed(self, method: Method, turn: int) -> None:
-        """What one device sends more, another sends less: the weighted sums stay, and so does all that follows."""
+        """If one device sends more and another less, with equal weighted sums, the result stays the same."""
         if method.linear:
             updates, share = updates_of(method, turn), method.share(turn)
             more, less = random_adapter(50, double=True), 1.0 / WEIGHTS[1]
@@ -114,7 +114,7 @@ class AggregatorContract:
             assert distance(plain, other) < 1e-9 * norm(plain)
 
     def test_every_update_counts(self, method: Method, turn: int) -> None:
-        """The trap of a published baseline: everything after the first update was dropped."""
+        """Every update changes the result; a published baseline drops all but the first."""
         updates = updates_of(method, turn)
         alone, all_three = aggregate(method, updates[:1], (3.0,)), aggregate(method, updates)
         first = alone.start or alone.folded
@@ -137,7 +137,7 @@ class AggregatorContract:
         assert "Nothing to aggregate" in said
 
     def test_what_a_device_sends_is_enough(self, method: Method, turn: int) -> None:
-        """Partial files, completed from what the device started from, give what whole ones give."""
+        """Partial files, completed from the device's start, give the same result as whole ones."""
         share, start = method.share(turn), start_of(method)
         updates = updates_of(method, turn)
         received = [complete(pack(update, start, share), start, share) for update in updates]
@@ -160,7 +160,7 @@ class AggregatorContract:
         assert 0 < header < 1200
 
     def test_exact_where_claimed(self, method: Method, turn: int) -> None:
-        """Start and folded together are the exact mean, or its best approximation of the rank."""
+        """Start and folded together are the exact mean, or its best approximation at the rank."""
         if method.exact:
             updates = updates_of(method, turn)
             assert_exact(aggregate(method, updates), updates)
@@ -207,7 +207,7 @@ class AggregatorContract:
         assert 0 < max(held[100:]) <= max(held[:100])
 
 
-# what the promises are tried with -----------------------------------------------------------------------------------
+# data for the tests -------------------------------------------------------------------------------------------------
 
 
 def random_adapter(seed: int, rank: int = RANK, *, double: bool = False, slots: Mapping[str, Shape] = SLOTS) -> Adapter:
@@ -221,7 +221,7 @@ def random_adapter(seed: int, rank: int = RANK, *, double: bool = False, slots: 
 
 
 def rotated(adapter: Adapter, seed: int) -> Adapter:
-    """The same products in another gauge, in the numbers' own precision."""
+    """Return the same products in another gauge, in the numbers' own precision."""
     rng = np.random.default_rng(seed)
     layers = {}
     for name, f in adapter.layers.items():
@@ -233,14 +233,14 @@ def rotated(adapter: Adapter, seed: int) -> Adapter:
 
 
 def start_of(method: Method) -> Adapter:
-    """What devices start from: factors that training has moved; the common initialisation if A never moves."""
+    """Return the adapter that devices start from: trained factors, or the common initialisation if A never moves."""
     if all(method.share(turn) is Share.B for turn in TURNS):
         return initial_adapter(SLOTS, RANK, 0, BASE_ID)
     return orthonormal(random_adapter(99))
 
 
 def updates_of(method: Method, turn: int = 0, ranks: Sequence[int] = (RANK,) * 3) -> list[Adapter]:
-    """What three devices come back with after they trained what the method lets them train, in float64."""
+    """Return the updates of three devices that trained the factors of the method's share, in float64."""
     share = method.share(turn)
     updates = []
     for seed, rank in enumerate(ranks):
@@ -270,23 +270,23 @@ def aggregate(
 
 
 def total(result: Aggregate) -> Adapter:
-    """What lies on the base after the round."""
+    """Return the adapter that lies on the base model after the round."""
     return concatenate([(adapter, 1.0) for adapter in (result.start, result.folded) if adapter is not None])
 
 
 def dense(adapter: Adapter) -> dict[str, Matrix]:
-    """Layer -> its product (out, in), in float64."""
+    """Return layer -> its product (out, in), in float64."""
     return {name: f.b.astype(np.float64) @ f.a.astype(np.float64) for name, f in adapter.layers.items()}
 
 
 def exact_mean(updates: Sequence[Adapter], weights: Sequence[float] = WEIGHTS) -> dict[str, Matrix]:
-    """Layer -> the weighted mean of the products, by dense arithmetic."""
+    """Return layer -> the weighted mean of the products, by dense arithmetic."""
     terms = [{name: w * product for name, product in dense(u).items()} for w, u in zip(weights, updates, strict=True)]
     return {name: np.sum([term[name] for term in terms], axis=0) / sum(weights) for name in SLOTS}
 
 
 def assert_same(one: Aggregate, other: Aggregate) -> None:
-    """The same products, and the same row spaces: singular vectors come with either sign."""
+    """Assert equal products and equal row spaces; singular vectors may differ in sign."""
     assert one.updates == other.updates
     for x, y in ((one.start, other.start), (one.folded, other.folded)):
         assert (x is None) == (y is None)
@@ -298,7 +298,7 @@ def assert_same(one: Aggregate, other: Aggregate) -> None:
 
 
 def assert_exact(result: Aggregate, updates: Sequence[Adapter]) -> None:
-    """The exact mean, or, where a retained energy says that it was cut, its best approximation of the rank."""
+    """Assert the exact mean, or, where a retained energy states a truncation, its best approximation at the rank."""
     wanted, kept, energy = exact_mean(updates), 0.0, 0.0
     for name, matrix in dense(total(result)).items():
         u, s, v = np.linalg.svd(wanted[name], full_matrices=False)
@@ -311,7 +311,7 @@ def assert_exact(result: Aggregate, updates: Sequence[Adapter]) -> None:
 
 
 def _bytes_held(thing: object) -> int:
-    """Of all arrays that an aggregator holds."""
+    """Return the bytes of all arrays that an aggregator holds."""
     if isinstance(thing, np.ndarray):
         return thing.nbytes
     if isinstance(thing, dict):
@@ -322,7 +322,7 @@ def _bytes_held(thing: object) -> int:
 
 
 def _sent(update: Adapter, more: Adapter, times: float, share: Share) -> Adapter:
-    """Changed where the share says that something is sent."""
+    """Return an update changed in the factors that the share sends."""
     layers = {}
     for name, f in update.layers.items():
         g = more.layers[name]

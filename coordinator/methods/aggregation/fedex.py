@@ -1,9 +1,8 @@
-"""Factors averaged apart, and what that misses folded into the base, as in FedEx-LoRA (Singhal et al., arXiv
-2410.09432).
+"""FedEx-LoRA (Singhal et al., arXiv 2410.09432): factors averaged apart, and the residual folded into the base model.
 
     start = (mean B)(mean A),    folded = mean(B A) - (mean B)(mean A)
 
-Exact. The residual has up to (n - 1) r directions for n devices and is sent down along with the means.
+Exact. The residual has up to (n - 1) r directions for n devices and is sent to the devices along with the means.
 """
 
 from __future__ import annotations
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
 
 
 class FedEx(FedIT):
+    """FedEx-LoRA: averages A and B apart and folds the residual, so that the sum is exact.
+
+    start = (mean B)(mean A), folded = mean(B A) - start. All devices train one rank. Source: Singhal et al., arXiv
+    2410.09432.
+    """
+
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     gauge_free: ClassVar[bool] = True
@@ -40,6 +45,6 @@ class FedEx(FedIT):
     def _result(self) -> Aggregate:
         start, exact = self._mean(), self._sum.mean()
         residual, _ = truncate(concatenate([(exact, 1.0), (start, -1.0)]))
-        # One device, or devices that agree: what is left is rounding.
+        # One device, or devices that agree: the residual is rounding.
         negligible = norm(residual) <= 1e-9 * norm(exact)
         return Aggregate(start, None if negligible else residual, None, self._updates)

@@ -1,7 +1,7 @@
-"""Factors averaged apart, as in FedIT (Zhang et al., arXiv 2305.05644): the usual baseline.
+"""FedIT (Zhang et al., arXiv 2305.05644): factors averaged apart, the usual baseline.
 
-The product of the means misses sum_i w_i (B_i - mean B)(A_i - mean A), the factors' cross-covariance; it is exact where
-all devices share one factor.
+The product of the means misses the cross-covariance of the factors, sum_i w_i (B_i - mean B)(A_i - mean A). It is exact
+where all devices share one factor.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 
 class FedIT(Aggregator):
+    """FedIT: start = (mean B)(mean A), with weighted means of the factors.
+
+    Not exact, linear; all devices train one rank. Source: Zhang et al., arXiv 2305.05644.
+    """
+
     mixed_ranks: ClassVar[bool] = False
     exact: ClassVar[bool] = False
     linear: ClassVar[bool] = True

@@ -1,7 +1,6 @@
-"""Devices train both factors and send only A; every device keeps a B of its own, as in FedSA-LoRA (Guo et al., arXiv
-2410.01463).
+"""FedSA-LoRA (Guo et al., arXiv 2410.01463): devices train both factors and send A only; each keeps a B of its own.
 
-What the group shares is A. The B of the result is zero: a device puts its own there, a new device starts from zero.
+The group shares A. The result's B is zero: a device replaces it by its own B, and a new device starts from zero.
 """
 
 from __future__ import annotations
@@ -15,6 +14,11 @@ from edge_sdk.adapter import Adapter, Factors, Share
 
 
 class FedSA(FedIT):
+    """FedSA-LoRA: start = (0, mean A); B stays on the device.
+
+    All devices train one rank. Source: Guo et al., arXiv 2410.01463.
+    """
+
     home_factor: ClassVar[bool] = True
 
     @classmethod

@@ -1,10 +1,10 @@
-"""Frozen factors with a small trained core between them, as in Fed-SB (Singhal et al., arXiv 2502.15436).
+"""Fed-SB (Singhal et al., arXiv 2502.15436): frozen factors with a small trained core between them.
 
     dW = Q_B K Q_A,    Q_B (out, r) and Q_A (r, in) orthonormal and frozen, K (r, r) trained and sent
 
-The frozen frames come from the first round, in which devices train both factors: they are the leading singular
-directions of the exact mean of what was learnt (the paper takes them from the first gradients). Afterwards a device
-sends r * r numbers a layer, and the mean of the cores is the exact mean of the products.
+The frozen factors come from the first round, in which devices train both factors: they are the leading singular
+directions of the exact mean of the products (the paper takes them from the first gradients). Afterwards a device sends
+r * r numbers a layer, and the mean of the cores is the exact mean of the products.
 """
 
 from __future__ import annotations
@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 
 
 class FedSB(Aggregator):
+    """Fed-SB: mean of the cores K in dW = Q_B K Q_A, with frozen Q_B and Q_A from the first round.
+
+    Exact; all devices train one rank. Source: Singhal et al., arXiv 2502.15436.
+    """
+
     mixed_ranks: ClassVar[bool] = False
     exact: ClassVar[bool] = True
-    linear: ClassVar[bool] = False  # later rounds are; in the first one products are averaged
+    linear: ClassVar[bool] = False  # later rounds are linear; the first one averages products
     gauge_free: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:

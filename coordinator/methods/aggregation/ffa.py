@@ -1,7 +1,7 @@
-"""A stays the common initialisation, B is trained and averaged, as in FFA-LoRA (Sun et al., arXiv 2403.12313).
+"""FFA-LoRA (Sun et al., arXiv 2403.12313): A stays the common initialisation, B is trained and averaged.
 
-With one A for all, the mean of the B is the exact mean of the products. A device of a smaller rank has the first rows
-of that A, so its B is filled up with zero columns. Half the bytes; but what can be learnt is confined to the rows of a
+With one A for all, the mean of B gives the exact mean of the products. A device of smaller rank has the first rows of
+that A, so its B is padded with zero columns. Devices send half the bytes, but training is confined to the rows of a
 random A.
 """
 
@@ -15,6 +15,11 @@ from edge_sdk.adapter import Adapter, Share
 
 
 class FFA(FedIT):
+    """FFA-LoRA: start = (mean B) A, with A frozen at the common initialisation.
+
+    Exact, linear, mixed ranks. Source: Sun et al., arXiv 2403.12313.
+    """
+
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 
@@ -23,5 +28,5 @@ class FFA(FedIT):
         return Share.B
 
     def _mean(self) -> Adapter:
-        # Every row of A is the same wherever it is present; a device without it must not shrink it.
+        # Every row of A is the same on all devices that have it; a device without the row must not shrink it.
         return paired(self._a.mean_of_owners(), self._b.mean(), self._a.kernels, self._base_id)

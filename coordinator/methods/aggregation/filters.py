@@ -1,18 +1,18 @@
-"""Whom to believe: filters that look at a group's updates together before they are averaged.
+"""Robust filters: compare the updates of a group before they are averaged, and reduce the weight of suspicious ones.
 
-All of them work on what training changed, d_i = update_i - start, as products of factors: rotating the factors of an
-update changes nothing. They need inner products <d_i, d_j> only, never a matrix of a layer's size. A filter answers
-with a factor for every update's weight, and one for how much of d_i to believe.
+All filters work on the change by training, d_i = update_i - start, as a product of factors: rotating the factors of an
+update changes nothing. They need the inner products <d_i, d_j> only, never a matrix of a layer's size. A filter returns
+a factor for every update's weight, and the share of every d_i to keep.
 
-    none      believes everybody
-    clip      shrinks every d_i to at most `CLIP` times the median norm
-    krum      keeps all but f updates, those nearest to their n - f - 2 nearest others (multi-Krum, Blanchard et al.,
-              NeurIPS 2017)
-    median    the geometric median, as the weights that Weiszfeld's iteration ends with (Pillutla et al., RFA, 2022)
-    trim      drops the f updates that stick out furthest along the directions in which the group differs most
+    none      keeps every update as it is
+    clip      shrinks every d_i to at most `CLIP` times the median norm (norm clipping, Sun et al., arXiv 1911.07963)
+    krum      keeps the n - f updates with the least sum of squared distances to their n - f - 2 nearest others
+              (multi-Krum, Blanchard et al., arXiv 1703.02757)
+    median    the geometric median, as weights from Weiszfeld's iteration (RFA, Pillutla et al., arXiv 1912.13445)
+    trim      drops the f updates that deviate most along the directions in which the group differs most
 
-f = floor(share * n) devices are assumed to lie. No filter can help against more than floor((n - 1) / 2), nor against
-half of the weight. How much a device weighs, it says itself: see `capped`.
+f = floor(share * n) devices are assumed to lie. No filter can withstand more than floor((n - 1) / 2) lying devices, nor
+half of the weight. A device states its own weight, so weights are limited as well: see `capped`.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, inner_
 Vector: TypeAlias = npt.NDArray[np.float64]
 Gram: TypeAlias = npt.NDArray[np.float64]
 CLIP = 2.0
-# Times the median weight that no device weighs more than.
+# Largest weight of a device, in medians of the group's weights.
 HEAVIEST = 4.0
 _ROUNDS = 100
 
 
 @dataclass(frozen=True)
 class Belief:
-    """What a filter makes of n updates.
+    """Verdict of a filter on n updates.
 
     Attributes:
         weights: (n,) factors for the updates' weights, at least 0 and not all 0.
-        shrink: (n,) how much of what an update changed to believe, in [0, 1].
-        breakdown: how many lying devices the filter withstands, among these n and as it was set: at most
-            floor((n - 1) / 2), fewer where some weigh more than others or it drops fewer.
+        shrink: (n,) share, in [0, 1], of each change to keep.
+        breakdown: number of lying devices among these n that the filter withstands with its settings. It is at most
+            floor((n - 1) / 2), and less if some devices weigh more than others or the filter drops fewer.
     """
 
     weights: Vector
@@ -52,11 +52,11 @@ class Belief:
 
 
 Filter: TypeAlias = Callable[[Gram, Vector, float], Belief]
-"""(inner products of what changed (n, n), weights (n,), assumed share of liars) -> Belief."""
+"""Filter function: (inner products of the changes (n, n), weights (n,), assumed share of lying devices) -> Belief."""
 
 
 def gram(changes: Sequence[Adapter]) -> Gram:
-    """The inner products of products, (n, n)."""
+    """Return the Frobenius inner products of the changes, (n, n)."""
     n = len(changes)
     products = np.zeros((n, n))
     for i in range(n):
@@ -66,14 +66,14 @@ def gram(changes: Sequence[Adapter]) -> Gram:
 
 
 def changes_of(updates: Sequence[Adapter], starts: Sequence[Adapter]) -> list[Adapter]:
-    """update - start, exactly, at twice the rank."""
+    """Return update - start for each update, exactly, at the sum of both ranks."""
     return [concatenate([(u, 1.0), (s, -1.0)]) for u, s in zip(updates, starts, strict=True)]
 
 
 def shrunk(update: Adapter, start: Adapter, shrink: float, share: Share = Share.BOTH) -> Adapter:
-    """start + shrink (update - start), at the rank and in the gauge of the update.
+    """Return start + shrink (update - start), at the rank and in the gauge of the update.
 
-    Exact where `share` froze a factor; otherwise the nearest of that rank.
+    Exact where `share` froze a factor; otherwise the best approximation at that rank.
     """
     if shrink == 1.0:
         return update
@@ -90,26 +90,34 @@ def shrunk(update: Adapter, start: Adapter, shrink: float, share: Share = Share.
 
 
 def capped(weights: Vector) -> Vector:
-    """Weights of which none is more than `HEAVIEST` times the median: they follow from what devices claim. Of
-    two it is the smaller one, which the other cannot lift."""
+    """Return the weights, each at most `HEAVIEST` times the median, as devices state them themselves.
+
+    Of two weights the smaller one takes the place of the median, because the larger cannot raise it.
+    """
     usual = float(np.median(weights) if len(weights) > 2 else np.min(weights))
     limited: Vector = np.minimum(weights, HEAVIEST * usual)
     return limited
 
 
 def none(products: Gram, weights: Vector, share: float) -> Belief:
+    """Keep every update: all weights 1. The plain weighted mean, as in FedAvg (McMahan et al., arXiv 1602.05629)."""
     return _believe(np.ones(len(weights)), breakdown=0)
 
 
 def clip(products: Gram, weights: Vector, share: float) -> Belief:
+    """Shrink changes to a limit: d_i <- d_i min(1, `CLIP` median_j ||d_j|| / ||d_i||), Sun et al., arXiv 1911.07963."""
     norms = np.sqrt(np.maximum(np.diag(products), 0.0))
-    moved = norms > 0  # whoever has learnt nothing is no measure of the others
+    moved = norms > 0  # updates without any change do not count for the median
     limit = CLIP * float(np.median(norms[moved])) if moved.any() else 0.0
     shrink = np.minimum(1.0, np.divide(limit, norms, out=np.ones_like(norms), where=moved))
     return Belief(np.ones(len(weights)), shrink, _most(weights))
 
 
 def krum(products: Gram, weights: Vector, share: float) -> Belief:
+    """Drop the f updates of highest score; multi-Krum (Blanchard et al., arXiv 1703.02757).
+
+    The score of update i is the sum of ||d_i - d_j||^2 over its n - f - 2 nearest j.
+    """
     n = len(weights)
     liars = min(_liars(n, share), max(0, (n - 3) // 2))
     distances = _distances(products)
@@ -120,7 +128,10 @@ def krum(products: Gram, weights: Vector, share: float) -> Belief:
 
 
 def median(products: Gram, weights: Vector, share: float) -> Belief:
-    """The point m = sum_i c_i d_i that has the least weighted sum of distances to the updates."""
+    """Weight updates as in the geometric median m = sum_i c_i d_i, which minimises sum_i w_i ||d_i - m||.
+
+    Weiszfeld's iteration: c_i proportional to w_i / ||d_i - m||. Source: RFA (Pillutla et al., arXiv 1912.13445).
+    """
     c = weights / weights.sum()
     scale = np.sqrt(max(float(np.diag(products).max(initial=0.0)), 1e-300))
     for _ in range(_ROUNDS):
@@ -135,7 +146,10 @@ def median(products: Gram, weights: Vector, share: float) -> Belief:
 
 
 def trim(products: Gram, weights: Vector, share: float) -> Belief:
-    """Outliers are searched along principal directions of the centred updates, one device at a time."""
+    """Drop f updates, one at a time, each the largest |p_i - median(p)| along the first principal component p.
+
+    The principal component is that of the centred changes of the remaining updates.
+    """
     n = len(weights)
     kept, liars = np.ones(n, dtype=bool), min(_liars(n, share), max(0, (n - 1) // 2))
     for _ in range(liars):
@@ -143,7 +157,7 @@ def trim(products: Gram, weights: Vector, share: float) -> Belief:
         part = products[np.ix_(rows, rows)]
         centred = part - part.mean(axis=0) - part.mean(axis=1, keepdims=True) + part.mean()
         values, vectors = np.linalg.eigh(centred)
-        # Coordinates along the strongest direction, seen from the middle device: a mean could be dragged along.
+        # Coordinates along the first principal component, relative to their median: lying devices could move a mean.
         along = vectors[:, -1] * np.sqrt(max(float(values[-1]), 0.0))
         kept[rows[np.abs(along - np.median(along)).argmax()]] = False
     return _believe(kept.astype(np.float64), breakdown=liars)
@@ -162,13 +176,16 @@ def _liars(n: int, share: float) -> int:
 
 
 def _most(weights: Vector) -> int:
-    """How many devices, the heaviest first, have less than half of the weight: floor((n - 1) / 2) of equal ones."""
+    """Return the largest number of devices, heaviest first, with less than half of the weight.
+
+    It is floor((n - 1) / 2) for equal weights.
+    """
     heaviest = np.cumsum(np.sort(weights)[::-1])
     return int(np.count_nonzero(2 * heaviest < heaviest[-1] * (1 - 1e-12)))
 
 
 def _all_but(count: int, scores: Vector) -> Vector:
-    """1 for all but the `count` highest scores, 0 for those."""
+    """Return 0 for the `count` highest scores, 1 for all others."""
     believed = np.ones(len(scores))
     if count:
         believed[np.argsort(scores, kind="stable")[-count:]] = 0.0

@@ -1,7 +1,7 @@
-"""The exact mean of the products, cut to the wanted rank by SVD, as in FlexLoRA (Bai et al., arXiv 2402.11505).
+"""FlexLoRA (Bai et al., arXiv 2402.11505): the exact mean of the products, truncated to the rank by SVD.
 
-The best approximation of its rank there is. Its factors are balanced (A = sqrt(S) V^T, B = U sqrt(S)), whatever those
-were that the devices trained: `product` differs in that.
+It is the best approximation at its rank. Its factors are balanced (A = sqrt(S) V^T, B = U sqrt(S)), whatever the gauge
+of the devices' factors; `product` differs in that.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
 
 class FlexLoRA(Aggregator):
+    """FlexLoRA: start = svd_r(sum_i w_i B_i A_i / sum_i w_i), with balanced factors.
+
+    Exact up to the truncation, mixed ranks. Source: Bai et al., arXiv 2402.11505.
+    """
+
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False

@@ -1,8 +1,7 @@
-"""Updates stacked without any loss and folded into the base; training starts afresh, as in FLoRA (Wang et al., arXiv
-2409.05976).
+"""FLoRA (Wang et al., arXiv 2409.05976): updates stacked without loss and folded into the base; training starts afresh.
 
-Exact for any ranks. The price: what devices download grows with the number of devices and of rounds (up to full rank),
-and every round starts from a new initialisation.
+Exact for any ranks. The price: downloads grow with the number of devices and of rounds (up to full rank), and every
+round starts from a new initialisation.
 """
 
 from __future__ import annotations
@@ -18,6 +17,11 @@ if TYPE_CHECKING:
 
 
 class FLoRA(Aggregator):
+    """FLoRA: folded = sum_i w_i B_i A_i / sum_i w_i, by stacking; start = a fresh initialisation.
+
+    Exact, mixed ranks. Source: Wang et al., arXiv 2409.05976.
+    """
+
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False

@@ -1,7 +1,7 @@
-"""The scale of the factors that devices send, which their products do not show.
+"""The scale of the factors A and B, which their product does not show.
 
-B A = (B / c)(c A): whoever sends a hundred times its A and a hundredth of its B has learnt what everybody has, and no
-filter sees it. A mean of factors, or the gauge that `product` goes on in, would see nothing else.
+B A = (B / c)(c A): a device that sends a hundred times its A and a hundredth of its B has the same product as before,
+and no filter sees it. But it would dominate a mean of factors, and the gauge that `product` keeps.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ import numpy as np
 from edge_sdk.adapter import Adapter, Factors
 
 Scales: TypeAlias = Mapping[str, float]
-"""Layer -> the root mean square length of the rows of A, so that ranks compare."""
+"""Scale of each layer: the root mean square length of the rows of A, so that ranks compare."""
 
-# Times that the rows of A may be longer or shorter than is usual in the group.
+# Largest ratio between the length of A's rows and the group's usual length, either way.
 LIMIT = 2.0
 
 
 def scales(adapter: Adapter) -> Scales:
-    """Those of an adapter."""
+    """Return the scales of an adapter."""
     return {name: _row(factors) for name, factors in adapter.layers.items()}
 
 
 def usual(start: Adapter, found: Sequence[Scales]) -> Scales:
-    """The medians of a group's updates; where they are few, what they started from has a voice, too. A single update is
-    as usual as can be."""
+    """Return the medians of a group's scales; the start's scales count as well, unless there is a single update."""
     voices = [*found, scales(start)] if len(found) > 1 else found
     return {name: float(np.median([voice[name] for voice in voices if name in voice])) for name in found[0]}
 
 
 def to_scale(update: Adapter, wanted: Scales) -> Adapter:
-    """The same products; where A is out of scale, it and B are brought to what is usual. All else stays, to the bit."""
+    """Return the same products, with A and B rescaled in layers where A is out of scale; other layers are unchanged."""
     off = {
         name: _scaled(factors, wanted[name])
         for name, factors in update.layers.items()

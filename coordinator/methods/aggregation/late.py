@@ -1,4 +1,4 @@
-"""Updates that come late: they count less, and for what they changed."""
+"""Late updates: they have less weight, and count for their change."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, trunca
 
 
 def staleness_weight(late: int, staleness: float) -> float:
-    """What the weight of an update is multiplied by that comes so many rounds late: (1 + late)^-staleness, the
-    polynomial of FedAsync (Xie et al., arXiv 1903.03934)."""
+    """Return (1 + late)^-staleness, the factor for the weight of an update that is so many rounds late.
+
+    Source: the polynomial staleness of FedAsync (Xie et al., arXiv 1903.03934).
+    """
     return float((1.0 + late) ** -staleness)
 
 
 def rebased(update: Adapter, then: Adapter, now: Adapter, share: Share) -> Adapter:
-    """now + (update - then): as if an update that started `then` had made its change now, at its rank and in its gauge.
+    """Return now + (update - then): the change of an update that started from `then`, applied to `now`.
 
-    Where both factors were trained, the nearest of that rank; where one was frozen, exact as far as both starts have it
-    in common. A core's frames turn from round to round: what it changed counts within the frame of now.
+    The result has the rank and gauge of the update. Where both factors were trained, it is the best approximation at
+    that rank. Where one was frozen, it is exact as far as both starts share that factor. The frozen factors around a
+    core turn from round to round; its change counts within those of `now`.
     """
     if share is Share.BOTH:
         moved = concatenate([(now, 1.0), (update, 1.0), (then, -1.0)])

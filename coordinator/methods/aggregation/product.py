@@ -1,13 +1,13 @@
-"""The exact mean of the products, cut to the wanted rank, in the gauge that the devices trained in (the default).
+"""The exact mean of the products, truncated to the rank, in the gauge of the devices' factors (the default).
 
     dW = sum_i w_i B_i A_i / sum_i w_i        by QR and a small SVD, mixed ranks, never a matrix of a layer's size
 
-The truncated mean is refactored so that its A is as near as possible to the weighted mean of the devices' A: an
-optimiser that goes on from it meets factors of the scale and directions that it left. (Balanced SVD factors every round
+The truncated mean is refactored so that its A is as near as possible to the weighted mean of the devices' A: the
+devices' optimisers continue with factors of the scale and directions that they left. (Balanced SVD factors every round
 lost to plain factor averaging in a first trial: .3601 to .3572 held-out loss.)
 
-The rank is the coordinator's: devices of smaller ranks train on top of the whole adapter, and what lies beyond their
-ranks is carried on.
+The rank is the coordinator's: devices of smaller ranks train on top of the whole adapter, and the part beyond their
+ranks is kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 
 class Product(FlexLoRA):
+    """The default: svd_r(sum_i w_i B_i A_i / sum_i w_i), as FlexLoRA, aligned (Procrustes) to the devices' mean A.
+
+    Exact up to the truncation, mixed ranks, carries. The alignment is Impasto's own; the mean is that of Bai et al.,
+    arXiv 2402.11505.
+    """
+
     carries: ClassVar[bool] = True
 
     def __init__(self, rank: int) -> None:
@@ -47,7 +53,7 @@ class Product(FlexLoRA):
         return Aggregate(align(cut.start, self._gauge(cut.start)), None, cut.retained_energy, self._updates)
 
     def _gauge(self, mean: Adapter) -> Adapter:
-        """The devices' mean A, in the form of an adapter; `align` looks at nothing else of it."""
+        """Return the devices' mean A as an adapter with B = 0; `align` reads nothing else of it."""
         layers = {}
         for name, a in self._directions.mean_of_owners().items():
             kept = a[: self.rank]

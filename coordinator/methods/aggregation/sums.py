@@ -1,4 +1,4 @@
-"""Running sums that aggregators are made of: of factors, and of products. Both merge."""
+"""Running sums for aggregators: of factors, and of products. Both can be merged."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ Matrix = npt.NDArray[np.float64]
 
 
 class FactorSum:
-    """The weighted sum of one factor per layer, smaller ranks filled up with zero rows.
+    """The weighted sum of one factor per layer, with smaller ranks padded by zero rows.
 
-    factor: picks the factor with the rank as its first axis.
-    `kernels`: layer -> its kernel, if it is a convolution.
+    Args:
+        factor: returns the factor, with the rank as its first axis.
+
+    Attributes:
+        kernels: layer -> kernel of a convolution, None for a linear layer.
     """
 
     def __init__(self, factor: Callable[[Factors], npt.NDArray[np.floating]]) -> None:
@@ -40,11 +43,11 @@ class FactorSum:
             self._put(name, total, other._rows[name])
 
     def mean(self) -> dict[str, Matrix]:
-        """Layer -> (rank, features): each row over all updates, those without it counting as zero."""
+        """Return layer -> (rank, features): each row averaged over all updates, where a missing row counts as zero."""
         return {name: total / self._weight for name, total in self._sums.items()}
 
     def mean_of_owners(self) -> dict[str, Matrix]:
-        """Layer -> (rank, features): each row over the updates that have it."""
+        """Return layer -> (rank, features): each row averaged over the updates that have it."""
         return {name: total / self._rows[name][:, None] for name, total in self._sums.items()}
 
     def _put(self, name: str, rows: Matrix, weights: Matrix) -> None:
@@ -58,11 +61,12 @@ class FactorSum:
 class ProductSum:
     """The exact weighted sum of the products, as factors: never a matrix of a layer's size.
 
-    Ranks add up; from time to time they are compressed to what the sum needs, which loses nothing but rounding and is
-    at most the smaller side of each layer, however many updates there are. Only where that side is larger than the
-    largest rank of an adapter (1024) less an update's, the smallest directions beyond are dropped.
+    Ranks add up. From time to time the sum is compressed to the rank that it needs, which is at most the smaller side
+    of each layer, however many updates there are, and loses nothing but rounding. If that side is larger than the
+    largest rank of an adapter (1024) less the rank of an update, the smallest directions beyond are dropped.
 
-    rank: of a usual update; sets how often to compress.
+    Args:
+        rank: rank of a usual update; sets how often to compress.
     """
 
     def __init__(self, rank: int) -> None:
@@ -83,13 +87,13 @@ class ProductSum:
             self._put([(theirs, 1.0)])
 
     def mean(self) -> Adapter:
-        """The weighted mean at the rank that it needs."""
+        """Return the weighted mean at the rank that it needs."""
         assert self._sum is not None, "nothing was added"
         return truncate(scale(self._sum, 1 / self._weight))[0]
 
     @property
     def rank(self) -> int:
-        """The rank that it is held at."""
+        """Rank at which the sum is held."""
         return self._sum.rank if self._sum is not None else 0
 
     def _put(self, terms: list[tuple[Adapter, float]]) -> None:
@@ -106,13 +110,13 @@ class ProductSum:
 def paired(
     a: dict[str, Matrix], b: dict[str, Matrix], kernels: dict[str, Kernel | None], base_id: str | None
 ) -> Adapter:
-    """The adapter of two `FactorSum` means, of A and of B transposed."""
+    """Return the adapter of two `FactorSum` means, of A and of B transposed."""
     layers = {name: Factors(rows, np.ascontiguousarray(b[name].T), kernels[name]) for name, rows in a.items()}
     return Adapter(layers, base_id)
 
 
 def double(adapter: Adapter) -> Adapter:
-    """The same adapter in float64."""
+    """Return the same adapter in float64."""
     layers = {}
     for name, f in adapter.layers.items():
         layers[name] = Factors(f.a.astype(np.float64), f.b.astype(np.float64), f.kernel)

@@ -1,11 +1,11 @@
-"""Which devices have similar tastes.
+"""Clustering of devices with similar tastes.
 
-A clusterer says how much each kind of evidence counts; a rule, how many clusters there are. Everything else (exact
-similarities of all pairs or micro-clusters of many devices, no cluster too small, identities that last) is the same for
-all of them. A new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
+A clusterer weighs the kinds of evidence; a rule finds the number of clusters. Everything else is common to all of them:
+exact similarities of all pairs or micro-clusters of many devices, a smallest cluster size, and lasting identities. A
+new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
 
-scipy is imported on use: loading it takes longer than all else in a coordinator's start, and after
-a crash devices wait for it.
+scipy is imported on use: loading it takes longer than the rest of a coordinator's start, and after a crash devices wait
+for that start.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from coordinator.methods.clustering.sketch import Sketch, Sketcher, Sketches, ga
 
 _BUILT_IN: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}
 CLUSTERERS: Registry[Clusterer] = Registry("impasto.clusterers", _BUILT_IN, not_callable)
-# Up to here all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8 the
-# dense method is the faster one at 200 devices, the coarse one at 300 (docs/clustering.md).
+# Up to this number all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8
+# the dense method is faster at 200 devices, the coarse one at 300 (docs/clustering.md).
 MOST_DENSE = 256
 
 
 def compare(evidence: Evidence, blend: Blend) -> Crowd:
-    """The devices with their similarities, by the method that suits their number."""
+    """Compare all devices, by the method that suits their number."""
     if len(evidence.codes) <= MOST_DENSE:
         return Dense(similarity(evidence, blend))
     return coarse(evidence, blend)

@@ -1,7 +1,9 @@
-"""Clustering by what adapters have learnt: the principal angles between the subspaces that they write into.
+"""Clustering by trained adapters: the principal angles between their output subspaces.
 
-It sees a difference in style behind the same words, which prompt codes do not. As long as a device has no adapter it is
-compared by its prompt code: before the first round of training, so are all.
+It sees a difference in style behind the same words, which prompt codes do not show. Devices without an adapter are
+compared by their prompt codes, as are all devices before the first round of training.
+
+Source: the subspace similarity of HiLoRA (arXiv 2603.02785).
 """
 
 from __future__ import annotations
@@ -10,4 +12,5 @@ from coordinator.methods.clustering.evidence import Blend, Evidence
 
 
 def adapter(evidence: Evidence) -> Blend:
+    """Return S = S_adapter, ||U_i^T U_j||_F^2 / sqrt(r_i r_j) averaged over layers and centred over the devices."""
     return Blend(prompt=0.0, adapter=1.0)

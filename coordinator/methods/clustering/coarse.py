@@ -1,10 +1,10 @@
-"""For many devices: first into micro-clusters, coarse, then the same grouping over those as the dense method's.
+"""Clustering of many devices: micro-clusters first, then the dense method's grouping over these.
 
-No n x n matrix: a device becomes a vector whose inner products are the similarities of the dense method (its centred
-prompt code, and its adapter's sketch in place of exact principal angles). The leading principal components of the
-vectors go into micro-clusters by k-means, about `_DENSITY` sqrt(n) of them. Between two of these, the mean similarity
-of their devices is the inner product of their mean vectors, so that average linkage, silhouette and eigengap see what
-they would see with the devices themselves, if linkage had joined each micro-cluster first.
+There is no n x n matrix: a device becomes a vector whose inner products are the similarities of the dense method (its
+centred prompt code, and its adapter's sketch in place of exact principal angles). k-means joins devices into about
+`_DENSITY` sqrt(n) micro-clusters by the leading principal components of these vectors. The mean similarity between two
+micro-clusters is the inner product of their mean vectors. So average linkage, silhouette and eigengap see the values
+that they would see for single devices once linkage had joined each micro-cluster.
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from coordinator.methods.clustering.plane import with_fixed_signs
 from coordinator.methods.clustering.sketch import Sketches, sketched
 
 _DENSITY = 4.0  # micro-clusters: this times sqrt(n); five devices each at n = 500, 25 at n = 10,000
-_COMPONENTS = 64  # more than there are groups among a micro-cluster's neighbours; noise lies in the rest
-_MORE = 10  # directions followed besides, which makes those exact
-_TURNS = 5  # of following them
+_COMPONENTS = 64  # more than the groups among a micro-cluster's neighbours; the other components are noise
+_MORE = 10  # additional directions, which make the wanted ones exact
+_TURNS = 5  # iterations
 _Times = Callable[[Vectors], Vectors]
 
 
 class Coarse(Crowd):
-    """Items are micro-clusters. Devices with and without adapters compare by other vectors and never share an item.
+    """Micro-clusters as items.
+
+    Devices with and without adapters are compared by different vectors and never share an item.
 
     Args:
         codes: (n, dimensions) prompt codes.
-        sketches: which devices compare by their adapters, too, and those.
+        sketches: the devices that are compared by their adapters as well, with their sketches.
+        blend: weights of the kinds of evidence.
     """
 
     exact = False
@@ -74,7 +77,7 @@ class Coarse(Crowd):
         return with_fixed_signs(self._embedding[:, :2].astype(np.float64))
 
     def _micro_clusters(self) -> Labels:
-        """Among the trained and among the others apart, numbered by first appearance."""
+        """Return the micro-cluster of each device, by first appearance, trained devices and others separately."""
         own = np.zeros(len(self._trained), dtype=np.int64)
         taken = 0
         others = self._codes.some(~self._trained)
@@ -87,12 +90,13 @@ class Coarse(Crowd):
         return own
 
     def _among_trained(self, weights: Vectors) -> Vectors:
-        """Similarities times weights, but for what they have in common."""
+        """Return similarities times weights among the trained devices, without the constant part."""
         by_codes: Vectors = np.float32(self._blend.prompt) * self._codes_of_trained.times(weights)
         return by_codes + np.float32(self._blend.adapter) * self._subspaces.times(weights)
 
 
 def coarse(evidence: Evidence, blend: Blend) -> Coarse:
+    """Return the devices in micro-clusters, with their similarities."""
     sketches = evidence.sketches or sketched(evidence.bases)
     if not blend.adapter or sketches.trained.sum() < LEAST_TRAINED:
         sketches = Sketches(np.zeros(len(evidence.codes), dtype=bool), np.zeros((0, 1), np.int8))
@@ -100,10 +104,10 @@ def coarse(evidence: Evidence, blend: Blend) -> Coarse:
 
 
 def _principal(times: _Times, count: int) -> Vectors:
-    """(count, at most `_COMPONENTS`) coordinates along the directions in which devices differ most.
+    """Return (count, at most `_COMPONENTS`) coordinates along the directions in which devices differ most.
 
-    By subspace iteration (Halko et al. 2011): similarities times random directions, over and over, turn those into the
-    leading ones.
+    By subspace iteration (Halko et al. 2011): repeated multiplication by the similarities turns random directions into
+    the leading ones.
     """
     wanted = min(_COMPONENTS, count)
     directions = np.random.default_rng(0).standard_normal((count, min(wanted + _MORE, count))).astype(np.float32)

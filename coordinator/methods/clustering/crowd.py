@@ -1,4 +1,4 @@
-"""Devices and how alike they are, as far as finding groups among them needs to know."""
+"""Devices and their similarities, as far as grouping needs them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from coordinator.methods.clustering.evidence import Labels, Matrix
 
 
 class Crowd(ABC):
-    """n devices in m items: an item is what grouping never takes apart, one device or several that are nearly equal.
+    """n devices in m items. An item is one device, or several nearly equal ones; grouping never splits it.
 
     A device's similarity to itself is 1.
 
     Attributes:
         items: (m, m) mean similarities between the devices of two items.
-        own: (n,) the item of each device.
-        sizes: (m,) how many devices an item has.
-        exact: whether every device is an item.
+        own: (n,) item of each device.
+        sizes: (m,) number of devices in each item.
+        exact: true if every device is an item.
     """
 
     exact: bool
@@ -33,19 +33,22 @@ class Crowd(ABC):
 
     @abstractmethod
     def totals(self, labels: Labels) -> Matrix:
-        """(n, k): the sum of each device's similarities to the devices of each group; labels: (n,), 0 … k-1."""
+        """Return (n, k): the sum of each device's similarities to the devices of each group; labels: (n,), 0 … k-1."""
 
     @abstractmethod
     def totals_of_items(self, labels: Labels) -> Matrix:
-        """The same for groups of whole items; labels: (m,)."""
+        """Return the same sums for groups of whole items; labels: (m,)."""
 
     @abstractmethod
     def plane(self) -> Matrix:
-        """(n, 2) points, like devices near each other, for people to look at."""
+        """Return (n, 2) points for display, with similar devices near each other."""
 
 
 def means_to_groups(totals: Matrix, labels: Labels) -> Matrix:
-    """(n, k): each device's mean similarity to each group; to its own, without itself. A lone device's own is 0."""
+    """Return (n, k): each device's mean similarity to each group.
+
+    The mean to its own group leaves the device out, and is 0 if it is alone there.
+    """
     counts = np.bincount(labels, minlength=totals.shape[1]).astype(np.float64)
     means: Matrix = totals / np.maximum(counts, 1)
     rows = np.arange(len(labels))
@@ -56,7 +59,12 @@ def means_to_groups(totals: Matrix, labels: Labels) -> Matrix:
 
 
 def own_and_best_other(means: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:
-    """Of `means_to_groups` with at least two groups: (n,) to the own group, (n,) to the most similar other one."""
+    """Return (n,) similarities to the own group, and (n,) to the most similar other group.
+
+    Args:
+        means: result of `means_to_groups`, with at least two groups.
+        labels: (n,) group of each device.
+    """
     rows = np.arange(len(labels))
     others = means.copy()
     others[rows, labels] = -np.inf
@@ -66,7 +74,7 @@ def own_and_best_other(means: Matrix, labels: Labels) -> tuple[Matrix, Matrix]:
 
 
 def numbered(labels: Labels) -> Labels:
-    """The same groups, numbered 0 … k-1 by first appearance."""
+    """Return the same groups, numbered 0 … k-1 by first appearance."""
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
     order = np.empty(len(first), dtype=np.int64)
     order[np.argsort(first)] = np.arange(len(first))

@@ -1,4 +1,4 @@
-"""The groups that a linkage tree can be cut into, none too small."""
+"""Groups from cutting a linkage tree, with a smallest size."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from coordinator.methods.clustering.crowd import Crowd, numbered
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.linkage import average_linkage
 
-# A number of clusters other than the present one must be better by this much: noise shall not split and merge clusters.
+# Another number of clusters must be better by this much than the present one, so that noise does not change it.
 HYSTERESIS = 0.03
-# Numbers of clusters up to this times sqrt(n) are tried: usual taste groups are larger.
+# Numbers of clusters up to this times sqrt(n) are tried, as groups of common taste are usually large.
 _MOST_CLUSTERS = 2.0
 
 
 class Cuts:
-    """Labels are those of the crowd's items, 0 … k-1 by first appearance.
+    """Cuts of a crowd's linkage tree. Labels are those of the crowd's items, 0 … k-1 by first appearance.
+
+    Args:
+        crowd: the devices.
+        smallest: least number of devices in a group.
 
     Attributes:
-        most: the largest number of groups to try.
+        most: largest number of groups to try.
     """
 
     def __init__(self, crowd: Crowd, smallest: int) -> None:
@@ -29,15 +33,17 @@ class Cuts:
         self.most = min(self._possible, int(_MOST_CLUSTERS * np.sqrt(len(crowd))))
 
     def into(self, wanted: int) -> Labels:
-        """At most so many groups; fewer where distances tie or groups are too small."""
+        """Cut into at most `wanted` groups; fewer where distances tie or groups are too small."""
         from scipy.cluster.hierarchy import fcluster
 
         labels = fcluster(self._tree, min(wanted, self._possible), criterion="maxclust").astype(np.int64)
         return numbered(_absorb_small(self._crowd, numbered(labels), self._smallest))
 
     def exactly(self, wanted: int) -> Labels:
-        """So many groups, by cutting lower where groups that are too small come off first; or as many as there can be
-        without more."""
+        """Cut into `wanted` groups, or into the most groups below that number that are possible.
+
+        The tree is cut lower if groups that are too small come off first.
+        """
         best = self.into(wanted)
         for lower in range(wanted + 1, min(self._possible, len(self._crowd.items), 4 * wanted + 16) + 1):
             if best.max() + 1 >= wanted:
@@ -49,7 +55,7 @@ class Cuts:
 
 
 def _absorb_small(crowd: Crowd, labels: Labels, smallest: int) -> Labels:
-    """Let groups below the smallest size join the group that they resemble most, smallest first."""
+    """Join groups below the smallest size to their most similar group, the smallest first."""
     members = np.eye(int(labels.max()) + 1)[labels]
     weighted = crowd.sizes[:, None] * members
     sums: Matrix = weighted.T @ crowd.items @ weighted

@@ -12,11 +12,15 @@ from coordinator.methods.clustering.plane import plane
 from edge_sdk.adapter import Bases
 
 _ROWS = 512  # columns of bases compared with all others at once: bounds memory
-LEAST_TRAINED = 3  # two centred devices are always opposites: no evidence
+LEAST_TRAINED = 3  # two centred devices are always opposite, which is no evidence
 
 
 class Dense(Crowd):
-    """Every device is an item."""
+    """Single devices as items.
+
+    Args:
+        similarity: (n, n) symmetric similarities, 1 on the diagonal.
+    """
 
     exact = True
 
@@ -35,7 +39,7 @@ class Dense(Crowd):
 
 
 def similarity(evidence: Evidence, blend: Blend) -> Matrix:
-    """(devices, devices) symmetric similarities, 1 on the diagonal."""
+    """Return the (devices, devices) symmetric similarities, 1 on the diagonal."""
     rest = 1.0 - blend.prompt - blend.adapter
     whole = centred_cosines(evidence.codes @ evidence.codes.T)
     blended = (blend.prompt + blend.adapter) * whole + rest
@@ -49,25 +53,25 @@ def similarity(evidence: Evidence, blend: Blend) -> Matrix:
 
 
 def centred_cosines(gram: Matrix) -> Matrix:
-    """Cosines between the devices' deviations from their mean, from the inner products (n, n) of their features.
+    """Return cosines between the devices' deviations from their mean, from the inner products (n, n) of their features.
 
-    Mean embeddings are all alike, and so are the subspaces of adapters that started from one initialisation: what tells
-    devices apart is their deviation from the mean over devices. Centring the Gram matrix on both sides equals centring
-    the features themselves (as in kernel PCA, Schölkopf et al. 1998), so it serves codes and subspaces alike.
+    Mean embeddings are all alike, and so are the subspaces of adapters that started from one initialisation: devices
+    differ in their deviations from the mean over devices. Centring the Gram matrix on both sides equals centring the
+    features themselves (as in kernel PCA, Schölkopf et al. 1998), so it serves codes and subspaces alike.
     """
     centred = gram - gram.mean(axis=0, keepdims=True) - gram.mean(axis=1, keepdims=True) + gram.mean()
     lengths = np.sqrt(np.maximum(np.diag(centred), 0.0))
     scale = np.sqrt(np.maximum(np.diag(gram), 0.0)).max(initial=0.0)
-    safe = np.where(lengths > 1e-9 * scale, lengths, np.inf)  # a device that is the mean itself resembles nobody
+    safe = np.where(lengths > 1e-9 * scale, lengths, np.inf)  # a device equal to the mean resembles no other
     cosines: Matrix = np.clip(centred / np.outer(safe, safe), -1.0, 1.0)
     np.fill_diagonal(cosines, 1.0)
     return cosines
 
 
 def basis_similarities(known: Sequence[Bases]) -> Matrix:
-    """`edge_sdk.adapter.basis_similarity` of all pairs at once, (n, n), with 1 on the diagonal.
+    """Return `edge_sdk.adapter.basis_similarity` of all pairs, (n, n), with 1 on the diagonal.
 
-    Per layer one product of all bases side by side, instead of one per pair.
+    It takes one product a layer, of all bases side by side, instead of one per pair.
     """
     count = len(known)
     total, layers = np.zeros((count, count)), np.zeros((count, count))

@@ -1,4 +1,4 @@
-"""Whether clusters still fit their devices: how far each device is nearer to its own cluster than to any other."""
+"""Drift of clusters: a measure of how much nearer each device is to its own cluster than to any other."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import numpy as np
 
 from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
 
-# Clusters are stale when the margin has lost this share. A device whose taste has moved to another cluster turns its
-# margin into about the opposite: a tenth of the devices costs a fifth. Noise from round to round costs less than 0.1.
+# Clusters are stale when the margin has lost this share. The margin of a device whose taste moves to another cluster
+# turns into about its opposite, so a tenth of the devices costs a fifth. Noise between rounds costs less than 0.1.
 STALE = 0.2
 
 
 def margin(crowd: Crowd, clusters: Sequence[int]) -> float | None:
-    """Mean over the devices of (mean similarity to the own cluster - to the most similar other one), None if there is
-    no other cluster."""
+    """Return the mean over devices of (similarity to the own cluster - to the most similar other one).
+
+    Both are mean similarities; None if there is no other cluster.
+    """
     names, labels = np.unique(clusters, return_inverse=True)
     if len(names) < 2:
         return None
@@ -24,24 +26,28 @@ def margin(crowd: Crowd, clusters: Sequence[int]) -> float | None:
 
 
 def is_stale(before: float | None, now: float | None) -> bool:
-    """Whether to cluster anew.
+    """Return True if the devices are to be clustered anew.
 
-    before: the margin right after the last clustering; now: of the same clusters with today's evidence. Without a
-    margin there is nothing to hold on to: a single cluster cannot show that it has come apart.
+    Without a margin they always are: a single cluster cannot show that it has come apart.
+
+    Args:
+        before: the margin right after the last clustering.
+        now: the margin of the same clusters with today's evidence.
     """
     return before is None or now is None or before <= 0 or now < (1 - STALE) * before
 
 
 def with_newcomers(crowd: Crowd, clusters: Sequence[int | None]) -> list[int]:
-    """The same clusters, and for a device without one (None) that of the devices that it resembles most on average.
+    """Return the same clusters; a device without one (None) gets the cluster of highest mean similarity.
 
-    ValueError if no device has a cluster.
+    Raises:
+        ValueError: no device has a cluster.
     """
     known = [cluster for cluster in clusters if cluster is not None]
     if not known:
         raise ValueError("No device has a cluster that newcomers could join.")
     names = np.unique(known)
-    # One more group for the newcomers: nobody is compared with those.
+    # Newcomers form a group of their own, which no device is compared with.
     places = [len(names) if c is None else int(np.searchsorted(names, c)) for c in clusters]
     labels = np.array(places, dtype=np.int64)
     likest = means_to_groups(crowd.totals(labels), labels)[:, : len(names)].argmax(axis=1)

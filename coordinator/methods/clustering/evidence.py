@@ -1,4 +1,4 @@
-"""What is known of the devices when they are clustered, and what a clusterer makes of it."""
+"""Evidence about the devices for clustering, and its weights."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ Labels: TypeAlias = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """codes: (devices, dimensions) prompt codes; bases: by layer the left singular basis of what each device's last
-    training changed (its update minus the adapter that it started from), None where it has not trained yet; rounds: how
-    many rounds of training there were; sketches: of the bases, where those are too many to be in memory; None: made of
-    them where they are needed.
+    """Evidence about n devices.
+
+    Attributes:
+        codes: (n, dimensions) prompt codes.
+        bases: for each device, by layer, the left singular basis of the change by its last training (its update minus
+            the adapter that it started from); None for a device that has not trained yet.
+        rounds: number of training rounds so far.
+        sketches: sketches of the bases, if these are too many for memory; None: computed from the bases when needed.
     """
 
     codes: Matrix
@@ -32,13 +36,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Blend:
-    """How much each kind of evidence counts in the similarity of two devices.
+    """Weights of the kinds of evidence in the similarity of two devices.
 
         S = prompt S_prompt + adapter S_adapter + (1 - prompt - adapter)
 
-    and, where one of the two has no adapter yet, S = (prompt + adapter) S_prompt + (1 - prompt - adapter). S_prompt are
-    cosines of centred prompt codes, S_adapter of centred subspaces: both are on one scale, from -1 to 1. What neither
-    kind of evidence says counts as alike.
+    If one of the two has no adapter yet, S = (prompt + adapter) S_prompt + (1 - prompt - adapter). S_prompt are cosines
+    of centred prompt codes, S_adapter of centred subspaces, both from -1 to 1. The remaining weight treats all devices
+    as alike.
+
+    Attributes:
+        prompt: weight of S_prompt, in [0, 1].
+        adapter: weight of S_adapter, in [0, 1].
     """
 
     prompt: float

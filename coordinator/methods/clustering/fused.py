@@ -1,8 +1,8 @@
-"""Clustering by what devices draw and by what their adapters have learnt (the default).
+"""Clustering by prompt codes and by trained adapters (the default).
 
     S = w S_prompt + (1 - w) S_adapter
 
-w is 1 as long as nobody has trained and halves with each round down to `LEAST`.
+w is 1 before any training and halves with each round down to `LEAST`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ LEAST = 0.25
 
 
 def fused(evidence: Evidence) -> Blend:
+    """Return S = w S_prompt + (1 - w) S_adapter, with w = max(`LEAST`, 2^-rounds)."""
     weight = prompt_weight(evidence.rounds)
     return Blend(prompt=weight, adapter=1.0 - weight)
 
 
 def prompt_weight(rounds: int) -> float:
-    """w after so many rounds of adapters."""
+    """Return w after so many training rounds."""
     return max(LEAST, 0.5**rounds)

@@ -1,4 +1,4 @@
-"""The inner products of many vectors as something to multiply with: the matrix (n, n) itself is never there."""
+"""Inner products of many vectors as a linear operator: the matrix (n, n) is never formed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
-_BLOCK = 1 << 23  # numbers of rows that are computed with at once
+_BLOCK = 1 << 23  # numbers that a block of rows holds in memory
 
 
 class Gram:
-    """Of the rows' deviations from their mean, scaled to length 1; zero for a row that is the mean itself.
+    """Inner products of the rows' deviations from their mean, scaled to length 1; zero for a row equal to the mean.
 
-    The rows stay as they are, such as bytes, and become numbers block by block.
+    The rows stay as they are, for example bytes, and are converted to float32 block by block.
 
     Args:
         rows: (n, d).
@@ -50,13 +50,13 @@ class Gram:
         return len(self._rows)
 
     def some(self, chosen: npt.NDArray[np.bool_]) -> Gram:
-        """The inner products among the chosen (n,) alone, of the same deviations."""
+        """Return the inner products among the chosen rows, (n,) mask, of the same deviations."""
         part = copy(self)
         part._rows, part._scale, part.squares = self._rows[chosen], self._scale[chosen], self.squares[chosen]
         return part
 
     def times(self, weights: Vectors | csr_array) -> Vectors:
-        """(n, k): the product with weights (n, k)."""
+        """Return (n, k): the product with weights (n, k)."""
         sums = np.zeros((self._rows.shape[1], weights.shape[1]), np.float32)
         for at, block in self._blocks():
             sums += (weights[at].T @ block).T
@@ -66,7 +66,7 @@ class Gram:
         return products
 
     def _blocks(self) -> Iterator[tuple[slice, Vectors]]:
-        """The vectors, some at a time."""
+        """Yield the scaled deviations, block by block."""
         step = max(1, _BLOCK // max(1, self._rows.shape[1]))
         for first in range(0, len(self._rows), step):
             at = slice(first, first + step)
@@ -74,7 +74,7 @@ class Gram:
 
 
 def indicators(labels: Labels) -> csr_array:
-    """(n, k): 1 where a label 0 … k-1 is that of the column."""
+    """Return (n, k): 1 where a label 0 … k-1 equals the column."""
     from scipy.sparse import csr_array
 
     shape = (len(labels), int(labels.max(initial=-1)) + 1)
@@ -82,11 +82,11 @@ def indicators(labels: Labels) -> csr_array:
 
 
 def sums(rows: npt.NDArray[Any], labels: Labels) -> Any:
-    """(k, d): the sums of the rows (n, d) of each label."""
+    """Return (k, d): the sum of the rows (n, d) of each label."""
     return indicators(labels).T @ rows
 
 
 def squares(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """(n,): the squared lengths of the rows."""
+    """Return (n,): the squared lengths of the rows."""
     found: npt.NDArray[Any] = np.einsum("ij,ij->i", vectors, vectors)
     return found

@@ -11,10 +11,15 @@ import numpy as np
 def match_identities(
     groups: Sequence[set[str]], before: Mapping[str, int], next_identity: int
 ) -> tuple[dict[str, int], dict[int, int]]:
-    """Give new groups the identities of the old clusters that they overlap with, so that most devices stay (Hungarian).
+    """Give new groups the identities of old clusters, so that most devices stay in theirs (Hungarian matching).
 
-    groups: the new groups; before: each device's old cluster; next_identity: the first number never used. Returns each
-    device's cluster, and for every cluster that is new the old one that most of its devices come from.
+    Args:
+        groups: the new groups.
+        before: each device's old cluster.
+        next_identity: the first number never used.
+
+    Returns:
+        Each device's cluster; and for every new cluster the old one that most of its devices come from.
     """
     old = sorted(set(before.values()))
     overlap = np.array([[sum(before.get(d) == o for d in group) for o in old] for group in groups], dtype=np.int64)

@@ -12,8 +12,10 @@ _ROUNDS = 15
 
 
 def k_means(points: Vectors, wanted: int) -> Labels:
-    """A cluster for each of the points (n, d): at most so many, numbered by first appearance; fewer where points are
-    equal. Always the same for the same points."""
+    """Return the cluster of each of the points (n, d): at most `wanted`, numbered by first appearance.
+
+    There are fewer where points are equal. The result is always the same for the same points.
+    """
     centres = points[_spread(points, wanted)]
     labels = np.zeros(0, dtype=np.int64)
     for _ in range(_ROUNDS):
@@ -25,10 +27,10 @@ def k_means(points: Vectors, wanted: int) -> Labels:
 
 
 def _spread(points: Vectors, wanted: int) -> list[int]:
-    """Points to start from, far from each other.
+    """Choose start points far from each other.
 
-    By greedy k-means++ (Arthur and Vassilvitskii 2007): the chance to be drawn grows with the square of the distance to
-    the nearest that was chosen before, and of a few that are drawn, that is chosen which brings all points nearest.
+    By greedy k-means++ (Arthur and Vassilvitskii 2007): points are drawn with a probability proportional to the squared
+    distance from the nearest chosen one; of a few that are drawn, the one that brings all points nearest is chosen.
     """
     random = np.random.default_rng(0)
     draws = 2 + int(np.log(max(1, wanted)))
@@ -46,8 +48,8 @@ def _spread(points: Vectors, wanted: int) -> list[int]:
 
 
 def _distances(points: Vectors, lengths: Vectors, chosen: list[int] | Labels) -> Vectors:
-    """(k, n): squares of the distances of all points from the chosen; `lengths`: the squares of theirs."""
+    """Return (k, n): squared distances of all points from the chosen ones; `lengths`: squared lengths of all points."""
     found = lengths[chosen, None] + lengths - 2.0 * (points[chosen] @ points.T)
-    # Of rounding, not of distance: equal points are at none.
+    # Rounding, not distance: equal points have distance 0.
     found[found < 1e-6 * (lengths[chosen, None] + lengths)] = 0.0
     return found

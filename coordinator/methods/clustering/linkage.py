@@ -9,7 +9,7 @@ from coordinator.methods.clustering.evidence import Matrix
 
 
 def average_linkage(crowd: Crowd) -> Matrix:
-    """The linkage matrix (m-1, 4) of scipy over the items, by 1 - similarity averaged over pairs of *devices*."""
+    """Return scipy's linkage matrix (m-1, 4) of the items, by 1 - similarity averaged over pairs of *devices*."""
     if crowd.exact:
         import scipy.cluster.hierarchy as hierarchy
         from scipy.spatial.distance import squareform
@@ -20,7 +20,7 @@ def average_linkage(crowd: Crowd) -> Matrix:
 
 
 def _weighted(distance: Matrix, sizes: Matrix) -> Matrix:
-    """scipy's average linkage takes all items for equal; here each one counts as often as it has devices."""
+    """Average linkage in which each item counts as often as it has devices; scipy's counts all items alike."""
     distance, sizes = distance.copy(), sizes.copy()
     np.fill_diagonal(distance, np.inf)
     count = len(distance)

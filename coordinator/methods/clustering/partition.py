@@ -1,4 +1,4 @@
-"""From similarities to groups: average linkage, as many groups as asked for or as the rule finds, none too small."""
+"""Groups from similarities: average linkage, and the number of groups given or found by a rule, none too small."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from coordinator.methods.clustering.significant import significant
 from coordinator.methods.clustering.silhouette import silhouette
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
-"""Crowd, cuts of its tree, the number of clusters until now -> a group for each item. It keeps to the present number
-unless another is clearly better."""
+"""Rule: (crowd, cuts of its tree, present number of clusters) -> group of each item.
+
+It keeps the present number unless another is clearly better.
+"""
 
 _RULES: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
 RULES: Registry[Rule] = Registry("impasto.choices", _RULES, not_callable)
@@ -28,11 +30,15 @@ _PASSES = 2  # of refinement
 def partition(
     crowd: Crowd, *, clusters: int = 0, choose: str = "significant", smallest: int = 2, present: int = 0
 ) -> Labels:
-    """Group n devices; returns labels 0 … k-1, numbered by first appearance.
+    """Group n devices; return labels 0 … k-1, numbered by first appearance.
 
-    clusters: how many, 0 leaves it to the rule `choose`; smallest: no group has fewer devices (unless all have fewer);
-    present: the number of clusters until now. A given number is an upper bound: there are fewer where
-    so many groups of that size cannot be cut.
+    Args:
+        crowd: the devices.
+        clusters: number of groups, an upper bound: there are fewer if so many groups of that size cannot be cut. 0:
+            found by the rule `choose`.
+        choose: name of the rule.
+        smallest: least number of devices in a group (unless there are fewer devices in all).
+        present: present number of clusters.
     """
     if len(crowd.items) < 2 or clusters == 1:
         return np.zeros(len(crowd), dtype=np.int64)
@@ -42,7 +48,7 @@ def partition(
 
 
 def groups(labels: Labels, devices: Sequence[str]) -> list[set[str]]:
-    """The devices of each label."""
+    """Return the devices of each label."""
     found: list[set[str]] = [set() for _ in range(int(labels.max(initial=-1)) + 1)]
     for device, label in zip(devices, labels, strict=True):
         found[label].add(device)
@@ -50,7 +56,7 @@ def groups(labels: Labels, devices: Sequence[str]) -> list[set[str]]:
 
 
 def _refined(crowd: Crowd, labels: Labels, smallest: int) -> Labels:
-    """Let each device join the group that it resembles most: what linkage has once joined, it cannot part again."""
+    """Move each device to its most similar group, because linkage cannot separate what it has once joined."""
     for _ in range(_PASSES if labels.max() else 0):
         means = means_to_groups(crowd.totals(labels), labels)
         moved = means.argmax(axis=1)

@@ -10,9 +10,12 @@ from coordinator.methods.clustering.evidence import Matrix
 
 
 def place(code: Matrix, codes: Matrix, clusters: Sequence[int]) -> int:
-    """The cluster whose centroid the code (dimensions,) resembles most, 0 if there is none.
+    """Return the cluster whose centroid is most similar to the code (dimensions,); 0 if there is no cluster.
 
-    codes: (devices, dimensions) prompt codes of the placed devices; clusters: their clusters.
+    Args:
+        code: (dimensions,) prompt code of the new device.
+        codes: (devices, dimensions) prompt codes of the placed devices.
+        clusters: their clusters.
     """
     if not len(clusters):
         return 0

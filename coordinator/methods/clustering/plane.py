@@ -1,4 +1,4 @@
-"""Similarities drawn on a plane, for people to look at."""
+"""Devices on a plane for display, by their similarities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from coordinator.methods.clustering.evidence import Matrix
 
 
 def plane(similarity: Matrix) -> Matrix:
-    """Classical multidimensional scaling: (n, n) similarities -> (n, 2) points, like devices near each other.
+    """Classical multidimensional scaling: (n, n) similarities -> (n, 2) points, with similar devices near each other.
 
     The sign of each axis is fixed by its largest coordinate, so that the same similarities give the same picture.
     """
@@ -21,7 +21,7 @@ def plane(similarity: Matrix) -> Matrix:
 
 
 def with_fixed_signs(axes: Matrix) -> Matrix:
-    """Points (n, 2) with the largest coordinate of each axis made positive."""
+    """Return the points (n, 2) with the largest coordinate of each axis made positive."""
     largest = np.abs(axes).argmax(axis=0)
     signs: Matrix = np.where(axes[largest, np.arange(2)] < 0, -1.0, 1.0)
     return axes * signs

@@ -1,4 +1,4 @@
-"""Clustering by what devices draw: their prompt codes alone. Needs no round of training."""
+"""Clustering by prompt codes alone, which describe what devices draw. Needs no round of training."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from coordinator.methods.clustering.evidence import Blend, Evidence
 
 
 def prompt(evidence: Evidence) -> Blend:
+    """Return S = S_prompt, cosines of centred prompt codes."""
     return Blend(prompt=1.0, adapter=0.0)

@@ -1,4 +1,4 @@
-"""How many clusters: the cut with the best mean silhouette (Rousseeuw 1987)."""
+"""Number of clusters by the best mean silhouette (Rousseeuw 1987)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ LEAST_SILHOUETTE = 0.25
 
 
 def silhouette(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
+    """Cut into the k with the best mean silhouette; one group if none reaches `LEAST_SILHOUETTE`."""
     best, best_score = np.zeros(len(crowd.items), dtype=np.int64), LEAST_SILHOUETTE
     for wanted in range(2, min(cuts.most, len(crowd.items) - 1) + 1):
         labels = cuts.into(wanted)
@@ -27,9 +28,10 @@ def silhouette(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
 
 
 def mean_silhouette(totals: Matrix, labels: Labels) -> float:
-    """Over all devices, by the distance 1 - similarity; a device alone in its group counts 0.
+    """Return the mean over devices of (far - near) / max(far, near), by the distance 1 - similarity.
 
-    Mean distances to groups follow from `Crowd.totals`, so no pair of devices is looked at.
+    near and far are the mean distances to the own and to the nearest other group; a device alone in its group counts 0.
+    They follow from `Crowd.totals`, without looking at pairs of devices.
     """
     own, best_other = own_and_best_other(means_to_groups(totals, labels), labels)
     near, far = 1.0 - own, 1.0 - best_other

@@ -1,4 +1,4 @@
-"""All devices in one cluster: one global adapter, the baseline that clustering is compared with."""
+"""All devices in one cluster: one global adapter, the baseline for clustering."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from coordinator.methods.clustering.evidence import Blend, Evidence
 
 
 def single(evidence: Evidence) -> Blend:
+    """Return S = 1 for all pairs of devices."""
     return Blend(prompt=0.0, adapter=0.0)

@@ -1,13 +1,14 @@
-"""A short description of the subspaces that an adapter writes into: inner products stand for principal angles.
+"""Sketches: short descriptions of an adapter's output subspaces, whose inner products replace principal angles.
 
 `basis_similarity` is the mean over the layers of <P, Q>, with P = U U^T / ||U U^T||_F the projector of a device's basis
 U in that layer. With fixed random signs g, h, the number g^T P h = (U^T g)^T (U^T h) / sqrt(p) keeps inner products in
-expectation: E[(g^T P h)(g^T Q h)] = tr(P Q^T). A sketch has many such numbers a layer: of all pairs among a few sign
-vectors drawn by the layer's name, which are uncorrelated. The error of an inner product is about 1 / sqrt(length).
+expectation: E[(g^T P h)(g^T Q h)] = tr(P Q^T). A sketch has many such numbers a layer: one for each pair of a few sign
+vectors drawn by the layer's name; these numbers are uncorrelated. The error of an inner product is about 1 /
+sqrt(length).
 
-A device's sketch needs no other device and depends on its own bases alone, so that it is made once and kept. Its length
-is bounded, whatever the rank and the number of layers; its numbers are bytes, whose rounding (1 % of a number) is small
-beside the error of the projection.
+A device's sketch depends on its own bases alone, so that it is made once and stored. Its length is bounded, whatever
+the rank and the number of layers; its numbers are bytes, whose rounding (1 % of a number) is small compared with the
+error of the projection.
 """
 
 from __future__ import annotations
@@ -25,19 +26,32 @@ from edge_sdk.adapter import Bases
 Sketch: TypeAlias = npt.NDArray[np.int8]
 MOST_NUMBERS = 16384  # an error of 0.008
 _FEWEST_SIGNS = 3  # vectors a layer: three pairs
-_STEPS = 24.0  # of a byte, in one standard deviation of a number: the largest is 5.3 of them
+_STEPS = 24.0  # byte steps in one standard deviation of a number; the largest byte is 5.3 deviations
 
 
 @dataclass(frozen=True)
 class Sketches:
-    """Of several devices. trained: (devices,) which have one; numbers: (trained, length) theirs, in the same order."""
+    """Sketches of n devices.
+
+    Attributes:
+        trained: (n,) mask of the devices that have one.
+        numbers: (trained devices, length) their sketches, in the same order.
+    """
 
     trained: npt.NDArray[np.bool_]
     numbers: npt.NDArray[np.int8]
 
 
 class Sketcher:
-    """Args: layers: the outputs of every layer that adapters may have; length: the most numbers."""
+    """Makes sketches of one length.
+
+    Args:
+        layers: layer -> number of outputs, for every layer that adapters may have.
+        length: largest number of bytes in a sketch.
+
+    Attributes:
+        length: number of bytes in a sketch.
+    """
 
     def __init__(self, layers: Mapping[str, int], length: int = MOST_NUMBERS) -> None:
         names = sorted(layers)
@@ -50,7 +64,10 @@ class Sketcher:
         self.length = len(names) * self._pairs
 
     def __call__(self, bases: Bases) -> Sketch:
-        """(length,): layers that are missing, zero or unknown count as zero; the others all the same."""
+        """Return the sketch (length,) of bases. Layers that are missing, empty or unknown count as zero.
+
+        The other layers share the whole weight equally.
+        """
         known = {name: basis for name, basis in bases.items() if basis.shape[1] and name in self._signs}
         numbers = np.zeros(self.length, np.float32)
         for name, basis in known.items():
@@ -65,7 +82,7 @@ class Sketcher:
 
 
 def sketched(devices: Sequence[Bases | None]) -> Sketches:
-    """Of bases that are in memory."""
+    """Return the sketches of bases in memory."""
     layers = {name: len(basis) for bases in devices if bases for name, basis in bases.items()}
     sketcher = Sketcher(layers)
     return gathered(
@@ -74,7 +91,7 @@ def sketched(devices: Sequence[Bases | None]) -> Sketches:
 
 
 def gathered(sketches: Iterable[Sketch | None], devices: int, length: int) -> Sketches:
-    """Sketches read one at a time, None of devices that have none."""
+    """Collect sketches that are read one at a time; None for a device that has none."""
     trained = np.zeros(devices, dtype=bool)
     numbers = np.zeros((devices, length), np.int8)
     for at, sketch in enumerate(sketches):
@@ -85,7 +102,7 @@ def gathered(sketches: Iterable[Sketch | None], devices: int, length: int) -> Sk
 
 
 def _signs(layer: str, outputs: int, count: int) -> npt.NDArray[np.float32]:
-    """(count, outputs) signs."""
+    """Return (count, outputs) random signs, fixed by the layer's name."""
     rng = np.random.default_rng(zlib.crc32(layer.encode()))
     signs: npt.NDArray[np.float32] = rng.choice(np.array([-1, 1], np.float32), (count, outputs))
     return signs

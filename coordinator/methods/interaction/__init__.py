@@ -1,6 +1,6 @@
-"""How clusters teach each other between rounds.
+"""Interaction: clusters teach each other between rounds.
 
-A new way is one file and one line here, or an entry point of another package.
+A new interaction is one file and one line here, or an entry point of another package.
 """
 
 from __future__ import annotations

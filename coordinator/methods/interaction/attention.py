@@ -1,8 +1,10 @@
-"""Attention between clusters in product space (DESIGN.md, the default; FedAMP's operator applied to cluster adapters).
+"""Attention between clusters in product space (the default): the operator of FedAMP, applied to cluster adapters.
 
     C_j <- svd_r((1 - rho) C_j + rho sum_l softmax_l(S_jl / tau) C_l),    S_jl = cos(C_j, C_l)
 
-The result is refactored as near as possible to the old C_j, so that the devices' optimisers go on undisturbed.
+The result is refactored as near as possible to the old C_j, so that the devices' optimisers continue smoothly.
+
+Source: FedAMP (Huang et al., arXiv 2007.03797), which applies attention to the models of single clients.
 """
 
 from __future__ import annotations
@@ -17,6 +19,11 @@ from edge_sdk.adapter import Adapter, align, concatenate, cosine, truncate
 
 
 class Attention(Interaction):
+    """Attention: C_j <- svd_r((1 - rho) C_j + rho sum_l softmax_l(S_jl / tau) C_l), with S_jl = cos(C_j, C_l).
+
+    Source: FedAMP (Huang et al., arXiv 2007.03797), here between clusters and in product space.
+    """
+
     whole: ClassVar[bool] = True
 
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:

@@ -1,4 +1,4 @@
-"""What all interactions have in common."""
+"""The base class of all interactions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,24 @@ from edge_sdk.adapter import Adapter, Shape
 
 @dataclass(frozen=True)
 class Strength:
-    """rho: the share that comes from attention over the clusters, in [0, 1]; tau: its temperature, positive."""
+    """Strength of an interaction.
+
+    Attributes:
+        rho: share, in [0, 1], of the result that comes from attention over the clusters.
+        tau: temperature of the attention, positive.
+    """
 
     rho: float
     tau: float
 
 
 class Interaction(ABC):
-    """How clusters teach each other, or keep out of each other's way. It never sees a device.
+    """Lets clusters teach each other, or keeps them apart. It never sees a device.
 
     Attributes:
-        frozen_a: whether it holds only while devices keep A and train B alone.
-        whole: whether it needs all that a cluster has learnt in one adapter, which methods do not give that fold
-            something away or leave a factor at home.
+        frozen_a: true if it holds only while devices keep A and train B alone.
+        whole: true if it needs all that a cluster has learnt in one adapter. Aggregators that fold, or that keep a
+            factor on the device, do not provide this.
     """
 
     frozen_a: ClassVar[bool] = False
@@ -32,14 +37,21 @@ class Interaction(ABC):
 
     @abstractmethod
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
-        """What the clusters have learnt in a round -> what they go on from, of at most that rank."""
+        """Return the adapters that clusters continue from, of at most this rank, for their adapters after a round."""
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int
     ) -> dict[int, Adapter]:
-        """Where new clusters begin, beside those that are known; by default at the initialisation of all.
+        """Return the initial adapters of new clusters, beside the known ones; by default none, so that all start alike.
+
+        Args:
+            new: numbers of the new clusters.
+            known: adapters of the known clusters.
+            slots: shapes of the layers.
+            rank: rank of the adapters.
+            seed: seed of the initialisation.
 
         Raises:
-            ConfigurationError: there is no room for so many.
+            ConfigurationError: there is no room for so many clusters.
         """
         return {}

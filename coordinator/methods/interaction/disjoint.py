@@ -1,10 +1,11 @@
-"""Clusters in subspaces of their own: the A of each is a block of rows of one orthonormal basis, and stays.
+"""Clusters in disjoint subspaces: the A of each is a block of rows of one orthonormal basis, and stays frozen.
 
     A_j A_l^T = 0  for clusters j and l,    so  <B_j A_j, B_l A_l> = tr(B_j^T B_l A_l A_j^T) = 0
 
-whatever the devices learn: adapters of several clusters can be added up for a hybrid style without one writing over the
-other, as Orthogonal Adaptation does for concepts (Po et al., arXiv 2312.02432). Devices train B alone, so that the mean
-of B is the exact mean of the products. The price is what `ffa` pays: what can be learnt is confined to those rows.
+This holds whatever the devices learn: adapters of several clusters can be added up for a hybrid style without
+overwriting each other, as Orthogonal Adaptation does for concepts (Po et al., arXiv 2312.02432). Devices train B alone,
+so that the mean of B gives the exact mean of the products. The price is that of `ffa`: training is confined to these
+rows.
 """
 
 from __future__ import annotations
@@ -21,11 +22,21 @@ from edge_sdk.errors import ConfigurationError
 
 
 class Disjoint(Alone):
+    """Frozen blocks A_j of one orthonormal basis: A_j A_l^T = 0, so that cluster adapters are orthogonal.
+
+    Source: Orthogonal Adaptation (Po et al., arXiv 2312.02432), here for clusters instead of concepts.
+    """
+
     frozen_a: ClassVar[bool] = True
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int
     ) -> dict[int, Adapter]:
+        """Return adapters with free blocks of the basis as A, and B = 0.
+
+        Raises:
+            ConfigurationError: the basis has too few blocks of this rank.
+        """
         room = min(shape.in_features for shape in slots.values()) // rank
         taken = {_number_of(adapter, slots, rank, seed, room) for adapter in known.values()}
         free = [number for number in range(room) if number not in taken]
@@ -41,7 +52,7 @@ class Disjoint(Alone):
 
 
 def _number_of(adapter: Adapter, slots: Mapping[str, Shape], rank: int, seed: int, room: int) -> int | None:
-    """Which block a cluster has; None if none, as one that began with another interaction."""
+    """Return the number of a cluster's block; None if it has none, as after another interaction."""
     name, shape = next(iter(slots.items()))
     for number in range(room):
         if np.allclose(adapter.layers[name].a, _rows(name, shape, rank, seed, number), atol=1e-5):
@@ -55,9 +66,11 @@ def _block(name: str, shape: Shape, rank: int, seed: int, number: int) -> Factor
 
 
 def _rows(name: str, shape: Shape, rank: int, seed: int, number: int) -> npt.NDArray[np.float64]:
-    """Rows of the layer's basis, of the length that the rows of an initial A have on average: learning rates are made
-    for that."""
-    # The first rows stay the same, however many are drawn.
+    """Return a block of the layer's basis, scaled to the mean length of an initial A's rows.
+
+    Learning rates are made for that length.
+    """
+    # The first rows are the same, however many are drawn.
     drawn = initial_factors(name, shape, rank * (number + 1), seed).a.astype(np.float64)
     q, r = np.linalg.qr(drawn.T)
     basis = (q * np.where(np.diag(r) < 0, -1.0, 1.0)).T

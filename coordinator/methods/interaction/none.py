@@ -1,4 +1,4 @@
-"""Clusters keep to themselves."""
+"""No interaction: clusters keep to themselves."""
 
 from __future__ import annotations
 
@@ -9,5 +9,7 @@ from edge_sdk.adapter import Adapter
 
 
 class Alone(Interaction):
+    """No interaction, C_j <- C_j: every cluster continues from its own adapter."""
+
     def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
         return dict(adapters)

@@ -1,8 +1,8 @@
-"""What the coordinator does with a round's mean before devices go on from it.
+"""Server optimisers: a step from the last adapter towards a round's mean, before devices continue from it.
 
-A server optimiser takes the change from the adapter that the round began with to the mean of its updates for a gradient
-(Reddi et al., "Adaptive Federated Optimization", arXiv 2003.00295). A new one is one file and one line here,
-or an entry point of another package.
+A server optimiser treats the change from the round's start to the mean of its updates as a gradient (Reddi et al.,
+"Adaptive Federated Optimization", arXiv 2003.00295). A new one is one file and one line here, or an entry point of
+another package.
 """
 
 from __future__ import annotations

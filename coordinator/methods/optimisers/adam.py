@@ -2,8 +2,8 @@
 
     m <- b1 m + (1 - b1) change,    v <- b2 v + (1 - b2) change^2,    step = learning_rate m / (sqrt(v) + epsilon)
 
-b1 is the federation's momentum. As in the paper there is no correction of the first steps' bias; v begins at epsilon^2,
-its smallest sensible value.
+b1 is the federation's momentum, b2 = 0.99, epsilon = 1e-3. As in the paper, the bias of the first steps is not
+corrected; v starts at epsilon^2, its smallest sensible value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What all server optimisers have in common, and how a step with one is taken."""
+"""The interface of all server optimisers, and the step that is taken with one."""
 
 from __future__ import annotations
 
@@ -13,29 +13,35 @@ from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, svd, trun
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Matrices: TypeAlias = dict[str, Matrix]
-"""Of each factor or product a matrix that has the rank as its first axis, by name."""
+"""Name -> a matrix of a factor or product, with the rank as its first axis."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """learning_rate: how far a step goes; momentum: the share of the last direction that stays, in [0, 1)."""
+    """Speed of a server optimiser.
+
+    Attributes:
+        learning_rate: factor of a step.
+        momentum: share, in [0, 1), of the last direction that stays.
+    """
 
     learning_rate: float
     momentum: float
 
 
 Advance: TypeAlias = Callable[[Matrices, Matrices, Pace], tuple[Matrices, Matrices]]
-"""(what the round changed, moments, pace) -> (the step to take, new moments). Moments that are missing are new."""
+"""Step function: (change of the round, moments, pace) -> (step to take, new moments). Missing moments start anew."""
 
 
 @dataclass(frozen=True)
 class ServerOptimiser:
-    """
+    """A server optimiser, with its default pace.
+
     Attributes:
-        advance: one step.
-        learning_rate, momentum: its own, for a federation that names none.
-        linear: whether steps and moments are sums of what changed and of moments, each times a number. Such an
-            optimiser is given products where both factors are trained; any other is always given factors.
+        advance: computes one step.
+        learning_rate, momentum: defaults, for a federation that sets none.
+        linear: true if steps and moments are linear in changes and moments. Such an optimiser works on products where
+            both factors are trained; any other works on factors.
     """
 
     advance: Advance
@@ -52,11 +58,15 @@ def step(
     pace: Pace,
     share: Share,
 ) -> tuple[Adapter, Matrices]:
-    """Where devices go on instead of at `mean`, and what to remember for the next step.
+    """Return the adapter that devices continue from instead of `mean`, and the moments for the next step.
 
     Args:
-        start: what the round began with.
-        moments: of the last step; what does not fit any more is forgotten.
+        optimiser: the server optimiser.
+        start: the adapter that the round started from.
+        mean: the aggregate of its updates.
+        moments: moments of the last step; those that no longer fit are dropped.
+        pace: learning rate and momentum.
+        share: the factors that were trained.
     """
     if optimiser.linear and share is Share.BOTH:
         return _by_products(optimiser, start, mean, moments, pace)
@@ -70,14 +80,14 @@ def _by_products(
     moments: Mapping[str, npt.NDArray[np.floating]],
     pace: Pace,
 ) -> tuple[Adapter, Matrices]:
-    """A step on dW = B A, the same in every gauge (B G^-1)(G A).
+    """Take a step on dW = B A, the same in every gauge (B G^-1)(G A).
 
     Between rounds the gauge changes by more than a rotation: devices of smaller ranks train other factors, and clusters
     that teach each other are refactored. On factors, momentum would add all of that up and diverge.
 
-    A layer's products are written with one A in common, orthonormal rows that span all of theirs, so that their B are
-    linear. Where devices go on has the rank of the mean, and its gauge and scale; moments are kept at twice that rank,
-    which holds a whole change, or at what room the largest rank of an adapter leaves.
+    A layer's products are written with one common A, orthonormal rows that span all of theirs, so that their B are
+    linear. The result has the rank, gauge and scale of the mean. Moments are kept at twice that rank, which holds a
+    whole change, or at the rank that `MAX_RANK` leaves.
     """
     before: Matrices = {}
     change: Matrices = {}
@@ -117,10 +127,10 @@ def _by_factors(
     pace: Pace,
     share: Share,
 ) -> tuple[Adapter, Matrices]:
-    """A step on A and B, like those of the devices' own optimisers.
+    """Take a step on A and B, as the devices' own optimisers do.
 
-    Where both were trained, the factors of the mean are rotated first, so that they are as near as possible to those of
-    `start`: a rotation changes no product and must not look like a change, such as the signs that an SVD picks.
+    Where both were trained, the factors of the mean are first rotated as near as possible to those of `start`: a
+    rotation changes no product and must not count as a change. The signs that an SVD picks are such a rotation.
     """
     before, after = _matrices(start), _matrices(mean)
     rank = {name: max(len(matrix), len(before[name])) for name, matrix in after.items()}
@@ -158,7 +168,7 @@ def _matrices(adapter: Adapter) -> Matrices:
 
 
 def _rotation(pairs: Sequence[tuple[Matrix, Matrix]]) -> Matrix:
-    """The orthogonal matrix that, applied to the first of each pair, brings it nearest to the second (Procrustes)."""
+    """Return the orthogonal matrix that brings the first of each pair nearest to the second (Procrustes)."""
     u, _, v = svd(sum((near @ far.T for far, near in pairs), np.zeros(())))
     rotation: Matrix = u @ v
     return rotation

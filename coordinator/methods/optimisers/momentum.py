@@ -2,8 +2,9 @@
 
     v <- momentum v + change,    step = learning_rate v
 
-A direction that the rounds agree on is followed 1 / (1 - momentum) times as far. Linear, and so taken on products where
-both factors are trained. (On factors, with only a rotation removed, the held-out loss rose from round to round.)
+A direction on which the rounds agree is followed 1 / (1 - momentum) times as far. The optimiser is linear, so it works
+on products where both factors are trained. (On factors, with only a rotation removed, the held-out loss rose from round
+to round.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Devices go on from the mean."""
+"""No server optimiser: step = change. Devices continue from the mean, as in FedAvg (arXiv 1602.05629)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""`impasto-coordinator simulate`: a federation file carried out offline, in one process, on a folder of devices.
+"""`impasto-coordinator simulate`: the rounds of a federation file, offline, in one process, on a folder of devices.
 
-folders.py    which devices there are, and which of their pictures are held out
+folders.py    the devices, and their pictures that are held out
 devices.py    a device: real training, its prompt code, its loss
-run.py        the real rounds over all of them
-results.py    what came of it, as JSON and as adapter files
-console.py    what a person sees
+run.py        the real rounds over all devices
+results.py    the results, as JSON and as adapter files
+console.py    output on the terminal
 
-Training needs torch, which a coordinator does without: everything here is imported by that command only.
+Training needs torch, which a coordinator does not: only that command imports this package.
 """
 
 from __future__ import annotations

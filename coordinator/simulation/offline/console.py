@@ -1,4 +1,4 @@
-"""What a person sees of an offline run: a bar that moves, a line for every round, and two tables at the end."""
+"""Terminal output of an offline run: a progress bar, a line for every round, and two tables at the end."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ _TOLD = frozenset({"refused", "round_failed", "clustering_failed", "clusters"})
 
 
 class Screen:
-    """Shows the events of a `Run`. The bar is for terminals only; lines and tables are printed anywhere.
+    """Shows the events of a `Run`. The bar appears on terminals only; lines and tables are printed anywhere.
 
     Args:
-        devices, rounds, steps: how much there is to do.
+        console: the terminal.
+        devices: number of devices.
+        rounds: number of rounds.
+        steps: training steps of a device in a round.
     """
 
     def __init__(self, console: Console, devices: int, rounds: int, steps: int) -> None:
@@ -36,11 +39,12 @@ class Screen:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Inside, the bars are on the screen."""
+        """Show the progress bars inside the context."""
         with self._bar:
             yield
 
     def tell(self, event: str, values: Mapping[str, Any]) -> None:
+        """Show one event."""
         match event:
             case "device_opened":
                 self._bar.advance(self._reading)
@@ -66,7 +70,7 @@ class Screen:
 
 
 def print_result(console: Console, result: Result) -> None:
-    """A table of the rounds, and one of the devices."""
+    """Print a table of the rounds and a table of the devices."""
     held_out = any(device.held_out for device in result.devices.values())
     judged = "pictures held out" if held_out else "the pictures that were learnt from"
     console.print("", _rounds(result.rounds), "", _devices(result), "")
@@ -128,7 +132,7 @@ def _table(first: str) -> Table:
 
 
 def _energy(retained: float | Mapping[str, float | None] | None) -> str:
-    """The least of the clusters'."""
+    """Return the retained energy in per cent, the least of the clusters."""
     values = retained.values() if isinstance(retained, Mapping) else [retained]
     known = [value for value in values if value is not None]
     return f"{100 * min(known):.1f} %" if known else "-"

@@ -1,6 +1,6 @@
-"""The devices of an offline run: real training on one base model in memory, prompt codes by the bundle's text encoder.
+"""Devices of an offline run: real training on one base model in memory, prompt codes by the bundle's text encoder.
 
-Codes are of level "plain": nothing leaves the process.
+Codes are of level "plain", as nothing leaves the process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,22 @@ from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
-# Timesteps a picture: few to choose a model by, more for the figures that are compared.
+# Timesteps for each picture: few to choose a model, more for the reported losses.
 CHOICE_LEVELS, JUDGING_LEVELS = 2, 8
 OnStep = Callable[[str, RoundPlan, Progress], None]
 
 
 class OfflineDevice:
-    """One device: what the coordinator knows of it, how it trains, and how well adapters serve it."""
+    """One device: its profile, its training, and the loss of adapters on its pictures.
+
+    Args:
+        folder: its folder.
+        trainer: trains on its pictures.
+        held_out: pictures for evaluation; none: those that it learns from.
+        profile: its profile.
+        seed: seed of the evaluation.
+        on_step: called after every training step.
+    """
 
     def __init__(
         self,
@@ -41,13 +50,13 @@ class OfflineDevice:
         self._trainer, self._held_out, self._seed, self._on_step = trainer, list(held_out), seed, on_step
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
-        """A round's work."""
+        """Train one round."""
         return train_round(
             self._trainer, plan, on_step=lambda progress: self._on_step(self.folder.name, plan, progress)
         )
 
     def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
-        """Which model has the least loss on the pictures to learn from."""
+        """Return the index of the model with the least loss on the pictures to learn from."""
         under = [(adapter, 1.0) for adapter in below]
         losses = [
             self._trainer.evaluate([*under, (model, 1.0)], seed=self._seed, levels=CHOICE_LEVELS) for model in models
@@ -55,7 +64,7 @@ class OfflineDevice:
         return int(np.argmin(losses))
 
     def loss(self, adapters: Sequence[Adapter]) -> float:
-        """The mean denoising loss on the pictures held out; on those it learns from where none is."""
+        """Return the mean denoising loss on the pictures held out, or on those it learns from if there are none."""
         weighted = [(adapter, 1.0) for adapter in adapters]
         return self._trainer.evaluate(weighted, self._held_out or None, seed=self._seed, levels=JUDGING_LEVELS)
 
@@ -63,7 +72,7 @@ class OfflineDevice:
 def open_devices(
     folders: Sequence[Folder], *, model: Path, bundle: Path, seed: int, threads: int | None, on_step: OnStep
 ) -> Iterator[OfflineDevice]:
-    """Read and encode the pictures of one device after the other.
+    """Yield the devices one after the other, with their pictures read and encoded.
 
     Raises:
         TrainingError, BundleError: the base model or the bundle cannot be used.
@@ -71,11 +80,11 @@ def open_devices(
     """
     size = image_size(model)
     trainer: Trainer | None = None
-    # The text encoder alone is opened, which is not worth laying out for this processor.
+    # Only the text encoder is opened, which is not worth preparing for this processor.
     with Generator.load(bundle, threads=threads, prepare=False) as generator:
         for folder in folders:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", PictureLeftOut)  # `read_folders` has said so
+                warnings.simplefilter("ignore", PictureLeftOut)  # `read_folders` has warned already
                 pictures = load_pictures(folder.path, size)
             learnt = [pictures[at] for at in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
@@ -91,7 +100,7 @@ def open_devices(
 
 def _code(generator: Generator, captions: list[str]) -> bytes:
     with warnings.catch_warnings():
-        # The beginning of a long caption says what a picture is about, which is all that a code is for.
+        # The beginning of a long caption is enough for a code, which describes the subject of a picture.
         warnings.simplefilter("ignore", PromptTruncated)
         embeddings = generator.encode_prompt(captions)[1]
     return prompt_code(embeddings, "plain").astype("<f4").tobytes()

@@ -1,4 +1,4 @@
-"""A folder of devices, one sub-folder each:
+"""A folder of devices, with one sub-folder each.
 
     devices/
       anna/            pictures with captions, in one of the layouts of `edge_sdk.pictures`
@@ -6,7 +6,7 @@
       ben/
         ...
 
-Hidden folders and files beside the sub-folders are left alone. Nothing is decoded here, and nothing is written.
+Hidden folders, and files beside the sub-folders, are ignored. No picture is decoded here, and nothing is written.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ SETTINGS = "device.toml"
 
 @dataclass(frozen=True)
 class Folder:
-    """One device's.
+    """The folder of one device.
 
     Attributes:
-        name: that of the sub-folder.
-        learnt, held_out: which of its pictures, as `list_pictures` counts them, it learns from and is judged on.
-        max_rank: the largest rank that it trains.
+        name: name of the sub-folder.
+        path: path of the sub-folder.
+        learnt: indices of the pictures that it learns from, as `list_pictures` counts them.
+        held_out: indices of the pictures that it is evaluated on.
+        max_rank: largest rank that it trains.
     """
 
     name: str
@@ -47,20 +49,21 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_folders(devices: Path, *, rank: int, held_out: float, seed: int) -> list[Folder]:
-    """The devices, by name.
+    """Return the devices, sorted by name.
 
     Args:
-        rank: the federation's.
-        held_out: share of each device's pictures that is kept for judging, at least one of them; 0 keeps none.
-        seed: which pictures those are, together with the device's name.
+        devices: the folder.
+        rank: rank of the federation.
+        held_out: share of each device's pictures to hold out for evaluation, at least one picture; 0 holds out none.
+        seed: chooses these pictures, together with the device's name.
 
     Warns:
         PictureLeftOut: files that look like pictures are not used.
 
     Raises:
-        NoPictures: there is no such folder, no device in it, or a device without pictures.
-        PictureError: a picture without a caption, or a device with one picture when some are to be held out.
-        ConfigurationError: a device.toml that makes no sense.
+        NoPictures: the folder is missing or has no device, or a device has no pictures.
+        PictureError: a picture has no caption, or a device has one picture when some are to be held out.
+        ConfigurationError: a device.toml is invalid.
     """
     if not devices.is_dir():
         raise NoPictures(f"{devices} is not a folder. Give the folder that has one sub-folder for each device.")
@@ -84,7 +87,7 @@ def _read(path: Path, rank: int, share: float, seed: int) -> Folder:
 
 
 def _split(count: int, share: float, key: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which pictures to learn from, at least one, and which to hold out; other devices do not change it."""
+    """Return the indices to learn from, at least one, and those to hold out; independent of other devices."""
     kept = min(max(1, round(share * count)), count - 1) if share else 0
     entropy = int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little")
     order = np.random.default_rng(entropy).permutation(count).tolist()

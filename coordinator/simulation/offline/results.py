@@ -1,4 +1,4 @@
-"""What came of an offline run, as JSON and as adapter files."""
+"""Results of an offline run, as JSON and as adapter files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from edge_sdk.errors import ConfigurationError
 
 
 class DeviceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One device. pictures, held_out: how many it learnt from, and was judged on (0: on those that it learnt from);
-    losses: mean denoising losses of the base model alone, and with what the federation gave it."""
+    """Result of one device.
+
+    Attributes:
+        cluster: its cluster.
+        pictures: number of pictures that it learnt from.
+        held_out: number of pictures that it was evaluated on; 0: on those that it learnt from.
+        max_rank: largest rank that it trains.
+        loss_before, loss_after: mean denoising losses of the base model alone, and with the federation's adapters.
+        bytes_up, bytes_down: bytes that it sent and fetched.
+    """
 
     cluster: int
     pictures: int
@@ -30,10 +38,20 @@ class DeviceResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One round. first_loss, last_loss: training losses of its first and its last steps, medians over the devices;
-    bytes: of all devices since the beginning; retained_energy: by cluster in a cluster round; refused: device -> why it
-    did not count; assignment: device -> cluster, where the devices were clustered before it; filter: whom it believed,
-    if there is one."""
+    """Result of one round.
+
+    Attributes:
+        round: number of the round.
+        stage: "root" or "cluster".
+        updates: number of counted updates.
+        first_loss, last_loss: training losses of the first and the last steps, medians over the devices.
+        bytes_up, bytes_down: bytes of all devices since the beginning.
+        retained_energy: share of energy that truncation kept, by cluster in a cluster round.
+        aggregation_seconds: duration of the aggregation.
+        refused: device -> name of the reason why its update did not count.
+        assignment: device -> cluster, if the devices were clustered before the round.
+        filter: verdict of the filter, if there is one.
+    """
 
     round: int
     stage: str
@@ -50,7 +68,14 @@ class RoundResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole run. federation: the file's settings that it went by."""
+    """Result of a whole run.
+
+    Attributes:
+        federation: settings of the federation file, without those that only a serving coordinator uses.
+        base_id: id of the base model.
+        devices: result of each device, by name.
+        rounds: result of each round.
+    """
 
     federation: dict[str, Any]
     base_id: str
@@ -59,10 +84,10 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_places(out: Path | None, json: Path | None) -> None:
-    """Find out before the work whether its results can be written; makes nothing.
+    """Check before the work that its results can be written; creates nothing.
 
     Raises:
-        ConfigurationError: they cannot, or would mix with what is there.
+        ConfigurationError: a result cannot be written, or would mix with other files.
     """
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -86,15 +111,15 @@ def check_places(out: Path | None, json: Path | None) -> None:
 
 
 def write_json(result: Result, file: Path) -> None:
-    """The whole result; the file appears whole or not at all."""
+    """Write the whole result; the file appears whole or not at all."""
     durable.write(file, msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
 
 
 def write_adapters(outcomes: Mapping[str, Outcome], out: Path, *, home_factor: bool) -> list[Path]:
-    """What was learnt, in the layout of a device's home: root.safetensors and clusters/<n>.safetensors.
+    """Write the adapters in the layout of a device's home: root.safetensors and clusters/<n>.safetensors.
 
-    home_factor: what a device keeps to itself makes every device's adapter another one, which then lies in
-    devices/<name>/cluster.safetensors; there is none for the cluster.
+    With `home_factor`, devices keep a factor to themselves, so every device has an adapter of its own. It is written to
+    devices/<name>/cluster.safetensors, and there is none for the cluster.
     """
     adapters = {}
     for name, outcome in sorted(outcomes.items()):

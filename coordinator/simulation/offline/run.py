@@ -1,4 +1,4 @@
-"""The rounds of a federation file over a folder of devices: by `simulate`, or `simulate_ifca` if the file says so."""
+"""The rounds of a federation file over a folder of devices, by `simulate` or, if the file says so, `simulate_ifca`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from edge_sdk.inference import compute_base_id
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 
-# Settings of a coordinator that serves.
+# Settings that only a serving coordinator uses.
 _UNUSED = frozenset(
     (
         "broker",
@@ -38,21 +38,23 @@ _UNUSED = frozenset(
     )
 )
 Tell = Callable[[str, Mapping[str, Any]], None]
-"""What happens, as it happens: every event of the simulation, and
+"""Receives every event of the simulation as it happens, and
 
     device_opened   device
-    device_judged   device, loss; first of the base model, at the end with what was learnt
+    device_judged   device, loss; first of the base model, at the end with the adapters
     step            device, round, stage, step, steps, loss
 """
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run is made of.
+    """An offline run.
 
     Attributes:
+        federation: the federation file.
+        folders: the devices' folders.
         model: the diffusers folder that the federation's bundle was exported from.
-        threads: for training; None leaves that to torch.
+        threads: CPU threads for training; None: torch's choice.
     """
 
     federation: Federation
@@ -61,11 +63,11 @@ class Run:
     threads: int | None = None
 
     def start(self, tell: Tell) -> tuple[Result, dict[str, Outcome]]:
-        """Train, aggregate and judge; writes nothing.
+        """Train, aggregate and evaluate; return the result, and each device's outcome. Writes nothing.
 
         Raises:
             ConfigurationError: the base model is not the bundle's, or devices and method do not fit together.
-            TrainingError, BundleError, PictureError: see `open_devices`, and `Trainer.train`.
+            TrainingError, BundleError, PictureError: see `open_devices` and `Trainer.train`.
         """
         base = self._checked_base()
         devices = self._open(tell)
@@ -141,7 +143,7 @@ class Run:
 
 
 class _Book:
-    """Writes down what the coordinator reports of each round, and passes it on."""
+    """Records the coordinator's events of each round, and passes them on."""
 
     def __init__(self, tell: Tell) -> None:
         self._tell = tell
@@ -163,7 +165,7 @@ class _Book:
 
 
 def _judged(device: OfflineDevice, outcome: Outcome | None, tell: Tell) -> float:
-    """The device's loss with what it brought home; None: of the base model alone."""
+    """Return the device's loss with its final adapters; `outcome` None: of the base model alone."""
     adapters = outcome.adapters if outcome else {}
     loss = device.loss([adapters[role] for role in ("root", "cluster") if role in adapters])
     tell("device_judged", {"device": device.folder.name, "loss": loss})
