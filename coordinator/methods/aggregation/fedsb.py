@@ -9,17 +9,14 @@ r * r numbers a layer, and the mean of the cores is the exact mean of the produc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from coordinator.methods.aggregation.base import Aggregate, Aggregator
-from coordinator.methods.aggregation.sums import ProductSum
-from edge_sdk.adapter import Adapter, Share, orthonormal, truncate
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from coordinator.methods.aggregation.base import Aggregate
+from coordinator.methods.aggregation.product_mean import ProductMean
+from edge_sdk.adapter import Share, orthonormal, truncate
 
 
-class FedSB(Aggregator):
+class FedSB(ProductMean):
     """Fed-SB: mean of the cores K in dW = Q_B K Q_A, with frozen Q_B and Q_A from the first round.
 
     Exact; all devices train one rank. Source: Singhal et al., arXiv 2502.15436.
@@ -30,19 +27,9 @@ class FedSB(Aggregator):
     linear: ClassVar[bool] = False  # later rounds are linear; the first one averages products
     gauge_free: ClassVar[bool] = True
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
-        self._sum = ProductSum(rank)
-
     @classmethod
     def share(cls, turn: int) -> Share:
         return Share.CORE if turn else Share.BOTH
-
-    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
-        self._sum.add(adapter, weight)
-
-    def _merge(self, other: Self) -> None:
-        self._sum.merge(other._sum)
 
     def _result(self) -> Aggregate:
         mean, retained = truncate(self._sum.mean(), self.rank)

@@ -6,17 +6,14 @@ of the devices' factors; `product` differs in that.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from coordinator.methods.aggregation.base import Aggregate, Aggregator
-from coordinator.methods.aggregation.sums import ProductSum
-from edge_sdk.adapter import Adapter, truncate
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from coordinator.methods.aggregation.base import Aggregate
+from coordinator.methods.aggregation.product_mean import ProductMean
+from edge_sdk.adapter import truncate
 
 
-class FlexLoRA(Aggregator):
+class FlexLoRA(ProductMean):
     """FlexLoRA: start = svd_r(sum_i w_i B_i A_i / sum_i w_i), with balanced factors.
 
     Exact up to the truncation, mixed ranks. Source: Bai et al., arXiv 2402.11505.
@@ -26,16 +23,6 @@ class FlexLoRA(Aggregator):
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False
     gauge_free: ClassVar[bool] = True
-
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
-        self._sum = ProductSum(rank)
-
-    def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
-        self._sum.add(adapter, weight)
-
-    def _merge(self, other: Self) -> None:
-        self._sum.merge(other._sum)
 
     def _result(self) -> Aggregate:
         mean, retained = truncate(self._sum.mean(), self.rank)
