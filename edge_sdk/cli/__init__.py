@@ -1,4 +1,4 @@
-"""`impasto`, the device on the command line. One module a command; what a command needs is imported when it runs.
+"""`impasto`, the device on the command line. Each command is a module, and imports what it needs when it runs.
 
 Exit codes: 0 done; 1 an error that Impasto names, in one line on stderr; 2 a command line that makes no sense.
 """
