@@ -211,7 +211,7 @@ class MessageOutdated(WireError):
 
 
 class TransportError(ImpastoError):
-    """The network did not do what was asked."""
+    """A request to the network or the broker failed."""
 
 
 class BrokerSettingsInvalid(TransportError):

@@ -112,8 +112,8 @@ def truncate(x: Adapter, rank: int | None = None, energy: float | None = None) -
     size are dropped. At least rank 1 stays in every layer.
 
     Args:
-        rank: keep at most so many directions a layer.
-        energy: in (0, 1]; keep the fewest directions a layer whose squared singular values make this share of it.
+        rank: keep at most so many directions in each layer.
+        energy: in (0, 1]; keep the fewest directions in each layer whose squared singular values sum to this share.
 
     Returns:
         The adapter, and the share of all layers' squared norm that it retains (1.0 for a zero adapter).

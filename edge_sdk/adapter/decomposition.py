@@ -1,4 +1,4 @@
-"""The singular value decomposition, also where LAPACK gives up."""
+"""The singular value decomposition, made to work also where LAPACK fails."""
 
 from __future__ import annotations
 

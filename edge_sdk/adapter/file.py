@@ -197,17 +197,17 @@ def _read(data: bytes, source: str | None, beside: bytes | None) -> Adapter:
 
 
 def matrices_to_bytes(matrices: Mapping[str, Array], base_id: str | None) -> bytes:
-    """A safetensors file of float32 matrices that is no whole adapter. Equal content gives equal bytes."""
+    """The content of a safetensors file of float32 matrices, such as a part of an adapter; equal for equal content."""
     tensors = {key: np.ascontiguousarray(matrix, dtype=np.float32) for key, matrix in matrices.items()}
     metadata = {"format": "pt"} | ({} if base_id is None else {BASE_ID_KEY: base_id})
     return _sort_metadata(_serialize(tensors, metadata=metadata))
 
 
 def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
-    """The matrices of such a file by key, and the base id.
+    """The matrices of such a file by key, and the base id; None for the id if the file has none.
 
     Raises:
-        AdapterFormatError: not safetensors, or something else than matrices of numbers.
+        AdapterFormatError: not safetensors, or a tensor that is no matrix of numbers.
     """
     metadata = _metadata(data)
     matrices = {key: _array(key, view) for key, view in _tensors(data)}
@@ -336,7 +336,7 @@ class _Scales:
             raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is not a number.")
         try:
             return float(alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
-        except OverflowError as error:  # JSON's integers know no bounds
+        except OverflowError as error:  # JSON's integers have no bounds
             raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is absurdly large.") from error
 
 

@@ -111,7 +111,7 @@ class Adapter:
             "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q". Layers of the CLIP text encoder are named
             "text_encoder.text_model. ...", whatever the version of transformers.
         base_id: the id of the base model that it was trained on; None if the file does not say.
-        notes: free metadata, short strings; shared with whoever gets the adapter.
+        notes: free metadata, short strings; everybody who gets the adapter gets them.
         source: the file that it was read from, for messages only; None if it was made here.
 
     Raises:

@@ -67,8 +67,8 @@ def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
     """The file that a device sends.
 
     Args:
-        adapter: as trained.
-        start: its `beginning`.
+        adapter: the trained adapter.
+        start: the `beginning` of its training.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers.

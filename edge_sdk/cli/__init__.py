@@ -46,6 +46,6 @@ def main() -> None:
     except (ImpastoError, OSError) as error:
         print_error(error)
         sys.exit(1)
-    except MemoryError:  # of numpy: for latents of a size that nobody draws, say
+    except MemoryError:  # raised by numpy, for instance for latents of a huge size
         print_error(OutOfMemory("There is not enough memory for this: ask for less at once."))
         sys.exit(1)

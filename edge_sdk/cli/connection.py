@@ -75,7 +75,7 @@ def settings(
     try:
         check(made)
     except BrokerSettingsInvalid as error:
-        if password and not password_file:  # nobody has typed that
+        if password and not password_file:  # it is the variable's, which is not on the command line
             raise BrokerSettingsInvalid(f"{error} The password is that of the variable IMPASTO_PASSWORD.") from error
         raise
     return made

@@ -1,4 +1,4 @@
-"""impasto doctor"""
+"""The command `impasto doctor`."""
 
 from __future__ import annotations
 

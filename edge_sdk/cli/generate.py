@@ -1,4 +1,4 @@
-"""impasto generate"""
+"""The command `impasto generate`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""impasto info"""
+"""The command `impasto info`."""
 
 from __future__ import annotations
 

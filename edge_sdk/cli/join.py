@@ -1,4 +1,4 @@
-"""impasto join"""
+"""The command `impasto join`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""impasto prepare"""
+"""The command `impasto prepare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""impasto train"""
+"""The command `impasto train`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""impasto doctor --broker: the way to a federation, on the terminal."""
+"""The part of `impasto doctor --broker` that shows the way to a federation on the terminal."""
 
 from __future__ import annotations
 

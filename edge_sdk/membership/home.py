@@ -1,7 +1,7 @@
 """A device's home folder.
 
     root.safetensors, cluster.safetensors, clusters/<n>.safetensors       the adapters to draw with
-    journal.sqlite                  what a restart needs, see `journal`
+    journal.sqlite                  the state that a restart needs, see `journal`
     journal.lock                    held by the one membership that has the journal open
     device_id                       the name that the device gave itself
     training-<plan>.checkpoint      the unfinished training of a round, if there is one

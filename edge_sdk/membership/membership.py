@@ -106,7 +106,7 @@ class Membership:
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
         profile: the device's profile, which the coordinator gets.
-        home: folder for adapters and for what a restart needs; one per federation.
+        home: folder for adapters and for the state that a restart needs; one per federation.
         train: called in the thread of `run` with the plan of each round; returns the trained update.
         on_event: called in the thread of `run` with a dict of plain values (always "event" and "time") for events worth
             showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one.

@@ -29,7 +29,7 @@ from edge_sdk.wire.transfer import (
 )
 
 PATIENCE = 5.0
-NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for what is not offered
+NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for a content that is not offered
 ATTEMPTS = 3  # times that a content is fetched if its hash is wrong
 _MAX_PATIENCE = 60.0
 

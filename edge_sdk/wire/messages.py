@@ -98,7 +98,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Pull(_Message, frozen=True, kw_only=True):
     """Receiver to sender: send these chunks now, at most `credit` of them, lowest index first.
 
-    `missing` has one bit a chunk: bit i % 8 (1 << i % 8) of byte i // 8. Trailing zero bytes may be left out.
+    `missing` has one bit per chunk: bit i % 8 (1 << i % 8) of byte i // 8. Trailing zero bytes may be left out.
     """
 
     sha256: Sha256
@@ -153,7 +153,7 @@ class Offer(_Message, frozen=True, kw_only=True):
 
 
 class Leave(_Message, frozen=True, kw_only=True):
-    """A device says goodbye; it takes no part in further rounds. Join and Offer bring it back."""
+    """A device leaves; it takes no part in further rounds. Join and Offer bring it back."""
 
     reason: Text = ""
 
