@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge_sdk.pictures import Picture, load_pictures
     from edge_sdk.training import Trainer, TrainingResult
 
-# Before any of our modules loads a library that has some.
+# Telemetry is switched off before any of our modules loads a library that has some.
 _telemetry.switch_off()
 
 __version__ = "0.1.0"

@@ -2,8 +2,8 @@
 
     python -m edge_sdk.asyncapi > docs/asyncapi.yaml
 
-It says with machine-readable schemas what docs/protocol.md says in words; what a message means, and when to send it, is
-there only. Payloads are msgpack: where a schema says `format: binary`, msgpack's bin stands. Operations are a device's.
+It gives machine-readable schemas for docs/protocol.md, which alone says what a message means and when to send it.
+Payloads are msgpack; `format: binary` in a schema stands for msgpack's bin. Operations are those of a device.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _CONTENT = "application/msgpack"
 _QOS = {"mqtt": {"qos": 1, "retain": False, "bindingVersion": "0.2.0"}}
 _RETAINED = {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}}
 _SCHEMAS = "#/components/schemas/"
-# What a device says on its control topic, and what it hears on its own; transfers go both ways.
+# Messages that a device sends and receives on its control topics; transfers go both ways.
 DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (m.Join, m.Offer, m.Leave, m.Pull, m.Committed, m.Refused)
 DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
     m.Welcome, m.SignedStep, m.RoundDone, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
-# What is in a signed step, encoded.
+# Messages that a signed step may hold, encoded.
 STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.Finished)
 
 
@@ -190,7 +190,7 @@ def _title(kind: type[msgspec.Struct]) -> str:
 
 
 def _portable(schema: Any) -> Any:
-    """msgspec's schema for JSON as one for msgpack, in what every validator understands."""
+    """msgspec's schema for JSON, changed into one for msgpack that every validator understands."""
     if isinstance(schema, list):
         return [_portable(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,4 @@
-"""Device: what an app embeds. It draws, learns from its owner's pictures, and takes part in a federation.
+"""Device: the class that an app embeds. It draws, learns from its owner's pictures, and takes part in a federation.
 
     device = Device(bundle="bundle/", model="model/", pictures="my_pictures/")
     device.generate("a fox").save("fox.png")
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from edge_sdk.membership import OnEvent
     from edge_sdk.training import Progress, Trainer, TrainingResult
 
-# Of what is left of a round's deadline; the rest is for handing the update in.
+# Share of the time left until a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
-_RANK = 8  # of a leaf, if nobody says
+_RANK = 8  # of a leaf, by default
 
 
 class Device:
@@ -54,7 +54,8 @@ class Device:
         pictures: folder of captioned pictures, see `edge_sdk.pictures`; only learning needs it.
         home: folder for adapters and unfinished work, made when it is needed; one per federation.
         threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
-        backend, memory_limit: what to draw with, and how much memory drawing may take; see `Stages`.
+        backend: the back end to draw with, a key of `BACKENDS`, or "auto" for the fastest that works here.
+        memory_limit: bytes that drawing may take, or a text such as "1GB"; None sets no limit. See `Stages`.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Device:
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator behind `generate`, for whoever wants more than one picture or other inputs.
+        """The generator behind `generate`, for several pictures at once or for other inputs.
 
         Raises:
             BundleMissing, BundleCorrupt: the bundle cannot be used.
@@ -116,8 +117,8 @@ class Device:
         """Draw one picture, offline.
 
         Args:
-            adapters: weights of adapters at home by name. None takes all that this device draws with (root, cluster and
-                leaf, as far as they are there, at weight 1); {} draws with the base model alone.
+            adapters: name -> weight of adapters at home. None takes root, cluster and leaf, as far as they are there,
+                at weight 1; {} draws with the base model alone.
             The others: see `Generator.generate`.
 
         Raises:
@@ -173,8 +174,8 @@ class Device:
     ) -> TrainingResult:
         """Learn the leaf adapter from the pictures, on top of the root and cluster adapters at home, and save it.
 
-        Goes on from the leaf that is there. A call that was interrupted, even by a power cut, is resumed by the next
-        one with the same arguments.
+        Training goes on from the present leaf. A call that was interrupted, even by a power cut, is resumed by the next
+        call with the same arguments.
 
         Args:
             minutes, steps: when to stop, whichever comes first.
@@ -184,11 +185,11 @@ class Device:
 
         Warns:
             PictureLeftOut: files that look like pictures are not used.
-            TrainingPutAside: an interrupted call was of other pictures or settings; its state is kept in another file.
+            TrainingPutAside: an interrupted call had other pictures or settings; its state is kept in another file.
 
         Raises:
-            TrainingError: no base model was given, or it is not the bundle's; torch is missing; a `rank` that the
-                present leaf has not; see `Trainer.train`.
+            TrainingError: no base model was given, or it is not the bundle's; torch is missing; `rank` is not the
+                present leaf's; see `Trainer.train`.
             NoPictures, PictureError: no pictures were given, or they cannot be used.
             DeviceBusy: a leaf is being learnt in this home, in this process or in another.
             ConfigurationError: the home cannot be written.
@@ -229,7 +230,7 @@ class Device:
         return result
 
     def _check_home(self) -> None:
-        """Before pictures are encoded, which takes minutes. Leaves no folder that was not there."""
+        """Check that the home can be written, before pictures are encoded for minutes. New folders are removed."""
         missing = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
         try:
             durable.check(self.home / "leaf.safetensors")
@@ -239,7 +240,7 @@ class Device:
             raise no_home(self.home, error) from error
 
     def _learning(self) -> LockFile:
-        """The right to make the leaf."""
+        """The lock under which one call at a time learns the leaf."""
         busy = f"A leaf is being learnt in {self.home} already: wait for that, or use another home."
         try:
             self.home.mkdir(parents=True, exist_ok=True)
@@ -273,19 +274,19 @@ class Device:
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
             privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
-            trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if it is known from elsewhere;
-                None trusts the first coordinator that is met, and that one alone from then on.
-            invitation: the text that the federation's operator has given for this device; it says `device_id` and
-                `trust`, too; if they are given as well, they have to agree. Needed once.
-            bandwidth: how fast updates may go out, "512 KB/s" or bytes per second; None: as the transport's settings
-                say, and as fast as they go if those say nothing.
-            on_event: called for what is worth showing, see `Membership`.
+            trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
+                None trusts the first coordinator that shows itself, and only that one from then on.
+            invitation: the text that the federation's operator has given for this device, needed once. It also states
+                `device_id` and `trust`; if these are given as well, they have to agree.
+            bandwidth: upload limit for updates, as "512 KB/s" or in bytes per second; None takes the limit in the
+                transport's settings, if there is one.
+            on_event: called for events worth showing, see `Membership`.
             on_step: called after every training step.
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, no such privacy level, or `trust`,
-                `invitation` or `bandwidth` is none.
+            ConfigurationError: the home folder cannot be used, there is no such privacy level, or `trust`, `invitation`
+                or `bandwidth` cannot be read.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
@@ -317,7 +318,7 @@ class Device:
     def _train_round(
         self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None
     ) -> TrainedUpdate:
-        """All of the plan's steps, or as many as there is time for before the round may close."""
+        """Train all of the plan's steps, or as many as there is time for before the round may close."""
         from edge_sdk.training import train_round
 
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
@@ -347,7 +348,7 @@ class Device:
     def _prompt_code(self, level: str) -> bytes:
         captions = [text for _, text in list_pictures(self._own_pictures())]
         with warnings.catch_warnings():
-            # The beginning of a long caption says what a picture is about, which is all that a code is for.
+            # The beginning of a long caption says what a picture is about: enough for a prompt code.
             warnings.simplefilter("ignore", PromptTruncated)
             embeddings = self.generator.encode_prompt(captions)[1]
         return prompt_code(embeddings, level).astype("<f4").tobytes()

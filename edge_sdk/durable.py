@@ -16,12 +16,12 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def write(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write a file by way of a temporary one in its folder: fsync, rename, fsync of the folder.
 
-    A link is followed. What is no regular file, such as /dev/stdout, is written into as it is.
+    Links are followed. Something that is no regular file, such as /dev/stdout, is written to directly.
 
-    private: for its owner alone; otherwise the process's umask says who may read it, as of any file.
+    private: readable by its owner only; otherwise the process's umask decides, as for any file.
 
     Raises:
-        OSError: it cannot be written; it names `path`, and an earlier file there is as it was.
+        OSError: the file cannot be written; the error names `path`, and an earlier file there stays as it was.
     """
     with _named(path):
         path = Path(os.path.realpath(path))
@@ -29,7 +29,7 @@ def write(path: Path, data: bytes, *, private: bool = False) -> None:
             with path.open("wb") as file:
                 file.write(data)
             return
-        # Not the whole name, which with what is added could be too long for the disk.
+        # Only the beginning of the name: with the additions, the whole could be too long for the file system.
         temporary = path.with_name(f".{path.name[:30]}.{secrets.token_hex(8)}.tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         descriptor = os.open(temporary, flags, 0o600 if private else 0o666)
@@ -46,10 +46,10 @@ def write(path: Path, data: bytes, *, private: bool = False) -> None:
 
 
 def check(path: Path) -> None:
-    """Find out whether `write` could write there, before the work whose result it is to keep. Its folder is made.
+    """Check that `write` could write there, before long work whose result goes there. Its folder is made.
 
     Raises:
-        OSError: it could not; it names `path`.
+        OSError: it could not; the error names `path`.
     """
     with _named(path):
         path = Path(os.path.realpath(path))
@@ -67,17 +67,17 @@ def check(path: Path) -> None:
 
 
 def new_folder(beside: Path) -> Path:
-    """An empty folder of a new name beside a path, to be filled and renamed; the umask says who may read it."""
+    """Make an empty folder of a new name beside a path, to be filled and renamed; the umask decides who may read it."""
     folder = beside.with_name(f".{beside.name}-{secrets.token_hex(8)}")
     folder.mkdir()
     return folder
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a whole file of the same file system another name, where it survives a power cut.
+    """Rename a complete file within its file system, and sync the folder so that the name survives a power cut.
 
     Raises:
-        OSError: it is of another file system, or is not there.
+        OSError: `source` is missing, or `target` is on another file system.
     """
     with source.open("r+b") as file:
         os.fsync(file.fileno())
@@ -87,7 +87,7 @@ def move(source: Path, target: Path) -> None:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors that name the file that was to be written, not the temporary one, and none at all as a full disk's do."""
+    """Make errors name the file that was to be written: not the temporary one, and not none, as on a full disk."""
     try:
         yield
     except OSError as error:
@@ -98,7 +98,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _sync_folder(path: Path) -> None:
-    if os.name == "posix":  # the rename itself must survive; Windows cannot sync a folder, and need not
+    if os.name == "posix":  # the rename itself must survive; Windows cannot sync a folder, and does not need to
         folder = os.open(path, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -4,13 +4,13 @@
     ├── BundleError             the exported model on disk
     │   ├── BundleMissing           no bundle in that folder
     │   └── BundleCorrupt           a file is missing, or its hash is not the one in impasto.json
-    ├── DeviceError             what this device has is not enough, or not what was asked for
+    ├── DeviceError             the device lacks what was asked for
     │   ├── BackendUnavailable      a back end is missing, does not start, or leaves its work to another
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
-    │   ├── MemoryLimitTooSmall     no stage, or not the one that is needed, fits into the memory limit
+    │   ├── MemoryLimitTooSmall     a stage that is needed does not fit into the memory limit
     │   ├── OutOfMemory             the system did not give the memory that drawing or training asked for
-    │   └── DeviceBusy              others on this device have what is needed, and did not finish in time
+    │   └── DeviceBusy              others on this device hold what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
     │   ├── VerificationFailed      the export does not compute what torch computes
     │   └── CalibrationError        the prompts that int8 is calibrated with cannot be used
@@ -27,31 +27,32 @@
     │   ├── SizeUnsupported         sides that the base model cannot have
     │   └── HybridUnsupported       a hybrid of adapters that it cannot combine
     ├── TrainingError           fine-tuning cannot start or go on
-    │   └── CheckpointError         a checkpoint that cannot be gone on from
-    │       └── CheckpointForeign       a sound one, of another training
+    │   └── CheckpointError         a checkpoint from which training cannot go on
+    │       └── CheckpointForeign       an undamaged one, of another training
     ├── WireError               a message that breaks the protocol
-    │   ├── MessageInvalid          cannot be decoded, or says what it must not
+    │   ├── MessageInvalid          cannot be decoded, or has a value that is not allowed
     │   ├── TransferError           a transfer whose chunks do not add up to its manifest
-    │   │   └── BlobLost                the coordinator has not got any more what is to be transferred
-    │   ├── SignatureInvalid        said by somebody else than the coordinator that is known
-    │   └── MessageOutdated         said by that coordinator, but older than what it has said since
+    │   │   └── BlobLost                the coordinator's store has lost a blob, or holds it damaged
+    │   ├── SignatureInvalid        not signed by the coordinator that this device trusts
+    │   └── MessageOutdated         signed by that coordinator, but older than a step that it has sent since
     ├── TransportError          the network
-    │   ├── BrokerSettingsInvalid   a broker's URL, or what is said beside it, makes no sense or would have no effect
+    │   ├── BrokerSettingsInvalid   a broker's URL or settings make no sense, or would have no effect
     │   ├── BrokerUnreachable       no connection within the deadline
     │   ├── AccessDenied            the broker's rules do not allow it
     │   ├── PayloadTooLarge         larger than the broker accepts
     │   ├── DeadlineExceeded        an answer did not come in time
-    │   └── LineBroken              what serves a membership's transfers has ended on an error that nobody expected
+    │   └── LineBroken              the thread that serves a membership's transfers has died of an unexpected error
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
-        ├── HomeInUse               another coordinator, or another federation, has the home
+        ├── HomeInUse               another coordinator, or another federation, uses the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
+        ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
-        ├── ConfigurationError      a federation file that makes no sense
-        └── JournalError            what a device notes of its membership cannot be written or read
-            ├── JournalDamaged          the file is damaged, or is none of ours
+        ├── ConfigurationError      a federation file, a home or a setting that cannot be used
+        └── JournalError            a device's journal of its membership cannot be written or read
+            ├── JournalDamaged          the file is damaged, or is no journal
             └── JournalTooNew           written by a later version
 
 Every message says what is wrong and what to do next. A program that catches `ImpastoError` catches them all.
@@ -79,7 +80,7 @@ class BundleCorrupt(BundleError):
 
 
 class DeviceError(ImpastoError):
-    """What this device has is not enough, or not what was asked for."""
+    """The device lacks what was asked for: a back end, disk, memory, or a resource that is in use."""
 
 
 class BackendUnavailable(DeviceError):
@@ -99,11 +100,11 @@ class OutOfMemory(DeviceError):
 
 
 class MemoryLimitTooSmall(DeviceError):
-    """What is to be run does not fit into the memory limit, even alone."""
+    """A stage does not fit into the memory limit, even alone."""
 
 
 class DeviceBusy(DeviceError):
-    """Others on this device have what is needed, and did not finish in time."""
+    """Others on this device hold what is needed, and did not finish in time."""
 
 
 class ExportError(ImpastoError):
@@ -183,7 +184,7 @@ class WireError(ImpastoError):
 
 
 class MessageInvalid(WireError):
-    """A message cannot be decoded, or says what it must not."""
+    """A message cannot be decoded, or has a value that is not allowed."""
 
 
 class TransferError(WireError):
@@ -193,7 +194,7 @@ class TransferError(WireError):
 class BlobLost(TransferError):
     """A blob is missing from the coordinator's store, or is damaged there.
 
-    sha256: its name.
+    sha256: the blob's name, 64 hex digits.
     """
 
     def __init__(self, message: str, sha256: str) -> None:
@@ -202,19 +203,19 @@ class BlobLost(TransferError):
 
 
 class SignatureInvalid(WireError):
-    """What only the coordinator may say is not signed by the one that is known, or not for this device."""
+    """A step or state is not signed by the coordinator that this device trusts, or not for this device."""
 
 
 class MessageOutdated(WireError):
-    """The coordinator has signed it, but has said something newer since: somebody repeats it, or it comes late."""
+    """A signed step or state is older than one that the coordinator has sent since: it was replayed, or comes late."""
 
 
 class TransportError(ImpastoError):
-    """The network did not do what was asked."""
+    """A request to the network or the broker failed."""
 
 
 class BrokerSettingsInvalid(TransportError):
-    """The broker's URL, or what is said beside it, makes no sense, or would have no effect."""
+    """The broker's URL or settings make no sense, contradict each other, or would have no effect."""
 
 
 class BrokerUnreachable(TransportError):
@@ -222,7 +223,7 @@ class BrokerUnreachable(TransportError):
 
 
 class AccessDenied(TransportError):
-    """The broker's rules do not allow this user to publish or to listen there."""
+    """The broker's rules do not allow this user to publish on a topic or to subscribe to it."""
 
 
 class PayloadTooLarge(TransportError):
@@ -234,7 +235,7 @@ class DeadlineExceeded(TransportError):
 
 
 class LineBroken(TransportError):
-    """What serves a membership's transfers has ended on an error that nobody expected, which is the cause of this."""
+    """The thread that serves a membership's transfers has died of an unexpected error, which is this one's cause."""
 
 
 class FederationError(ImpastoError):
@@ -250,11 +251,11 @@ class Superseded(FederationError):
 
 
 class HomeInUse(FederationError):
-    """Another coordinator has this home open and does not give way, or it is the home of another federation."""
+    """Another coordinator has this home open and keeps it, or it is the home of another federation."""
 
 
 class StoreUnavailable(FederationError):
-    """The coordinator's database or blob store cannot be written or read just now: the disk is full, say."""
+    """The coordinator's database or blob store cannot be written or read just now, for instance on a full disk."""
 
 
 class Rejected(FederationError):
@@ -270,11 +271,11 @@ class CoordinatorUntrusted(FederationError):
 
 
 class ConfigurationError(FederationError):
-    """A federation file makes no sense."""
+    """A federation file, a home folder or a setting cannot be used."""
 
 
 class JournalError(FederationError):
-    """What a device notes of its membership cannot be written or read."""
+    """A device's journal of its membership cannot be written or read."""
 
 
 class JournalDamaged(JournalError):
@@ -286,7 +287,7 @@ class JournalTooNew(JournalError):
 
 
 def describe(error: BaseException) -> str:
-    """What an error says, in one line for a person: file first, and no error number; nothing that drives a terminal."""
+    """An error's message on one line for people: file first, no error number, no control characters."""
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"

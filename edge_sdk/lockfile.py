@@ -1,4 +1,4 @@
-"""One at a time: a lock file, which the system gives free when its holder dies, however it dies."""
+"""Lock file for one holder at a time. The system releases it when the holder dies, however it dies."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from edge_sdk.errors import DeviceBusy, ImpastoError
 if sys.platform != "win32":
     import fcntl
 
-_GLANCE = 0.05  # seconds between two looks
+_GLANCE = 0.05  # seconds between two attempts
 
 
 class LockFile:
-    """Held from its making until `release`. Use it as a context manager, or call that.
+    """A lock that is held from its creation until `release`. Use it as a context manager, or call `release`.
 
-    Windows and some network disks know no such locks: there it is as if nobody else were there, and `locked` is False.
+    Windows and some network disks have no such locks. There it is never refused, and `locked` is False.
 
     Args:
-        path: the file, which stays.
-        busy: what to say and advise if another one holds it, or what makes the error to raise then.
-        patience: seconds to wait for that one.
+        path: the lock's file, which is not deleted.
+        busy: the message of the error if another holder has it, or a function that makes the error.
+        patience: seconds to wait for the other holder.
 
     Raises:
-        DeviceBusy, or what `busy` makes: another one holds it, in this process or in another.
+        DeviceBusy, or the error of `busy`: another holder has it, in this process or in another.
         OSError: the file cannot be made.
     """
 
@@ -54,16 +54,16 @@ class LockFile:
             time.sleep(_GLANCE)
 
     def write(self, note: bytes) -> None:
-        """Leave a note in the file for whoever finds it locked; it stays when the lock is gone."""
+        """Write a note into the file for others who find it locked; it stays after the release."""
         self._file.truncate(0)
         self._file.write(note)
 
     def release(self) -> None:
-        """Let the next one in. May be repeated."""
+        """Release the lock. May be called again."""
         if self._file.closed:
             return
         if sys.platform != "win32" and self.locked:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing would not do while a forked child has it open, too
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open, too
         self._file.close()
 
     def __enter__(self) -> LockFile:
@@ -75,8 +75,11 @@ class LockFile:
         self.release()
 
     def _is_ours(self) -> bool:
-        """Whether it is ours now; False while it is another one's, or was deleted meanwhile. OSError where there are no
-        locks."""
+        """True if the lock is ours now; False if another holder has it, or the file was deleted meanwhile.
+
+        Raises:
+            OSError: the system or the disk has no locks.
+        """
         if sys.platform == "win32":
             raise OSError
         try:
@@ -85,5 +88,5 @@ class LockFile:
             return False
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
-        except FileNotFoundError:  # somebody who comes now would lock another file
+        except FileNotFoundError:  # the next process would create and lock another file
             return False

@@ -1,4 +1,4 @@
-"""What a file is that should hold weights in safetensors, and holds something else: told by its first bytes."""
+"""Recognition, by its first bytes, of a file that should hold safetensors and holds something else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-# How much of a file is enough to tell.
+# Bytes of a file that are enough to recognise it.
 BEGINNING = 1024
 _TO_CONVERT = (
     "pickle can run code when it is opened, so it is never read here. Convert it on a machine that may: "
@@ -15,7 +15,7 @@ _TO_CONVERT = (
 
 
 def explain(data: bytes) -> str | None:
-    """What is wrong with a file that is no safetensors, and what to do; None if its beginning does not tell.
+    """Return the words on a file that is no safetensors file, and what to do; None if its beginning does not tell.
 
     data: the whole file, or its first `BEGINNING` bytes.
     """
@@ -24,7 +24,7 @@ def explain(data: bytes) -> str | None:
 
 
 def explain_file(path: Path) -> str | None:
-    """The same for a file on disk; None also if it cannot be read."""
+    """Return the same as `explain` for a file on disk; None also if it cannot be read."""
     try:
         with path.open("rb") as file:
             return explain(file.read(BEGINNING))
@@ -37,7 +37,7 @@ def _is_page(beginning: bytes) -> bool:
 
 
 def _is_json(beginning: bytes) -> bool:
-    """A safetensors file begins with the length of its header, which a text would make far too long."""
+    """True for a JSON text. Read as a safetensors header, its first bytes would give far too large a length."""
     if not beginning.lstrip().startswith((b"{", b"[")) or b"\0" in beginning:
         return False
     if len(beginning) == BEGINNING:

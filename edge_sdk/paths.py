@@ -1,4 +1,4 @@
-"""Paths as people write them: "~" is their home folder, where there is one."""
+"""Paths as people write them: "~" stands for the home folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from edge_sdk.errors import ConfigurationError
 
 
 def expanded(path: Path | str) -> Path:
-    """The path, with the home folder in the place of "~".
+    """The path with the home folder in place of "~".
 
     Raises:
-        ConfigurationError: it begins with "~", and this user has no home folder: neither HOME nor an entry in the
-            system's list of users says one, as for a service or in a container.
+        ConfigurationError: it begins with "~", and this user has no home folder: neither HOME nor the system's list of
+            users names one, as for a service or in a container.
     """
     try:
         return Path(path).expanduser()

@@ -1,4 +1,4 @@
-"""Libraries that talk while they are imported: what is no news to anybody is kept from the terminal, by its text."""
+"""Log messages of libraries that are of no use to anybody, dropped by their text while the libraries are imported."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# (logger, how its message begins). All else that these loggers say, errors and warnings alike, is let through.
+# (logger, beginning of its message). All other messages of these loggers, errors and warnings alike, pass.
 _NO_NEWS = (
     # Optimum comes in two distributions that belong together, and are asked for by name.
     ("diffusers.utils.import_utils", "Multiple distributions found for package"),
@@ -27,7 +27,7 @@ class _Drop(logging.Filter):
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Inside, what libraries are known to say to no use is dropped. Nothing else changes."""
+    """Drop the known useless messages of libraries inside. Nothing else changes."""
     filters = [(logging.getLogger(name), _Drop(beginning)) for name, beginning in _NO_NEWS]
     for logger, dropping in filters:
         logger.addFilter(dropping)

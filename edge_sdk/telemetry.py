@@ -3,8 +3,8 @@
 Importing `edge_sdk`, `export` or `coordinator` does this, in every process and before anything else.
 
 ONNX Runtime (from 1.29 on) looks up a host and keeps a device id in the user's cache as soon as it is loaded. OpenVINO
-tells Google Analytics of every import, and keeps a client id in the user's home. The Hugging Face libraries say in
-every request which versions of what are installed. docs/security.md says how an owner switches each on again.
+reports every import to Google Analytics, and keeps a client id in the user's home. The Hugging Face libraries send the
+versions of installed packages with every request. docs/security.md says how an owner switches each on again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import warnings
 from pathlib import Path
 
-# The libraries' own variables.
+# The libraries' own environment variables.
 SETTINGS = {"ORT_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _OPENVINO = "openvino_telemetry"
 
@@ -24,7 +24,7 @@ class TelemetryWarning(UserWarning):
 
 
 def switch_off() -> None:
-    """Switch off the telemetry of every dependency that has some, as far as its owner has not set it otherwise.
+    """Switch off the telemetry of every dependency that has some, unless the owner has set it otherwise.
 
     Child processes inherit the settings.
 
@@ -35,13 +35,13 @@ def switch_off() -> None:
     if "onnxruntime" in sys.modules and not os.environ.get("ORT_DISABLE_TELEMETRY"):
         early.append("onnxruntime")
     for name, value in SETTINGS.items():
-        # An empty variable is one that nobody has set.
+        # An empty variable counts as not set.
         os.environ[name] = os.environ.get(name) or value
     if not _agreed_to_openvino():
         if sys.modules.get(_OPENVINO) is not None:
             early.append("openvino")
         else:
-            # It has no variable. To openvino this is the package that is not installed, for which it has a stub.
+            # OpenVINO's has no variable. None makes openvino treat the package as missing, for which it has a stub.
             sys.modules[_OPENVINO] = None  # type: ignore[assignment]
     if early:
         warnings.warn(
@@ -53,7 +53,7 @@ def switch_off() -> None:
 
 
 def _agreed_to_openvino() -> bool:
-    """Whether the owner has said yes, by OpenVINO's own command `opt_in_out --opt_in`."""
+    """True if the owner has agreed, by OpenVINO's own command `opt_in_out --opt_in`."""
     try:
         folder = Path(os.environ["LOCALAPPDATA"], "Intel Corporation") if os.name == "nt" else Path.home() / "intel"
         return (folder / _OPENVINO).read_text("utf-8").strip() == "1"

@@ -1,7 +1,7 @@
 """Arithmetic on the products dW = B A of adapters, without ever forming a matrix of a layer's size (out, in).
 
-All of it depends on the products alone, not on how they are factored ("gauge"): B A = (B M^-1)(M A). A layer that one
-adapter lacks counts as zero there. All is computed in float64; results are float32 unless an input is float64.
+Results depend on the products alone, not on how they are factored ("gauge"): B A = (B M^-1)(M A). A layer that one
+adapter lacks counts as zero there. Everything is computed in float64; results are float32 unless an input is float64.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Bases = Mapping[str, Matrix]  # layer -> orthonormal columns (out_features, p)
 # times stronger, and one optimiser step on A would move the product as much further. From round to round that adds up:
 # at 30, B grew three hundredfold in five rounds of mixed ranks, and the usual steps of the sixth destroyed the adapter.
 _MAX_CONDITION = 3.0
-# Times that a reference is smaller than balanced factors would be when it has no scale to keep.
+# A reference that is this many times smaller than balanced factors has no scale to keep.
 _VANISHING = 30.0
 
 
@@ -85,7 +85,7 @@ def concatenate(terms: Sequence[tuple[Adapter, float]]) -> Adapter:
 
 
 def mean(adapters: Sequence[Adapter], weights: Sequence[float] | None = None) -> Adapter:
-    """The weighted mean of the products, sum_i w_i B_i A_i / sum_i w_i, at the full rank that takes.
+    """The exact weighted mean of the products, sum_i w_i B_i A_i / sum_i w_i, at the rank that it needs.
 
     Mean(B) mean(A) would miss sum_i w_i (B_i - mean B)(A_i - mean A). Follow with `truncate` to bound the rank and with
     `align` to keep the factors near those that optimisers hold moments of.
@@ -112,8 +112,8 @@ def truncate(x: Adapter, rank: int | None = None, energy: float | None = None) -
     size are dropped. At least rank 1 stays in every layer.
 
     Args:
-        rank: keep at most so many directions a layer.
-        energy: in (0, 1]; keep the fewest directions a layer whose squared singular values make this share of it.
+        rank: keep at most so many directions in each layer.
+        energy: in (0, 1]; keep the fewest directions in each layer whose squared singular values sum to this share.
 
     Returns:
         The adapter, and the share of all layers' squared norm that it retains (1.0 for a zero adapter).
@@ -161,7 +161,7 @@ def align(x: Adapter, reference: Adapter) -> Adapter:
 
 
 def left_basis(x: Adapter) -> dict[str, Matrix]:
-    """By layer: an orthonormal basis (out_features, p) of the product's column space, by falling singular value.
+    """For each layer, an orthonormal basis (out_features, p) of the product's column space, by falling singular value.
 
     p is the numerical rank, 0 for a layer that is zero.
     """
@@ -173,7 +173,7 @@ def left_basis(x: Adapter) -> dict[str, Matrix]:
 
 
 def subspace_similarity(x: Adapter, y: Adapter) -> float:
-    """How far two adapters write into the same directions, in [0, 1]: `basis_similarity` of their left bases."""
+    """Overlap of the directions into which two adapters write, in [0, 1]: `basis_similarity` of their left bases."""
     return basis_similarity(left_basis(x), left_basis(y))
 
 

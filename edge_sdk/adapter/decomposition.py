@@ -1,4 +1,4 @@
-"""The singular value decomposition, also where LAPACK gives up."""
+"""The singular value decomposition, made to work also where LAPACK fails."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Parts: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.fl
 
 
 def svd(matrix: NDArray[np.float64]) -> Parts:
-    """U (m, k), S (k,) falling, V^T (k, n) of a finite matrix (m, n), k the smaller side.
+    """U (m, k), S (k,) in falling order, and V^T (k, n) of a finite matrix (m, n); k is its smaller side.
 
     NumPy's divide and conquer (LAPACK's gesdd) does not converge on some matrices of deficient rank, such as the
-    difference of two nearly equal adapters, and with some builds of OpenBLAS the vectors that it finds for them are not
-    at right angles. Turned by any rotation, of which U takes the reverse, they are as good as any others.
+    difference of two nearly equal adapters. With some builds of OpenBLAS, the singular vectors that it finds for them
+    are not at right angles. Such a matrix is rotated at random and decomposed again; U is rotated back.
 
     Raises:
         numpy.linalg.LinAlgError: the matrix is not finite.
@@ -35,7 +35,7 @@ def svd(matrix: NDArray[np.float64]) -> Parts:
 
 
 def _attempt(matrix: NDArray[np.float64], turn: int) -> Parts | None:
-    """Turn 0 is no turn. None: it did not converge."""
+    """One decomposition, after random rotation number `turn` (0: none); None if it did not converge."""
     try:
         if not turn:
             u, s, v = np.linalg.svd(matrix, full_matrices=False)
@@ -50,6 +50,6 @@ def _attempt(matrix: NDArray[np.float64], turn: int) -> Parts | None:
 
 
 def _askew(found: Parts) -> float:
-    """How far the vectors are from being of unit length and at right angles: the largest entry of U^T U - 1."""
+    """Largest entry of |U^T U - 1| and |V^T V - 1|: the singular vectors' distance from an orthonormal set."""
     u, s, v = found
     return max((float(np.abs(basis - np.eye(len(s))).max(initial=0)) for basis in (u.T @ u, v @ v.T)), default=0.0)

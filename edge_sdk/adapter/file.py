@@ -3,9 +3,9 @@
 Written: keys "<layer>.lora_A.weight" and "<layer>.lora_B.weight" in float32 with the scale folded into B, matrices for
 linear layers and four-dimensional for convolutions, and the header `lora_adapter_metadata` that says alpha = r, so that
 readers with and without support for the header agree.
-Read: that, any other scale in the header, diffusers' older keys, PEFT's with its adapter_config.json, and kohya files.
-This is the one reader: what is drawn with, trained on and fused into a bundle is read here. The file format is
-specified in docs/adapters.md.
+Read: the same, any other scale in the header, diffusers' older keys, PEFT's keys with its adapter_config.json, and
+kohya files. This is the one reader for drawing, training and fusing into a bundle. docs/adapters.md specifies the
+format.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _ALPHA = ".alpha"
 _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 _PEFT = "base_model.model."
 _PEFT_CONFIG = "adapter_config.json"
-# What paths begin with that name no component: those of a UNet, and of CLIP's text encoder.
+# First parts of paths that name no component: those of a UNet, and of CLIP's text encoder.
 _UNET = ("down_blocks", "mid_block", "up_blocks", "conv_in", "conv_out", "time_embedding", "add_embedding")
 _TEXT = ("text_model", "encoder", "text_projection")
 # ComfyUI's and OneTrainer's names of the text encoders.
 _CLIP = re.compile(r"(?:text_encoders\.)?clip_([lg])\.(?:transformer\.)?")
 _CLIPS = {"l": "text_encoder", "g": "text_encoder_2"}
-# What other methods call their tensors, in peft and LyCORIS.
+# Names of other methods' tensors, in peft and LyCORIS.
 _OTHER_KINDS = {
     "lora_mid": "part of a Tucker (CP) decomposition",
     "lora_magnitude_vector": "part of a DoRA",
@@ -69,7 +69,7 @@ _OTHER_KINDS = {
     "emb_params": "a textual inversion's embedding",
     "string_to_param": "a textual inversion's embedding",
 }
-# PEFT's beginnings that take something out of the base model's weights, to which the factors belong then.
+# PEFT's initialisations that take something out of the base model's weights; the factors fit only the weights left.
 _CHANGED_BASES = ("pissa", "olora", "corda", "loftq")
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
@@ -77,7 +77,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype("<u2"),
 }
-# Of alphas alone: sd-scripts saves those that were stated as whole numbers so, unless it converts the file.
+# Accepted for alphas only: sd-scripts saves an alpha stated as a whole number like this, unless it converts the file.
 _INTEGERS: dict[str, np.dtype[Any]] = {"I64": np.dtype("<i8"), "I32": np.dtype("<i4")}
 _REGEX_CHARACTERS = frozenset("*+?()[]{}|^$\\")
 
@@ -113,7 +113,7 @@ def load(path: Path | str) -> Adapter:
 
 
 def _whole(file: BinaryIO) -> bytes:
-    """The content of a file. One that is no adapter, such as a checkpoint of gigabytes, is refused by its beginning."""
+    """The content of a file. A file that is no adapter, such as a model of gigabytes, is refused by its header."""
     beginning = file.read(8 + _MAX_HEADER)
     for key in _header(beginning)[0]:
         if key != "__metadata__":
@@ -163,7 +163,7 @@ def from_bytes(data: bytes) -> Adapter:
 
 
 def _read(data: bytes, source: str | None, beside: bytes | None) -> Adapter:
-    """beside: the content of PEFT's adapter_config.json, which holds the scale of its files."""
+    """The adapter in a file's content. beside: PEFT's adapter_config.json, which holds the scale of its files."""
     metadata = _metadata(data)
     parts: dict[str, dict[str, Array]] = {}
     tensors = _tensors(data)
@@ -197,17 +197,17 @@ def _read(data: bytes, source: str | None, beside: bytes | None) -> Adapter:
 
 
 def matrices_to_bytes(matrices: Mapping[str, Array], base_id: str | None) -> bytes:
-    """A safetensors file of float32 matrices that is no whole adapter. Equal content gives equal bytes."""
+    """The content of a safetensors file of float32 matrices, such as a part of an adapter; equal for equal content."""
     tensors = {key: np.ascontiguousarray(matrix, dtype=np.float32) for key, matrix in matrices.items()}
     metadata = {"format": "pt"} | ({} if base_id is None else {BASE_ID_KEY: base_id})
     return _sort_metadata(_serialize(tensors, metadata=metadata))
 
 
 def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
-    """The matrices of such a file by key, and the base id.
+    """The matrices of such a file by key, and the base id; None for the id if the file has none.
 
     Raises:
-        AdapterFormatError: not safetensors, or something else than matrices of numbers.
+        AdapterFormatError: not safetensors, or a tensor that is no matrix of numbers.
     """
     metadata = _metadata(data)
     matrices = {key: _array(key, view) for key, view in _tensors(data)}
@@ -221,7 +221,7 @@ def matrices_from_bytes(data: bytes) -> tuple[dict[str, Array], str | None]:
 
 
 def _parse_key(key: str) -> tuple[str, str]:
-    """Which layer and which part of it ("a", "b" or "alpha") a tensor's key means."""
+    """The layer, and the part of it ("a", "b" or "alpha"), that a tensor's key names."""
     if len(key) > _MAX_KEY:
         raise AdapterFormatError(f"The name of a tensor has {len(key)} characters: {key[:200]!r}…")
     if key.endswith(_ALPHA):
@@ -278,8 +278,9 @@ def _tensors(data: bytes) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _factors(layer: str, a: Array, b: Array) -> Factors:
-    """The factors of what a file holds: two matrices, or of a convolution A (r, channels, height, width) and B
-    (out, r, 1, 1). Some tools write 1x1 kernels as matrices.
+    """The factors in a file: two matrices, or A (r, channels, height, width) and B (out, r, 1, 1) of a convolution.
+
+    Some tools write 1x1 kernels as matrices.
     """
     if a.ndim not in (2, 4) or b.ndim not in (2, 4) or b.shape[2:] not in ((), (1, 1)):
         raise AdapterFormatError(
@@ -318,7 +319,7 @@ def _single(layer: str, alpha: Array) -> float:
 
 @dataclass(frozen=True)
 class _Scales:
-    """What the header says about alpha, for the layers of one component."""
+    """The header's alphas for the layers of one component."""
 
     alpha: object = None
     patterns: Mapping[str, object] = field(default_factory=dict)
@@ -335,13 +336,13 @@ class _Scales:
             raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is not a number.")
         try:
             return float(alpha) / (math.sqrt(rank) if self.rank_stabilised else rank)
-        except OverflowError as error:  # JSON's integers know no bounds
+        except OverflowError as error:  # JSON's integers have no bounds
             raise AdapterFormatError(f"The alpha of layer {layer} in {LORA_METADATA_KEY} is absurdly large.") from error
 
 
 def _scales(component: str, config: Mapping[str, Any]) -> _Scales:
     def stated(what: str) -> Any:
-        """Of the component; files of one component alone name none."""
+        """The value for the component, or the one without a component in files that hold a single one."""
         return config.get(f"{component}.{what}", config.get(what))
 
     if stated("use_dora"):
@@ -377,7 +378,7 @@ def _suffixes(layer: str) -> Iterator[str]:
 
 
 def _lora_metadata(adapter: Adapter) -> dict[str, Any]:
-    """What diffusers hands to peft.LoraConfig: one flat map, keys prefixed by the component."""
+    """The header that diffusers hands to peft.LoraConfig: one flat map, keys prefixed by the component."""
     ranks: dict[str, dict[str, int]] = {}
     for name, factors in adapter.layers.items():
         component, _, module = name.partition(".")
@@ -408,7 +409,7 @@ def _metadata(data: bytes) -> dict[str, str]:
 
 
 def _header(data: bytes) -> tuple[dict[str, Any], int]:
-    """The JSON header of a safetensors file and where the tensors begin."""
+    """The JSON header of a safetensors file, and the offset in bytes at which its tensors begin."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(_MAX_HEADER, len(data) - 8):
         raise AdapterFormatError(_not_safetensors(data, ", or cut short"))
@@ -456,7 +457,7 @@ def _peft_config(content: bytes | None) -> dict[str, Any]:
     """PEFT's adapter_config.json.
 
     Raises:
-        AdapterFormatError: it is not there, no JSON, or of another method than LoRA.
+        AdapterFormatError: the file is missing, is no JSON, or is of another method than LoRA.
     """
     if content is None:
         raise AdapterFormatError(

@@ -1,4 +1,4 @@
-"""The common initialisation: where training starts that nobody has trained before."""
+"""The common initialisation: the factors from which the first training of a federation starts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edge_sdk.adapter.model import Adapter, Factors, Shape
 def initial_factors(layer: str, shape: Shape, rank: int, seed: int) -> Factors:
     """peft's start for one layer: A uniform within 1 / sqrt(in_features), B zero.
 
-    Drawn by layer name, so that every device of a federation gets the same A, and a device of a smaller rank the first
-    rows of it.
+    The random numbers depend on the seed and the layer's name. So every device of a federation gets the same A, and a
+    device of a smaller rank gets its first rows.
     """
     in_features, out_features, kernel = shape
     key = hashlib.sha256(f"{seed}/{layer}".encode()).digest()[:16]

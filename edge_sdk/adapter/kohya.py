@@ -69,7 +69,7 @@ _RESIDUAL = {
 
 
 def is_kohya(name: str) -> bool:
-    """Whether a layer name is written kohya's way."""
+    """True if a layer name is written kohya's way."""
     return name.startswith(tuple(_COMPONENTS))
 
 

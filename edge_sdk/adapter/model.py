@@ -1,4 +1,4 @@
-"""What an adapter is: LoRA factors keyed by layer, and the checks that decide whether to trust one."""
+"""The adapter: LoRA factors keyed by layer, and the checks that decide whether to trust one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_sdk.errors import AdapterFormatError, AdapterMismatch, AdapterValueErr
 
 MAX_LAYERS = 4096
 MAX_RANK = 1024
-# Factors of trained adapters stay below 10. Whatever is far beyond is a broken or a hostile file.
+# Factors of trained adapters stay below 10. Numbers far beyond that come from a broken or a hostile file.
 MAX_MAGNITUDE = 1e4
 
 _LAYER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z0-9_]{1,64}){1,32}")
@@ -40,7 +40,7 @@ class Shape(NamedTuple):
     kernel: Kernel | None = None
 
     def fits(self, other: Shape) -> bool:
-        """Whether factors of the one are factors of the other. A 1x1 convolution is a linear layer at every place."""
+        """True if factors of one shape fit the other. A 1x1 convolution is a linear layer at every place."""
         return self[:2] == other[:2] and (self.kernel or (1, 1)) == (other.kernel or (1, 1))
 
     def __str__(self) -> str:
@@ -62,8 +62,7 @@ class Factors:
         kernel: height and width of a convolution's kernel; None for a linear layer.
 
     Raises:
-        AdapterFormatError: not two float matrices that share a rank between 1 and 1024, or a kernel that they cannot
-            have.
+        AdapterFormatError: not two float matrices that share a rank from 1 to 1024, or a kernel that does not fit them.
     """
 
     a: Array
@@ -111,9 +110,9 @@ class Adapter:
         layers: full PEFT path with the component in front -> factors, for example
             "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q". Layers of the CLIP text encoder are named
             "text_encoder.text_model. ...", whatever the version of transformers.
-        base_id: the base model that it was trained on; None if the file does not say.
-        notes: free metadata, short strings; shared with whoever gets the adapter.
-        source: the file that it was read from, for messages only; None for what was made here.
+        base_id: the id of the base model that it was trained on; None if the file does not say.
+        notes: free metadata, short strings; everybody who gets the adapter gets them.
+        source: the file that it was read from, for messages only; None if it was made here.
 
     Raises:
         AdapterFormatError: no layer, too many, or a name that is no layer path; notes that are no short strings.
@@ -147,7 +146,7 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """How many numbers its factors hold."""
+        """Number of parameters in its factors."""
         return sum(factors.a.size + factors.b.size for factors in self.layers.values())
 
 
@@ -165,18 +164,21 @@ def check_values(adapter: Adapter) -> None:
 
 
 def _is_sound(numbers: Array) -> bool:
-    """A NaN compares false. The sum of squares nearly always tells, at a fifth of the cost of looking at each."""
+    """True if no number is NaN, infinite or too large.
+
+    The sum of squares nearly always decides, at a fifth of the cost of looking at each number. A NaN compares false.
+    """
     return bool(numbers @ numbers <= MAX_MAGNITUDE**2) or bool(np.all(np.abs(numbers) <= MAX_MAGNITUDE))
 
 
 def check(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> None:
-    """Decide whether an adapter may be used on a base model: `check_fit` and `check_values`."""
+    """Check that an adapter may be used on a base model: `check_fit` and `check_values`."""
     check_fit(adapter, slots, base_id)
     check_values(adapter)
 
 
 def check_fit(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> None:
-    """Decide whether an adapter was made for a base model, whatever its numbers are.
+    """Check that an adapter was made for a base model, by its base id, layers and shapes, not by its numbers.
 
     Args:
         adapter: the adapter; one without a base id is judged by its shapes alone.
@@ -184,8 +186,8 @@ def check_fit(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> Non
         base_id: the id of the base model.
 
     Raises:
-        AdapterMismatch: of another base model, a layer without a slot, or other shapes than the slot's; the message
-            names the file of an adapter that was read from one.
+        AdapterMismatch: the adapter is of another base model, a layer has no slot, or its shape is not the slot's; the
+            message names the file if the adapter was read from one.
     """
     origin = _origin(adapter)
     if adapter.base_id is not None and adapter.base_id != base_id:
@@ -204,7 +206,7 @@ def check_fit(adapter: Adapter, slots: Mapping[str, Shape], base_id: str) -> Non
 
 
 def _no_slot(adapter: Adapter, name: str) -> str:
-    """Why a layer has no place on a device, and what helps."""
+    """The message for a layer without a slot: the reason, and what helps."""
     component = name.partition(".")[0]
     if component.startswith("text_encoder"):
         count = sum(layer.startswith("text_encoder") for layer in adapter.layers)

@@ -1,9 +1,9 @@
-"""Which factors a device trains and sends in a round, and the file that holds only those.
+"""The factors that a device trains and sends in a round, and the file that holds only those.
 
 Some methods freeze a factor that both sides know, or keep one at home; sending it would waste bytes. The file of
-a part has one matrix a layer, "<layer>.lora_A.weight" (r, in), "<layer>.lora_B.weight" (out, r) or
-"<layer>.lora_core.weight" (r, r); which layers are convolutions is known from the start. `complete` makes an adapter
-of it and of what the device started from.
+a part has one matrix per layer: "<layer>.lora_A.weight" (r, in), "<layer>.lora_B.weight" (out, r) or
+"<layer>.lora_core.weight" (r, r). It does not say which layers are convolutions: the device's starting point does.
+`complete` makes an adapter of the part and the starting point.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from edge_sdk.errors import AdapterFormatError, AdapterMismatch
 
 
 class Share(str, Enum):
-    """What is trained and sent in a round.
+    """The factors that are trained and sent in a round.
 
-    BOTH: both factors. A, B: this factor; the other one stays what the device started from. A_ONLY: both are trained,
-    A is sent, B stays at home. CORE: K of dW = Q_B K Q_A between the frames of what the device started from.
+    BOTH: both factors. A, B: this factor; the other one stays as it was at the start. A_ONLY: both are trained, A is
+    sent, B stays at home. CORE: K of dW = Q_B K Q_A, between the orthonormal frames of the factors at the start.
     """
 
     BOTH = "both"
@@ -42,13 +42,14 @@ _KEYS = {Share.A: "lora_A", Share.A_ONLY: "lora_A", Share.B: "lora_B", Share.COR
 def beginning(
     start: Adapter | None, slots: Mapping[str, Shape], rank: int, seed: int, share: Share = Share.BOTH
 ) -> Adapter:
-    """Where training starts, on every device and in the coordinator's books alike.
+    """The factors from which training starts, the same on the device and in the coordinator.
 
-    At the common initialisation of `seed`, or at `start` with rows of it added up to `rank`, which changes no product;
-    a `start` of larger rank keeps its own. A core is trained between the orthonormal frames of what is there.
+    They are the common initialisation of `seed`, or `start` with rows of that initialisation added up to `rank`, which
+    changes no product; a `start` of larger rank keeps its own. A core is trained between the orthonormal frames of
+    `start`.
 
     Raises:
-        AdapterMismatch: a core is asked for where there is nothing around it.
+        AdapterMismatch: a core is asked for, but there is no `start`, or it lacks layers.
     """
     if share is Share.CORE:
         if start is None or start.layers.keys() != slots.keys():
@@ -66,8 +67,8 @@ def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
     """The file that a device sends.
 
     Args:
-        adapter: as trained.
-        start: its `beginning`.
+        adapter: the trained adapter.
+        start: the `beginning` of its training.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers.
@@ -82,7 +83,7 @@ def pack(adapter: Adapter, start: Adapter, share: Share) -> bytes:
 def complete(data: bytes, start: Adapter, share: Share) -> Adapter:
     """The adapter of a file that a device sent.
 
-    `start`: the `beginning` of the device's training. With A_ONLY, B is zero: it stayed at home.
+    `start`: the `beginning` of the device's training. With A_ONLY, B is zero, as it stayed at home.
 
     Raises:
         AdapterFormatError: not the file of such a part.
@@ -111,8 +112,8 @@ def complete(data: bytes, start: Adapter, share: Share) -> Adapter:
 def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
     """An adapter at a rank that a device can train.
 
-    Where both factors are trained, the nearest of that rank, in the gauge that it came in as far as `align` keeps it.
-    Where one is frozen and the same for all, its first rows: what a device shares must stay shared.
+    If both factors are trained, this is the nearest adapter of that rank, in the same gauge as far as `align` keeps it.
+    If one is frozen and the same for all devices, its first rows are taken, so that it stays the same for all.
     """
     if adapter.rank <= rank:
         return adapter
@@ -122,7 +123,7 @@ def fit(adapter: Adapter, rank: int, share: Share) -> Adapter:
 
 
 def remainder(adapter: Adapter, rank: int, share: Share) -> Adapter | None:
-    """What `fit` leaves out; None if that is nothing."""
+    """The part of an adapter that `fit` leaves out; None if it leaves out nothing."""
     fitted = fit(adapter, rank, share)
     if fitted is adapter:
         return None
@@ -132,7 +133,7 @@ def remainder(adapter: Adapter, rank: int, share: Share) -> Adapter | None:
 def frames(factors: Factors) -> tuple[Matrix, Matrix]:
     """Orthonormal Q_B (out, r) and Q_A (r, in) with B = Q_B R_B and A = R_A Q_A, the diagonals of R positive.
 
-    Unique as long as both factors have full rank, so that a device and its coordinator find the same.
+    They are unique as long as both factors have full rank, so that a device and its coordinator find the same.
     """
     q_b, r_b = np.linalg.qr(factors.b.astype(np.float64))
     q_a, r_a = np.linalg.qr(factors.a.astype(np.float64).T)
@@ -146,7 +147,7 @@ def core(factors: Factors, start: Factors) -> Matrix:
 
 
 def orthonormal(x: Adapter) -> Adapter:
-    """The same products with orthonormal rows in A; B carries the singular values. Directions of size zero go."""
+    """The same products with orthonormal rows in A; B carries the singular values. Zero directions are dropped."""
     layers = {}
     for name, factors in truncate(x)[0].layers.items():
         q, r = np.linalg.qr(factors.a.astype(np.float64).T)

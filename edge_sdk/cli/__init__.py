@@ -1,4 +1,4 @@
-"""`impasto`, the device on the command line. One module a command; what a command needs is imported when it runs.
+"""`impasto`, the device on the command line. Each command is a module, and imports what it needs when it runs.
 
 Exit codes: 0 done; 1 an error that Impasto names, in one line on stderr; 2 a command line that makes no sense.
 """
@@ -46,6 +46,6 @@ def main() -> None:
     except (ImpastoError, OSError) as error:
         print_error(error)
         sys.exit(1)
-    except MemoryError:  # of numpy: for latents of a size that nobody draws, say
+    except MemoryError:  # raised by numpy, for instance for latents of a huge size
         print_error(OutOfMemory("There is not enough memory for this: ask for less at once."))
         sys.exit(1)

@@ -35,7 +35,7 @@ def read(arguments: list[str], home: Path | None = None) -> list[tuple[Adapter, 
 
 
 def _place(name: str, home: Path | None) -> Path:
-    """The file of an adapter. A name without a folder and an ending is one at home, unless a file is called so."""
+    """The file of an adapter. A name without folder and suffix is that of one at home, unless a file has it."""
     file = Path(name)
     if home is None or file.is_file() or file.name != name or file.suffix == ".safetensors":
         return file

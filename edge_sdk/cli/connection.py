@@ -1,4 +1,4 @@
-"""The way to a broker on the command line: what `join` and `doctor` are told alike, and the settings made of it."""
+"""The broker on the command line: the options that `join` and `doctor` share, and the settings made of them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Key: TypeAlias = Annotated[Path | None, typer.Option("--key", help="The certific
 Username: TypeAlias = Annotated[
     str | None, typer.Option("--username", help="User name at the broker.", show_default=False)
 ]
-# The password itself is no option: command lines are seen by everybody on the machine, and kept by shells.
+# The password itself is no option: everybody on the machine can see command lines, and shells keep them.
 PasswordFile: TypeAlias = Annotated[
     Path | None,
     typer.Option("--password-file", help="File that holds the password.", show_default="the variable IMPASTO_PASSWORD"),
@@ -41,7 +41,7 @@ ClientId: TypeAlias = Annotated[
         show_default="one that nobody can guess",
     ),
 ]
-# Nor is an invitation one: it holds a secret, too.
+# An invitation is no option either: it holds a secret, too.
 InvitationFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
@@ -61,7 +61,7 @@ def settings(
     password_file: Path | None,
     client_id: str,
 ) -> Settings:
-    """How a device connects.
+    """The transport's settings for the options of a command.
 
     Raises:
         ConfigurationError: the password's file cannot be read, or is empty.
@@ -75,7 +75,7 @@ def settings(
     try:
         check(made)
     except BrokerSettingsInvalid as error:
-        if password and not password_file:  # nobody has typed that
+        if password and not password_file:  # it is the variable's, which is not on the command line
             raise BrokerSettingsInvalid(f"{error} The password is that of the variable IMPASTO_PASSWORD.") from error
         raise
     return made
@@ -91,7 +91,7 @@ def invitation(file: Path | None) -> str | None:
 
 
 def _secret(name: str, file: Path | None) -> str | None:
-    """What a file holds, or else a variable, or None."""
+    """The content of a file, or else of an environment variable, or None."""
     if file is None:
         return os.environ.get(f"IMPASTO_{name.upper()}") or None
     from edge_sdk.transport import read_secret

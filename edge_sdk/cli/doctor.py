@@ -1,4 +1,4 @@
-"""impasto doctor"""
+"""The command `impasto doctor`."""
 
 from __future__ import annotations
 
@@ -50,20 +50,20 @@ def doctor(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
-    """What this device has to draw with, and what stands between it and a federation.
+    """Check what this device can draw with, or its way to a federation.
 
     impasto doctor -b bundle/
 
-    Processor, memory, and which back ends work, found out by running them. With a bundle: whether it is whole, whether
-    it is prepared for this processor, and how much disk that takes.
+    Shows the processor, the memory, and which back ends work, by running each of them. With a bundle: whether it is
+    whole, whether it is prepared for this processor, and how much disk that takes.
 
     impasto doctor --broker mqtts://broker -f stickers --device-id pi-4 --ca ca.pem
 
-    The way to a federation instead: broker, encryption, certificates, clock, limits, access rules, coordinator; what is
-    wrong, why, and what to do next. It disturbs nobody, also not the device itself while it takes part,
-    unless both are given the same --client-id.
+    With --broker it checks the way to a federation instead: broker, encryption, certificates, clock, limits, access
+    rules, coordinator. It says what is wrong, why, and what to do next. It disturbs nobody, not even this device
+    while it takes part, unless both are given the same --client-id.
 
-    The exit code is 1 if the bundle cannot be drawn with, or something on the way is broken.
+    The exit code is 1 if the bundle cannot be drawn with, or if something on the way is broken.
     """
     about_federation = (federation, device_id, home, ca, certificate, key, username, password_file, client_id, trust)
     if broker is None and any(about_federation):
@@ -71,7 +71,7 @@ def doctor(
     if trust:
         from edge_sdk.wire import read_fingerprint
 
-        read_fingerprint(trust)  # what is none is said first
+        read_fingerprint(trust)  # a text that is no fingerprint is refused before anything else
     if broker and not federation and (trust or home or (device_id and not certificate)):
         raise typer.BadParameter(
             "--device-id, --home and --trust are about a federation's topics and coordinator: name it with "

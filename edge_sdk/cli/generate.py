@@ -1,4 +1,4 @@
-"""impasto generate"""
+"""The command `impasto generate`."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _refuse_what_would_have_no_effect(
             "--home says where adapters are, and no --adapter says which: add -a root -a cluster -a leaf, or those of "
             "them that you want."
         )
-    # Select says itself how many it takes; steer draws otherwise than merge with one, too.
+    # `select` itself says how many adapters it takes; `steer` differs from `merge` even with one adapter.
     if hybrid not in ("merge", "select", "steer") and len(names) < 2:
         raise typer.BadParameter(
             f"--hybrid {hybrid} says how several adapters draw together: give two of them with --adapter, or leave it "

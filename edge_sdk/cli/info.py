@@ -1,4 +1,4 @@
-"""impasto info"""
+"""The command `impasto info`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge_sdk.cli.terminal import console
 def info(
     path: Annotated[Path, typer.Argument(help="A bundle, an adapter file, or a base model.", show_default=False)],
 ) -> None:
-    """Show what a bundle, an adapter or a base model is, and which belong together: those of one base id."""
+    """Show what a bundle, an adapter or a base model is. Those with the same base id belong together."""
     from rich.table import Table
     from rich.text import Text
 

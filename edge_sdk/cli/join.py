@@ -1,4 +1,4 @@
-"""impasto join"""
+"""The command `impasto join`."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def join(
 
     impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
-    Pictures and captions never leave the device; a prompt code and adapters do. What is interrupted goes on when the
-    same command runs again.
+    Pictures and captions never leave the device; a prompt code and adapters do. If it is interrupted, run the same
+    command again: it goes on where it was.
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut

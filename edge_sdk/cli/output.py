@@ -1,4 +1,4 @@
-"""Where a command writes what it makes: found out before the work, not after it."""
+"""Output files of a command, checked before the work and not after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_sdk.errors import OutputError
 
 
 def checked_output(path: Path) -> Path:
-    """The path, if a picture can be written there; its folder is made.
+    """Return the path if a picture can be written there; its folder is made.
 
     Raises:
         typer.BadParameter: the suffix is that of no format that can be written.
@@ -27,9 +27,9 @@ def checked_output(path: Path) -> Path:
 
 
 def check_outputs(paths: Iterable[Path], example: str) -> None:
-    """Find out whether files can be written; their folders are made.
+    """Check that files can be written; their folders are made.
 
-    example: a file's name to advise where a folder was given.
+    example: the file name that the error suggests if a folder was given.
 
     Raises:
         OutputError: one is a folder, or cannot be written.

@@ -1,4 +1,4 @@
-"""impasto prepare"""
+"""The command `impasto prepare`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def prepare(
         Path | None, typer.Option(help="Where it goes.", show_default="$IMPASTO_CACHE, or your cache folder")
     ] = None,
 ) -> None:
-    """Lay out a bundle for this processor now, instead of at the first drawing.
+    """Prepare a bundle for this processor now, instead of at the first drawing.
 
-    Drawing then starts in a fraction of the time, and keeps a fraction of the weights in memory. `impasto doctor` tells
-    beforehand how much disk it takes.
+    Drawing then starts in a fraction of the time, and keeps a fraction of the weights in memory. `impasto doctor`
+    shows beforehand how much disk this takes.
     """
     from edge_sdk.inference import Bundle
     from edge_sdk.inference.runtime import graphs, show_size

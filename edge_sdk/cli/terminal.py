@@ -1,4 +1,4 @@
-"""What all commands print alike."""
+"""Terminal output that all commands share: errors, warnings, a progress bar."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def console(stderr: bool = False) -> Console:
 
 
 def print_error(error: BaseException) -> None:
-    """One line on stderr, whatever the width of the terminal."""
+    """Print an error on one line of stderr, whatever the width of the terminal."""
     from rich.text import Text
 
     console(stderr=True).print(Text.assemble(("error: ", "bold red"), describe(error)), soft_wrap=True)
 
 
 def progress_bar() -> Progress:
-    """A bar on stderr with a column for a "note". It goes away when it is done, and is shown to people only."""
+    """A progress bar on stderr with a column for a "note". It vanishes when done, and shows on terminals only."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -45,9 +45,9 @@ def progress_bar() -> Progress:
 
 @contextmanager
 def printed_warnings(kind: type[Warning] = Warning) -> Iterator[None]:
-    """Show the warnings raised inside as lines for a person, once they are all there, also if it ends by an error.
+    """Print the warnings raised inside as plain lines at the end, also after an error.
 
-    kind: those of other kinds go their usual way.
+    kind: the class of warnings to print; others go their usual way.
     """
     from rich.text import Text
 

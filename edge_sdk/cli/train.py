@@ -1,4 +1,4 @@
-"""impasto train"""
+"""The command `impasto train`."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same adapter.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
 ) -> None:
-    """Learn an adapter from your pictures. They stay where they are.
+    """Learn an adapter from your pictures, which stay where they are.
 
     impasto train my_pictures/ -m model/ -o mine.safetensors --minutes 10
 
-    What is interrupted goes on where it was when the same command runs again; the state lies beside the adapter,
-    in a file that ends in .checkpoint. diffusers and PEFT load the adapter too.
+    If it is interrupted, run the same command again: it goes on where it was. The state lies beside the adapter, in a
+    file that ends in .checkpoint. diffusers and PEFT load the adapter too.
     """
     from edge_sdk import adapter
     from edge_sdk.pictures import PictureLeftOut
@@ -122,8 +122,10 @@ def train(
 
 
 def _kept_elsewhere(trained: Adapter, out: Path, error: OSError) -> OSError | OutputError:
-    """What to say when neither a trained adapter nor a checkpoint can be written where they were to go, as on a full
-    disk: what was learnt is kept in another place."""
+    """The error to raise when neither the adapter nor a checkpoint could be written, as on a full disk.
+
+    The adapter is kept in another place if one can be written, and the error names it.
+    """
     from edge_sdk import adapter
 
     for folder in (Path.cwd(), Path(tempfile.gettempdir())):

@@ -1,4 +1,4 @@
-"""impasto doctor --broker: the way to a federation, on the terminal."""
+"""The part of `impasto doctor --broker` that shows the way to a federation on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "broken": ("brok
 def look(
     settings: Settings, federation: str | None, device: str | None, trust: str | None, home: Path | None, *, show: bool
 ) -> list[dict[str, Any]]:
-    """All findings as plain values, shown as they come."""
+    """All findings as plain values. show: print each of them as it comes."""
     from edge_sdk.diagnosis import Finding, diagnose
     from edge_sdk.membership import home_federation, kept_id, trusted_key
     from edge_sdk.wire import read_fingerprint
@@ -37,7 +37,7 @@ def look(
         found.append(asdict(finding))
 
     if home and federation and (theirs := home_federation(home)) not in (None, federation):
-        known = None  # of a coordinator that is not asked about
+        known = None  # it is the key of another federation's coordinator
         take(
             Finding(
                 "home",

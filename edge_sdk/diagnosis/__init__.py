@@ -1,4 +1,4 @@
-"""What stands between a device and its federation: broker, certificates, clock, access rules, coordinator.
+"""Diagnosis of the way from a device to its federation: broker, certificates, clock, access rules, coordinator.
 
     for finding in diagnose(Settings("mqtts://broker", tls=tls), federation="stickers", device="pi-4"):
         print(finding.status, finding.what)
@@ -33,16 +33,16 @@ def diagnose(
     trust: bytes | None = None,
     known: bytes | None = None,
 ) -> Iterator[Finding]:
-    """Findings one by one, each as soon as it is known; after one that is broken, what needs it is not looked at.
+    """Yield findings one by one, each as soon as it is known. After a broken one, the checks that need it are left out.
 
     Args:
-        settings: how a device would connect; one that is connected under the same client id loses its connection.
-        federation, device: whose topics and coordinator to look at; without them the broker alone.
+        settings: how a device would connect; a device that is connected under the same client id loses its connection.
+        federation, device: the names whose topics and coordinator are checked; without them only the broker is.
         trust: the coordinator's public key, if it is known from elsewhere.
-        known: the one that the device's home trusts, if it trusts one.
+        known: the public key that the device's home trusts, if it trusts one.
 
     Raises:
-        BrokerSettingsInvalid: the settings make no sense, see `transport.check`, or are of no MQTT broker.
+        BrokerSettingsInvalid: the settings make no sense, see `transport.check`, or are not those of an MQTT broker.
         MessageInvalid: not a name of a federation or a device.
     """
     check(settings)

@@ -1,4 +1,4 @@
-"""Whether the broker's rules let a device do what it must, and no more, by the broker's answers alone."""
+"""Check of the broker's access rules: a device may do what it must, and no more, by the broker's own answers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.wire import Topics
 
-_ELSE = "doctor-asks-for-nobody"  # a device that there is not
+_ELSE = "doctor-asks-for-nobody"  # a device that does not exist
 
 
 def check_access(session: Session, topics: Topics, device: str) -> Iterator[Finding]:
-    """Subscribe to the device's own topics, and publish nothing on them."""
+    """Subscribe to the device's own topics, and publish empty messages on them and on another device's."""
     may = True
     for topic_filter in (topics.all_down(device), topics.coordinator_state):
         answer = session.subscribe(topic_filter)

@@ -1,4 +1,4 @@
-"""Certificates: this device's own, and what is to be said of any."""
+"""Checks of certificates: the broker's authority, this device's own, and the validity of any."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ASK = "Ask whoever runs the broker for"
 
 
 def check_authority(tls: Tls | None) -> Iterator[Finding]:
-    """Whether the file of the broker's authority can be read, if one was given."""
+    """Check that the file of the broker's authority can be read, if one was given."""
     if tls is not None and tls.ca is not None:
         try:
             ssl.create_default_context(cafile=str(tls.ca))
@@ -30,7 +30,7 @@ def check_authority(tls: Tls | None) -> Iterator[Finding]:
 def check_own_certificate(
     tls: Tls | None, device: str | None, now: datetime.datetime | None = None
 ) -> Iterator[Finding]:
-    """The files that this device would show a broker: readable, of one pair, valid, and in its name."""
+    """Check the files that this device would show a broker: readable, a pair, valid, and in its name."""
     if tls is None or tls.certificate is None:
         return
     found = _pair(tls)
@@ -53,7 +53,7 @@ def check_own_certificate(
 def check_validity(
     certificate: x509.Certificate, whose: str, now: datetime.datetime | None = None
 ) -> Iterator[Finding]:
-    """Whether it holds now, and for how long. A clock that is wrong shows here first."""
+    """Check that a certificate is valid now, and for how long. A wrong clock shows here first."""
     now = now or datetime.datetime.now(datetime.timezone.utc)
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     clock = f"This clock says {now:%Y-%m-%d %H:%M} UTC."
@@ -87,7 +87,7 @@ def check_validity(
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """What the certificate calls its owner; empty if it has no common name."""
+    """The common name of the certificate's owner; empty if it has none."""
     from cryptography.x509.oid import NameOID
 
     names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)

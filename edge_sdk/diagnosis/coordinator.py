@@ -1,4 +1,4 @@
-"""What the coordinator has left on the broker: whether it is there, its key, its clock."""
+"""Checks of the coordinator by its retained state on the broker: its presence, its key, its clock."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from edge_sdk.wire import CLOCKS_AGREE, CoordinatorState, Topics, decode, finger
 
 
 def check_coordinator(session: Session, topics: Topics, trust: bytes | None, known: bytes | None) -> Iterator[Finding]:
-    """Its retained state.
+    """Check the coordinator's retained state.
 
-    trust: the key that it should have, if somebody says so; known: the one that the device's home trusts, if any.
+    trust: the public key that it should have, if given; known: the one that the device's home trusts, if any.
     """
     session.subscribe(topics.coordinator_state)
     payload = session.message_on(topics.coordinator_state)

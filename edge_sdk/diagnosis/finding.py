@@ -1,4 +1,4 @@
-"""One thing that was looked at, in words for people."""
+"""The result of one check, in words for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Status = Literal["ok", "warning", "broken"]
 
 @dataclass(frozen=True)
 class Finding:
-    """what: what was found; why: why that matters, or how it shows; next: what to do. Both are empty if it is ok."""
+    """The result of one check.
+
+    what: what was found; why: why that matters, or how it shows; next: what to do. The last two are empty if it is ok.
+    """
 
     section: Section
     status: Status
@@ -27,5 +30,5 @@ class Finding:
 
 
 def broken(reason: Reason) -> Finding:
-    """What stands in the way of a connection."""
+    """The finding for a reason why there is no connection."""
     return Finding(reason.section, "broken", reason.what, reason.why, reason.next)

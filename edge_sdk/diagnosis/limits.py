@@ -1,4 +1,4 @@
-"""What the broker said it can do, against what a federation needs."""
+"""Check of the broker's stated limits against the needs of a federation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from edge_sdk.transport import Settings
 from edge_sdk.transport.mqtt import SESSION_EXPIRY
 from edge_sdk.wire import LEAST_PAYLOAD, MAX_CHUNK
 
-# A chunk, a topic of 256 bytes, and what MQTT puts around them.
+# A chunk, a topic of 256 bytes, and MQTT's overhead.
 NEEDED_PACKET = MAX_CHUNK + 256 + 10
 LEAST_PACKET = LEAST_PAYLOAD + 256 + 10
 
 
 def check_limits(session: Session) -> Iterator[Finding]:
-    """Packets large enough for a chunk, retained messages, QoS 1, wildcards, sessions that outlive a lost line."""
+    """Check packet size, Receive Maximum, retained messages, QoS, wildcards, and sessions that outlive a lost line."""
     found = session.properties
 
     def stated(name: str) -> int | None:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 DEADLINE = 10.0  # seconds of every step
-# OpenSSL's numbers of a certificate that is not valid yet, and of one that is not valid any more.
+# OpenSSL's error numbers for a certificate that is not valid yet, and for one that has expired.
 _ABOUT_TIME = (9, 10)
 
 
 def context(tls: Tls, *, use_certificate: bool = True, verify: bool = True) -> ssl.SSLContext:
-    """As the transport's, or one that takes any broker, to see its certificate."""
+    """The transport's TLS context, or with `verify` off one that accepts any broker, to see its certificate."""
     made = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
     if not verify:
         made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
@@ -30,10 +30,10 @@ def context(tls: Tls, *, use_certificate: bool = True, verify: bool = True) -> s
 
 
 def check_line(settings: Settings, *, use_authority: bool, use_certificate: bool) -> Iterator[Finding]:
-    """Whether anybody answers there, and whether it is the broker that was meant.
+    """Check that the broker answers, and that it is the one that was meant.
 
-    use_authority: whether its authority's file is good; without, encryption is not looked at.
-    use_certificate: whether this device's own may be shown.
+    use_authority: False if its authority's file is unusable; encryption is not checked then.
+    use_certificate: True if this device's own certificate may be shown.
     """
     address = settings.address
     try:
@@ -78,7 +78,7 @@ def _check_tls(address: Address, tls: Tls, use_certificate: bool) -> Iterator[Fi
 
 
 def _handshake(address: Address, with_context: ssl.SSLContext) -> bytes:
-    """The certificate that the broker shows, as DER."""
+    """Complete a handshake and return the broker's certificate, as DER."""
     with (
         socket.create_connection((address.host, address.port), DEADLINE) as line,
         with_context.wrap_socket(line, server_hostname=address.host) as encrypted,
@@ -87,9 +87,9 @@ def _handshake(address: Address, with_context: ssl.SSLContext) -> bytes:
 
 
 def last_word(settings: Settings) -> str:
-    """What the broker says before it ends an encrypted connection on which nothing was asked; empty if nothing.
+    """The error with which the broker ends an encrypted connection before any request; empty if there is none.
 
-    In TLS 1.3 it looks at a device's certificate only after the device has found the connection to be made.
+    In TLS 1.3 a broker checks the device's certificate only after the handshake has succeeded for the device.
     """
     address = settings.address
     try:
@@ -104,7 +104,7 @@ def last_word(settings: Settings) -> str:
 
 
 def _names(certificate: x509.Certificate) -> list[str]:
-    """Whom a certificate is for."""
+    """The names that a certificate is for; empty if it lists none."""
     from cryptography import x509
 
     try:

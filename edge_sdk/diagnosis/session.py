@@ -1,4 +1,4 @@
-"""A connection to look around with: one thread, no retries; it keeps the broker's answers."""
+"""A diagnostic connection: one thread and no retries. It keeps the broker's answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Answers:
 
 
 class Session:
-    """Made by `open_session`; leave it to say goodbye."""
+    """A diagnostic connection, made by `open_session`. Use it as a context manager; leaving it disconnects."""
 
     def __init__(self, client: Client, answers: _Answers) -> None:
         self._client = client
@@ -38,20 +38,23 @@ class Session:
 
     @property
     def properties(self) -> Properties | None:
-        """What the broker said of itself in its CONNACK."""
+        """The broker's properties in its CONNACK; None if it sent none."""
         return self._answers.connack[1] if self._answers.connack else None
 
     def subscribe(self, topic_filter: str) -> ReasonCode | None:
-        """The broker's answer; None if there was none in time."""
+        """Subscribe and return the broker's answer; None if there was none in time."""
         _, number = self._client.subscribe(topic_filter, qos=1)
         return self._answer(self._answers.suback, number)
 
     def publish_nothing(self, topic: str) -> ReasonCode | None:
-        """Publish an empty message that is not retained, which clears nothing and is ignored; the broker's answer."""
+        """Publish an empty message that is not retained, which receivers ignore, and return the broker's answer.
+
+        None if there was no answer in time.
+        """
         return self._answer(self._answers.puback, self._client.publish(topic, b"", qos=1).mid)
 
     def message_on(self, topic: str) -> bytes | None:
-        """The first message on a topic, within the deadline of a step for those that are retained."""
+        """The first message on a topic, awaited for two seconds (retained ones come at once); None if there is none."""
 
         def found() -> bytes | None:
             return next((payload for at, payload in self._answers.messages if at == topic), None)
@@ -77,7 +80,7 @@ class Session:
 
 
 def open_session(settings: Settings) -> Session | Finding:
-    """Connect as a device would; if that fails, what is wrong."""
+    """Connect as a device would, and return the session, or the finding that says what is wrong."""
     address = settings.address
     answers = _Answers()
     client = _client(settings, answers)
@@ -123,7 +126,7 @@ def _client(settings: Settings, answers: _Answers) -> Client:
 
 
 def _pump(client: Client, done: Callable[[], bool], seconds: float) -> None:
-    """Let the client work until it is done, the connection is lost, or time is over."""
+    """Run the client's network loop until `done`, a lost connection, or the end of `seconds`."""
     until = time.monotonic() + seconds
     while not done() and (left := until - time.monotonic()) > 0:
         if client.loop(min(0.2, left)) != MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -131,7 +134,7 @@ def _pump(client: Client, done: Callable[[], bool], seconds: float) -> None:
 
 
 def _silent(settings: Settings, log: list[str]) -> Finding:
-    """Connected, but no CONNACK came."""
+    """The finding for a broker that was reached but sent no CONNACK."""
     address = settings.address
     encrypted = address.scheme == ENCRYPTED
     said = " ".join([*log, last_word(settings) if encrypted else ""])

@@ -1,7 +1,7 @@
 """Drawing with ONNX Runtime: numpy, onnxruntime and tokenizers only, never torch.
 
 bundle/         the base model on disk
-runtime/        what runs its graphs
+runtime/        ONNX Runtime and other back ends that run its graphs
 adapters/       adapters as inputs of the UNet, and hybrids of several
 sampling/       prompts, schedulers, the denoiser
 generator.py    all of it: prompt -> pictures

@@ -1,4 +1,4 @@
-"""Prompt to pictures."""
+"""Generator: from prompts to pictures."""
 
 from __future__ import annotations
 
@@ -33,24 +33,26 @@ from edge_sdk.inference.sampling import (
 )
 from edge_sdk.pictures import to_rgb
 
-# (step just done, of how many, latents (n, c, h, w) after it); False ends the drawing.
+# Called with (steps done, steps in all, latents (n, c, h, w)); returning False ends the drawing.
 OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
 Floats: TypeAlias = npt.NDArray[np.float32]
 # "full": the base model's own decoder; "quick": the bundle's preview decoder, a tenth of the time.
 Decoder: TypeAlias = Literal["full", "quick"]
-# In latents, a side: with less, hardly anything of a tile is not blended.
-# Proportions of a picture to start from that are taken over; a strip of one pixel would ask for a giant.
+# Largest ratio of a starting picture's sides for which the drawing takes its proportions; and the smallest side of a
+# tile, in latents: nearly all of a smaller one would be blended.
 _LONGEST_STRIP = 8
 _SMALLEST_TILE = 8
 
 
 class Generator:
-    """Draws with a bundle, with any mix of adapters, which may be another one at every call.
+    """Draws pictures with a bundle and any mix of adapters, which may change from call to call.
 
-    Graphs are opened when they are first needed, so that encoding prompts alone never loads the UNet. One generator may
-    be used by several threads. `close` it, or use it in a `with`, to give its memory back at once.
+    Graphs are opened when they are first needed, so that encoding prompts alone never loads the UNet. Several threads
+    may use one generator. `close` it, or use it in a `with`, to give its memory back at once.
 
-    The arguments beside the bundle are those of `Stages`; or give the `stages` themselves.
+    Args:
+        bundle: the bundle to draw with.
+        stages: its opened stages; None opens them with the other arguments, which are those of `Stages`.
     """
 
     def __init__(
@@ -100,14 +102,14 @@ class Generator:
             threads: CPU threads to draw with; by default all cores that the process may use.
             verify: compare every file with its hash first.
             backend: what to draw with, a key of `BACKENDS`; "auto" takes the fastest that works here.
-            memory_limit: such as "1GB": stages are closed before others are opened, where they would not fit together.
+            memory_limit: bytes, or a text such as "1GB": stages that would not fit together are closed in turn.
             prepare: lay out large stages for this processor, once and on disk; see `runtime.prepare`.
             cache: the folder for that; by default $IMPASTO_CACHE or the user's cache folder.
-            precision: "bf16" or "f32" for back ends that have a choice; "auto" is bfloat16 where it is fast.
+            precision: "bf16" or "f32" for back ends that have a choice; "auto" takes bfloat16 where it is fast.
 
         Raises:
-            BundleMissing: no bundle there.
-            BundleCorrupt: a file is missing or not the one that was exported.
+            BundleMissing: there is no bundle in the folder.
+            BundleCorrupt: a file is missing, or is not the one that was exported.
             BundleError: the base model's scheduler asks for something unknown.
             BackendUnavailable: the back end does not work here.
             MemoryLimitTooSmall: the limit is too small for any picture.
@@ -124,7 +126,11 @@ class Generator:
         )
 
     def close(self) -> None:
-        """Close all graphs once nobody draws any more; afterwards this generator cannot draw."""
+        """Close all graphs once no thread draws any more; afterwards this generator cannot draw.
+
+        Raises:
+            DeviceBusy: see `Stages.close`.
+        """
         self._stages.close()
 
     def __enter__(self) -> Generator:
@@ -142,41 +148,40 @@ class Generator:
 
     @property
     def slots(self) -> Mapping[str, Shape]:
-        """LoRA slots of the base model: layer -> its shape."""
+        """Map of layer -> shape for the LoRA slots of the base model."""
         return MappingProxyType({name: slot.shape for name, slot in self._slots.items()})
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
-        """The adapters added by name."""
+        """Map of name -> adapter for the adapters that were added."""
         return MappingProxyType(self._adapters)
 
     def add_adapter(self, name: str, adapter: Adapter | Path | str) -> None:
-        """Keep an adapter, given as such or as a file, under a name that `generate` then knows; replaces one of that
-        name.
+        """Add an adapter, given as such or as a file, under a name that `generate` accepts; replaces one of that name.
 
         Raises:
-            AdapterMismatch: it is of another base model, or has layers that this one has not.
+            AdapterMismatch: it is of another base model, or has layers that this one lacks.
             AdapterValueError: it holds NaN, infinite or huge numbers.
             AdapterFormatError: the file is no LoRA adapter.
         """
         self._adapters[name] = self._checked(adapter if isinstance(adapter, Adapter) else adapters_.load(adapter))
 
     def remove_adapter(self, name: str) -> None:
-        """Forget an adapter; it need not be there."""
+        """Remove an adapter; does nothing if there is none of that name."""
         self._adapters.pop(name, None)
 
     def encode_prompt(self, texts: Sequence[str]) -> tuple[Floats, Floats]:
-        """What the text encoder makes of prompts.
+        """Encode prompts with the text encoder.
 
         Returns:
-            hidden: (n, tokens, dim), the UNet's condition; embedding: (n, dim), the mean of it over the real tokens
-            (start, words and the first end token), which prompt codes are made of.
+            hidden: (n, tokens, dim), the UNet's condition; embedding: (n, dim), its mean over the real tokens (start,
+            words and the first end token), from which prompt codes are made.
 
         Warns:
             PromptTruncated: a prompt is too long.
 
         Raises:
-            PromptError: not a text, or one that is no valid Unicode.
+            PromptError: a prompt is no text, or no valid Unicode.
         """
         tokens = self._prompts.tokens(texts, stacklevel=2)
         hidden = self._prompts.encode(texts, tokens).hidden
@@ -207,32 +212,35 @@ class Generator:
         """Draw pictures.
 
         Args:
-            prompt: what to draw, or several such, drawn together; what the text encoder cannot read is cut off with a
-                warning that says so.
-            negative_prompt: what to keep away from, for all or one for each; without effect at guidance 1 and below.
+            prompt: what to draw, or several prompts, which are drawn together; a prompt that is too long for the text
+                encoder is cut, with a warning.
+            negative_prompt: what to keep away from, for all prompts or one for each; without effect at guidance 1 and
+                below.
             seed: not negative; equal arguments and seeds give equal pictures. Picture i of several depends on (seed,
-                i), so a larger `count` only adds pictures. Several seeds, one for each picture, draw what each of them
-                draws alone. None draws a new one.
+                i), so a larger `count` only adds pictures. With one seed for each picture, each is the one that its
+                seed draws alone. None takes a random seed.
             steps: 1 to the trained timesteps of the base model (1000); 2 to 8 for "lcm". None: the bundle's default.
             guidance: how strongly to follow the prompt; 1 and below draws without guidance, twice as fast. None: the
                 bundle's default.
             scheduler: a key of `SCHEDULERS`. None: the bundle's default.
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
-            hybrid: a key of `HYBRIDS`, how several adapters draw together: "merge" adds them up, "switch" lets them
-                take turns by step, "composite" averages their guidance (and takes as many times as long), "select"
-                chooses one of two in each layer, content first and style second; "steer", "patches" and "bands" add up
-                what each changes in the base model's prediction (and take 1 + k / 2 times as long for k adapters):
-                everywhere, where it changes most, and in the frequencies that it changes most.
-            size: pixels a side, or (width, height). None: what the base model was trained for, or with a `picture` its
-                size, made to fit.
-            picture: what to start from instead of pure noise (image to image), read as `edge_sdk.pictures.to_rgb` does.
-            strength: above 0, up to 1: how far to go away from `picture`; so large a share of the steps is done.
-            decoder: "full", or "quick" with the bundle's preview decoder.
-            tile: decode in overlapping tiles of so many pixels a side, which takes memory for one of them only. None:
+            hybrid: a key of `HYBRIDS`, the way in which several adapters draw together: "merge" adds them up, "switch"
+                lets them take turns by step, "composite" averages their guidance (k times as long for k adapters),
+                "select" chooses one of two in each layer, content first and style second; "steer", "patches" and
+                "bands" add up their changes to the base model's prediction: everywhere, by places, and by frequencies
+                (1 + k / 2 times as long for k adapters).
+            size: pixels a side, or (width, height). None: the size that the base model was trained for; with a
+                `picture` about as many pixels, in its proportions.
+            picture: the picture to start from instead of pure noise (image to image), read as
+                `edge_sdk.pictures.to_rgb` does.
+            strength: above 0, up to 1: distance from `picture`, and the share of the steps that is done.
+            decoder: "full", or "quick" for the bundle's preview decoder.
+            tile: decode in overlapping tiles of so many pixels a side, which takes memory for only one of them. None:
                 whole pictures, as far as a memory limit allows.
-            reuse: compute the UNet's deep part at every n-th step only; 1 computes it always. Faster and less exact.
-            on_step: called after every step; returning False cancels.
-            count: how many pictures of each prompt, drawn together.
+            reuse: compute the UNet's deep part only at every n-th step, which is faster and less exact; 1 computes it
+                always.
+            on_step: called after every step; returning False cancels the drawing.
+            count: number of pictures of each prompt, drawn together.
             latents: unit noise (n, c, h, w) to start from instead of the seed's.
 
         Returns:
@@ -242,11 +250,11 @@ class Generator:
             PromptTruncated: a prompt is too long.
 
         Raises:
-            AdapterError: no adapter of that name; AdapterMismatch, AdapterValueError: it cannot be used on this base
-            model.
-            PromptError: not a text, or one that is no valid Unicode.
+            AdapterError: there is no adapter of that name.
+            AdapterMismatch, AdapterValueError: an adapter cannot be used on this base model.
+            PromptError: a prompt is no text, or no valid Unicode.
             HybridUnsupported: the hybrid cannot combine so many adapters.
-            SizeUnsupported: sides that the base model cannot have.
+            SizeUnsupported: the base model cannot draw such sides.
             PictureError: `picture` cannot be used.
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
@@ -292,10 +300,10 @@ class Generator:
         return self._decode(x, decoder, tile)
 
     def preview(self, latents: Latents) -> list[Image.Image]:
-        """What latents, such as `on_step` gets them, look like to the bundle's quick decoder.
+        """Decode latents, such as those that `on_step` gets, with the bundle's preview decoder.
 
         Raises:
-            BundleError: there is none in the bundle.
+            BundleError: the bundle has no preview decoder.
         """
         self._check_decoder("quick")
         return self._decode(latents, "quick", None)
@@ -341,7 +349,7 @@ class Generator:
         return wide, tall
 
     def _encode(self, picture: Image.Image, size: tuple[int, int]) -> Latents:
-        """The latents (1, c, h, w) of a picture: the mean of what the autoencoder would draw from."""
+        """Latents (1, c, h, w) of a picture: the mean of the autoencoder's posterior."""
         found = self._stages.run("vae_encoder", ["latent_parameters"], {"sample": to_pixels(picture, size)})[0]
         return np.ascontiguousarray(np.split(found, 2, axis=1)[0] * self.bundle.index.vae_scaling_factor)
 
@@ -383,7 +391,7 @@ class Generator:
         return to_pictures(np.concatenate(parts))
 
     def _tile_that_fits(self, stage: str, one: Latents) -> int:
-        """The side, in latents, of the largest tile of a picture that there is memory to decode."""
+        """Side, in latents, of the largest tile that can be decoded within the memory limit."""
         side = int(max(one.shape[2:]))
         while side > _SMALLEST_TILE and not self._stages.fits(stage, {"latent_sample": one[:, :, :side, :side]}):
             side = max(_SMALLEST_TILE, side * 3 // 4)
@@ -392,7 +400,7 @@ class Generator:
 
 @dataclass(frozen=True)
 class _Choice:
-    """How to draw, after the bundle's defaults have been filled in."""
+    """Drawing settings with the bundle's defaults filled in."""
 
     steps: int
     guidance: float
@@ -409,8 +417,8 @@ class _Choice:
 
 
 def _texts(prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    """Prompts and as many negative ones."""
-    # What is neither a text nor several of them is named by the tokenizer.
+    """Lists of the prompts and of as many negative prompts."""
+    # The tokenizer refuses prompts of other types.
     prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
     negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
     if not prompts or len(negatives) != len(prompts):

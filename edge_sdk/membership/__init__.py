@@ -1,4 +1,4 @@
-"""A device's half of the rounds: join, train when asked, hand updates in, bring the adapters home. Needs no torch."""
+"""The device's half of the rounds: join, train when asked, send updates, bring the adapters home. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A device's line to the coordinator: a thread that serves transfers, and a queue of what concerns the device itself.
+"""A device's connection to the coordinator: a thread that serves transfers, and a queue of messages for the device.
 
-The thread lets the device answer pulls while it trains. It alone touches the exchange; the device's own wishes travel
-to it through the same inbox as messages do. Between any two of its chunks it takes what has come in, so that a slow
-line does not keep messages waiting.
+The thread lets the device answer pulls while it trains. It alone touches the exchange; the device's own requests
+("wishes") reach it through the same inbox as messages. It reads the inbox between any two chunks that it sends, so that
+a slow connection does not keep messages waiting.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from edge_sdk.wire import (
 
 @dataclass(frozen=True)
 class Connection:
-    """The connection to the broker was lost, or has come back. reason: why it was lost."""
+    """The connection to the broker was lost, or has come back. reason: the reason for the loss."""
 
     online: bool
     reason: str = ""
@@ -55,7 +55,7 @@ class Connection:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Coming back has failed for a new reason, or the broker refuses what was sent."""
+    """A reconnection has failed for a new reason, or the broker has refused a message."""
 
     error: TransportError
 
@@ -63,30 +63,30 @@ class Trouble:
 Heard: TypeAlias = Message | exchange.Received | exchange.Delivered | exchange.Failed | Connection | Trouble
 Wish: TypeAlias = Callable[[], list[exchange.Effect]]
 
-# At most 64 chunks are under way; the rest is room for messages.
+# Items; at most 64 are chunks under way, the rest is room for messages.
 _INBOX = 1024
 _HEARD = 1024
 _NAP = 0.5
-_PATIENCE = 120.0  # seconds that a wish waits for room in the inbox; a broker that is away holds the thread up for 30
+_PATIENCE = 120.0  # seconds that a wish waits for room in the inbox; a broker that is away blocks the thread for 30
 
 
 class Link:
-    """The line of one device; `close` it.
+    """One device's connection to its coordinator; `close` it after use.
 
     Raises (all methods but `close`):
-        LineBroken: the thread has ended on an error that nobody expected, which is its cause.
+        LineBroken: the thread has died of an unexpected error, which is its cause.
 
     Args:
-        settings: of the transport; client id and bandwidth included.
-        topics, device: whose topics.
-        session: which is announced on every connection.
-        max_bytes: of all adapters being fetched at once.
-        journal: where the chunks of unfinished fetches are kept.
+        settings: the transport's settings, with client id and bandwidth.
+        topics, device: the federation's topics, and the device's name in them.
+        session: the session that is announced on every connection.
+        max_bytes: limit of all adapters being fetched at once.
+        journal: the journal that keeps the chunks of unfinished fetches.
 
     Attributes:
         up, down: payload bytes sent and received.
-        trouble: what went wrong last, in words; empty if nothing did.
-        away: whether there is no connection to the broker.
+        trouble: the last trouble in words; empty if there was none.
+        away: True while there is no connection to the broker.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class Link:
         self._inbox: queue.Queue[tuple[str, bytes] | Wish] = queue.Queue(_INBOX)
         self._heard: queue.Queue[Heard | None] = queue.Queue(_HEARD)
         self._closed = threading.Event()
-        self._fault: BaseException | None = None  # what the thread has died of
-        self._greeting: Join | None = None  # said last; None if the device has left, or not come yet
+        self._fault: BaseException | None = None  # the error of which the thread has died
+        self._greeting: Join | None = None  # the last Join; None if the device has left, or has not joined yet
         self._thread = threading.Thread(target=self._run, name=f"impasto-{device}", daemon=True)
         will = session.will(topics.presence(device))
         if settings.will is not None:
@@ -120,18 +120,18 @@ class Link:
 
     @property
     def chunk_size(self) -> int:
-        """Bytes of content in a chunk that the broker lets through, as far as it says."""
+        """Bytes of content in the largest chunk that fits the broker's stated limit."""
         return fitting_chunk(self._transport.max_payload)
 
     def open(self, deadline: float, greeting: Message | None = None, on_trouble: OnTrouble | None = None) -> None:
         """Connect and subscribe, within `deadline` seconds.
 
         Args:
-            greeting: a message that has to pass, if there is one.
-            on_trouble: told in this thread why connecting fails, while it is tried again.
+            greeting: a message that must fit the broker's limit, if there is one.
+            on_trouble: called in this thread with the reason for each failed attempt, if it is a new one.
 
         Raises:
-            BrokerUnreachable, DeadlineExceeded, AccessDenied: it did not come about.
+            BrokerUnreachable, DeadlineExceeded, AccessDenied: connecting or subscribing failed.
             PayloadTooLarge: the broker's packets are too small for a federation, or for the greeting.
         """
         self._transport.connect(deadline, on_trouble)
@@ -143,7 +143,7 @@ class Link:
         self._transport.subscribe(self._topics.coordinator_state, self._arrived)
 
     def send(self, message: Message) -> None:
-        """Send a control message; a failure is noted as trouble, the caller repeats what matters."""
+        """Send a control message. A failure is only noted as trouble: the caller repeats messages that matter."""
         self._check()
         if isinstance(message, Join | Leave):
             self._greeting = message if isinstance(message, Join) else None
@@ -159,7 +159,7 @@ class Link:
         self._wish(wish)
 
     def withdraw(self, sha256: str) -> None:
-        """Forget what was offered: nobody is waited for any more. Does nothing on a line that has broken down."""
+        """Withdraw an offer and its waiting chunks. Does nothing if the thread has died."""
 
         def wish() -> list[exchange.Effect]:
             self._exchange.withdraw(sha256)
@@ -170,12 +170,12 @@ class Link:
             self._wish(wish)
 
     def fetch(self, manifest: Manifest, seconds: float) -> None:
-        """Pull what there is not yet of a content; `hear` brings Received or Failed."""
+        """Pull the missing chunks of a content within `seconds`; `hear` returns Received or Failed."""
 
         def wish() -> list[exchange.Effect]:
             now = time.monotonic()
             try:
-                # What is too large is refused before anything is read of it.
+                # A content that is too large is refused before its chunks are read from the journal.
                 kept = self._journal.resume(manifest) if manifest.size <= self._exchange.room else None
                 have, data = kept or (b"", bytearray(manifest.size))
                 return self._exchange.fetch(manifest, now, now + seconds, have=have, buffer=MemoryBuffer(data))
@@ -185,11 +185,11 @@ class Link:
         self._wish(wish)
 
     def commit(self, sha256: str) -> None:
-        """Tell the coordinator that a content lies safely on disk."""
+        """Acknowledge to the coordinator that a content is stored and synced."""
         self._wish(lambda: self._exchange.commit(sha256))
 
     def hear(self, seconds: float) -> Heard | None:
-        """The next thing that concerns the device; None if nothing comes in time."""
+        """Return the next message or event for the device; None if none comes within `seconds`."""
         self._check()
         try:
             heard = self._heard.get(timeout=max(0.0, seconds))
@@ -199,8 +199,8 @@ class Link:
         return heard
 
     def close(self) -> None:
-        """Say goodbye and hang up, also if the thread has died. May be repeated."""
-        if self._thread.ident is None:  # never connected: there is nobody to say goodbye to
+        """Publish the end of the session and disconnect, also if the thread has died. May be called again."""
+        if self._thread.ident is None:  # it was never connected, so there is no session to end
             self._transport.close()
             return
         self._transport.hurry()
@@ -237,7 +237,7 @@ class Link:
         try:
             self._inbox.put_nowait((topic, payload))
         except queue.Full:
-            self.trouble = "messages came faster than they could be handled"  # their sender repeats them
+            self.trouble = "messages came faster than they could be handled"  # their senders repeat them
 
     def _connection_changed(self, online: bool) -> None:
         with self._session_lock:
@@ -248,8 +248,8 @@ class Link:
         reason = "" if online else self._why_away()
         self.away, self.trouble = not online, reason
         self._tell(Connection(online, reason))
-        with suppress(queue.Full):  # then the thread is awake anyway
-            self._inbox.put_nowait(list)  # no wish, only to wake it
+        with suppress(queue.Full):  # the thread is awake then
+            self._inbox.put_nowait(list)  # an empty wish, to wake the thread
         if self._given.on_connection:
             self._given.on_connection(online)
 
@@ -269,7 +269,7 @@ class Link:
             self._serve()
         except BaseException as error:
             self._fault = error
-            with suppress(queue.Full):  # then nobody waits
+            with suppress(queue.Full):  # nobody waits in `hear` then
                 self._heard.put_nowait(None)
 
     def _serve(self) -> None:
@@ -317,8 +317,10 @@ class Link:
         return self._exchange.on_message(message, time.monotonic())
 
     def _contradict(self, about: str) -> None:
-        """The coordinator takes this device for gone: somebody else has said so in its name. At once, also while the
-        device trains, and no more than was said before."""
+        """Repeat the birth or the last Join, as the coordinator takes this device for gone.
+
+        Somebody else has said so in its name. The thread answers at once, also while the device trains.
+        """
         if about == "presence":
             with self._session_lock:
                 self._session.connected(time.monotonic())
@@ -351,7 +353,7 @@ class Link:
     def _journalled(self, note: Callable[[], None]) -> None:
         try:
             note()
-        except ImpastoError as error:  # it is fetched all the same, and missed only after a restart
+        except ImpastoError as error:  # the fetch goes on; the chunk is missing only after a restart
             self.trouble = str(error)
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False) -> bool:

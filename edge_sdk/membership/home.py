@@ -1,7 +1,7 @@
 """A device's home folder.
 
     root.safetensors, cluster.safetensors, clusters/<n>.safetensors       the adapters to draw with
-    journal.sqlite                  what a restart needs, see `journal`
+    journal.sqlite                  the state that a restart needs, see `journal`
     journal.lock                    held by the one membership that has the journal open
     device_id                       the name that the device gave itself
     training-<plan>.checkpoint      the unfinished training of a round, if there is one
@@ -30,22 +30,23 @@ _DEVICE_ID = "device_id"
 
 
 def trusted_key(folder: Path | str) -> bytes | None:
-    """The coordinator's key that the device with this home trusts, None if it has met none; see `read_trusted_key`."""
+    """The coordinator's key that the device with this home trusts; None if there is none. See `read_trusted_key`."""
     return read_trusted_key(expanded(folder) / _JOURNAL)
 
 
 def home_federation(folder: Path | str) -> str | None:
-    """The federation whose device has this home, None if none has; raises as `trusted_key`."""
+    """Name of the federation whose device has this home; None if none has. Raises as `trusted_key`."""
     owner = read_owner(expanded(folder) / _JOURNAL)
     return owner.federation if owner else None
 
 
 def kept_id(folder: Path | str) -> str | None:
-    """The name that the device with this home gave itself, None if it has not. Where its file was lost or cut short,
-    the name under which it has met its coordinator.
+    """The device's own name in the home; None if it has none yet.
+
+    If the name's file was lost or truncated, this is the name in the journal, which the coordinator knows.
 
     Raises:
-        ConfigurationError: the file cannot be read, or holds no name.
+        ConfigurationError: the file cannot be read, or holds something that is no name.
         JournalDamaged, JournalTooNew, JournalError: as `Journal`.
     """
     folder = expanded(folder)
@@ -63,7 +64,7 @@ def kept_id(folder: Path | str) -> str | None:
 
 
 def keep_id(folder: Path | str, name: str) -> None:
-    """From now on the device with this home has this name.
+    """Store the name of the device with this home, durably.
 
     Raises:
         ConfigurationError: the folder cannot be made or written.
@@ -102,25 +103,25 @@ class Home:
         return Journal(self.folder / _JOURNAL)
 
     def checkpoint(self, plan: str) -> Path:
-        """Where the training of a plan keeps its state."""
+        """File of the checkpoint for a plan's training."""
         return self.folder / f"training-{plan[:16]}.checkpoint"
 
     def forget_checkpoints(self, keep: Path | None = None) -> None:
-        """Delete the states of all trainings but this one, and what a kill left half-written of any."""
+        """Delete the checkpoints of all trainings but `keep`, and temporary files that a kill has left."""
         half_written = self.folder.glob(".training-*.tmp")
         for path in {*self.folder.glob("training-*.checkpoint"), *half_written} - {keep}:
-            with suppress(OSError):  # it costs room, and nothing else
+            with suppress(OSError):  # a file that stays only costs disk
                 path.unlink()
 
     def settle(
         self, adapters: Iterable[tuple[Manifest, bytes]], cluster: int | None, *, all_there_are: bool
     ) -> dict[str, Path]:
-        """Put adapters where they are drawn with; returns "root", "cluster" and "cluster-<n>" -> file.
+        """Write adapters to the files that drawing uses; return "root", "cluster" and "cluster-<n>" -> file.
 
-        With `all_there_are`, what else lies there goes away; without, only what is replaced does.
+        With `all_there_are`, other adapters in the home are deleted; without it, they stay unless they are replaced.
 
         Raises:
-            ConfigurationError: they cannot be written; those that could be are there.
+            ConfigurationError: a file cannot be written; those written before are kept.
         """
         try:
             (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class Home:
             if manifest.role == "root":
                 paths["root"] = self.folder / "root.safetensors"
                 durable.write(paths["root"], data)
-            elif manifest.role == "cluster" and number:  # other names could lead out of the folder
+            elif manifest.role == "cluster" and number:  # any other name could point outside the folder
                 paths[manifest.name] = self.folder / "clusters" / f"{int(number[1])}.safetensors"
                 durable.write(paths[manifest.name], data)
                 if int(number[1]) == cluster:

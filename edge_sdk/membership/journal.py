@@ -1,22 +1,22 @@
-"""A device's journal: what it must not forget of a round, in one SQLite file.
+"""A device's journal: the state of its membership that must survive a restart, in one SQLite file.
 
-    session      the epoch of the last session; the coordinator's key that this device trusts, and how far it was heard
-    owner        whose home this is: the federation, and the device's name in it
-    former_key   the keys that have vouched for that one, each for the next
-    work         every plan that it was given, and how far it came with it
+    session      the epoch of the last session; the coordinator's trusted key, and its newest epoch and round
+    owner        the owner of this home: the federation, and the device's name in it
+    former_key   the keys that have vouched for the trusted one, each for the next
+    work         every plan that the device was given, and its progress
     outbox       the update that was trained last, until the next one is
     transfer     contents that are being fetched or have come, with their manifests
-    chunk        their chunks; which there are is the bitmap that a transfer resumes from
+    chunk        their chunks; the chunks that exist make the bitmap from which a transfer resumes
     ending       the step that ended the federation, until its adapters are put in place
 
-What is promised when: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training
-is not repeated and the coordinator is told "committed" on the strength of them; so are the session and the states of
-work. A chunk is written at once, but synced with others (synchronous=NORMAL: at SQLite's next checkpoint, every few
-megabytes, or with the next promise, whichever is first). A killed process therefore loses no chunk, a power cut some,
-which are pulled again. SQLite keeps the file itself whole either way.
+Durability: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training is not
+repeated afterwards, and the coordinator gets the acknowledgement "committed". The same holds for the session and the
+progress of work. A chunk is written at once, but synced later with others (synchronous=NORMAL: at SQLite's next
+checkpoint, every few megabytes, or with the next synced write). So a killed process loses no chunk; a power cut loses
+some, which are pulled again. SQLite keeps the file itself sound in both cases.
 
-One file per home, and one process at a time: a lock file beside it is held while it is open. Methods may be called from
-any thread.
+There is one file per home, for one process at a time: a lock file beside it is held while it is open. Methods may be
+called from any thread.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _T = TypeVar("_T", Offer, Manifest, Finished)
 VERSION = 1
 _APPLICATION = 0x494D504A  # "IMPJ", in the file's header
 _MARKS = ("application_id", "user_version")
-_BUSY = 5.0  # seconds that another program, which looks into the file, may hold it
-_WORKS = 1000  # plans that are remembered
+_BUSY = 5.0  # seconds to wait for another program that reads the file
+_WORKS = 1000  # plans that are kept
 _LOG_SIZE = 4 << 20  # bytes of the write-ahead log that stay allocated
 _SCHEMA = """
 CREATE TABLE session (
@@ -63,7 +63,7 @@ CREATE TABLE chunk (
 );
 INSERT INTO session VALUES (1, 0, NULL, 0, 0);
 """
-# Journals that were begun before there were these tables get them, too.
+# Tables that are added to journals of earlier versions.
 _LATER = (
     """CREATE TABLE IF NOT EXISTS owner (
         one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
@@ -73,7 +73,7 @@ _LATER = (
 
 
 class Work(msgspec.Struct, frozen=True):
-    """A plan and how far this device came with it; `offer` from "trained" on."""
+    """A plan and this device's progress with it; `offer` is set from "trained" on."""
 
     plan: str
     round: int
@@ -81,21 +81,21 @@ class Work(msgspec.Struct, frozen=True):
     offer: Offer | None
 
     def may_count_in(self, start: RoundStart) -> bool:
-        """Whether its update, of an earlier round, may take the place of what `start` asks for."""
+        """True if its update, of an earlier round, may still count in the round of `start` instead of a new one."""
         return self.progress in ("trained", "offered") and self.round < start.round <= self.round + start.late
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """Whose home a journal lies in: the federation, and the device's name in it."""
+    """Owner of a journal's home: the federation, and the device's name in it."""
 
     federation: str
     device: str
 
 
 def read_owner(path: Path) -> Owner | None:
-    """Whose the journal in `path` is, None if there is no journal or nobody has claimed it.
+    """Owner of the journal in `path`; None if there is no journal, or it has no owner yet.
 
-    Only looks, as `read_trusted_key`, and raises as that.
+    Reads only, and raises, as `read_trusted_key`.
     """
     if not path.is_file():
         return None
@@ -108,9 +108,9 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def read_trusted_key(path: Path) -> bytes | None:
-    """The coordinator's key that the journal in `path` trusts, None if there is no journal or it has met none yet.
+    """The coordinator's key that the journal in `path` trusts; None if there is no journal, or no key yet.
 
-    Only looks: it neither waits for the process that has the journal open, nor keeps it waiting.
+    Reads only: it neither waits for a process that has the journal open, nor keeps that one waiting.
 
     Raises:
         JournalDamaged, JournalTooNew, JournalError: as `Journal`.
@@ -123,12 +123,12 @@ def read_trusted_key(path: Path) -> bytes | None:
 
 
 class Journal:
-    """The journal in `path`; `close` it.
+    """The journal in `path`; `close` it after use.
 
-    Raises (all methods; the first two on opening):
+    Raises (all methods; JournalTooNew on opening only):
         JournalDamaged: the file is no journal, or SQLite finds it damaged.
-        JournalTooNew: written by a later version.
-        DeviceBusy: it is open already, in another process or in this one (opening); another program holds the file.
+        JournalTooNew: it was written by a later version.
+        DeviceBusy: it is open already, in another process or in this one (on opening); another program holds the file.
         JournalError: it cannot be written, for instance because the disk is full.
     """
 
@@ -142,7 +142,7 @@ class Journal:
                 raise no_home(path.parent, error) from error
             opened.callback(self._held.release)
             with _named_errors(path):
-                # Autocommit: transactions are begun by hand, after choosing how they are synced.
+                # Autocommit: transactions are begun explicitly, after their synchronous mode is set.
                 self._sql = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
                 opened.callback(self._sql.close)
                 self._open()
@@ -154,20 +154,20 @@ class Journal:
         for pragma in ("page_size = 16384", "auto_vacuum = INCREMENTAL", "journal_mode = WAL", "foreign_keys = ON"):
             sql.execute(f"PRAGMA {pragma}")
         sql.execute(f"PRAGMA journal_size_limit = {_LOG_SIZE}")
-        if empty:  # also where a power cut left an empty file
+        if empty:  # new, or left empty by a power cut
             marks = f"PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {VERSION};"
             sql.executescript(f"PRAGMA synchronous = FULL; BEGIN IMMEDIATE; {_SCHEMA} {marks} COMMIT;")
         for table in _LATER:
             sql.execute(table)
 
     def close(self) -> None:
-        """Close the file, and let the next one open it. May be repeated; nothing can be noted any more."""
+        """Close the file and release its lock. May be called again; other methods cannot be used afterwards."""
         with self._lock:
             self._sql.close()
             self._held.release()
 
     def check_owner(self, federation: str) -> None:
-        """Whether this home may be used for that federation: ConfigurationError if it is another one's."""
+        """Raise ConfigurationError if this home belongs to another federation."""
         owner = self._owner()
         if owner and owner.federation != federation:
             raise ConfigurationError(
@@ -177,8 +177,10 @@ class Journal:
             )
 
     def claim(self, federation: str, device: str) -> None:
-        """This is the home of that device in that federation from now on. What another device has trained there is
-        not handed in a second time, under the new name."""
+        """Make this the home of that device in that federation.
+
+        Updates that another device has trained here are forgotten, so that they are not sent again under the new name.
+        """
         before = self._owner()
         if before != Owner(federation, device):
             with self._writing(promised=True) as sql:
@@ -195,7 +197,7 @@ class Journal:
     # session --------------------------------------------------------------------------------------------------------
 
     def next_epoch(self) -> int:
-        """A number that grows with every session; by the clock, so that it grows also where the journal was lost."""
+        """Store and return a new session's epoch, which is larger than all before, even if the journal was lost."""
         with self._writing(promised=True) as sql:
             (last,) = sql.execute("SELECT epoch FROM session").fetchone()
             epoch = following(int(last), time.time())
@@ -204,12 +206,12 @@ class Journal:
 
     @property
     def trusted_key(self) -> bytes | None:
-        """The coordinator's public key that this device trusts, None before it has met one."""
+        """The coordinator's public key that this device trusts; None before the first one."""
         with self._reading() as sql:
             return _trusted_key(sql)
 
     def trust(self, key: bytes) -> None:
-        """Trust this key from now on, and no other; of a coordinator that is new here, nothing has been heard yet."""
+        """Trust this key, and no other, from now on. A key that is new here resets the newest epoch and round."""
         with self._writing(promised=True) as sql:
             known = "SELECT 1 WHERE ? IN (SELECT trusted_key FROM session UNION SELECT key FROM former_key)"
             if not sql.execute(known, (key,)).fetchone():
@@ -218,35 +220,35 @@ class Journal:
             sql.execute("UPDATE session SET trusted_key = ?", (key,))
 
     def follow(self, key: bytes) -> None:
-        """Trust this key, for which the trusted one has vouched. It is the same coordinator's."""
+        """Trust this key of the same coordinator, for which the trusted key has vouched."""
         with self._writing(promised=True) as sql:
             sql.execute("INSERT OR IGNORE INTO former_key SELECT trusted_key FROM session")
             sql.execute("UPDATE session SET trusted_key = ?", (key,))
 
     @property
     def heard(self) -> tuple[int, int]:
-        """The newest that the coordinator has said: the epoch of its life, and the round in it."""
+        """Epoch and round of the newest signed statement that was accepted from the coordinator."""
         with self._reading() as sql:
             epoch, round_ = sql.execute("SELECT heard_epoch, heard_round FROM session").fetchone()
         return int(epoch), int(round_)
 
     def note_heard(self, epoch: int, round_: int) -> None:
-        """The coordinator has come so far: what is older is not listened to any more, not even after a restart."""
+        """Store the newest epoch and round; older statements are refused from now on, even after a restart."""
         with self._writing(promised=True) as sql:
             sql.execute("UPDATE session SET heard_epoch = ?, heard_round = ?", (epoch, round_))
 
     # work and its update --------------------------------------------------------------------------------------------
 
     def begin(self, plan: str, round_: int) -> None:
-        """A plan is under way; what is known of it already stays."""
+        """Add a plan as begun; a plan that is known keeps its progress."""
         with self._writing(promised=True) as sql:
             sql.execute("INSERT OR IGNORE INTO work (plan, round, progress) VALUES (?, ?, 'begun')", (plan, round_))
             sql.execute("DELETE FROM work WHERE number <= (SELECT max(number) FROM work) - ?", (_WORKS,))
 
     def keep_update(self, plan: str, offer: Offer, data: bytes, own: bytes | None = None) -> None:
-        """The plan is trained: from now on its update is handed in, in place of the last one's, and not trained again.
+        """Store the update of a plan in place of the last one; the plan will not be trained again.
 
-        own: the whole adapter of which the update is a part, where a factor of it stays at home.
+        own: the whole adapter of which the update is a part, if a factor of it stays at home.
         """
         with self._writing(promised=True) as sql:
             sql.execute(
@@ -257,7 +259,7 @@ class Journal:
             sql.execute("INSERT OR REPLACE INTO outbox VALUES (1, ?, ?, ?)", (plan, data, own))
 
     def note(self, plan: str, progress: Progress) -> None:
-        """How far a plan has come. What was committed stays so, whatever is heard of it later."""
+        """Store the progress of a plan. A committed plan stays committed, whatever comes later."""
         with self._writing(promised=True) as sql:
             sql.execute(
                 "UPDATE work SET progress = ? WHERE plan = ? AND progress NOT IN ('committed', ?)",
@@ -265,21 +267,21 @@ class Journal:
             )
 
     def restate(self, plan: str, offer: Offer) -> None:
-        """The update that answers this plan is offered like this from now on."""
+        """Replace the offer of the plan's update."""
         with self._writing(promised=True) as sql:
             encoded = msgspec.msgpack.encode(offer)
             sql.execute("UPDATE work SET offer = ? WHERE plan = ? AND offer IS NOT NULL", (encoded, plan))
 
     @property
     def outbox(self) -> Work | None:
-        """The plan whose update was trained last, None if there is none."""
+        """The plan whose update was trained last; None if there is none."""
         with self._reading() as sql:
             query = "SELECT plan, round, progress, offer FROM work JOIN outbox USING (plan)"
             row = sql.execute(query).fetchone()
             return self._work(row) if row else None
 
     def update(self, plan: str) -> tuple[Offer, bytes] | None:
-        """The update that answers this plan; None if it is not the last that was trained, or is damaged."""
+        """Offer and content of the plan's update; None if a later one was trained, or it is damaged."""
         with self._reading() as sql:
             query = "SELECT offer, data FROM work JOIN outbox USING (plan) WHERE plan = ?"
             row = sql.execute(query, (plan,)).fetchone()
@@ -289,7 +291,7 @@ class Journal:
         return (offer, row[1]) if _hash(row[1]) == offer.manifest.sha256 else None
 
     def own(self) -> bytes | None:
-        """The whole adapter behind the last update, None if the update is all there is."""
+        """The whole adapter of the last update; None if the update is the whole adapter."""
         with self._reading() as sql:
             row = sql.execute("SELECT own FROM outbox").fetchone()
         return row[0] if row else None
@@ -297,8 +299,10 @@ class Journal:
     # transfers ------------------------------------------------------------------------------------------------------
 
     def resume(self, manifest: Manifest) -> tuple[bytes, bytearray] | None:
-        """A content is about to be fetched: the bitmap of the chunks that came before and a buffer with them in their
-        places; None if there are none."""
+        """Register a content to be fetched. Return the bitmap of the chunks that came before, and a buffer with them.
+
+        None if there are none.
+        """
         with self._writing() as sql:
             row = sql.execute("SELECT manifest FROM transfer WHERE sha256 = ?", (manifest.sha256,)).fetchone()
             if row and not _same_chunks(self._decoded(row[0], Manifest), manifest):
@@ -314,18 +318,18 @@ class Journal:
         return (have.to_bytes(-(-manifest.chunks // 8), "little"), buffer) if have else None
 
     def keep_chunk(self, sha256: str, number: int, data: bytes | memoryview) -> None:
-        """A chunk of a content that is being fetched; of one that was forgotten meanwhile, nothing is kept."""
+        """Store a chunk of a content that is being fetched; a content that was forgotten meanwhile is left alone."""
         with self._writing() as sql:
             known = "SELECT ?, ?, ? WHERE EXISTS (SELECT 1 FROM transfer WHERE sha256 = ?)"
             sql.execute(f"INSERT OR IGNORE INTO chunk {known}", (sha256, number, data, sha256))
 
     def drop(self, sha256: str) -> None:
-        """What came of a content is not what its manifest promised: forget its chunks."""
+        """Delete the chunks of a content, as they do not match its manifest."""
         with self._writing(promised=True) as sql:
             sql.execute("DELETE FROM chunk WHERE sha256 = ?", (sha256,))
 
     def receive(self, manifest: Manifest, data: bytes) -> None:
-        """A content came whole: when this returns, it is safe."""
+        """Store a complete content; it is synced when this returns."""
         size = manifest.chunk_size
         with self._writing(promised=True) as sql:
             self._register(sql, manifest)
@@ -336,7 +340,7 @@ class Journal:
             sql.execute("UPDATE transfer SET whole = 1 WHERE sha256 = ?", (manifest.sha256,))
 
     def received(self, sha256: str) -> bytes | None:
-        """A content that came whole, in this round or an earlier one; None if it did not, or is damaged."""
+        """A content that was received completely, in this round or earlier; None if it was not, or is damaged."""
         with self._reading() as sql:
             if not sql.execute("SELECT 1 FROM transfer WHERE sha256 = ? AND whole", (sha256,)).fetchone():
                 return None
@@ -348,7 +352,7 @@ class Journal:
         return None
 
     def forget_transfers(self, keep: Collection[str] = ()) -> None:
-        """Forget all contents but these, whole or not; if all are forgotten, give their room back to the disk."""
+        """Delete all contents but these, complete or not; if none is kept, return their room to the disk."""
         with self._writing() as sql:
             known = {row[0] for row in sql.execute("SELECT sha256 FROM transfer")}
             sql.executemany("DELETE FROM transfer WHERE sha256 = ?", [(sha256,) for sha256 in known - set(keep)])
@@ -359,7 +363,7 @@ class Journal:
     # the end --------------------------------------------------------------------------------------------------------
 
     def note_ending(self, step: Finished | None) -> None:
-        """The federation has ended with this step; None: it goes on, or all is in place."""
+        """Store the step that ended the federation; None if it goes on, or if all adapters are in place."""
         if self.ending == step:
             return
         with self._writing(promised=True) as sql:
@@ -370,7 +374,7 @@ class Journal:
 
     @property
     def ending(self) -> Finished | None:
-        """The step that has ended the federation, None if none has."""
+        """The step that has ended the federation; None if there is none."""
         with self._reading() as sql:
             row = sql.execute("SELECT step FROM ending").fetchone()
             return self._decoded(row[0], Finished) if row else None
@@ -388,7 +392,7 @@ class Journal:
 
     @contextmanager
     def _writing(self, *, promised: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction; `promised`: it is synced when this ends."""
+        """A write transaction. promised: sync it before this ends."""
         with self._lock, _named_errors(self._path):
             self._sql.execute(f"PRAGMA synchronous = {'FULL' if promised else 'NORMAL'}")
             self._sql.execute("BEGIN IMMEDIATE")
@@ -439,7 +443,7 @@ def _in_use(path: Path) -> str:
 
 
 def no_home(home: Path, error: Exception) -> ConfigurationError:
-    """What is said of a folder that cannot be made or written."""
+    """The error for a home folder that cannot be made or written."""
     return ConfigurationError(
         f"Cannot use {home} as a device's home: {error}. Give a folder that this user may write (--home, or home=)."
     )
@@ -453,7 +457,7 @@ def _damaged(path: Path, why: str) -> JournalDamaged:
 
 
 def _check_kind(sql: sqlite3.Connection, path: Path) -> bool:
-    """Refuse what is no journal of ours, or too new; whether there is nothing in it yet."""
+    """Refuse a file that is no journal, or too new; return True if it is still empty."""
     application, version = (int(sql.execute(f"PRAGMA {mark}").fetchone()[0]) for mark in _MARKS)
     empty: bool = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if application != _APPLICATION and not empty:

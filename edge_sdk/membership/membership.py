@@ -57,17 +57,17 @@ from edge_sdk.wire import (
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
-# Transfers of one round's adapters that may fail one after the other.
+# Transfers of one round's adapters that may fail in a row.
 _FAILURES = 5
-# Seconds after which what has not been answered is said again. Join and Offer may be said any number of times.
+# Seconds after which an unanswered Join or Offer is sent again, which may be any number of times.
 _REPEAT = 10.0
-# Joins that may go unanswered before that is a sign: some are lost, and a coordinator may be at work.
+# Unanswered Joins before the coordinator counts as silent: some are lost, and a coordinator may be busy.
 _PATIENCE = 3
-# Seconds that the answer may take which says whether it is this update that counts.
+# Seconds to wait for the answer that says whether this very update counts.
 _CONFIRM = 12.0
-# Seconds of silence before it is told what is waited for.
+# Seconds of silence before an event says what the device waits for.
 SILENCE = 10.0
-# Codes of what becomes known of an update only after it was committed.
+# Codes of refusals that may come after an update was committed.
 _AFTERWARDS = frozenset({"UpdateOutlier", "UpdateLost"})
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 _SHARED = (
@@ -79,12 +79,12 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class MembershipResult:
-    """What a device brings home.
+    """Result of a membership.
 
     Attributes:
-        finished: whether the federation closed its last round; False if the device left before.
-        updates: how many of its updates were committed in this session.
-        cluster: its cluster, None if it never had one.
+        finished: True if the federation closed its last round; False if the device left before.
+        updates: number of its updates that were committed in this session.
+        cluster: its cluster; None if it never had one.
         adapters: "root", "cluster" (its own) and "cluster-<n>" (all) -> file in the home folder.
         bytes_up, bytes_down: payload bytes of this session.
     """
@@ -102,23 +102,23 @@ class Membership:
 
     Args:
         broker: its URL, or the transport's settings (for TLS, user and password); the will is filled in, and a client
-            id where there is none. Their callbacks are called as well.
+            id if there is none. Their callbacks are called as well.
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
-        profile: what the coordinator shall know of the device.
-        home: folder for adapters and for what a restart needs; one per federation.
-        train: called in the thread of `run` with the plan of each round.
-        on_event: called with a dict of plain values ("event" and "time" always) for what is worth showing, in the
-            thread of `run`; docs/devices.md lists them. No wait of more than ten seconds goes by without one.
-        trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first that is met
-            in this home, and that one alone from then on.
-        invitation: to be used up by joining, where the federation takes invited devices only; it names the
-            coordinator's key, so that `trust` is not needed.
+        profile: the device's profile, which the coordinator gets.
+        home: folder for adapters and for the state that a restart needs; one per federation.
+        train: called in the thread of `run` with the plan of each round; returns the trained update.
+        on_event: called in the thread of `run` with a dict of plain values (always "event" and "time") for events worth
+            showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one.
+        trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first one that
+            shows itself in this home, and only that one from then on.
+        invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
+            so that `trust` is not needed.
 
     Raises:
-        MessageInvalid: a name that cannot be part of a topic.
-        ConfigurationError: a home that cannot be written or is of another federation, an invitation for others, or one
-            that names another key than `trust`.
+        MessageInvalid: a name cannot be part of a topic.
+        ConfigurationError: the home cannot be written or is of another federation, or the invitation is for another
+            device or federation, or states another key than `trust`.
         BrokerSettingsInvalid: the broker's URL or settings make no sense, or would have no effect.
         JournalError, DeviceBusy: the journal in it cannot be used, see `Journal`.
     """
@@ -170,11 +170,11 @@ class Membership:
         self._waiting_for = ""  # in words
         self._cluster: int | None = None
         self._committed: set[str] = set()
-        self._counted: dict[str, int] = {}  # hashes of updates that were committed, and their rounds
+        self._counted: dict[str, int] = {}  # hash of each update that was committed -> its round
         self._failures = 0
         self._unkept: JournalError | None = None
-        self._answered = False  # the coordinator has said anything but that it is there
-        self._asking_since: float | None = None  # the first of the Joins to which it has said nothing
+        self._answered = False  # True once the coordinator has sent anything but its retained state
+        self._asking_since: float | None = None  # time of the first unanswered Join
 
     def _make_link(self, given: Settings) -> Link:
         session = Session(self._journal.next_epoch())
@@ -188,37 +188,37 @@ class Membership:
         self.close()
 
     def close(self) -> None:
-        """Say that the device is gone and hang up. The federation goes on without it; `run` in a new one resumes."""
+        """End the session and disconnect. The federation goes on without the device; a new membership resumes."""
         try:
             self._link.close()
         finally:
             self._journal.close()
 
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
-        """Take part until the federation's last round is closed, or in so many rounds. Once per membership.
+        """Take part until the federation's last round is closed, or in so many rounds. Call it once per membership.
 
-        Where the federation has ended before, and all that it sent came in an earlier session, nobody need be there any
-        more: its adapters are put in place.
+        If the federation has ended and all of its adapters came in an earlier session, they are put in place even when
+        no broker or coordinator can be reached.
 
         Args:
-            rounds: leave after so many committed updates, with the adapters as they are then; None: stay to the end.
+            rounds: leave after so many committed updates, with the adapters as they are then; None stays to the end.
             deadline: longest wait, in seconds, for the coordinator's next step while other devices work.
             answer: longest wait, in seconds, for the broker and for the coordinator to show themselves.
 
         Raises:
             BrokerUnreachable: no connection to the broker; the message has the reason. A certificate that is not valid
                 yet is tried again until `answer` is over, as clocks are set late on boards without a battery.
-            AccessDenied: the broker's rules do not let this device listen on its topics.
-            PayloadTooLarge: the broker lets too little through for a federation, or refuses a chunk as too large.
+            AccessDenied: the broker's rules do not let this device subscribe to its topics.
+            PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
-            SignatureInvalid, MessageOutdated: somebody shows that key without having it, or repeats what it once said.
-            DeadlineExceeded: the coordinator fell silent for longer than `deadline`.
-            LineBroken: what serves transfers has ended on an error that nobody expected.
-            AdapterError: an adapter from the coordinator that is not one of this base model.
-            JournalError, DeviceBusy: what must not be forgotten cannot be written, see `Journal`.
-            Whatever `train` raises.
+            SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
+            DeadlineExceeded: the coordinator was silent for longer than `deadline`.
+            LineBroken: the thread that serves transfers has died of an unexpected error.
+            AdapterError: an adapter from the coordinator cannot be used on this base model.
+            JournalError, DeviceBusy: the journal cannot be written, see `Journal`.
+            Any error that `train` raises.
         """
         if self._exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
@@ -239,13 +239,13 @@ class Membership:
                 self._cluster = heard.cluster if heard.cluster is not None else self._cluster
                 if rounds is None or len(self._committed) < rounds:
                     self._take_part(heard, deadline)
-                elif self._bring(heard, deadline):  # what the next round starts from is the newest there is
+                elif self._bring(heard, deadline):  # the adapters that the next round starts from are the newest
                     return self._settle(heard)
             elif isinstance(heard, Finished):
                 self._cluster = heard.cluster
                 if self._bring(heard, deadline):
                     return self._settle(heard)
-            if isinstance(heard, RoundStart | RoundDone | Finished):  # a step; Welcome, for one, is none
+            if isinstance(heard, RoundStart | RoundDone | Finished):  # only these show that rounds go on
                 until = time.monotonic() + deadline
 
     def _ending(self) -> Finished | None:
@@ -260,7 +260,7 @@ class Membership:
         return ending
 
     def _is_outdated(self, start: RoundStart) -> bool:
-        """Whether something newer came while the device was busy."""
+        """True if a newer RoundStart or Finished came while the device was busy."""
         while (heard := self._listen(0)) is not None:
             self._aside.append(heard)
         later = [h for h in self._aside if isinstance(h, Finished | RoundStart)]
@@ -305,7 +305,7 @@ class Membership:
     # rounds ---------------------------------------------------------------------------------------------------------
 
     def _take_part(self, start: RoundStart, deadline: float) -> None:
-        """One round: bring the adapters that it names, train unless that was done before, hand the update in."""
+        """Do one round: fetch its adapters, train unless that was done before, and send the update."""
         self._tell("round_started", round=start.round, rounds=start.rounds, stage=start.stage, cluster=start.cluster)
         plan = plan_id(self._federation, start)
         last = self._journal.outbox
@@ -341,7 +341,7 @@ class Membership:
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
         try:
             self._journal.keep_update(plan, offer, data, own)
-        except JournalError as error:  # it is handed in at least, before this ends
+        except JournalError as error:  # the update is sent at least, before `run` raises this
             self._unkept = error
             self._tell("update_unkept", round=start.round, reason=str(error))
         else:
@@ -357,7 +357,7 @@ class Membership:
         return offer, data
 
     def _resume(self, plan: str, start: RoundStart, deadline: float) -> bool:
-        """Hand in what was trained before; False if that is damaged."""
+        """Send the update that was trained before; False if it is missing or damaged."""
         kept = self._journal.update(plan)
         if kept is None:
             return False
@@ -369,7 +369,7 @@ class Membership:
         return True
 
     def _as_answer(self, plan: str, offer: Offer, start: RoundStart) -> Offer:
-        """The offer of the same work as an answer to this start: the round may have been abandoned and opened anew."""
+        """The offer with the attempt of `start`, as the round may have been abandoned and opened again."""
         if offer.attempt != start.attempt:
             offer = msgspec.structs.replace(offer, attempt=start.attempt)
             self._journal.restate(plan, offer)
@@ -378,16 +378,17 @@ class Membership:
     def _hand_in(self, plan: str, offer: Offer, data: bytes, start: RoundStart, deadline: float) -> None:
         """Offer the update until the coordinator has committed or refused it, or the federation has moved on.
 
-        start: the round that is open. Some rounds later an update may still count, in the place of what this device
-        would train then.
+        start: the open round. It may be some rounds later than the update's, which then counts in place of a new one.
         """
         self._note(plan, "offered")
         newer = start if start.round > offer.round else None
         self._await_answer(plan, offer, data, start.late, newer, deadline)
 
     def _confirm(self, done: RoundDone, deadline: float) -> None:
-        """A round is closed in which an update of this device counts: ask whether it is the one that nobody has
-        answered yet."""
+        """Ask whether the unanswered update is the one that counts in a closed round.
+
+        It may be another's, of a device with the same name.
+        """
         last = self._journal.outbox
         if done.accepted and last and last.progress == "offered" and last.round <= done.round:
             kept = self._journal.update(last.plan)
@@ -407,19 +408,22 @@ class Membership:
     ) -> None:
         try:
             self._offer(plan, offer, data, late, newer, deadline, counted)
-        finally:  # else every update that nobody answers stays in memory
+        finally:  # otherwise every unanswered update would stay in memory
             self._link.withdraw(offer.manifest.sha256)
 
     def _offer(
         self, plan: str, offer: Offer, data: bytes, late: int, newer: RoundStart | None, deadline: float, counted: bool
     ) -> None:
-        """A coordinator that asks again for what it has committed has lost it, or said so before: it is offered again,
-        and pulled in the first case only. When it has asked for the same work anew, a refusal of what was said before
-        that may still be on its way: one is answered by another offer.
+        """Offer an update until it is committed or refused, or cannot count any more.
 
-        late: how many rounds later the update may still count; newer: a round that is open after its own; counted:
-        whether the coordinator has said that an update of this device counts. That may be another one's, of a device
-        with the same name: whether it is this one, only its answer says, which is waited for a moment.
+        If the coordinator asks again for a committed update, it has either lost it or sent the request before. The
+        update is offered again; the coordinator pulls it in the first case only. After a new request for the same work,
+        a refusal of the earlier offer may still be on its way: one such refusal is answered by another offer.
+
+        late: number of rounds after its own in which the update may still count.
+        newer: a later round that is open, if any.
+        counted: True if the coordinator has said that an update of this device counts. It may be that of another device
+            with the same name; only the answer to this offer tells, so it is awaited for a moment.
         """
         manifest = refitted(offer.manifest, self._link.chunk_size)
         offer = msgspec.structs.replace(offer, manifest=manifest)
@@ -433,7 +437,7 @@ class Membership:
         while True:
             heard = self._hear(until, offer)
             match heard:
-                case None if counted:  # then the end of its round is the best word that there is
+                case None if counted:  # without an answer, the end of its round is the best evidence
                     self._is_committed(plan, offer)
                     break
                 case None:
@@ -441,7 +445,7 @@ class Membership:
                 case Delivered(manifest) if manifest.sha256 == sha256:
                     self._is_committed(plan, offer)
                     if not counted:
-                        return  # a newer round that was heard of meanwhile is that in which it counts
+                        return  # a newer round that came meanwhile is the one in which it counts
                     break
                 case Failed(manifest) if manifest.sha256 == sha256 and restated:
                     restated = False
@@ -469,7 +473,7 @@ class Membership:
                     return
                 case RoundStart():
                     if plan_id(self._federation, heard) == plan:
-                        if heard.attempt != offer.attempt:  # lower, where the coordinator began with a fresh home
+                        if heard.attempt != offer.attempt:  # lower if the coordinator began with a fresh home
                             offer, restated = self._as_answer(plan, offer, heard), True
                             self._link.send(offer)
                         continue
@@ -487,7 +491,7 @@ class Membership:
         try:
             self._journal.note(plan, progress)
         except JournalError:
-            if self._unkept is None:  # else it knows nothing of that plan, and this ends soon
+            if self._unkept is None:  # otherwise the journal lacks this plan, and `run` ends soon
                 raise
 
     def _is_committed(self, plan: str, offer: Offer) -> None:
@@ -508,9 +512,9 @@ class Membership:
         return from_bytes(data) if data is not None else None
 
     def _bring(self, step: Step, deadline: float) -> bool:
-        """Bring the step's adapters into the home folder, one after the other, so that memory holds one at a time.
+        """Fetch the step's adapters into the journal, one by one, so that memory holds one at a time.
 
-        False if the coordinator has meanwhile something newer.
+        False if the coordinator has sent something newer meanwhile, or a transfer has failed.
         """
         manifests = step.manifests
         self._journal.note_ending(step if isinstance(step, Finished) else None)
@@ -536,7 +540,7 @@ class Membership:
                     self._waiting_for = before
                     return True
                 case Failed(failed, error) if failed.sha256 == manifest.sha256:
-                    # Most likely the round is over and its adapters with it. Join brings what is true now.
+                    # Most likely the round is over, and its adapters are gone. Join brings the present step.
                     self._failures += 1
                     if self._failures > _FAILURES:
                         raise error
@@ -549,7 +553,7 @@ class Membership:
                         return False
 
     def _settle(self, step: Step) -> MembershipResult:
-        """Put the adapters that were brought where they are drawn with, and say goodbye."""
+        """Put the fetched adapters where drawing finds them, and leave the federation."""
         finished = isinstance(step, Finished)
         together: dict[str, list[Manifest]] = {}
         for manifest in step.manifests:
@@ -557,7 +561,7 @@ class Membership:
         own = self._own()
         pairs = (
             (manifest, to_bytes(adapter))
-            for parts in together.values()  # one at a time: all of them may be more than memory holds
+            for parts in together.values()  # one at a time, as all of them may not fit into memory
             for manifest, adapter in to_keep([(part, self._adapter(part)) for part in parts], self._cluster, own)
         )
         paths = self._home.settle(pairs, self._cluster, all_there_are=finished)
@@ -571,7 +575,7 @@ class Membership:
         return result
 
     def _adapter(self, manifest: Manifest) -> Adapter:
-        """An adapter that was brought."""
+        """A fetched adapter, checked to be of this base model."""
         data = self._journal.received(manifest.sha256)
         if data is None:
             raise TransferError(f"{manifest.name!r} has vanished from the home folder, or is damaged: run again.")
@@ -586,7 +590,7 @@ class Membership:
     # hearing --------------------------------------------------------------------------------------------------------
 
     def _next(self, until: float, deadline: float) -> Heard:
-        """The next message that was put aside or comes; DeadlineExceeded after `until` (`deadline` s)."""
+        """The next message, from those put aside or new; DeadlineExceeded after `until` (`deadline` s)."""
         heard: Heard | None
         if self._aside:
             heard = self._aside.popleft()
@@ -601,10 +605,10 @@ class Membership:
         return heard
 
     def _hear(self, until: float, repeat: Join | Offer) -> Heard | None:
-        """The next thing heard, None after `until`. Meanwhile `repeat` is said again from time to time.
+        """The next message or event; None after `until`. Meanwhile `repeat` is sent again every few seconds.
 
         Raises:
-            Rejected: the coordinator shuts this device out.
+            Rejected: the coordinator refuses this device.
         """
         self._remind(until)
         while (left := until - time.monotonic()) > 0:
@@ -613,14 +617,14 @@ class Membership:
                 self._react(heard)
                 return heard
             self._remind(until)
-            if not self._link.away:  # it would wait for the connection
+            if not self._link.away:  # sending would wait for the connection
                 if isinstance(repeat, Join):
                     self._asking_since = self._asking_since or time.monotonic()
                 self._link.send(repeat)
         return None
 
     def _remind(self, until: float) -> None:
-        """Say what is waited for, from time to time."""
+        """Make a "waiting" event from time to time, which says what the device waits for."""
         now = time.monotonic()
         away = self._link.away
         what = "the broker to be back" if away else self._waiting_for
@@ -631,14 +635,15 @@ class Membership:
             self._tell("waiting", what=what, seconds=waited, left=max(0.0, until - now), trouble=trouble)
 
     def _unanswered(self, now: float) -> float:
-        """Seconds for which the coordinator has answered nothing, though it answers every Join; 0 if that is no sign
-        yet."""
+        """Seconds since the first unanswered Join; 0 while that is too short to count as silence."""
         silent = 0.0 if self._asking_since is None else now - self._asking_since
         return silent if silent >= _PATIENCE * _REPEAT else 0.0
 
     def _listen(self, seconds: float) -> Heard | None:
-        """The next thing heard; what the coordinator should have signed and has not, nobody has said. An adapter that
-        came is kept, wanted or late."""
+        """The next message or event within `seconds`; None if there is none. Steps without a signature are dropped.
+
+        An adapter that came is stored, even if it is late.
+        """
         until = time.monotonic() + seconds
         heard: Heard | None = None
         while heard is None and (said := self._link.hear(until - time.monotonic())) is not None:
@@ -648,7 +653,7 @@ class Membership:
                 heard = self._coordinator.accepted(said)
                 if not isinstance(heard, CoordinatorState | None):
                     self._answered, self._asking_since = True, None
-        if isinstance(heard, Refused) and not heard.about:  # whatever it was, it is not answered
+        if isinstance(heard, Refused) and not heard.about:  # it does not say which message was refused
             self._link.trouble = f"the coordinator refused a message ({heard.code}): {heard.reason}"
             self._tell("message_refused", code=heard.code, reason=heard.reason)
         if isinstance(heard, Refused) and heard.code in _AFTERWARDS and heard.about in self._counted:
@@ -660,10 +665,10 @@ class Membership:
         return heard
 
     def _note_line(self, of_the_line: Connection | Trouble) -> None:
-        """Tell how the connection to the broker does.
+        """Make an event for a change of the connection to the broker.
 
         Raises:
-            PayloadTooLarge: the broker refuses what has to pass: it would refuse it again.
+            PayloadTooLarge: the broker refused a message that must pass, and would refuse it again.
         """
         match of_the_line:
             case Connection(online=True):
@@ -678,8 +683,7 @@ class Membership:
                     raise error
 
     def _react(self, heard: Heard) -> None:
-        """A coordinator that shows itself has restarted, or was out of reach: say again that this device is here. One
-        that shuts this device out is done with it (Rejected)."""
+        """Send Join again if the coordinator has come back; raise Rejected if it refuses this device."""
         if isinstance(heard, CoordinatorState) and self._coordinator.online:
             self._link.send(self._greeting)
         if isinstance(heard, Refused) and heard.about == "join":

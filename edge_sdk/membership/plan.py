@@ -1,4 +1,4 @@
-"""What a device is asked to train in a round, and what it gives back."""
+"""The plan of a round's training, and its result."""
 
 from __future__ import annotations
 
@@ -13,21 +13,20 @@ from edge_sdk.wire import Stage
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """One round's work.
+    """A device's work in one round.
 
     Attributes:
         round, rounds: this round's number, from 1, and how many there are.
         stage: which adapter the round trains, "root" or "cluster".
-        cluster: the device's cluster, None in a root round.
-        frozen: adapters to keep under the trained one at weight 1 (the root, in a cluster round, and what of `start`
-            this device's rank cannot hold).
+        cluster: the device's cluster; None in a root round.
+        frozen: adapters to keep under the trained one at weight 1: the root in a cluster round, and the part of `start`
+            that this device's rank cannot hold.
         share: which factors to train; `Trainer.train` takes it.
-        start: the adapter to go on from, of at most rank `rank`; None: start from the initialisation that `seed` gives
-            to every device alike.
+        start: the adapter to go on from, of at most rank `rank`; None starts from the common initialisation of `seed`.
         rank, steps, batch_size, learning_rate, seed: how to train.
         deadline: seconds left until the round may close without this device.
-        checkpoint: file where an unfinished training may be kept, one for each plan; None: nowhere. It is deleted when
-            the update is safe, or another plan begins.
+        checkpoint: file that may hold an unfinished training, one for each plan; None for no checkpoint. It is deleted
+            when the update is stored, or another plan begins.
     """
 
     round: int
@@ -48,13 +47,13 @@ class RoundPlan:
 
 @dataclass(frozen=True)
 class TrainedUpdate:
-    """What training gives back.
+    """Result of a round's training.
 
     Attributes:
         adapter: the whole trained adapter (not the difference to `start`), of at most the plan's rank.
-        pictures: how many pictures it learnt from: its weight in the mean.
+        pictures: number of pictures that it learnt from: its weight in the mean.
         first_loss, last_loss: mean training losses over the first and the last steps.
-        seconds: how long training took.
+        seconds: duration of the training.
     """
 
     adapter: Adapter

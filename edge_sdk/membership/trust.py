@@ -1,7 +1,7 @@
-"""Whom a device takes for its coordinator, and what it lets it say: only what is signed, and nothing older than before.
+"""Trust in the coordinator: a device accepts only signed states and steps, and none older than those before.
 
-A step is as new as its round in its life of the coordinator; the last step, which ends all rounds, is newer than any of
-them. The same may be said again, as a coordinator does after a connection was lost.
+Steps are ordered by the coordinator's epoch, then by round; the last step, which ends all rounds, is newer than any
+round. The same step may come again, as a coordinator repeats it after a lost connection.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _T = TypeVar("_T")
 
 
 class Acquaintance:
-    """What a device knows of the coordinator of `federation`.
+    """A device's knowledge of the coordinator of `federation`.
 
     Args:
-        device: its name, to which steps are addressed.
-        journal: which keeps the key, and how far the coordinator was heard.
-        tell: called with the name and the values of what is worth showing.
+        device: the device's name, to which steps are addressed.
+        journal: the journal with the trusted key, and the newest epoch and round.
+        tell: called with the name and the values of each event worth showing.
 
     Attributes:
-        state: as it showed itself last, None before.
-        untrusted: why somebody who showed himself is not listened to, None if there was no such.
+        state: the coordinator's last accepted state; None before the first one.
+        untrusted: the error for the last state that was refused; None if there was none.
     """
 
     def __init__(self, federation: str, device: str, journal: Journal, tell: Callable[..., None]) -> None:
@@ -55,8 +55,10 @@ class Acquaintance:
         return self.state is not None and self.state.online
 
     def accepted(self, heard: _T) -> _T | Step | None:
-        """What is heard, out of its envelope; None if it is refused, or is to be heard again later. What no signature
-        is asked for comes through as it is."""
+        """Check a message and return it, a signed step as its content; None if it is refused or comes too early.
+
+        Messages that need no signature are returned as they are.
+        """
         match heard:
             case CoordinatorState():
                 return heard if self._meets(heard) else None
@@ -69,19 +71,19 @@ class Acquaintance:
         return heard
 
     def _meets(self, state: CoordinatorState) -> bool:
-        """Take in how a coordinator shows itself; whether it is ours."""
+        """Take in a coordinator's state; True if it is accepted."""
         known, (epoch, _) = self._journal.trusted_key, self._journal.heard
         try:
             key = recognised(known, state, self._federation)
             if known is not None and state.epoch < epoch:
                 if not state.online:
-                    return False  # the will of an earlier life, come late
+                    return False  # a late will of an earlier epoch
                 raise self._outdated(f"start {state.epoch}")
         except (CoordinatorUntrusted, WireError) as error:
             self.untrusted = error
             self._tell("coordinator_untrusted", code=type(error).__name__, reason=str(error))
             return False
-        # Of one that is gone, only a sign may have been left behind on the broker: the first to be trusted is there.
+        # An offline state may be a leftover on the broker: only a coordinator that is online is trusted as the first.
         if known is not None or state.online:
             if known != key:
                 self._journal.trust(key) if known is None else self._journal.follow(key)
@@ -96,14 +98,14 @@ class Acquaintance:
         return True
 
     def _opened(self, said: SignedStep | Step) -> Step | None:
-        """A step that is for this device, and no older than what was heard."""
+        """The step, if it is signed for this device and no older than the newest; None while no key is trusted."""
         if not isinstance(said, SignedStep):
             raise SignatureInvalid(
                 f"A {type(said).__name__} came without any signature: nothing comes of it. Somebody else can write on "
                 "this device's topics; tell the operator of the broker."
             )
         key = self._journal.trusted_key
-        if key is None:  # it has not shown itself yet, and will say this again
+        if key is None:  # its state has not come yet, and it will repeat the step
             return None
         step = verified(said, key, self._federation, self._device)
         number = step.round if isinstance(step, RoundStart) else _AFTER_ALL_ROUNDS

@@ -15,19 +15,21 @@ from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fi
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
 from edge_sdk.wire import DEFAULT_CHUNK, Manifest, RoundStart, Step
 
-# What a method has folded away comes beside the adapter that lies on it, under the same name with this ending.
+# Ending of the name of an adapter that a method has folded into the base; it comes beside the adapter of that name.
 FOLDED = ".folded"
 
 
 def without_deadline(step: Step) -> Step:
-    """The step itself, whenever it is said."""
+    """The step without its deadline, to compare steps that were sent at different times."""
     return replace(step, deadline=0.0) if isinstance(step, RoundStart) else step
 
 
 def plan_id(federation: str, start: RoundStart) -> str:
-    """Names the work that a RoundStart asks for: the same work has the same name, whenever it is asked for, also where
-    a round was abandoned and opened anew."""
-    # Chunks are as large as the broker lets through, which is no part of the work.
+    """Id of the work that a RoundStart asks for, 64 hex digits.
+
+    It does not depend on the time or the attempt: a round that was abandoned and opened again has the same id.
+    """
+    # The size of chunks depends on the broker, and is no part of the work.
     pieces = [replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.frozen]
     begin = start.start and replace(start.start, chunk_size=DEFAULT_CHUNK)
     work = replace(start, deadline=0.0, attempt=0, frozen=pieces, start=begin)
@@ -35,11 +37,11 @@ def plan_id(federation: str, start: RoundStart) -> str:
 
 
 def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:
-    """What to train.
+    """The plan of the training that a RoundStart asks for.
 
     Args:
-        adapters: those that `start` names, by hash.
-        own: the whole adapter of this device's last update, where a factor of it stayed at home.
+        adapters: hash -> adapter for all that `start` names.
+        own: the whole adapter of this device's last update, if a factor of it stayed at home.
     """
     whole = adapters[start.start.sha256] if start.start else None
     begin = fit(whole, start.rank, start.share) if whole else None
@@ -64,7 +66,7 @@ def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter |
 
 
 def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str) -> bytes:
-    """The file that the device sends: what the plan's share says of the trained adapter.
+    """The file that the device sends: the part of the trained adapter that the plan's `share` names.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers.
@@ -77,7 +79,7 @@ def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str) -> bytes:
 def to_keep(
     adapters: Sequence[tuple[Manifest, Adapter]], cluster: int | None, own: Adapter | None = None
 ) -> list[tuple[Manifest, Adapter]]:
-    """The adapters to draw with: what belongs together in one, the own cluster's with the factor kept at home."""
+    """The adapters to draw with: parts of one adapter added up, and the own cluster's with the factor kept at home."""
     parts: dict[str, tuple[Manifest, list[Adapter]]] = {}
     for manifest, adapter in adapters:
         name = manifest.name.removesuffix(FOLDED)
@@ -90,7 +92,7 @@ def to_keep(
 
 
 def with_own_factor(shared: Adapter, own: Adapter) -> Adapter:
-    """A and what is shared from `shared`, B from `own` wherever it fits."""
+    """The adapter with A from `shared`, and B from `own` in the layers where it fits, else from `shared`."""
     layers = {
         name: Factors(f.a, own.layers[name].b, f.kernel)
         if name in own.layers and own.layers[name].b.shape == f.b.shape

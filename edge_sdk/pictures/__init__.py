@@ -1,5 +1,4 @@
-"""The owner's pictures: one reader for files and for Pillow's objects, the layouts of a folder with captions,
-and a writer."""
+"""The owner's pictures: one reader for files and Pillow's objects, the layouts of captioned folders, and a writer."""
 
 from edge_sdk.pictures.captions import JSON_LINES, MAX_CAPTION, TABLE
 from edge_sdk.pictures.folder import Picture, PictureLeftOut, list_pictures, load_pictures

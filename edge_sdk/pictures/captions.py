@@ -1,4 +1,4 @@
-"""Captions as people keep them: a text file beside a picture, JSON lines, a table. Without a look at the pictures."""
+"""Captions as people keep them: a text file beside a picture, JSON lines, or a table. Pictures are not read here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAME, _TEXT = "file_name", "text"
 
 
 class Row(NamedTuple):
-    """A caption and the name of its picture, as they are stated. where: file and line, for errors."""
+    """A caption and the name of its picture, as stated in a file. where: file and line, for errors."""
 
     file_name: str
     text: str
@@ -34,10 +34,10 @@ class _Row(msgspec.Struct, frozen=True):
 def read_caption(file: Path, missing: str) -> str:
     """The caption in a text file.
 
-    missing: what the error says if it is empty.
+    missing: the error's message if it is empty.
 
     Raises:
-        PictureError: it is none, too long, or not UTF-8.
+        PictureError: the file is empty, too long, or not UTF-8.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -47,7 +47,7 @@ def read_caption(file: Path, missing: str) -> str:
 
 
 def check_caption(text: str | None, missing: str, where: str) -> str:
-    """A caption on one line.
+    """Return a caption as one line.
 
     Raises:
         PictureError: it is empty or too long, or holds a NUL.
@@ -63,7 +63,7 @@ def check_caption(text: str | None, missing: str, where: str) -> str:
 
 
 def find_metadata(folder: Path) -> Path | None:
-    """The file that names a folder's pictures, if there is one.
+    """The metadata file of a folder, which names its pictures; None if there is none.
 
     Raises:
         PictureError: there are two.
@@ -75,7 +75,7 @@ def find_metadata(folder: Path) -> Path | None:
 
 
 def read_metadata(file: Path) -> Iterator[Row]:
-    """The rows of `metadata.jsonl` or `metadata.csv`. Columns of other names are left alone.
+    """Yield the rows of `metadata.jsonl` or `metadata.csv`. Other columns are ignored.
 
     Raises:
         PictureError: it cannot be read, or a row has no file name or no caption.
@@ -86,7 +86,7 @@ def read_metadata(file: Path) -> Iterator[Row]:
 
 def _lines(file: Path, rows: Callable[[TextIO, Path], Iterator[Row]]) -> Iterator[Row]:
     try:
-        # Universal newlines, and those alone: str.splitlines breaks at U+2028 and others, which captions may hold.
+        # Only universal newlines end a line: str.splitlines also breaks at U+2028 and others, which captions may hold.
         with file.open(encoding="utf-8-sig", newline="" if rows is _table else None) as text:
             yield from rows(text, file)
     except (OSError, UnicodeDecodeError) as error:

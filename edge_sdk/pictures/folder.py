@@ -1,14 +1,13 @@
 """A folder of captioned pictures, read into memory at one size.
 
-Three layouts are understood.
-- `metadata.jsonl` or `metadata.csv`, which decides if it is there (the Hugging Face imagefolder convention): one JSON
-  object a line, or a table, with `file_name`, relative to the folder, and `text`. Files that it does not name are left
-  alone.
+Three layouts are supported.
+- `metadata.jsonl` or `metadata.csv`, which takes precedence (the Hugging Face imagefolder convention): one JSON object
+  per line, or a table, with `file_name`, relative to the folder, and `text`. Files that it does not name are ignored.
 - A caption beside every picture: `fox.png` and `fox.txt` (or `fox.caption`, `fox.png.txt`).
-- kohya's sub-folders, `10_fox/`, in a folder without pictures of its own. Their words are the caption of pictures that
-  have none. Their repeat counts must be equal, as every picture counts once here; one of 0 is left out.
+- kohya's sub-folders, `10_fox/`, in a folder without pictures of its own. The folder's words are the caption of
+  pictures that have none. Repeat counts must be equal, as every picture counts once here; a folder with 0 is left out.
 
-What is a picture is told by content, and by suffix where the content is damaged. Hidden files are left alone, and
+A picture is recognised by its content, and by its suffix if the content is damaged. Hidden files are ignored, and
 nothing outside the folder is read.
 """
 
@@ -48,7 +47,7 @@ class PictureLeftOut(UserWarning):
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture to learn from: an RGB image of (size, size) pixels, its caption, and the file it came from."""
+    """A picture to learn from: an RGB image of (size, size) pixels, its caption, and its file."""
 
     image: Image.Image
     text: str
@@ -100,7 +99,7 @@ def list_pictures(folder: Path | str) -> list[tuple[Path, str]]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What is left out of a folder: reason -> names."""
+    """Files that are left out of a folder: reason -> names."""
 
     folder: Path
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -137,7 +136,7 @@ def _named(metadata: Path) -> Iterator[tuple[Path, str]]:
 def _beside(folder: Path, found: _Found, words: str = "") -> list[tuple[Path, str]]:
     """The pictures of a folder with captions beside them.
 
-    words: the caption of those that have none.
+    words: the caption of pictures that have none.
     """
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     captions: dict[str, list[Path]] = defaultdict(list)
@@ -167,7 +166,7 @@ def _beside(folder: Path, found: _Found, words: str = "") -> list[tuple[Path, st
 
 
 def _leave_out_folder(path: Path, found: _Found, reason: str) -> None:
-    """Told if it holds pictures, or if nobody can say: a card's lost+found is not for everyone's eyes."""
+    """Note a sub-folder as left out if it holds pictures, or cannot be read, such as a card's lost+found."""
     try:
         if any(has_picture_suffix(file) for file in path.iterdir()):
             found.leave_out(path, reason)
@@ -176,9 +175,9 @@ def _leave_out_folder(path: Path, found: _Found, reason: str) -> None:
 
 
 def _own_captions(path: Path, captions: dict[str, list[Path]]) -> list[Path]:
-    """The caption files of a picture: of exactly its name, or else of one that is the same in Unicode's normal form.
+    """Caption files of a picture: those of exactly its name, or else of a name equal in Unicode's normal form.
 
-    Some tools keep the picture's suffix in the name.
+    Some tools keep the picture's suffix in the name of the caption.
     """
     names = dict.fromkeys((path.stem, path.name))
     alike = [file for name in names for file in captions.get(normalize("NFC", name), [])]
@@ -186,14 +185,14 @@ def _own_captions(path: Path, captions: dict[str, list[Path]]) -> list[Path]:
 
 
 def _why_not(path: Path, *, captioned: bool) -> str | None:
-    """Why a file is no picture to learn from: None if it is one, "" if it does not even look like one."""
+    """Return the reason why a file is no picture to learn from: None if it is one, "" if it does not look like one."""
     named = has_picture_suffix(path)
     likely = named or captioned or has_foreign_suffix(path)
     if not path.is_file():
         reason = "a link to nothing" if path.is_symlink() else "not a regular file"
         return reason if likely else ""
     if named or is_picture(path, unmistakable=not captioned):
-        return None  # the name of a picture, and damaged inside: told when it is decoded
+        return None  # a damaged picture by its name: decoding it raises the error
     return (what_it_is(path) or "Pillow does not decode it") if likely else ""
 
 
@@ -244,7 +243,7 @@ def _repeated(folder: Path, found: _Found) -> list[tuple[Path, str]]:
 
 
 def _resolved(folder: Path, row: Row) -> Path:
-    """The file that a row names, refused if it lies outside the folder, by its spelling or through a link."""
+    """The file that a row names; PictureError if it is outside the folder, by its name or through a link."""
     parts = {*PurePosixPath(row.file_name).parts, *PureWindowsPath(row.file_name).parts}
     absolute = PurePosixPath(row.file_name).is_absolute() or PureWindowsPath(row.file_name).drive
     if not row.file_name or "\0" in row.file_name or ".." in parts or absolute:
@@ -264,7 +263,10 @@ def _resolved(folder: Path, row: Row) -> Path:
 
 
 def _of_equal_name(folder: Path, name: str) -> Path | None:
-    """The file of that name in another of Unicode's normal forms: file systems and editors disagree about them."""
+    """The file of that name in another of Unicode's normal forms, as file systems and editors disagree about them.
+
+    None if there is none.
+    """
     path = folder
     for part in PurePosixPath(name).parts:
         alike = [each for each in path.iterdir() if normalize("NFC", each.name) == normalize("NFC", part)]

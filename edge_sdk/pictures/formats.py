@@ -1,4 +1,4 @@
-"""Which files are pictures: what Pillow and its plugins decode, told by content."""
+"""Picture formats: the files that Pillow and its plugins decode, recognised by content."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-# Pillow does not find its plugins by itself. Module -> the function that registers it; None if importing it does.
+# Plugins, which Pillow does not find by itself: module -> its registering function; None if importing registers it.
 _PLUGINS = {"pillow_heif": "register_heif_opener", "pi_heif": "register_heif_opener", "pillow_jxl": None}
-# EPS runs Ghostscript on the file; the others are recognised by Pillow, but not decoded.
+# Formats that are not read: EPS runs Ghostscript on the file; Pillow recognises the others, but cannot decode them.
 _REFUSED = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
-# Formats whose first bytes cannot be taken for another's: a file without a picture's name is one if it is of these.
+# Formats whose first bytes are unmistakable: such a file is a picture even if its name is not a picture's.
 _UNMISTAKABLE = frozenset({"AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "JXL", "MPO", "PNG", "TIFF", "WEBP"})
-# What cameras, telephones and drawing programs write beside what Pillow decodes.
+# Suffixes that cameras, telephones and drawing programs write, and that Pillow alone does not decode.
 _FOREIGN = frozenset({
     ".3gp", ".arw", ".avi", ".avif", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".hif", ".jxl", ".m4v", ".mkv",
     ".mov", ".mp4", ".nef", ".orf", ".raf", ".rw2", ".svg", ".webm", ".xcf",
@@ -33,20 +33,20 @@ def readable() -> list[str]:
 
 
 def has_picture_suffix(path: Path) -> bool:
-    """Whether a file's name promises a picture that can be read here."""
+    """True if a file has the suffix of a format that can be read here."""
     names = readable()
     return Image.registered_extensions().get(path.suffix.lower()) in names
 
 
 def has_foreign_suffix(path: Path) -> bool:
-    """Whether a file's name promises a picture or a film of a kind that Pillow alone may not read."""
+    """True if a file has the suffix of a picture or film format that Pillow alone may not read."""
     return path.suffix.lower() in _FOREIGN or path.suffix.lower() in Image.registered_extensions()
 
 
 def is_picture(path: Path, *, unmistakable: bool = False) -> bool:
-    """Whether a file's first bytes are those of a picture that can be read here; of any name, and not decoded.
+    """True if a file's first bytes are those of a picture that can be read here. Its name and pixels do not count.
 
-    unmistakable: leave out formats that other files may look like.
+    unmistakable: count only formats that no other file looks like.
     """
     names = readable()
     among: Collection[str] = [name for name in names if name in _UNMISTAKABLE] if unmistakable else names
@@ -54,13 +54,13 @@ def is_picture(path: Path, *, unmistakable: bool = False) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             Image.open(path, formats=list(among)).close()
-    except Exception:  # it is being asked whether Pillow can make something of it
+    except Exception:  # whatever Pillow raises, it cannot read the file
         return False
     return True
 
 
 def what_it_is(path: Path) -> str | None:
-    """What a file that Pillow does not know is instead, and what to do about it; None if that is not known either."""
+    """Words on a file that Pillow does not recognise: its kind, and what to do about it; None for an unknown kind."""
     try:
         with path.open("rb") as file:
             head = file.read(256)

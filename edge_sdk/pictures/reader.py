@@ -15,9 +15,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from edge_sdk.errors import PictureError, PictureUnreadable
 from edge_sdk.pictures.formats import readable, what_it_is
 
-# A 64-megapixel photograph still decodes into 192 MB; more is a mistake or an attack.
+# Pixels: a photograph of 64 megapixels decodes into 192 MB; a larger one is a mistake or an attack.
 MAX_PIXELS = 64_000_000
-# Pillow's mode -> what a profile calls it.
+# Pillow's mode -> the name of its colour space in a profile.
 _COLOUR_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -31,12 +31,12 @@ _TURNS = {
 
 
 def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
-    """Decode one file, as `to_rgb` does. The size stated in its header is checked before any pixel is.
+    """Decode one file, as `to_rgb` does. The size in its header is checked before any pixel is decoded.
 
-    size: if no more pixels a side are needed, which saves memory.
+    size: pixels a side that are enough, which saves memory; None decodes all.
 
     Raises:
-        PictureUnreadable: it is not there, cannot be decoded, or has too many pixels.
+        PictureUnreadable: the file is missing, cannot be decoded, or has too many pixels.
     """
     path = Path(path)
     _check_kind(path)
@@ -63,10 +63,10 @@ def open_picture(path: Path | str, size: int | None = None) -> Image.Image:
 def to_rgb(image: Image.Image, name: str = "The picture") -> Image.Image:
     """The picture as it is meant to be seen: RGB, upright as the camera was held, white where it is transparent.
 
-    Grey of 16 bits keeps its shades, and colours of a profile (ICC) become sRGB's. Of an animation the present frame
-    counts, which is the first one unless the caller chose another. `image` itself stays as it is.
+    Grey of 16 bits keeps its shades, and colours of a profile (ICC) become sRGB's. In an animation, the current frame
+    counts, which is the first one unless the caller chose another. `image` itself is not changed.
 
-    name: what errors call it.
+    name: the picture's name in errors.
 
     Raises:
         PictureError: it is no Pillow image.
@@ -77,13 +77,13 @@ def to_rgb(image: Image.Image, name: str = "The picture") -> Image.Image:
     _check_size(name, image)
     try:
         with _quiet():
-            # A format that holds several pictures may decode another one than its header spoke of.
+            # A format that holds several pictures may decode another one than the header describes.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image.load()
             return _on_white(_eight_bits(_upright(image), name), image.info.get("icc_profile"))
     except PictureError:
         raise
-    # Pillow's decoders raise whatever comes up on damaged files: struct.error, IndexError, AttributeError, zlib.error…
+    # Pillow's decoders raise anything on damaged files: struct.error, IndexError, AttributeError, zlib.error…
     except Exception as error:
         raise _unreadable(name, error) from error
 
@@ -95,14 +95,14 @@ def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Pillow's remarks on odd metadata from the user: they are about nothing that is used."""
+    """Suppress Pillow's warnings about odd metadata, which is not used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _check_kind(path: Path) -> None:
-    """Opening a pipe or a device would wait for ever."""
+    """Refuse a pipe or a device, which would block for ever when opened."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
@@ -129,18 +129,20 @@ def _unreadable(name: str, reason: object) -> PictureUnreadable:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as the camera was held. Pillow's exif_transpose would write the metadata anew, which odd ones do not
-    survive."""
+    """The picture turned as the camera was held.
+
+    Pillow's exif_transpose would also rewrite the metadata, which fails if it is odd.
+    """
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # whatever is wrong with the metadata, the picture is there
+    except Exception:  # the metadata is damaged, but the picture is there
         return image
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
 def _eight_bits(image: Image.Image, name: str) -> Image.Image:
-    """Grey of more than 8 bits scaled down, where Pillow would cut it off at white."""
+    """The picture with grey of more than 8 bits scaled to 8, which Pillow would clip at white."""
     if image.mode == "F":
         raise PictureUnreadable(
             f"{name} holds floating-point numbers, and nothing says which of them is white: save it as 8-bit PNG."
@@ -154,7 +156,7 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
             f"{name} holds numbers from {lowest} to {highest}, and nothing says which of them is white: save it as "
             "8- or 16-bit PNG."
         )
-    # Pillow's "I" is 32 bits wide and comes of pictures of 8 and of 16.
+    # Pillow's "I" is 32 bits wide, and holds pictures of 8 and of 16 bits.
     white = 255 if image.mode == "I" and highest <= 255 else 0xFFFF
     grey = Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     clear = image.info.get("transparency")
@@ -183,8 +185,10 @@ def _on_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """The colours that a profile means, such as the Display P3 of telephones; without one, or with one that is of no
-    use, they are taken for sRGB."""
+    """The picture with the colours of its profile, such as the Display P3 of telephones, converted to sRGB.
+
+    Without a profile, or with an unusable one, its colours are taken for sRGB.
+    """
     if image.mode == "P":
         image = image.convert("RGB")
     if profile and image.mode in _COLOUR_SPACES:
@@ -208,5 +212,5 @@ def _from_lab(image: Image.Image) -> Image.Image:
     found = ImageCms.profileToProfile(
         image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
     )
-    assert found is not None  # None is for conversions in place
+    assert found is not None  # it is None for conversions in place only
     return found

@@ -1,4 +1,4 @@
-"""Pictures into files that are whole or not there."""
+"""Writing pictures to files, which are complete or not there."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from edge_sdk.errors import OutputError
 
 
 def format_of(path: Path) -> str | None:
-    """The format, as Pillow calls it, in which a picture is written to a file of that name; None if there is none."""
+    """Pillow's name of the format in which a file of that name is written; None if there is none."""
     name = Image.registered_extensions().get(path.suffix.lower())
     return name if name in Image.SAVE and _takes_pictures(name) else None
 
 
 @cache
 def _takes_pictures(name: str) -> bool:
-    """Whether a format can be written here, and holds RGB: of some Pillow knows the name alone, and some are for icons
-    of two colours."""
+    """True if a format can be written here and holds RGB.
+
+    Pillow knows some formats by name only, and some are for icons of two colours.
+    """
     try:
         Image.new("RGB", (8, 8)).save(io.BytesIO(), name)
-    except Exception:  # whatever the writer raises, it is no use
+    except Exception:  # whatever the writer raises, it cannot be used
         return False
     return True
 
@@ -33,8 +35,8 @@ def save_picture(image: Image.Image, path: Path) -> None:
     """Write a picture in the format of the file's suffix.
 
     Raises:
-        OutputError: there is no such format.
-        OSError: the file cannot be written, as on a full disk; it names the file, of which no half is left.
+        OutputError: the suffix is that of no format that can be written.
+        OSError: the file cannot be written, as on a full disk; the error names it, and nothing is left of it.
     """
     kind = format_of(path)
     if kind is None:

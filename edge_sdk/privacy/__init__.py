@@ -1,4 +1,4 @@
-"""The device's half of privacy: what a device says about its prompts without sending them."""
+"""The device's half of privacy: the prompt codes that a device sends instead of its prompts."""
 
 from edge_sdk.privacy.codes import LEVELS, prompt_code
 

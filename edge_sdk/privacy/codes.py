@@ -1,4 +1,4 @@
-"""Prompt codes: one vector a device, made of its captions, by which the coordinator finds similar tastes.
+"""Prompt codes: one vector per device, made of its captions, by which the coordinator finds similar tastes.
 
 A level is a function from the device's unit-length prompt embeddings, shape (n, dim), to one code, shape (k,).
 A new level is one function and one line in `LEVELS`.
@@ -18,7 +18,7 @@ Level = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 def _plain(embeddings: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The mean direction, in clear: whoever holds the text encoder can search for prompts near it. For tests only."""
+    """The mean direction, in clear: anybody with the text encoder can search for prompts near it. For tests only."""
     mean: npt.NDArray[np.float64] = embeddings.mean(axis=0)
     return mean
 
@@ -30,8 +30,8 @@ def prompt_code(embeddings: npt.ArrayLike, level: str = "plain") -> Code:
     """Return the prompt code of a device, shape (k,), float32.
 
     Args:
-        embeddings: one text embedding a caption, shape (n, dim), as `Generator.encode_prompt` gives them. Each is
-            brought to unit length first, so that every caption counts the same.
+        embeddings: one text embedding per caption, shape (n, dim), as `Generator.encode_prompt` returns them. Each is
+            scaled to unit length first, so that every caption counts the same.
         level: a key of `LEVELS`.
 
     Raises:

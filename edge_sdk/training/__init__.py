@@ -1,7 +1,7 @@
 """Fine-tuning on the device: torch and peft, imported only when this package is.
 
 Raises:
-    TrainingError: on import, where torch, diffusers, transformers or peft is not installed.
+    TrainingError: on import, if torch, diffusers, transformers or peft is not installed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training state on disk: one safetensors file that is always whole, and that knows which run it belongs to."""
+"""Training state on disk: one safetensors file that is always complete, and names the run that it belongs to."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _Result = TypeVar("_Result")
 
 
 class CheckpointUnwritten(UserWarning):
-    """The state of a training cannot be saved: it goes on, and begins anew if it is interrupted."""
+    """The checkpoint of a training cannot be written: it goes on, but cannot be resumed from here."""
 
 
 class TrainingPutAside(UserWarning):
-    """An unfinished training is not gone on with, because something was changed: it is kept in another file."""
+    """An unfinished training is not resumed, because something was changed; its checkpoint is kept in another file."""
 
 
 @dataclass
 class State:
-    """What a run needs to go on: everything else follows from its settings and the step number.
+    """State from which a run resumes; everything else follows from its settings and the step number.
 
     Attributes:
         losses: loss of every step done so far; their number is the next step.
@@ -45,7 +45,7 @@ class State:
 def save_checkpoint(
     path: Path, run: str, state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Write the state of run `run` beside `path`, sync it and rename it: a kill leaves the last whole checkpoint."""
+    """Write the state of run `run` beside `path`, sync it and rename it: a kill leaves the last complete checkpoint."""
     tensors = {"losses": torch.tensor(state.losses, dtype=torch.float64)}
     for name, parameter in parameters.items():
         tensors[f"parameter/{name}"] = parameter.detach()
@@ -59,7 +59,7 @@ def save_checkpoint(
 def keep_checkpoint(
     path: Path, run: str, state: State, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """`save_checkpoint`, or a CheckpointUnwritten: a full disk must not cost what is being learnt."""
+    """Save a checkpoint; if that fails, as on a full disk, warn with CheckpointUnwritten and let the training go on."""
     try:
         save_checkpoint(path, run, state, parameters, optimizer)
     except OSError as error:
@@ -74,7 +74,7 @@ def keep_checkpoint(
 def load_checkpoint(
     path: Path, run: str, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> State:
-    """Bring parameters and optimizer to where the checkpoint left them; an absent file means: start.
+    """Restore parameters and optimizer from the checkpoint; without a file, return the state of a new run.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -103,7 +103,7 @@ def load_checkpoint(
 
 
 def steps_done(path: Path) -> int:
-    """How many steps the training of a checkpoint has done; 0 if there is none that can be read."""
+    """Number of steps that the training of a checkpoint has done; 0 if there is none that can be read."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             return int(file.get_slice("losses").get_shape()[0])
@@ -112,7 +112,7 @@ def steps_done(path: Path) -> int:
 
 
 def seconds_spent(path: Path) -> float:
-    """How long the training of a checkpoint has taken so far; 0 if there is none that can be read."""
+    """Seconds that the training of a checkpoint has taken so far; 0 if there is none that can be read."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             return float(json.loads((file.metadata() or {})["seconds"]))
@@ -121,11 +121,13 @@ def seconds_spent(path: Path) -> float:
 
 
 def resumed(train: Callable[[], _Result], path: Path | None, aside: Path | None = None) -> _Result:
-    """Train from the checkpoint if it is of this training, else begin anew.
+    """Resume from the checkpoint if it is of this training, else begin anew.
 
     Args:
-        aside: where the checkpoint of another training is kept, with a TrainingPutAside; None deletes it. What is
-            damaged is deleted.
+        train: the training, which raises CheckpointError for a checkpoint that it cannot resume from.
+        path: the checkpoint; None if there is none.
+        aside: file to which the checkpoint of another training is moved, with a TrainingPutAside warning; None deletes
+            it. A damaged checkpoint is deleted.
     """
     try:
         return train()

@@ -1,4 +1,4 @@
-"""Pictures and captions as the UNet sees them, computed once; the autoencoder and the text encoder are freed again."""
+"""Encoding of pictures and captions for the UNet, done once; then the autoencoder and the text encoder are freed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Pictures = Path | str | Sequence[Picture] | Sequence[tuple[Image.Image, str]]
 
 @dataclass(frozen=True)
 class Captioned:
-    """Pictures and their captions, as they come.
+    """Pictures and their captions, before they are encoded.
 
     Attributes:
         pixels: (n, size, size, 3), uint8.
@@ -51,13 +51,13 @@ class Captioned:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Pictures and captions, ready for the UNet.
+    """Pictures and captions, encoded for the UNet.
 
     Attributes:
         latents: (n, channels, h, w), scaled as the UNet expects them.
         prompts: (n, tokens, dim), the text encoder's last hidden state.
-        empty_prompt: (1, tokens, dim), that of "".
-        digest: of the `Captioned` that this was.
+        empty_prompt: (1, tokens, dim), the same for "".
+        digest: the digest of the `Captioned` that was encoded.
     """
 
     latents: Tensor
@@ -79,7 +79,7 @@ def image_size(model: Path) -> int:
     """Side in pixels of the pictures that a diffusers folder draws.
 
     Raises:
-        TrainingError: no Stable Diffusion folder, or one of another kind than text to square image.
+        TrainingError: the folder holds no Stable Diffusion 1.x/2.x text-to-image model.
     """
     try:
         why = obstacle_in(model)
@@ -105,11 +105,11 @@ def load_unet(model: Path) -> UNet2DConditionModel:
 
 
 def gather(pictures: Pictures, size: int) -> Captioned:
-    """Bring pictures to RGB squares of (size, size) pixels, those of a folder and Pillow's objects alike.
+    """Convert the pictures of a folder, or Pillow's objects, to RGB squares of (size, size) pixels.
 
     Raises:
         NoPictures: there are none.
-        PictureError: see `load_pictures` and `to_rgb`; a caption is no text.
+        PictureError: see `load_pictures` and `to_rgb`; or a caption is no text.
     """
     if isinstance(pictures, (str, Path)):
         pictures = load_pictures(pictures, size)
@@ -147,12 +147,12 @@ def encode(model: Path, pictures: Captioned) -> Encoded:
 
 
 def _own_weights(model: Path, component: str) -> dict[str, Any]:
-    """Arguments of `from_pretrained` for the weights that the base id is made of, from this folder alone."""
+    """Arguments of `from_pretrained` that load the weights covered by the base id, from this folder only."""
     return {"use_safetensors": True, "variant": weight_variant(model, component), "local_files_only": True}
 
 
 def _encode_pixels(model: Path, pixels: NDArray[np.uint8]) -> Tensor:
-    """(n, h, w, 3) uint8 -> latents: posterior means, whose spread is far below the noise that training adds."""
+    """Latents of pixels (n, h, w, 3), uint8: posterior means, as their spread is far below the noise of training."""
     with _explained(model):
         vae = AutoencoderKL.from_pretrained(
             model / "vae", torch_dtype=torch.float32, **_own_weights(model, "vae")
@@ -164,10 +164,10 @@ def _encode_pixels(model: Path, pixels: NDArray[np.uint8]) -> Tensor:
 
 def _encode_texts(model: Path, texts: list[str]) -> Tensor:
     with _explained(model):
-        # float32 not by an argument, whose name and default differ between versions of transformers.
+        # float32 is set afterwards: the argument's name and default differ between versions of transformers.
         encoder = CLIPTextModel.from_pretrained(model / "text_encoder", **_own_weights(model, "text_encoder"))
         encoder = encoder.float().eval()
-        # The device's own, so that a caption means the same here as in a drawing.
+        # The SDK's own tokenizer, so that a caption has the same tokens here as in a drawing.
         tokenizer = Tokenizer(model / "tokenizer", longest=encoder.config.max_position_embeddings)
     if tokenizer.size > encoder.config.vocab_size:
         raise TrainingError(
@@ -183,7 +183,7 @@ def _encode_texts(model: Path, texts: list[str]) -> Tensor:
 
 @contextmanager
 def _explained(model: Path) -> Iterator[None]:
-    """Turn what diffusers and transformers raise for a damaged folder into one named error."""
+    """Turn the errors of diffusers and transformers for a damaged folder into a TrainingError."""
     try:
         yield
     except BundleError as error:

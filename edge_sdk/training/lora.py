@@ -1,7 +1,7 @@
-"""LoRA in the UNet: where, how it starts, what lies frozen under it, what comes out.
+"""LoRA in the UNet: its layers, its initial factors, the frozen adapters under it, and the trained adapter.
 
-The attention projections are trained. Frozen adapters may lie on every linear layer and convolution, as shared files
-do.
+The attention projections are trained. Frozen adapters may lie on every linear layer and convolution, as those of shared
+files do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PREFIX = "unet."
 
 
 def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
-    """The linear layers that are trained, by layer name ("unet." in front), in the order of the model."""
+    """Map of layer name (with "unet." in front) -> linear layer for those that are trained, in the model's order."""
     return {
         f"{_PREFIX}{name}": module
         for name, module in unet.named_modules()
@@ -35,9 +35,9 @@ def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
 
 
 class Slots:
-    """The layers of one UNet, on which adapters can be laid, and those in which they can be trained.
+    """The layers of one UNet on which adapters can be laid, and those in which they can be trained.
 
-    `shapes`: those of the target layers.
+    `shapes`: layer name -> shape of the layers that are trained.
 
     Every adapter is checked against the slots and the base id before anything changes.
     """
@@ -51,10 +51,10 @@ class Slots:
 
     @contextmanager
     def laid_on(self, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
-        """Inside, every layer adds sum of weight * (x A^T) B^T to its result, convolutions the same at every place.
+        """Add sum of weight * (x A^T) B^T to every layer's result inside; convolutions do so at every place.
 
-        As a side branch, although W + B A would cost nothing per step: bfloat16 weights have no room for what an
-        adapter changes (of the product of rank-8 factors, 7 to 30 % is lost).
+        This is a side branch, although W + B A would cost nothing per step: bfloat16 weights are too coarse for the
+        changes of an adapter (of the product of rank-8 factors, 7 to 30 % is lost).
 
         Raises:
             AdapterMismatch, AdapterValueError: an adapter does not fit this base model.
@@ -70,12 +70,11 @@ class Slots:
 
     @contextmanager
     def trained(self, start: Adapter | None, rank: int, seed: int, share: Share = Share.BOTH) -> Iterator[Trained]:
-        """Inside, every slot has LoRA factors that take gradients, or those of them that `share` says; afterwards the
-        UNet is plain again.
+        """Put LoRA factors into every slot inside, and remove them afterwards. Those that `share` names take gradients.
 
         Raises:
-            AdapterMismatch, AdapterValueError: `start` does not fit this base model or has layers that are not
-                trained, or there is none to train a core of.
+            AdapterMismatch, AdapterValueError: `start` does not fit this base model, has layers that are not trained,
+                or is missing although a core is trained.
         """
         if start is not None:
             check(start, self._shapes, self.base_id)
@@ -105,7 +104,7 @@ class Slots:
 class Trained:
     """The LoRA factors inside the UNet while they are trained.
 
-    `parameters`: those that take gradients, float32, named like the keys of their file.
+    `parameters`: the factors that take gradients, float32, named like the keys of their file.
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Trained:
         self._base_id = base_id
         self.parameters: dict[str, nn.Parameter] = {}
         self._layers: dict[str, tuple[nn.Linear, nn.Linear]] = {}
-        # named_modules is read to its end first: a core adds modules.
+        # A list, as training a core adds modules meanwhile.
         for name, module in list(unet.named_modules()):
             if isinstance(module, LoraLayer):
                 layer = f"{_PREFIX}{name}"
@@ -126,13 +125,13 @@ class Trained:
                 self._take(layer, down, up, share)
 
     def adapter(self) -> Adapter:
-        """The factors as they are now. peft's scale is 1 (alpha = rank)."""
+        """The current factors, copied. peft's scale is 1 (alpha = rank)."""
         return Adapter(
             {name: Factors(_value(down), _value(up)) for name, (down, up) in self._layers.items()}, self._base_id
         )
 
     def _take(self, layer: str, down: nn.Linear, up: nn.Linear, share: Share) -> None:
-        """Let those parts of a layer take gradients that are trained."""
+        """Let the trained parts of a layer, and only those, take gradients."""
         if share is Share.CORE:
             # B = Q_B K: the frame is a constant of the layer, and K its only parameter.
             frame = _Frame(torch.linalg.qr(up.weight.data.double()).Q.float())
@@ -148,7 +147,7 @@ class Trained:
 
 
 class _Frame(nn.Module):  # type: ignore[misc]  # torch is not type-checked
-    """A factor B (out, r) as an orthonormal frame (out, r) times a core (r, r) that is trained."""
+    """A factor B (out, r), as the product of a constant orthonormal frame (out, r) and a trained core (r, r)."""
 
     def __init__(self, frame: Tensor) -> None:
         super().__init__()
@@ -183,7 +182,7 @@ def _shape(layer: nn.Linear | nn.Conv2d) -> Shape:
 def _side_branch(
     layer: nn.Linear | nn.Conv2d, factors: Factors
 ) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-    """A forward hook of the layer."""
+    """A forward hook that adds the product of the factors to the layer's result."""
     a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
 
     def add(_: nn.Module, inputs: tuple[Tensor], result: Tensor) -> Tensor:

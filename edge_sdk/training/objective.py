@@ -1,4 +1,4 @@
-"""What the denoiser learns: noise a latent, predict epsilon or v, weigh the error.
+"""The training objective: noise a latent, predict epsilon or v, weigh the error.
 
 With the cumulative signal a_t of timestep t, latent x and noise e:
 
@@ -6,9 +6,9 @@ With the cumulative signal a_t of timestep t, latent x and noise e:
     epsilon  predict e                                       weight min(snr, gamma) / snr
     v        predict sqrt(a_t) e - sqrt(1 - a_t) x           weight min(snr, gamma) / (snr + 1)
 
-Both weights give the error of the predicted x the weight min(snr, gamma): min-SNR-gamma, Hang et al., arXiv 2303.09556.
-For v they nearly vanish where there is much noise, which is where a style's colours are decided: v is not weighted
-unless asked for, docs/training.md has the measurement.
+Both give the error of the predicted x the weight min(snr, gamma): min-SNR-gamma, Hang et al., arXiv 2303.09556. For v,
+they nearly vanish at high noise, where the colours of a style are decided. So v is not weighted by default;
+docs/training.md has the measurement.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Prediction = Literal["epsilon", "v_prediction"]
 
 @dataclass(frozen=True)
 class Objective:
-    """The noise schedule of a base model and what its UNet predicts.
+    """The noise schedule of a base model, and the quantity that its UNet predicts.
 
     Attributes:
         signal: a_t for every timestep t, shape (timesteps,), float32.
-        prediction: what the UNet predicts.
+        prediction: the quantity that the UNet predicts, epsilon or v.
     """
 
     signal: Tensor
@@ -43,7 +43,7 @@ class Objective:
         """Read `scheduler/` of a diffusers folder, as drawing reads it.
 
         Raises:
-            TrainingError: the base model was trained with other noise, or predicts something else.
+            TrainingError: the base model was trained with another kind of noise, or predicts another quantity.
         """
         try:
             schedule = NoiseSchedule.of_model(model)
@@ -53,7 +53,7 @@ class Objective:
 
     @property
     def usual_gamma(self) -> float | None:
-        """The gamma that serves this prediction best: 5 for epsilon, no weights for v."""
+        """Default gamma for this prediction: 5 for epsilon, None (no weights) for v."""
         return 5.0 if self.prediction == "epsilon" else None
 
     @property
@@ -66,7 +66,7 @@ class Objective:
         return signal.sqrt() * latents + (1 - signal).sqrt() * noise
 
     def target(self, latents: Tensor, noise: Tensor, t: Tensor) -> Tensor:
-        """What the UNet is to predict, shape (n, c, h, w)."""
+        """Target of the UNet's prediction, shape (n, c, h, w)."""
         if self.prediction == "epsilon":
             return noise
         signal = self._at(t)

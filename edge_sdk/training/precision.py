@@ -1,4 +1,4 @@
-"""In which precision, and with which kernels, this CPU trains fastest."""
+"""Precision and kernels with which this CPU trains fastest."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 TrainingPrecision = Literal["bf16", "fp32"]
-# Features that multiply bfloat16 in hardware, on x86 and on Arm. Elsewhere torch emulates it, slower than float32.
+# CPU features for bfloat16 products in hardware, on x86 and Arm. Without them, torch emulates it, slower than float32.
 _BF16 = frozenset({"amx_bf16", "avx512_bf16", "bf16", "sve_bf16"})
-# Up to here (tokens, squared latent side) plain matrix products beat the fused attention: measured forward and backward
-# on 64 tokens, bf16: 3.8 against 14.2 ms; on 1024 tokens it is 196 against 61 ms.
+# Up to so many tokens (the latent side squared), plain matrix products beat the fused attention. Measured forward and
+# backward in bf16: 3.8 against 14.2 ms for 64 tokens, 196 against 61 ms for 1024.
 _SHORT_SEQUENCE = 16 * 16
 
 
 def native_precision() -> TrainingPrecision:
-    """ "bf16" where the CPU has instructions for it, else "fp32"."""
+    """Return "bf16" if the CPU has instructions for it, else "fp32"."""
     return "bf16" if _BF16 & _cpu_features() else "fp32"
 
 
 @contextmanager
 def fast_kernels(precision: TrainingPrecision, latent_side: int) -> Iterator[None]:
-    """Run the UNet inside: mixed precision, and the faster attention for latents of this side."""
+    """Use mixed precision, and the faster attention for latents of this side, for the UNet inside."""
     attention = sdpa_kernel(SDPBackend.MATH) if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
     with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         yield
@@ -33,7 +33,7 @@ def fast_kernels(precision: TrainingPrecision, latent_side: int) -> Iterator[Non
 
 @contextmanager
 def limited_threads(threads: int | None) -> Iterator[None]:
-    """Let torch use so many threads inside, and as many as before afterwards. None changes nothing."""
+    """Let torch use so many threads inside, and afterwards as many as before. None changes nothing."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

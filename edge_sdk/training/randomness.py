@@ -1,6 +1,6 @@
-"""Random numbers by step number: what step 57 draws depends on the run and on 57, not on the steps before.
+"""Random numbers by step number: those of step 57 depend on the run and on 57, not on the steps before.
 
-That is what makes a resumed run equal to an uninterrupted one, without saving the state of any generator.
+So a resumed run equals an uninterrupted one, without saving the state of any generator.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Draw:
-    """What one training step draws for its batch of n pictures.
+    """Random numbers of one training step for its batch of n pictures.
 
     Attributes:
-        indices: which pictures, (n,). Every picture comes up once before any comes up again.
+        indices: (n,), the pictures' numbers. Every picture comes up once before any comes up again.
         timesteps: (n,), one from each n-th of the schedule, in random order: less variance than independent ones.
         noise: (n, c, h, w), standard normal.
-        dropped: (n,) bool, whose caption is left out.
+        dropped: (n,) bool, True for the pictures whose caption is left out.
     """
 
     indices: Tensor
@@ -32,7 +32,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Draws:
-    """The draws of one run. `key` is any string; another key draws other numbers."""
+    """The random numbers of one run. `key` is any string; another key gives other numbers."""
 
     key: str
     pictures: int

@@ -1,4 +1,4 @@
-"""A round's work for a trainer: what a `RoundPlan` asks for, done."""
+"""Training for a round, by its `RoundPlan`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def train_round(
     minutes: float | None = None,
     on_step: Callable[[Progress], None] | None = None,
 ) -> TrainedUpdate:
-    """Train what a round asks for.
+    """Train as the plan of a round says.
+
+    If the plan names a checkpoint, a training that was killed resumes from it, for `minutes` more. A checkpoint that is
+    damaged or of another training is deleted.
 
     Args:
-        minutes: end earlier than the plan's steps, after so long; None does all of them.
-        on_step: as `Trainer.train` has it.
-
-    With a checkpoint in the plan, a training that was killed goes on from there, for `minutes` more; what is of no use
-    there is deleted.
+        minutes: longest training time, even if steps are left; None does all of the plan's steps.
+        on_step: that of `Trainer.train`.
 
     Raises:
-        As `Trainer.train`, but for CheckpointError.
+        The errors of `Trainer.train`, except CheckpointError.
     """
     return resumed(lambda: _trained(trainer, plan, minutes, on_step), plan.checkpoint)
 

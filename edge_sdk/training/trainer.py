@@ -1,4 +1,4 @@
-"""Trainer: an adapter learned from a folder of pictures, and the loss that tells whether it is any good."""
+"""Trainer: learns an adapter from captioned pictures, and measures its loss."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ Weighted = Sequence[tuple[Adapter, float]]
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a training stands after a step.
+    """Progress of a training after a step.
 
     Attributes:
         step: steps done.
-        steps: steps to do, None if the training ends by time.
+        steps: steps to do; None if the training ends by time.
         loss: loss of the last step.
-        seconds: training time so far, without the time before an interruption's last checkpoint that was lost.
+        seconds: training time so far, without steps that an interruption has lost.
     """
 
     step: int
@@ -50,7 +50,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained adapter and how it went.
+    """A trained adapter, and the course of its training.
 
     Attributes:
         adapter: the factors, `base_id` set.
@@ -69,7 +69,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What may differ from one training of a trainer to the next."""
+    """Settings that may differ between two trainings of the same trainer."""
 
     rank: int
     batch_size: int
@@ -97,12 +97,12 @@ class Trainer:
         pictures: a folder (see `edge_sdk.pictures`), or pictures with their captions.
         rank: LoRA rank of new factors.
         batch_size: pictures a step.
-        learning_rate: of Adam, constant.
+        learning_rate: the constant learning rate of Adam.
         min_snr_gamma: see `edge_sdk.training.objective`. None weighs all timesteps alike; "usual" is 5 for models that
             predict epsilon and None for those that predict v.
-        caption_dropout: share of captions left out, which keeps classifier-free guidance working.
+        caption_dropout: share of captions left out, so that classifier-free guidance still works.
         precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
-        threads: how many threads torch may use; None leaves that to torch.
+        threads: number of threads that torch may use; None leaves that to torch.
 
     Raises:
         NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
@@ -141,7 +141,7 @@ class Trainer:
             self._unet = load_unet(self._model)
         self._slots = Slots(self._unet, compute_base_id(self._model))
         if self.precision == "bf16":
-            # Once here instead of at every use. Vectors (norms, biases) stay float32; autocast handles the mixture.
+            # Converted once, not at every use. Vectors (norms, biases) stay float32; autocast handles the mixture.
             for parameter in self._unet.parameters():
                 if parameter.ndim > 1:
                     parameter.data = parameter.data.to(torch.bfloat16)
@@ -153,11 +153,11 @@ class Trainer:
 
     @property
     def pictures(self) -> int:
-        """How many pictures it learns from."""
+        """Number of pictures that it learns from."""
         return len(self._pictures)
 
     def with_pictures(self, pictures: Pictures) -> Trainer:
-        """A trainer of other pictures over the same UNet, which is in memory once: use one of them at a time.
+        """A trainer for other pictures with the same UNet, which is in memory once: use one of the two at a time.
 
         Raises:
             NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
@@ -186,24 +186,27 @@ class Trainer:
     ) -> TrainingResult:
         """Train until `steps` are done or `minutes` are over, whichever comes first.
 
-        With a `checkpoint`, the state is saved there every `checkpoint_seconds` and at the end. If the file is there
-        already, the training goes on from it, and a training that was killed ends bit for bit where an uninterrupted
-        one on the same machine with as many threads would. Delete the file once the adapter is saved. A file that
-        cannot be written is a warning, `CheckpointUnwritten`, and costs nothing that was trained.
+        With a `checkpoint`, the state is saved there every `checkpoint_seconds` and at the end. If the file exists
+        already, the training resumes from it. On the same machine with as many threads, a training that was killed and
+        resumed gives the same bits as an uninterrupted one. Delete the file once the adapter is saved. If it cannot be
+        written, there is a warning, `CheckpointUnwritten`, and the training goes on.
 
         Args:
-            start: go on from these factors; None starts from the common initialisation of `seed`.
+            start: the adapter to go on from; None starts from the common initialisation of `seed`.
             frozen: (adapter, weight) pairs that lie under the trained one and do not change.
             share: which of the factors to train; the others stay as they start.
-            seed: same seed, same initial factors on every device; the noise differs by pictures and `start`.
+            seed: the same seed gives the same initial factors on every device; the noise also depends on the pictures
+                and `start`.
             rank, batch_size, learning_rate: for this training only; None takes the trainer's.
-            on_step: called after every step; what it raises ends the training.
+            checkpoint: file for the state of the training; None saves none.
+            checkpoint_seconds: seconds between two saves of the state.
+            on_step: called after every step; an error that it raises ends the training.
 
         Raises:
-            TrainingError: neither steps nor minutes, or a loss that is not finite.
-            CheckpointError: the checkpoint is damaged or of another training; it stays as it is.
+            TrainingError: neither steps nor minutes are given, or the loss is not finite.
+            CheckpointError: the checkpoint is damaged or of another training; it is left as it is.
             AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
-            OutOfMemory: the system has not the memory for such a batch.
+            OutOfMemory: the system did not give the memory for such a batch.
         """
         limits = [limit for limit in (steps, minutes) if limit is not None]
         if not limits or not all(limit > 0 for limit in limits):
@@ -243,9 +246,9 @@ class Trainer:
     def evaluate(
         self, adapters: Weighted = (), pictures: Pictures | None = None, *, seed: int = 0, levels: int = 8
     ) -> float:
-        """The mean denoising loss of the base model with these adapters: the smaller, the better.
+        """Mean denoising loss of the base model with these adapters; smaller is better.
 
-        Noise and timesteps are fixed by `seed`, so that adapters can be compared: for every picture one timestep from
+        Noise and timesteps are fixed by `seed`, so that adapters can be compared: for every picture, one timestep from
         each of `levels` equal parts of the schedule. All timesteps weigh the same here.
 
         Args:
@@ -276,7 +279,7 @@ class Trainer:
         return (predicted.float() - target).square().mean(dim=(1, 2, 3))
 
     def _encoded_for_judging(self, pictures: Pictures) -> Encoded:
-        """Encoded held-out pictures. The last two sets are remembered: the same ones are usually asked for again."""
+        """Encoded held-out pictures. The last two sets are kept, as the same ones are usually asked for again."""
         captioned = gather(pictures, self.image_size)
         known = self._judged.pop(captioned.digest, None)
         if known is None:
@@ -286,12 +289,12 @@ class Trainer:
 
     def _draws(self, seed: int, start: Adapter | None, batch_size: int) -> Draws:
         data = self._pictures
-        # Devices share the seed but must not share the noise, and neither must two rounds of one device.
+        # Devices share the seed, but neither they nor two rounds of one device may share the noise.
         key = f"{seed}/{data.digest}/{_digest(start)}"
         return Draws(key, len(data), batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
 
     def _run_id(self, draws: Draws, settings: _Settings, frozen: Weighted, share: Share) -> str:
-        """A hash of everything that decides what a training computes, apart from its length."""
+        """Hash of everything on which the result of a training depends, except its length."""
         decisive = [
             *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
             *(settings.rank, settings.batch_size, settings.learning_rate, share.value),

@@ -1,4 +1,4 @@
-"""The broker's URL, taken apart strictly: what it says is heeded or refused, and no password shows in an error."""
+"""The broker's URL, parsed strictly: each part is used or refused, and errors show no password."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a broker is, and who we are to it.
+    """Address of a broker, and the user that we are there.
 
     Attributes:
         scheme: "mqtt", "mqtts" or "memory".
@@ -43,7 +43,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent there stays on this machine."""
+        """True if traffic to this address stays on this machine."""
         try:
             return self.scheme == MEMORY or ip_address(self.host.partition("%")[0]).is_loopback
         except ValueError:  # a name
@@ -54,10 +54,10 @@ class Address:
 
 
 def read_address(url: str) -> Address:
-    """Take a broker's URL apart.
+    """Parse a broker's URL.
 
     Raises:
-        BrokerSettingsInvalid: it makes no sense, or says what nobody would heed.
+        BrokerSettingsInvalid: it makes no sense, or has a part that would have no effect.
     """
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower()
@@ -87,10 +87,10 @@ def read_address(url: str) -> Address:
 
 
 def redacted(url: str) -> str:
-    """The URL without user and password, fit for messages and logs, however wrong it is."""
+    """The URL without user and password, for messages and logs, however malformed it is."""
     scheme, separator, rest = url.partition("://")
     place = (rest if separator else url).rpartition("@")[2]
-    # A colon that no port follows may be that of a password.
+    # A colon without a port after it may begin a password.
     _, colon, port = place.rpartition(":")
     if colon and not _PORT.fullmatch(port.rstrip("/")) and not place.startswith("["):
         place = f"{place.partition(':')[0]}:…"
@@ -98,7 +98,7 @@ def redacted(url: str) -> str:
 
 
 def _place(url: str, place: str) -> tuple[str, int | None]:
-    """Host and port."""
+    """Host and port of a URL; None for a port that it does not state."""
     if place.startswith("["):
         inside, bracket, port = place[1:].partition("]")
         host = inside.replace("%25", "%")  # of a zone, as in fe80::1%25eth0
@@ -129,7 +129,7 @@ def _is_name(host: str) -> bool:
 
 
 def _decoded(url: str, part: str) -> str:
-    """A part that may have percent-encoded characters."""
+    """A part of the URL with its percent-encoded characters decoded."""
     problem = (
         "Its user name or password is percent-encoded wrongly: write '%' itself as %25, and other letters in UTF-8."
     )
@@ -138,7 +138,7 @@ def _decoded(url: str, part: str) -> str:
     try:
         decoded = unquote_to_bytes(part).decode()
     except UnicodeDecodeError:
-        raise _senseless(url, problem) from None  # which holds the password
+        raise _senseless(url, problem) from None  # the cause would show the password
     if "\0" in decoded:
         raise _senseless(url, "Its user name or password has a character zero in it, which MQTT knows not.")
     return decoded

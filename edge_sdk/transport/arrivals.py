@@ -1,4 +1,4 @@
-"""The check on what arrives: a peer that announces a limit has to hold others to it, as not every broker does."""
+"""Check of incoming messages against our announced limit, which not every broker enforces."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 
 _LOG = logging.getLogger(__name__)
-_SILENCE = 60.0  # seconds between two warnings, whatever comes meanwhile
+_SILENCE = 60.0  # least seconds between two warnings
 
 
 class Arrivals:
@@ -20,7 +20,7 @@ class Arrivals:
         self._told = float("-inf")
 
     def admits(self, topic: str, payload: bytes | bytearray) -> bool:
-        """Whether it may be handed on. What may not is named in the log, once a minute at most."""
+        """True if a message may be handed on. A refused one is logged, at most once a minute."""
         if len(payload) <= self._max:
             return True
         with self._lock:

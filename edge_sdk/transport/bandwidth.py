@@ -1,12 +1,12 @@
-"""How fast chunks may go out: a rate in words, and a queue that keeps to it. No clock and no sleep inside.
+"""Bandwidth limit for chunks: a rate in words, and a queue that keeps to it. No clock and no sleep inside.
 
     pacer = Pacer(read_bandwidth("512 KB/s"))
-    pacer.put(chunk, to)                  a chunk wants to go out to somebody
-    pacer.take(now)                       the next one whose turn has come and for whom it is, or None
-    pacer.due(now)                        when to ask again
+    pacer.put(chunk, to)                  queue a chunk for a receiver
+    pacer.take(now)                       the next chunk that may go and its receiver, or None
+    pacer.due(now)                        time at which to ask again
 
-Only chunks go through it. They take no room while they wait: their bytes are made when they go. Messages do not wait:
-they are small, and a transfer stops without them.
+Only chunks go through it. They take no memory while they wait: their bytes are made when they are sent. Messages do not
+wait: they are small, and a transfer stops without them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from edge_sdk.errors import ConfigurationError
 
 _UNITS = {"B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2, "GB": 1000**3, "GIB": 1024**3}
 _RATE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?B)(?:/S|PS)?\s*", re.IGNORECASE)
-_LEAST = 1024.0  # bytes per second: below, a chunk would take longer than anybody waits for one
-_BURST = 0.25  # seconds' worth that may go at once after a pause, and the chunk that oversteps it
-_ROOM = 256  # chunks that may wait
+_LEAST = 1024.0  # bytes per second: at a lower rate, a chunk would take longer than anybody waits for it
+_BURST = 0.25  # seconds' worth that may go at once after a pause, with the chunk that oversteps it
+_ROOM = 256  # chunks that may wait for each receiver
 _AHEAD = 1.5  # seconds' worth of chunks that may be under way
 
 
 def read_bandwidth(rate: str | float | None) -> float | None:
-    """Bytes per second of "512 KB/s", "1.5 MiB/s" or a number of bytes per second; None: no limit.
+    """Bytes per second of "512 KB/s", "1.5 MiB/s" or a number of bytes per second; None is no limit.
 
     Raises:
         ConfigurationError: it is no rate, or less than 1 KiB/s.
@@ -45,12 +45,12 @@ def read_bandwidth(rate: str | float | None) -> float | None:
 
 
 def credit_for(rate: float | None, chunk: int, most: int) -> int:
-    """How many chunks of so many bytes may be under way: one and a half seconds' worth, at least one, and `most`."""
+    """Number of chunks of so many bytes that may be under way: 1.5 seconds' worth, at least one, at most `most`."""
     return most if rate is None else max(1, min(most, int(_AHEAD * rate / chunk)))
 
 
 class Waiting(Protocol):
-    """A chunk that may have to wait: of which content, its index, and its bytes on the wire."""
+    """A chunk that may have to wait: its content's hash, its index, and its size in bytes on the wire."""
 
     @property
     def sha256(self) -> str: ...
@@ -64,34 +64,34 @@ Chunk = TypeVar("Chunk", bound=Waiting)
 
 
 class Pacer(Generic[Chunk]):
-    """Chunks that wait to go out, and when each may: one token bucket for all receivers, who have their turns one after
-    the other. What a receiver asks for twice waits once.
+    """Queue of chunks to send, with one token bucket for all receivers, which take turns.
 
-    At most 256 wait for each receiver; more are dropped, and whoever wants them asks again.
+    A chunk that a receiver asks for twice waits once. At most 256 wait for each receiver; more are dropped, and the
+    receiver asks again.
 
     Args:
-        rate: bytes per second of all chunks together; None lets everything go at once.
+        rate: bytes per second of all chunks together; None sets no limit.
     """
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._burst = _BURST * rate if rate else 0.0
-        self._tokens = self._burst  # below zero after a chunk that was larger than what there was
+        self._tokens = self._burst  # below zero after a chunk that was larger than the rest
         self._filled: float | None = None
-        self._waiting: dict[str, dict[tuple[str, int], Chunk]] = {}  # who is first has the next turn
+        self._waiting: dict[str, dict[tuple[str, int], Chunk]] = {}  # the first receiver has the next turn
 
     def takes(self, chunk: Chunk, to: str = "") -> bool:
-        """Whether `put` would change anything: there is room, and the chunk does not wait already."""
+        """True if `put` would queue the chunk: there is room, and it does not wait already."""
         waiting = self._waiting.get(to, {})
         return len(waiting) < _ROOM and (chunk.sha256, chunk.index) not in waiting
 
     def put(self, chunk: Chunk, to: str = "") -> None:
-        """A chunk wants to go out to a receiver."""
+        """Queue a chunk for a receiver, if `takes` it."""
         if self.takes(chunk, to):
             self._waiting.setdefault(to, {})[chunk.sha256, chunk.index] = chunk
 
     def forget(self, sha256: str | None = None, to: str = "") -> None:
-        """A receiver does not want the chunks of that content any more; None: of any."""
+        """Drop a receiver's waiting chunks of a content; None drops those of all contents."""
         kept = {name: chunk for name, chunk in self._waiting.get(to, {}).items() if sha256 not in (None, name[0])}
         if kept:
             self._waiting[to] = kept
@@ -99,7 +99,7 @@ class Pacer(Generic[Chunk]):
             self._waiting.pop(to, None)
 
     def due(self, now: float) -> float | None:
-        """When the next chunk may go; None if none waits."""
+        """Time at which the next chunk may go; None if none waits."""
         if not self._waiting:
             return None
         if self._rate is None:
@@ -108,7 +108,7 @@ class Pacer(Generic[Chunk]):
         return now + max(0.0, -self._tokens) / self._rate
 
     def take(self, now: float) -> tuple[str, Chunk] | None:
-        """The next chunk and its receiver, if it may go now."""
+        """Remove and return the receiver and the chunk whose turn it is; None if none may go now."""
         due = self.due(now)
         if due is None or due > now:
             return None

@@ -1,4 +1,4 @@
-"""What every transport offers, and the registry of transports by URL scheme."""
+"""The interface of transports, and their registry by URL scheme."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from edge_sdk.transport.identity import fresh_id
 Handler = Callable[[str, bytes], None]  # topic, payload
 OnTrouble = Callable[[TransportError], None]
 
-# The largest message and the largest chunk of the protocol. A peer or a broker that lets more through must still not
-# fill our memory.
+# Bytes of the protocol's largest message and chunk. Even a peer or a broker that lets more through must not fill our
+# memory.
 DEFAULT_MAX_PAYLOAD = 128 << 10
 PACKET_MARGIN = 4096  # bytes of a packet around its payload: topic and properties
-_FAREWELL = 5.0  # seconds that the broker may take to acknowledge a last word
+_FAREWELL = 5.0  # seconds that the broker may take to acknowledge the last message
 
 
 @dataclass(frozen=True)
 class Will:
-    """What the broker publishes for a client that is gone without a goodbye.
+    """MQTT's will: the message that the broker publishes for a client that is lost without a DISCONNECT.
 
-    delay: seconds that the client has to come back before it is published, so that short drops go unnoticed.
+    delay: seconds that the client has to come back before it is published, so that short losses go unnoticed.
     """
 
     topic: str
@@ -38,8 +38,11 @@ class Will:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files in PEM form: the authority that signed the broker's certificate (None: the system's), and our own
-    certificate with its key, for brokers that ask for one."""
+    """TLS files in PEM form.
+
+    ca: the authority that signed the broker's certificate; None takes those that the system trusts.
+    certificate, key: our own, for brokers that ask for one; None for the key if it is in the certificate's file.
+    """
 
     ca: Path | str | None = None
     certificate: Path | str | None = None
@@ -48,28 +51,27 @@ class Tls:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to connect; what an implementation is made from.
+    """Settings of a connection, from which every transport is made.
 
     Attributes:
         url: "mqtt://host:port", "mqtts://host:port" or "memory://name"; user and password may be in it,
             percent-encoded.
-        client_id: unique on the broker; a second client of that id takes the connection over, whoever it is. Empty: one
-            that nobody can guess is made up for each session. Give one only where the broker's rules ask for it.
-        will: what the broker publishes if we vanish.
+        client_id: unique on the broker; any second client of that id takes the connection over. Empty: a random one is
+            made for each session. Give one only if the broker's rules ask for it.
+        will: the message that the broker publishes if we are lost without a DISCONNECT.
         max_payload: bytes; larger messages are neither sent nor accepted.
         publish_deadline: seconds that one publish may wait for a connection and for room in the window.
         window: messages that may await their acknowledgement at once.
         keepalive: seconds after which a silent connection counts as lost, times 1.5.
         reconnect_delay: (first, largest) seconds between attempts to connect again, see `reconnection`.
-        bandwidth: bytes per second that whoever sends chunks over this transport keeps to (`transport.bandwidth`);
-            None: as fast as they go.
-        on_connection: called with False when the connection is lost and with True when it has come back and the
-            broker has confirmed all subscriptions anew; not called for the first connection. Runs on the delivery
-            thread.
-        on_trouble: called with an error for every attempt to come back that fails for another reason than the one
-            before, and for every message or subscription that the broker refuses after it was taken: AccessDenied,
-            PayloadTooLarge, or TransportError with the broker's word. Runs on the delivery thread.
-        username, password: if they are not in the URL. Over "mqtt://" a password goes in clear, see `exposed`.
+        bandwidth: limit in bytes per second for those who send chunks over this transport (`transport.bandwidth`);
+            None sets no limit.
+        on_connection: called with False when the connection is lost, and with True when it has come back and the broker
+            has confirmed all subscriptions again; not called for the first connection. Runs on the delivery thread.
+        on_trouble: called with an error for every reconnection that fails for another reason than the one before, and
+            for every message or subscription that the broker refuses after `publish` or `subscribe` has returned:
+            AccessDenied, PayloadTooLarge, or TransportError with the broker's reason. Runs on the delivery thread.
+        username, password: if they are not in the URL. Over "mqtt://" a password is sent in clear, see `exposed`.
         tls: for "mqtts://".
     """
 
@@ -90,7 +92,7 @@ class Settings:
 
     @property
     def address(self) -> Address:
-        """The URL, taken apart.
+        """The parsed URL.
 
         Raises:
             BrokerSettingsInvalid: it makes no sense.
@@ -99,24 +101,24 @@ class Settings:
 
     @property
     def credentials(self) -> tuple[str | None, str | None]:
-        """User and password: given apart, or in the URL."""
+        """User and password, from their settings or from the URL."""
         address = self.address
         return (self.username or address.username), (self.password or address.password)
 
     @property
     def exposed(self) -> bool:
-        """Whether a password goes over a network in clear."""
+        """True if a password is sent over a network in clear."""
         return self.address.scheme == PLAIN and not self.address.is_loopback and self.credentials[1] is not None
 
     def __repr__(self) -> str:
-        """Without the password, also where it is in the URL."""
+        """The settings without the password, also if it is in the URL."""
         shown = {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
         shown["url"] = redacted(self.url)
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 class Transport(Protocol):
-    """A connection to a broker that survives its loss. All methods may be called from any thread, also from handlers.
+    """A client's connection to a broker, which comes back after a loss. Any thread may call its methods, also handlers.
 
     Handlers run one at a time on a delivery thread, in the order of arrival. Delivery is at least once: a message may
     come twice. Messages of one sender on one topic keep their order.
@@ -128,21 +130,20 @@ class Transport(Protocol):
 
     @property
     def trouble(self) -> TransportError | None:
-        """Why there is no connection, or else what the broker refused last; None if all is well."""
+        """The error for a missing connection, or else for the broker's last refusal; None if all is well."""
 
     def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         """Connect, within `deadline` seconds; once. A transport that could not connect is closed.
 
         Args:
-            on_trouble: called meanwhile, in this thread, with why the last attempt failed, whenever that is another
-                reason than before.
+            on_trouble: called meanwhile, in this thread, with the error of a failed attempt, if its reason is new.
 
         Raises:
             BrokerUnreachable: nobody answers, or the broker refuses us; the message has the reason.
         """
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Hand a message over for delivery at least once; waits while the window is full or the connection is away.
+        """Send a message, to be delivered at least once; waits while the window is full or the connection is lost.
 
         Raises:
             PayloadTooLarge: larger than the broker accepts; nothing is sent.
@@ -153,8 +154,8 @@ class Transport(Protocol):
     def subscribe(self, topic_filter: str, handler: Handler) -> None:
         """Call `handler(topic, payload)` for every message that matches, retained ones first.
 
-        Returns when the broker has confirmed. Outlives reconnections. Filters of one transport should not overlap:
-        brokers differ in how often they then deliver. Subscribing again to a filter replaces its handler.
+        Returns when the broker has confirmed. The subscription outlives reconnections. Filters of one transport should
+        not overlap: brokers differ in how often they deliver then. Subscribing again to a filter replaces its handler.
 
         Raises:
             DeadlineExceeded: no confirmation within the publish deadline.
@@ -162,27 +163,27 @@ class Transport(Protocol):
         """
 
     def flush(self, deadline: float) -> None:
-        """Wait until the broker has acknowledged all that was published.
+        """Wait until the broker has acknowledged all published messages.
 
         Raises:
             DeadlineExceeded: not within `deadline` seconds.
         """
 
     def hurry(self) -> None:
-        """The end is near: from now on no call waits for a connection that is away, nor long for a slow broker.
+        """Prepare for the end: from now on, no call waits for a lost connection, nor long for a slow broker.
 
-        Calls that wait already return at once, as after their deadline.
+        Calls that already wait for a lost connection return at once, as after their deadline.
         """
 
     def close(self) -> None:
-        """Send what is under way, say goodbye (so that there is no will) and stop all threads. May be repeated."""
+        """Send pending messages, disconnect (without a will) and stop all threads. May be called again."""
 
     def abort(self) -> None:
-        """Vanish as a crash would: without a goodbye, so that the broker publishes the will. For fault tests."""
+        """End the connection as a crash would, without a DISCONNECT; the broker publishes the will. For fault tests."""
 
 
 def hang_up(transport: Transport, topic: str, payload: bytes) -> None:
-    """Publish a retained last word and close; if it cannot be said, vanish, so that the broker publishes the will."""
+    """Publish a last retained message and close. If it cannot be sent, abort, so that the broker publishes the will."""
     transport.hurry()
     try:
         transport.publish(topic, payload, retain=True)
@@ -202,7 +203,7 @@ _REGISTRY = {
 
 
 def schemes() -> tuple[str, ...]:
-    """The URL schemes that there are transports for."""
+    """URL schemes with a transport."""
     return tuple(sorted(_REGISTRY))
 
 
@@ -210,7 +211,7 @@ def check(settings: Settings) -> None:
     """Refuse settings that make no sense, contradict each other, or would have no effect.
 
     Raises:
-        BrokerSettingsInvalid: with what to change.
+        BrokerSettingsInvalid: the settings are refused; the message says what to change.
     """
     address, tls = settings.address, settings.tls or Tls()
     given = [name for name in ("ca", "certificate", "key") if getattr(tls, name) is not None]

@@ -27,14 +27,14 @@ class Delivery:
 
     @property
     def waiting(self) -> int:
-        """How many calls wait, roughly."""
+        """Approximate number of waiting calls."""
         return self._queue.qsize()
 
     def put(self, call: Callable[[], None]) -> None:
         self._queue.put(call)
 
     def stop(self, deadline: float) -> None:
-        """Finish what waits and stop, within `deadline` seconds; from its own thread, stop after the present call."""
+        """Finish the waiting calls and stop, within `deadline` seconds; on its own thread, stop after this call."""
         self._queue.put(None)
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(deadline)

@@ -1,7 +1,7 @@
 """A real MQTT 5 broker (rumqttd, through the iotcore package) beside this process, for demos and single machines.
 
-It listens on the loopback interface only and asks nobody for a password: for more than one machine use Mosquitto or a
-hosted broker. Its process ends with ours. Needs the extra `impasto[broker]`.
+It listens on the loopback interface only and asks for no password: for more than one machine, use Mosquitto or a hosted
+broker. Its process ends with ours. It needs the extra `impasto[broker]`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _ATTEMPTS = 5
 
-# rumqttd keeps up to segment_count segments of what was published for each filter: slow readers beyond that lose data.
+# rumqttd keeps up to segment_count segments of messages for each filter; readers that are further behind lose data.
 _CONFIGURATION = """
 id = 0
 
@@ -46,10 +46,10 @@ dynamic_filters = true
 
 
 class EmbeddedBroker:
-    """Start with `with`, or `start` and `stop`.
+    """The embedded broker. Use it as a context manager, or call `start` and `stop`.
 
     Args:
-        port: on the loopback interface; a free one if None.
+        port: port on the loopback interface; None takes a free one.
         max_payload: bytes of the largest message.
         deadline: seconds that starting may take.
     """
@@ -78,7 +78,7 @@ class EmbeddedBroker:
         return f"mqtt://{_HOST}:{self.port}"
 
     def start(self) -> EmbeddedBroker:
-        """Start it and wait until it accepts connections. Started again after `stop`, it listens on the same port.
+        """Start the broker and wait until it accepts connections. A restart after `stop` uses the same port.
 
         Raises:
             BrokerUnreachable: iotcore is not installed, the port is taken, or it does not come up in time.
@@ -102,7 +102,7 @@ class EmbeddedBroker:
                 try:
                     # The child reads the file before it listens, and `start` waits until it does.
                     self._broker = Broker(config_path=str(path)).start(timeout=self._deadline)
-                except (OSError, RuntimeError) as error:  # somebody was quicker to take the free port
+                except (OSError, RuntimeError) as error:  # another process has taken the free port meanwhile
                     failure = error
                     if self._port is not None:
                         break
@@ -112,7 +112,7 @@ class EmbeddedBroker:
         raise BrokerUnreachable(f"The embedded broker could not start on {_HOST}: {failure}.") from failure
 
     def stop(self) -> None:
-        """Stop it and release the port. May be repeated."""
+        """Stop the broker and release the port. May be called again."""
         broker, self._broker = self._broker, None
         if broker is not None:
             broker.stop()

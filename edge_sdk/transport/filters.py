@@ -1,4 +1,4 @@
-"""MQTT topics and topic filters: which are valid (MQTT 5, section 4.7), and which match."""
+"""MQTT topics and topic filters: validity and matching (MQTT 5, section 4.7)."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ _MAX_BYTES = 65535
 
 @lru_cache(maxsize=4096)  # asked for every message, and paho builds a tree for each answer
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a valid filter matches a valid topic."""
+    """True if a valid filter matches a valid topic."""
     return bool(topic_matches_sub(topic_filter, topic))
 
 
 def check_topic(topic: str) -> str:
-    """Return `topic` if one can publish on it; raise ValueError otherwise."""
+    """Return `topic` if messages can be published on it; raise ValueError otherwise."""
     if not topic or len(topic.encode()) > _MAX_BYTES or any(character in topic for character in "+#\0"):
         raise ValueError(f"{topic[:100]!r} is no topic: it must not be empty, too long, or hold '+', '#' or NUL.")
     return topic
 
 
 def check_filter(topic_filter: str) -> str:
-    """Return `topic_filter` if one can subscribe to it; raise ValueError otherwise."""
+    """Return `topic_filter` if it can be subscribed to; raise ValueError otherwise."""
     levels = topic_filter.split("/")
     misplaced = any(("+" in level and level != "+") or ("#" in level and level != "#") for level in levels)
     if (

@@ -10,7 +10,6 @@ _NAME, _RANDOM = 7, 16  # 23 characters, letters and digits: such ids every brok
 
 
 def fresh_id(name: str = "") -> str:
-    """An id for one session: what it takes of a name is for those who read the broker's log, the rest is 95 random
-    bits."""
+    """A client id for one session: the beginning of a name, for readers of the broker's log, and 95 random bits."""
     readable = "".join(letter for letter in name if letter in _ALPHABET)[:_NAME]
     return readable + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))

@@ -1,4 +1,4 @@
-"""A broker inside the process, for tests and simulations: same behaviour as MQTT, no sockets.
+"""A broker inside the process, for tests and simulations: it behaves as an MQTT broker, without sockets.
 
     with MemoryBroker() as broker:
         transport = connect(broker.url, client_id="pi-4")
@@ -24,10 +24,10 @@ _NUMBERS = itertools.count(1)
 
 
 class MemoryBroker:
-    """Retained messages, wills, wildcards; one delivery thread serves all clients, so a run can be repeated.
+    """A broker with retained messages, wills and wildcards. One delivery thread serves all clients, in a fixed order.
 
     Args:
-        name: how clients find it, "memory://name"; made up if None.
+        name: the name in its URL, "memory://name"; None makes one.
         max_payload: larger messages are refused.
 
     Raises:
@@ -52,7 +52,7 @@ class MemoryBroker:
         return f"memory://{self.name}"
 
     def close(self) -> None:
-        """Stop delivering; connected clients find it gone. May be repeated."""
+        """Stop delivering; connected clients lose their connection. May be called again."""
         with _OPEN_LOCK:
             if _OPEN.get(self.name) is self:
                 del _OPEN[self.name]
@@ -71,13 +71,13 @@ class MemoryBroker:
     # --- for its clients ----------------------------------------------------------------------------------------
 
     def attach(self, client: MemoryTransport) -> None:
-        """Connect a client; one of the same id is cut off, and its will published."""
+        """Connect a client; another client of the same id is disconnected, and its will published."""
         with self._lock:
             self.detach(client.settings.client_id, goodbye=False)
             self._clients[client.settings.client_id] = client
 
     def detach(self, client_id: str, *, goodbye: bool) -> None:
-        """Disconnect a client; without a goodbye, publish its will."""
+        """Disconnect a client; without `goodbye`, publish its will."""
         with self._lock:
             client = self._clients.pop(client_id, None)
             if client is not None and not goodbye and client.settings.will is not None:
@@ -89,7 +89,7 @@ class MemoryBroker:
             return self._clients.get(client.settings.client_id) is client
 
     def route(self, topic: str, payload: bytes, *, retain: bool) -> None:
-        """Queue a message for everyone who wants it, and keep it if it is to be retained (an empty one clears)."""
+        """Queue a message for all subscribers, and keep it if it is retained (an empty one clears the topic)."""
         with self._lock:
             if retain and payload:
                 self._retained[topic] = payload
@@ -130,7 +130,7 @@ class MemoryTransport:
 
     @property
     def trouble(self) -> TransportError | None:
-        return None  # what goes wrong here is raised at once
+        return None  # every error is raised at once here
 
     def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         name = self.settings.address.host
@@ -157,7 +157,7 @@ class MemoryTransport:
         self._attached().subscribe(self, topic_filter, handler)
 
     def flush(self, deadline: float) -> None:
-        self._attached()  # what was published has reached the broker already
+        self._attached()  # published messages have reached the broker already
 
     def hurry(self) -> None:
         pass  # nothing here ever waits

@@ -1,11 +1,14 @@
 """MQTT 5 through paho-mqtt.
 
-What paho leaves to the application and this module does: spread reconnections (paho's delays are the same on every
-device), keep few messages in flight (paho ignores the broker's Receive Maximum and resends its whole queue after a
-reconnection), refuse what is over the broker's Maximum Packet Size (else it is resent for ever and blocks all behind
-it), subscribe again after a reconnection, and run handlers on their own thread, so that they may publish. Incoming
-messages are acknowledged once handled; together with the Receive Maximum that we announce, this bounds what waits in
-memory.
+This module does what paho leaves to the application:
+- it spreads reconnections (paho's delays are the same on every device);
+- it keeps few messages in flight (paho ignores the broker's Receive Maximum, and resends its whole queue after a
+  reconnection);
+- it refuses messages over the broker's Maximum Packet Size (paho would resend them for ever, and block all later ones);
+- it subscribes again after a reconnection;
+- it runs handlers on their own thread, so that they may publish.
+Incoming messages are acknowledged once they are handled. Together with the Receive Maximum that we announce, this
+bounds the messages that wait in memory.
 """
 
 from __future__ import annotations
@@ -59,12 +62,12 @@ class MqttTransport:
         self._ever_connected = False
         self._returning = False  # connected again, but not all subscriptions are confirmed yet
         self._closed = False
-        self._hurry_until: float | None = None  # no call waits any longer than that; None: nobody is in a hurry
+        self._hurry_until: float | None = None  # no call waits longer than this; None: there is no hurry
         self._generation = 0  # counts connections: message ids are only valid within one
-        self._failure: Reason | None = None  # of the last attempt to connect, None once one has succeeded
-        self._refused: TransportError | None = None  # what the broker refused last of what it had let us send
-        self._answered = False  # whether the broker has answered this attempt
-        self._ended_by: OSError | None = None  # what ended the encrypted line of this attempt
+        self._failure: Reason | None = None  # of the last attempt to connect; None once one has succeeded
+        self._refused: TransportError | None = None  # the broker's last refusal of a message or a subscription
+        self._answered = False  # True if the broker has answered this attempt
+        self._ended_by: OSError | None = None  # the error that ended this attempt's encrypted connection
         self._in_flight = 0
         self._window = settings.window
         self._max_packet: int | None = None
@@ -89,7 +92,7 @@ class MqttTransport:
 
     def connect(self, deadline: float, on_trouble: OnTrouble | None = None) -> None:
         self._client.connect_timeout = max(0.1, min(5.0, deadline))
-        # The session outlives a lost connection a little, so that what was on its way still comes.
+        # The session outlives a lost connection for a while, so that messages on their way still come.
         delay = self._settings.will.delay if self._settings.will else 0.0
         properties = _properties(
             PacketTypes.CONNECT,
@@ -146,7 +149,7 @@ class MqttTransport:
                     f"{deadline:g} s."
                 )
             self._in_flight += 1
-        # Outside the lock: paho holds a lock of its own while it calls `_on_publish`, which takes ours.
+        # Outside our lock: paho holds a lock of its own while it calls `_on_publish`, which takes ours.
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         if info.rc not in (MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_NO_CONN):  # the latter stays queued
             with self._changed:
@@ -206,7 +209,7 @@ class MqttTransport:
                 return
             connected, self._closed = self._connected, True
             self._changed.notify_all()
-        # paho reconnects unless it has been told to disconnect; shutting the socket first keeps the goodbye unsent.
+        # paho reconnects unless it was told to disconnect; with the socket shut first, no DISCONNECT is sent.
         connection = self._client.socket()
         if isinstance(connection, socket.socket):
             with suppress(OSError):  # it has just been lost
@@ -217,17 +220,17 @@ class MqttTransport:
     # --- inside ---------------------------------------------------------------------------------------------------
 
     def _wait_for(self, ready: Callable[[], bool], deadline: float) -> None:
-        """Wait, with the lock held, until it is so, the transport is closed, or time is over (sooner in a hurry)."""
+        """Wait, with the lock held, until `ready`, the transport is closed, or time is over (sooner in a hurry)."""
         self._changed.wait_for(lambda: self._closed or self._hurry_until is not None or ready(), deadline)
         if self._hurry_until is not None:
             left = max(0.0, self._hurry_until - time.monotonic())
             self._changed.wait_for(lambda: self._closed or not self._connected or ready(), min(left, deadline))
 
     def _stop(self, connected: bool) -> None:
-        """End all threads. An attempt to connect cannot be cut short: the network's thread ends by itself after it."""
+        """End all threads. The network's thread cannot be stopped during an attempt to connect; it ends after it."""
         if connected:
             self._client.loop_stop()
-            self._client._reset_sockets(sockpair_only=True)  # which paho leaves to the garbage collector
+            self._client._reset_sockets(sockpair_only=True)  # paho leaves these sockets to the garbage collector
         else:
             threading.Thread(target=self._end_loop, name="mqtt-stop", daemon=True).start()
         self._delivery.stop(_CLOSE_DEADLINE)
@@ -264,11 +267,11 @@ class MqttTransport:
         return self._in_flight < self._window
 
     def _room(self, topic_bytes: int) -> int:
-        """The payload that fits beside a topic: fixed header 5, topic length 2, message id 2, properties 1."""
+        """Bytes of the largest payload beside a topic: fixed header 5, topic length 2, message id 2, properties 1."""
         return sys.maxsize if self._max_packet is None else self._max_packet - topic_bytes - 10
 
     def _ask_for(self, topic_filter: str) -> None:
-        """Send a SUBSCRIBE, if connected; otherwise `_on_connect` will."""
+        """Send a SUBSCRIBE if connected; otherwise `_on_connect` will."""
         with self._changed:  # held, so that `_on_subscribe` finds the id noted; SUBSCRIBE needs no lock of paho's
             if not self._connected:
                 return
@@ -277,7 +280,7 @@ class MqttTransport:
                 self._subscribing[message_id] = topic_filter
 
     def _unreachable(self, deadline: float | None = None) -> BrokerUnreachable:
-        """Why there is no connection; deadline: seconds in which there was none, if that is the end of it."""
+        """The error for a missing connection. deadline: seconds without one, if the attempt is given up."""
         failure, endpoint = self._failure, self._address.endpoint
         if failure is not None and failure.final:
             said = f"{failure.said}. " if failure.said else ""
@@ -308,8 +311,10 @@ class MqttTransport:
         return TransportError(f"{said} Look into the broker's log.")
 
     def _failed(self, reason: Reason, *, silently: bool = False) -> None:
-        """Note why there is no connection, and tell it if that is news. What goes wrong before the first connection,
-        `connect` tells; a loss is told as one."""
+        """Note the reason for a missing connection, and report it if it is new and not `silently`.
+
+        Failures before the first connection are reported by `connect`, and a loss by `on_connection`.
+        """
         with self._changed:
             news = reason != self._failure
             self._failure = reason
@@ -358,8 +363,11 @@ class MqttTransport:
         self._report_return()
 
     def _drop_what_does_not_fit(self, client: Client) -> None:
-        """The broker that came back may take smaller packets than the one that went. paho is about to resend all that
-        is in flight, to be thrown out for it again and again; there is no way but through its own table."""
+        """Drop messages in flight that are too large for the broker's new Maximum Packet Size.
+
+        It may be smaller than before the loss. paho would resend them and be disconnected for it, again and again. They
+        can only be removed from paho's own table.
+        """
         dropped = 0
         with client._out_message_mutex:  # not within our lock: paho holds it while it calls `_on_publish`
             for message_id, message in list(client._out_messages.items()):
@@ -395,12 +403,12 @@ class MqttTransport:
         self, client: Client, _: object, flags: DisconnectFlags, reason: ReasonCode, properties: Properties | None
     ) -> None:
         with self._changed:
-            # A return that nobody was told of is no loss either.
+            # If the return was not reported yet, neither is the loss.
             was_connected, lost = self._connected, self._connected and not self._returning
             self._connected = False
             self._generation += 1
             closed, ended_by, self._ended_by = self._closed, self._ended_by, None
-            answered, self._answered = self._answered, False  # then why is known already
+            answered, self._answered = self._answered, False  # if answered, the reason is known already
             self._changed.notify_all()
         self._put_off(client)
         if closed:
@@ -412,7 +420,7 @@ class MqttTransport:
             self._report(False)
 
     def _end(self, said: ReasonCode | None, was_connected: bool, ended_by: OSError | None) -> Reason:
-        """Why a line has ended that was there: the broker's word, or else the network's."""
+        """The reason for the end of a connection: the broker's own, or else the network's."""
         endpoint, encrypted = self._address.endpoint, self._address.scheme == ENCRYPTED
         if said is not None:
             return reasons.of_farewell(said.value, str(said))
@@ -423,7 +431,7 @@ class MqttTransport:
         return reasons.silent(endpoint) if self._ever_connected else reasons.hung_up(endpoint, encrypted=encrypted)
 
     def _put_off(self, client: Client) -> None:
-        """Choose the delay before the next attempt. paho calls this first and then waits for the smallest delay set."""
+        """Set the delay before the next attempt, for which paho waits after this callback."""
         with self._changed:
             delay = self._reconnection.away(time.monotonic())
         client.reconnect_delay_set(delay, delay)  # type: ignore[arg-type]  # fractions are as good
@@ -447,7 +455,7 @@ class MqttTransport:
         with self._changed:
             self._in_flight -= 1
             self._changed.notify_all()
-        if reason.is_failure and (sent := client._out_messages.get(message_id)):  # as long as this call lasts
+        if reason.is_failure and (sent := client._out_messages.get(message_id)):  # it is there during this call only
             self._note_refusal(self._not_published(sent.topic, len(sent.payload), reason))
 
     def _note_refusal(self, error: TransportError) -> None:
@@ -486,7 +494,7 @@ class MqttTransport:
         self._delivery.put(deliver)
 
     def _report_return(self) -> None:
-        """Say that the connection is back, once it is and every subscription has been answered."""
+        """Report that the connection is back, once it is and every subscription has been answered."""
         with self._changed:
             back = self._returning and self._connected and not self._subscribing
             if back:

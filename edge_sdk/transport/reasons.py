@@ -1,6 +1,6 @@
-"""Why there is no connection to a broker, or why it refuses something: what that means, and what to do next.
+"""Reasons for a missing connection to a broker, or for its refusals: what was found, why, and what to do next.
 
-`impasto doctor` shows them whole, errors and events of a transport say them in short.
+`impasto doctor` shows them in full, errors and events of a transport in short.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_sdk.transport.tls import CRL_NOT_YET, NOT_YET, is_hopeless
 
 Section = Literal["broker", "certificate", "clock"]
 
-# OpenSSL's numbers of what is wrong with a chain.
+# OpenSSL's error numbers for a certificate chain.
 _EXPIRED = 10
 _WRONG_NAMES = frozenset({62, 64})
 _UNKNOWN_AUTHORITY = frozenset({2, 7, 18, 19, 20, 21})
@@ -27,7 +27,7 @@ UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORISED = 0x84, 0x85
 BANNED, PACKET_TOO_LARGE, TAKEN_OVER = 0x8A, 0x95, 0x8E
 BUSY = frozenset({0x88, 0x89, 0x8B, 0x97, 0x9F})  # unavailable, busy, shutting down, quota, connection rate
 
-# What a broker cannot do that a federation needs, and what to do.
+# Reason code -> a feature that a federation needs and the broker lacks, and what to do.
 _CANNOT = {
     0x9A: ("The broker keeps no retained messages.", "Set `retain_available true` in mosquitto.conf, or its like."),
     0x9B: ("The broker allows QoS 0 only.", "Set `max_qos 1` or more in mosquitto.conf, or its like."),
@@ -36,13 +36,13 @@ _CANNOT = {
 
 @dataclass(frozen=True)
 class Reason:
-    """One trouble with a broker.
+    """The reason for a trouble with a broker.
 
     Attributes:
-        section: what it is about.
+        section: its subject.
         what: what was found; why: why that is so, or matters; next: what to do.
-        final: trying again would not help.
-        said: the other side's own word.
+        final: True if trying again would not help.
+        said: the other side's own words.
     """
 
     section: Section
@@ -53,16 +53,16 @@ class Reason:
     said: str = ""
 
     def __str__(self) -> str:
-        """In short."""
+        """The reason in short: what was found, and what to do."""
         return f"{self.what} {self.next}"
 
 
 def of_connecting(
     error: BaseException | None, host: str, endpoint: str, *, encrypted: bool, own_authority: bool
 ) -> Reason:
-    """Of an attempt that ended with an error before MQTT began.
+    """The reason for an attempt that ended with an error before MQTT began.
 
-    own_authority: whether the broker is held against an authority of ours (--ca), not those that the system knows.
+    own_authority: True if the broker is checked against an authority of ours (--ca), not those that the system trusts.
     """
     if isinstance(error, ssl.SSLCertVerificationError):
         return of_certificate(error, host, own_authority=own_authority)
@@ -73,9 +73,9 @@ def of_connecting(
 
 
 def unreachable(error: BaseException | None, host: str, endpoint: str, seconds: float | None = None) -> Reason:
-    """Nobody answers there.
+    """The reason for an address where nobody answers.
 
-    seconds: how long an answer was waited for.
+    seconds: time that was waited for an answer, if known.
     """
     if isinstance(error, socket.gaierror | UnicodeError):
         temporary = getattr(error, "errno", None) == socket.EAI_AGAIN
@@ -107,9 +107,9 @@ def unreachable(error: BaseException | None, host: str, endpoint: str, seconds: 
 def of_certificate(
     error: ssl.SSLCertVerificationError, host: str, *, own_authority: bool, names: Sequence[str] = ()
 ) -> Reason:
-    """The broker's certificate is not accepted here. One that is not valid *yet* may be later: clocks are set.
+    """The reason for a broker's certificate that is refused here; not final if it is not valid yet, as clocks are set.
 
-    names: those that it has, if they are known.
+    names: the names in the certificate, if they are known.
     """
     code = error.verify_code
     if code in (NOT_YET, CRL_NOT_YET):
@@ -140,7 +140,7 @@ def of_certificate(
 
 
 def of_alert(error: BaseException | str | None, endpoint: str) -> Reason | None:
-    """What the other side of an encrypted line says before it ends it; None if that is nothing known."""
+    """The reason for a TLS alert with which the broker ended the connection; None if it is not a known one."""
     said = getattr(error, "reason", None) or str(error or "")
     said = said.upper().replace(" ", "_")
     if "CERTIFICATE_REQUIRED" in said or "HANDSHAKE_FAILURE" in said:
@@ -158,12 +158,12 @@ def of_alert(error: BaseException | str | None, endpoint: str) -> Reason | None:
 
 
 def no_tls(error: BaseException | None, endpoint: str) -> Reason:
-    """No encrypted line came about."""
+    """The reason for a failed TLS handshake."""
     broken_off = isinstance(error, ConnectionError | ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if broken_off or getattr(error, "reason", "") in _NO_TLS:
         what, why = f"{endpoint} does not speak TLS.", "It is the port of a listener without encryption, or no broker."
         advice = "Use the port of the encrypted listener (usually 8883), or mqtt:// if there is none."
-        # A broker that is starting, or a network between us, hangs up in the middle of a handshake as well.
+        # A broker that is starting, or a failing network, also breaks off in the middle of a handshake.
         return Reason("broker", what, why, advice, final=not broken_off)
     what, why = f"{endpoint} and this side agree on no encryption: {error}.", "One of them is too old or strict."
     advice = "Compare `tls_version` and `ciphers` of the broker with this Python's OpenSSL."
@@ -171,7 +171,7 @@ def no_tls(error: BaseException | None, endpoint: str) -> Reason:
 
 
 def hung_up(endpoint: str, *, encrypted: bool) -> Reason:
-    """The line was there, and was ended before the broker answered CONNECT."""
+    """The reason for a connection that ended before the broker answered CONNECT."""
     if encrypted:
         what, why = f"{endpoint} ends the connection.", "It refuses this device's certificate, or is no MQTT broker."
         advice = "Look into the broker's log: it says why."
@@ -185,7 +185,7 @@ def hung_up(endpoint: str, *, encrypted: bool) -> Reason:
 
 
 def silent(endpoint: str) -> Reason:
-    """A broker that was there takes the line, and does not answer CONNECT any more."""
+    """The reason for a broker that was there before, accepts the connection, and does not answer CONNECT any more."""
     return Reason(
         "broker",
         f"{endpoint} takes the connection, and does not answer any more.",
@@ -195,7 +195,7 @@ def silent(endpoint: str) -> Reason:
 
 
 def cut(endpoint: str) -> Reason:
-    """A line that was good has ended without a word."""
+    """The reason for a good connection that was lost without a DISCONNECT."""
     return Reason(
         "broker",
         f"The connection to {endpoint} was lost.",
@@ -205,7 +205,7 @@ def cut(endpoint: str) -> Reason:
 
 
 def of_refusal(code: int, words: str, user: str | None) -> Reason:
-    """The broker's own reason, in the answer to CONNECT."""
+    """The reason for the broker's refusal, by the reason code in its CONNACK."""
     final = True
     if code == UNSUPPORTED_VERSION:
         what, why = "The broker does not speak MQTT 5.", "Impasto needs its reason codes, limits and session expiry."
@@ -231,7 +231,7 @@ def of_refusal(code: int, words: str, user: str | None) -> Reason:
 
 
 def of_farewell(code: int, words: str) -> Reason:
-    """The broker's own reason for ending a connection that it had accepted."""
+    """The reason for the end of an accepted connection, by the reason code in the broker's DISCONNECT."""
     what, why = f"The broker has ended the connection: {words}.", "This is its own word for the reason."
     if code == PACKET_TOO_LARGE:
         advice = "Raise its largest packet: `max_packet_size 135168` in mosquitto.conf, or its like."

@@ -1,12 +1,12 @@
-"""When to connect again: a state machine without clock, socket or thread.
+"""Delays between attempts to connect: a state machine without clock, socket or thread.
 
     connecting ──connected──> online
       ^    └─────away────┐      │ away
       └─────(a delay)────┴──────┘
 
-Delays double with every vain attempt and are spread at random, so that devices that lost a broker together do not come
-back together. A connection that breaks soon after it was made counts as a vain attempt: a broker that lets us in and
-throws us out again is not hammered.
+Delays double with every failed attempt and are spread at random, so that devices that lost a broker together do not
+come back together. A connection that breaks soon after it was made counts as a failed attempt, so that a broker that
+accepts us and disconnects us again is not flooded.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _STEADY = 5.0  # times the first delay: a connection that lasted so long was a g
 
 
 class Reconnection:
-    """The attempts of one client.
+    """The attempts of one client to connect.
 
     Args:
-        first, largest: seconds; the delays grow from one to the other, each between half and all of it.
-        random: numbers from 0 to 1.
+        first, largest: seconds; delays grow from the one to the other, and each is shortened at random by up to half.
+        random: function that returns numbers from 0 to 1.
     """
 
     def __init__(self, first: float, largest: float, random: Callable[[], float]) -> None:
@@ -34,11 +34,11 @@ class Reconnection:
         self._since = 0.0
 
     def connected(self, now: float) -> None:
-        """The broker has let us in."""
+        """Take in that the broker has accepted us."""
         self.state, self._since = "online", now
 
     def away(self, now: float) -> float:
-        """The connection was lost, or an attempt failed: how many seconds to wait before the next attempt."""
+        """Take in a lost connection or a failed attempt; return the seconds to wait before the next attempt."""
         if self.state == "online" and now - self._since >= _STEADY * self._first:
             self._vain = 0
         self.state = "connecting"

@@ -1,4 +1,4 @@
-"""When to say what is waited for, so that no wait is silent and none is a flood: a state machine without a clock."""
+"""Times at which to report a wait, so that none is silent and none floods the log: a state machine without a clock."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Hashable
 
 
 class Reminder:
-    """Ask it while something is waited for.
+    """Decides when to report a wait; ask `due` while something is waited for.
 
     Args:
-        first, largest: seconds of a wait before it is told, and between one telling and the next, which double from one
-            to the other.
+        first: seconds of a wait before its first report.
+        largest: largest number of seconds between two reports, which doubles from `first` on.
     """
 
     def __init__(self, first: float = 10.0, largest: float = 600.0) -> None:
@@ -22,8 +22,10 @@ class Reminder:
         self._pause = first
 
     def due(self, subject: Hashable, now: float) -> float | None:
-        """Seconds that this has been waited for, if it is to be told now, else None. Another subject, or None for
-        nothing, is another wait."""
+        """Seconds that `subject` has been waited for, if a report is due now, else None.
+
+        Another subject begins another wait; None stands for no wait.
+        """
         if subject != self._subject:
             self._subject, self._since = subject, now
             self._due, self._pause = now + self._first, self._first
@@ -33,5 +35,5 @@ class Reminder:
         return now - self._since
 
     def may_be_due(self, now: float) -> bool:
-        """Whether `due` would have something to tell of the subject that it was asked about last."""
+        """True if `due` would return seconds for the subject that it was last asked about."""
         return self._subject is not None and now >= self._due

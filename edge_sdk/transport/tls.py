@@ -1,4 +1,4 @@
-"""TLS: the context of a client, and which failures of a handshake are for good."""
+"""TLS: a client's context, and the failures of a handshake that are permanent."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from edge_sdk.errors import BrokerSettingsInvalid
 from edge_sdk.transport.base import Tls
 
-# OpenSSL's numbers of what is wrong with a chain: it, or the list of revoked ones, is not valid yet.
+# OpenSSL's error numbers for a certificate, and for a list of revoked ones, that is not valid yet.
 NOT_YET, CRL_NOT_YET = 9, 11
 
-# In OpenSSL's names of what is wrong with a certificate, with the protocol's version or with what both sides can do.
+# Parts of OpenSSL's names for errors of a certificate, of the protocol's version or of what both sides support.
 _FOR_GOOD = (
     "ACCESS_DENIED",
     "CERTIFICATE",
@@ -26,9 +26,11 @@ _FOR_GOOD = (
 
 
 def is_hopeless(error: BaseException | None) -> bool:
-    """Whether a handshake that failed like this would fail again. One that breaks off would not: a broker that is
-    starting, or a network between us, hangs up in the middle of it as well. Nor would a certificate that is not valid
-    yet: a board without a battery gets the time from the network later."""
+    """True if a handshake that failed like this would fail again.
+
+    False for one that broke off, as a broker that is starting or a failing network also does that, and for a
+    certificate that is not valid yet, as a board without a battery gets the time from the network later.
+    """
     if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return False
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -38,14 +40,14 @@ def is_hopeless(error: BaseException | None) -> bool:
 
 
 def make_context(tls: Tls, heard: Callable[[OSError], None] | None = None) -> ssl.SSLContext:
-    """That of a client.
+    """A client's TLS context.
 
     Args:
-        heard: called with what ends an encrypted line, such as the broker's alert. In TLS 1.3 a broker looks at a
-            client's certificate only after the client has found the line to be made, so that no handshake fails.
+        heard: called with the error that ends an encrypted connection, such as the broker's alert. In TLS 1.3, a broker
+            checks a client's certificate only after the handshake has succeeded for the client.
 
     Raises:
-        BrokerSettingsInvalid: its files cannot be used.
+        BrokerSettingsInvalid: the files cannot be used.
     """
     try:
         context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
@@ -54,7 +56,7 @@ def make_context(tls: Tls, heard: Callable[[OSError], None] | None = None) -> ss
     context.sslsocket_class = _Socket if heard is None else _telling(heard)
     if tls.certificate is not None:
         try:
-            # Whoever is asked for a password of a key would wait for ever.
+            # An empty password: for an encrypted key, OpenSSL would otherwise ask on the terminal, and wait for ever.
             context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key), password="")
         except (OSError, ssl.SSLError, ValueError) as error:
             raise _unusable("certificate", tls.certificate, error, tls.key) from error
@@ -75,7 +77,7 @@ def _unusable(
 
 
 class _Socket(ssl.SSLSocket):
-    """Closes itself when its handshake fails: paho drops such a socket without closing it."""
+    """Socket that closes itself when its handshake fails, as paho drops such a socket without closing it."""
 
     def do_handshake(self, block: bool = False) -> None:
         try:
@@ -86,7 +88,7 @@ class _Socket(ssl.SSLSocket):
 
 
 def _telling(heard: Callable[[OSError], None]) -> type[_Socket]:
-    """Sockets that tell what ended them."""
+    """Class of sockets that call `heard` with the error that ended them."""
 
     class Telling(_Socket):
         def recv(self, buflen: int = 1024, flags: int = 0) -> bytes:

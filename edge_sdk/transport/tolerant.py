@@ -1,8 +1,8 @@
-"""paho's client, which hears a broker's reasons out that it does not expect.
+"""paho's client, made to accept reason codes in a PUBACK that MQTT 5 does not list for it.
 
-MQTT 5 lists the reason codes that a PUBACK may have. Mosquitto answers a message over its `message_size_limit` with
-another one, "Packet too large" (149). paho takes that for a malformed packet, hangs up, and sends the message again,
-for ever: nothing behind it passes, and nobody is told why.
+Mosquitto answers a message over its `message_size_limit` with such a code, "Packet too large" (149). paho takes that
+for a malformed packet, disconnects, and sends the message again, for ever: no later message passes, and no error says
+why.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ _OTHERS = (PacketTypes.DISCONNECT, PacketTypes.CONNACK, PacketTypes.SUBACK)
 
 
 class TolerantClient(Client):
-    """For MQTT 5."""
+    """paho's client for MQTT 5 that handles a PUBACK with any reason code."""
 
     def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
         packet = self._in_packet["packet"]
         if cmd != "PUBACK" or len(packet) < 3 or _named(packet[2], PacketTypes.PUBACK):
             return super()._handle_pubackcomp(cmd)
         number, reason = int.from_bytes(packet[:2], "big"), _unexpected(packet[2])
-        with self._out_message_mutex:  # as paho does with those that it expects
+        with self._out_message_mutex:  # as in paho's own handler
             if number in self._out_messages:
                 return self._do_on_publish(number, reason, Properties(PacketTypes.PUBACK))  # type: ignore[no-untyped-call]
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 def _unexpected(code: int) -> ReasonCode:
-    """A reason by the name that it has elsewhere, or else none in particular."""
+    """The reason code as another packet names it, or else the general success or failure."""
     for kind in _OTHERS:
         if reason := _named(code, kind):
             return reason

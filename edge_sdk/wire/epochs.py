@@ -1,7 +1,7 @@
-"""Epochs: numbers of lives, of a coordinator and of a device's sessions, which grow whatever clocks and disks do.
+"""Epochs: numbers of a coordinator's starts and of a device's sessions, which grow whatever clocks and disks do.
 
-An epoch is the Unix time in seconds at which its life began, or one more than the last epoch where that is later. So it
-grows where the disk was lost, by the clock, and where the clock was set back, by the disk.
+An epoch is the Unix time in seconds at the start, or one more than the last epoch if that is larger. So it grows by the
+clock if the disk was lost, and by the disk if the clock was set back.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import time
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import MAX_EPOCH
 
-# No clock counts beyond this (some 34,000 years); what is left above is for counting on.
+# Clocks are not followed beyond this (some 34,000 years); the numbers above are left for counting on.
 _LATEST_CLOCK = 2**40
-# 2025-01-01: a clock that shows less was never set.
+# 2025-01-01: a clock that shows an earlier time was never set.
 _EARLIEST_CLOCK = 1_735_689_600
 # Seconds that the clocks of two machines may differ.
 CLOCKS_AGREE = 120.0
 
 
 def following(last: int, now: float) -> int:
-    """The epoch of a life that begins at `now` (Unix seconds), after one with epoch `last` (0: there was none).
+    """The epoch of a start at `now` (Unix seconds), after one with epoch `last` (0 if there was none).
 
     Raises:
         ConfigurationError: no larger number is left.
@@ -34,7 +34,7 @@ def following(last: int, now: float) -> int:
 
 
 def clock_trouble(last: int, now: float) -> str | None:
-    """Why the clock that shows `now` (Unix seconds) is not to be trusted, if somebody was heard with epoch `last`."""
+    """Return the reason why the clock at `now` (Unix seconds) is wrong, given epoch `last`; None if it seems right."""
     if now < _EARLIEST_CLOCK:
         return (
             "This machine's clock was never set: it shows a time before 2025. Certificates and invitations go by it: "
@@ -50,7 +50,7 @@ def clock_trouble(last: int, now: float) -> str | None:
 
 
 def shown(epoch: float) -> str:
-    """When a life began, in this machine's time zone, as people read it; the number itself where no calendar has it."""
+    """Date and time of an epoch in this machine's time zone; the number itself if no calendar has it."""
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
     except (OverflowError, OSError, ValueError):

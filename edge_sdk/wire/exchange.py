@@ -6,8 +6,8 @@
     exchange.on_chunk(payload, now)                  a chunk came from the peer
     exchange.tick(now)                               time went by; call it at `next_tick` at the latest
 
-Every call returns what is to be done, in order. After `Received`, store the content durably, then call `commit`: only
-that tells the peer that its content is safe. Times are seconds on any monotonic clock. Not thread-safe.
+Calls return the effects to carry out, in order. After `Received`, store the content durably, then call `commit`: only
+this acknowledges to the peer that its content is safe. Times are seconds on any monotonic clock. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from edge_sdk.wire.transfer import (
 )
 
 PATIENCE = 5.0
-NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for what is not offered
-ATTEMPTS = 3  # times that a content is fetched whose hash proves wrong
+NOT_OFFERED = "NotOffered"  # code of the Refused that answers a Pull for a content that is not offered
+ATTEMPTS = 3  # times that a content is fetched if its hash is wrong
 _MAX_PATIENCE = 60.0
 
 
@@ -43,8 +43,7 @@ class Send:
 
 @dataclass(frozen=True, match_args=False)
 class SendChunk:
-    """Publish this payload on the peer's chunk topic. It is made when it is asked for: a chunk that waits for its turn
-    takes no room."""
+    """Publish this payload on the peer's chunk topic. It is made on access, so that a waiting chunk takes no memory."""
 
     sender: Sender
     index: int
@@ -67,7 +66,7 @@ class SendChunk:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A new chunk of a content being fetched: keep it, so that a restart need not pull it again."""
+    """A new chunk of a content being fetched came: keep it, so that a restart need not pull it again."""
 
     manifest: Manifest
     chunk: Chunk
@@ -75,14 +74,14 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Discarded:
-    """The chunks that have arrived of a content do not add up to it: forget that there are any."""
+    """The chunks of a content do not match its hash: forget them."""
 
     manifest: Manifest
 
 
 @dataclass(frozen=True)
 class Received:
-    """A content came whole and its hash is right: store it, then call `commit`."""
+    """A content is complete and its hash is right: store it, then call `commit`."""
 
     manifest: Manifest
     data: bytes
@@ -90,7 +89,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Delivered:
-    """The peer has stored what was offered; the offer is closed."""
+    """The peer has stored the offered content; the offer is closed."""
 
     manifest: Manifest
 
@@ -99,7 +98,7 @@ class Delivered:
 class Failed:
     """A fetch or an offer has ended without success: TransferError, or DeadlineExceeded.
 
-    by_peer: the peer has ended it, and need not be told.
+    by_peer: True if the peer has ended it, so that it need not be told.
     """
 
     manifest: Manifest
@@ -123,10 +122,10 @@ class Exchange:
     """The transfers with one peer.
 
     Args:
-        max_bytes: of all contents being fetched together; more is refused before memory is taken.
-        credit: how many chunks of one content may be under way, 1 to 64.
-        patience: seconds without a new chunk after which it is pulled again; doubles with each vain attempt.
-        keeping: whether `Arrived` and `Discarded` are reported, for an owner whose fetches outlive it.
+        max_bytes: limit of all contents being fetched together; more is refused before memory is taken.
+        credit: number of chunks of one content that may be under way, 1 to 64.
+        patience: seconds without a new chunk after which a content is pulled again; doubles with each failed attempt.
+        keeping: True to report `Arrived` and `Discarded`, for an owner that resumes fetches after a restart.
     """
 
     def __init__(
@@ -146,26 +145,26 @@ class Exchange:
 
     @property
     def next_tick(self) -> float | None:
-        """When `tick` has something to do next; None if nothing is being fetched."""
+        """Time at which `tick` is due; None if nothing is being fetched."""
         return min((min(fetch.retry_at, fetch.deadline) for fetch in self._fetches.values()), default=None)
 
     @property
     def room(self) -> int:
-        """How many bytes the next content to be fetched may have."""
+        """Largest size in bytes of the next content to be fetched."""
         return self._max_bytes - sum(fetch.receiver.manifest.size for fetch in self._fetches.values())
 
     def progress(self, sha256: str) -> tuple[int, int] | None:
-        """(chunks received, chunks in all) of a content being fetched; None if it is not."""
+        """Chunks received, and chunks in all, of a content being fetched; None if it is not being fetched."""
         fetch = self._fetches.get(sha256)
         return (fetch.receiver.received, fetch.receiver.manifest.chunks) if fetch else None
 
     # --- what the owner wants -----------------------------------------------------------------------------------
 
     def offer(self, data: Data, manifest: Manifest) -> None:
-        """Answer pulls for `data` until it is committed, refused or withdrawn. Announcing it is the owner's part.
+        """Answer pulls for `data` until it is committed, refused or withdrawn. The owner announces it.
 
         Raises:
-            TransferError: the data is not what the manifest says.
+            TransferError: the data does not match the manifest.
         """
         self._offers[manifest.sha256] = Sender(data, manifest)
 
@@ -182,10 +181,10 @@ class Exchange:
         have: bytes = b"",
         buffer: Buffer | None = None,
     ) -> list[Effect]:
-        """Begin to pull a content. Fetching what is being fetched already only prolongs its deadline.
+        """Begin to pull a content. If it is being fetched already, only its deadline is prolonged.
 
-        have, buffer: the chunks that an earlier attempt has left, and where they are, see `Receiver`; only the others
-            are pulled.
+        have, buffer: bitmap of the chunks that an earlier attempt has left, and the buffer that holds them, see
+            `Receiver`; only the others are pulled.
 
         Raises:
             TransferError: it would take more memory than `max_bytes`, or `buffer` is of another size; nothing changes.
@@ -200,7 +199,7 @@ class Exchange:
         return self._finish(fetch, now) if receiver.done else _send(receiver.pull())
 
     def pull_again(self, sha256: str, now: float) -> list[Effect]:
-        """The peer has started anew and forgotten what it was asked for: do not wait until it has been silent long."""
+        """Pull a content again at once, after the peer has restarted and forgotten earlier pulls."""
         fetch = self._fetches.get(sha256)
         if fetch is None:
             return []
@@ -208,27 +207,27 @@ class Exchange:
         return _send(fetch.receiver.pull())
 
     def cancel(self, sha256: str) -> None:
-        """Give up a fetch without telling the peer, if there is one."""
+        """Give up a fetch, if there is one, without telling the peer."""
         self._fetches.pop(sha256, None)
 
     def commit(self, sha256: str) -> list[Effect]:
-        """The content lies on disk, synced: tell the peer. May be repeated, also for what was stored long ago."""
+        """Acknowledge to the peer that a content is stored and synced. May be repeated, even long afterwards."""
         return [Send(Committed(sha256=sha256))]
 
     def refuse(self, sha256: str, error: ImpastoError) -> list[Effect]:
-        """The content was received but cannot be accepted: tell the peer why."""
+        """Tell the peer that a content is not accepted, and why."""
         self.cancel(sha256)
         return [Send(Refused(code=type(error).__name__, reason=str(error)[:1000], about=sha256))]
 
     # --- what the peer does -------------------------------------------------------------------------------------
 
     def on_message(self, message: Message, now: float) -> list[Effect]:
-        """Take in a Pull, Committed or Refused; other messages are none of its business and are ignored.
+        """Take in a Pull, Committed or Refused; other messages are ignored.
 
-        A Refused ends what it is about: an offer, or a fetch if there is no such offer or its code is "NotOffered".
+        A Refused ends an offer, or a fetch if there is no such offer or its code is "NotOffered".
 
         Raises:
-            TransferError: a pull for chunks that there are not; nothing changes.
+            TransferError: a pull asks for chunks that do not exist; nothing changes.
         """
         if isinstance(message, Pull):
             sender = self._offers.get(message.sha256)
@@ -247,8 +246,8 @@ class Exchange:
         """Take in a chunk. Chunks of contents that are not being fetched (late or repeated ones) are ignored.
 
         Raises:
-            TransferError: not a chunk, or one that contradicts its manifest; nothing changes.
-            Whatever the fetch's buffer raises; the chunk counts as missing then.
+            TransferError: it is no chunk, or contradicts its manifest; nothing changes.
+            Any error of the fetch's buffer; the chunk counts as missing then.
         """
         chunk = decode_chunk(payload)
         fetch = self._fetches.get(chunk.sha256)
@@ -264,10 +263,10 @@ class Exchange:
         return [*arrived, *(self._finish(fetch, now) if fetch.receiver.done else _send(pull))]
 
     def tick(self, now: float) -> list[Effect]:
-        """Pull again what has been silent for too long, and end what is past its deadline.
+        """Pull again the contents that had no new chunk for too long, and end the fetches past their deadline.
 
         Raises:
-            Whatever a fetch's buffer raises.
+            Any error of a fetch's buffer.
         """
         effects: list[Effect] = []
         for sha256, fetch in list(self._fetches.items()):
@@ -282,14 +281,14 @@ class Exchange:
             elif now >= fetch.retry_at:
                 fetch.patience = min(2 * fetch.patience, max(_MAX_PATIENCE, self._patience))
                 fetch.retry_at = now + fetch.patience
-                # All of it is there where its buffer could not be read.
+                # All chunks are there if the buffer could not be read before.
                 effects += self._finish(fetch, now) if receiver.done else _send(receiver.pull())
         return effects
 
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _finish(self, fetch: _Fetch, now: float) -> list[Effect]:
-        """All chunks are there. If they are the wrong ones, all of them are pulled anew, a few times."""
+        """Finish a fetch whose chunks are all there. If the hash is wrong, pull all of them again, a few times."""
         manifest = fetch.receiver.manifest
         try:
             received = Received(manifest, fetch.receiver.result())
@@ -306,7 +305,7 @@ class Exchange:
         return [received]
 
     def _on_refused(self, refused: Refused) -> list[Effect]:
-        """The peer gives a transfer up: as the receiver of our offer, or because it has not what we fetch."""
+        """End a transfer that the peer gives up: as the receiver of our offer, or because it lacks what we fetch."""
         error = TransferError(f"The other side refused it ({refused.code}): {refused.reason}")
         offered = refused.code != NOT_OFFERED and refused.about in self._offers
         if offered:

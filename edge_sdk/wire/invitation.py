@@ -1,7 +1,7 @@
-"""What an operator hands to a device's owner: a one-time token that lets this device, and no other, into a federation.
+"""Invitations: one-time tokens from the operator to a device's owner that let one device into a federation.
 
-As text it is "impasto1." and base64url of the msgpack array [federation, device, key, secret]; the key is the
-coordinator's public one, so that the device need not trust whoever it meets first.
+The text is "impasto1." and base64url of the msgpack array [federation, device, key, secret]. The key is the
+coordinator's public key, so that the device need not trust the first coordinator that shows itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _PREFIX = "impasto1."
 
 
 class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """federation, device: whose; key: the coordinator's public key; secret: what only this invitation knows."""
+    """An invitation of one device to one federation.
+
+    federation, device: their names; key: the coordinator's public key, 32 bytes; secret: this invitation's own.
+    """
 
     federation: Name
     device: Name
@@ -29,19 +32,19 @@ class Invitation(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     secret: Annotated[bytes, Meta(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """The invitation without its secret."""
         return f"Invitation({self.federation!r}, {self.device!r})"
 
     def to_text(self) -> str:
-        """One word without spaces, to be copied."""
+        """The invitation as one word without spaces, to be copied."""
         return _PREFIX + base64.urlsafe_b64encode(msgspec.msgpack.encode(self)).decode().rstrip("=")
 
 
 def read_invitation(text: str) -> Invitation:
-    """The invitation of a text.
+    """Read an invitation from its text.
 
     Raises:
-        ConfigurationError: it is none, or was not copied whole.
+        ConfigurationError: the text is no invitation, or was not copied completely.
     """
     text = text.strip()
     content = text.removeprefix(_PREFIX)

@@ -16,7 +16,7 @@ from edge_sdk.adapter import Share
 from edge_sdk.errors import MessageInvalid
 
 VERSION = 1
-MAX_MESSAGE = 128 * 1024  # bytes of an encoded message; what hosted brokers let through
+MAX_MESSAGE = 128 * 1024  # bytes of an encoded message: the limit of hosted brokers
 MAX_CHUNK = 128 * 1024  # bytes of an encoded chunk
 CHUNK_HEADER = 36  # sha256 of the transfer and index of the chunk
 MIN_CHUNK = 1024  # bytes of content in a chunk
@@ -30,7 +30,7 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Text = Annotated[str, Meta(max_length=1000)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-# Seconds since 1970 fit for ever, and a JavaScript number holds all of them.
+# Seconds since 1970 always fit, and a JavaScript number holds all of them.
 MAX_EPOCH = 2**53 - 1
 Epoch = Annotated[int, Meta(ge=0, le=MAX_EPOCH)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -50,7 +50,10 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, kw_
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a transfer will bring: the receiver pulls its chunks and checks them against it."""
+    """Description of a transfer's content: the receiver pulls its chunks and checks them against it.
+
+    role, name: kind and name of the content; sha256: its hash; size: its bytes; chunk_size: bytes of each chunk.
+    """
 
     role: Role
     name: Annotated[str, Meta(max_length=100)]
@@ -60,7 +63,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def chunks(self) -> int:
-        """How many chunks it takes; the last one may be shorter."""
+        """Number of its chunks; the last one may be shorter."""
         return -(-self.size // self.chunk_size)
 
     def __post_init__(self) -> None:
@@ -69,10 +72,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the coordinator knows of a device.
+    """Profile of a device, as the coordinator knows it.
 
-    prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: how many it
-    learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on.
+    prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: number of
+    pictures that it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept,
+    never acted on.
     """
 
     base_id: BaseId
@@ -94,7 +98,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class Pull(_Message, frozen=True, kw_only=True):
     """Receiver to sender: send these chunks now, at most `credit` of them, lowest index first.
 
-    `missing` has one bit a chunk: bit i % 8 (1 << i % 8) of byte i // 8. Trailing zero bytes may be left out.
+    `missing` has one bit per chunk: bit i % 8 (1 << i % 8) of byte i // 8. Trailing zero bytes may be left out.
     """
 
     sha256: Sha256
@@ -109,7 +113,7 @@ class Committed(_Message, frozen=True, kw_only=True):
 
 
 class Refused(_Message, frozen=True, kw_only=True):
-    """What was sent is not accepted: `code` is the name of the error, `about` the hash or type it concerns."""
+    """A message or content is not accepted: `code` is the name of the error, `about` the hash or type it concerns."""
 
     code: Annotated[str, Meta(max_length=64)]
     reason: Text
@@ -120,21 +124,23 @@ class Refused(_Message, frozen=True, kw_only=True):
 
 
 class Join(_Message, frozen=True, kw_only=True):
-    """A device asks to take part, or says so again after a restart. invitation: the secret of one, see
-    `edge_sdk.wire.invitation`."""
+    """A device asks to take part, or repeats this after a restart.
+
+    invitation: the secret of its invitation, if it has one, see `edge_sdk.wire.invitation`.
+    """
 
     profile: DeviceProfile
     invitation: Annotated[bytes, Meta(max_length=64)] = b""
 
     def __repr__(self) -> str:
-        """Without the invitation's secret."""
+        """The message without the invitation's secret."""
         return f"Join({self.profile!r}, {'invited' if self.invitation else 'uninvited'})"
 
 
 class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.
 
-    attempt: of the RoundStart that it answers; pictures: its weight in the mean, at most four times the median.
+    attempt: that of the RoundStart that it answers; pictures: its weight in the mean, at most four times the median.
     """
 
     round: Positive
@@ -147,7 +153,7 @@ class Offer(_Message, frozen=True, kw_only=True):
 
 
 class Leave(_Message, frozen=True, kw_only=True):
-    """A device says goodbye; it takes no part in further rounds. Join and Offer bring it back."""
+    """A device leaves; it takes no part in further rounds. Join and Offer bring it back."""
 
     reason: Text = ""
 
@@ -165,13 +171,13 @@ class Welcome(_Message, frozen=True, kw_only=True):
 class RoundStart(_Message, frozen=True, kw_only=True):
     """A device is in the cohort of this round.
 
-    attempt: grows with every opening of a round, so that what was trained for a round that was abandoned is not taken
-    for work of the one that was opened in its place under the same number;
-    stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and what a
-    method has folded into the base); start: the adapter to go on from, absent when the device starts from the common
-    initialisation `seed`; keep_rest: what of `start` is beyond the device's rank lies frozen under what it trains,
-    rather than being cut off; share: which factors to train and to send; late: how many rounds later an update may
-    still come.
+    attempt: grows with every opening of a round, so that an update for an abandoned round does not count in the round
+    that was opened in its place under the same number;
+    stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and adapters
+    that a method has folded into the base); start: the adapter to go on from, absent when the device starts from the
+    common initialisation `seed`; keep_rest: the part of `start` beyond the device's rank lies frozen under the trained
+    adapter, rather than being cut off; share: which factors to train and to send; late: number of rounds later in which
+    an update may still come.
     """
 
     round: Positive
@@ -193,7 +199,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
 
     @property
     def manifests(self) -> list[Manifest]:
-        """All adapters that it names."""
+        """Manifests of all adapters that it names."""
         return [*self.frozen, *([self.start] if self.start else [])]
 
 
@@ -214,14 +220,14 @@ class Finished(_Message, frozen=True, kw_only=True):
 
     @property
     def manifests(self) -> list[Manifest]:
-        """All adapters that it names."""
+        """Manifests of all adapters that it names."""
         return self.adapters
 
 
 class SignedStep(_Message, frozen=True, kw_only=True):
-    """A step, which is a RoundStart or Finished, under the coordinator's signature: neither is heard without.
+    """A step, which is a RoundStart or Finished, with the coordinator's signature: devices ignore unsigned ones.
 
-    epoch: of the coordinator's life; step: the encoded message, which is signed as it stands, see `signing`.
+    epoch: the coordinator's; step: the encoded message, which is signed as it is, see `signing`.
     """
 
     epoch: Epoch
@@ -233,7 +239,7 @@ class SignedStep(_Message, frozen=True, kw_only=True):
 
 
 class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key's word, signed by itself, for the key that comes after it."""
+    """A key's signed statement that another key succeeds it."""
 
     old: Key
     new: Key
@@ -241,10 +247,11 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class CoordinatorState(_Message, frozen=True, kw_only=True):
-    """Whether somebody coordinates this federation, and of which base model. `epoch` grows with every start.
+    """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
-    key: the Ed25519 public key that it signs with; successions: what earlier keys have said of their successors, the
-    oldest first; signature: by `key`, of all the rest, see `signing`.
+    online: True while it coordinates the federation; key: the Ed25519 public key that it signs with; successions:
+    statements of earlier keys about their successors, the oldest first; signature: by `key`, of all the rest, see
+    `signing`.
     """
 
     online: bool
@@ -257,15 +264,18 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
 
 
 class Presence(_Message, frozen=True, kw_only=True):
-    """Birth and death of a device's session. A birth counts whatever its epoch; a death of an older epoch than the last
-    birth is void. Neither does more than to say whether the device is waited for."""
+    """Birth or death of a device's session.
+
+    A birth counts whatever its epoch; a death with an older epoch than the last birth is void. They only decide whether
+    rounds wait for the device.
+    """
 
     online: bool
     epoch: Epoch
 
 
 Step: TypeAlias = RoundStart | Finished
-"""What the coordinator may ask of a device: train, or go home."""
+"""Steps that the coordinator may ask of a device: train, or finish."""
 Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | Step | RoundDone | SignedStep
 Message: TypeAlias = Control | CoordinatorState | Presence
 
@@ -282,19 +292,19 @@ def decode(data: bytes) -> Message:
     """Decode and validate one message.
 
     Raises:
-        MessageInvalid: too large, not msgpack, an unknown type or field, a value out of its range, or another
-            protocol version.
+        MessageInvalid: the message is too large or not msgpack, has an unknown type or field or a value out of its
+            range, or is of another protocol version.
     """
     if len(data) > MAX_MESSAGE:
         raise MessageInvalid(f"Message refused: {len(data)} bytes are more than {MAX_MESSAGE}.")
     try:
         return _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MessageInvalid(f"Message refused: {str(error)[:500]}") from error  # it may quote the message
+        raise MessageInvalid(f"Message refused: {str(error)[:500]}") from error  # cut, as it may quote the message
 
 
 def decode_step(data: bytes) -> Step:
-    """Decode what a `SignedStep` holds. Whether it is believed, `signing.verified` says.
+    """Decode the content of a `SignedStep`; `signing.verified` checks its signature.
 
     Raises:
         MessageInvalid: as `decode`, or it is no step.

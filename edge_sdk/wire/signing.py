@@ -1,16 +1,16 @@
-"""Who speaks for a federation: Ed25519 signatures (RFC 8032) of steps and states, and keys that vouch for successors.
+"""Ed25519 signatures (RFC 8032) of a coordinator's steps and states, and of keys that vouch for their successors.
 
-What is signed are msgpack arrays in the shortest encoding, so that no signature can stand for another thing:
+Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...]]
     ["impasto/1 key", federation, new key]
 
-A step holds the hashes of the adapters that it names, so that its signature is one of their contents, too. It is for
-one device and of one life of the coordinator, by whose epoch a device tells what somebody repeats from an earlier one.
+A step holds the hashes of the adapters that it names, so that its signature covers their contents, too. It is for one
+device and one epoch of the coordinator, by which a device recognises replays of earlier epochs.
 
-A device keeps the coordinator's public key from its first meeting and refuses others. A key is replaced by one that it
-has signed itself; a device that was away for several replacements follows the chain. No I/O here.
+A device keeps the first public key that a coordinator shows it, and refuses others. A key is replaced by one that it
+has signed itself; a device that has missed several replacements follows the chain. No I/O here.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from edge_sdk.wire.messages import CoordinatorState, SignedStep, Step, Successio
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-# cryptography is imported where it is used: a device that only draws never waits for it.
+# cryptography is imported where it is used, so that a device that only draws never waits for it.
 
 _UNSIGNED = bytes(64)
 
 
 class Signer:
-    """A coordinator's private key, at work for one federation.
+    """A coordinator's private key for one federation, which signs its steps and states.
 
     Args:
         private: 32 bytes, as `new_key` makes them.
@@ -47,11 +47,11 @@ class Signer:
 
     @property
     def public(self) -> bytes:
-        """The key to check with, 32 bytes."""
+        """The public key, 32 bytes."""
         return self._key.public_key().public_bytes_raw()
 
     def signed(self, step: Step, device: str, epoch: int) -> SignedStep:
-        """A step as it goes to a device. Equal steps get equal signatures."""
+        """Sign a step for a device. Equal steps get equal signatures."""
         data = encode(step)
         signature = self._key.sign(_of_step(self._federation, device, epoch, data))
         return SignedStep(epoch=epoch, step=data, signature=signature)
@@ -59,7 +59,7 @@ class Signer:
     def state(
         self, *, online: bool, epoch: int, base_id: str, successions: Sequence[Succession] = ()
     ) -> CoordinatorState:
-        """How the coordinator with this key shows itself."""
+        """The signed state of the coordinator with this key."""
         state = CoordinatorState(
             online=online,
             epoch=epoch,
@@ -72,23 +72,23 @@ class Signer:
         return replace(state, signature=self._key.sign(_of_state(self._federation, state)))
 
     def succession(self, new: bytes) -> Succession:
-        """This key's word for another public key."""
+        """This key's signed statement that another public key succeeds it."""
         return Succession(old=self.public, new=new, signature=self._key.sign(_of_key(self._federation, new)))
 
 
 def new_key() -> bytes:
-    """A private key by the system's generator, 32 bytes."""
+    """A new private key from the system's random generator, 32 bytes."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.generate().private_bytes_raw()
 
 
 def verified(signed: SignedStep, public: bytes, federation: str, device: str) -> Step:
-    """The step, once its signature is found to be of this key, for this device of this federation.
+    """Check that a step is signed by this key for this device of this federation, and return it.
 
     Raises:
-        SignatureInvalid: it is not.
-        MessageInvalid: it is, but what was signed is no step.
+        SignatureInvalid: the signature is not valid.
+        MessageInvalid: the signature is valid, but its content is no step.
     """
     if not _signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
         raise SignatureInvalid(
@@ -99,11 +99,11 @@ def verified(signed: SignedStep, public: bytes, federation: str, device: str) ->
 
 
 def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -> bytes:
-    """The key to trust from now on: that of a coordinator that shows itself, if `trusted`, and if it has signed that.
+    """The key to trust from now on: that of a coordinator's state, if it is `trusted` and has signed the state.
 
     Raises:
-        CoordinatorUntrusted: another key.
-        SignatureInvalid: that key, but it has signed something else.
+        CoordinatorUntrusted: the state shows another key.
+        SignatureInvalid: the state shows a trusted key, but is not signed by it.
     """
     key = trusted(pinned, state.key, state.successions, federation)
     if state.federation != federation or not _signed_by(key, state.signature, _of_state(federation, state)):
@@ -116,10 +116,10 @@ def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -
 
 
 def trusted(pinned: bytes | None, shown: bytes, successions: Sequence[Succession], federation: str) -> bytes:
-    """The key to trust from now on: the one that is shown, if it is pinned, or if pinned keys vouch for it.
+    """The key to trust from now on: the one shown, if it is pinned, if none is, or if a chain of keys vouches for it.
 
     Raises:
-        CoordinatorUntrusted: it is neither.
+        CoordinatorUntrusted: another key is pinned, and no chain leads from it to the one shown.
     """
     if pinned is None:
         return shown
@@ -139,7 +139,7 @@ def trusted(pinned: bytes | None, shown: bytes, successions: Sequence[Succession
 
 
 def fingerprint(public: bytes) -> str:
-    """A public key for people to compare: 64 hex digits in groups of 8."""
+    """Fingerprint of a public key, for people to compare: 64 hex digits in groups of 8."""
     digits = public.hex()
     return " ".join(digits[at : at + 8] for at in range(0, len(digits), 8))
 
@@ -148,7 +148,7 @@ def read_fingerprint(text: str) -> bytes:
     """The public key of a fingerprint, with or without its spaces.
 
     Raises:
-        ConfigurationError: it is none.
+        ConfigurationError: the text is no fingerprint.
     """
     try:
         key = bytes.fromhex(text)

@@ -10,7 +10,7 @@ from edge_sdk.errors import MessageInvalid
 
 ROOT = "impasto/1"
 Direction = Literal["up", "down"]
-# One topic level that is safe in ACL patterns and file names. Excludes the wildcards and the separator.
+# One topic level that is safe in ACL patterns and file names, without wildcards and separators.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -23,7 +23,7 @@ def check_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class Topics:
-    """The topics of one federation."""
+    """Topics of one federation."""
 
     federation: str
 
@@ -32,19 +32,19 @@ class Topics:
 
     @property
     def coordinator_state(self) -> str:
-        """Retained: a CoordinatorState, also the coordinator's will."""
+        """Topic of the coordinator's retained CoordinatorState, and of its will."""
         return f"{ROOT}/{self.federation}/coordinator/state"
 
     def presence(self, device: str) -> str:
-        """Retained: a Presence, also the device's will."""
+        """Topic of a device's retained Presence, and of its will."""
         return f"{ROOT}/{self.federation}/dev/{check_name(device)}/state"
 
     def control(self, device: str, direction: Direction) -> str:
-        """Messages between a device and the coordinator."""
+        """Topic of the messages between a device and the coordinator, one for each direction."""
         return f"{ROOT}/{self.federation}/dev/{check_name(device)}/{direction}/control"
 
     def chunks(self, device: str, direction: Direction) -> str:
-        """Chunks of transfers between a device and the coordinator."""
+        """Topic of the chunks between a device and the coordinator, one for each direction."""
         return f"{ROOT}/{self.federation}/dev/{check_name(device)}/{direction}/chunk"
 
     @property
@@ -53,15 +53,15 @@ class Topics:
 
     @property
     def all_up(self) -> str:
-        """Everything that devices send: control and chunks."""
+        """Topic filter for everything that devices send: control and chunks."""
         return f"{ROOT}/{self.federation}/dev/+/up/+"
 
     def all_down(self, device: str) -> str:
-        """Everything that the coordinator sends to one device."""
+        """Topic filter for everything that the coordinator sends to one device."""
         return f"{ROOT}/{self.federation}/dev/{check_name(device)}/down/+"
 
     def device_of(self, topic: str) -> str:
-        """The device that a topic names; raises MessageInvalid for a topic that is not of a device."""
+        """Name of the device in a topic; raises MessageInvalid if the topic is not a device's."""
         levels = topic.split("/")
         prefix = [*ROOT.split("/"), self.federation, "dev"]
         if len(levels) < len(prefix) + 2 or levels[: len(prefix)] != prefix:

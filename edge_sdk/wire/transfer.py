@@ -1,7 +1,7 @@
 """One transfer, as two state machines without I/O: the receiver pulls chunks, the sender answers.
 
 A chunk on the wire is the 32-byte SHA-256 of the whole content, the chunk's index as a little-endian uint32, then the
-bytes from `index * chunk_size` on. The sender keeps no state between pulls, and the receiver only a bitmap and the
+bytes from `index * chunk_size` on. The sender keeps no state between pulls. The receiver keeps only a bitmap and the
 bytes that it has: chunks may come in any order, twice or never, and a transfer resumes from the bitmap.
 """
 
@@ -19,7 +19,7 @@ from edge_sdk.errors import PayloadTooLarge, TransferError
 from edge_sdk.wire.messages import CHUNK_HEADER, MAX_CHUNK, MAX_CHUNKS, MAX_CREDIT, MIN_CHUNK, Manifest, Pull, Role
 
 DEFAULT_CHUNK = MAX_CHUNK - CHUNK_HEADER
-LEAST_PAYLOAD = 4096  # bytes that a broker has to let through: smaller ones do not hold what starts a round
+LEAST_PAYLOAD = 4096  # bytes that a broker must let through: a message that starts a round does not fit into less
 DEFAULT_CREDIT = 32
 DEFAULT_MAX_SIZE = 256 << 20
 
@@ -31,7 +31,7 @@ Data = bytes | bytearray | memoryview | mmap.mmap
 
 @dataclass(frozen=True)
 class Chunk:
-    """A decoded chunk: of which transfer, its index, its bytes."""
+    """A decoded chunk: the hash of its content, its index, its bytes."""
 
     sha256: str
     index: int
@@ -44,10 +44,10 @@ def encode_chunk(sha256: str, index: int, data: Data) -> bytes:
 
 
 def decode_chunk(payload: bytes) -> Chunk:
-    """Take a chunk's payload apart, without copying its bytes.
+    """Decode a chunk's payload, without copying its bytes.
 
     Raises:
-        TransferError: too short or too long to be a chunk.
+        TransferError: the payload is too short or too long for a chunk.
     """
     if not CHUNK_HEADER < len(payload) <= MAX_CHUNK:
         raise TransferError(f"A chunk of {len(payload)} bytes: expected {CHUNK_HEADER + 1} to {MAX_CHUNK}.")
@@ -59,7 +59,7 @@ def make_manifest(data: Data, role: Role, name: str, chunk_size: int = DEFAULT_C
     """The manifest that describes `data`.
 
     Raises:
-        TransferError: empty, larger than a transfer can be, or chunks of an unsuitable size.
+        TransferError: the data is empty or too large for a transfer, or the size of chunks is not allowed.
     """
     if not 0 < len(data) < 2**31:
         raise TransferError(f"A transfer has 1 to {2**31 - 1} bytes, not {len(data)}.")
@@ -73,15 +73,15 @@ def make_manifest(data: Data, role: Role, name: str, chunk_size: int = DEFAULT_C
 
 
 def fitting_chunk(max_payload: int) -> int:
-    """The largest size of chunks that fit payloads of at most so many bytes; MIN_CHUNK if none does."""
+    """Largest size of chunks that fit payloads of at most so many bytes; MIN_CHUNK if none does."""
     return max(MIN_CHUNK, min(DEFAULT_CHUNK, max_payload - CHUNK_HEADER))
 
 
 def check_room(max_payload: int, message: int = 0) -> None:
-    """Refuse a broker that lets so little through that no federation fits, or not a message of so many bytes.
+    """Check that a broker's limit is large enough for a federation, and for a message of so many bytes.
 
     Raises:
-        PayloadTooLarge: with what to change at the broker.
+        PayloadTooLarge: it is not; the message says what to change at the broker.
     """
     raise_it = "raise the broker's largest packet (`max_packet_size 135168` in mosquitto.conf, or its like)."
     if max_payload < LEAST_PAYLOAD:
@@ -95,12 +95,12 @@ def check_room(max_payload: int, message: int = 0) -> None:
 
 
 def refitted(manifest: Manifest, chunk_size: int) -> Manifest:
-    """The manifest with chunks of at most that size: the same content."""
+    """The manifest of the same content with chunks of at most that size."""
     return manifest if manifest.chunk_size <= chunk_size else replace(manifest, chunk_size=chunk_size)
 
 
 class Sender:
-    """Answers the pulls for one content. Give an `mmap` for contents that should not lie in memory."""
+    """Answers the pulls for one content. Give an `mmap` for a content that should not be in memory."""
 
     def __init__(self, data: Data, manifest: Manifest) -> None:
         if len(data) != manifest.size:
@@ -118,7 +118,7 @@ class Sender:
         """The chunks to publish now, at most `pull.credit`.
 
         Raises:
-            TransferError: the pull is for another content, or for chunks that there are not.
+            TransferError: the pull is for another content, or for chunks that do not exist.
         """
         if pull.sha256 != self.manifest.sha256:
             raise TransferError(f"A pull for {pull.sha256[:12]}… instead of {self.manifest.sha256[:12]}….")
@@ -135,22 +135,22 @@ class Sender:
 
 
 class Buffer(Protocol):
-    """Where a content is put together."""
+    """A place in which a content is put together."""
 
     def __len__(self) -> int: ...
 
     def write(self, start: int, data: Data) -> None:
-        """Put bytes into their place."""
+        """Write bytes at an offset."""
 
     def read(self) -> bytes:
         """The whole content."""
 
 
 class MemoryBuffer:
-    """In memory.
+    """A buffer in memory.
 
     Args:
-        data: of the content's size; taken over.
+        data: bytes of the content's size, which the buffer takes over.
     """
 
     def __init__(self, data: bytearray) -> None:
@@ -171,13 +171,13 @@ class Receiver:
 
     Args:
         manifest: what to receive.
-        max_size: refuse manifests that claim more bytes, before any memory is taken.
-        credit: how many chunks may be under way at once, 1 to 64.
+        max_size: largest size in bytes; larger manifests are refused before any memory is taken.
+        credit: number of chunks that may be under way at once, 1 to 64.
         have: bitmap of the chunks that `buffer` already holds, to resume.
-        buffer: where to put the content together, `manifest.size` long; None: in memory.
+        buffer: the place for the content, `manifest.size` long; None takes memory.
 
     Raises:
-        TransferError: larger than `max_size`, or a `buffer` of another size.
+        TransferError: the content is larger than `max_size`, or `buffer` has another size.
     """
 
     def __init__(
@@ -206,17 +206,17 @@ class Receiver:
 
     @property
     def done(self) -> bool:
-        """Whether every chunk has come; `result` then tells whether they are the right ones."""
+        """True if every chunk has come; `result` then checks them."""
         return not self._left
 
     @property
     def received(self) -> int:
-        """How many of `manifest.chunks` have come."""
+        """Number of chunks that have come, of `manifest.chunks`."""
         return self.manifest.chunks - self._left
 
     @property
     def bitmap(self) -> bytes:
-        """The chunks that have come; with `buffer`, all that it takes to resume."""
+        """Bitmap of the chunks that have come; together with `buffer`, it is enough to resume."""
         held = ((1 << self.manifest.chunks) - 1) & ~self._missing
         return held.to_bytes(-(-self.manifest.chunks // 8), "little")
 
@@ -225,7 +225,7 @@ class Receiver:
         return self._buffer
 
     def pull(self) -> Pull | None:
-        """Ask for a whole window anew, as if nothing were under way: at the start, and after a silence.
+        """Return a pull for a whole window, as if nothing were under way: at the start, and after a silence.
 
         None if nothing is missing.
         """
@@ -236,8 +236,8 @@ class Receiver:
         """Take a chunk in; a repeated one is ignored. Returns the next pull, if it is time for one.
 
         Raises:
-            TransferError: of another transfer, an index that there is not, or of a wrong length; nothing changes.
-            Whatever the buffer raises; the chunk counts as missing then.
+            TransferError: the chunk is of another transfer, or has a wrong index or length; nothing changes.
+            Any error of the buffer; the chunk counts as missing then.
         """
         chunk = chunk if isinstance(chunk, Chunk) else decode_chunk(chunk)
         index, data, manifest = chunk.index, chunk.data, self.manifest
@@ -263,7 +263,7 @@ class Receiver:
         """The whole content.
 
         Raises:
-            TransferError: chunks are missing, or the content is not what the manifest promised.
+            TransferError: chunks are missing, or the content does not match the manifest.
         """
         if not self.done:
             raise TransferError(f"{self.manifest.name!r}: {self._left} of {self.manifest.chunks} chunks are missing.")

@@ -1,7 +1,7 @@
 """Adapters as inputs of the UNet.
 
 mixing.py       adapters -> inputs of the UNet
-hybrids/        how several adapters draw together
+hybrids/        ways in which several adapters draw together
 """
 
 from __future__ import annotations

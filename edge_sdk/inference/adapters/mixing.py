@@ -1,7 +1,7 @@
 """Adapters as inputs of the UNet.
 
-A mix of adapters is one adapter: its factors are theirs side by side along the rank, the weights folded into B. That is
-exact for any mix, ranks may differ, and drawing with it needs no new session: only other arrays are fed.
+A mix of adapters is one adapter: their factors are concatenated along the rank, with the weights folded into B. This is
+exact for any mix. Ranks may differ. Drawing with it needs no new session: only other arrays are fed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Feed: TypeAlias = dict[str, Matrix]
 
 
 def to_feed(terms: Sequence[tuple[Adapter, float]], slots: Mapping[str, Slot]) -> Feed:
-    """ONNX inputs of a weighted sum of adapters; slots that none of them has are left to their defaults.
+    """ONNX inputs for a weighted sum of adapters; slots that no adapter fills keep their defaults.
 
     The adapters must fit the slots (`edge_sdk.adapter.check`).
     """
@@ -35,10 +35,10 @@ def to_feed(terms: Sequence[tuple[Adapter, float]], slots: Mapping[str, Slot]) -
 
 
 def _side_by_side(parts: Sequence[tuple[Factors, float]]) -> tuple[Matrix, Matrix]:
-    """A (in, ranks) and B (ranks, out): on disk (PEFT) A is (r, in) and B is (out, r); the graph computes (x A) B.
+    """Concatenate factors into A (in, ranks) and B (ranks, out), as the graph computes (x A) B.
 
-    Written in place and in float32: a mix is made anew for every drawing, and is 40 MB for three adapters of rank 16 on
-    Stable Diffusion 1.5.
+    On disk (PEFT), A is (r, in) and B is (out, r). The result is written in place and in float32, as a mix is made anew
+    for every drawing: 40 MB for three adapters of rank 16 on Stable Diffusion 1.5.
     """
     ranks = sum(factors.rank for factors, _ in parts)
     a = np.empty((parts[0][0].in_features, ranks), np.float32)

@@ -1,8 +1,8 @@
 """The identity of a base model: a hash of its weights, the same on every machine and for every way of storing them.
 
-Two folders have one id exactly if their text encoder, UNet and autoencoder hold the same numbers: float16, bfloat16 and
-float32 copies of the same values agree, and so do single and sharded files. Rounding to float16 makes another base
-model. No torch is needed, so that devices, exports and coordinators all ask this one function.
+Two folders have the same id exactly if their text encoder, UNet and autoencoder hold the same numbers: float16,
+bfloat16 and float32 copies of the same values agree, and so do single and sharded files. Rounding to float16 makes
+another base model. No torch is needed, so that devices, exports and coordinators all use this one function.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ COMPONENTS = ("text_encoder", "unet", "vae")
 _OLD_ATTENTION = re.compile(r"(attentions\.\d+\.)(query|key|value|proj_attn)(\.(?:weight|bias))")
 _ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _FLOATS = {"F16", "F32", "F64", "BF16"}
-# What transformers and diffusers call the files that they load. Others, such as an adapter that was put beside them,
-# are no weights of the base model. The variant stands before or, in older folders, behind the number of the shard.
+# Names of the files that transformers and diffusers load. Others, such as an adapter that was put beside them, are no
+# weights of the base model. The variant stands before or, in older folders, after the number of the shard.
 _WEIGHTS = re.compile(
     r"(?:model|diffusion_pytorch_model)(?:\.(?P<variant>\w+))?(?:-(?P<shard>\d+)-of-(?P<shards>\d+))?"
     r"(?:\.(?P<older>\w+))?\.safetensors"
@@ -48,10 +48,10 @@ class _Place(NamedTuple):
 def compute_base_id(model: Path | str) -> str:
     """SHA-256 in hex over the weights of a diffusers folder.
 
-    Hashed are, sorted by name and each ended by a zero byte: "<component>.<tensor>", its shape as "320x4x3x3", and then
-    the values as little-endian float32. Integer buffers (old text encoders store their position ids) are no weights. A
-    leading "text_model." is dropped, because transformers dropped it from its names in version 5.6, and the
-    autoencoder's attention has today's names.
+    The hash covers every tensor, sorted by name: "<component>.<tensor>" and a zero byte, its shape as "320x4x3x3" and a
+    zero byte, then its values as little-endian float32. Integer buffers (old text encoders store their position ids)
+    are no weights. A leading "text_model." is dropped, because transformers dropped it from its names in version 5.6,
+    and the autoencoder's attention gets its present names.
 
     Raises:
         BundleMissing: the folder lacks safetensors of one of the three components, or some of its shards, or holds them
@@ -68,7 +68,7 @@ def compute_base_id(model: Path | str) -> str:
 
 
 def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[int, ...], _Read]]]:
-    """(name, (shape, how to read it)) of every weight of one component."""
+    """Yield (name, (shape, reader of its values)) for every weight of one component."""
     for file in _weight_files(model, component):
         tensors = _open(file)
         places = _places(file)
@@ -80,12 +80,12 @@ def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[i
 
 
 def weight_variant(model: Path | str, component: str) -> str | None:
-    """The variant of a component's weights that counts, such as "fp16": None if there are weights without a variant.
+    """The variant of a component's weights that the id covers, such as "fp16"; None if some have no variant.
 
-    It is what diffusers and transformers must be asked for, so that the weights that are loaded are those of the id.
+    Ask diffusers and transformers for this variant, so that they load the weights that the id stands for.
 
     Raises:
-        BundleMissing: there are no safetensors, not all shards of them, or of several variants.
+        BundleMissing: there are no safetensors, some shards are missing, or there are several variants.
         BundleCorrupt: one of the files is no safetensors file.
     """
     files = _weight_files(Path(model), component)
@@ -118,7 +118,7 @@ def _open(file: Path) -> Any:
 
 
 def _weight_files(model: Path, component: str) -> list[Path]:
-    """The files that count: those without a variant such as .fp16 if there are such, else those of the one variant."""
+    """The weight files that the id covers: those without a variant such as .fp16, or else those of the only variant."""
     files = sorted(file for file in (model / component).glob("*.safetensors") if _WEIGHTS.fullmatch(file.name))
     # "model.safetensors" and "model-00001-of-00002.safetensors" have no variant, "model.fp16.safetensors" has.
     plain = [file for file in files if _variant(file) is None]
@@ -145,7 +145,7 @@ def _weight_files(model: Path, component: str) -> list[Path]:
 
 
 def _complete(model: Path, component: str, files: list[Path]) -> list[Path]:
-    """The files, if they are the weights once, and all of them."""
+    """Return the files if they hold all of the weights, and hold them once; raise BundleMissing otherwise."""
     shards: dict[str | None, set[int]] = {}
     for file in files:
         found = _WEIGHTS.fullmatch(file.name)
@@ -167,7 +167,7 @@ def _complete(model: Path, component: str, files: list[Path]) -> list[Path]:
 
 
 def _places(file: Path) -> dict[str, _Place]:
-    """Where each tensor lies in a file whose header is sound."""
+    """Place of each tensor in a file whose header is sound."""
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         header = json.loads(stream.read(size))

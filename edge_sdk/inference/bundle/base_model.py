@@ -1,7 +1,7 @@
-"""The diffusers folder of a base model: one reading of its configurations, by which export and training decide alike.
+"""The diffusers folder of a base model: its configurations, read once for both export and training.
 
-Inside a network, its own code heeds every field of its configuration. What is decided here are the fields that change
-how a network has to be called, or what is done to its results, and that neither drawing nor training does.
+Inside a network, its own code obeys every field of its configuration. This module checks the fields that change how a
+network must be called, or how its results are processed, in a way that neither drawing nor training supports.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import msgspec
 
 from edge_sdk.errors import BundleCorrupt, BundleMissing
 
-# A config.json, or the configuration of a loaded network; what it leaves out has diffusers' default.
+# A config.json, or the configuration of a loaded network; missing fields have diffusers' defaults.
 Config: TypeAlias = Mapping[str, Any]
 MODEL_INDEX = "model_index.json"
-# The class that each part has to be of, by its name in the folder.
+# Part's name in the folder -> the classes that are supported.
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "text_encoder": ("CLIPTextModel",),
     "text_encoder_2": ("CLIPTextModelWithProjection",),
@@ -54,7 +54,7 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def strange_class(index: Config) -> str | None:
-    """The part of a model_index.json that is of another class than what can be used, and of which; None if all are."""
+    """Words that name the part of a model_index.json with an unsupported class, and the class; None if all are fine."""
     for part, classes in CLASSES.items():
         stated = index.get(part)
         name = stated[1] if isinstance(stated, list) and len(stated) == 2 else None
@@ -64,7 +64,7 @@ def strange_class(index: Config) -> str | None:
 
 
 def obstacle_in(folder: Path) -> str | None:
-    """`obstacle` and `strange_class` of a diffusers folder.
+    """Return the reason of `obstacle` or `strange_class` for a diffusers folder; None if there is none.
 
     Raises:
         BundleMissing, BundleCorrupt: a configuration is missing, or is no JSON map.
@@ -80,9 +80,9 @@ def obstacle_in(folder: Path) -> str | None:
 
 
 def obstacle(unet: Config, vae: Config, texts: Sequence[Config]) -> str | None:
-    """Why a base model can be neither drawn with nor trained; None if it can.
+    """Return the reason why a base model can be neither drawn with nor trained; None if it can.
 
-    texts: of its text encoders, the first one first.
+    texts: configurations of its text encoders, in their order.
     """
     kinds = {str(text.get("model_type")) for text in texts}
     # diffusers' defaults.

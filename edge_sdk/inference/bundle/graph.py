@@ -13,8 +13,8 @@ WEIGHTS = "model.onnx_data"
 class Graph:
     """A graph on disk, and its weights if they are in a file of their own, which graphs of one folder share.
 
-    hashes: what a preparation of the graph is known by: its files' names -> SHA-256, as the bundle states them. A graph
-    without hashes is never prepared.
+    hashes: file name -> SHA-256 as the bundle states it, which identifies a preparation of the graph. A graph without
+    hashes is never prepared.
     """
 
     path: Path
@@ -22,12 +22,12 @@ class Graph:
 
     @property
     def files(self) -> list[Path]:
-        """The files that it consists of, as far as they are there."""
+        """The graph's files that exist."""
         return [path for path in (self.path, self.path.with_name(WEIGHTS)) if path.is_file()]
 
     @property
     def maps(self) -> bool:
-        """Whether its weights are in a file of their own, from which they can be mapped instead of read."""
+        """True if its weights are in a file of their own, from which they can be mapped instead of read."""
         return len(self.files) > 1
 
     @property

@@ -1,4 +1,4 @@
-"""The bundle: a base model as ONNX graphs in one folder, with an index that says what is in it.
+"""The bundle: a base model as ONNX graphs in one folder, with an index of its contents.
 
     text_encoder/ unet/ vae_decoder/ vae_encoder/    model.onnx and config.json, in optimum's layout
     text_encoder_2/ tokenizer_2/                     SDXL's second ones
@@ -24,14 +24,15 @@ from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference.bundle.base_model import MODEL_INDEX
 
 INDEX = "impasto.json"
-# Step reuse: the part of the UNet that runs at every step, over the same file of weights; what it takes from the whole.
+# Step reuse: the shallow part of the UNet, which runs at every step over the same file of weights, and its input, the
+# deep features that the whole UNet computed.
 SHALLOW = "unet/shallow.onnx"
 DEEP = "deep_sample"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
-# What the denoiser computes in; every bundle is fed and gives float32.
+# Precision in which the denoiser computes; inputs and outputs of every bundle are float32.
 BundlePrecision = Literal["fp32", "fp16", "int8"]
 
 
@@ -69,7 +70,7 @@ class Slot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """How to draw when the caller does not say: models distilled to a few steps want other values than the rest."""
+    """Drawing settings that apply when the caller gives none; models distilled to a few steps need their own."""
 
     steps: Annotated[int, Meta(ge=1, le=1000)] = 25
     guidance: Annotated[float, Meta(ge=0, le=100)] = 5.0
@@ -79,7 +80,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 class Fused(msgspec.Struct, frozen=True, kw_only=True):
     """A LoRA file that the export added to the weights; adapters of the base model still fit.
 
-    layers: how many layers it changed, all that are in the file.
+    layers: number of layers that it changed: all that are in the file.
     """
 
     name: Annotated[str, Meta(max_length=500)]
@@ -89,20 +90,20 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """impasto.json.
+    """The content of impasto.json.
 
     base_id: `compute_base_id` of the base model.
     image_size: pixels a side that it was trained for.
-    size_step: what sides of pictures must be multiples of.
-    vae_scale_factor: pixels per latent, a side.
-    vae_scaling_factor, preview_scaling_factor: what latents are divided by before the full and the quick decoding;
-        None without a quick decoder.
+    size_step: pixels; sides of pictures must be multiples of it.
+    vae_scale_factor: pixels per latent, along one side.
+    vae_scaling_factor, preview_scaling_factor: divisors of latents before the full and the quick decoding; the latter
+        is None without a quick decoder.
     condition_outputs: for each text encoder, the output that conditions the UNet.
     guidance_dim: width of the guidance scale's embedding; None if the UNet takes none.
-    zero_empty_negative: whether an empty negative prompt is embedded as zeros.
-    defaults: how to draw when the caller does not say.
+    zero_empty_negative: True if an empty negative prompt is embedded as zeros.
+    defaults: drawing settings that apply when the caller gives none.
     shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
-    fused: LoRA files that are part of the weights.
+    fused: LoRA files that the export added to the weights.
     files: SHA-256 of every other file in the folder.
     """
 
@@ -128,7 +129,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The graphs, in the order in which a prompt passes through them."""
+        """Names of the graphs, in the order in which a prompt passes through them."""
         xl = ("text_encoder_2",) if self.pipeline == "StableDiffusionXLPipeline" else ()
         preview = () if self.preview_scaling_factor is None else ("preview_decoder",)
         shallow = () if self.shallow_slots is None else ("unet_shallow",)
@@ -136,18 +137,21 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
-        """Their folders, in the order of the text encoders."""
+        """Folders of the tokenizers, in the order of the text encoders."""
         return ("tokenizer", "tokenizer_2") if self.pipeline == "StableDiffusionXLPipeline" else ("tokenizer",)
 
     @property
     def required(self) -> tuple[str, ...]:
-        """Files without which nothing can be drawn."""
+        """Names of the files without which nothing can be drawn."""
         graphs = (graph_file(stage) for stage in self.stages)
         words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
         return (*graphs, *words, "scheduler/scheduler_config.json")
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(channels, height, width) of the latents of one picture of so many pixels."""
+        """Shape (channels, height, width) of one picture's latents.
+
+        height, width: the picture's, in pixels; None takes the size that the base model was trained for.
+        """
         sides = (side or self.image_size for side in (height, width))
         tall, wide = (side // self.vae_scale_factor for side in sides)
         return self.latent_channels, tall, wide
@@ -164,8 +168,8 @@ class Bundle:
     def load(cls, folder: Path | str, *, verify: bool = True) -> Bundle:
         """Read the index of a bundle and check its files.
 
-        verify: compare every file with its hash (reads them all, about a second per gigabyte); False only looks whether
-        they are there.
+        verify: compare every file with its hash (reads all of them, about a second per gigabyte); False only checks
+        that they exist.
 
         Raises:
             BundleMissing: there is no impasto.json in the folder.
@@ -192,7 +196,7 @@ class Bundle:
 
 
 def _no_bundle(folder: Path) -> str:
-    """What a folder without an index is instead, as far as it shows, and what to do."""
+    """The message for a folder without an index: what it seems to be instead, and what to do."""
     if not folder.exists():
         return (
             f"There is no bundle in {folder}: there is no such folder. Correct its name, or make one with "
@@ -215,7 +219,7 @@ def write_index(folder: Path, index: BundleIndex) -> None:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Name (with forward slashes) -> SHA-256 of every file under `folder` but the index."""
+    """Map of name (with forward slashes) -> SHA-256 for every file under `folder` but the index."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / INDEX)
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 

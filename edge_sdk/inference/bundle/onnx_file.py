@@ -1,4 +1,4 @@
-"""Just enough of the ONNX file format to draw without the `onnx` package: one operation written, defaults removed.
+"""The part of the ONNX file format that drawing needs without the `onnx` package: write one graph, drop defaults.
 
 An ONNX file is a protobuf message: a sequence of fields, each a number, a wire type and a value. Field numbers below
 are those of onnx.proto: ModelProto.graph is 7; GraphProto has node 1, name 2, initializer 5, input 11, output 12.
@@ -26,7 +26,7 @@ def matmul() -> bytes:
 
 
 def drop_defaults(source: Path, target: Path) -> None:
-    """Copy a model without the initializers that are also inputs: what was optional becomes a plain input.
+    """Copy a model without the initializers that are also inputs: optional inputs become plain ones.
 
     The weights are copied piece by piece from the mapped file and never held in memory.
 
@@ -60,7 +60,7 @@ def _name(message: memoryview, number: int) -> bytes:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """(number, the field with its key, its value) of each field of a message."""
+    """Yield (number, the field with its key, its value) for each field of a message."""
     place = 0
     while place < len(data):
         start = place

@@ -1,10 +1,10 @@
-"""What runs graphs: ONNX Runtime and other back ends, within the machine's cores and memory.
+"""Running graphs: ONNX Runtime and other back ends, within the machine's cores and memory.
 
-hardware.py     the processor, and how much of the machine the process may use
+hardware.py     the processor, and the cores and memory that the process may use
 sessions.py     ONNX Runtime on the CPU
 prepare.py      graphs laid out for this processor, on disk
-backends/       what graphs are run with, and which of them works here
-memory.py       how much memory drawing takes
+backends/       the back ends, and the check that one works here
+memory.py       memory limits, and estimates of the memory that drawing takes
 stages.py       the bundle's graphs, opened when they are needed, closed when memory is short
 """
 

@@ -1,8 +1,8 @@
-"""What the process may use of the machine it runs on: cores, memory, and which processor that is.
+"""The machine that the process runs on: its processor, and the cores and memory that the process may use.
 
-A container sees all cores and all memory of its host. What it may use stands in its control group (cgroup), of which
-there are two generations: in both, every group on the way from the process up to the root may set a limit, and the
-smallest one holds.
+A container sees all cores and all memory of its host. Its limits are in its control group (cgroup), of which there are
+two generations. In both, every group on the way from the process up to the root may set a limit, and the smallest one
+holds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MEMINFO = Path("/proc/meminfo")
 
 @dataclass(frozen=True)
 class Cores:
-    """How many threads can run at once, and what it is that limits them."""
+    """Number of threads that can run at once, and the source of that limit."""
 
     count: int
     reason: str
@@ -34,14 +34,14 @@ class Cores:
 
 @dataclass(frozen=True)
 class Processor:
-    """A processor model; `identity` also covers its instruction sets, on which prepared weights depend."""
+    """A processor model. `identity` also covers its instruction sets, on which prepared weights depend."""
 
     name: str
     identity: str
 
 
 def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> Cores:
-    """Cores that this process may use: fewer than the machine has in containers and under taskset."""
+    """Cores that this process may use: in containers and under taskset fewer than the machine has."""
     machine = os.cpu_count() or 1
     found = Cores(machine, "all that the machine has")
     if hasattr(os, "sched_getaffinity"):
@@ -50,13 +50,13 @@ def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> Co
             found = Cores(allowed, f"the process is bound to {allowed} of {machine}")
     quota = min(_cpu_quotas(cgroups, membership), default=math.inf)
     if quota < found.count:
-        # A fraction of a core more would only make one thread wait for the others.
+        # Rounded down: one more thread on a fraction of a core would only make the others wait.
         return Cores(max(1, int(quota)), f"the container may use {quota:g} of {machine}")
     return found
 
 
 def available_cores() -> int:
-    """`usable_cores` as a number."""
+    """The number of `usable_cores`."""
     return usable_cores().count
 
 
@@ -74,7 +74,7 @@ def memory_limit(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
 
 
 def memory() -> tuple[int, int] | None:
-    """(bytes of memory, bytes available) of the machine; None where the system does not tell (outside Linux)."""
+    """Bytes of memory and bytes available of the machine; None where the system does not say (outside Linux)."""
     lines = dict(line.split(":", 1) for line in _read(_MEMINFO).splitlines() if ":" in line)
     try:
         total, available = (int(lines[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
@@ -87,7 +87,7 @@ def memory() -> tuple[int, int] | None:
 def processor() -> Processor:
     """The processor of this machine."""
     lines = [line.split(":", 1) for line in _read(_CPUINFO).splitlines() if ":" in line]
-    # Of every kind of core: boards for the edge often have two.
+    # All kinds of cores are read: edge boards often have two.
     facts = {key.strip(): value.strip() for key, value in reversed(lines)}
     kinds = {value.strip() for key, value in lines if key.strip() in ("model name", "CPU part", "flags", "Features")}
     name = facts.get("model name") or facts.get("Model") or _brand() or platform.processor() or platform.machine()
@@ -96,7 +96,7 @@ def processor() -> Processor:
 
 
 def _brand() -> str:
-    """macOS keeps the name of the processor where only a program of its own reads it."""
+    """Name of the processor on macOS, where only the system's own program reads it."""
     if sys.platform != "darwin":
         return ""
     command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
@@ -114,7 +114,7 @@ def _cpu_quotas(cgroups: Path, membership: Path) -> Iterator[float]:
 
 
 def _groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
-    """Folders of the control groups of this process that know `controller`, the innermost first."""
+    """Folders of this process's control groups with that `controller`, the innermost first."""
     for line in _read(membership).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and controller not in controllers.split(","):

@@ -1,4 +1,4 @@
-"""How much memory drawing may take: the limit, as people write it, and what a stage needs beside its weights."""
+"""Memory of drawing: the limit as people write it, and the estimate of what a stage needs beside its weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 
-# Interpreter, numpy, ONNX Runtime, tokenizer.
+# Bytes of the process itself: interpreter, numpy, ONNX Runtime, tokenizer.
 PROCESS = 80_000_000
 # Bytes of working memory for a byte of the stage's largest input, measured at 512 x 512 pixels (docs/devices.md).
 # The encoders' inputs are tokens and whole pictures.
@@ -23,20 +23,21 @@ _WORKING = {"text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400
 _WORKING_DECODER = 20_000
 _WORKING_DENOISER = 8_000
 
-# How the C++ library, ONNX Runtime's allocators, OpenVINO's and torch's say that there is no more memory.
+# Parts of the messages by which the C++ library and the allocators of ONNX Runtime, OpenVINO and torch report that
+# there is no more memory.
 _LACK = ("bad_alloc", "bad allocation", "failed to allocate", "allocate memory", "out of memory")
 
 
 def is_lack_of_it(error: BaseException) -> bool:
-    """Whether an error of whatever library means that the system gave no more memory."""
+    """True if an error, of whatever library, means that the system gave no more memory."""
     return isinstance(error, MemoryError) or any(mark in str(error).lower() for mark in _LACK)
 
 
 def parse_size(size: int | str) -> int:
-    """Bytes: a number, or a text such as "900MB", "1.5 GB" (powers of 1000) or "2GiB" (powers of 1024).
+    """Bytes of a number, or of a text such as "900MB", "1.5 GB" (powers of 1000) or "2GiB" (powers of 1024).
 
     Raises:
-        ValueError: it is neither, or not positive.
+        ValueError: `size` is neither, or not positive.
     """
     if isinstance(size, bool) or not isinstance(size, int | str):
         raise ValueError(f"A size is a number of bytes or a text such as '1GB', not {size!r}.")
@@ -51,12 +52,12 @@ def parse_size(size: int | str) -> int:
 
 
 def show_size(size: float) -> str:
-    """Bytes for a person: "677 MB", "4.5 GB"."""
+    """Text for a number of bytes: "677 MB", "4.5 GB"."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def give_back() -> None:
-    """Return memory that was freed to the system, which the C library of most Linux systems otherwise keeps.
+    """Return freed memory to the system; on most Linux systems the C library keeps it otherwise.
 
     Measured: after preparing a graph of 1 GB it kept 1.9 GB.
     """
@@ -65,9 +66,9 @@ def give_back() -> None:
 
 
 def working_set(stage: str, feed: Mapping[str, npt.NDArray[Any]]) -> int:
-    """Bytes that a stage is estimated to need while it runs on this input, beside its weights."""
+    """Estimated bytes that a stage needs beside its weights while it runs on this input."""
     factor = _WORKING.get(stage, _WORKING_DECODER if "decoder" in stage else _WORKING_DENOISER)
     inputs = [value for name, value in feed.items() if ".lora_" not in name]
-    # The UNet's text is no measure of its work.
+    # Only latents count for the UNet: its work does not grow with the text.
     latents = [value for value in inputs if np.ndim(value) == 4] or inputs
     return factor * max((value.nbytes for value in latents), default=0)

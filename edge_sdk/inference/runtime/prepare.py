@@ -1,12 +1,12 @@
-"""A graph prepared for this processor: optimised once, its weights laid out as the kernels want them, on disk.
+"""Graphs prepared for this processor: optimised once, with the weights laid out for the kernels, and kept on disk.
 
-ONNX Runtime does that work anew each time a graph is opened, and keeps the result in memory. A prepared graph is opened
-in a fraction of the time, and its weights are a mapped file: clean pages, shared by all processes, which the system
-drops when memory is short and reads again when it needs them. The pictures are the same to the last bit.
+Without this, ONNX Runtime does that work each time a graph is opened, and keeps the result in memory. A prepared graph
+is opened in a fraction of the time, and its weights are a mapped file: clean pages, shared by all processes, which the
+system drops when memory is short and reads again when it needs them. The pictures are the same to the last bit.
 
-In the cache each prepared graph is a folder named by what it depends on: the graph's files, the processor, the version
-of onnxruntime. It holds model.onnx, its weights, and a note of what it is. A folder is whole or not there: it is
-written beside its place, synced and renamed.
+In the cache, each prepared graph is a folder named by everything that it depends on: the graph's files, the processor,
+the version of onnxruntime. It holds model.onnx, its weights, and a note that describes them. A folder is complete or
+not there: it is written beside its place, synced and renamed.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from edge_sdk.inference.runtime.sessions import load, session_options
 from edge_sdk.lockfile import LockFile
 from edge_sdk.paths import expanded
 
-# Smaller graphs are opened as fast as they are looked up.
+# Bytes; smaller graphs are opened as fast as their preparation is found.
 SMALL = 32_000_000
-# Bytes of disk for a byte of the graph. Convolutions need one, matrix products two: plain, and in the kernels' order.
+# Bytes of disk per byte of the graph. Convolutions need one, matrix products two: plain, and in the kernels' order.
 DISK = 2.0
 # Seconds to wait for another process that prepares the same graph.
 PATIENCE = 900.0
 _MODEL, _WEIGHTS, _NOTE = "model.onnx", "model.onnx_data", "prepared.json"
-# Smaller weights stay in model.onnx.
+# Bytes; smaller weights stay in model.onnx.
 _MIN_MAPPED = 1024
 
 
@@ -51,7 +51,7 @@ class NotPrepared(UserWarning):
 
 
 class _File(msgspec.Struct, frozen=True):
-    """A file of a prepared graph. stamp: when and where it was written; a file of another stamp is hashed again."""
+    """A file of a prepared graph. stamp: see `_stamp`; a file with another stamp is hashed again."""
 
     sha256: str
     size: int
@@ -59,7 +59,7 @@ class _File(msgspec.Struct, frozen=True):
 
 
 class _Note(msgspec.Struct, frozen=True, kw_only=True):
-    """prepared.json."""
+    """The content of prepared.json."""
 
     format: int = 1
     graph: dict[str, str]
@@ -70,10 +70,10 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cache_folder(folder: Path | str | None = None) -> Path:
-    """Where prepared graphs are kept: `folder`, or $IMPASTO_CACHE, or the user's cache folder.
+    """Folder of prepared graphs: `folder`, or $IMPASTO_CACHE, or the user's cache folder.
 
     Raises:
-        ConfigurationError: this user has no home folder, and nothing else says where.
+        ConfigurationError: neither of the first two is given, and this user has no home folder.
     """
     if folder or (folder := os.environ.get("IMPASTO_CACHE")):
         return expanded(folder)
@@ -93,12 +93,12 @@ def cache_folder(folder: Path | str | None = None) -> Path:
 
 
 def pays(graph: Graph) -> bool:
-    """Whether a graph is worth preparing."""
+    """True if a graph is worth preparing."""
     return bool(graph.hashes) and graph.size >= SMALL
 
 
 def possible(graph: Graph, cache: Path) -> bool:
-    """Whether the graph is prepared, or worth it and the cache can be written."""
+    """True if the graph is worth preparing, and is prepared already or the cache can be written."""
     return pays(graph) and (find(graph, cache) is not None or _writable(place(graph, cache)))
 
 
@@ -108,17 +108,17 @@ def disk_needed(graph: Graph) -> int:
 
 
 def place(graph: Graph, cache: Path) -> Path:
-    """The folder of the graph's preparation, which need not be there."""
+    """Folder of the graph's preparation, which need not exist."""
     facts = [dict(sorted(graph.hashes.items())), hardware.processor().identity, ort.__version__, _MIN_MAPPED, 1]
     key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:24]
     return cache / "prepared" / f"{graph.path.parent.name}-{key}"
 
 
 def find(graph: Graph, cache: Path) -> Path | None:
-    """The prepared graph, if it is there and whole.
+    """Path of the prepared graph; None if it is missing or incomplete.
 
     Raises:
-        PreparedElsewhere: what is there was made by another processor.
+        PreparedElsewhere: it was prepared on another processor.
     """
     folder = place(graph, cache)
     try:
@@ -139,7 +139,7 @@ def find(graph: Graph, cache: Path) -> Path | None:
 
 
 def ready(graph: Graph, cache: Path) -> Path:
-    """The prepared graph, made now if it is not there.
+    """Path of the prepared graph, which is made now if it is missing.
 
     Raises:
         NoRoomToPrepare: the disk is too full; nothing was written.
@@ -154,7 +154,7 @@ def ready(graph: Graph, cache: Path) -> Path:
     _check_room(graph, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
-    # Where there are no locks two processes do the work twice, and the second one's folder takes the first's place.
+    # On a disk without locks, two processes may both do the work; the second one's folder replaces the first one's.
     with LockFile(lock, f"Another process has held {lock} for {PATIENCE:g} s: look whether it hangs.", PATIENCE):
         # Another process may have made it while this one waited.
         if (path := find(graph, cache)) is None:
@@ -172,7 +172,7 @@ def size(cache: Path) -> int:
 
 
 def empty(cache: Path) -> int:
-    """Delete everything that was prepared; what is in use stays readable for who uses it. Gives the bytes freed."""
+    """Delete all prepared graphs and return the bytes freed; processes that have one open can go on reading it."""
     freed = size(cache)
     if _prepared(cache).is_dir():
         shutil.rmtree(_prepared(cache))
@@ -206,7 +206,7 @@ def _writable(folder: Path) -> bool:
 
 
 def _check_graph(graph: Graph) -> None:
-    """A graph that was changed after the export must not become the preparation of the one that was exported."""
+    """Check that a graph is the one that was exported, so that no changed one is prepared under its hash."""
     for path in graph.files:
         if graph.hashes.get(path.name) != sha256_of(path):
             raise BundleCorrupt(
@@ -247,7 +247,7 @@ def _make(graph: Graph, folder: Path) -> None:
 
 
 def _put_in_place(work: Path, folder: Path) -> None:
-    """Rename; what is there already (damaged, or made at the same time where locks do not work) is moved away first."""
+    """Rename `work` to `folder`. An old one (damaged, or made at the same time without locks) is moved away first."""
     if folder.exists():
         old = work.with_name(f"{work.name}-old")
         folder.rename(old)
@@ -259,13 +259,13 @@ def _put_in_place(work: Path, folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Delete what a process that was killed has left behind."""
+    """Delete the unfinished folders of processes that were killed."""
     for left in folder.parent.glob(f".{folder.name}-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _whole(folder: Path, note: _Note) -> bool:
-    """Whether the files are those of the note. Files that nobody has touched since are not read."""
+    """True if the files are those of the note. Files whose stamp is unchanged are not read."""
     try:
         touched = {name: file for name, file in note.files.items() if _stamp(folder / name) != file.stamp}
         for name, file in touched.items():
@@ -281,7 +281,7 @@ def _whole(folder: Path, note: _Note) -> bool:
 
 
 def _remember(folder: Path, note: _Note) -> None:
-    """Spare the next one the hashing, if the folder can be written."""
+    """Save the note with new stamps, so that the next process need not hash; does nothing in a read-only folder."""
     try:
         durable.write(folder / _NOTE, msgspec.json.format(msgspec.json.encode(note)))
     except OSError:
@@ -293,7 +293,7 @@ def _describe(path: Path, sha256: str | None = None) -> _File:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Changes whenever the file is written, cut, copied or replaced."""
+    """Inode and times of a file, which change whenever it is written, truncated, copied or replaced."""
     status = path.stat()
     return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 

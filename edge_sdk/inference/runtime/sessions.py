@@ -1,4 +1,4 @@
-"""How ONNX Runtime sessions are opened on the CPU."""
+"""ONNX Runtime sessions on the CPU: their options, and opening them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ERRORS_ONLY = 3
 def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession:
     """Open a graph on the CPU.
 
-    threads: as many as the process may use cores by default, not as many as the machine has.
+    threads: None takes the cores that the process may use, not all that the machine has.
 
     Raises:
         BundleCorrupt: ONNX Runtime cannot load the graph.
@@ -32,7 +32,7 @@ def open_session(path: Path, threads: int | None = None) -> ort.InferenceSession
 def session_options(threads: int | None = None) -> ort.SessionOptions:
     """Options that all sessions share."""
     options = ort.SessionOptions()
-    # At warning level, every optional input is reported at every start.
+    # At warning level, ONNX Runtime reports every optional input at every start.
     options.log_severity_level = _ERRORS_ONLY
     options.intra_op_num_threads = threads or available_cores()
     # Idle threads sleep: an app and its federation share the same few cores.
@@ -45,19 +45,19 @@ def session_options(threads: int | None = None) -> ort.SessionOptions:
 
 
 def lean_options(threads: int | None = None) -> ort.SessionOptions:
-    """Options under which weights stay where they are: in their file, mapped.
+    """Options under which weights stay in their mapped file.
 
     The kernels then read them in the exported order, which takes about a twentieth longer.
     """
     options = session_options(threads)
-    # The next level turns convolutions' weights around, into memory of their own.
+    # The next level copies convolutions' weights, reordered, into memory.
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.disable_prepacking", "1")
     return options
 
 
 def load(path: Path, options: ort.SessionOptions) -> ort.InferenceSession:
-    """Open a graph on the CPU with options of one's own.
+    """Open a graph on the CPU with the given options.
 
     Raises:
         BundleCorrupt: ONNX Runtime cannot load the graph.

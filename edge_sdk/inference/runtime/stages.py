@@ -1,7 +1,7 @@
-"""The graphs of a bundle while it draws: each is a stage, opened when it is first needed.
+"""The stages of a drawing: the graphs of a bundle, each opened when it is first needed.
 
-Without a memory limit a stage stays open. With one, stages that do not run are closed, the one that has rested longest
-first, until the estimate for what is open and the stage to be run stays within the limit.
+Without a memory limit, a stage stays open. With one, idle stages are closed, the least recently used first, until the
+estimate for the open stages and the one to be run stays within the limit.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from edge_sdk.inference.runtime.backends import PRECISIONS, Choice, DrawingPreci
 from edge_sdk.inference.runtime.backends.base import Array, Floats
 from edge_sdk.inference.runtime.prepare import NotPrepared, cache_folder, pays
 
-# Seconds to wait for other threads between two of their runs; a run of a large UNet on a slow device takes minutes.
+# Seconds to wait for another thread's run to end; a run of a large UNet on a slow device takes minutes.
 PATIENCE = 1800.0
 
 
 @dataclass
 class _Open:
-    """An open stage; its session is None as long as a thread is opening it.
+    """An open stage; its session is None while a thread is opening it.
 
-    running: how many threads run (or open) it; resident, working: estimated bytes, at rest and on top of it; kept:
-    working memory that its back end did not give back, part of resident.
+    running: number of threads that run (or open) it; resident: estimated bytes between runs; working: estimated bytes
+    on top of that during runs; kept: the part of `resident` that is working memory its back end did not give back.
     """
 
     resident: int
@@ -50,7 +50,7 @@ class _Open:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Bytes that a stage holds when it is open, and takes while it is opened with these settings."""
+    """Estimated bytes that a stage holds when it is open, and at the peak of opening it, with these settings."""
 
     resident: int
     opening: int
@@ -61,14 +61,14 @@ class Stages:
     """Runs the graphs of a bundle by name ("text_encoder", "unet", "vae_decoder", ...), from any thread.
 
     Args:
-        bundle: whose graphs.
+        bundle: the bundle with the graphs.
         threads: CPU threads; None takes the cores that the process may use.
         backend: a key of `BACKENDS`, or "auto" for the fastest that works here.
-        memory_limit: bytes, or a text such as "1GB", that drawing may take, weights in mapped files not counted (the
-            system drops these when memory is short). None keeps every stage open.
+        memory_limit: bytes, or a text such as "1GB", that drawing may take. Weights in mapped files do not count, as
+            the system drops them when memory is short. None keeps every stage open.
         prepare: lay weights out for this processor once, on disk, where that pays.
         cache: the folder for that; None takes $IMPASTO_CACHE or the user's cache folder.
-        precision: "auto", "bf16" or "f32", of back ends that have a choice.
+        precision: "auto", "bf16" or "f32", for back ends that have a choice.
 
     Raises:
         BackendUnavailable: the back end does not work here.
@@ -111,7 +111,7 @@ class Stages:
         self._check_limit()
 
     def _cache(self, cache: Path | str | None) -> Path | None:
-        """Where prepared graphs are kept; None, with a warning if that is a loss, for a user without a home folder."""
+        """Folder of prepared graphs; None for a user without a home folder, with a warning if preparing would pay."""
         try:
             return cache_folder(cache)
         except ConfigurationError as error:
@@ -123,24 +123,24 @@ class Stages:
 
     @property
     def choice(self) -> Choice:
-        """The back end, and why it was taken."""
+        """The back end, and the reason for its choice."""
         return self._choice
 
     @property
     def opened(self) -> tuple[str, ...]:
-        """The stages that are open now, the one that has rested longest first."""
+        """Names of the stages that are open now, the least recently used first."""
         with self._changed:
             return tuple(self._open)
 
     def run(self, stage: str, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Floats]:
-        """What a stage computes, in the order of `outputs`.
+        """Run a stage and return the named outputs, in their order.
 
-        Waits, under a memory limit, for stages that other threads are running and that leave no room for this one.
+        Under a memory limit, this waits until the stages that other threads are running leave room for this one.
 
         Raises:
             BundleCorrupt: its graph cannot be opened, or is not as impasto.json describes it.
             MemoryLimitTooSmall: it needs more than the limit, even alone.
-            OutOfMemory: the system has not as much.
+            OutOfMemory: the system did not give it enough memory.
             DeviceBusy: other threads ran the same stages for `PATIENCE` seconds.
             NoRoomToPrepare, PreparedElsewhere: see `edge_sdk.inference.runtime.prepare`.
             BundleError: the stages are closed.
@@ -153,7 +153,7 @@ class Stages:
                 raise self._failed(stage, error) from error
 
     def fits(self, stage: str, feed: Mapping[str, Array]) -> bool:
-        """Whether there is memory for a stage to run on this input, by the estimate; always, without a limit.
+        """True if a stage is estimated to run on this input within the memory limit; always True without a limit.
 
         Raises:
             BundleCorrupt: the bundle has no such stage.
@@ -163,10 +163,10 @@ class Stages:
             return self._fits(self._estimate(stage, working), working)
 
     def close(self) -> None:
-        """Close all stages once nobody runs them any more; afterwards nothing can be run.
+        """Close all stages once no thread runs them any more; afterwards nothing can be run.
 
         Raises:
-            DeviceBusy: a thread ran one for `PATIENCE` seconds; what is open is freed when that run ends.
+            DeviceBusy: a thread ran one for `PATIENCE` seconds; the open stages are freed when that run ends.
         """
         with self._changed:
             self._closed = True
@@ -200,9 +200,9 @@ class Stages:
                 self._changed.notify_all()
 
     def _enter(self, stage: str, working: int, estimate: _Estimate) -> tuple[_Open, int]:
-        """Count a stage as running once there is room for it; also gives the bytes reserved on top of its weights.
+        """Count a stage as running once there is room for it; return it and the bytes reserved on top of its weights.
 
-        The lock is held, and given away while waiting for others to be done.
+        The caller holds the lock, which is released while this waits for other threads.
         """
         while True:
             if self._closed:
@@ -228,7 +228,11 @@ class Stages:
         return open_, reserved
 
     def _makes_room(self, stage: str, bytes_: int, to_open: bool) -> bool:
-        """Close resting stages until there is room; False if that is not enough while others are running."""
+        """Close idle stages until there is room; False if there is not enough while others are running.
+
+        Raises:
+            MemoryLimitTooSmall: there would not be enough room even for the stage alone.
+        """
         if self._limit is None:
             return True
         if memory.PROCESS + bytes_ > self._limit:
@@ -254,7 +258,7 @@ class Stages:
         if open_.session is None:
             try:
                 open_.session = self._choice.backend.open(graph_of(self._bundle, stage), open_.settings)
-                # What was needed only to open it.
+                # Memory that was needed only for opening.
                 memory.give_back()
             except BaseException:
                 with self._changed:
@@ -262,20 +266,20 @@ class Stages:
                 raise
             with self._changed:
                 if not open_.settings.lean:
-                    # It may have been prepared by this.
+                    # Opening may have prepared the graph.
                     self._estimated.pop(stage, None)
                 self._changed.notify_all()
         return open_.session
 
     def _check_limit(self) -> None:
-        """A limit below the weights of a stage that every drawing runs would be of use to nobody."""
+        """Raise MemoryLimitTooSmall if the limit is below the weights of a stage that every drawing runs."""
         for stage in ("text_encoder", "unet", "vae_decoder"):
             needed = memory.PROCESS + self._estimate(stage, 0).resident
             if self._limit is not None and needed > self._limit:
                 raise self._too_small(stage, needed, False)
 
     def _estimate(self, stage: str, working: int) -> _Estimate:
-        """The estimate for a stage; it leaves its weights in their file from now on, if only then it fits."""
+        """The estimate for a stage. If it fits only with its weights left in their file, they stay there for good."""
         if self._limit is None:
             return _Estimate(0, 0, self._settings)
         if stage not in self._estimated:
@@ -297,7 +301,7 @@ class Stages:
         return self._limit is None or needed <= self._limit
 
     def _failed(self, stage: str, error: Exception) -> Exception:
-        """The named error for what a back end raised while it ran a stage."""
+        """The named error for an exception that a back end raised while it ran a stage."""
         if memory.is_lack_of_it(error):
             return OutOfMemory(
                 f"The stage {stage} did not get the memory that it needs: draw smaller or fewer pictures at once, "
@@ -322,7 +326,7 @@ class Stages:
 
 
 def graphs(bundle: Bundle) -> dict[str, Graph]:
-    """Every stage of a bundle."""
+    """Map of name -> graph for every stage of a bundle."""
     return {stage: graph_of(bundle, stage) for stage in bundle.index.stages}
 
 

@@ -1,4 +1,4 @@
-"""The UNet as a function of latents and timestep, which is all that a scheduler sees of it."""
+"""The UNet as a function of latents and timestep: all that a scheduler sees of it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class Denoiser:
-    """Predicts for the steps of one drawing, one call a step, under given prompts and adapters.
+    """Predictor for the steps of one drawing, called once at each step, under given prompts and adapters.
 
     Args:
-        stages, index: of the bundle.
-        condition: a row for each picture; with `guided` first the negative prompts', then as many prompts'.
-        guidance: how strongly to follow the prompt.
-        guided: whether that takes two predictions a picture, without and with its prompt.
+        stages, index: those of the bundle.
+        condition: a row for each picture; with `guided` first those of the negative prompts, then as many of prompts.
+        guidance: the guidance scale: how strongly to follow the prompt.
+        guided: True if guidance takes two predictions per picture, without and with its prompt.
         size: width and height of the pictures in pixels.
-        hybrid: the adapters, step by step; see `edge_sdk.inference.adapters.hybrids`.
+        hybrid: the branches of each step, with their adapters; see `edge_sdk.inference.adapters.hybrids`.
         reuse: compute the UNet's deep part at every n-th run of a branch only.
     """
 
@@ -52,13 +52,13 @@ class Denoiser:
         self._reuse = reuse
         slots = [slot for slot in index.slots if slot.name in (index.shallow_slots or ())]
         self._shallow = {key for slot in slots for key in (slot.input_a, slot.input_b)}
-        # Of each branch, by its number: how often it ran, and by the first row of a part, its deep features.
+        # Branch number -> times that it ran; (branch number, first row of a part) -> its deep features.
         self._runs: Counter[int] = Counter()
         self._deep: dict[tuple[int, int], Floats] = {}
         self._at_once = 0
 
     def __call__(self, x: Latents, t: float) -> Latents:
-        """What is predicted for latents (n, c, h, w) at a trained timestep."""
+        """Predict for latents (n, c, h, w) at a trained timestep; the result has the same shape."""
         step = next(self._hybrid)
         prompted, unprompted = [], []
         for branch in step.branches:
@@ -73,7 +73,7 @@ class Denoiser:
         return step.combine(Predictions(prompted, unprompted, self._guidance if self._guided else 1.0))
 
     def _predict(self, x: Latents, t: float, first: int, branch: Branch) -> Latents:
-        """A branch's prediction for the rows from `first`, in as many parts as memory asks for."""
+        """A branch's prediction for the rows from `first` on, in as many parts as the memory limit requires."""
         if not self._at_once:
             self._at_once = len(x)
             while self._at_once > 1 and not self._stages.fits("unet", self._inputs(x[: self._at_once], t, 0)):
@@ -85,7 +85,7 @@ class Denoiser:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _run(self, x: Latents, t: float, begin: int, branch: Branch, whole: bool) -> Latents:
-        """The prediction for the rows from `begin`."""
+        """The prediction for the rows from `begin` on. whole: compute the deep features anew."""
         inputs = self._inputs(x, t, begin)
         if self._reuse == 1:
             return self._stages.run("unet", ["out_sample"], {**inputs, **branch.feed})[0]
@@ -97,7 +97,7 @@ class Denoiser:
         return self._stages.run("unet_shallow", ["out_sample"], {**inputs, **shallow, DEEP: self._deep[key]})[0]
 
     def _inputs(self, x: Latents, t: float, begin: int) -> Feed:
-        """All inputs but the adapters, for the rows from `begin`."""
+        """All inputs but the adapters, for the rows from `begin` on."""
         own = {name: value[begin : begin + len(x)] for name, value in self._given.items()}
         return {"sample": x, "timestep": np.array(t, np.float32), **own}
 
@@ -107,7 +107,7 @@ def _conditions(index: BundleIndex, condition: Condition, guidance: float, size:
     rows = len(condition.hidden)
     given: Feed = {"encoder_hidden_states": condition.hidden}
     if condition.pooled is not None:
-        # Original size, crop and target size, each (height, width): an uncropped picture of the size drawn.
+        # SDXL's original size, crop and target size, each (height, width): those of an uncropped picture of this size.
         geometry = np.array([size[1], size[0], 0, 0, size[1], size[0]], np.float32)
         given |= {"text_embeds": condition.pooled, "time_ids": np.tile(geometry, (rows, 1))}
     if index.guidance_dim is not None:
@@ -116,7 +116,7 @@ def _conditions(index: BundleIndex, condition: Condition, guidance: float, size:
 
 
 def _guidance_embedding(guidance: float, dim: int) -> Floats:
-    """(1, dim) sines and cosines of the guidance scale, for UNets that were distilled with it as an input.
+    """Sines and cosines (1, dim) of the guidance scale, for UNets that were distilled with it as an input.
 
     Source: Luo et al. (LCM), arXiv 2310.04378, section 4.2; Vaswani et al., arXiv 1706.03762, section 3.5.
     """

@@ -13,14 +13,14 @@ from edge_sdk.errors import DrawingError
 from edge_sdk.inference.sampling.schedulers import Latents
 from edge_sdk.pictures import fit, to_rgb
 
-# Neighbouring tiles share a fourth of a side, where they are blended.
+# Neighbouring tiles overlap by a fourth of a side, and are blended there.
 _OVERLAP = 4
 
 
 class Noise:
-    """Unit noise, an independent stream for each picture.
+    """Unit noise, with an independent stream for each picture.
 
-    seeds: one for all pictures (picture i draws from (seed, i)), one for each, or None for a new one.
+    seeds: one for all pictures (picture i draws from (seed, i)), one for each, or None for a random one.
     """
 
     def __init__(self, seeds: int | Sequence[int] | None, count: int, shape: tuple[int, int, int]) -> None:
@@ -37,15 +37,14 @@ class Noise:
         self._shape = shape
 
     def __call__(self) -> Latents:
-        """More noise, (n, c, h, w)."""
+        """The next noise, (n, c, h, w)."""
         return np.stack([stream.standard_normal(self._shape, np.float32) for stream in self._streams])
 
 
 def to_pixels(picture: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """A picture as the autoencoder takes it, (1, 3, height, width) in -1..1: its largest central part that has the
-    proportions of `size`.
+    """Pixels (1, 3, height, width) in -1..1 for the autoencoder: the picture's central part of these proportions.
 
-    size: width and height.
+    size: width and height in pixels.
 
     Raises:
         PictureError: see `edge_sdk.pictures.to_rgb`.
@@ -55,10 +54,10 @@ def to_pixels(picture: Image.Image, size: tuple[int, int]) -> npt.NDArray[np.flo
 
 
 def to_pictures(pixels: npt.NDArray[np.float32]) -> list[Image.Image]:
-    """Pictures of the decoder's (n, 3, height, width) in -1..1.
+    """Pictures of the decoder's pixels (n, 3, height, width) in -1..1.
 
     Raises:
-        DrawingError: not finite.
+        DrawingError: the pixels are not finite.
     """
     if not np.isfinite(pixels).all():
         raise DrawingError("The drawing diverged: use smaller adapter weights, less guidance or more steps.")
@@ -69,13 +68,13 @@ def to_pictures(pixels: npt.NDArray[np.float32]) -> list[Image.Image]:
 def decode_in_tiles(
     decode: Callable[[Latents], npt.NDArray[np.float32]], latents: Latents, tile: int, factor: int
 ) -> npt.NDArray[np.float32]:
-    """Decode square tiles one after the other and blend them where they overlap: memory for one tile, not for all.
+    """Decode square tiles one by one and blend their overlaps: this takes the memory of one tile, not of all.
 
     Args:
         decode: latents (n, c, h, w) -> pixels (n, 3, factor h, factor w).
         latents: (n, c, h, w).
         tile: side of a tile, in latents.
-        factor: pixels per latent, a side.
+        factor: pixels per latent, along one side.
     """
     n, _, tall, wide = latents.shape
     total = np.zeros((n, 3, factor * tall, factor * wide), np.float32)
@@ -92,7 +91,7 @@ def decode_in_tiles(
 
 
 def _spans(length: int, tile: int) -> Iterator[tuple[int, int]]:
-    """(begin, length) of tiles that cover a side, as evenly as it goes."""
+    """Yield (begin, length) of the tiles that cover a side, spread as evenly as possible."""
     if length <= tile:
         yield 0, length
         return
@@ -103,7 +102,7 @@ def _spans(length: int, tile: int) -> Iterator[tuple[int, int]]:
 
 
 def _ramp(begin: int, length: int, whole: int, factor: int) -> npt.NDArray[np.float32]:
-    """Weights along one side of a tile: rising from an inner edge, falling to one, and 1 at the picture's own edges."""
+    """Weights along a side of a tile: rising from an inner edge, falling to one, and 1 at the picture's own edges."""
     pixels = factor * length
     edge = max(1, pixels // _OVERLAP)
     rise = (np.arange(pixels) + 0.5) / edge

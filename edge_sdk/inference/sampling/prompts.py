@@ -1,4 +1,4 @@
-"""Prompts to what the UNet is conditioned on."""
+"""From prompts to the UNet's condition."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told of n prompts.
+    """The UNet's inputs for n prompts.
 
     Attributes:
         hidden: (n, tokens, dim), a vector for each token.
@@ -30,7 +30,7 @@ class Condition:
     pooled: Floats | None = None
 
     def repeated(self, times: int) -> Condition:
-        """Every prompt so many times, one after the other."""
+        """The condition with each prompt repeated so many times in a row."""
         pooled = None if self.pooled is None else np.repeat(self.pooled, times, axis=0)
         return Condition(np.repeat(self.hidden, times, axis=0), pooled)
 
@@ -47,7 +47,7 @@ class PromptEncoder:
     def tokens(self, texts: Sequence[str], stacklevel: int) -> Tokens:
         """The first tokenizer's tokens; warns of prompts that are too long.
 
-        stacklevel: as of `warnings.warn`, counted from the caller.
+        stacklevel: that of `warnings.warn`, counted from the caller.
         """
         tokens = self._tokenizers[0].encode(texts)
         for cut in filter(None, tokens.cut):
@@ -55,11 +55,11 @@ class PromptEncoder:
         return tokens
 
     def encode(self, texts: Sequence[str], tokens: Tokens, negatives: int = 0) -> Condition:
-        """The condition that prompts make.
+        """The condition for prompts.
 
         Args:
-            tokens: what `tokens` gave for the texts.
-            negatives: how many of the first texts are negative prompts; empty ones are nothing to some base models.
+            tokens: the result of `tokens` for the texts.
+            negatives: number of the first texts that are negative prompts; some base models take empty ones as zeros.
         """
         hidden, pooled = [], None
         for number, (output, tokenizer) in enumerate(zip(self._outputs, self._tokenizers, strict=True)):

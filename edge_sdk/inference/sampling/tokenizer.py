@@ -1,4 +1,4 @@
-"""Prompts to tokens, exactly as transformers' CLIPTokenizer does it, with the `tokenizers` library alone.
+"""From prompts to tokens, exactly as with transformers' CLIPTokenizer, by the `tokenizers` library alone.
 
 Drawing, training and prompt codes all take their tokens from here; the export compares them with transformers'.
 """
@@ -18,14 +18,14 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from edge_sdk.errors import BundleCorrupt, PromptError
 
-# How CLIP cuts a text into words. Source: transformers, models/clip/tokenization_clip.py.
+# Words of a text, as CLIP cuts it. Source: transformers, models/clip/tokenization_clip.py.
 _WORD = Regex(r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+")
 _QUOTED = 80
 VOCABULARY = ("vocab.json", "merges.txt")
 
 
 class PromptTruncated(UserWarning):
-    """A prompt is longer than the text encoder reads; `cut` is the end that it never sees."""
+    """A prompt is longer than the text encoder can read; `cut` is the end that is left out."""
 
     def __init__(self, cut: str, limit: int) -> None:
         self.cut = cut
@@ -41,7 +41,7 @@ class Tokens:
 
     Attributes:
         ids: (n, length).
-        mask: (n, length), true up to and with the first end token.
+        mask: (n, length), true up to the first end token, which is included.
         cut: for each prompt the end for which there was no room, mostly "".
     """
 
@@ -51,7 +51,10 @@ class Tokens:
 
 
 class _Token(msgspec.Struct, frozen=True):
-    """transformers' AddedToken. Where it may stand and what it swallows; its case counts, as in CLIPTokenizer."""
+    """An AddedToken of transformers: the white space that it swallows and the places where it may stand.
+
+    Its case counts, as in CLIPTokenizer.
+    """
 
     content: str
     lstrip: bool = False
@@ -62,14 +65,14 @@ class _Token(msgspec.Struct, frozen=True):
 class _Config(msgspec.Struct, frozen=True):
     """The part of tokenizer_config.json that is used; tokens are stated as text or as transformers' AddedToken."""
 
-    # transformers writes 1e30 for what it does not know.
+    # transformers writes 1e30 if it does not know the length.
     model_max_length: Any = None
     bos_token: str | _Token = "<|startoftext|>"
     eos_token: str | _Token = "<|endoftext|>"
     unk_token: str | _Token = "<|endoftext|>"
     pad_token: str | _Token = "<|endoftext|>"
     added_tokens_decoder: dict[str, _Token] | None = None
-    # Refused unless they are as here.
+    # Other values are refused.
     tokenizer_class: Literal["CLIPTokenizer", "CLIPTokenizerFast"] | None = None
     do_lower_case: Literal[True] | None = None
     padding_side: Literal["right"] | None = None
@@ -80,12 +83,12 @@ class _Config(msgspec.Struct, frozen=True):
 class Tokenizer:
     """The tokenizer of a bundle or of a diffusers folder.
 
-    Read are vocab.json, merges.txt and tokenizer_config.json, with the tokens that were added to a tokenizer. In
-    folders of before transformers 4.34 these are in added_tokens.json, and special_tokens_map.json overrides the rest.
+    It reads vocab.json, merges.txt and tokenizer_config.json, which also holds tokens that were added. In folders of
+    transformers before 4.34, these are in added_tokens.json, and special_tokens_map.json overrides the rest.
 
     Args:
         folder: the tokenizer's.
-        longest: how many tokens the text encoder reads; None takes what the tokenizer states.
+        longest: number of tokens that the text encoder reads; None takes the length that the tokenizer states.
 
     Raises:
         BundleCorrupt: one of the files is missing or makes no sense.
@@ -129,14 +132,14 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """How many tokens there are, added ones included: the text encoder needs as many."""
+        """Number of tokens in the vocabulary, added ones included: the text encoder needs as many."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """Tokens of prompts, padded and cut to the text encoder's length.
+        """Tokens of prompts, padded or cut to the text encoder's length.
 
         Raises:
-            PromptError: not a text, or one that is no valid Unicode.
+            PromptError: a prompt is no text, or no valid Unicode.
         """
         ids = np.full((len(texts), self.length), self._pad, np.int64)
         mask = np.zeros((len(texts), self.length), np.bool_)
@@ -150,7 +153,7 @@ class Tokenizer:
         return Tokens(ids, mask, tuple(cut))
 
     def _add(self, added: Mapping[str, _Token], special: Sequence[str]) -> None:
-        """Let added and special tokens be found in a text as they are, before it is cut into words."""
+        """Register added and special tokens, which are found in a text before it is cut into words."""
         tokens = {int(number): token for number, token in added.items()}
         known = {token.content for token in tokens.values()}
         for number, token in sorted(tokens.items()):
@@ -169,7 +172,7 @@ class Tokenizer:
         return int(number)
 
     def _words(self, text: str) -> tuple[list[int], str]:
-        """The tokens of a prompt for which there is room, and the rest of the prompt."""
+        """Tokens of a prompt, as many as there is room for, and the rest of the prompt."""
         if not isinstance(text, str):
             raise PromptError(f"A prompt is a text, not {type(text).__name__}.")
         try:
@@ -185,10 +188,10 @@ class Tokenizer:
 
 
 def check_vocabulary(folder: Path) -> None:
-    """Whether the files are there that hold a tokenizer's words.
+    """Check that the files with a tokenizer's vocabulary exist.
 
     Raises:
-        BundleCorrupt: they are not; it says how to get them.
+        BundleCorrupt: one is missing; the message says how to get it.
     """
     missing = [name for name in VOCABULARY if not (folder / name).is_file()]
     if not missing:
@@ -203,7 +206,7 @@ def check_vocabulary(folder: Path) -> None:
 
 
 def _read(folder: Path) -> _Config:
-    """tokenizer_config.json, with what older folders state beside it."""
+    """The content of tokenizer_config.json, with the tokens that older folders state in other files."""
     stated = msgspec.json.decode((folder / "tokenizer_config.json").read_bytes(), type=dict[str, Any])
     if "added_tokens_decoder" not in stated:
         specials, added = folder / "special_tokens_map.json", folder / "added_tokens.json"

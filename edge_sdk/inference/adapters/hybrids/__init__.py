@@ -1,8 +1,8 @@
-"""How several adapters draw one picture together.
+"""Hybrids: ways in which several adapters draw one picture together.
 
-A hybrid is a function: it gets adapters with their weights, the slots and the steps to be done, and gives for each step
-the branches that the UNet is run in, and how their predictions become one. To add one, write it in a file of its own
-and give it a name below.
+A hybrid is a function. It takes adapters with their weights, the slots and the steps to do. For each step it yields the
+branches (runs of the UNet) and a function that makes one prediction of theirs. To add one, write it in a file of its
+own and give it a name below.
 """
 
 from __future__ import annotations

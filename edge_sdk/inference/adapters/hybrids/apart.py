@@ -1,22 +1,22 @@
-"""Hybrids that compare every adapter's prediction with the base model's, and put together how they differ.
+"""Hybrids that compare every adapter's prediction with the base model's, and combine the differences.
 
-All three run the UNet once without a prompt and k + 1 times with it, for k adapters: 2 + k instead of merge's 2. The
-prediction without a prompt is the base model's, as in LoRAtorio's guidance: adapters know few pictures, and their own
-one would be the mean of those. With
+All three run the UNet once without a prompt and k + 1 times with it, for k adapters: 2 + k runs instead of merge's 2.
+The prediction without a prompt is the base model's, as in LoRAtorio's guidance: an adapter has seen few pictures, and
+its own prediction would be their mean. With
 
     d_i = w_i (e_i(x, prompt) - e_0(x, prompt)),    e_0 of the base model, e_i with adapter i alone at weight 1,
 
 the prompted prediction is e_0(x, prompt) plus
 
 - steer: the sum of all d_i (as concepts are added in Liu et al., arXiv 2206.01714);
-- patches: in each patch, the d_i by shares: the farther an adapter's prediction is from the base model's by the angle
-  between them, the more it has to say there (LoRAtorio, Foteinopoulou et al., arXiv 2508.11624);
+- patches: in each patch, the sum of the d_i times their shares: the larger the angle between an adapter's prediction
+  and the base model's, the larger its share (LoRAtorio, Foteinopoulou et al., arXiv 2508.11624);
 - bands: the same by bands of frequency instead of patches, shares by energy (MultLFG, Roy et al., arXiv 2505.20525).
 
-Chosen here: shares are in proportion to 1 - cosine or to the energy, which needs no temperature; patches are of 2 x 2
-latents; bands are those of Haar wavelets, as many as the sides can be halved, at most four; shares add up to the number
-of adapters, so that adapters that change everything alike are added up, as `steer` does, and one alone is the same in
-all three.
+Chosen here: shares are in proportion to 1 - cosine or to the energy, which needs no temperature. Patches are 2 x 2
+latents. Bands are those of Haar wavelets, one for each time that the sides can be halved, at most four. Shares add up
+to the number of adapters: adapters that change everything alike are added up, as in `steer`, and a single adapter gives
+the same in all three.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from edge_sdk.inference.adapters.mixing import to_feed
 from edge_sdk.inference.bundle import Slot
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-# What is added to the base model's prediction e_0, given (e_0, [d_1, ..., d_k]).
+# (e_0, [d_1, ..., d_k]) -> the term that is added to the base model's prediction e_0.
 Sum: TypeAlias = Callable[[Latents, Sequence[Latents]], Latents]
 PATCH = 2
 LEVELS = 4
 
 
 def steer(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """What every adapter changes in the prediction is added up. See the module."""
+    """Add up the changes that all adapters make to the base model's prediction. See the module."""
     return _compared(terms, slots, steps, everywhere)
 
 
 def patches(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """In each patch of the picture, the adapters that change it most. See the module."""
+    """Weigh the adapters' changes in each patch of the picture by their angle to the base model. See the module."""
     return _compared(terms, slots, steps, by_patches)
 
 
 def bands(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """In each band of frequencies, the adapters that change it most. See the module."""
+    """Weigh the adapters' changes in each band of frequencies by their energy. See the module."""
     return _compared(terms, slots, steps, by_bands)
 
 
@@ -78,7 +78,7 @@ def everywhere(base: Latents, changes: Sequence[Latents]) -> Latents:
 
 
 def by_patches(base: Latents, changes: Sequence[Latents]) -> Latents:
-    """The changes (n, c, h, w), each times its share of every patch; shares add up to the number of changes."""
+    """Sum of the changes (n, c, h, w), each times its share of every patch; shares add up to the number of changes."""
     height, width = base.shape[2:]
     angles = np.stack([1 - _cosines(base, base + change) for change in changes])
     whole = angles.repeat(PATCH, axis=3).repeat(PATCH, axis=4)[..., :height, :width]
@@ -86,7 +86,7 @@ def by_patches(base: Latents, changes: Sequence[Latents]) -> Latents:
 
 
 def by_bands(base: Latents, changes: Sequence[Latents]) -> Latents:
-    """The changes (n, c, h, w), each times its share of every band; shares add up to the number of changes."""
+    """Sum of the changes (n, c, h, w), each times its share of every band; shares add up to the number of changes."""
     split = [to_bands(change) for change in changes]
     joined: list[Latents] = []
     for parts in zip(*split, strict=True):
@@ -96,7 +96,7 @@ def by_bands(base: Latents, changes: Sequence[Latents]) -> Latents:
 
 
 def _shared_out(sizes: Floats, changes: Floats) -> Latents:
-    """sum_i share_i change_i, with shares in proportion to the sizes; equal ones where all are 0."""
+    """Return sum_i share_i change_i, with shares in proportion to the sizes; equal shares where all sizes are 0."""
     total = sizes.sum(axis=0)
     even = np.float32(1 / len(sizes))
     shares = np.where(total > 0, sizes / np.where(total > 0, total, 1), even) * np.float32(len(sizes))
@@ -105,7 +105,7 @@ def _shared_out(sizes: Floats, changes: Floats) -> Latents:
 
 
 def _cosines(x: Latents, y: Latents) -> Floats:
-    """(n, 1, h/p, w/p): the cosine between two predictions in every patch; patches at the end may be smaller."""
+    """Cosine between two predictions in every patch, (n, 1, h/p, w/p); patches at the end may be smaller."""
     products = [_patch_sums((a * b).sum(axis=1, keepdims=True)) for a, b in ((x, y), (x, x), (y, y))]
     lengths = np.sqrt(products[1] * products[2])
     cosines: Floats = np.where(lengths > 0, products[0] / np.where(lengths > 0, lengths, 1), 1)
@@ -120,7 +120,7 @@ def _patch_sums(x: Floats) -> Floats:
 
 
 def to_bands(x: Latents) -> list[Latents]:
-    """Haar wavelets: (n, 3 c, h/2, w/2) details of every level, finest first, and what is left; orthonormal."""
+    """Orthonormal Haar wavelets: details (n, 3 c, h/2, w/2) of every level, finest first, then what remains."""
     found: list[Latents] = []
     while len(found) < LEVELS and x.shape[2] % 2 == 0 and x.shape[3] % 2 == 0:
         low, high = _halves(x, 3)
@@ -130,7 +130,7 @@ def to_bands(x: Latents) -> list[Latents]:
 
 
 def from_bands(parts: Sequence[Latents]) -> Latents:
-    """The latents whose bands these are."""
+    """The latents with these bands: the inverse of `to_bands`."""
     *details, x = parts
     for detail in reversed(details):
         rows, columns, both = np.split(detail, 3, axis=1)

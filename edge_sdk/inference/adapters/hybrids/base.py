@@ -1,4 +1,4 @@
-"""What a hybrid is: for each step, the runs of the UNet that it takes, and how one prediction is made of theirs."""
+"""The interface of hybrids: for each step, the UNet's runs, and the function that combines their predictions."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Branch:
 
     Attributes:
         feed: the adapters, as inputs.
-        number: with step reuse, a branch goes on with the deep features that the branch of the same number computed.
-        unprompted: whether, where there is guidance, it also predicts without the prompt, which takes as long again.
+        number: with step reuse, a branch uses the deep features that the branch of the same number computed earlier.
+        unprompted: True if it also predicts without the prompt under guidance, which takes as long again.
     """
 
     feed: Feed
@@ -35,12 +35,12 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the branches of a step predict, latents (n, c, h, w) each.
+    """Predictions of a step's branches, latents (n, c, h, w) each.
 
     Attributes:
-        prompted: of each branch, in their order.
-        unprompted: of the branches that predict it, in their order; none without guidance.
-        guidance: how far to go from the latter to the former; 1 without guidance.
+        prompted: with the prompt, one for each branch, in their order.
+        unprompted: without the prompt, of the branches that predict it, in their order; none without guidance.
+        guidance: the guidance scale, the weight of prompted minus unprompted; 1 without guidance.
     """
 
     prompted: Sequence[Latents]
@@ -65,7 +65,7 @@ def guided(prompted: Latents, found: Predictions) -> Latents:
 
 
 def mean(predictions: Sequence[Latents]) -> Latents:
-    """One alone stays what it is, to the last bit."""
+    """Mean of several predictions; a single one is returned unchanged, to the last bit."""
     if len(predictions) == 1:
         return predictions[0]
     total = predictions[0] * np.float32(1 / len(predictions))
@@ -80,7 +80,7 @@ class Step:
 
     Attributes:
         branches: the UNet's runs.
-        combine: makes one prediction of theirs.
+        combine: makes one prediction of the branches'.
     """
 
     branches: Sequence[Branch]
@@ -88,23 +88,23 @@ class Step:
 
 
 class Hybrid(Protocol):
-    """Gives every step in `steps`, in order.
+    """A function that yields a `Step` for every number in `steps`, in order.
 
-    `steps` are those of a whole drawing, counted from 0, less the first ones that a drawing from a picture spares:
-    `steps.stop` is how many a whole one has. Arrays are prepared once, not at every step.
+    `steps` counts the steps of a whole drawing from 0; a drawing from a picture leaves out the first ones, and
+    `steps.stop` is always the length of a whole drawing. Arrays are prepared once, not at every step.
 
     Raises:
-        HybridUnsupported: not with these adapters.
+        HybridUnsupported: it cannot combine these adapters.
     """
 
     def __call__(self, terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]: ...
 
 
 def active(terms: Terms) -> Terms:
-    """Adapters of weight 0 take no part: no turn, no run, no choice."""
+    """The adapters whose weight is not 0; the others get no turn, no run and no choice."""
     return [(adapter, weight) for adapter, weight in terms if weight != 0]
 
 
 def feeds_apart(terms: Terms, slots: Mapping[str, Slot]) -> list[Feed]:
-    """The feed of each adapter that takes part; without any, that of the base model."""
+    """The UNet's adapter inputs for each active adapter; without any, those of the base model alone."""
     return [to_feed([term], slots) for term in active(terms)] or [{}]

@@ -11,5 +11,5 @@ from edge_sdk.inference.bundle import Slot
 
 
 def merge(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """W + sum_i w_i B_i A_i, by factors side by side; one run a step."""
+    """Draw with W + sum_i w_i B_i A_i, by concatenating the factors; one run of the UNet at each step."""
     return repeat(Step([Branch(to_feed(terms, slots))]), len(steps))

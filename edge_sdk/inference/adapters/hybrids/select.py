@@ -6,12 +6,12 @@ The first adapter is the paper's content, the second its style. In a layer that 
     content as long as S_content > gamma (alpha t / T + beta) S_style,   else style,
 
 with t of T steps done, alpha = 1.5, beta = 0.5, and gamma the mean over layers of (sum |B A| of content over that of
-style), which makes up for one adapter being larger than the other. So content leads early, style late. Each is used at
-its own weight; a weight does not change the choice, since gamma would take it out again.
+style), which evens out adapters of different size. So content leads early, style late. Each is used at its own weight;
+weights do not change the choice, since gamma cancels them.
 
-Gamma is as in the authors' code (github.com/HVision-NKU/K-LoRA). Chosen here: a layer that one adapter alone has
-is that one's; layers where the style is zero do not count for gamma; t counts steps of a whole drawing, so that a
-drawing from a picture begins where its noise is; alpha t / T + beta is the same for all layers of a step.
+Gamma is as in the authors' code (github.com/HVision-NKU/K-LoRA). Chosen here: a layer that only one adapter has is
+that adapter's; layers where the style is zero do not count for gamma; t counts steps of a whole drawing, so that a
+drawing from a picture begins at the step that fits its noise; alpha t / T + beta is the same for all layers of a step.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ALPHA, BETA = 1.5, 0.5
 
 
 def select(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """In each layer and at each step one of two adapters; one run a step. See the module for the choice.
+    """Draw with one of two adapters in each layer, chosen anew at each step; one run at each step. See the module.
 
-    With step reuse, the choice of the deep layers is that of the last whole run.
+    With step reuse, deep layers keep the choice of the last whole run.
 
     Raises:
-        HybridUnsupported: not two adapters.
+        HybridUnsupported: there are not two adapters.
     """
     taking_part = active(terms)
     if len(terms) < 2 or len(taking_part) > 2:
@@ -56,7 +56,7 @@ def select(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[St
 
 
 def content_leads(content: Adapter, style: Adapter) -> dict[str, float]:
-    """By layer of either adapter: S_content / (gamma S_style). Content has the layer as long as the scale is below."""
+    """S_content / (gamma S_style) by layer of either adapter; content has a layer while the scale is below it."""
     shared = [name for name in content.layers if name in style.layers]
     sizes = {name: _sizes_of_pair(name, content, style) for name in shared}
     ratios = [ours.total / theirs.total for ours, theirs in sizes.values() if theirs.total]
@@ -70,19 +70,24 @@ def content_leads(content: Adapter, style: Adapter) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class LayerSize:
-    """Of |B A| of a layer: the sum of the k largest elements, and of all."""
+    """Size of a layer's product |B A|.
+
+    Attributes:
+        top: sum of its k largest elements.
+        total: sum of all its elements.
+    """
 
     top: float
     total: float
 
 
-# Adapter -> (layer, k) -> its size; two numbers a layer, and no longer than the adapter lives.
+# Adapter -> (layer, k) -> its size: two numbers per layer, kept as long as the adapter lives.
 _known: WeakKeyDictionary[Adapter, dict[tuple[str, int], LayerSize]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
 def layer_size(adapter: Adapter, layer: str, k: int) -> LayerSize:
-    """The size of a layer's product; formed at the first call for this very adapter and k, and not kept."""
+    """Size of a layer's product, computed at the first call for this adapter object and k; the product is not kept."""
     with _lock:
         known = _known.setdefault(adapter, {})
         found = known.get((layer, k))
@@ -107,7 +112,7 @@ def _measured(factors: Factors, k: int) -> LayerSize:
 
 
 def _chosen(feeds: Sequence[Feed], slots: Mapping[str, Slot], leads: Mapping[str, float], scale: float) -> Feed:
-    """The inputs of the content where it leads by more than the scale, of the style elsewhere."""
+    """Inputs of the content in the layers where its lead is above the scale, of the style elsewhere."""
     content, style = feeds
     chosen: Feed = {}
     for name, lead in leads.items():

@@ -9,13 +9,13 @@ from edge_sdk.inference.bundle import Slot
 
 
 def switch(terms: Terms, slots: Mapping[str, Slot], steps: range) -> Iterator[Step]:
-    """At each step the next adapter alone, at its own weight, in the order in which they are given; one run a step.
+    """Draw each step with the next adapter alone, at its own weight, in the given order; one run at each step.
 
-    The paper lets an adapter stay for several of its hundreds of steps. Here a turn is one step, since a drawing of 4
-    to 25 steps has no more turns to give.
+    In the paper, an adapter's turn lasts several of its hundreds of steps. Here a turn is one step, since a drawing of
+    4 to 25 steps is too short for longer turns.
 
-    With step reuse, every adapter goes on with the deep features of its own last whole run and has one of its own at
-    every n-th of its turns.
+    With step reuse, every adapter uses the deep features of its own last whole run, and runs whole at every n-th of its
+    turns.
     """
     turns = [Step([Branch(feed, number)]) for number, feed in enumerate(feeds_apart(terms, slots))]
     return (turns[turn % len(turns)] for turn in range(len(steps)))

@@ -1,8 +1,8 @@
-"""What graphs can be run with, and the choice between them.
+"""Back ends that run graphs, and the choice between them.
 
-base.py         what a back end is
-probe.py        whether one works, by running it
-providers.py    what ONNX Runtime's execution providers have in common
+base.py         the interface of back ends
+probe.py        the check that a back end works, by running it
+providers.py    the base of ONNX Runtime's execution providers
 the others      one back end each
 
 A new back end is a new file and a line in `BACKENDS`.
@@ -39,20 +39,20 @@ __all__ = [
 
 _ALL: tuple[Backend, ...] = (Cuda(), TensorRT(), CoreML(), Qnn(), OpenVino(), Cpu())
 BACKENDS = {backend.name: backend for backend in _ALL}
-# What "auto" tries, the fastest first. TensorRT and QNN are asked for by name: see their files.
+# Back ends that "auto" tries, the fastest first. TensorRT and QNN must be asked for by name: see their files.
 AUTO = ("cuda", "coreml", "openvino", "cpu")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A back end that works, and in words why it was taken."""
+    """A back end that works, and the reason for its choice, in words."""
 
     backend: Backend
     reason: str
 
 
 def choose(name: str, settings: Settings) -> Choice:
-    """The back end of that name, or with "auto" the fastest one that works here.
+    """Choose the back end of that name, or with "auto" the fastest one that works here.
 
     Raises:
         BackendUnavailable: it does not work here; the message says why.

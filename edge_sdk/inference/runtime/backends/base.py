@@ -1,4 +1,4 @@
-"""What a back end is: something that opens a graph and runs it."""
+"""The interface of back ends: open a graph, and run it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class Session(Protocol):
     """An opened graph. Several threads may run it at once."""
 
     def run(self, outputs: Sequence[str], feed: Mapping[str, Array]) -> list[Floats]:
-        """What the graph computes, in the order of `outputs`. LoRA slots may be left out of `feed`."""
+        """Run the graph and return the named outputs, in their order. LoRA slots may be left out of `feed`."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How graphs are opened.
+    """Settings for opening graphs.
 
-    threads: on the CPU; None takes the cores that the process may use.
-    precision: of back ends that have a choice; "auto" is bfloat16 where the processor has it.
+    threads: CPU threads; None takes the cores that the process may use.
+    precision: for back ends that have a choice; "auto" takes bfloat16 where the processor has it.
     cache: folder of prepared weights; None opens graphs as they are.
     frugal: give working memory back after every run, where the back end can, at the cost of a twentieth of the speed.
     lean: hold as few weights in memory as possible, at the cost of some speed and the last bits of the results.
-    strict: refuse to run anything elsewhere than asked for, even what the back end leaves to the CPU by design.
+    strict: refuse to run any operation elsewhere, even one that the back end leaves to the CPU by design.
     """
 
     threads: int | None = None
@@ -51,14 +51,14 @@ class Backend(ABC):
 
     name: ClassVar[str]
     title: ClassVar[str]
-    # Whether a session keeps its working memory when it rests.
+    # True if a session keeps its working memory between runs.
     keeps_work: ClassVar[bool] = False
-    # Whether it has a choice of precisions.
+    # True if it has a choice of precisions.
     chooses_precision: ClassVar[bool] = False
 
     @abstractmethod
     def missing(self) -> str | None:
-        """What keeps this back end from being tried at all, with what to do about it; None if nothing is known to."""
+        """Return the reason why this back end cannot be tried at all, and what to do about it; None if it can."""
 
     @abstractmethod
     def open(self, graph: Graph, settings: Settings) -> Session:
@@ -71,14 +71,14 @@ class Backend(ABC):
 
     @abstractmethod
     def resident(self, graph: Graph, settings: Settings) -> int:
-        """Bytes of anonymous memory that the opened graph holds beside its work, estimated from its files."""
+        """Bytes of anonymous memory that the opened graph holds between runs, estimated from its files."""
 
     @abstractmethod
     def opening(self, graph: Graph, settings: Settings) -> int:
         """Bytes of anonymous memory that opening the graph takes at its peak."""
 
     def can_be_lean(self, graph: Graph) -> bool:
-        """Whether `Settings.lean` means anything for this graph."""
+        """True if `Settings.lean` has an effect on this graph."""
         return False
 
 

@@ -9,6 +9,8 @@ from edge_sdk.inference.runtime.backends.providers import Provider
 
 
 class CoreML(Provider):
+    """ONNX Runtime's Core ML execution provider, on macOS."""
+
     name = "coreml"
     title = "ONNX Runtime, Core ML"
     provider = "CoreMLExecutionProvider"

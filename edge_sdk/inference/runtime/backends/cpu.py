@@ -1,4 +1,4 @@
-"""Every processor, through ONNX Runtime: the back end that is always there and that all others are compared with."""
+"""Every processor, through ONNX Runtime: the back end that is always there, and the reference for all others."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from edge_sdk.inference.runtime.sessions import Opened, lean_options, load, open
 
 
 class Cpu(Backend):
+    """ONNX Runtime's CPU execution provider, with prepared weights where there is a cache."""
+
     name = "cpu"
     title = "ONNX Runtime, CPU"
 
@@ -26,13 +28,13 @@ class Cpu(Backend):
                 path = prepare.ready(graph, settings.cache)
                 return Opened(open_session(path, settings.threads), frugal=settings.frugal)
             except (OSError, BundleCorrupt, DeviceBusy) as error:
-                # If it is the bundle that is damaged, opening it as it is will say so.
+                # If the bundle itself is damaged, opening it unprepared will say so.
                 warnings.warn(prepare.NotPrepared(graph.path, error), stacklevel=2)
         return Opened(open_session(graph.path, settings.threads), frugal=settings.frugal)
 
     def resident(self, graph: Graph, settings: Settings) -> int:
         if self._maps_weights(graph, settings):
-            # Mapped weights are the system's to drop.
+            # Mapped weights do not count: the system can drop them.
             return int(0.03 * graph.size)
         return int(1.1 * graph.size)
 

@@ -6,6 +6,8 @@ from edge_sdk.inference.runtime.backends.providers import Provider
 
 
 class Cuda(Provider):
+    """ONNX Runtime's CUDA execution provider."""
+
     name = "cuda"
     title = "ONNX Runtime, CUDA"
     provider = "CUDAExecutionProvider"

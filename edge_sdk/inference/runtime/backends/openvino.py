@@ -1,6 +1,6 @@
 """Intel's OpenVINO on the same ONNX files: bfloat16 where the processor computes in it.
 
-OpenVINO refuses inputs that have a default of rank 0, as LoRA slots do. They become plain inputs before it reads the
+OpenVINO refuses inputs with a default of rank 0, such as LoRA slots. They become plain inputs before it reads the
 graph, and a slot that no adapter fills is fed factors of rank 0.
 """
 
@@ -26,6 +26,8 @@ from edge_sdk.inference.runtime.hardware import available_cores
 
 
 class OpenVino(Backend):
+    """OpenVINO on the CPU, which takes every LoRA slot as a plain input."""
+
     name = "openvino"
     title = "OpenVINO, CPU"
     chooses_precision = True
@@ -70,7 +72,7 @@ class OpenVino(Backend):
 
 
 class _Compiled:
-    """A compiled model with as many requests as threads have run it at once."""
+    """A compiled model, with one request for each thread that runs it at the same time."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -82,7 +84,7 @@ class _Compiled:
         with self._lock:
             request = self._idle.pop() if self._idle else self._model.create_infer_request()
         results = request.infer({**self._empty, **feed})
-        # The arrays belong to the request, which may be another thread's the next moment.
+        # The arrays belong to the request, which another thread may use the next moment.
         copies = [np.array(results[name]) for name in outputs]
         with self._lock:
             self._idle.append(request)
@@ -100,10 +102,10 @@ def _nothing(port: Any) -> Floats:
 
 @contextmanager
 def _plain_inputs(graph: Graph) -> Iterator[Path]:
-    """The graph without defaults, in a file that lives as long as OpenVINO reads it.
+    """Yield the file of the graph without defaults, which exists while OpenVINO reads it.
 
-    OpenVINO takes weights only from the graph's own folder and follows no links out of it: that is where the file goes
-    if there are such. In a folder that cannot be written the weights have to be copied.
+    OpenVINO takes weights only from the graph's own folder and follows no links out of it. So the file is written there
+    if the graph has a file of weights. If that folder cannot be written, the weights are copied elsewhere with it.
     """
     weights = [path for path in graph.files if path != graph.path]
     beside = bool(weights) and os.access(graph.path.parent, os.W_OK)

@@ -1,4 +1,4 @@
-"""Does a back end do what it says? One matrix product is run through it and compared: nothing else tells."""
+"""Check of a back end: one matrix product is run through it and compared, the only proof that it works."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REPEATS = 5
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a probe has found."""
+    """The result of a probe: works or not, and the reason in words."""
 
     works: bool
     reason: str
@@ -30,7 +30,7 @@ class Verdict:
 
 @functools.cache
 def probe(backend: Backend, settings: Settings) -> Verdict:
-    """Run one operation on a back end, nowhere else, and compare. Asked again, the process remembers."""
+    """Run one operation on a back end, and nowhere else, and compare. The process remembers the result."""
     if reason := backend.missing():
         return Verdict(False, reason)
     try:
@@ -38,13 +38,13 @@ def probe(backend: Backend, settings: Settings) -> Verdict:
         return _check(session)
     except ImpastoError as error:
         return Verdict(False, str(error))
-    # What a driver that is not all there raises is known to nobody beforehand.
+    # A driver that is installed in part may raise anything.
     except Exception as error:
         return Verdict(False, f"{type(error).__name__}: {error}")
 
 
 def rate(backend: Backend, settings: Settings) -> float:
-    """Floating point operations per second in a matrix product; the best of a few.
+    """Floating-point operations per second in a matrix product; the best of a few runs.
 
     Raises:
         DeviceError: the back end does not work.

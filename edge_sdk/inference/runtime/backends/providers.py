@@ -1,7 +1,7 @@
-"""Back ends that are execution providers of ONNX Runtime: thin, and watched.
+"""Back ends that are execution providers of ONNX Runtime.
 
-`onnxruntime.get_available_providers()` tells what the library was compiled with, not what works here; and a provider
-that does not start is replaced by the CPU without an error. Both are looked at.
+`onnxruntime.get_available_providers()` lists what the library was compiled with, not what works here; and ONNX Runtime
+replaces a provider that does not start by the CPU, without an error. Both are checked here.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from edge_sdk.inference.runtime.sessions import Opened, session_options
 
 
 class Provider(Backend):
-    """An execution provider; what it cannot run is left to the CPU, as ONNX Runtime does, except under `strict`.
+    """An execution provider. ONNX Runtime runs operations that it lacks on the CPU, except under `strict`.
 
-    install: what to install to have it.
+    install: the advice on what to install for it.
     """
 
     provider: ClassVar[str]
@@ -38,7 +38,7 @@ class Provider(Backend):
         options = session_options(settings.threads)
         if settings.strict:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-            # What is found is told once, by the verdict.
+            # ONNX Runtime's own warning is dropped: the verdict says the same.
             options.log_severity_level = 4
         chosen = [(self.provider, dict(self.options))]
         if not settings.strict:
@@ -58,7 +58,7 @@ class Provider(Backend):
         return Opened(session)
 
     def resident(self, graph: Graph, settings: Settings) -> int:
-        # Where graphics and processor share memory, the weights are in it; nothing was measured.
+        # Weights count in full, as graphics and processor may share memory. This was not measured.
         return int(1.1 * graph.size)
 
     def opening(self, graph: Graph, settings: Settings) -> int:

@@ -1,6 +1,6 @@
 """Qualcomm's neural processor through QNN.
 
-It runs quantised graphs, and leaves others to the CPU, where ONNX Runtime is faster on its own: never taken by `auto`.
+It runs quantised graphs, and leaves others to the CPU, where ONNX Runtime alone is faster. So `auto` never takes it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from edge_sdk.inference.runtime.backends.providers import Provider
 
 
 class Qnn(Provider):
+    """ONNX Runtime's QNN execution provider."""
+
     name = "qnn"
     title = "ONNX Runtime, QNN"
     provider = "QNNExecutionProvider"

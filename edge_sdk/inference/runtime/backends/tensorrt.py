@@ -1,7 +1,7 @@
 """NVIDIA graphics processors through TensorRT.
 
 It builds an engine for every new combination of input sizes, which takes minutes, and the rank of an adapter is such a
-size: worth it for a device that draws with the same adapters all day, and therefore never taken by `auto`.
+size. That pays for a device that draws with the same adapters all day; `auto` never takes it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from edge_sdk.inference.runtime.backends.providers import Provider
 
 
 class TensorRT(Provider):
+    """ONNX Runtime's TensorRT execution provider."""
+
     name = "tensorrt"
     title = "ONNX Runtime, TensorRT"
     provider = "TensorrtExecutionProvider"

@@ -1,10 +1,10 @@
 """From noise to latents, in numpy.
 
-A scheduler is a function: it gets the model, a `Start` and a `NoiseSchedule`, and yields the latents after every step.
+A scheduler is a function: it takes the model, a `Start` and a `NoiseSchedule`, and yields the latents after every step.
 To add one, write it in a file of its own and give it a name below.
 
-x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise throughout, with alpha_t the cumulated product that diffusers calls
-`alphas_cumprod`. Every scheduler equals its diffusers twin over whole trajectories
+Throughout, x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise, with alpha_t the cumulative product that diffusers calls
+`alphas_cumprod`. Every scheduler equals its twin in diffusers over whole trajectories
 (tests/inference/test_schedulers.py).
 """
 

@@ -10,7 +10,7 @@ from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, Noise
 def ddim(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
 ) -> Iterator[Latents]:
-    """x <- sqrt(alpha') x_0 + sqrt(1 - alpha') noise, with x_0 and noise as the model sees them in x."""
+    """x <- sqrt(alpha') x_0 + sqrt(1 - alpha') noise, with the x_0 and the noise that the model predicts at x."""
     timesteps = schedule.timesteps(steps, "leading").round().astype(int)[start.left_out(steps) :]
     x, stride = start.at(schedule.alphas[timesteps[0]]), schedule.length // steps
     for t in timesteps.tolist():

@@ -17,8 +17,7 @@ def dpm_solver_2m(
 ) -> Iterator[Latents]:
     """x <- (s' / s) x - a' (exp(-h) - 1) D, where a = sqrt(alpha), s = sqrt(1 - alpha) and h is the step in log(a / s).
 
-    D is x_0 as the model sees it, extrapolated by half a step with the previous one; the first and the last step use
-    x_0 alone.
+    D is the model's x_0, extrapolated by half a step with the previous one; the first and the last step use x_0 alone.
     """
     timesteps = schedule.timesteps(steps, "linspace", beyond=1).round()[start.left_out(steps) :]
     sigmas = schedule.sigmas(timesteps)

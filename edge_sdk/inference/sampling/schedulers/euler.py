@@ -16,7 +16,7 @@ from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, Noise
 def euler(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
 ) -> Iterator[Latents]:
-    """With y = x / sqrt(alpha) = x_0 + sigma noise: dy / dsigma = noise, so y <- y + (sigma' - sigma) noise.
+    """y <- y + (sigma' - sigma) noise, since y = x / sqrt(alpha) = x_0 + sigma noise and dy / dsigma = noise.
 
     Yields y, which ends as x_0. Timesteps may lie between trained ones.
     """

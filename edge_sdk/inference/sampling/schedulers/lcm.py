@@ -20,11 +20,11 @@ def lcm(
 ) -> Iterator[Latents]:
     """x <- sqrt(alpha') f + sqrt(1 - alpha') fresh noise, with f = c_skip x + c_out x_0; the last step gives f itself.
 
-    Timesteps are spread over those that the distillation used, whatever spacing the base model states; from a picture,
-    over those that its noise reaches.
+    Timesteps are spread over those that the distillation used, whatever spacing the base model states. A drawing from a
+    picture spreads them over those that its noise reaches.
 
     Raises:
-        ValueError: more steps than the distillation used.
+        ValueError: there are more steps than the distillation used.
     """
     if not 1 <= steps <= schedule.distilled_steps:
         raise ValueError(f"steps must be between 1 and {schedule.distilled_steps} for LCM, not {steps}.")

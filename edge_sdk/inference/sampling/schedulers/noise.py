@@ -17,7 +17,7 @@ from edge_sdk.errors import BundleError
 from edge_sdk.inference.bundle import MODEL_INDEX, read_config
 
 Latents: TypeAlias = npt.NDArray[np.float32]
-# (latents (n, c, h, w), trained timestep) -> what the model predicts, of the same shape.
+# (latents (n, c, h, w), trained timestep) -> the model's prediction, of the same shape.
 Denoise: TypeAlias = Callable[[Latents, float], Latents]
 # Fresh unit noise, of the shape of the latents.
 NoiseSource: TypeAlias = Callable[[], Latents]
@@ -27,11 +27,11 @@ _LEAST_SIGNAL = 2.0**-24
 
 @dataclass(frozen=True)
 class Start:
-    """Where a drawing starts: from noise alone, or from the latents of a picture with some noise on it.
+    """Starting point of a drawing: noise alone, or the latents of a picture with some noise added.
 
     Attributes:
         noise: unit noise, (n, c, h, w).
-        picture: latents of a picture, broadcast to the noise's shape.
+        picture: latents of a picture, broadcast to the noise's shape; None starts from noise alone.
         strength: 0 to 1, the share of the noising that the picture goes through; 1 leaves next to nothing of it.
     """
 
@@ -40,12 +40,12 @@ class Start:
     strength: float = 1.0
 
     def left_out(self, steps: int) -> int:
-        """How many of `steps` steps are spared because the drawing starts from a picture.
+        """Number of the first steps, of `steps`, that are left out because the drawing starts from a picture.
 
         Source: Meng et al. (SDEdit), arXiv 2108.01073.
 
         Raises:
-            ValueError: all of them.
+            ValueError: no step would be left.
         """
         if self.picture is None:
             return 0
@@ -55,14 +55,14 @@ class Start:
         return steps - left
 
     def at(self, alpha: float) -> Latents:
-        """The latents x_t at the level of noise where the drawing starts."""
+        """Latents x_t at the noise level `alpha`, at which the drawing starts."""
         if self.picture is None:
             return self.noise
         return np.float32(sqrt(alpha)) * self.picture + np.float32(sqrt(1 - alpha)) * self.noise
 
 
 class Scheduler(Protocol):
-    """Yields the latents after each step: `steps` of them, less those that `start` spares."""
+    """A function that yields the latents (n, c, h, w) after each of `steps` steps, without those that `start` omits."""
 
     def __call__(
         self, denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
@@ -71,9 +71,9 @@ class Scheduler(Protocol):
 
 _Betas: TypeAlias = Literal["linear", "scaled_linear"]
 _USUAL: tuple[float, float, _Betas] = (1e-4, 0.02, "linear")
-# diffusers' classes whose models were trained with these betas, with those that each takes where a file states none.
-# Which of them a model carries is a preference for sampling. Others, such as EDM's and flow matching's, mean another
-# training.
+# Schedulers of diffusers whose models can be drawn with -> (beta_start, beta_end, beta_schedule) that each takes if a
+# file states none. The class itself is only a preference for sampling. Other classes, such as those of EDM and flow
+# matching, mean that the model was trained differently.
 CLASSES: Mapping[str, tuple[float, float, _Betas]] = {
     **dict.fromkeys(
         (
@@ -115,8 +115,8 @@ class _Config(msgspec.Struct, frozen=True):
     rescale_betas_zero_snr: bool | None = False
     original_inference_steps: Annotated[int, Meta(ge=1, le=1000)] = 50
     timestep_scaling: Annotated[float, Meta(gt=0)] = 10.0
-    # Refused unless they are as here: they change what noise the model knows, or what it predicts. Which levels of it
-    # are visited (use_karras_sigmas and its like), by which solver of which order, is a preference, and not heeded.
+    # Other values are refused: they change the noise that the model was trained with, or what it predicts. Fields that
+    # choose the noise levels to visit (use_karras_sigmas and its like) or the solver are preferences, and ignored.
     trained_betas: None = None
     thresholding: Literal[False] | None = False
     use_flow_sigmas: Literal[False] | None = False
@@ -126,16 +126,17 @@ class _Config(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """How much noise there is at each trained timestep, and what the model predicts.
+    """Noise at each trained timestep, and the quantity that the model predicts.
 
     Attributes:
         alphas: (timesteps,) share of the signal in the variance, falling from about 1 to about 0.
-        final_alpha: the same after the last step.
+        final_alpha: that share after the last step.
         prediction: "epsilon" (the noise) or "v_prediction" (sqrt(alpha) noise - sqrt(1 - alpha) x_0).
         spacing: which trained timesteps are visited; None leaves it to the scheduler.
         offset: added to timesteps spaced "leading".
         clip: predicted x_0 are limited to -clip..clip; None is no limit.
-        distilled_steps, timestep_scaling: of LCM.
+        distilled_steps: number of timesteps that LCM's distillation used.
+        timestep_scaling: factor of the timestep in LCM's c_skip and c_out.
     """
 
     alphas: npt.NDArray[np.float64]
@@ -149,12 +150,12 @@ class NoiseSchedule:
 
     @classmethod
     def of_model(cls, folder: Path) -> NoiseSchedule:
-        """Read that of a diffusers folder or of a bundle.
+        """Read the noise schedule of a diffusers folder or of a bundle.
 
-        Which class is meant, model_index.json says too, and diffusers heeds that one.
+        The scheduler's class is the one in model_index.json, if it states one, as in diffusers.
 
         Raises:
-            BundleError: there is none; see `from_json`.
+            BundleError: there is no schedule, or it cannot be used; see `from_json`.
         """
         file = folder / "scheduler" / "scheduler_config.json"
         index = read_config(folder / MODEL_INDEX) if (folder / MODEL_INDEX).is_file() else {}
@@ -170,12 +171,12 @@ class NoiseSchedule:
 
     @classmethod
     def from_json(cls, data: bytes, named: str | None = None) -> NoiseSchedule:
-        """Read a scheduler_config.json.
+        """Read the content of a scheduler_config.json.
 
         named: diffusers' class for it, if that is stated elsewhere.
 
         Raises:
-            BundleError: not such a file, or it asks for something that these schedulers cannot do.
+            BundleError: it is no such file, or asks for something that these schedulers cannot do.
         """
         try:
             config = msgspec.json.decode(data, type=_Config)
@@ -214,18 +215,18 @@ class NoiseSchedule:
         return len(self.alphas)
 
     def sigmas(self, timesteps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Noise over signal, sqrt((1 - alpha) / alpha), interpolated between the trained timesteps; 0 appended.
+        """Noise over signal, sqrt((1 - alpha) / alpha), interpolated between the trained timesteps; 0 is appended.
 
-        Where there is no signal at all, this is 4096, as in diffusers.
+        Without any signal it is 4096, as in diffusers.
         """
         alphas = np.maximum(self.alphas, _LEAST_SIGNAL)
         trained = np.sqrt((1 - alphas) / alphas)
         return np.append(np.interp(timesteps, np.arange(self.length), trained), 0.0)
 
     def timesteps(self, steps: int, default: Spacing, *, beyond: int = 0) -> npt.NDArray[np.float64]:
-        """The (steps,) timesteps to visit, falling, not rounded when spaced "linspace".
+        """Timesteps to visit, (steps,), falling; not rounded when spaced "linspace".
 
-        beyond: how many points to space out after the last one without visiting them ("linspace" and "leading").
+        beyond: number of points after the last one that are spaced out but not visited ("linspace" and "leading").
 
         Source: Lin et al., arXiv 2305.08891, table 2.
         """
@@ -242,7 +243,7 @@ class NoiseSchedule:
         return visited
 
     def split(self, predicted: Latents, x: Latents, alpha: float) -> tuple[Latents, Latents]:
-        """(x_0, noise) that the model sees in x, given what it predicts there."""
+        """The model's x_0 and noise at x, computed from its prediction there."""
         signal, spread = np.float32(sqrt(alpha)), np.float32(sqrt(1 - alpha))
         if self.prediction == "v_prediction":
             return signal * x - spread * predicted, signal * predicted + spread * x
@@ -254,7 +255,7 @@ class NoiseSchedule:
 
 
 def _without_signal_at_the_end(alphas: npt.NDArray[np.float64], prediction: str) -> npt.NDArray[np.float64]:
-    """Rescaled so that the last timestep is noise alone, and the first one stays as it is.
+    """Rescale alphas so that the last timestep is noise alone, and the first one stays as it is.
 
     Source: Lin et al., arXiv 2305.08891, algorithm 1.
     """
