@@ -168,7 +168,7 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """The command line, without paths that differ between machines."""
+    """The command line, without the interpreter's path."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name if spec is not None else Path(sys.argv[0]).name
     return " ".join(["python -m", name, *sys.argv[1:]])

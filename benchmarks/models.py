@@ -103,7 +103,7 @@ def row_of(
     tell: Callable[[str], None] = lambda what: None,
     kept: Path = PLACE,
 ) -> Row:
-    """The row of a model, from an earlier run or measured now. The row of a failure gives the reason and is not kept."""
+    """The row of a model, from an earlier run or measured now. A failure's row gives the reason and is not kept."""
     try:
         if quick:
             return measure(name, plan, quick=True, seed=seed, tell=tell)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RANK = 16
 PROMPT = "a red fox"
-# Least variation of a picture that is not constant, in steps of 1 to 255.
+# A picture counts as drawn above this standard deviation of its pixels, which go from 0 to 255.
 VARIED = 1.0
 Facts: TypeAlias = dict[str, Cell]
 Pixels: TypeAlias = npt.NDArray[np.float32]
