@@ -109,6 +109,8 @@ class Torch(Rival):
 
 
 class TorchBfloat16(Torch):
+    """The same with weights in bfloat16."""
+
     dtype = "bfloat16"
 
 
@@ -204,11 +206,15 @@ class Ours(Rival):
 
 
 class OursInt8(Ours):
+    """The bundle's UNet in int8."""
+
     opens = "int8/unet"
     precision = "int8"
 
 
 class OursOpenVino(Ours):
+    """The bundle's UNet through OpenVINO."""
+
     prepares = False
     backend = "openvino"
 
@@ -300,6 +306,8 @@ class StableDiffusionCpp(Rival):
 
 
 class StableDiffusionCppF16(StableDiffusionCpp):
+    """The same with weights in float16."""
+
     kind = "f16"
 
 

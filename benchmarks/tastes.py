@@ -32,6 +32,8 @@ _SHARED = 2
 
 @dataclass(frozen=True)
 class Noise:
+    """Weights of noise in codes and in bases, and the largest share of a second taste."""
+
     code: float
     basis: float
     mixing: float

@@ -35,6 +35,12 @@ _DEADLINE = 600.0
 
 
 class Player:
+    """`count` devices over one connection to the broker at `url`.
+
+    Raises:
+        TimeoutError: no coordinator is online.
+    """
+
     def __init__(self, url: str, federation: str, count: int) -> None:
         self._topics = Topics(federation)
         self._numbers = {f"device-{number}": number for number in range(count)}
