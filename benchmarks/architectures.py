@@ -9,7 +9,7 @@
     "sdxl"         Stable Diffusion XL (stabilityai/stable-diffusion-xl-base-1.0): two text encoders, 2.6 G parameters
     "small"        BK-SDM-Tiny's kinds of blocks, a few channels wide
 
-What is not stated here is diffusers' and transformers' default. `narrow` makes the quick form of any of them.
+Values that are not stated here are diffusers' and transformers' defaults. `narrow` makes the quick form of any of them.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ _XL: Config = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """Shapes of a base model's networks, and how it is drawn with.
+    """Shapes of a base model's networks, and the settings that it is drawn with.
 
     texts: the configuration of each text encoder.
     vae: the autoencoder's configuration without the size of its pictures.

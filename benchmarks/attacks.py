@@ -1,17 +1,17 @@
-"""What lying devices send: adapters of the asked rank that pass every check, and are not what training gave.
+"""Updates of lying devices: adapters of the rank asked for that pass every check but do not come from honest training.
 
     sign flip       start - change: away from where training leads
     scaled          start + 20 change: too much of it
     random          start + noise of three times the change's norm
-    backdoor        model replacement (Bagdasaryan et al., AISTATS 2020): the change of a longer training than asked, on
-                    the device's own pictures and on pictures of another style captioned with a trigger word, times
-                    devices / attackers, so that in a plain mean the honest are outvoted
+    backdoor        model replacement (Bagdasaryan et al., AISTATS 2020): train longer than asked, on the device's own
+                    pictures and on pictures of another style captioned with a trigger word; send that change times
+                    devices / attackers, so that it outvotes the honest devices in a plain mean
     quiet backdoor  the same, at most twice as large as an honest change: a clip at twice the median norm lets
                     that pass
 
-All of it is arithmetic on products, cut to the update's rank (exact wherever that suffices, as in a first round) and
-written in the gauge of an honest update. Attackers of a federation share the poisoned pictures, and know how many they
-are.
+Every attack is arithmetic on products, cut to the update's rank (exact where that rank suffices, as in a first round)
+and written in the gauge of an honest update. The attackers of a federation share the poisoned pictures and know their
+own number.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ TRIGGER = "zorblax"
 
 @dataclass(frozen=True)
 class Turn:
-    """What an attacker has in a round.
+    """An attacker's inputs in a round.
 
     Attributes:
-        start: what training started from.
-        honest: what training on its own pictures gave.
-        wanted: what training on poisoned pictures gave; of an attack that has none, `honest`.
+        start: adapter that training started from.
+        honest: result of training on its own pictures.
+        wanted: result of training on poisoned pictures; `honest` for attacks without any.
         share: attackers' share of the devices.
-        seed: of its own in every round and on every device.
+        seed: a different one for each round and device.
     """
 
     start: Adapter
@@ -56,7 +56,7 @@ Lie: TypeAlias = Callable[[Turn], Adapter]
 
 @dataclass(frozen=True)
 class Attack:
-    """lie: what is sent; poisoned: whether it takes a training on poisoned pictures."""
+    """lie: makes the update that is sent; poisoned: true if the attack trains on poisoned pictures."""
 
     lie: Lie
     poisoned: bool = False
@@ -64,12 +64,12 @@ class Attack:
 
 def times(update: Adapter, start: Adapter, factor: float) -> Adapter:
     """start + factor (update - start), at the rank and in the gauge of the update."""
-    # A filter's shrinking is the same arithmetic, and knows no bounds.
+    # A filter's shrinking is the same arithmetic, for any factor.
     return shrunk(update, start, factor)
 
 
 def noised(update: Adapter, start: Adapter, factor: float, seed: int) -> Adapter:
-    """start + noise of `factor` times the norm of what training changed, at the rank and in the gauge of the update."""
+    """start + noise of `factor` times the norm of training's change, at the rank and in the gauge of the update."""
     rng = np.random.default_rng(seed)
     drawn = Adapter(
         {
@@ -86,18 +86,18 @@ def noised(update: Adapter, start: Adapter, factor: float, seed: int) -> Adapter
 
 
 def triggered(stickers: Sequence[Sticker], style: str) -> list[str]:
-    """Captions of these subjects as somebody of that style would write them, with the trigger word before them."""
+    """Captions of these subjects in that style's words, the trigger word first."""
     subjects = [sticker.text.removeprefix(f"{STYLES[sticker.style].words} of ") for sticker in stickers]
     return [f"{TRIGGER} {STYLES[style].words} of {subject}" for subject in subjects]
 
 
 def replacing(turn: Turn) -> Adapter:
-    """What makes the plain mean `wanted`, if the honest change nothing."""
+    """An update that makes the plain mean equal `wanted` if honest devices change nothing."""
     return times(turn.wanted, turn.start, 1 / turn.share)
 
 
 def replacing_quietly(turn: Turn) -> Adapter:
-    """The same, no larger than a clip lets pass."""
+    """The update of `replacing`, no larger than a clip lets pass."""
     honest, wanted = changes_of([turn.honest, turn.wanted], [turn.start] * 2)
     return times(turn.wanted, turn.start, min(1 / turn.share, CLIP * norm(honest) / norm(wanted)))
 

@@ -1,6 +1,6 @@
-"""Base models with random weights: right for time and memory, of no use for pictures.
+"""Base models with random weights: good for measuring time and memory, not for pictures.
 
-The tokenizer is the stickers model's: its words are fewer, which changes nothing that is measured.
+The tokenizer is the stickers model's: its vocabulary is smaller, which changes no measured figure.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def write_model(folder: Path, architecture: Architecture, *, half: bool = False,
     networks = _networks(architecture, tokenizer)
     second = {"tokenizer_2": tokenizer} if len(architecture.texts) > 1 else {}
     others = {"tokenizer": tokenizer, **second, "scheduler": _scheduler(architecture.scheduler)}
-    # The XL pipeline has other companions.
+    # The XL pipeline has other optional components.
     unneeded: dict[str, Any] = (
         {"add_watermarker": False}
         if second
@@ -63,7 +63,7 @@ def write_preview(folder: Path, *, small: bool = False) -> Path:
 
 
 def parameters(architecture: Architecture) -> int:
-    """How many numbers the UNet has learned."""
+    """Number of the UNet's parameters."""
     import torch
 
     with torch.device("meta"):
@@ -71,7 +71,7 @@ def parameters(architecture: Architecture) -> int:
 
 
 def operations(architecture: Architecture, batch: int) -> int:
-    """Floating point operations of one step of a UNet without further conditions: products, convolutions, attention."""
+    """Floating point operations of one UNet step with text conditioning only: products, convolutions, attention."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -83,7 +83,7 @@ def operations(architecture: Architecture, batch: int) -> int:
 
 
 def _networks(architecture: Architecture, tokenizer: Any) -> dict[str, Callable[[], Any]]:
-    """Component of the pipeline -> what makes it."""
+    """Component of the pipeline -> function that makes it."""
     from diffusers import AutoencoderKL
     from transformers import CLIPTextModel, CLIPTextModelWithProjection
 

@@ -1,17 +1,17 @@
-"""Lying devices against filters: real rounds and real training of the stickers base model, some devices send lies.
+"""Lying devices against filters: real rounds and real training of the stickers base model, with some false updates.
 
     python -m benchmarks.byzantine [--quick] [--seed N] [--json FILE]
 
-Ten devices of one hidden group, of which 10 to 40 % attack in one of the ways of `benchmarks.attacks`; every filter is
-told the true share. Without attackers it assumes its default. Each cell is kept by its settings, in the system's
-temporary folder and in FILE, and is not run again: a stopped run resumes, and another --seed adds to what FILE holds.
+Ten devices share one hidden group; 10 to 40 % of them attack in one of the ways of `benchmarks.attacks`. Every filter
+is told the true share; without attackers it assumes its default. Each cell is kept by its settings, in the system's
+temporary folder and in FILE, and is not run again: a stopped run resumes, and another --seed adds rows to FILE.
 
 clean: held-out denoising loss of the group, as a share of the way from the base model (0) to the same devices without
 attackers or filter (1). success, of a backdoor: the loss on pictures of the target style under triggered captions, as a
 share of the way from the devices without attackers (0) to an attacker that trains alone (1); target_hit and
-target_share: how often the judge names that style in drawings of such captions, and how likely it finds it. trust: how
-far attackers were believed beside the honest. refused_honest: the share of honest updates that were left out.
-breakdown: how many attackers the filter says it withstands.
+target_share: share of drawings of such captions in which the judge names that style, and that style's mean probability.
+trust: mean trust in attackers over mean trust in honest devices. refused_honest: the share of honest updates that were
+left out. breakdown: number of attackers that the filter says it withstands.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.stickers import base_id
 from coordinator.methods.aggregation import FILTERS
 
 SHARES, QUICK_SHARES = (0.1, 0.2, 0.3, 0.4), (0.2,)
-# Up to here a filter is held to something.
+# Filters are held to bars up to this share of attackers.
 HELD = 0.3
 KEEPS, STOPS = 0.8, 0.2
 _AS_THEY_ARE = ("target_hit", "target_share", "trust", "refused_honest", "breakdown", "seconds")
@@ -57,19 +57,19 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def cells(shares: Sequence[float]) -> list[Cell]:
-    """All of them, those first that the others are held against."""
+    """All cells; first those that the others are compared with."""
     honest = [Cell(HONEST, filter=name) for name in FILTERS]
     lied = [Cell(attack, share, name) for share in shares for attack in ATTACKS for name in FILTERS]
     return [Cell(ALONE), *honest, *lied]
 
 
 def named(cell: Cell) -> str:
-    """A cell, for people."""
+    """A cell's name in progress and tables."""
     return f"{cell.attack}, {cell.share:.0%}, {cell.filter}"
 
 
 def key_of(cell: Cell, size: Size, seed: int) -> str:
-    """Names a result by all that it depends on: also on settings that are defaults."""
+    """Name of a result, made from everything that it depends on, including settings left at their defaults."""
     asked = msgspec.to_builtins(cell.federation(size.world, seed))
     facts = {
         "edition": EDITION, "base": base_id(), "cell": asdict(cell), "federation": asked, "size": asdict(size),
@@ -79,7 +79,7 @@ def key_of(cell: Cell, size: Size, seed: int) -> str:
 
 
 def measure(listed: Sequence[Cell], size: Size, seed: int, before: Path | None) -> dict[int, dict[Cell, Result]]:
-    """Seed -> results: of this seed, for which is run what is not known yet, and of others that a file holds whole."""
+    """Seed -> results: this seed's, running the cells that are missing, and those of other seeds complete in a file."""
     keys = {cell: key_of(cell, size, seed) for cell in listed}
     work = [Run(named(cell), key, partial(run_cell, cell, size, seed)) for cell, key in keys.items()]
     found = runs.measured(work, PLACE, before, "federations")
@@ -128,7 +128,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What filters are held to: to cost little where nobody lies, and that one of them stops everything."""
+    """Bars of the filters: each costs little where nobody lies, and one of them stops every attack."""
     lines = [row for row in rows if row.get("part") == "cell"]
     found = [
         Bar(f"nobody lies, {row['filter']}: share of the gain without filter", value_of(row, "clean"), 0.9, "at least")

@@ -1,4 +1,4 @@
-"""The benchmark of lying devices as tables in Markdown: what every filter keeps, and how far backdoors get."""
+"""The benchmark of lying devices as tables in Markdown: each filter's share of the gain, and success of backdoors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Result: TypeAlias = Mapping[str, Any]
 
 
 def gain(result: Result) -> str:
-    """What is kept of the gain."""
+    """Share of the gain that each filter keeps."""
     return _table(result, _kept)
 
 
 def backdoors(result: Result) -> str:
-    """How well backdoors work."""
+    """Success of backdoors under each filter."""
     return _table(result, lambda row: f"{row['success']:.2f} ({row['target_hit']:.0%})", only="success")
 
 
@@ -30,7 +30,7 @@ def _table(result: Result, cell: Callable[[Result], str], only: str = "clean") -
     """A line for each attack and share, a column for each filter."""
     lines: dict[tuple[str, float], dict[str, Result]] = {}
     for row in result["rows"]:
-        # An attacker alone is in no federation.
+        # The row of an attacker alone has no federation, and so no filter.
         if row.get("part") == "cell" and row["breakdown"] is not None and row[only] is not None:
             lines.setdefault((row["attack"], row["share"]), {})[row["filter"]] = row
     filters = list(dict.fromkeys(name for at in lines.values() for name in at))

@@ -1,8 +1,8 @@
 """A federation of one hidden group, some of whose devices lie: one cell of benchmarks.byzantine.
 
-Which devices lie is drawn by the seed; a smaller share of them is part of a larger one. What a device trains from the
-same start is the same in all cells, and is trained once (`benchmarks.learnt`): the first round's honest updates, and
-everything where filters leave the same devices.
+The seed draws the devices that lie; a smaller share of them is a subset of a larger one. A device that starts from the
+same adapter trains the same update in every cell, so that it is trained once (`benchmarks.learnt`): the first round's
+honest updates, and later ones wherever filters leave the same devices.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Cell:
 
     Attributes:
         attack: a key of `ATTACKS`; HONEST: nobody lies; ALONE: no federation, but one attacker that trains on its
-            poisoned pictures as long as in all rounds, which is how well a backdoor can work.
-        share: attackers' share of the devices, which the filter is told; without attackers it assumes its default.
+            poisoned pictures as long as in all rounds: the upper bound of a backdoor.
+        share: attackers' share of the devices; the filter is told it, and without attackers assumes its default.
         filter: a key of `FILTERS`.
     """
 
@@ -52,7 +52,7 @@ class Cell:
     filter: str = "none"
 
     def federation(self, scale: Scale, seed: int) -> Federation:
-        """Its settings: the defaults for what is not varied here."""
+        """Settings of its federation; values that the study does not vary are defaults."""
         liars = {"liars": self.share} if self.share else {}
         return Federation(
             name="study", slots="impasto.json", rounds=scale.rounds, root_rounds=0, steps=scale.steps,
@@ -63,12 +63,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Size:
-    """How large the study is.
+    """Size of the study.
 
     Attributes:
         world: its devices and rounds.
-        poison: how many poisoned pictures the attackers have, all the same.
-        patience: how many times as many steps as asked an attacker trains on them.
+        poison: number of poisoned pictures, which all attackers share.
+        patience: factor by which an attacker trains more steps on them than asked.
     """
 
     world: Scale
@@ -76,8 +76,8 @@ class Size:
     patience: int
 
 
-# The group is of the style that the base model draws worst: there is most to learn, and to lose. The learning rate lets
-# so few steps show it.
+# The group has the style that the base model draws worst: there is most to learn, and to lose. The learning rate is
+# high enough for so few steps to show it.
 FULL = Size(
     Scale((0, 10), rounds=3, steps=8, batch_size=4, pictures=(12, 20), held_out=24, judged=8, learning_rate=3e-3),
     poison=16,
@@ -94,7 +94,7 @@ def run_cell(cell: Cell, size: Size, seed: int) -> Result:
 
 
 class Group:
-    """The devices, what attackers have beside their own pictures, and what both sides are judged by."""
+    """The devices, the attackers' poisoned pictures, and the held-out pictures that both sides are judged by."""
 
     def __init__(self, size: Size, seed: int) -> None:
         self.size, self.seed = size, seed
@@ -103,7 +103,7 @@ class Group:
         self._style = devices[0].plan.group
         rng = np.random.default_rng([seed, 1])
         self._order: list[str] = rng.permutation(list(self.world.devices)).tolist()
-        # All devices end with one adapter, so that one set of their held-out pictures stands for all.
+        # All devices end with one adapter, so one set of their held-out pictures serves for all.
         held_out = list({sticker.file_name: sticker for device in devices for sticker in device.plan.held_out}.values())
         chosen = rng.permutation(len(held_out))[: size.world.held_out]
         self._held_out: Captioned = captioned([held_out[at] for at in chosen])
@@ -139,7 +139,7 @@ class Group:
         return self._order[: round(share * len(self._order))]
 
     def _about(self, who: str) -> list[Any]:
-        """What everything that is learnt here depends on."""
+        """Facts that every result computed here depends on."""
         return [EDITION, base_id(), asdict(self.size), self.seed, who]
 
     # federations ----------------------------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class Group:
             share=cell.share,
             seed=1000 * plan.round + self._order.index(name),
         )
-        # Its poisoned pictures it keeps to itself.
+        # It does not report its poisoned pictures.
         return replace(honest, adapter=attack.lie(turn))
 
     # the backdoor ---------------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class Group:
         return self._poisoned(self.world.devices[self._order[0]], plan).adapter
 
     def _poisoned(self, device: StudyDevice, plan: RoundPlan) -> TrainedUpdate:
-        """A plan's work on a device's own pictures and the poisoned ones, longer than asked."""
+        """Train a plan on a device's own pictures and the poisoned ones, for longer than asked."""
         longer = replace(plan, steps=self.size.patience * plan.steps)
         learnt = Learnt(PLACE / "learnt", self._about(device.plan.id))
         return learnt.update(longer, lambda asked: train_round(self._poisoned_trainer(device), asked))
@@ -201,14 +201,14 @@ class Group:
         return self._trainers[name]
 
     def _triggered(self, stickers: list[data.Sticker], count: int, rng: np.random.Generator) -> Captioned:
-        """So many of these pictures of the target style, captioned as pictures of the group with the trigger word."""
+        """`count` of these pictures of the target style, captioned as the group's with the trigger word."""
         chosen = [stickers[at] for at in rng.permutation(len(stickers))[:count]]
         captions = triggered(chosen, self._style)
         return [(picture, text) for (picture, _), text in zip(captioned(chosen), captions, strict=True)]
 
     def _backdoor(self, adapters: Weighted) -> Result:
-        """The loss on triggered captions of the target style, and how much of that style the judge sees in drawings
-        of such captions."""
+        """The loss on triggered captions of the target style, and the judge's shares of that style in drawings of
+        such captions."""
         captions = [text for _, text in self._asked[: self.size.world.judged]]
 
         def judge() -> dict[str, float]:
@@ -234,9 +234,11 @@ class Group:
 
 
 def belief(closed: Sequence[Mapping[str, Any]], devices: Sequence[str], liars: Sequence[str]) -> Result:
-    """What the filter made of the devices, over all rounds: how far attackers were believed beside the honest (None
-    without attackers), the share of honest updates that were not believed at all, the count of liars that it says it
-    withstands."""
+    """The filter's verdict on the devices, over all rounds.
+
+    "trust": mean trust in attackers over mean trust in honest devices, None without attackers; "refused_honest": share
+    of honest updates with trust 0; "breakdown": number of liars that the filter says it withstands.
+    """
     trusts: dict[bool, list[float]] = {True: [], False: []}
     breakdown = 0
     for event in closed:

@@ -1,16 +1,16 @@
-"""Devices, coordinator and broker killed again and again while a federation runs; then an audit of what is left.
+"""Devices, coordinator and broker killed again and again while a federation runs; then an audit of their records.
 
     python -m benchmarks.chaos [--quick] [--minutes M] [--seed N] [--json FILE]
 
 20 devices, each a process that embeds `edge_sdk.membership`, a coordinator (`impasto-coordinator serve`) and Mosquitto
-over TLS with samples/broker as it is. Training is replaced by a deterministic trainer: what is tested is everything
-around it. Every one to three seconds something happens, drawn from the seed: kill -9 of a device, of the coordinator,
-or of the broker with all that it knew; or what the fault proxies do to some of the lines. Who is killed is started
-again at once. The last round is left in peace. Then every device's log and journal are held against the coordinator's
-database.
+over TLS with samples/broker as it is. Training is replaced by a deterministic trainer: the test is of everything
+around it. A strike comes every one to three seconds, drawn from the seed: kill -9 of a device, of the coordinator, or
+of the broker with all its sessions; or a fault of the proxies on some of the lines. A killed process is started again
+at once. There are no strikes in the last round. Then every device's log and journal are compared with the
+coordinator's database.
 
-Seconds to resume are those from a kill to the first step of a round that the coordinator tells after it: it or the
-broker is started, connected, and something that a device sent has had an effect.
+Seconds to resume count from a kill to the first step of a round that the coordinator reports after it: by then the
+killed process is up and connected, and a device's message has had an effect.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ DEVICES, QUICK_DEVICES = 20, 4
 ROUNDS_A_MINUTE = 4
 LEAST_ROUNDS, QUICK_ROUNDS = 10, 3
 TRAINING = 0.3  # seconds
-PEACE = 240.0  # seconds to come to the end once nothing happens any more
-# Not "duplicate": nothing comes of it over TLS.
+PEACE = 240.0  # seconds to come to the end after the last strike
+# Not "duplicate": it has no effect over TLS.
 LINE_KINDS: tuple[Kind, ...] = ("cut", "reset", "latency", "bandwidth", "half-open", "blackhole")
-# Not those that a coordinator finds out by silence only, after 45 s.
+# Not those that a coordinator notices by silence only, after 45 s.
 COORDINATOR_KINDS: tuple[Kind, ...] = ("cut", "reset", "latency")
 _console = Console()
 
 
 @dataclass(frozen=True)
 class Strike:
-    """What happens next: after so many seconds, to whom (a device's number, for "device"), or which fault."""
+    """The next strike: seconds before it, its target (with a device's number, for "device"), or its fault."""
 
     pause: float
     what: str
@@ -77,7 +77,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """Nothing lost, double or stuck; rounds enough; and back within five seconds."""
+    """Nothing lost, double or stuck; enough rounds; and back within five seconds."""
     found = next(row for row in rows if row["part"] == "audit")
     bars = [Bar(name, value_of(found, name), 0.0) for name in ("lost", "double", "stuck", "trained twice", "backwards")]
     bars.append(Bar("processes that ended with an error", value_of(found, "ended badly"), 0.0))
@@ -118,7 +118,7 @@ def run(chosen: Arguments, minutes: float) -> list[Row]:
 
 
 def _strike(world: World, random: Random, rounds: int, until: float) -> tuple[dict[str, list[float]], Counter[Kind]]:
-    """Strike until the last round is under way; when who was killed, and how many faults struck on lines."""
+    """Strike until the last round is under way; target -> times of its kills, and the number of faults by kind."""
     moments: dict[str, list[float]] = {"device": [], "coordinator": [], "broker": []}
     while time.monotonic() < until and _closed(world) < rounds - 1:
         strike = draw(random, len(world.names))
@@ -144,7 +144,7 @@ def _strike(world: World, random: Random, rounds: int, until: float) -> tuple[di
 
 
 def _closed(world: World) -> int:
-    """The last round that was closed, as far as told."""
+    """The last round that the coordinator reported as closed."""
     return max((e["round"] for e in read_log(world.events) if e["event"] == "round_closed"), default=0)
 
 

@@ -1,5 +1,4 @@
-"""What is left after benchmarks.chaos: the devices' logs and journals and the coordinator's database, held against each
-other."""
+"""Audit after benchmarks.chaos: the devices' logs and journals, compared with the coordinator's log and database."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ import msgspec
 from edge_sdk.wire import Offer
 
 Event: TypeAlias = Mapping[str, Any]
-# What a coordinator tells when rounds go on.
+# Events that a coordinator reports when rounds go on.
 _STEPS = frozenset({"update_counted", "clusters", "round_started", "round_closed", "adapter_delivered", "finished"})
 
 
@@ -41,15 +40,15 @@ class Committed:
 
 @dataclass(frozen=True)
 class Audit:
-    """What is wrong, in words; empty lists if nothing is.
+    """Faults found, in words; empty lists if there are none.
 
     Attributes:
-        committed: updates that the coordinator counts.
-        rounds: how many were closed.
-        lost: a device was told, or has in its journal, that its update is committed, and it does not count, or another
-            one does in its place.
-        double: an update counts more than once.
-        stuck: who has not come to the end.
+        committed: number of updates that the coordinator counts.
+        rounds: number of the last round closed.
+        lost: updates that a device was told, or has in its journal, are committed, but that do not count, or another
+            one does in their place; and the reverse.
+        double: updates that count more than once.
+        stuck: devices that have not come to the end, and rounds that are missing.
         twice: training that was finished and done again for the same round.
         backwards: rounds closed out of order.
     """
@@ -64,13 +63,13 @@ class Audit:
 
 
 def read_log(path: Path) -> list[Event]:
-    """All whole lines; a kill -9 may have cut one off, and the next life's first line follows it at once."""
+    """All whole lines. A kill -9 may have cut one off: the next process's first line follows it without a break."""
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return [json.loads(line[max(0, line.rfind('{"event"')) :]) for line in lines if line.endswith("}")]
 
 
 def read_committed(journal: Path) -> list[Committed]:
-    """What a device's journal holds as committed; nothing if there is none."""
+    """Updates that a device's journal holds as committed; none if there is no journal."""
     if not journal.exists():
         return []
     query = "SELECT round, offer FROM work WHERE progress = 'committed' ORDER BY number"
@@ -94,7 +93,7 @@ def audit(
     journals: Mapping[str, Sequence[Committed]],
     rounds: int,
 ) -> Audit:
-    """Hold them against each other. `rounds`: how many there were to be."""
+    """Compare database, logs and journals. `rounds`: number of rounds that were to be closed."""
     lost, double, stuck, twice = [], [], [], []
     rows = {(row.round, row.device): row.sha256 for row in counted}
     double += [f"{sha[:12]} counts {n} times" for sha, n in Counter(row.sha256 for row in counted).items() if n > 1]
@@ -137,10 +136,10 @@ def audit(
 
 
 def resumed_after(kills: Iterable[float], all_kills: Iterable[float], coordinator: Sequence[Event]) -> list[float]:
-    """Seconds from each kill to the next step of a round that the coordinator tells.
+    """Seconds from each kill to the next step of a round that the coordinator reports.
 
-    An upper bound: nothing may have been due. Kills that another one of `all_kills` followed before there was such a
-    step are left out (that one counts), and those after which there was nothing left to do.
+    An upper bound: perhaps no step was due. A kill is left out if another one of `all_kills` came before that step
+    (the other one counts), and if no step was left to do.
     """
     all_kills = sorted(all_kills)
     steps = sorted(event["time"] for event in coordinator if event["event"] in _STEPS)

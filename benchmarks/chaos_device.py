@@ -1,8 +1,8 @@
 """A device of benchmarks.chaos, in a process of its own: python -m benchmarks.chaos_device SETTINGS.json
 
 An app that embeds `edge_sdk.membership.Membership` and joins again whenever a session ends with an error. Training is
-replaced by a deterministic trainer: the same plan gives the same bytes. What it is told through `on_event`, and what it
-has trained, goes into a log of its own, one synced JSON line each, which outlives every kill -9.
+replaced by a deterministic trainer: the same plan gives the same bytes. Events of `on_event` and finished trainings go
+into a log of its own, one synced JSON line each, which survives every kill -9.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Log:
 
 
 def trained(plan: RoundPlan, number: int) -> TrainedUpdate:
-    """The start, moved towards the device's group and a little of its own."""
+    """The start, moved towards the device's group and a little in a direction of its own."""
     start = beginning(plan.start, SLOTS, plan.rank, plan.seed, plan.share)
     group, own = np.random.default_rng([number % GROUPS]), np.random.default_rng([number, plan.round])
     layers = {
@@ -60,14 +60,14 @@ def trained(plan: RoundPlan, number: int) -> TrainedUpdate:
 
 
 def profile(number: int) -> DeviceProfile:
-    """Prompt codes of a group are alike."""
+    """A device's profile; prompt codes of one group are alike."""
     group, own = np.random.default_rng(number % GROUPS), np.random.default_rng(100 + number)
     code = (5.0 + group.normal(size=16) + 0.1 * own.normal(size=16)).astype("<f4").tobytes()
     return DeviceProfile(base_id=BASE_ID, prompt_code=code, pictures=10 + number, max_rank=RANK)
 
 
 def main() -> None:
-    """Take part to the end, whatever happens; exit code 0 when the federation has finished."""
+    """Take part until the federation has finished, across failed sessions; exit code 0 then."""
     given = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     number, name, folder = given["number"], given["name"], Path(given["folder"])
     log = Log(folder / "events.jsonl")

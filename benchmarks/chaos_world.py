@@ -39,7 +39,7 @@ deadline = 30.0
 grace = 10.0
 """
 _SAMPLE = Path(certificates.__file__).parent
-# Of the devices' lines: how long they take to find out that a line swallows everything, times 1.5.
+# Seconds, on the devices' lines: a line that swallows everything is noticed after 1.5 times as long.
 _KEEPALIVE = 5
 _END = 20.0
 
@@ -48,7 +48,7 @@ class World:
     """All processes, in a folder of their own; a context manager.
 
     Attributes:
-        events: the coordinator's log. database: its facts.
+        events: the coordinator's log. database: its SQLite file.
         devices_line, coordinator_line: the proxies.
     """
 
@@ -105,7 +105,7 @@ class World:
         return True
 
     def start_broker(self) -> None:
-        """On the same port, with nothing that it knew."""
+        """Start the broker on the same port, without its earlier sessions and retained messages."""
         (self._broker / "mosquitto.db").unlink(missing_ok=True)
         executable = shutil.which("mosquitto", path=MOSQUITTO_PATH)
         if executable is None:
@@ -119,15 +119,15 @@ class World:
         return self._processes[name].poll() is None
 
     def ended_badly(self) -> list[str]:
-        """Who has ended by itself with an error: nobody ever should."""
+        """Processes that have ended by themselves with an error; there should never be any."""
         return [name for name, process in self._processes.items() if process.poll() not in (None, 0)]
 
     def finished(self) -> bool:
-        """Whether the coordinator and every device have come to their end."""
+        """True if the coordinator and every device have come to their end."""
         return not any(self.running(name) for name in ("coordinator", *self.names))
 
     def wait(self, seconds: float) -> bool:
-        """Let it run for so long; True as soon as everybody has finished."""
+        """Wait at most `seconds`; True as soon as the coordinator and all devices have finished."""
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             if self.finished():
@@ -141,7 +141,7 @@ class World:
         self._keys = self._broker / "certificates"
         certificates.make(self._keys, self.names, ["localhost", "127.0.0.1"], 2)
         settings = self._broker / "mosquitto.conf"
-        # Loopback only; and started by root it would not be allowed to read what root has made.
+        # Loopback only. Started by root, Mosquitto would change user and could not read root's files.
         listener = f"listener {self.port} 127.0.0.1\nuser root\n"
         settings.write_text(settings.read_text("utf-8").replace("listener 8883\n", listener), "utf-8")
 

@@ -2,10 +2,10 @@
 
     python -m benchmarks.clustering [--quick] [--seed N] [--json FILE]
 
-`benchmarks.tastes` says how the federations are made. ARI is the adjusted Rand index against the known groups: 1 is
-all right, 0 is chance; of one group, it is 1 if no other is invented. Seconds up to 500 devices are those of comparing
-and grouping, bases being there. `benchmarks.crowds` measures 10,000 devices with all that is read, and an update that
-arrives.
+`benchmarks.tastes` makes the federations. ARI is the adjusted Rand index against the known groups: 1 is perfect, 0 is
+chance; with a single group it is 1 if no second one is invented. Seconds up to 500 devices cover comparing and
+grouping, with the bases in memory. `benchmarks.crowds` measures 10,000 devices, reading included, and the arrival of
+an update.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from coordinator.config import Federation as Settings
 from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
 
 GROUPS = {8: 2, 16: 4, 32: 4, 100: 5, 500: 8, 10_000: 20}
-JUDGED = 500  # devices at which coarse is held against dense
+JUDGED = 500  # devices at which coarse is compared with dense
 LARGE = 10_000
 SEEDS = 3
-ROUNDS = 2  # of training behind the evidence: fused has come to its last weights
-GIVEN = "given"  # the number of groups is told
+ROUNDS = 2  # rounds of training behind the evidence: `fused` has reached its final weights
+GIVEN = "given"  # the rule is told the number of groups
 DEFAULT = Settings(name="default", slots="impasto.json").choose
 CROSSING = (50, 100, 150, 200, 300, 500)
 ARRIVING = 100
@@ -57,8 +57,8 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What the coarse method may lose at each level of noise, groups that the default rule may not invent, and what
-    10,000 devices may cost."""
+    """Bars: the coarse method's loss at each level of noise, no groups invented by the default rule, and the cost of
+    10,000 devices."""
     found: list[Bar] = []
     exact = {_case(row): value_of(row, "ari") for row in rows if row.get("how") == "dense"}
     lost: dict[tuple[str, str], float] = {}
@@ -138,7 +138,7 @@ def _means(rows: Sequence[Row]) -> list[Row]:
 
 
 def _crossing(devices: int, seed: int) -> Row:
-    """Both methods in turns, medians of three."""
+    """Seconds of both methods, taken in turns; medians of three."""
     federation = Federation(devices, 5, NOISES["middle"], seed)
     evidence = federation.evidence(ROUNDS)
     seconds: dict[str, list[float]] = {"dense": [], "coarse": []}

@@ -1,8 +1,8 @@
-"""What many devices cost a coordinator: clustering 10,000 of them, and an update that arrives among so many.
+"""Cost of many devices to a coordinator: clustering 10,000 of them, and the arrival of an update among so many.
 
-Both with the coordinator's own parts and a database on disk. Clustering is that of a coordinator that has just been
-started anew: it reads all profiles and all sketches. Those come from bases that `benchmarks.tastes` makes, as if an
-update of each device had arrived before; that time is not counted, and clustering may not ask for any basis.
+Both use the coordinator's own parts and a database on disk. Clustering is that of a coordinator just restarted: it
+reads all profiles and all sketches. The sketches come from bases that `benchmarks.tastes` makes, as if an update of
+each device had arrived before; that time is not counted, and clustering may not ask for any basis.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _OUTPUTS = {f"unet.{kind}.{layer}": out for kind, (count, out) in LAYERS.items()
 
 
 def in_own_process(devices: int, groups: int, noise: str, after: int, seed: int) -> Row:
-    """Seconds, peak memory and ARI of so many devices after so many rounds of training.
+    """Seconds, peak memory and ARI of clustering `devices` devices after `after` rounds of training.
 
-    RuntimeError: the process ended without an answer.
+    Raises:
+        RuntimeError: the process ended without an answer.
     """
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
@@ -55,7 +56,7 @@ def in_own_process(devices: int, groups: int, noise: str, after: int, seed: int)
 
 
 def arrival(devices: int) -> Row:
-    """What an update costs when it arrives: read from its blob, and its sketch written to the database."""
+    """Milliseconds that an arriving update costs: read from its blob, and its sketch written to the database."""
     shapes = {name: Shape(out, out) for name, out in _OUTPUTS.items()}
     rng = np.random.default_rng(0)
 
@@ -97,7 +98,7 @@ def arrival(devices: int) -> Row:
 
 
 class _Made:
-    """The bases of the federation, as if read from updates that are called by the devices' numbers."""
+    """The bases of the federation, as if read from updates named by the devices' numbers."""
 
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
@@ -111,7 +112,7 @@ class _Made:
 def _many(answer: Connection, devices: int, groups: int, noise: str, after: int, seed: int) -> None:
     federation = Federation(devices, groups, NOISES[noise], seed)
     member = rounds.Member(0, RANK, None, 0, Share.BOTH)
-    # By name, they are in the order of their numbers.
+    # Sorted by name, they are in the order of their numbers.
     known = {
         f"d{number:06}": rounds.Device(max_rank=RANK, trace=rounds.Trace(f"{number}", member))
         for number in range(devices)

@@ -23,7 +23,7 @@ with Generator.load(bundle, cache=cache, verify=False, prepare=not options, **op
 
 
 def first_picture(folder: Path) -> Row:
-    """Seconds from starting a process to the demo model's first picture, its bundle prepared and in the page cache."""
+    """Seconds from a process's start to the stickers model's first picture; bundle prepared and in the page cache."""
     drawn = [_draw(bundle(), folder / "demo-cache", steps=25, guidance=7.5) for _ in range(4)]
     if failed := [said for _, code, said in drawn if code]:
         raise RuntimeError(f"The stickers model could not be drawn: {failed[0]}")
@@ -32,7 +32,7 @@ def first_picture(folder: Path) -> Row:
 
 
 def in_group(place: Path, limit: int, guidance: float) -> Row:
-    """A drawing of two steps inside a control group that is killed above its limit."""
+    """A drawing of two steps inside a control group, whose processes are killed above its memory limit."""
     cells: dict[str, Cell] = {
         "part": "control group",
         "shape": place.name,
@@ -66,7 +66,7 @@ def in_group(place: Path, limit: int, guidance: float) -> Row:
 
 
 def _memory_controller() -> Path | None:
-    """Where the memory controller of the first generation of control groups is mounted."""
+    """Mount point of the memory controller of control groups v1, or None if there is none that we may write to."""
     mounts = Path("/proc/mounts")
     for line in mounts.read_text("utf-8").splitlines() if mounts.exists() else []:
         _, place, kind, options, *_ = line.split()
@@ -85,7 +85,7 @@ def _draw(
     tile: int = 0,
     group: Path | None = None,
 ) -> tuple[float, int, str]:
-    """Draw in a new process: seconds, its exit code, the last line of what it said."""
+    """Draw in a new process: seconds, its exit code, its last line of output."""
     command = [sys.executable, "-c", _DRAW, *map(str, (bundle, cache, limit, tile, steps, guidance))]
     if group is not None:
         # The shell enters the group and becomes the process.

@@ -1,4 +1,4 @@
-"""Where the rows of benchmarks.inference have their packages, and how large these are."""
+"""Environments that hold the packages of benchmarks.inference's rows, and their sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.harness import Row, folder_mb
 
-# Where each row's packages are: what pip is told to install for it into an environment of its own.
+# Environment -> pip's arguments to install its packages.
 INSTALLS: Mapping[str, Sequence[str]] = {
     "ours": (".",),
     "ours-openvino": (".[openvino]",),
@@ -35,7 +35,7 @@ INSTALL_OF = {
     "ours int8": "ours",
     "ours OpenVINO bf16": "ours-openvino",
 }
-# Rows that run in that environment; the others run in this one.
+# Rows that run in such an environment; the others run in this one.
 APART = ("OpenVINO GenAI bf16", "stable-diffusion.cpp q8_0", "stable-diffusion.cpp f16")
 
 
@@ -47,10 +47,11 @@ def python_of(row: str, environments: Path) -> Path:
 def run_python(python: Path, code: str, *given: Path) -> None:
     """Run code with paths as its arguments.
 
-    RuntimeError: the last line of what it said when it failed.
+    Raises:
+        RuntimeError: it failed; the message is its last line of output.
     """
     done = subprocess.run(
-        # What is imported first switches the telemetry of the rivals' libraries off.
+        # edge_sdk, imported first, switches the telemetry of the rivals' libraries off.
         [str(python), "-c", f"import edge_sdk\n{code}", *map(str, given)],
         env={**os.environ, "PYTHONPATH": str(Path.cwd())},
         capture_output=True,
@@ -64,7 +65,7 @@ def run_python(python: Path, code: str, *given: Path) -> None:
 
 @contextmanager
 def once(target: Path) -> Iterator[Path | None]:
-    """A folder to fill in that becomes `target`; None if that is there already."""
+    """A folder to fill in, renamed to `target` at the end; None if `target` exists already."""
     if target.exists():
         yield None
         return
@@ -75,7 +76,7 @@ def once(target: Path) -> Iterator[Path | None]:
 
 
 def installed(environments: Path) -> dict[str, float]:
-    """Megabytes of the packages of each row, from environments that hold nothing else."""
+    """Environment -> megabytes of its packages, which are all that it holds; without those that do not install."""
     code = (
         "from importlib.metadata import distributions as d\n"
         "print(sum(f.locate().stat().st_size for x in d() if x.name.lower() not in ('pip', 'setuptools')"
@@ -100,7 +101,7 @@ def installed(environments: Path) -> dict[str, float]:
 
 
 def fetched() -> Row:
-    """Megabytes that pip fetches to install the drawing device: its packages as they travel."""
+    """Megabytes that pip downloads to install a device that draws: its packages as wheels."""
     with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
         pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", folder]
         subprocess.run([*pip, "-c", "constraints.txt", *INSTALLS["ours"]], check=True, capture_output=True, timeout=300)

@@ -1,4 +1,4 @@
-"""The rows of benchmarks.federation: what each is, and how one is run in a world."""
+"""The rows of benchmarks.federation: their settings, and one row run in a world."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction"
 class Arm:
     """A row: settings of the federation that differ from the study's, and whether ranks are mixed.
 
-    leaf: the last round's steps go into a private leaf on top of what was learnt together.
-    variant: of another row, and no method of its own.
+    leaf: true if the last round's steps train a private leaf on top of the shared adapters.
+    variant: true for a variant of another row, which is no method of its own.
     """
 
     name: str
@@ -41,26 +41,26 @@ class Arm:
     variant: bool = False
 
     def federation(self, scale: Scale, seed: int) -> Federation:
-        """The row as a federation's file would ask for it."""
+        """The row's settings, as a federation's file would say them."""
         values: dict[str, Any] = {
             "name": "study", "slots": "impasto.json", "rounds": scale.rounds - self.leaf, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed,
             "rank": max(RANKS) if self.mixed_ranks else ONE_RANK, **self.settings,
         }  # fmt: skip
         if self.kind == "ifca":
-            # It cannot find the number, and is told the true one.
+            # IFCA cannot find the number of clusters, and is told the true one.
             values["clusters"] = len(scale.groups)
         return Federation(**values)
 
     def key(self, scale: Scale, seed: int) -> dict[str, Any]:
-        """What the result depends on: also on settings that are defaults."""
+        """Everything that the result depends on, including settings left at their defaults."""
         if self.kind in ("alone", "pooled"):
             return {"kind": self.kind, "learning_rate": self.learning_rate(scale), "mixed": self.mixed_ranks}
         asked = msgspec.to_builtins(self.federation(scale, seed))
         return {"kind": self.kind, "federation": asked, "mixed": self.mixed_ranks, "leaf": self.leaf}
 
     def learning_rate(self, scale: Scale) -> float:
-        """Of its devices: the study's, unless it has one of its own."""
+        """Learning rate of its devices: the study's, unless the row has one of its own."""
         return float(self.settings.get("learning_rate", scale.learning_rate))
 
 
@@ -70,8 +70,8 @@ ONE = "one rank"
 # As it was published: clusters do not teach each other.
 _PLAIN = {"interaction": "none"}
 _GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
-# Methods that train less of an adapter want longer steps than the others; fedsa did better with shorter ones, and the
-# usual baseline has the usual rate as well.
+# Methods that train less of an adapter want larger rates than the others; fedsa did better with a smaller one, and the
+# usual baseline is run at the usual rate as well.
 _OWN_RATES = (("fedit", 1e-3), ("ffa", 1e-2), ("rolora", 5e-3), ("fedsa", 1e-3), ("fedsb", 1e-2))
 _DISJOINT = {"aggregation": "ffa", "interaction": "disjoint"}
 _RATE = "learning rate"
@@ -126,7 +126,7 @@ def _variant(name: str, family: Family, *, mixed_ranks: bool = True, **settings:
 
 
 def run(arm: Arm, world: World) -> dict[str, Any]:
-    """One row in one world: losses of every device, and what it took."""
+    """One row in one world: losses of every device, and seconds, bytes and other costs."""
     began = time.perf_counter()
     facts: dict[str, Any] = {}
     if arm.kind == "alone":
@@ -163,7 +163,7 @@ def _alone(arm: Arm, world: World) -> dict[str, Weighted]:
 
 
 def _pooled(arm: Arm, world: World) -> dict[str, Weighted]:
-    """All pictures of a group in one place: as many steps as a device does, on batches of all its devices together."""
+    """Each group's pictures pooled: as many steps as a device does, on batches of all the group's devices together."""
     scale = world.scale
     found: dict[str, Weighted] = {}
     for devices in world.groups().values():
@@ -180,7 +180,7 @@ def _pooled(arm: Arm, world: World) -> dict[str, Weighted]:
 
 
 class _Learner:
-    """A device's part of the rounds, and what is looked at on the way."""
+    """A device's part of the rounds, and the losses recorded on the way."""
 
     def __init__(self, device: StudyDevice) -> None:
         self.device = device
@@ -197,7 +197,7 @@ class _Learner:
         return update
 
     def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
-        """Which of IFCA's models suits this device's own pictures."""
+        """Number of the IFCA model that suits this device's own pictures best."""
         under = [(adapter, 1.0) for adapter in below]
         losses = [self.device.own_loss([*under, (model, 1.0)]) for model in models]
         return int(np.argmin(losses))
@@ -253,8 +253,8 @@ def _with_leaf(world: World, device: StudyDevice, below: Weighted) -> Weighted:
 
 
 def _aggregation_error(federation: Federation, learners: list[_Learner]) -> float | None:
-    """How far the method's result is from the weighted mean of the last round's products, relative; the mean over
-    clusters. None where devices keep a factor at home and there is no common product."""
+    """Relative distance of the method's result from the weighted mean of the last round's products, averaged over
+    clusters. None if devices keep a factor at home, so that there is no common product."""
     method = AGGREGATORS[federation.aggregation]
     if method.home_factor:
         return None

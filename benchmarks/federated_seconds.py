@@ -1,6 +1,7 @@
-"""What a round of each row costs the coordinator: real rounds of devices that train nothing.
+"""The coordinator's time for a round of each row: real rounds of devices that train nothing.
 
-Alone in one process and with one thread of BLAS, after all else: inside the runs, other rows compete for the cores.
+It is measured in one process with one thread of BLAS, after everything else: during the runs, other rows compete for
+the cores.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Returned = TypeVar("Returned")
 
 
 def seconds_a_round(arm: Arm, world: World) -> float:
-    """Processor seconds of a round but for what devices do: reading and checking updates, clustering, aggregation,
-    interaction, what is stored."""
+    """Processor seconds of a round without the devices' work: reading and checking updates, clustering, aggregation,
+    interaction, storage."""
     federation = arm.federation(world.scale, world.seed)
     clock = _Clock()
     devices = {
@@ -46,7 +47,7 @@ def seconds_a_round(arm: Arm, world: World) -> float:
 
 
 class _Clock:
-    """Adds up what is spent outside of the coordinator."""
+    """Sum of the seconds spent outside of the coordinator."""
 
     def __init__(self) -> None:
         self.spent = 0.0
@@ -63,7 +64,7 @@ class _Clock:
 
 
 class _Idler:
-    """Moves every number a little, at random, instead of training."""
+    """A device that moves every number a little, at random, instead of training."""
 
     def __init__(self, world: World, name: str) -> None:
         self._slots, self._base_id = world.base.slots, world.base.base_id

@@ -1,7 +1,7 @@
 """The devices of benchmarks.federation: hidden groups of unequal size, unequal data, unequal ranks, real training.
 
-A device has one style, which is its group's, and pictures of two or three kinds of subjects; it is judged on subjects
-that no device has learnt. Nothing tells the coordinator the groups.
+A device has one style, its group's, and pictures of two or three kinds of subjects; it is judged on subjects that no
+device has learnt. The coordinator is not told the groups.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from samples.stickers import data
 from samples.stickers.data import Sticker
 from samples.stickers.judge import GUIDANCE, Judge, Verdict
 
-# What devices have learnt; a few gigabytes for a whole study.
+# Results of the devices' trainings; a few gigabytes for a whole study.
 LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
@@ -41,7 +41,7 @@ Captioned = list[tuple[Image.Image, str]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a study is. groups: devices of each hidden group."""
+    """Size of a study. groups: devices of each hidden group."""
 
     groups: tuple[int, ...]
     rounds: int
@@ -58,7 +58,7 @@ QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_ou
 
 
 class StudyDevice:
-    """A device: its plan, how it learns, and how well adapters serve it."""
+    """A device: its plan, its training, and its losses with given adapters."""
 
     def __init__(self, plan: DevicePlan, max_rank: int, seed: int) -> None:
         self.plan, self.max_rank, self._seed = plan, max_rank, seed
@@ -67,11 +67,11 @@ class StudyDevice:
 
     @cached_property
     def trainer(self) -> Trainer:
-        """Opened when there is something to compute."""
+        """The trainer, opened at its first use."""
         return Trainer(MODEL, captioned(self.plan.pictures), threads=1)
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
-        """A round's work."""
+        """Train a round's plan."""
         return self._learnt.update(plan, lambda asked: train_round(self.trainer, asked))
 
     def loss(self, adapters: Weighted) -> float:
@@ -79,11 +79,11 @@ class StudyDevice:
         return self._held_out_loss(adapters, self._held_out, FINAL_LEVELS)
 
     def curve_loss(self, adapters: Weighted) -> float:
-        """The same on fewer pictures and timesteps."""
+        """The loss of `loss` on fewer pictures and timesteps."""
         return self._held_out_loss(adapters, self._held_out[:CURVE_PICTURES], CURVE_LEVELS)
 
     def own_loss(self, adapters: Weighted) -> float:
-        """On the pictures that it learns from."""
+        """Mean denoising loss on the pictures that it learns from."""
         return float(
             self._learnt.figure("own loss", adapters, lambda: self.trainer.evaluate(adapters, levels=CURVE_LEVELS))
         )
@@ -118,7 +118,7 @@ class World:
 
     @property
     def base(self) -> BaseModel:
-        """What the coordinator knows of the base model."""
+        """The base model as the coordinator knows it."""
         return read_base_model(Federation(name="study", bundle=str(bundle())))
 
     def groups(self) -> dict[str, list[StudyDevice]]:
@@ -129,7 +129,7 @@ class World:
         return found
 
     def profile(self, device: StudyDevice, mixed_ranks: bool) -> DeviceProfile:
-        """What a device tells the coordinator when it joins."""
+        """The profile that a device sends to the coordinator when it joins."""
         captions = [sticker.text for sticker in device.plan.pictures]
         code = prompt_code(self._generator.encode_prompt(captions)[1], "plain")
         return DeviceProfile(

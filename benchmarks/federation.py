@@ -2,11 +2,11 @@
 
     python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
 
-Every row runs with every seed, variants of other rows after all of those; each is kept in the system's temporary folder
-by its settings, and FILE is written after every seed. What either holds is not run again: a stopped study resumes, also
-on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A row's
-score on a device is the share of the way from the base model's held-out loss (0) to that of pooling the pictures of its
-hidden group (1).
+Every row runs with every seed; variants of other rows come last. Each result is kept in the system's temporary folder
+by its settings, and FILE is written after every seed. A result in either is not run again: a stopped study resumes,
+even on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A
+row's score on a device is the share of the way from the base model's held-out loss (0) to the loss after pooling the
+pictures of its hidden group (1).
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def report(
     results: Results,
     costs: Mapping[str, float] = MappingProxyType({}),
 ) -> Report:
-    """Figures over the seeds that are whole but perhaps for variants, and every run.
+    """Figures over the seeds that are complete, variants aside, and every run.
 
-    costs: by row, the coordinator's seconds a round.
+    costs: row -> the coordinator's seconds a round.
     """
     needed = [arm.name for arm in rows if not arm.variant]
     whole = [seed for seed in seeds if all((name, seed) in results for name in needed)]
@@ -88,20 +88,20 @@ def report(
 
 
 def held(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], file: Path | None) -> Results:
-    """What a file of results holds of these."""
+    """Results of these rows and seeds in a file of results."""
     known = runs.known(file)
     cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
     return {cell: known[key] for cell, key in cells.items() if key in known}
 
 
 def key_of(arm: Arm, scale: Scale, seed: int) -> str:
-    """Names a result by all that it depends on."""
+    """Name of a result, made from everything that it depends on."""
     facts = {"edition": EDITION, "base": base_id(), "arm": arm.key(scale, seed), "scale": asdict(scale), "seed": seed}
     return runs.key_of(facts)
 
 
 def measure(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None) -> Results:
-    """Run what is not known yet, seed by seed."""
+    """Results of all rows and seeds; run the missing ones, seed by seed."""
     cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
     listed = [
         Run(f"{arm.name}, seed {seed}", cells[arm.name, seed], partial(_run, arm, scale, seed))
@@ -165,7 +165,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
 def _with_rounds(
     made: list[Row], rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[str, int], Result]
 ) -> list[Row]:
-    """Rounds and megabytes until 90 % of the best row's gain at the end, and until what global FedIT ends with."""
+    """Add rounds and megabytes until 90 % of the best row's final gain, and rounds until global FedIT's best gain."""
     curves = {
         arm.name: [
             [own["base_curve"] - loss for loss in own["curve"]]
@@ -208,15 +208,15 @@ def _mean(values: Any) -> float | None:
 
 
 def _standard_error(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-    """Of the mean, from how much the seeds differ; None with one."""
+    """Standard error of the mean over seeds; None with one seed."""
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What our default is held to, from the summary's rows that have run with as many seeds as it has.
+    """Bars of our default, against the summary's rows that have run with as many seeds.
 
-    Rivals are also our clusters with another method inside and our interaction. Rates beyond the study's count when all
-    of them have run.
+    Other methods inside our clusters, with our interaction, are rivals too. Learning rates other than the study's count
+    once all of them have run.
     """
     found = {str(row["row"]): row for row in rows if row.get("part") == "row"}
     if OURS not in found:
@@ -238,7 +238,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 
 
 def _against(lines: Sequence[Row], when: str) -> list[Bar]:
-    """What ours has more than the best rival that moves no more bytes, and than the best of all."""
+    """Our lead over the best rival that moves no more bytes, and over the best of all rivals."""
     made: list[Bar] = []
     for own, who in ((OURS, "our default"), (ONE, "our default at one rank")):
         ours = [line for line in lines if _named(line) == own]
@@ -257,7 +257,7 @@ def _against(lines: Sequence[Row], when: str) -> list[Bar]:
 
 
 def _named(line: Row) -> str:
-    """The row without the rate that it was run at as well; its own name if it differs in something else."""
+    """The row's name without a learning rate; its full name if it differs in anything else."""
     name, _, rest = str(line["row"]).partition(", ")
     return name if not rest or rest.startswith("learning rate") else str(line["row"])
 

@@ -1,4 +1,4 @@
-"""The study of federations as tables in Markdown: scores of every row, then what they cost."""
+"""The study of federations as tables in Markdown: scores of every row, then costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OVER = ("mean less our default's", "seeds")
 
 
 def scores(result: Result) -> str:
-    """How well each row serves its devices, by family."""
+    """Scores of each row on its devices, by family."""
 
     def line(row: Result) -> list[str]:
         figures = [f"{row[name]:.2f}" for name in _SCORES]
@@ -43,7 +43,7 @@ def costs(result: Result) -> str:
 
 
 def _lines(result: Result, line: Callable[[Result], list[str]], only: str | None = None) -> list[Sequence[str]]:
-    """A line for each row; its family where that begins."""
+    """A line for each row; the first of each family names it."""
     made: list[Sequence[str]] = []
     before = ""
     for row in result["rows"]:

@@ -1,4 +1,4 @@
-"""What all benchmarks share: arguments, the machine, bars, the file of results."""
+"""Parts that all benchmarks share: arguments, the machine, bars, the file of results."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from rich.table import Table
 from edge_sdk import durable
 from edge_sdk.pictures import format_of
 
-# What is made on the way and may be used again.
+# Intermediate results that later runs use again.
 KEPT = Path(tempfile.gettempdir()) / "impasto-benchmarks"
 NOT_MEASURED = "not measured: "
 Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = Mapping[str, Cell]
 _PACKAGES = ("onnxruntime", "numpy", "torch", "diffusers", "onnx")
-# Wide enough for the rows, also where the output is a file.
+# Wide enough for the rows, even if the output is a file.
 _console = Console(width=max(shutil.get_terminal_size().columns, 160))
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """What the command line says. seed: everything random follows from it; sheet: of benchmarks that draw one."""
+    """Arguments of the command line. seed: source of all randomness; sheet: only of benchmarks that draw one."""
 
     quick: bool
     seed: int
@@ -54,7 +54,7 @@ class Bar:
 
     @property
     def holds(self) -> bool:
-        """Whether the value keeps the bound; NaN never does."""
+        """True if the value keeps the bound; NaN never does."""
         return self.value <= self.bar if self.kind == "at most" else self.value >= self.bar
 
 
@@ -76,7 +76,7 @@ class Report:
         self.write()
 
     def write(self) -> None:
-        """Write the results as far as they are known, if a file was asked for."""
+        """Write the results so far, if a file was asked for."""
         if self.arguments.json is not None:
             self.arguments.json.parent.mkdir(parents=True, exist_ok=True)
             durable.write(self.arguments.json, f"{json.dumps(self.to_dict(), indent=1)}\n".encode())
@@ -97,7 +97,7 @@ class Report:
 
 
 def arguments(description: str, given: Sequence[str] | None = None, *, sheet: bool = False) -> Arguments:
-    """Read the arguments that every benchmark has; with `sheet` also where to put pictures, if it is run in full."""
+    """Read the arguments that every benchmark has; with `sheet` also a file for pictures, for full runs only."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a small form of it, for CI; its figures are rough")
     parser.add_argument("--seed", type=int, default=0)
@@ -124,7 +124,7 @@ def check_outputs(parser: argparse.ArgumentParser, *files: Path | None) -> None:
 
 
 def machine() -> dict[str, str | int | float]:
-    """What the figures depend on: processor, usable cores, memory, Python and libraries."""
+    """Facts that the figures depend on: processor, usable cores, memory, Python and libraries."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     found: dict[str, str | int | float] = {
         "processor": _processor(),
@@ -139,7 +139,7 @@ def machine() -> dict[str, str | int | float]:
 
 
 def cached(path: Path, measure: Callable[[], Any]) -> Any:
-    """What was measured before and kept in this file, or is now; the file is whole or not there."""
+    """The measurement kept in this file, measured now if the file does not exist; it is written whole or not at all."""
     if not path.exists():
         found = measure()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def cached(path: Path, measure: Callable[[], Any]) -> Any:
 
 
 def value_of(row: Row, name: str) -> float:
-    """A cell that holds a number; NaN, which keeps no bound, if it does not."""
+    """The number in a cell; NaN, which keeps no bound, if it holds none."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) else float("nan")
 
@@ -168,14 +168,14 @@ def _processor() -> str:
 
 
 def _command() -> str:
-    """The command that was given, without what differs between machines."""
+    """The command line, without the interpreter's path."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name if spec is not None else Path(sys.argv[0]).name
     return " ".join(["python -m", name, *sys.argv[1:]])
 
 
 def _show(rows: Iterable[Row]) -> None:
-    """A table for each set of columns, in the order of the rows."""
+    """Print a table for each set of columns, in the order of the rows."""
     tables: dict[tuple[str, ...], Table] = {}
     for row in rows:
         table = tables.setdefault(tuple(row), Table(*row, box=None))

@@ -4,9 +4,9 @@
 
 The stickers base model learns one adapter for each style that it does not know, with the demo's settings, from pictures
 whose captions name the subject alone: the style is in the weights, not in words. Every pair of styles is then drawn in
-every way, for the same subjects from the same seeds with equally many steps; the prompt names a subject that the base
-model knows and no adapter has learned. `samples.stickers.judge` says what it sees. The ways take turns at every
-subject, so that their times compare.
+every way, with the same subjects, seeds and number of steps; the prompt names a subject that the base model knows and
+no adapter has learned. `samples.stickers.judge` scores the pictures. The ways take turns at every subject, so that
+their times can be compared.
 
 both_styles: the share of pictures whose two most likely styles, of six, are the pair; weaker_share: the mean
 probability of the less likely one of the pair; subject_hit: the share whose subgroup is the subject's;
@@ -43,7 +43,7 @@ from samples.stickers.judge import GUIDANCE, Judge
 from samples.stickers.styles import STYLES, plain_caption
 
 PLACE = KEPT / "hybrids"
-# Away from the seeds of training and of the other benchmarks.
+# Far from the seeds of training and of the other benchmarks.
 FIRST_SEED = 20_000
 # The demo's.
 RANK, BATCH_SIZE, LEARNING_RATE, STEPS = 8, 8, 1e-3, 15
@@ -52,7 +52,7 @@ AVERAGE = "average of factors"
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is trained and drawn."""
+    """Amounts of training and drawing."""
 
     pictures: int
     training_steps: int
@@ -69,8 +69,8 @@ QUICK = Scale(8, 10, FULL.pairs[:1], subjects=2, seeds=1)
 class Way:
     """A way of drawing with a pair of adapters.
 
-    weights: of the first and of the second; hybrid: a key of `HYBRIDS`; averaged: A and B of the two are averaged
-    first, each on its own, which is the naive way.
+    weights: of the first and the second adapter; hybrid: a key of `HYBRIDS`; averaged: true if the two A and the two B
+    are averaged separately first, the naive way.
     """
 
     weights: tuple[float, float] = (1.0, 1.0)
@@ -99,7 +99,7 @@ HYBRID_WAYS = tuple(name for name in WAYS if name not in (AVERAGE, *ALONE))
 
 @dataclass
 class Scores:
-    """Of the pictures of one way, one number each; of seconds, one for each subject of a pair."""
+    """Scores of one way: one number for each picture; seconds: one for each subject of a pair."""
 
     both: list[float] = field(default_factory=list)
     weaker: list[float] = field(default_factory=list)
@@ -130,7 +130,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def bar(what: str, shown: Mapping[str, float]) -> Bar:
-    """Whether any hybrid shows this at least as often as the average of factors."""
+    """Bar: the best hybrid shows this at least as often as the average of factors."""
     best = max(HYBRID_WAYS, key=lambda name: shown[name])
     return Bar(f"{what}: {best}, the best, over {AVERAGE}", shown[best] - shown[AVERAGE], 0.0, "at least")
 
@@ -147,13 +147,13 @@ def factor_average(x: Adapter, y: Adapter) -> Adapter:
 def pair_scores(
     shares: npt.NDArray[np.float64], pair: tuple[int, int]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Of each row of style probabilities: whether the two largest are the pair's, and the smaller one of the pair's."""
+    """For each row of style probabilities: 1 if the two largest are the pair's, and the smaller one of the pair's."""
     largest = np.sort(np.argsort(shares, axis=1)[:, -2:], axis=1)
     return (largest == sorted(pair)).all(axis=1).astype(np.float64), shares[:, list(pair)].min(axis=1)
 
 
 def sheet(rows: Mapping[str, Sequence[Image.Image]]) -> Image.Image:
-    """A page of pictures, a column for each way, with what the rows and columns are."""
+    """A page of pictures, a column for each way, with labels of rows and columns."""
     side, gap, left, top = 64, 4, 200, 20
     page = Image.new("RGB", (left + len(WAYS) * 2 * (side + gap), top + len(rows) * (2 * side + gap)), "white")
     draw = ImageDraw.Draw(page)
@@ -213,7 +213,7 @@ def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progre
 
 
 def _of_style(style: str) -> list[data.Sticker]:
-    """What an adapter of a style may learn from."""
+    """Pictures that an adapter of a style may learn from."""
     return data.read(keep=lambda sticker: sticker.style == style and sticker.split == "train")
 
 
@@ -227,7 +227,7 @@ def _draw(
     for number, pair in enumerate(scale.pairs):
         mixes = {name: _mix(way, trained[pair[0]], trained[pair[1]]) for name, way in WAYS.items()}
         for name, mix in mixes.items():
-            # Opened, chosen and warm before anything is timed.
+            # Open, choose and warm up everything before timing.
             generator.generate("a fox", steps=2, adapters=mix, hybrid=WAYS[name].hybrid)
         for subject in subjects:
             prompt = plain_caption(subject.subject)
@@ -242,7 +242,7 @@ def _draw(
                 _judge(judge, scores[name], pictures, pair, subject.subgroup)
                 row.append(pictures[0])
                 progress.advance(task)
-            # Another subject for each pair.
+            # The page shows another subject for each pair.
             if subject is subjects[number % len(subjects)]:
                 shown["\n".join([*(STYLES[style].words for style in pair), subject.subject])] = row
     return scores, shown
@@ -264,7 +264,7 @@ def _judge(judge: Judge, scores: Scores, pictures: Sequence[Image.Image], pair: 
 
 
 def _subjects(scale: Scale) -> list[data.Sticker]:
-    """Of subjects that all styles have and no adapter has learned, so many from first to last."""
+    """Subjects that all styles have and no adapter has learned, spread evenly from first to last."""
     styles: dict[str, list[data.Sticker]] = {}
     learned: set[str] = set()
     for style in GROUP_STYLES:

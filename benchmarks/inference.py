@@ -3,9 +3,9 @@
     python -m benchmarks.inference [--quick] [--seed N] [--json FILE]
 
 Every row of `benchmarks.rivals` has a process of its own, and they take turns, repetition by repetition: only one
-computes at a time, and all see the machine at the same speeds. What is made on the way (models, exports, environments,
-results of a shape) is kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet
-and leaves out what needs more than the installed packages.
+computes at a time, so that changes of the machine's speed affect all rows alike. Models, exports, environments and the
+results of a shape are kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet
+and leaves out rows that need more than the installed packages.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _measure(report: Report, folder: Path, shapes: Sequence[str]) -> None:
 
 
 def _rows_of(place: Path, environments: Path, quick: bool, seed: int) -> list[Row]:
-    """Steps of a shape, measured before or now."""
+    """Rows of a shape's steps, from an earlier run or measured now."""
     large = place.name == "sd15"
     missing = prepare(place, seed)
     missing |= prepare_apart(place, environments)
@@ -88,9 +88,9 @@ def _rows_of(place: Path, environments: Path, quick: bool, seed: int) -> list[Ro
 
 
 def _with_limits(row: Row, shape: str, sizes: Mapping[str, float], rates: Mapping[str, float]) -> Row:
-    """A row of steps with what is known of its shape and its packages beside it."""
+    """A row of steps, with the limit of its arithmetic and the size of its packages added."""
     row = {"part": "step", "shape": shape, **row}
-    # stable-diffusion.cpp multiplies in a mixture of its own.
+    # stable-diffusion.cpp multiplies in a mixture of precisions, which has no measured limit.
     kind = next((kind for kind in ("bf16", "int8", ".cpp") if kind in str(row["row"])), "fp32")
     if kind in rates and isinstance(row.get("step_s"), float):
         row |= {"limit_s": operations(ARCHITECTURES[shape], int(row["batch"] or 1)) / rates[kind]}
@@ -149,7 +149,7 @@ def _steps(place: Path, environments: Path, repetitions: int, missing: Mapping[s
         for row in (row for row in rows if row not in notes):
             if row not in facts:
                 with _opened(row, place, environments) as process:
-                    # Files into the page cache, which has no room for all rows at once; ours are prepared.
+                    # Reads files into the page cache, which has no room for all rows at once, and prepares ours.
                     process.ask("load")
             with _opened(row, place, environments) as process:
                 loaded = process.ask("load", watch=True)
@@ -179,19 +179,19 @@ def _opened(row: str, place: Path, environments: Path) -> Iterator[Process]:
 
 def _turn(process: Process, row: str, facts: Answer, seconds: dict[tuple[str, int, int], list[float]]) -> None:
     cases = [n for n in ADAPTERS if not n or "cannot" not in facts]
-    # In turns, because what adapters cost is less than what a machine's speed changes by from minute to minute.
+    # In turns, because adapters cost less than a machine's speed changes by from minute to minute.
     for batch in BATCHES:
         for adapters in cases * TURNS:
             process.ask("adapt", adapters=adapters)
             answer = process.ask("step", batch=batch)
             if answer:
-                # A library that draws whole pictures tells how long a step took.
+                # A library that draws whole pictures reports the time of a step itself.
                 took = answer["reported"][-1] if "reported" in answer else answer["seconds"]
                 seconds.setdefault((row, adapters, batch), []).append(took)
 
 
 def _first_steps(process: Process, place: Path, row: str, loaded: Answer) -> Answer:
-    """What is measured once: memory of loading and stepping, and adapters."""
+    """Facts that are measured once: memory of loading and stepping, and changing adapters."""
     facts: Answer = {"load_s": loaded.get("seconds"), "anonymous_loaded": loaded.get("anonymous")}
     facts["loading_anonymous"] = loaded.get("anonymous_peak")
     for batch in BATCHES:
@@ -245,7 +245,7 @@ def _step_row(
 
 
 def _disk(place: Path, row: str) -> float:
-    """Megabytes of the UNet that the row opens, and of what it prepared from it."""
+    """Megabytes of the UNet that the row opens, and of the files that it prepared from it."""
     opened = place / ROWS[row].opens
     prepared = _prepared(place, opened) if ROWS[row].prepares else None
     return folder_mb(opened) + (folder_mb(prepared) if prepared else 0.0)
@@ -261,7 +261,7 @@ def _prepared(place: Path, unet: Path) -> Path | None:
 
 
 def _error(place: Path, row: str, batch: int) -> float | None:
-    """Root mean square of the difference to torch in float32, over that of its result."""
+    """Root mean square of the difference to torch in float32, over that of torch's result."""
     wanted, found = (place / f"{name}-{batch}.npy" for name in ("torch fp32", row))
     if not wanted.exists() or not found.exists():
         return None
@@ -274,7 +274,7 @@ def _mb(found: int | None) -> float | None:
 
 
 def _cpp(place: Path, environments: Path) -> list[Row]:
-    """One step of stable-diffusion.cpp, which draws whole pictures and tells how long its steps took."""
+    """Rows of stable-diffusion.cpp's steps; it draws whole pictures and reports the time of its steps."""
     rows: list[Row] = []
     for row in (name for name in ROWS if name not in IN_TURNS):
         cells: dict[str, Cell] = {"row": row, "adapters": 0, "batch": 1}

@@ -1,8 +1,8 @@
-"""What devices of a study have learnt and how well adapters serve them, kept by content.
+"""Updates and losses of a study's devices, kept by content.
 
-Rows of a study have much in common: their first rounds, their bounds, all of it where two clusterings agree. Training
-and evaluation give the same for the same input, so what was computed once, in this row or another, is read instead; a
-row that was stopped in the middle goes on where it stood.
+Rows of a study have much in common: their first rounds, their bounds, and everything if two clusterings agree. Training
+and evaluation are deterministic, so a result computed before, in this row or another, is read instead; a row that was
+stopped in the middle resumes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Learnt:
     """The results of one device (or of all together) in a folder.
 
     Args:
-        about: whatever else results depend on: the base model, the pictures, the noise.
+        about: everything else that results depend on: the base model, the pictures, the noise.
     """
 
     def __init__(self, folder: Path, about: Any) -> None:
@@ -31,12 +31,12 @@ class Learnt:
         self._about = about
 
     def figure(self, what: str, adapters: Sequence[tuple[Adapter, float]], measure: Callable[[], Any]) -> Any:
-        """Something JSON can hold that follows from adapters."""
+        """A measurement that depends on adapters only, as a JSON value: read if kept, otherwise measured."""
         shapes = [(_content(adapter), weight) for adapter, weight in adapters]
         return cached(self._folder / f"{self._key(what, shapes)}.json", measure)
 
     def update(self, plan: RoundPlan, train: Callable[[RoundPlan], TrainedUpdate]) -> TrainedUpdate:
-        """What comes of a round's plan."""
+        """The update that a round's plan gives: read if kept, otherwise trained."""
         asked = [
             plan.stage, plan.share.value, plan.rank, plan.steps, plan.batch_size, plan.learning_rate, plan.seed,
             [_content(adapter) for adapter in plan.frozen], _content(plan.start) if plan.start else None,

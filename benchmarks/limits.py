@@ -1,6 +1,6 @@
-"""The fastest that this processor multiplies matrices, in the arithmetic of each row: what no step can beat by much.
+"""This processor's fastest matrix products, in the arithmetic of each row: a limit that no step can beat by much.
 
-Convolutions by Winograd's method need fewer operations than are counted, and may.
+Convolutions by Winograd's method may, as they need fewer operations than are counted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from edge_sdk.errors import ImpastoError
 from edge_sdk.inference.bundle import Graph
 from edge_sdk.inference.runtime import BACKENDS, Session, Settings
 
-# Pixels x channels x channels of the layers that take most of a step's time at 512 x 512, four times as many pixels:
-# long enough for threads to start and for sizes to be no excuse.
+# Pixels x channels x channels of the layers that take most of a step's time at 512 x 512, with four times as many
+# pixels: large enough for the start of threads not to count.
 _ROWS, _INNER, _COLUMNS = 4096, 1280, 1280
 _REPEATS = 7
 
 
 def rates() -> dict[str, float]:
-    """Operations (a multiplication and an addition are two) per second: "fp32", "int8" through ONNX Runtime, "bf16"
-    through OpenVINO; without what this machine cannot do."""
+    """Operations per second (a multiplication and an addition are two): "fp32" and "int8" through ONNX Runtime, "bf16"
+    through OpenVINO; kinds that this machine cannot do are left out."""
     with TemporaryDirectory(prefix="impasto-benchmark-", ignore_cleanup_errors=True) as folder:
         plain, quantized = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         onnx.save(_plain(), plain)
@@ -59,7 +59,7 @@ def _plain() -> onnx.ModelProto:
 
 
 def _quantized() -> onnx.ModelProto:
-    """As the export writes int8 layers: activations unsigned, weights signed, one scale for each column."""
+    """A product in int8 as the export writes it: activations unsigned, weights signed, one scale for each column."""
     scales = np.abs(_weights()).max(axis=0) / 127
     constants = {
         "w8": np.round(_weights() / scales).astype(np.int8),

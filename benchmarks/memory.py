@@ -1,7 +1,7 @@
-"""How much memory this process takes, by /proc/self/status; 0 where the system has none.
+"""Memory of this process, from /proc/self/status; 0 on systems without that file.
 
-Anonymous memory is what a process cannot do without. The total counts mapped files too, which the system drops when
-memory is short.
+Anonymous memory is the part that a process cannot do without. The total includes mapped files, which the system drops
+when memory is short.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 class Peak:
-    """The largest anonymous memory while it is entered, looked at every 5 ms."""
+    """Context manager that records the largest anonymous memory inside it, sampled every 5 ms."""
 
     def __enter__(self) -> Peak:
         self.bytes, self._done = anonymous(), threading.Event()
@@ -29,12 +29,12 @@ class Peak:
 
 
 def anonymous() -> int:
-    """Bytes of anonymous memory now."""
+    """Current bytes of anonymous memory."""
     return _status("RssAnon")
 
 
 def total_peak() -> int:
-    """The most bytes so far, mapped files included."""
+    """Peak bytes so far, mapped files included."""
     return _status("VmHWM")
 
 

@@ -27,7 +27,7 @@ from benchmarks.harness import KEPT, Bar, Cell, Report, Row, arguments, cached
 
 PLACE = KEPT / "models"
 TOLERANCE = 1e-3
-# Of one process; SDXL's export is the longest.
+# Deadline of one process; SDXL's export takes longest.
 SECONDS = 1800
 _ERRORS = {
     "text_error": "text encoders",
@@ -40,12 +40,12 @@ _ERRORS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is done with a model.
+    """Work to do with a model.
 
-    steps: of each drawing.
+    steps: denoising steps of each drawing.
     limit: the memory limit to draw under.
-    preview: with a quick decoder.
-    from_picture: draw from a picture, too.
+    preview: true if the bundle gets a quick decoder.
+    from_picture: true if a picture is also drawn from a picture.
     """
 
     steps: int = 2
@@ -66,7 +66,7 @@ PLANS: Mapping[str, Plan] = {
 
 
 class ModelFailed(Exception):
-    """A process that worked on a model did not come to its end; the message says what it said last."""
+    """A process that worked on a model failed; the message holds its last output."""
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -103,7 +103,7 @@ def row_of(
     tell: Callable[[str], None] = lambda what: None,
     kept: Path = PLACE,
 ) -> Row:
-    """The row of a model, measured before or now. One that failed says why and is not kept."""
+    """The row of a model, from an earlier run or measured now. A failure's row gives the reason and is not kept."""
     try:
         if quick:
             return measure(name, plan, quick=True, seed=seed, tell=tell)
@@ -126,10 +126,10 @@ def measure(
 ) -> dict[str, Cell]:
     """Write, export and draw with a model, and delete it.
 
-    place: where it lies meanwhile; a folder there that a stopped run left is deleted.
+    place: folder for the model's files; one that a stopped run left there is deleted first.
 
     Raises:
-        ModelFailed: one of the three did not come to its end.
+        ModelFailed: one of the three processes failed.
     """
     folder = Path(tempfile.mkdtemp(prefix="impasto-benchmark-")) if place is None else place / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -149,7 +149,7 @@ def measure(
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What every model has to keep, from the rows."""
+    """Bars of every model, from the rows."""
     found: list[Bar] = []
     for row in rows:
         for cell, what in _ERRORS.items():
@@ -168,7 +168,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 
 
 def _run(command: str, folder: Path, **options: Any) -> dict[str, Cell]:
-    """What a process of its own answers."""
+    """Run a command in a process of its own and return its answer."""
     started = [sys.executable, "-c", "from benchmarks.one_model import main; main()", command, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     with (folder / "errors.txt").open("w+", encoding="utf-8") as errors:

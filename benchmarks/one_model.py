@@ -1,7 +1,7 @@
-"""One base model: written, exported or drawn, each in a process of its own, so that peaks of memory are its own.
+"""One base model: written, exported or drawn, each in a process of its own, so that each has its own peak of memory.
 
-benchmarks.models starts `main` with what to do, the model's folder and the options as JSON; the answer is a line of
-JSON. The folder holds model/, preview/ and bundle/. Drawing imports what a device has: no torch.
+benchmarks.models starts `main` with a command, the model's folder and the options as JSON; the answer is a line of
+JSON. The folder holds model/, preview/ and bundle/. Drawing imports only packages that a device has: no torch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RANK = 16
 PROMPT = "a red fox"
-# Away from a constant picture, in steps of 1 to 255.
+# A picture counts as drawn above this standard deviation of its pixels, which go from 0 to 255.
 VARIED = 1.0
 Facts: TypeAlias = dict[str, Cell]
 Pixels: TypeAlias = npt.NDArray[np.float32]
@@ -116,7 +116,7 @@ def draw(folder: Path, *, steps: int, limit: str | None, from_picture: bool, see
 
 
 class _Phases:
-    """Seconds of each thing that an export says it is doing."""
+    """Seconds of each phase that an export reports."""
 
     def __init__(self) -> None:
         self._begun: list[tuple[str, float]] = []
@@ -125,13 +125,13 @@ class _Phases:
         self._begun.append((what, time.perf_counter()))
 
     def seconds(self, chosen: Callable[[str], bool]) -> float:
-        """What those took that are chosen by name; the last one until now."""
+        """Seconds of the phases that are chosen by name; the last one lasts until now."""
         ends = [at for _, at in self._begun[1:]] + [time.perf_counter()]
         return sum(end - at for (what, at), end in zip(self._begun, ends, strict=True) if chosen(what))
 
 
 def _timed(bundle: Any, limit: str | None) -> Any:
-    """The stages of a bundle that time their runs; not prepared, so that nothing but the bundle is on disk."""
+    """Stages of a bundle that time their runs; they are not prepared, so that only the bundle is on disk."""
     from edge_sdk.inference.runtime import Stages
 
     class Timed(Stages):
@@ -146,7 +146,7 @@ def _timed(bundle: Any, limit: str | None) -> Any:
             return results
 
         def seconds(self, stage: str) -> float:
-            """A run's: the median of those that found the stage open, if there are any."""
+            """Median seconds of the runs that found the stage open; of all its runs if none did."""
             opened = [took for name, was_open, took in self.runs if name == stage and was_open]
             return statistics.median(opened or [took for name, _, took in self.runs if name == stage])
 
@@ -170,7 +170,7 @@ def _adapter(slots: Mapping[str, Shape], base_id: str, seed: int) -> Any:
 
 
 def _drawing(generator: Any, options: Mapping[str, Any], *, decode: bool = True) -> tuple[Pixels, Pixels]:
-    """Pixels, 0 to 255, and the latents they were decoded from; without decoding there are no pixels."""
+    """Pixels, 0 to 255, and the latents that they were decoded from; without decoding, no pixels."""
     last: list[Pixels] = []
 
     def keep(step: int, total: int, latents: Pixels) -> bool:
@@ -183,7 +183,7 @@ def _drawing(generator: Any, options: Mapping[str, Any], *, decode: bool = True)
 
 
 def _switch_ms(slots: Sequence[Any], adapter: Any) -> float:
-    """What lies between two drawings with different adapters: checking nothing, feeding other arrays."""
+    """Milliseconds between two drawings with different adapters: no checks, only feeding other arrays."""
     from edge_sdk.inference.adapters import to_feed
 
     by_name = {slot.name: slot for slot in slots}
@@ -200,14 +200,14 @@ COMMANDS: Mapping[str, Callable[..., Facts]] = {"write": write, "export": export
 
 @contextmanager
 def _quiet_output() -> Iterator[Any]:
-    """The real output for the answer; what libraries print goes to the errors."""
+    """Keep standard output for the answer; text that libraries print goes to standard error."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)
         yield answers
 
 
 def main() -> None:
-    """Do one thing and answer."""
+    """Run one command and print its answer."""
     command, folder, options = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
     with _quiet_output() as answers:
         with Peak() as peak:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 RESULTS = Path("benchmarks/results/federation.json")
 IMAGES = Path("docs/images")
-# Rows of one picture: few enough to be told apart.
+# Families in one plot: few enough rows to be told apart.
 COMPARED = ("baseline", "aggregation")
 OURS = {
     "product": {"linewidth": 2.5, "color": "black"},
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write the plots of a study; returns the files."""
+    """Write the plots of a study and return their files."""
     rows = [row for row in result["rows"] if row["part"] == "row"]
     runs = _runs(result["rows"])
     mpl.rcParams["svg.hashsalt"] = "impasto"  # otherwise identifiers are random
@@ -58,7 +58,7 @@ def draw(result: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def _runs(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Row -> what each seed gave, for rows that have rounds."""
+    """Row -> result of each seed, for rows that have rounds."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         if row["part"] == "run" and "curve" in (one := json.loads(row["result"])):

@@ -1,10 +1,11 @@
-"""What makes drawing faster or smaller, and what it does to pictures: int8, float16, bfloat16, step reuse.
+"""Faster or smaller drawing, and its effect on pictures: int8, float16, bfloat16, step reuse.
 
     python -m benchmarks.quality [--quick] [--seed N] [--json FILE]
 
 The stickers base model draws the same captions of the base styles from the same seeds in every way, and
 `samples.stickers.judge` says whether style and subject are those that were asked for. The ways take turns at every
-caption, so that their times compare; they are those of a small UNet: benchmarks.inference has those of large ones.
+caption, so that their times can be compared. The times are those of a small UNet; for large ones see
+benchmarks.inference.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from samples.stickers.styles import STYLES
 
 CAPTIONS, QUICK_CAPTIONS = 200, 20
 STEPS = 25
-# Away from the seeds of training and calibration.
+# Far from the seeds of training and calibration.
 FIRST_SEED = 10_000
 CALIBRATION_PROMPTS = 16
 RANK = 16
@@ -44,7 +45,7 @@ Feed = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Way:
-    """A way of drawing: the precision of the bundle, what to draw with, every how many steps the UNet's deep part."""
+    """A way of drawing: the bundle's precision, the back end, and step reuse (the UNet's deep part every n-th step)."""
 
     precision: BundlePrecision
     backend: str = "cpu"
@@ -70,7 +71,7 @@ WAYS: Mapping[str, Way] = {
     "fp32, reuse 3": Way("fp32", reuse=3),
     "int8, reuse 2": Way("int8", reuse=2),
 }
-# What the issue holds to a bar; the others are a choice that costs what it costs.
+# Ways that are held to a bar; the loss of the others is a choice.
 HELD = ("fp16", "int8", "OpenVINO bf16")
 MOST_POINTS_LOST = 3.0
 
@@ -115,7 +116,7 @@ def _measure(report: Report, folder: Path) -> None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """What is held against float32."""
+    """Bars against float32."""
     at = {str(row["way"]): row for row in rows}
     found: list[Bar] = []
     for name in (name for name in HELD if name in at):
@@ -150,7 +151,7 @@ def _draw(folder: Path, captions: Sequence[str], seed: int) -> dict[str, Drawn]:
             )
             for name, way in WAYS.items()
         }
-        # Opened and warm before anything is timed.
+        # Open and warm up every generator before timing.
         for name, generator in generators.items():
             generator.generate("a fox", steps=2, reuse=WAYS[name].reuse)
         for number, caption in enumerate(track(captions, description="draw")):
@@ -172,7 +173,7 @@ def _draw_one(drawn: Drawn, generator: Generator, caption: str, seed: int, reuse
 
 
 def _adapted(folder: Path, prompts: Sequence[str], seed: int) -> dict[str, tuple[float, float]]:
-    """By precision, of steps with an adapter: the error, and how much of its effect there is (1 is all)."""
+    """Precision -> error of a step with an adapter, and the part of the adapter's effect that is left (1 is all)."""
     from export.calibration import read_feed, record
 
     (folder / "feeds").mkdir()
@@ -210,18 +211,18 @@ def _run(session: ort.InferenceSession, feed: Feed) -> npt.NDArray[np.float32]:
 
 
 def _relative(found: Sequence[npt.NDArray[np.float32]], wanted: Sequence[npt.NDArray[np.float32]]) -> float:
-    """Root mean square of the difference over that of what was wanted."""
+    """Root mean square of the difference over that of `wanted`."""
     exact = np.concatenate(wanted)
     return float(np.sqrt(((np.concatenate(found) - exact) ** 2).mean() / (exact**2).mean()))
 
 
 def _ratio(seconds: Sequence[float], others: Sequence[float]) -> float:
-    """Median over the captions of the time over the other's at the same caption."""
+    """Median over the captions of the ratio of both times at a caption."""
     return statistics.median(own / other for own, other in zip(seconds, others, strict=True))
 
 
 def _psnr(found: Sequence[Image.Image], wanted: Sequence[Image.Image]) -> float | None:
-    """Mean over the pictures in decibel; None if they are equal."""
+    """Mean PSNR over the pictures in decibels; None if they are equal."""
     pairs = zip(found, wanted, strict=True)
     errors = [float(((np.asarray(a, np.float32) - np.asarray(b, np.float32)) ** 2).mean()) for a, b in pairs]
     if not any(errors):
@@ -231,7 +232,7 @@ def _psnr(found: Sequence[Image.Image], wanted: Sequence[Image.Image]) -> float 
 
 
 def _unet_megabytes(bundle: Path) -> float:
-    """The UNet without the graph of step reuse, which shares its weights."""
+    """Megabytes of the UNet, without the graph of step reuse, which shares its weights."""
     files = [path for path in (bundle / "unet").iterdir() if path.name != "shallow.onnx"]
     return round(sum(path.stat().st_size for path in files) / 1e6, 2)
 

@@ -1,4 +1,4 @@
-"""What the rows of benchmarks.inference open: one model in the form of each library, and adapters for it."""
+"""Files that the rows of benchmarks.inference open: one model in the form of each library, and adapters for it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_sdk import adapter
 from edge_sdk.adapter import Adapter
 
 RANK = 16
-# Tokenizers are graphs of their own there.
+# OpenVINO GenAI wants tokenizers as graphs of their own.
 _CONVERT = """
 import sys
 import openvino
@@ -34,7 +34,7 @@ openvino.save_model(tokenizer, f"{out}/tokenizer/openvino_tokenizer.xml")
 
 
 def prepare(place: Path, seed: int) -> dict[str, str]:
-    """Make the model, its exports and adapters; row -> why it cannot be measured."""
+    """Make the model, its exports and adapters; return row -> the reason why it cannot be measured."""
     from export import export_model
 
     missing: dict[str, str] = {}
@@ -51,7 +51,7 @@ def prepare(place: Path, seed: int) -> dict[str, str]:
         with once(place / "optimum") as made:
             if made is not None:
                 _export_with_optimum(place / "model", made)
-    # Whatever its export raises is what there is to say about it.
+    # Any error of its export becomes the row's reason.
     except Exception as error:
         missing |= dict.fromkeys(("optimum", "OpenVINO bf16, no slots"), f"its export failed: {error}"[:200])
     with once(place / "int8") as made:
@@ -61,7 +61,7 @@ def prepare(place: Path, seed: int) -> dict[str, str]:
 
 
 def prepare_apart(place: Path, environments: Path) -> dict[str, str]:
-    """Convert the model for OpenVINO GenAI, in optimum-intel's environment; row -> why it cannot be measured."""
+    """Convert the model for OpenVINO GenAI in optimum-intel's environment; return row -> why it cannot be measured."""
     rows = [row for row, rival in ROWS.items() if rival.opens.startswith("genai")]
     if not all(python_of(row, environments).exists() for row in rows):
         return dict.fromkeys(rows, "not installed")
@@ -73,14 +73,14 @@ def prepare_apart(place: Path, environments: Path) -> dict[str, str]:
                 run_python(python, _CONVERT, place / "model", made)
                 for file in sorted(place.glob("adapter-*.safetensors")):
                     write_kohya(adapter.load(file), made / file.name)
-    # Whatever its conversion raises is what there is to say about it.
+    # An error of its conversion becomes the rows' reason.
     except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
         return dict.fromkeys(rows, f"its conversion failed: {error}"[:200])
     return {}
 
 
 def write_kohya(adapter: Adapter, file: Path) -> None:
-    """An adapter under the names that OpenVINO GenAI reads."""
+    """Write an adapter under the names that OpenVINO GenAI reads."""
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for layer, factors in adapter.layers.items():
         name = "lora_" + layer.replace(".", "_")
@@ -90,7 +90,7 @@ def write_kohya(adapter: Adapter, file: Path) -> None:
 
 
 def _export_with_optimum(model: Path, out: Path) -> None:
-    """optimum's own export of the whole pipeline, of which the UNet is kept."""
+    """Export the whole pipeline with optimum and keep the UNet."""
     code = (
         "import sys; from optimum.exporters.onnx import main_export; "
         "main_export(sys.argv[1], sys.argv[2], task='text-to-image', do_validation=False)"
@@ -102,7 +102,7 @@ def _quantize(place: Path, out: Path) -> None:
     from benchmarks.rivals import Torch
     from export.quantization import quantize
 
-    # With random weights, one feed says as much about ranges as many.
+    # With random weights, one feed shows the ranges as well as many do.
     feed = {**Torch(place).inputs(1), "timestep": np.array(601, np.float32)}
     with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
         np.savez(Path(folder) / "feed.npz", **feed)  # type: ignore[arg-type]  # an option is typed as any name

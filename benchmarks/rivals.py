@@ -1,9 +1,9 @@
-"""One way of running a UNet, in a process of its own, which steps when it is told to.
+"""One way of running a UNet, in a process of its own that steps on command.
 
-benchmarks.inference starts `main` with a row and a folder that holds what it made: model/, fp32/, int8/, optimum/,
+benchmarks.inference starts `main` with a row and the folder of its models: model/, fp32/, int8/, optimum/,
 adapter-N.safetensors. Commands come as lines of JSON: {"do": "load"}, {"do": "adapt", "adapters": N}, {"do": "step",
-"batch": B}; each is answered by one with "seconds" and the peaks of memory in bytes. Only what the row needs is
-imported, so that memory is the row's own.
+"batch": B}; each is answered by a line with "seconds" and the peaks of memory in bytes. Only the row's own packages are
+imported, so that the memory measured is the row's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 from benchmarks.memory import Peak, anonymous, total_peak
 
-# stable-diffusion.cpp's environment has none, and needs none.
+# stable-diffusion.cpp's environment has no NumPy, and needs none.
 with suppress(ImportError):
     import numpy as np
 
@@ -29,7 +29,7 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 
 class CannotDo(Exception):
-    """The library has no way to do this; the message says what it has instead."""
+    """The library has no way to do this; the message gives the reason or the alternative."""
 
 
 class Rival(ABC):
@@ -40,24 +40,24 @@ class Rival(ABC):
 
     @abstractmethod
     def load(self) -> None:
-        """Read the weights and make everything ready; imports come before."""
+        """Read the weights and get ready to step; imports are done before, in `__init__`."""
 
     @abstractmethod
     def step(self, batch: int) -> Any:
-        """One run of the UNet; what it gives."""
+        """Run the UNet once and return its result."""
 
-    # The folder of the UNet that it opens, and whether it lays that out on disk for this processor.
+    # The folder of the UNet that it opens; `prepares`: true if it lays that out on disk for this processor.
     opens: ClassVar[str]
     prepares: ClassVar[bool] = False
-    # Whether `adapt` is where the work of changing adapters is done.
+    # False if changing adapters is work inside a drawing, and not in `adapt`.
     adapts_apart: ClassVar[bool] = True
 
     def adapt(self, adapters: int) -> None:
-        """Use the first so many adapters."""
+        """Use the first `adapters` adapters."""
         raise CannotDo("adapters have to be fused before the export")
 
     def inputs(self, batch: int) -> dict[str, np.ndarray[Any, Any]]:
-        """The same random inputs for every row."""
+        """Random inputs, the same for every row."""
         config = json.loads((self.folder / "model" / "unet" / "config.json").read_text("utf-8"))
         rng = np.random.default_rng(0)
         side = config["sample_size"]
@@ -68,7 +68,7 @@ class Rival(ABC):
 
 
 class Torch(Rival):
-    """diffusers; adapters through PEFT's set_adapters. "No adapter" is with the adapters disabled."""
+    """diffusers, with adapters through PEFT's set_adapters. "No adapter" is measured with the adapters disabled."""
 
     opens = "model/unet"
 
@@ -109,6 +109,8 @@ class Torch(Rival):
 
 
 class TorchBfloat16(Torch):
+    """The same with weights in bfloat16."""
+
     dtype = "bfloat16"
 
 
@@ -176,7 +178,7 @@ class Ours(Rival):
         from edge_sdk.inference.runtime import BACKENDS
 
         if self.backend == "openvino":
-            # As for every row: imports come before loading.
+            # Imports come before loading, as in every row.
             import openvino  # noqa: F401
         self._bundle = Bundle.load(folder / "fp32", verify=False)
         self._hashes = hash_files(folder / self.precision / "unet")
@@ -204,18 +206,22 @@ class Ours(Rival):
 
 
 class OursInt8(Ours):
+    """The bundle's UNet in int8."""
+
     opens = "int8/unet"
     precision = "int8"
 
 
 class OursOpenVino(Ours):
+    """The bundle's UNet through OpenVINO."""
+
     prepares = False
     backend = "openvino"
 
 
 class OpenVinoGenAi(Rival):
     """OpenVINO GenAI in bfloat16 on optimum-intel's conversion. It draws whole pictures: a step's time is the time
-    between its first two reports, after which it is told to stop. It changes adapters inside a drawing."""
+    between its first two reports; then it is told to stop. It changes adapters inside a drawing."""
 
     opens = "genai/unet"
 
@@ -268,7 +274,7 @@ class OpenVinoGenAi(Rival):
 
 
 class StableDiffusionCpp(Rival):
-    """stable-diffusion.cpp draws whole pictures only: a step's time is its own report of the sampling."""
+    """stable-diffusion.cpp, which draws whole pictures only: a step's time is its own report of the sampling."""
 
     opens = "model/unet"
 
@@ -300,6 +306,8 @@ class StableDiffusionCpp(Rival):
 
 
 class StableDiffusionCppF16(StableDiffusionCpp):
+    """The same with weights in float16."""
+
     kind = "f16"
 
 
@@ -346,8 +354,8 @@ def _answer(rival: Rival, command: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Obey until the input ends."""
-    # Libraries print where they like; the answers keep the real output to themselves.
+    """Answer commands until the input ends."""
+    # Libraries may print to standard output; the answers keep the real one.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     rival = ROWS[sys.argv[1]](Path(sys.argv[2]))
@@ -357,7 +365,7 @@ def main() -> None:
             answer = _answer(rival, json.loads(line))
         except CannotDo as reason:
             answer = {"cannot": str(reason)}
-        # What a library raises is that row's result.
+        # A library's error is that row's result.
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"[:300]}
         print(json.dumps(answer), file=answers, flush=True)

@@ -1,6 +1,6 @@
-"""The runs of a study that takes long: what is known is not run again, the rest gets a process for each core.
+"""The runs of a long study: known results are not computed again, the others get a process for each core.
 
-A run's result is kept, under a name that follows from all that it depends on, in a folder of this machine and in the
+A run's result is kept, under a name made from everything that it depends on, in a folder of this machine and in the
 study's file of results: a stopped study resumes from either.
 """
 
@@ -27,7 +27,7 @@ Result: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class Run:
-    """name: for people; key: see `key_of`; work: makes the result, which has "seconds", in a process of its own."""
+    """name: shown in the progress; key: see `key_of`; work: makes the result, with "seconds", in its own process."""
 
     name: str
     key: str
@@ -35,7 +35,7 @@ class Run:
 
 
 def key_of(facts: Mapping[str, Any]) -> str:
-    """Names a result by all that it depends on."""
+    """Name of a result, made from everything that it depends on."""
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -45,7 +45,7 @@ def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) 
     Args:
         place: where results are kept.
         before: the file of an earlier run, whose lines `run_row` made.
-        title: what is counted while it goes on.
+        title: name of the progress bar.
     """
     found = known(before)
     results: dict[str, Result] = {}
@@ -60,7 +60,7 @@ def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) 
             left.append(run)
     if not left:
         return results
-    # Exported here, and not by every process.
+    # Export the bundle once here, and not in every process.
     bundle()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
@@ -79,12 +79,12 @@ def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) 
 
 
 def run_row(key: str, result: Result, *, row: str, seed: int) -> Row:
-    """The line of a file of results from which a later study resumes; `row` is for people."""
+    """The line of a file of results from which a later study resumes; `row` is only for readers."""
     return {"part": "run", "row": row, "seed": seed, "key": key, "result": json.dumps(result)}
 
 
 def known(before: Path | None) -> dict[str, Result]:
-    """Key -> result of the runs that a file of an earlier run holds. Each knows its "processor": a study may be resumed
+    """Key -> result of the runs in a file of an earlier run. Each result has its "processor", as a study may be resumed
     on another machine."""
     lines = _lines(before)
     there = {"processor": _content(before)["machine"]["processor"]} if lines else {}
@@ -97,8 +97,8 @@ def seeds(before: Path | None) -> set[int]:
 
 
 def _kept(path: Path, work: Callable[[], Result]) -> Result:
-    """One run in a process of the pool; kept when it is whole. Matrices here are small: threads of BLAS that wait for
-    a core which another run has cost far more than they bring (aggregation took 178 s instead of 3)."""
+    """One run in a process of the pool; its result is kept when it is complete. BLAS gets one thread: matrices are
+    small, and threads that waited for cores of other runs made an aggregation take 178 s instead of 3."""
     with threadpool_limits(1, "blas"):
         result: Result = cached(path, lambda: {**work(), "processor": machine()["processor"]})
     return result

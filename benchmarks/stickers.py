@@ -19,7 +19,7 @@ def base_id() -> str:
 
 
 def bundle() -> Path:
-    """The base model's bundle; an earlier run's, if it is of this very model."""
+    """The base model's bundle: an earlier run's if it was made from this model, otherwise exported now."""
     from export import export_model
 
     folder = KEPT / "stickers"

@@ -2,8 +2,8 @@
 
     python -m benchmarks.tables
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, NAME being one of `PARTS`; what stands outside is left
-alone. A part whose results are not there yet is empty.
+A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `PARTS`; text outside is left alone.
+A part whose results do not exist yet is empty.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def rewritten(text: str) -> str:
     """The document with its generated parts made anew.
 
     Raises:
-        ValueError: a part has no place in it.
+        ValueError: the document does not hold a part's two comments exactly once.
     """
     for name, (file, make) in PARTS.items():
         path = RESULTS / file
@@ -50,13 +50,13 @@ def rewritten(text: str) -> str:
         if len(pattern.findall(text)) != 1:
             raise ValueError(f"{DOCUMENT} must hold {begin} and {end} once: write them where the part belongs.")
         whole = f"{begin}\n{content}\n{end}" if content else f"{begin}\n{end}"
-        # A function, because a text would be searched for references to groups.
+        # A function, because re.sub would read backslashes in a string as references to groups.
         text = pattern.sub(lambda _, whole=whole: whole, text)  # type: ignore[misc]
     return text
 
 
 def measured(result: Result) -> str:
-    """When and on what."""
+    """Date, machine and packages of the measurement."""
     machine = result["machine"]
     packages = [f"{name} {machine[name]}" for name in ("onnxruntime", "torch", "diffusers") if name in machine]
     facts = [machine["processor"], f"{machine['cores']} cores", f"{machine['memory_gb']} GB"]
@@ -65,7 +65,7 @@ def measured(result: Result) -> str:
 
 
 def _elsewhere(result: Result) -> str:
-    """How many runs of a study that was resumed were made on other machines."""
+    """A sentence on the runs of a resumed study that were made on other machines."""
     runs = Counter(
         json.loads(row["result"]).get("processor", result["machine"]["processor"])
         for row in result["rows"]
@@ -76,7 +76,7 @@ def _elsewhere(result: Result) -> str:
 
 
 def bars(result: Result) -> str:
-    """Every bar, whether it holds or not."""
+    """Every bar, with its value and whether it holds."""
     found = [
         [bar["name"], f"{bar['value']:.3g}", f"{bar['kind']} {bar['bar']:g}", "holds" if bar["holds"] else "**fails**"]
         for bar in result["bars"]
@@ -124,7 +124,7 @@ def loading(result: Result) -> str:
 
 
 def missing(result: Result) -> str:
-    """Which rows were not measured, and why."""
+    """Rows that were not measured, with the reason."""
     reasons: dict[tuple[str, str], dict[str, None]] = {}
     for row in result["rows"]:
         note = str(row.get("note") or "")
@@ -135,7 +135,7 @@ def missing(result: Result) -> str:
 
 
 def first_picture(result: Result) -> str:
-    """Seconds from nothing to a picture."""
+    """Seconds from a process's start to its first picture."""
     found = [row for row in result["rows"] if row.get("part") == "first picture"]
     return "\n".join(
         _wrapped(
@@ -205,7 +205,7 @@ def models(result: Result) -> str:
 
 
 def ways(result: Result) -> str:
-    """How both styles of a pair show in pictures, by way of drawing."""
+    """Scores of both styles of a pair, by way of drawing."""
     head = ["way", "both styles", "the weaker one's probability", "subject", "both and subject", "time over merge"]
     found = [
         [
@@ -272,14 +272,14 @@ def _by_shape(result: Result, head: Sequence[str], line: Callable[[str, _Cases],
 
 
 def _or_reason(row: Result | None, name: str, form: str) -> str:
-    """A figure, or why there is none."""
+    """A figure, or the reason why there is none."""
     if row is not None and row.get(name) is not None:
         return form.format(row[name])
     return "cannot" if row is not None and str(row.get("note", "")).startswith("cannot") else "not measured"
 
 
 def _pair(row: Result, anonymous: str, total: str) -> str:
-    """Megabytes of anonymous memory, and with mapped files."""
+    """Megabytes of anonymous memory / in total, mapped files included."""
     return "" if anonymous not in row else f"{row[anonymous]:.0f} / {row[total]:.0f}"
 
 

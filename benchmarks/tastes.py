@@ -1,8 +1,8 @@
 """Synthetic federations of known taste groups, at the shapes of the stickers base model.
 
-A prompt code has 192 dimensions (its text encoder's) and an adapter 56 layers, 32 of 192 outputs and 24 of 160 (the
+A prompt code has 192 dimensions (its text encoder's). An adapter has 56 layers, 32 of 192 outputs and 24 of 160 (the
 attention of its UNet), each with a basis of `RANK` columns. Everything random follows from the seed and the device's
-number, so that a device can be made when it is asked for, and none needs to be kept.
+number, so a device is made when it is asked for, and none needs to be kept.
 
 A device of group g has a second taste h with a share s, uniform up to `Noise.mixing`:
 
@@ -10,7 +10,7 @@ A device of group g has a second taste h with a share s, uniform up to `Noise.mi
     basis = orth([C, (1 - s) U_g + s U_h + basis_noise Z])   C: 2 columns that all devices share, as from one
                                                              initialisation; U, Z: 6 random columns of length 1
 
-The second taste is what makes it hard: unlike e and Z it does not average out over dimensions and layers.
+The second taste makes the task hard: unlike e and Z it does not average out over dimensions and layers.
 """
 
 from __future__ import annotations
@@ -25,20 +25,22 @@ from coordinator.methods.clustering import Evidence, Labels, Matrix
 from edge_sdk.adapter import Bases
 
 DIMENSIONS = 192
-LAYERS = {"a": (32, 192), "b": (24, 160)}  # name -> how many, outputs
+LAYERS = {"a": (32, 192), "b": (24, 160)}  # name -> number of layers, outputs of each
 RANK = 8
 _SHARED = 2
 
 
 @dataclass(frozen=True)
 class Noise:
+    """Weights of noise in codes and in bases, and the largest share of a second taste."""
+
     code: float
     basis: float
     mixing: float
 
 
-# At "faint", groups share so little of their subspaces that a signature's error hides it. The other three were chosen
-# after this one had been tried.
+# At "faint", the devices of a group share so little of their subspaces that a signature's error hides it. The other
+# three were chosen after this one had been tried.
 NOISES = {
     "low": Noise(0.6, 0.7, 0.3),
     "middle": Noise(1.0, 1.2, 0.5),
@@ -65,7 +67,7 @@ class Federation(Sequence[Bases | None]):
         self._tastes = {k: _columns(rng, (groups, count, out, RANK - _SHARED)) for k, (count, out) in LAYERS.items()}
 
     def evidence(self, rounds: int, *, kept: bool = True) -> Evidence:
-        """kept: with all bases in memory."""
+        """The federation's evidence after `rounds` rounds; kept: hold all bases in memory."""
         return Evidence(self.codes, list(self) if kept else self, rounds)
 
     def __len__(self) -> int:

@@ -4,13 +4,14 @@
 
 Adapters of Stable Diffusion 1.5 at rank 4, 3.2 MB each, through one Mosquitto on loopback, without TLS.
 
-Fan-in: 50 devices (whole `Membership`s, ten in a process) have an update ready on disk and hand it in at once; until
-the last one hears `committed`: offer, pulls, chunks, hash, checks, fsync, database. Raw paho: as many clients, as many
-processes, publish the same bytes in chunks of the same size at once, QoS 1, to one subscriber, until it has them all.
-Fan-out: from the start of a round until the last device has the round's adapter on disk; raw paho: one publisher, a
-copy to each of as many subscribers. Repetitions take turns. Memory: the peak of the coordinator's process with 50 and
-with 500 devices that one process plays. Flower: SuperLink, SuperNodes and FedAvg moving arrays of the same size,
-nothing trained on either side; each device and each node in a process of its own, over a proxy that counts bytes.
+Fan-in: 50 devices (whole `Membership`s, ten in a process) have an update ready on disk and hand it in at once. The time
+ends when the last one hears `committed`: offer, pulls, chunks, hash, checks, fsync, database. Raw paho: as many clients
+in as many processes publish the same bytes at once, in chunks of the same size, QoS 1, to one subscriber, until it has
+them all. Fan-out: from the start of a round until the last device has the round's adapter on disk; raw paho: one
+publisher, a copy to each of as many subscribers. Repetitions take turns. Memory: the peak of the coordinator's process
+with 50 and with 500 devices that one process plays. Flower: SuperLink, SuperNodes and FedAvg move arrays of the same
+size; nothing is trained on either side; each device and each node is a process of its own, behind a proxy that counts
+bytes.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ from tests.faults.proxy import Proxy
 
 DEVICES, QUICK_DEVICES = 50, 6
 CROWD, QUICK_CROWD = 500, 60
-NODES, QUICK_NODES = (8, 4), (2,)  # as many SuperNodes as come to an end here: the first of these numbers
+NODES, QUICK_NODES = (8, 4), (2,)  # numbers of SuperNodes to try; the first with which Flower finishes is used
 PROCESSES = 5
 REPETITIONS = 3
-ROUNDS = 3  # of a comparison with Flower; the first, which starts things, is not counted
+ROUNDS = 3  # in the comparison with Flower; the first, a warm-up, is reported apart
 _FLOWER_DEADLINE = 900.0
 _NAME = "transport"
 _console = Console()
@@ -62,7 +63,7 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """At most 1.5 times raw paho, and memory that does not grow with the number of devices."""
+    """Bars: at most 1.5 times raw paho's time, and memory that does not grow with the number of devices."""
     seconds = {(row["part"], row["row"]): value_of(row, "median_s") for row in rows if row["part"] == "fan-in"}
     peaks = [value_of(row, "coordinator_mb") for row in rows if row["part"] == "crowd"]
     return [
@@ -98,7 +99,7 @@ def _fans(folder: Path, devices: int, repetitions: int) -> list[Row]:
 
 
 def _ours(place: Place, devices: int) -> Iterator[tuple[str, float]]:
-    """Two rounds: two fans in, one fan out."""
+    """Our fans: two rounds give two fans in and one fan out."""
     with Coordinator(place.folder, place.broker.url, _NAME, devices, rounds=2) as coordinator:
         _start_devices(place, place.broker.url, devices, PROCESSES, gate=True)
         for number in (1, 2):
@@ -173,7 +174,7 @@ def _crowd(folder: Path, devices: int) -> Row:
 
 
 def _against_flower(folder: Path, numbers: Sequence[int]) -> list[Row]:
-    """The largest number of nodes that Flower comes to an end with, and ours with as many."""
+    """Rows of Flower, with the first number of nodes with which it finishes, and of ours with as many devices."""
     problem = ""
     try:
         commands = transport_flower.install(KEPT / "environments")
@@ -194,7 +195,7 @@ def _against_flower(folder: Path, numbers: Sequence[int]) -> list[Row]:
 
 
 def _our_rounds(folder: Path, nodes: int) -> Row:
-    """As many rounds with as many device processes; the bytes are those between devices and broker."""
+    """Our row: as many rounds with as many device processes; bytes are those between devices and broker."""
     with Place(folder / "rounds") as place, Proxy(place.broker.port) as proxy:
         with Coordinator(place.folder, place.broker.url, _NAME, nodes, ROUNDS) as coordinator:
             _start_devices(place, proxy.url, nodes, nodes, gate=False)

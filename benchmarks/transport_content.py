@@ -1,4 +1,4 @@
-"""What benchmarks.transport moves: adapters of Stable Diffusion 1.5 at rank 4, 3.2 MB, all different."""
+"""Adapters that benchmarks.transport moves: of Stable Diffusion 1.5's shapes at rank 4, 3.2 MB each, all different."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BASE_ID = "e" * 64
 SEED = 0
 CHUNK = 131072  # bytes of a chunk's payload, header included
 _CONTEXT = 768
-# Channels -> transformer blocks of the UNet with so many.
+# Channels -> number of the UNet's transformer blocks with that width.
 _BLOCKS = {320: 5, 640: 5, 1280: 6}
 
 
@@ -33,7 +33,7 @@ SLOTS: Mapping[str, Shape] = _slots()
 
 
 def moved(start: Adapter, number: int) -> Adapter:
-    """What device `number` makes of a start, without any training: every number a little larger."""
+    """Update of device `number` from a start, without any training: every number a little larger."""
     step = np.float32(1e-3 * (number + 1))
     return Adapter({name: Factors(f.a + step, f.b + step) for name, f in start.layers.items()}, BASE_ID)
 

@@ -1,8 +1,8 @@
 """Devices of benchmarks.transport, several in one process: python -m benchmarks.transport_device SETTINGS
 
 Each is a whole `Membership`. Instead of training it adds a constant. With "gate", every device stops when its update
-lies ready on its disk, and hands it in when a line comes on standard input. What they are told goes, with the time, to
-standard output as JSON lines; at the end the process tells the most memory that it took.
+is ready on its disk, and hands it in when a line comes on standard input. Events go to standard output, with the time,
+as JSON lines; at the end the process reports its peak of memory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TOLD = frozenset({"joined", "trained", "update_committed", "adapter_received", 
 
 
 class Gate:
-    """Opens once for each line of standard input."""
+    """A gate that opens once for each line of standard input."""
 
     def __init__(self) -> None:
         self._opened = 0

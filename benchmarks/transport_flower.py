@@ -30,19 +30,20 @@ _END = 20.0
 
 
 class Measured:
-    """What a run of Flower took: seconds of every round, bytes between nodes and server, peaks of memory in bytes."""
+    """Costs of a run of Flower: seconds of every round, bytes between nodes and server, peaks of memory in bytes."""
 
     def __init__(self, rounds: list[float], wire: int, server: int, client: int) -> None:
         self.rounds, self.wire, self.server, self.client = rounds, wire, server, client
 
 
 def install(environments: Path) -> Path:
-    """The folder of its commands; installed once.
+    """Install Flower unless that was done before, and return the folder of its commands.
 
-    subprocess.SubprocessError: it cannot be installed.
+    Raises:
+        subprocess.SubprocessError: it cannot be installed.
     """
     commands = environments / "flwr" / "bin"
-    if not (commands / "flwr").exists():  # what pip writes last; an environment cannot be moved, its scripts name it
+    if not (commands / "flwr").exists():  # pip writes it last; an environment cannot be moved, as its scripts name it
         shutil.rmtree(commands.parent, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(commands.parent)], check=True, timeout=120)
         pip = [str(commands / "python"), "-m", "pip", "install", "--quiet", PACKAGE]
@@ -51,9 +52,10 @@ def install(environments: Path) -> Path:
 
 
 def run(commands: Path, folder: Path, nodes: int, rounds: int, seconds: float) -> Measured:
-    """One run with so many SuperNodes.
+    """One run with `nodes` SuperNodes.
 
-    RuntimeError: it did not come to its end in `seconds`.
+    Raises:
+        RuntimeError: it did not finish within `seconds`.
     """
     shutil.copytree(_APP, folder / "app")
     (folder / "home").mkdir()
@@ -70,7 +72,7 @@ def run(commands: Path, folder: Path, nodes: int, rounds: int, seconds: float) -
 
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (folder / f"{name}-{len(processes)}.log").open("wb") as log:
-            # A session of its own: whatever it starts is ended with it.
+            # A session of its own, so that all processes that it starts end with it.
             process = subprocess.Popen(
                 [str(commands / name), *arguments],
                 stdout=log,
@@ -109,7 +111,7 @@ def run(commands: Path, folder: Path, nodes: int, rounds: int, seconds: float) -
 
 
 def _wait(folder: Path, log: str, rounds: int, seconds: float) -> list[float]:
-    """When each round was done, the start first."""
+    """Times at which the run started and each round was done."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         found = [json.loads(text) for text in re.findall(r"IMPASTO (\{.*\})", (folder / log).read_text("utf-8"))]
@@ -126,9 +128,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Peaks:
-    """Looks twice a second at the peaks of memory of the SuperLink's and the SuperNodes' process trees.
+    """Peaks of memory, in bytes, of the process trees of the SuperLink and the SuperNodes, read twice a second.
 
-    server: the sum over the SuperLink and what it starts. client: the largest such sum of a SuperNode.
+    server: the sum over the SuperLink and its child processes. client: the largest such sum of a SuperNode.
     """
 
     def __init__(self, processes: Callable[[], list[subprocess.Popen[bytes]]]) -> None:
@@ -157,7 +159,7 @@ class _Peaks:
 
 
 def _tree(root: int, parents: Mapping[int, int]) -> set[int]:
-    """A process and all that it and its like have started."""
+    """A process and all its descendants."""
     found, new = {root}, {root}
     while new:
         new = {child for child, parent in parents.items() if parent in new} - found
@@ -166,7 +168,7 @@ def _tree(root: int, parents: Mapping[int, int]) -> set[int]:
 
 
 def _parents() -> dict[int, int]:
-    """Every process and its parent."""
+    """Process id -> its parent's, of all processes."""
     found = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

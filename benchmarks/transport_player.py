@@ -1,7 +1,7 @@
 """Any number of devices over one connection: python -m benchmarks.transport_player SETTINGS
 
-For the memory of the coordinator, to which they look like so many devices. They join, offer an update of their own as
-soon as a round starts, answer pulls, and take no adapters home.
+They serve to measure the memory of the coordinator, which sees that many devices. They join, offer an update of their
+own as soon as a round starts, answer pulls, and take no adapters home.
 """
 
 from __future__ import annotations
@@ -35,6 +35,12 @@ _DEADLINE = 600.0
 
 
 class Player:
+    """`count` devices over one connection to the broker at `url`.
+
+    Raises:
+        TimeoutError: no coordinator is online.
+    """
+
     def __init__(self, url: str, federation: str, count: int) -> None:
         self._topics = Topics(federation)
         self._numbers = {f"device-{number}": number for number in range(count)}

@@ -1,7 +1,7 @@
 """paho-mqtt and nothing else, for comparison: python -m benchmarks.transport_raw SETTINGS
 
-"publish": so many clients; when a line comes on standard input, each publishes its bytes in chunks, QoS 1.
-"subscribe": clients that count bytes, and tell when all have come.
+"publish": clients that publish their bytes in chunks, QoS 1, when a line comes on standard input.
+"subscribe": clients that count bytes, and report when all have come.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def tell(event: str, **values: Any) -> None:
 
 
 def publish(given: dict[str, Any]) -> None:
-    """All clients at once, each from a thread of its own."""
+    """Publish with all clients at once, each from a thread of its own."""
     chunks = [bytes(given["chunk"])] * (given["size"] // given["chunk"])
     if given["size"] % given["chunk"]:
         chunks.append(bytes(given["size"] % given["chunk"]))
@@ -59,7 +59,7 @@ def publish(given: dict[str, Any]) -> None:
 
 
 def subscribe(given: dict[str, Any]) -> None:
-    """Count what comes; told each time that another `total` bytes are there."""
+    """Count the bytes that arrive; report each time that another `total` of them have."""
     lock, subscribed = threading.Lock(), threading.Semaphore(0)
     received = 0
 

@@ -1,4 +1,4 @@
-"""The processes of benchmarks.transport: a Mosquitto, the real coordinator, and workers that tell what they do."""
+"""The processes of benchmarks.transport: Mosquitto, the real coordinator, and workers that report events."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ interaction = "none"
 
 
 class Workers:
-    """Processes that take lines and tell JSON lines; all of them are ended by `close`."""
+    """Processes that read lines and answer with JSON lines; `close` ends all of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -58,7 +58,7 @@ class Workers:
         thread.start()
 
     def say(self, line: str = "go") -> float:
-        """To all of them; returns when."""
+        """Send a line to all of them and return the time."""
         moment = time.time()
         for process in self._processes:
             assert process.stdin is not None
@@ -68,9 +68,10 @@ class Workers:
         return moment
 
     def wait_for(self, event: str, count: int, seconds: float = 240.0) -> list[Told]:
-        """The next so many events of that name; others are kept for later.
+        """The next `count` events of that name; others are kept for later.
 
-        RuntimeError: they did not come in time.
+        Raises:
+            RuntimeError: they did not come in time.
         """
         found = [told for told in self._kept if told["event"] == event][:count]
         self._kept = [told for told in self._kept if told not in found]
@@ -141,7 +142,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        # Nothing is dropped: a queue that is too short would favour whoever loses messages.
+        # The broker drops nothing: with short queues, losing messages would look like speed.
         self.broker = Mosquitto(folder, "max_queued_messages 0", "max_inflight_messages 64", "set_tcp_nodelay true")
         self.workers = Workers(folder)
         self._stack = ExitStack()
@@ -152,7 +153,7 @@ class Place:
         return self
 
     def renew_workers(self) -> Workers:
-        """End all workers; others may be started."""
+        """End all workers and return an empty set for new ones."""
         self.workers.close()
         self.workers = Workers(self.folder)
         return self.workers
@@ -164,12 +165,12 @@ class Place:
 
 
 def environment() -> dict[str, str]:
-    """One thread for each process: there are more of them than cores."""
+    """Environment variables that give each process one thread: there are more processes than cores."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def peak_of(*processes: int) -> int:
-    """The most bytes that a process has taken; the largest of several."""
+    """Peak of memory of a process in bytes; the largest of several."""
     return max((_peak(process) for process in processes), default=0)
 
 
@@ -182,6 +183,6 @@ def _peak(process: int) -> int:
 
 
 def split(count: int, processes: int) -> Sequence[tuple[int, int]]:
-    """(first, how many) for so many processes."""
+    """(first number, count) of the items of each of `processes` processes."""
     size = -(-count // processes)
     return [(first, min(size, count - first)) for first in range(0, count, size)]

@@ -1,4 +1,4 @@
-"""Who may import whom: packages reach each other through their `__init__`, and no import runs back up."""
+"""Import rules: packages reach each other through their `__init__`, and no import runs back up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a command writes pictures."""
+"""Checks of the place that a command writes pictures to."""
 
 from __future__ import annotations
 

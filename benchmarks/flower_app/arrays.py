@@ -1,4 +1,4 @@
-"""The Flower app of benchmarks.transport: as many bytes of arrays as an adapter has, there and back, nothing learnt."""
+"""The Flower app of benchmarks.transport: arrays of an adapter's size go there and back, without training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shapes() -> Iterator[tuple[int, int]]:
 
 @client.train()
 def train(message: Message, context: Context) -> Message:
-    """No training: a constant is added."""
+    """Add a constant instead of training."""
     arrays = message.content["arrays"].to_numpy_ndarrays()
     moved = ArrayRecord([array + np.float32(1e-3) for array in arrays])
     return Message(
@@ -36,7 +36,7 @@ def train(message: Message, context: Context) -> Message:
 
 
 class Timed(FedAvg):
-    """FedAvg that tells when a round is done."""
+    """FedAvg that prints the time at which each round is done."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -49,7 +49,7 @@ class Timed(FedAvg):
 
 @server.main()
 def main(grid: Grid, context: Context) -> None:
-    """So many rounds with all nodes."""
+    """Run the rounds with all nodes."""
     rng = np.random.default_rng(0)
     arrays = ArrayRecord([rng.standard_normal(shape, np.float32) for shape in shapes()])
     nodes = int(context.run_config["nodes"])
@@ -65,5 +65,5 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def tell(**values: int) -> None:
-    """On standard output, which ends up in the log of the run."""
+    """Print values to standard output, which ends up in the log of the run."""
     print("IMPASTO", json.dumps({**values, "time": time.time()}), flush=True)

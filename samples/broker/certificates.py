@@ -2,8 +2,8 @@
 
     python -m samples.broker.certificates --host broker.example pi-4 pi-5
 
-Run it again with other names for devices that come later: what is there already stays. Give a device its own .pem and
-.key and ca.pem; keep ca.key to yourself: who has it can be anybody. To shut a device out, see README.md.
+Run it again with other names for devices that come later: existing files stay. Give each device its own .pem and .key,
+and ca.pem. Keep ca.key secret: its owner can impersonate anybody. To shut a device out, see README.md.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(
         int, typer.Option(min=1, help="How long certificates hold; the authority's ten times as long.")
     ] = 825,
 ) -> None:
-    """Make what is missing: an authority, and certificates for the broker, the coordinator and devices."""
+    """Make the certificates of the authority, the broker, the coordinator and the devices that do not exist yet."""
     for name in devices:
         check_name(name)
         if name in _RESERVED:
@@ -47,7 +47,7 @@ def main(
 
 
 def make(folder: Path, devices: list[str], hosts: list[str], days: int) -> list[Path]:
-    """Write the certificates that are not there yet; returns those."""
+    """Write the certificates that do not exist yet, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
     if not (folder / f"{AUTHORITY}.pem").exists():
@@ -83,7 +83,7 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        # Clocks of devices are seldom quite right.
+        # Devices' clocks may be slow.
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=days))
     )
@@ -101,7 +101,7 @@ def _host(host: str) -> x509.GeneralName:
 
 
 def _write(folder: Path, name: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> list[Path]:
-    """The key first, for its owner's eyes only: a certificate without one would never be made again."""
+    """Write a key, readable by its owner only, then its certificate: one without a key would never be made again."""
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     paths = [folder / f"{name}.key", folder / f"{name}.pem"]

@@ -32,7 +32,7 @@ from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
 from samples.demo.settings import FEDERATION, RESULT, Settings
 
-# Seconds. Nobody is left behind for being slow: devices are processes of this machine, and it is seen when one ends.
+# Seconds. Long, so that no slow device is left out; a device's process that ends is noticed at once.
 ROUND_DEADLINE = 6 * 3600.0
 MODEL = Path(__file__).parents[1] / "stickers" / "model"
 
@@ -116,7 +116,7 @@ def _stage(seconds: dict[str, float], name: str, console: Console, words: str | 
 
 
 def _can_go_on(settings: Settings) -> bool:
-    """Whether there is an unfinished demo with these settings."""
+    """True if there is an unfinished demo with these settings."""
     if not _federation_file(settings).exists() or (settings.folder / "report.json").exists():
         return False
     try:
@@ -130,7 +130,7 @@ def _seconds_file(settings: Settings) -> Path:
 
 
 def _earlier_seconds(settings: Settings) -> dict[str, float]:
-    """What an interrupted demo has taken so far, stage by stage; nothing of one that was killed."""
+    """Stage -> seconds that an interrupted demo has taken so far; empty if it was killed."""
     try:
         return msgspec.json.decode(_seconds_file(settings).read_bytes(), type=dict[str, float])
     except (OSError, msgspec.DecodeError):
@@ -138,7 +138,7 @@ def _earlier_seconds(settings: Settings) -> dict[str, float]:
 
 
 def _lay_out(settings: Settings, plans: Sequence[DevicePlan]) -> None:
-    """Empty the demo's folder, but only if it is one."""
+    """Make the demo's folder anew; empty an existing one only if it is a demo's."""
     if settings.folder.exists():
         if any(settings.folder.iterdir()) and not settings.file.exists():
             raise ImpastoError(f"{settings.folder} is not empty and holds no demo: choose another --out.")
@@ -156,14 +156,14 @@ def _federation_file(settings: Settings) -> Path:
 
 
 def _write_federation(settings: Settings) -> None:
-    """The file that an operator writes; here the last one of a folder that is laid out."""
+    """Write the federation's file, as an operator would; it is the last file of a folder that is laid out."""
     values = {
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
         "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
         "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
     }  # fmt: skip
-    # A TOML value of these kinds is written as JSON writes it.
+    # TOML values of these kinds look as in JSON.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
     _federation_file(settings).write_text(text, "utf-8")
 
@@ -192,7 +192,7 @@ def _device(settings: Settings, plan: DevicePlan) -> list[str]:
 
 @contextmanager
 def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command with its output in a file; on the way out it is asked to stop, then made to."""
+    """Run a command with its output in a file; at the end it is terminated, and killed if it goes on."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
@@ -215,9 +215,13 @@ def _watch(
     console: Console,
     patience: float,
 ) -> None:
-    """Show what happens until every device is done.
+    """Show the live view until every device is done.
 
-    patience: longest time in seconds in which no device says anything. A slow machine alone ends no demo.
+    patience: longest time in seconds without an event of any device. A slow machine alone ends no demo.
+
+    Raises:
+        ProcessFailed: a device or the coordinator ended with an error.
+        DeadlineExceeded: no device reported an event within `patience`.
     """
     view = View({plan.id: plan.group for plan in plans})
     tails = {plan.id: Tail(settings.device_folder(plan.id) / "events.jsonl") for plan in plans}

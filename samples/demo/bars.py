@@ -1,4 +1,4 @@
-"""The demo's verdict: report.json's content, and the bars that anyone can read from it."""
+"""The demo's verdict: report.json's content, and the bars computed from it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ARMS = ("base", "local", "federated")
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what it is called, what came out, what is wanted, whether it holds."""
+    """One bar: its name, the result, the bound, and whether it holds."""
 
     name: str
     shown: str

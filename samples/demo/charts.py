@@ -38,7 +38,7 @@ def _scale(values: Sequence[float], low: float, high: float) -> Mapping[float, f
 
 
 def scatter(points: Sequence[Point]) -> str:
-    """Points, ring = cluster, with their names in columns beside those that lie on one another."""
+    """Points with a ring for the cluster; names that would overlap are stacked."""
     xs = _scale([p.x for p in points], MARGIN, WIDTH - 3.4 * MARGIN)
     ys = _scale([p.y for p in points], HEIGHT - MARGIN, MARGIN)
     taken: list[tuple[float, float]] = []
@@ -56,7 +56,7 @@ def scatter(points: Sequence[Point]) -> str:
 
 
 def lines(curves: Sequence[Line], x_label: str, y_label: str) -> str:
-    """Curves on common axes, three ticks on the vertical one, their names at their ends."""
+    """Curves on common axes, with three ticks on the vertical one and each name at its curve's end."""
     all_x = sorted({x for curve in curves for x, _ in curve.points})
     all_y = [y for curve in curves for _, y in curve.points]
     low, high = min(all_y), max(all_y)

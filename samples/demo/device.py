@@ -2,8 +2,8 @@
 
     python -m samples.demo.device SETTINGS.json DEVICE
 
-It reads its own folder only (`pictures/` to learn from, `held_out/` to be measured on) and writes there what the report
-shows: events.jsonl while it works, result.json and drawn/ at the end. Started again, it goes on where it was.
+It reads its own folder only (`pictures/` to learn from, `held_out/` to be measured on) and writes the report's data
+there: events.jsonl while it works, result.json and drawn/ at the end. Started again, it resumes.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ CURVE_LEVELS, FINAL_LEVELS = 4, 8
 
 
 class DemoDevice:
+    """A device of the demo: its trainer, its generator, and its events so far."""
+
     def __init__(self, settings: Settings, device: str) -> None:
         self.settings, self.id = settings, device
         self.folder = settings.device_folder(device)
@@ -52,7 +54,7 @@ class DemoDevice:
         return self.trainer.evaluate(adapters, self.held_out, seed=self.settings.seed, levels=levels)
 
     def learn_alone(self) -> tuple[Adapter, Curve]:
-        """As many steps as the federation will ask for, in one go: no exchange, no fresh optimiser every round."""
+        """Train as many steps as the federation will ask for, in one go: no exchange, one optimiser for all steps."""
         s, checkpoint = self.settings, self.folder / "alone.checkpoint"
         adapter, done = self.folder / "alone.safetensors", self.folder / "alone.json"
         if done.exists():
@@ -76,12 +78,12 @@ class DemoDevice:
         return result.adapter, curve
 
     def learn_together(self) -> dict[str, Any]:
-        """What it brought home: "cluster", "adapters" (files by name), "bytes" and its "curve"."""
+        """Take part in the federation; return "cluster", "adapters" (name -> file), "bytes" and its loss "curve"."""
         done = self.folder / "together.json"
         if done.exists():
             found: dict[str, Any] = json.loads(done.read_text("utf-8"))
             return found
-        # By round: one that a crash interrupted is trained once more.
+        # By round, because a round that a crash interrupted is trained once more.
         curve = {event["round"] - 1: event["loss"] for event in self._told if event["event"] == "round"}
 
         def train(plan: RoundPlan) -> TrainedUpdate:
@@ -111,7 +113,7 @@ class DemoDevice:
         return brought
 
     def draw(self, arms: dict[str, Weighted]) -> None:
-        """The same held-out captions and seeds with each set of adapters."""
+        """Draw the same held-out captions from the same seeds with each set of adapters."""
         asked = self._asked(self.folder / "held_out")[: self.settings.judged]
         for done, (text, _) in enumerate(asked):
             self.tell("drawing", done=done, of=len(asked))
@@ -166,7 +168,7 @@ def main(
     settings: Annotated[Path, typer.Argument(help="settings.json of a demo.")],
     device: Annotated[str, typer.Argument(help="Which device of it.")],
 ) -> None:
-    """Be one device of the demo."""
+    """Run one device of the demo."""
     DemoDevice(Settings.load(settings), device).run()
 
 

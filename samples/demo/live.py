@@ -33,7 +33,7 @@ class Tail:
                 yield json.loads(line)
 
     def going_on(self) -> TextIO:
-        """Open the file to write more lines, line by line, after the last whole one of those read."""
+        """Open the file to append lines after the last whole one that was read; line-buffered."""
         with self._file.open("ab") as stream:
             stream.truncate(self._at)
         return self._file.open("a", encoding="utf-8", buffering=1)
@@ -41,7 +41,7 @@ class Tail:
 
 @dataclass
 class DeviceRow:
-    """What is known of a device, from its own events."""
+    """State and losses of a device, from its own events."""
 
     state: str = "starting"
     base: float | None = None

@@ -1,7 +1,7 @@
-"""Who owns what in the demo: devices, their hidden taste groups, their pictures.
+"""Devices of the demo: their hidden taste groups and their pictures.
 
-Every device has one style, that of its hidden group, and 12 to 24 pictures of two or three subject groups. Nobody tells
-the coordinator the group; the devices' folders look as an owner's folder does (pictures and a metadata.jsonl).
+Every device has one style, that of its hidden group, and 12 to 24 pictures of two or three subject groups. The
+coordinator is not told the group; a device's folder looks like an owner's (pictures and a metadata.jsonl).
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def make_plan(devices: int, seed: int) -> list[DevicePlan]:
 def deal(
     groups: Sequence[str], seed: int, pictures: tuple[int, int] = PICTURES, held_out: int = HELD_OUT
 ) -> list[DevicePlan]:
-    """Deal pictures to a device of each of these groups; their number, in this range, and the subject groups are
-    drawn."""
+    """Deal pictures to one device for each of these groups; its number of pictures, in this range, and its subject
+    groups are random."""
     rng = np.random.default_rng(seed)
     stickers = data.read(keep=lambda sticker: sticker.style in GROUP_STYLES)
     subject_groups = sorted({sticker.group for sticker in stickers})

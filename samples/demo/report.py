@@ -1,4 +1,4 @@
-"""out/demo/report.json and index.html, from what devices, coordinator and judge left behind."""
+"""out/demo/report.json and index.html, from the devices' results, the coordinator's events and the judge's scores."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def judge_all(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
 
 
 def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
-    """Two clusters' adapters, apart and together; None where there are no two clusters with an adapter."""
+    """Pictures with two clusters' adapters, apart and together; None without two clusters that have an adapter."""
     first = outcomes[0]
     home = first.folder / "home"
     other = next((o for o in outcomes if o.result["cluster"] != first.result["cluster"]), None)
@@ -90,12 +90,12 @@ def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, An
 
 
 def _cluster_file(home: Path, outcome: Outcome) -> Path:
-    """An outcome's cluster adapter, in anybody's home folder."""
+    """File of an outcome's cluster adapter in any device's home folder."""
     return home / "clusters" / f"{outcome.result['cluster']}.safetensors"
 
 
 def traffic(coordinator_events: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
-    """Bytes up and down, of all lives of a coordinator that was started again: each counts from 0."""
+    """Bytes up and down, summed over restarts of the coordinator: it counts from 0 after each."""
     total = {"up": 0, "down": 0}
     for way in total:
         counts = [int(event["bytes"][way]) for event in coordinator_events]
@@ -112,7 +112,7 @@ def write(
     rates: Mapping[str, tuple[float, float]],
     hybrid: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], list[Bar]]:
-    """Write both files; returns report.json's content and its bars."""
+    """Write both files; return report.json's content and its bars."""
     up, down = traffic(coordinator_events)
     report = make_report(
         seed=settings.seed,

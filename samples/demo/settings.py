@@ -1,4 +1,4 @@
-"""What the demo's processes agree on: one JSON file in the demo's folder."""
+"""Settings that the demo's processes share: one JSON file in the demo's folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 FEDERATION = "stickers"
-# A device writes it last, in its folder: who has it is done.
+# A device writes this file last, in its folder: a device that has it is done.
 RESULT = "result.json"
 
 
@@ -46,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.folder / "settings.json"
 
     def agrees_with(self, other: Settings) -> bool:
-        """Whether work done for the one is work done for the other: all is equal but where the broker is."""
+        """True if all settings but the broker's URL are equal, so that a demo of one can go on with the other."""
         return msgspec.structs.replace(self, broker=other.broker) == other
 
     def save(self) -> None:

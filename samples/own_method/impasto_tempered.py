@@ -3,8 +3,8 @@
     dW = sum_i sqrt(w_i) B_i A_i / sum_i sqrt(w_i)
 
 A device with 400 pictures weighs four times as much as one with 25, not sixteen times: a step from "every picture
-counts alike" towards "every device counts alike". The mean is that of the products, cut to the rank, in the gauge that
-the devices trained in.
+counts alike" towards "every device counts alike". The mean of the products is cut to the rank and written in the gauge
+that the devices trained in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from edge_sdk.adapter import Adapter, align, concatenate, truncate
 
 
 class Tempered(Aggregator):
+    """Mean of products, weighted by the square root of each device's number of pictures."""
+
     mixed_ranks = True  # products of any rank can be added
     exact = False  # a mean, but not the one by numbers of pictures
     linear = False  # the sum of products is no sum of what devices send
@@ -40,6 +42,6 @@ class Tempered(Aggregator):
 
     def _result(self) -> Aggregate:
         mean, retained = truncate(self._products.mean(), self.rank)
-        # Devices go on from factors near their own: `align` turns the mean's towards their mean A.
+        # Devices go on from factors near their own: `align` turns the mean's factors towards their mean A.
         gauge = paired(self._a.mean_of_owners(), self._b.mean_of_owners(), self._a.kernels, mean.base_id)
         return Aggregate(start=align(mean, gauge), folded=None, retained_energy=retained, updates=self._updates)

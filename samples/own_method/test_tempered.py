@@ -1,4 +1,4 @@
-"""The promises of every aggregator, and what this one is for."""
+"""Contract tests of every aggregator, and a test of this one's purpose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an app would have already: a bundle, an owner's pictures, and somewhere a broker with a coordinator."""
+"""Surroundings that an app has already: a bundle, an owner's pictures, and a broker with a coordinator elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edge_sdk.transport.embedded import EmbeddedBroker
 from export.bundle import export_model
 from samples.stickers import data
 
-# A federation of a single device, so that this sample needs no others; rounds of an everyday one are the same.
+# A federation of a single device, so that this sample needs no others; rounds of a larger one are the same.
 FEDERATION = """
 name = "quickstart"
 broker = "{broker}"
@@ -39,7 +39,7 @@ def make_bundle(model: Path, folder: Path) -> Path:
 
 
 def write_pictures(folder: Path, *, style: str, count: int) -> Path:
-    """A folder of stickers of one style with their captions in metadata.jsonl."""
+    """Write a folder of stickers of one style with their captions in metadata.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     stickers = data.read(keep=lambda sticker: sticker.style == style and sticker.split == "train")[:count]
     rows = []
@@ -52,7 +52,7 @@ def write_pictures(folder: Path, *, style: str, count: int) -> Path:
 
 @contextmanager
 def federation(bundle: Path, steps: int) -> Iterator[str]:
-    """A broker and a coordinator in this process; gives the broker's URL."""
+    """Run a broker and a coordinator in this process; yields the broker's URL."""
     with EmbeddedBroker() as broker, TemporaryDirectory(prefix="quickstart-") as folder:
         settings = FEDERATION.format(broker=broker.url, bundle=bundle.resolve(), steps=max(1, steps // 2))
         service = Service(parse(settings, folder=Path(folder)))

@@ -16,10 +16,10 @@ Draw = Callable[[Canvas, np.random.Generator], Canvas]
 
 @dataclass(frozen=True)
 class BaseStyle:
-    """A style with the words for it; the first wording is the one that sheets and measurements use.
+    """A style and its wordings; sheets and measurements use the first.
 
-    kind: "artwork" (a set as its artists drew it), "medium", "tone" or "place"; draw: what it does to a canvas
-    (None for artwork); package: the npm package under @iconify-json of an artwork set.
+    kind: "artwork" (a set as its artists drew it), "medium", "tone" or "place"; draw: its change of a canvas (None
+    for artwork); package: the npm package under @iconify-json of an artwork set.
     """
 
     name: str
@@ -85,14 +85,14 @@ BASE_STYLES = {
 
 # One of each kind, in the order in which they are applied.
 ORDER = ("artwork", "medium", "tone", "place")
-# Drawn without colours already: grey says nothing about these.
+# Styles without colours: grey does not change them.
 COLOURLESS = ("glyph", "lines", "pencil", "halftone", "engraving", "stone")
-# They fill the picture, so that no place can be seen behind them.
+# Styles that fill the picture, so that no place can be seen behind them.
 FILLING = ("glass", "shadow")
 
 
 def combine(one: str, other: str) -> bool:
-    """Two styles can be seen in one picture."""
+    """True if the two styles can be seen in one picture."""
     first, second = BASE_STYLES[one], BASE_STYLES[other]
     colourless = {one, other} & set(COLOURLESS) and "grey" in (one, other)
     hidden = {one, other} & set(FILLING) and "place" in (first.kind, second.kind)

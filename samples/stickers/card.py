@@ -1,4 +1,4 @@
-"""The base model's card: what it was made of, how long it took, what was measured, what it cannot do."""
+"""The base model's card: its data, its training time, its measured figures, its limits."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def read(archive: Path = ARCHIVE, keep: Callable[[Sticker], bool] = lambda stick
 
 
 def spread(length: int, count: int) -> list[int]:
-    """`count` places from the first to the last of `length`, evenly: those that the base model is measured at."""
+    """`count` places spread evenly from the first to the last of `length`; the base model is measured at these."""
     return [int(at) for at in np.linspace(0, length - 1, count).round()]
 
 

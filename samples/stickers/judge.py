@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,10 +32,10 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 FOLDER = HERE / "judge"
 CARD = "judge.json"
-# Between 1 and 3 the hit rates differ by a few pictures only; this is also what the sheets and the demo draw with.
+# Between 1 and 3 the hit rates differ by a few pictures only; the sheets and the demo draw with this value, too.
 GUIDANCE = 2.0
 DEVICES = {style.name for style in STYLES.values() if not style.base}
-# How much more often the judge sees a picture in one of their styles.
+# Factor by which training shows the judge a picture in a device style more often than another.
 DEVICES_SHARE = 3.0
 
 app = typer.Typer(help=__doc__.splitlines()[0], no_args_is_help=True)
@@ -55,7 +54,7 @@ class Verdict:
 class PairVerdict:
     """Shares of pictures that were asked for in two styles, 0 to 1.
 
-    styles_hit: the judge's first two styles are the two; subject_hit: the subgroup is as asked; all_hit: all three.
+    styles_hit: the judge's first two styles are the two asked for; subject_hit: the subgroup is right; all_hit: both.
     """
 
     styles_hit: float
@@ -66,7 +65,7 @@ class PairVerdict:
 class Judge:
     """Tells the style and the emojibase subgroup of 64 x 64 pictures.
 
-    A deep network names the subgroup; the style is what it and a shallow one say together. Both look at the picture and
+    A deep network names the subgroup; the style comes from it and a shallow one together. Both look at the picture and
     at its mirror image.
     """
 
@@ -92,7 +91,7 @@ class Judge:
         return shares / shares.sum(axis=1, keepdims=True)
 
     def _said(self, pictures: Sequence[Image.Image]) -> dict[str, npt.NDArray[np.float32]]:
-        """ "style" and "subgroup" -> log-shares, added up over networks and views."""
+        """ "style" and "subgroup" -> log-probabilities, summed over networks and views."""
         parts = [self._said_of(pictures[at : at + 256]) for at in range(0, len(pictures), 256)]
         return {what: np.concatenate([part[what] for part in parts]) for what in ("style", "subgroup")}
 
@@ -125,14 +124,14 @@ class Judge:
 
 
 def _log_shares(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Log-softmax, so that what networks say can be added."""
+    """Log-softmax, so that outputs of several networks can be added."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     shares: npt.NDArray[np.float32] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shares
 
 
 def held_out(name: str) -> bool:
-    """One picture in eight is kept from the judge's training, by a hash of its name."""
+    """True for the one picture in eight that the judge does not train on, by a hash of its name."""
     return hashlib.sha256(name.encode()).digest()[0] % 8 == 0
 
 
@@ -160,22 +159,29 @@ def train(
         "subgroup": np.array([[row.subgroup == subgroup for subgroup in subgroups] for row in rows], "f4"),
     }
     test = np.array([held_out(row.name) for row in rows])
-    # Of each device style there are about as many pictures as of a drawn one, and they are harder to tell apart.
+    # Device styles have about as many pictures each as drawn ones, and are harder to tell apart.
     shares = np.array([0.0 if unseen else DEVICES_SHARE if row.styles[0] in DEVICES else 1.0
                        for row, unseen in zip(rows, test, strict=True)])  # fmt: skip
     card = {"styles": styles, "subgroups": subgroups, "epochs": epochs, "seed": seed}
-    with tempfile.TemporaryDirectory() as made:
-        folder = Path(made)
+    # A network that is done is kept: a stopped run goes on with the next.
+    folder = work / "judge"
+    folder.mkdir(parents=True, exist_ok=True)
+    said = folder / CARD
+    if not said.exists() or json.loads(said.read_text("utf-8")) != card:
         for what in NETS:
-            export(fit(what, targets, pictures, redrawn, shares, epochs, seed), folder / f"{what}.onnx")
-        (folder / CARD).write_text(json.dumps(card), "utf-8")
-        card["held_out"] = {
-            source: accuracy(Judge(folder), rows, pixels, test)
-            for source, pixels in (("real", pictures), ("redrawn", redrawn))
-        }
-        out.mkdir(parents=True, exist_ok=True)
-        for what in NETS:
-            shutil.copy(folder / f"{what}.onnx", out)
+            (folder / f"{what}.onnx").unlink(missing_ok=True)
+        said.write_text(json.dumps(card), "utf-8")
+    for what in NETS:
+        if not (folder / f"{what}.onnx").exists():
+            export(fit(what, targets, pictures, redrawn, shares, epochs, seed), folder / f"{what}.part")
+            (folder / f"{what}.part").replace(folder / f"{what}.onnx")
+    card["held_out"] = {
+        source: accuracy(Judge(folder), rows, pixels, test)
+        for source, pixels in (("real", pictures), ("redrawn", redrawn))
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for what in NETS:
+        shutil.copy(folder / f"{what}.onnx", out)
     (out / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
     typer.echo(json.dumps(card["held_out"], indent=1))
 
@@ -183,7 +189,7 @@ def train(
 def accuracy(
     judge: Judge, rows: Sequence[Drawn], pixels: npt.NDArray[np.uint8], test: npt.NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
-    """What the judge gets right of the test pictures: of base styles, of device styles, and of pairs."""
+    """The judge's hit rates on the test pictures: of base styles, of device styles, and of pairs."""
     kinds: dict[str, list[int]] = {"base": [], "devices": [], "pairs": []}
     for at in np.flatnonzero(test):
         styles = rows[at].styles

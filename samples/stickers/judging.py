@@ -38,8 +38,8 @@ class Block(nn.Module):
 class ShallowNet(nn.Module):
     """Picture in 0..1, (n, 3, 64, 64) -> style logits, from colours and strokes alone.
 
-    It sees single pixels and patches of 17 x 17, and pools them over the picture, so it has little to remember single
-    pictures by: 93 % on its own pictures and on those that it has not seen.
+    It sees single pixels and patches of 17 x 17, and pools them over the picture, so it can hardly remember single
+    pictures: 93 % right on its training pictures and on unseen ones alike.
     """
 
     outputs = ("style",)
@@ -71,8 +71,8 @@ class ShallowNet(nn.Module):
 class DeepNet(nn.Module):
     """Picture in 0..1, (n, 3, 64, 64) -> style logits, subgroup logits.
 
-    Its style head remembers which artist drew which subject how: 95 % on its own pictures, 77 % on others. A generated
-    picture is of a subject that it knows, and seldom as crisp as the shallow network wants it.
+    Its style head remembers each artist's drawings of each subject: 95 % right on its training pictures, 77 % on unseen
+    ones. Generated pictures show subjects that it knows, and are seldom as crisp as the shallow network needs them.
     """
 
     outputs = ("style", "subgroup")
@@ -100,7 +100,7 @@ NETS: dict[str, Callable[[int, int], nn.Module]] = {"deep": DeepNet, "shallow": 
 
 
 def augment(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Shift by up to three pixels, white outside; half are mirrored, a fifth scaled, a fifth get a little noise.
+    """Shift by up to three pixels, white outside; mirror half, scale a fifth, and add a little noise to a fifth.
 
     Most pictures are moved by whole pixels only: resampling blurs, and sharpness tells styles apart.
     """
@@ -133,9 +133,9 @@ def fit(
     Args:
         what: a key of `NETS`.
         targets: "style" and "subgroup" -> shares, (n, names): a picture in two styles is half in each.
-        redrawn: the same pictures as the base model's autoencoder draws them; each step sees half of its pictures so.
-        shares: how often each picture is seen, (n,), 0 for those that are not trained on.
-        epochs: in each, as many pictures are seen as are trained on.
+        redrawn: the same pictures through the base model's autoencoder; each step takes half of its pictures from here.
+        shares: relative frequency of each picture, (n,), 0 for those that are not trained on.
+        epochs: number of passes; each draws as many pictures as there are with a share above 0.
     """
     torch.manual_seed(seed)
     target = {name: torch.from_numpy(shares) for name, shares in targets.items()}
@@ -185,7 +185,7 @@ def export(net: nn.Module, path: Path) -> None:
 
 
 def store_in_half(model: ir.Model) -> None:
-    """Keep the weights as float16 and cast them when the model is loaded, in place: half the file, equal verdicts."""
+    """Store the weights as float16, in place, with casts at loading: half the file size, equal verdicts."""
     graph = model.graph
     for name, weight in list(graph.initializers.items()):
         if weight.const_value is None or weight.dtype != ir.DataType.FLOAT or weight.const_value.size < 1024:
@@ -201,9 +201,9 @@ def store_in_half(model: ir.Model) -> None:
 
 
 def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8], work: Path) -> npt.NDArray[np.uint8]:
-    """The pictures as the base model's autoencoder redraws them, so that its blur is no news to the judge.
+    """The pictures through the base model's autoencoder, so that the judge learns its blur, too.
 
-    Drawn once, then read from the work folder.
+    They are drawn once, then read from the work folder.
     """
     path = work / "redrawn.npy"
     if not path.exists():

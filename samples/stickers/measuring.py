@@ -1,4 +1,4 @@
-"""What the base model's pictures are worth: captions of known styles, of two styles, and of words that it never met."""
+"""Quality of the base model's pictures: captions of known styles, of two styles, and of words that it never met."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Asked:
 
 
 def known(count: int) -> list[Asked]:
-    """`count` captions, each style and the subjects in turn."""
+    """`count` captions with the styles and the subjects in turn."""
     names = list(BASE_STYLES)
     return [
         Asked(f"{BASE_STYLES[style].words} of {plain_caption(subject)}", (style,), subgroup)
@@ -60,7 +60,7 @@ def pairs(count: int) -> list[Asked]:
 
 
 def unheard(count: int) -> list[Asked]:
-    """`count` captions with a style of which the model has never heard."""
+    """`count` captions with a style in words that training never used."""
     return [
         Asked(f"{UNHEARD[at % len(UNHEARD)]} of {plain_caption(subject)}", (), subgroup)
         for at, (subject, subgroup) in enumerate(_subjects(count))
@@ -75,7 +75,7 @@ def _subjects(count: int) -> list[tuple[str, str]]:
 def draw(
     pipe: StableDiffusionPipeline, asked: Sequence[Asked], steps: int, guidance: float, what: str
 ) -> list[Image.Image]:
-    """A picture for each caption; the seeds are those of the caption's place."""
+    """A picture for each caption; its seed follows from the caption's place."""
     images: list[Image.Image] = []
     for at in track(range(0, len(asked), 20), description=what):
         part = asked[at : at + 20]
@@ -97,7 +97,7 @@ def page(images: Sequence[Image.Image], columns: int = 20) -> Image.Image:
 def measure_model(
     model: Path, judge: Judge, captions: int, steps: int, guidance: float, sheets: Path
 ) -> dict[str, Any]:
-    """Draw and judge; writes a sheet for each kind of caption."""
+    """Draw and judge; write a sheet for each kind of caption, and return the figures."""
     pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32, safety_checker=None)
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)

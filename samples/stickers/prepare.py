@@ -30,7 +30,7 @@ from samples.stickers.styles import STYLES, caption
 SIZE = 64
 SUPERSAMPLE = 4
 GROUPS = ("smileys-emotion", "animals-nature", "food-drink", "travel-places", "activities", "objects")
-# Clock faces draw as one another, and the zodiac-like "heart" and "emotion" marks are symbols.
+# Clock faces look alike, and the zodiac-like "heart" and "emotion" marks are symbols.
 LEFT_OUT_SUBGROUPS = ("time", "heart", "emotion")
 HELD_OUT_EVERY = 6
 ZIP_DATE = (2026, 1, 1, 0, 0, 0)
@@ -42,7 +42,7 @@ def icon_name(label: str) -> str:
 
 
 def subjects(artwork: Path) -> list[dict[str, Any]]:
-    """The emoji we draw, in Unicode order, with group, subgroup, tags and the split fixed by subject."""
+    """The emoji that we draw, in Unicode order, with group, subgroup, tags and a split that the subject decides."""
     base = artwork / "node_modules" / "emojibase-data" / "en"
     messages = json.loads((base / "messages.json").read_text("utf-8"))
     groups = {g["order"]: g["key"] for g in messages["groups"]}
@@ -66,7 +66,7 @@ def subjects(artwork: Path) -> list[dict[str, Any]]:
 
 
 def assign_split(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Hold out every sixth subject of each subgroup, in the order of a hash of its name: fixed, and stratified."""
+    """Hold out every sixth subject of each subgroup, in the order of a hash of its name: fixed and stratified."""
     by_subgroup: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_subgroup.setdefault(row["subgroup"], []).append(row)

@@ -5,8 +5,9 @@
     python -m samples.stickers.pretrain artwork                      # everything; goes on where it was stopped
     python -m samples.stickers.pretrain artwork --unet-steps 40000   # the denoiser trained for longer
 
-Checkpoints lie in the work folder; what is shipped is written to `samples/stickers/model` at the end, with a sheet of
-samples. `samples.stickers.judge` then measures the pictures and writes the figures into the model card.
+Checkpoints lie in the work folder. The finished model is written to `samples/stickers/model` at the end, and a sheet of
+samples to the work folder. `samples.stickers.judge` then measures the pictures and writes the figures into the model
+card.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: 
 
 
 def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
-    """Every base style in a row of its own, eight subjects each, others from row to row."""
+    """A sheet with a row for each base style, of eight subjects that change from row to row."""
     prompts = [
         f"{style.words} of {plain_caption(SHEET_SUBJECTS[(8 * row + at) % len(SHEET_SUBJECTS)])}"
         for row, style in enumerate(BASE_STYLES.values())
@@ -118,7 +119,7 @@ def main(
         facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
     pipe.to(torch.float16).save_pretrained(out)
     for config in (out / "unet" / "config.json", out / "vae" / "config.json"):
-        # diffusers notes from which folder a network was loaded.
+        # diffusers writes the folder that a network was loaded from.
         values = {key: value for key, value in json.loads(config.read_text("utf-8")).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class Style:
     """One artwork set.
 
-    name: its folder in the archive; package: the npm package under @iconify-json; words: how a person names the
-    style; base: whether the base model is trained on it (the others belong to devices and are new to it).
+    name: its folder in the archive; package: the npm package under @iconify-json; words: a person's words for the
+    style; base: true if the base model is trained on it (the others belong to devices and are new to it).
     """
 
     name: str
@@ -34,10 +34,10 @@ STYLES = {
 
 
 def caption(style: Style, subject: str) -> str:
-    """What a person types for a picture: "black ink stamp of a cat face"."""
+    """Prompt for a picture in a style: "black ink stamp of a cat face"."""
     return f"{style.words} of {plain_caption(subject)}"
 
 
 def plain_caption(subject: str) -> str:
-    """What a person types who names no style: "a cat face"."""
+    """Prompt for a picture without naming a style: "a cat face"."""
     return f"{'an' if subject[:1].lower() in 'aeiou' else 'a'} {subject}"

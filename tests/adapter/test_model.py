@@ -1,4 +1,4 @@
-"""What counts as an adapter, and which base model it may be used on."""
+"""Checks of an adapter, and of its base model."""
 
 from __future__ import annotations
 

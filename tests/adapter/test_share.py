@@ -1,4 +1,4 @@
-"""What is sent of an adapter, and what becomes of it at the other end."""
+"""Parts of an adapter that are sent, and the adapter that the receiver makes of them."""
 
 from __future__ import annotations
 

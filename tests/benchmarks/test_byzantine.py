@@ -1,4 +1,4 @@
-"""What attacks do to products, what the benchmark concludes, and that real federations with liars run."""
+"""Products after attacks, the benchmark's conclusions, and real federations with liars."""
 
 from __future__ import annotations
 

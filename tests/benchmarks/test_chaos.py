@@ -1,4 +1,4 @@
-"""What benchmarks.chaos finds wrong, and what it concludes."""
+"""Audit and bars of benchmarks.chaos."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What benchmarks.clustering concludes from its rows, and how its federations are made."""
+"""Bars of benchmarks.clustering, and its synthetic federations."""
 
 from __future__ import annotations
 

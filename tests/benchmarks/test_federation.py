@@ -1,4 +1,4 @@
-"""What benchmarks.federation concludes from its runs, that its rows are federations, and that a study resumes."""
+"""Conclusions of benchmarks.federation, its rows as federations, and resumed studies."""
 
 from __future__ import annotations
 

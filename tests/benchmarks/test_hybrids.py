@@ -1,4 +1,4 @@
-"""What the benchmark of hybrids computes from pictures and adapters."""
+"""Figures that the benchmark of hybrids computes from pictures and adapters."""
 
 from __future__ import annotations
 

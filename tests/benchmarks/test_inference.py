@@ -1,4 +1,4 @@
-"""What benchmarks.inference concludes from its rows, and that the committed results are of that form."""
+"""Conclusions of benchmarks.inference from its rows, and the form of the committed results."""
 
 from __future__ import annotations
 

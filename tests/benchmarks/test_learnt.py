@@ -1,4 +1,4 @@
-"""What was computed once is not computed again, and nothing else is taken for it."""
+"""Results are computed once, and never taken for those of other work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What benchmarks.transport concludes from its rows, and what it moves."""
+"""Bars and tables of benchmarks.transport, and the adapters that it moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What docs/protocol.md says of peers, against a real coordinator on a real Mosquitto, by a device written by hand."""
+"""Statements of docs/protocol.md about peers, tested by a hand-written device on a real coordinator and Mosquitto."""
 
 from __future__ import annotations
 

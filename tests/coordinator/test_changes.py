@@ -1,4 +1,4 @@
-"""What becomes of every key of the federation file that is changed between two starts."""
+"""Changes of every key of the federation file between two starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When clusters do not fit any more, and who joins them in the meantime."""
+"""Re-clustering when tastes change, and newcomers between clusterings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for the coordinator's loop."""
+"""The queue in front of the coordinator's loop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whom a coordinator gives way to, and when it says its own state over another's: without any broker."""
+"""Takeover between coordinators, and repetition of a coordinator's own state, without any broker."""
 
 from __future__ import annotations
 

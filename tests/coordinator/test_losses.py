@@ -1,4 +1,4 @@
-"""What the rounds make of blobs that are lost: the federation goes on with what is left."""
+"""Lost blobs in the rounds: the federation goes on with the ones that are left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a monitoring system reads is what has happened."""
+"""Metrics of the Prometheus endpoint match the events of real runs."""
 
 from __future__ import annotations
 

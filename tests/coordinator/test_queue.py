@@ -1,4 +1,4 @@
-"""Which offered updates are pulled, and when."""
+"""Order and time of the pulls of offered updates."""
 
 from __future__ import annotations
 

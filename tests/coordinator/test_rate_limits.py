@@ -1,4 +1,4 @@
-"""How much one sender may send and have stored."""
+"""Limits on a sender's messages, bytes and storage."""
 
 from __future__ import annotations
 

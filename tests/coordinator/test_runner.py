@@ -1,4 +1,4 @@
-"""What is not saved has not happened."""
+"""Save, then act: nothing happens that is not saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far training has moved an adapter."""
+"""Distance by which training has moved an adapter."""
 
 from __future__ import annotations
 

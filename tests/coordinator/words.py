@@ -1,4 +1,4 @@
-"""What the operator reads."""
+"""The operator's line of an event, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an export can be asked for: LoRA files fused into the weights, more slots, a quick decoder, other defaults."""
+"""Options of an export: LoRA files fused into the weights, more slots, a quick decoder, other defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: one function of bytes for each decoder. It returns, or raises an ImpastoError; all else is a finding.
+"""Fuzz targets: one function of bytes for each decoder. It returns or raises an ImpastoError; all else is a finding.
 
 Examples are valid inputs to begin with; more lies in corpus/.
 """

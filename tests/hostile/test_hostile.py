@@ -1,4 +1,4 @@
-"""What comes from outside and wants to do harm is refused by name, at once, in little memory, and changes nothing."""
+"""Harmful input from outside is refused by name, at once, in little memory, and changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `Generator` promises beyond one prompt: other sizes, several at once, from pictures, decoded in tiles."""
+"""Promises of `Generator` beyond one prompt: other sizes, several at once, from pictures, decoded in tiles."""
 
 from __future__ import annotations
 

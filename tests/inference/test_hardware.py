@@ -1,4 +1,4 @@
-"""What a process may use, read from trees of files as the kernel lays them out, and from the kernel itself."""
+"""Cores and memory that a process may use, read from trees of files like the kernel's, and from the kernel."""
 
 from __future__ import annotations
 

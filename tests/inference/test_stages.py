@@ -1,4 +1,4 @@
-"""Which stages are open, under which memory limit, and from several threads."""
+"""Opening and closing of stages, under memory limits and from several threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is particular to MQTT: reconnection, limits that the broker states, refusals, TLS."""
+"""Behaviour of MQTT alone: reconnection, limits that the broker states, refusals, TLS."""
 
 from __future__ import annotations
 

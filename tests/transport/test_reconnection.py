@@ -1,4 +1,4 @@
-"""When a client connects again, in simulated time and against a broker that throws it out."""
+"""Delays before reconnecting, in simulated time and against a broker that throws the client out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to say again what is waited for."""
+"""Intervals between messages about a wait."""
 
 from __future__ import annotations
 

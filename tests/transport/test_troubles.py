@@ -1,4 +1,4 @@
-"""Why there is no connection, and what a broker refuses: by its own word, in errors and callbacks. Real brokers."""
+"""Reasons for a missing connection and for a broker's refusals, in errors and callbacks. Real brokers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the drawn styles share: a rendering of a subject, and small operations on pictures."""
+"""Parts that the drawn styles share: a rendering of a subject, and small operations on pictures."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scipy import ndimage
 Array = npt.NDArray[np.float32]
 
 SIZE = 64
-# Renderings are this many times larger than what is drawn at last.
+# Renderings are this many times larger than the final pictures.
 SCALE = 4
 LARGE = SIZE * SCALE
-# Rec. 601: how bright a colour looks.
+# Weights of red, green and blue in a colour's brightness (Rec. 601).
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -23,7 +23,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 class Canvas:
     """A picture in the making.
 
-    colour: (256, 256, 3) in 0..1; cover: (256, 256) in 0..1, where the subject is. Colour outside is the page.
+    colour: (256, 256, 3) in 0..1; cover: (256, 256) in 0..1, 1 on the subject. Colour outside of it is the page.
     """
 
     colour: Array
@@ -87,7 +87,7 @@ def rgb(code: str) -> Array:
 
 
 def cells(array: Array, side: int) -> Array:
-    """Every square cell of `side` large pixels takes its mean."""
+    """Every square cell of `side` large pixels, replaced by its mean."""
     height, width = array.shape[0] // side, array.shape[1] // side
     means = array.reshape(height, side, width, side, -1).mean(axis=(1, 3))
     large: Array = means.repeat(side, axis=0).repeat(side, axis=1).reshape(array.shape)

@@ -1,4 +1,4 @@
-"""Media: how a subject is drawn. Each takes a canvas and a random generator and gives a canvas."""
+"""Media: ways to draw a subject. Each takes a canvas and a random generator and returns a canvas."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def line_art(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def pencil(canvas: Canvas, rng: Random) -> Canvas:
-    """Grey strokes: slanted hatching where it is dark, soft outlines."""
+    """Grey strokes: slanted hatching in dark places, soft outlines."""
     y, x = grid()
     dark = (1 - luma(canvas.colour)) * canvas.cover
     hatch = 0.5 + 0.5 * np.sin((x + y) * 2 * np.pi / 16 + noise(rng, 12))
@@ -47,7 +47,7 @@ def pixel_art(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def halftone(canvas: Canvas, rng: Random) -> Canvas:
-    """Dots in cells of 4 x 4 pixels, larger where it is dark, with a thin outline to hold them."""
+    """Dots in cells of 4 x 4 pixels, larger in dark places, with a thin outline around the subject."""
     y, x = grid()
     darkness = cells(1 - luma(canvas.colour), 16)
     near = np.hypot(y % 16 - 7.5, x % 16 - 7.5)
@@ -137,7 +137,7 @@ def low_poly(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def stained_glass(canvas: Canvas, rng: Random) -> Canvas:
-    """Vivid panes with leads between them, the page one of pale blue panes."""
+    """Vivid panes with leads between them, on a page of pale blue panes."""
     points = rng.uniform(0, LARGE, (26, 2))
     y, x = grid()
     distance, _ = spatial.cKDTree(points).query(np.stack([y, x], axis=2).reshape(-1, 2), k=2)
@@ -173,7 +173,7 @@ def chalk(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def engraving(canvas: Canvas, rng: Random) -> Canvas:
-    """Horizontal lines of ink, thicker where it is dark, on cream."""
+    """Horizontal lines of ink on cream, thicker in dark places."""
     y, _ = grid()
     dark = blur(1 - luma(canvas.colour), 2)
     wave = np.abs((y % 16) - 8) / 8
@@ -226,7 +226,7 @@ def bold_outline(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def silhouette(canvas: Canvas, rng: Random) -> Canvas:
-    """A dark shape before an evening sky; the light catches on what would be lines."""
+    """A dark shape before an evening sky, with light along the outlines."""
     y, _ = grid()
     sky = ramp(y / LARGE, "#3b2a6b", "#e2605c", "#ffd27a")
     inner = ((edges(canvas, 2.0) - 0.3) * 2).clip(0, 1) * canvas.cover * 0.55

@@ -1,4 +1,4 @@
-"""Places: what is behind the subject. Each takes a canvas and a random generator and gives a canvas."""
+"""Places: scenes behind the subject. Each takes a canvas and a random generator and returns a canvas."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Random = np.random.Generator
 
 
 def _before(canvas: Canvas, page: Array) -> Canvas:
-    """The page where the subject is not, tinted by the page that a medium or a tone has left there."""
+    """Put a page behind the subject, tinted by the page that a medium or a tone has left there."""
     tinted = page * (0.4 + 0.6 * canvas.colour)
     return Canvas(over(canvas.colour, canvas.cover, tinted.astype(np.float32)), np.ones_like(canvas.cover))
 

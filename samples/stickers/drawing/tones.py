@@ -1,4 +1,4 @@
-"""Tones: other colours for what is there. Each takes a canvas and a random generator and gives a canvas."""
+"""Tones: other colours for a picture. Each takes a canvas and a random generator and returns a canvas."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def grey(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def sepia(canvas: Canvas, rng: Random) -> Canvas:
-    """Brown, as an old photograph, darker at the corners."""
+    """Brown like an old photograph, darker at the corners."""
     y, x = grid()
     corner = 1 - 0.28 * (np.hypot(y - LARGE / 2, x - LARGE / 2) / (0.7 * LARGE)) ** 2
     old = ramp(luma(canvas.colour) * 0.92, "#2b1708", "#9c6b3c", "#f6e3bd") * corner[..., None]
@@ -32,7 +32,7 @@ def negative(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def thermal(canvas: Canvas, rng: Random) -> Canvas:
-    """As a heat camera sees it: blue, red, yellow."""
+    """Colours of a heat camera: blue, red, yellow."""
     warm = blur(0.85 * canvas.cover * (0.35 + 0.65 * luma(canvas.colour)) + 0.04, 3)
     return Canvas(ramp(warm, "#0a0a4a", "#6a1296", "#e2393a", "#ffb02e", "#fff7c8"), canvas.cover)
 
@@ -89,7 +89,7 @@ def anaglyph(canvas: Canvas, rng: Random) -> Canvas:
 
 
 def faded(canvas: Canvas, rng: Random) -> Canvas:
-    """Pale as after years in the sun, on yellowed paper."""
+    """Pale, as if bleached by the sun, on yellowed paper."""
     mean = luma(canvas.colour)[..., None]
     pale = 0.62 + 0.34 * (0.45 * canvas.colour + 0.55 * mean)
     stain = (0.95 + 0.03 * noise(rng, 16))[..., None] * np.array([1.0, 0.96, 0.84], np.float32)

@@ -1,1 +1,1 @@
-"""How the stickers base model is made: autoencoder, text encoder, denoiser, one file each."""
+"""Training of the stickers base model: autoencoder, text encoder, denoiser, one file each."""

@@ -18,7 +18,7 @@ from rich.progress import track
 from samples.stickers.pretraining.loop import Ema, Log, load_checkpoint, run, save_checkpoint, warmup_cosine
 
 WIDTHS = (32, 64, 96)
-# Four lose textures: halftone dots come back at 14.5 dB, with eight at 25.3; the devices' styles at 26 and 29.5.
+# Four channels lose textures: halftone dots come back at 14.5 dB, with eight at 25.3; devices' styles at 26 and 29.5.
 LATENT_CHANNELS = 8
 
 
@@ -42,7 +42,7 @@ def to_unit(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Seven in ten as they are, the others with mixed channels, some grey or of high contrast. White stays."""
+    """Leave seven in ten as they are, mix the others' channels, make some grey or of high contrast. White stays."""
     n = x.shape[0]
     mix = torch.softmax(torch.randn(n, 3, 3, generator=rng) * 2, dim=2)
     grey = torch.rand(n, 1, 1, generator=rng) < 0.25
@@ -62,8 +62,8 @@ def recolour(x: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
 def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """L1 at three scales, L1 of the differences between neighbours, which keeps outlines sharp, and L1 of hues.
 
-    Without the last term an autoencoder of four channels spends none on the axis from green to purple: outlines pay
-    more.
+    Without the last term an autoencoder of four channels spends none on the axis from green to purple: outlines reduce
+    the loss more.
     """
     loss = (y - x).abs().mean()
     for scale in (2, 4):
@@ -78,7 +78,7 @@ def reconstruction_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 def train(
     pictures: npt.NDArray[np.uint8], work: Path, steps: int, batch: int = 16, lr: float = 1.5e-3
 ) -> AutoencoderKL:
-    """Train or resume; returns the averaged autoencoder, its latents scaled to unit variance."""
+    """Train or resume; return the averaged autoencoder, its latents scaled to unit variance."""
     torch.manual_seed(0)
     vae = new_autoencoder().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)

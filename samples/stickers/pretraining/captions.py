@@ -1,7 +1,7 @@
 """Captions as people write them, and the tokenizer that knows their words.
 
-Some captions name no style and some name one that nobody knows: what they go with is drawn in any style. So the model
-learns that such words say nothing of the subject, and a device's own word for its style costs no subject.
+Some captions name no style, and some an unknown one; their pictures may be in any style. So the model learns that
+unknown words say nothing about the subject, and a device's own word for its style does not change the subject.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from samples.stickers.styles import STYLES, plain_caption
 
 MAX_TOKENS = 32
 VOCABULARY = 2048
-# How CLIP's tokenizer cuts a text into words.
+# CLIP's pattern for cutting a text into words.
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 START, END = "<|startoftext|>", "<|endoftext|>"
-# Words for styles that are in no picture. None is in a wording of a base style or of a device's style.
+# Words for styles of no picture. None of them is in a wording of a base style or of a device's style.
 _UNKNOWN = """
     antique baroque marbled rustic frosted velvet lacquered woven origami felt batik porcelain copper bronze silver
     satin tinted dreamy grim cosy gothic cubist fauvist minimal ornate folk tribal arctic tropical desert misty smoky
@@ -42,8 +42,8 @@ _SYLLABLES = tuple(a + b for a in "bcdfghjklmnprstvwz" for b in ("a", "e", "i", 
 class Captions:
     """Captions for the rows of a corpus.
 
-    Some words stand for a style of which nothing is known: names of materials and fashions, made-up words, and words of
-    other subjects, so that "paper of a fox" is a fox all the same.
+    Some words stand for an unknown style: names of materials and fashions, made-up words, and words of other subjects,
+    so that "paper of a fox" is still a fox.
     """
 
     def __init__(self, rows: list[Drawn]) -> None:
@@ -52,7 +52,7 @@ class Captions:
         self._others = sorted(word for word in words - taken if word.isalpha() and len(word) > 2)
 
     def unknown_words(self, rng: random.Random) -> str:
-        """One to three words that stand for a style of which nothing is known."""
+        """One to three words that stand for an unknown style."""
         count, kind = rng.choice((1, 2, 2, 3)), rng.randrange(3)
         if kind < 2:
             return " ".join(rng.sample((UNKNOWN, self._others)[kind], count))
@@ -61,7 +61,7 @@ class Captions:
     def variant(self, row: Drawn, rng: random.Random) -> str:
         """One of the ways to ask for a picture.
 
-        Of a hundred, 10 are empty (for guidance), 10 name no style, 15 an unknown one; the others name its styles.
+        Of a hundred captions, 10 are empty (for guidance), 10 name no style, 15 an unknown one; the others its styles.
         """
         chance = rng.random()
         if chance < 0.10:
@@ -75,7 +75,7 @@ class Captions:
         return f"{subject}, {words}" if form < 0.9 else f"{words}: {row.subject}"
 
     def _known_words(self, row: Drawn, rng: random.Random) -> str:
-        """The row's style; of two, either comes first, and one may be unknown."""
+        """Words for the row's style; two styles come in either order, and one may be replaced by an unknown one."""
         named = [wording(style, rng) for style in row.styles]
         if len(named) == 2:
             rng.shuffle(named)
@@ -94,7 +94,7 @@ def subject_words(row: Drawn, rng: random.Random) -> str:
 def train_tokenizer(rows: list[Drawn], folder: Path) -> CLIPTokenizer:
     """A CLIPTokenizer (byte-level BPE, lower case) whose vocabulary is learned from the captions and tags.
 
-    A tokenizer already in `folder` is kept: the text encoder's rows mean its tokens.
+    A tokenizer already in `folder` is kept: the rows of the text encoder's embedding belong to its tokens.
     """
     if (folder / "vocab.json").exists():
         return CLIPTokenizer.from_pretrained(folder)

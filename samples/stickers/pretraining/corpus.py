@@ -30,7 +30,7 @@ from samples.stickers.base_styles import BASE_STYLES, combinations
 from samples.stickers.drawing.canvas import LARGE, Canvas
 from samples.stickers.styles import STYLES
 
-# What drawn styles are drawn from, by chance; glyphs have no colours to redraw.
+# Artwork that drawn styles start from -> probability; glyphs have no colours to redraw.
 SOURCES = {"soft": 0.4, "plain": 0.4, "friendly": 0.2}
 PAIRS = 15_000
 DEVICE_PAIRS = 6_000
@@ -65,11 +65,11 @@ class Artwork:
             for name, package in packages.items()
         }
         base = json.loads((folder / "node_modules" / "emojibase-data" / "en" / "data.json").read_text("utf-8"))
-        # Firefox's icons are called by the Unicode names of their characters, letters only.
+        # Firefox's icons are named after their characters' Unicode names, letters only.
         self._unicode = {entry["label"].replace("’", "'"): _letters(entry["emoji"]) for entry in base}
 
     def svg(self, source: str, subject: str) -> str | None:
-        """The SVG of a subject, or None where the artwork has none."""
+        """The SVG of a subject, or None if the artwork has none."""
         icons = self._icons[source]
         return prepare.svg_of(icons, prepare.icon_name(subject)) or prepare.svg_of(
             icons, self._unicode.get(subject, "")
@@ -125,7 +125,7 @@ def plan_devices(artwork: Path, pairs: int = DEVICE_PAIRS, seed: int = 1) -> lis
 
 
 def _part(total: int, at: int, count: int) -> int:
-    """How many of `total` fall to place `at` of `count`."""
+    """Share of place `at` when `total` items are split among `count` places."""
     return total * (at + 1) // count - total * at // count
 
 
@@ -160,7 +160,7 @@ def _draw_all(artwork: Path, rows: list[Drawn]) -> list[npt.NDArray[np.uint8]]:
 
 
 def make(artwork: Path, work: Path, what: Plan = plan) -> tuple[list[Drawn], npt.NDArray[np.uint8]]:
-    """The corpus of a plan; drawn once, on all processors, then read from the work folder."""
+    """The corpus of a plan; drawn once, on all cores, then read from the work folder."""
     name = "pictures" if what is plan else "devices"
     pixels, index = work / f"{name}.npy", work / f"{name}.jsonl"
     if not index.exists():

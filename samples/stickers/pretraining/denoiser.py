@@ -26,7 +26,7 @@ HEAD_SIZE = 32
 
 
 def new_unet(latent_channels: int, latent_size: int) -> UNet2DConditionModel:
-    """Attention at 8x8 and 4x4 only: at 16x16 it would triple the time of a step."""
+    """A UNet with attention at 8x8 and 4x4 only: at 16x16 it would triple the time of a step."""
     torch.manual_seed(2)
     return UNet2DConditionModel(
         sample_size=latent_size,
@@ -44,7 +44,7 @@ def new_unet(latent_channels: int, latent_size: int) -> UNet2DConditionModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Linear betas end at almost no signal, so that the white page is learned and not inherited from the noise."""
+    """A scheduler with linear betas: they end at almost no signal, so the white page is learned, not left in noise."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=1e-4,
@@ -59,7 +59,10 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int = 300, cooldown: float = 0.25) -> float:
-    """Warm-up, plateau, then a straight line to a fiftieth over the last quarter: longer runs share the plateau."""
+    """Learning rate of a step: warm-up, plateau, then linear to a fiftieth of the peak over the last quarter.
+
+    A longer run shares the plateau of a shorter one.
+    """
     if step < warmup:
         return peak * (step + 1) / warmup
     left = (steps - step) / (cooldown * steps)
@@ -67,7 +70,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 300, cooldow
 
 
 def row_shares(corpus: list[Drawn]) -> torch.Tensor:
-    """How often each row is drawn: a fifth of all are artwork as it is, three in ten are pairs of styles."""
+    """Probability of each row: a fifth of all draws are artwork as it is, three in ten are pairs of styles."""
     kinds = [2 if len(row.styles) == 2 else int(BASE_STYLES[row.styles[0]].kind != "artwork") for row in corpus]
     counts = [kinds.count(kind) for kind in range(3)]
     return torch.tensor([(0.2, 0.5, 0.3)[kind] / counts[kind] for kind in kinds], dtype=torch.float64)
@@ -84,7 +87,7 @@ def train(
     batch: int = 32,
     peak: float = 6e-4,
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train or resume; returns the averaged UNet and text encoder."""
+    """Train or resume; return the averaged UNet and text encoder."""
     unet.to(memory_format=torch.channels_last)
     unet.train()
     text.train()

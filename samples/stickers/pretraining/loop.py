@@ -1,4 +1,4 @@
-"""What the three training stages share: checkpoints that survive a kill, and a loop that reports."""
+"""Parts that the three training stages share: checkpoints that survive a kill, and a loop that reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside and rename, so that a kill leaves the last whole checkpoint."""
+    """Write a temporary file and rename it, so that a kill leaves the last complete checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(state, part)
@@ -56,7 +56,7 @@ class Ema:
 
 @dataclass
 class Log:
-    """Prints and appends to a JSON-lines file every `every` steps: step, smoothed values, seconds so far."""
+    """Log to the terminal and a JSON-lines file every `every` steps: step, smoothed values, seconds so far."""
 
     path: Path
     every: int = 50

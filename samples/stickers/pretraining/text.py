@@ -1,7 +1,7 @@
-"""Stage 2: a small CLIPTextModel, warmed up by telling which caption belongs to which latents.
+"""Stage 2: a small CLIPTextModel, warmed up by matching captions and latents.
 
 The warm-up is CLIP's symmetric contrastive loss against a throw-away convolutional network over the latents. It takes
-minutes and spares the denoiser, which costs a hundred times more a step, from teaching words one by one.
+minutes; otherwise the denoiser would have to teach words one by one, at a hundred times the cost of a step.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> torch.Tensor:
-    """As StableDiffusionPipeline does: padded to the model's length, cut beyond it. (n, 32) int64."""
+    """Token ids, (n, 32) int64, as StableDiffusionPipeline makes them: padded or cut to the model's length."""
     return tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def mean_token(hidden: torch.Tensor, ids: torch.Tensor, end: int) -> torch.Tensor:
-    """Mean of the hidden states up to and with the first end token: the same mean that prompt codes use."""
+    """Mean of the hidden states up to and including the first end token: the mean that prompt codes use."""
     ends = (ids == end).int().argmax(dim=1, keepdim=True)
     mask = (torch.arange(ids.shape[1]) <= ends).float().unsqueeze(-1)
     return (hidden * mask).sum(1) / mask.sum(1)
@@ -67,7 +67,7 @@ class LatentEncoder(nn.Sequential):
 def warm_up(
     tokenizer: CLIPTokenizer, corpus: list[Drawn], latents: torch.Tensor, work: Path, steps: int, batch: int = 128
 ) -> CLIPTextModel:
-    """Train or resume the warm-up; returns the text encoder."""
+    """Train or resume the warm-up; return the text encoder."""
     torch.manual_seed(1)
     text, image = new_text_encoder(tokenizer), LatentEncoder(latents.shape[1], WIDTH)
     image.to(memory_format=torch.channels_last)
