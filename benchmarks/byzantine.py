@@ -2,7 +2,7 @@
 
     python -m benchmarks.byzantine [--quick] [--seed N] [--json FILE]
 
-Ten devices share one hidden group; 10 to 40 % of them attack in one of the ways of `benchmarks.attacks`. Every filter
+Ten devices share one hidden group; 10 to 40 % of them attack in one of the ways of `lying.attacks`. Every filter
 is told the true share; without attackers it assumes its default. Each cell is kept by its settings, in the system's
 temporary folder and in FILE, and is not run again: a stopped run resumes, and another --seed adds rows to FILE.
 
@@ -24,12 +24,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from benchmarks import runs
-from benchmarks.attacks import ATTACKS
-from benchmarks.byzantine_world import ALONE, EDITION, FULL, HONEST, PLACE, QUICK, Cell, Size, run_cell
-from benchmarks.harness import Bar, Report, Row, arguments, value_of
-from benchmarks.runs import Result, Run, run_row
-from benchmarks.stickers import base_id
+from benchmarks.lying.attacks import ATTACKS
+from benchmarks.lying.world import ALONE, EDITION, FULL, HONEST, PLACE, QUICK, Cell, Size, run_cell
+from benchmarks.shared import runs
+from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
+from benchmarks.shared.runs import Result, Run, run_row
+from benchmarks.shared.stickers import base_id
 from coordinator.methods.aggregation import FILTERS
 
 SHARES, QUICK_SHARES = (0.1, 0.2, 0.3, 0.4), (0.2,)

@@ -28,9 +28,9 @@ from random import Random
 
 from rich.console import Console
 
-from benchmarks.chaos_audit import Audit, audit, read_committed, read_counted, read_log, resumed_after
-from benchmarks.chaos_world import World
-from benchmarks.harness import Arguments, Bar, Report, Row, check_outputs, value_of
+from benchmarks.network.chaos_audit import Audit, audit, read_committed, read_counted, read_log, resumed_after
+from benchmarks.network.chaos_world import World
+from benchmarks.shared.harness import Arguments, Bar, Report, Row, check_outputs, value_of
 from tests.faults.proxy import Fault, Kind
 
 DEVICES, QUICK_DEVICES = 20, 4

@@ -2,9 +2,9 @@
 
     python -m benchmarks.clustering [--quick] [--seed N] [--json FILE]
 
-`benchmarks.tastes` makes the federations. ARI is the adjusted Rand index against the known groups: 1 is perfect, 0 is
+`crowd.tastes` makes the federations. ARI is the adjusted Rand index against the known groups: 1 is perfect, 0 is
 chance; with a single group it is 1 if no second one is invented. Seconds up to 500 devices cover comparing and
-grouping, with the bases in memory. `benchmarks.crowds` measures 10,000 devices, reading included, and the arrival of
+grouping, with the bases in memory. `crowd.cost` measures 10,000 devices, reading included, and the arrival of
 an update.
 """
 
@@ -18,9 +18,9 @@ import numpy as np
 from rich.progress import track
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.crowds import arrival, in_own_process
-from benchmarks.harness import Bar, Report, Row, arguments, value_of
-from benchmarks.tastes import NOISES, Federation
+from benchmarks.crowd.cost import arrival, in_own_process
+from benchmarks.crowd.tastes import NOISES, Federation
+from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from coordinator.config import Federation as Settings
 from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
 

@@ -21,13 +21,13 @@ from typing import Any, TypeAlias
 import numpy as np
 from rich.progress import track
 
-from benchmarks import runs
-from benchmarks.federated_arms import ONE, OURS, Arm, arms, run
-from benchmarks.federated_seconds import seconds_a_round
-from benchmarks.federated_world import FULL, QUICK, Scale, world_of
-from benchmarks.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
-from benchmarks.runs import Result, Run, run_row
-from benchmarks.stickers import base_id
+from benchmarks.federated.arms import ONE, OURS, Arm, arms, run
+from benchmarks.federated.seconds import seconds_a_round
+from benchmarks.federated.world import FULL, QUICK, Scale, world_of
+from benchmarks.shared import runs
+from benchmarks.shared.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
+from benchmarks.shared.runs import Result, Run, run_row
+from benchmarks.shared.stickers import base_id
 
 PLACE = KEPT / "federation"
 SEEDS = 3

@@ -31,8 +31,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from rich.progress import Progress
 
-from benchmarks.harness import KEPT, Bar, Report, arguments
-from benchmarks.stickers import MODEL, base_id, bundle
+from benchmarks.shared.harness import KEPT, Bar, Report, arguments
+from benchmarks.shared.stickers import MODEL, base_id, bundle
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.inference import Generator

@@ -2,7 +2,7 @@
 
     python -m benchmarks.inference [--quick] [--seed N] [--json FILE]
 
-Every row of `benchmarks.rivals` has a process of its own, and they take turns, repetition by repetition: only one
+Every row of `drawing.rivals` has a process of its own, and they take turns, repetition by repetition: only one
 computes at a time, so that changes of the machine's speed affect all rows alike. Models, exports, environments and the
 results of a shape are kept in the system's temporary folder: a stopped run resumes there. --quick takes a small UNet
 and leaves out rows that need more than the installed packages.
@@ -24,14 +24,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from rich.progress import track
 
-from benchmarks import limits
-from benchmarks.architectures import ARCHITECTURES
-from benchmarks.base_models import operations
-from benchmarks.drawings import first_picture, in_group
-from benchmarks.environments import INSTALL_OF, fetched, installed, python_of
-from benchmarks.harness import KEPT, NOT_MEASURED, Bar, Cell, Report, Row, arguments, cached, folder_mb, value_of
-from benchmarks.rival_models import RANK, prepare, prepare_apart
-from benchmarks.rivals import ROWS, WEIGHTS
+from benchmarks.drawing.drawings import first_picture, in_group
+from benchmarks.drawing.rival_models import RANK, prepare, prepare_apart
+from benchmarks.drawing.rivals import ROWS, WEIGHTS
+from benchmarks.families.architectures import ARCHITECTURES
+from benchmarks.families.base_models import operations
+from benchmarks.shared import limits
+from benchmarks.shared.environments import INSTALL_OF, fetched, installed, python_of
+from benchmarks.shared.harness import KEPT, NOT_MEASURED, Bar, Cell, Report, Row, arguments, cached, folder_mb, value_of
 
 REPETITIONS = 3
 # Steps of each case in a repetition.
@@ -104,7 +104,7 @@ class Process:
 
     def __init__(self, row: str, folder: Path, python: Path | str = sys.executable) -> None:
         self._process = subprocess.Popen(
-            [str(python), "-c", "from benchmarks.rivals import main; main()", row, str(folder)],
+            [str(python), "-c", "from benchmarks.drawing.rivals import main; main()", row, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

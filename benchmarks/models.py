@@ -23,7 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from benchmarks.harness import KEPT, Bar, Cell, Report, Row, arguments, cached
+from benchmarks.shared.harness import KEPT, Bar, Cell, Report, Row, arguments, cached
 
 PLACE = KEPT / "models"
 TOLERANCE = 1e-3
@@ -169,7 +169,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 
 def _run(command: str, folder: Path, **options: Any) -> dict[str, Cell]:
     """Run a command in a process of its own and return its answer."""
-    started = [sys.executable, "-c", "from benchmarks.one_model import main; main()", command, str(folder)]
+    started = [sys.executable, "-c", "from benchmarks.families.one_model import main; main()", command, str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     with (folder / "errors.txt").open("w+", encoding="utf-8") as errors:
         try:

@@ -25,8 +25,8 @@ import onnxruntime as ort
 from PIL import Image
 from rich.progress import track
 
-from benchmarks.harness import Bar, Report, Row, arguments, value_of
-from benchmarks.stickers import MODEL
+from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
+from benchmarks.shared.stickers import MODEL
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle import BundlePrecision
 from edge_sdk.inference.runtime import open_session

@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.byzantine_tables import backdoors, gain
-from benchmarks.federation_tables import costs, scores
-from benchmarks.harness import NOT_MEASURED
-from benchmarks.markdown import or_empty, table
-from benchmarks.network_tables import audited, crowds, fans, injected, resumed, rounds
+from benchmarks.report.byzantine import backdoors, gain
+from benchmarks.report.federation import costs, scores
+from benchmarks.report.markdown import or_empty, table
+from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
+from benchmarks.shared.harness import NOT_MEASURED
 
 DOCUMENT = Path("docs/benchmarks.md")
 RESULTS = Path("benchmarks/results")

@@ -27,10 +27,10 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from benchmarks import transport_flower
-from benchmarks.harness import KEPT, NOT_MEASURED, Bar, Report, Row, arguments, value_of
-from benchmarks.transport_content import CHUNK, content
-from benchmarks.transport_world import Coordinator, Place, peak_of, split
+from benchmarks.network import flower as transport_flower
+from benchmarks.network.content import CHUNK, content
+from benchmarks.network.world import Coordinator, Place, peak_of, split
+from benchmarks.shared.harness import KEPT, NOT_MEASURED, Bar, Report, Row, arguments, value_of
 from tests.faults.proxy import Proxy
 
 DEVICES, QUICK_DEVICES = 50, 6
@@ -117,7 +117,7 @@ def _ours(place: Place, devices: int) -> Iterator[tuple[str, float]]:
 def _start_devices(place: Place, url: str, devices: int, processes: int, *, gate: bool) -> None:
     for first, count in split(devices, processes):
         settings = {"url": url, "federation": _NAME, "folder": str(place.folder), "gate": gate}
-        place.workers.start("benchmarks.transport_device", {**settings, "first": first, "count": count})
+        place.workers.start("benchmarks.network.device", {**settings, "first": first, "count": count})
 
 
 def _raw(place: Place, devices: int) -> Iterator[tuple[str, float]]:
@@ -127,9 +127,9 @@ def _raw(place: Place, devices: int) -> Iterator[tuple[str, float]]:
     groups = split(devices, PROCESSES)
     for first, count in groups:
         settings = {**shared, "do": "publish", "first": first, "count": count}
-        place.workers.start("benchmarks.transport_raw", settings)
+        place.workers.start("benchmarks.network.raw", settings)
     place.workers.start(
-        "benchmarks.transport_raw", {**shared, "do": "subscribe", "topics": ["raw/+"], "total": devices * size}
+        "benchmarks.network.raw", {**shared, "do": "subscribe", "topics": ["raw/+"], "total": devices * size}
     )
     place.workers.wait_for("ready", len(groups) + 1)
     for _ in range(2):
@@ -145,8 +145,8 @@ def _raw_out(place: Place, shared: dict[str, object], groups: Sequence[tuple[int
     for first, count in groups:
         topics = [f"raw/{number}" for number in range(first, first + count)]
         settings = {**shared, "do": "subscribe", "first": first, "topics": topics, "total": count * int(str(size))}
-        workers.start("benchmarks.transport_raw", settings)
-    workers.start("benchmarks.transport_raw", {**shared, "do": "publish", "first": 0, "count": devices, "clients": 1})
+        workers.start("benchmarks.network.raw", settings)
+    workers.start("benchmarks.network.raw", {**shared, "do": "publish", "first": 0, "count": devices, "clients": 1})
     workers.wait_for("ready", len(groups) + 1)
     moment = workers.say()
     yield "fan-out", max(told["time"] for told in workers.wait_for("received", len(groups))) - moment
@@ -159,7 +159,7 @@ def _crowd(folder: Path, devices: int) -> Row:
     with Place(folder / f"crowd-{devices}") as place:
         with Coordinator(place.folder, place.broker.url, _NAME, devices, rounds=1) as coordinator:
             player = {"url": place.broker.url, "federation": _NAME, "count": devices}
-            place.workers.start("benchmarks.transport_player", player)
+            place.workers.start("benchmarks.network.player", player)
             place.workers.wait_for("ended", 1, seconds=1200.0)
             (closed,) = coordinator.events("round_closed")
         return {

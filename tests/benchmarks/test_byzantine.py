@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from benchmarks import byzantine as study
-from benchmarks import byzantine_world, federated_world
-from benchmarks.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, noised, triggered
-from benchmarks.byzantine_tables import backdoors, gain
-from benchmarks.byzantine_world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
-from benchmarks.runs import run_row
+from benchmarks.federated import world as federated_world
+from benchmarks.lying import world as byzantine_world
+from benchmarks.lying.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, noised, triggered
+from benchmarks.lying.world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
+from benchmarks.report.byzantine import backdoors, gain
+from benchmarks.shared.runs import run_row
 from coordinator.methods.aggregation import FILTERS
 from coordinator.methods.aggregation.filters import CLIP
 from edge_sdk.adapter import Adapter, beginning, concatenate, mean

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks.chaos import bars, draw
-from benchmarks.chaos_audit import Committed, Counted, audit, read_committed, read_log, resumed_after
+from benchmarks.network.chaos_audit import Committed, Counted, audit, read_committed, read_log, resumed_after
 from edge_sdk.membership.journal import Journal
 from edge_sdk.wire.messages import Offer
 from edge_sdk.wire.transfer import make_manifest

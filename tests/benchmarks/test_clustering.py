@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.clustering import DEFAULT, NO_GROUPS, bars
-from benchmarks.crowds import arrival, in_own_process
-from benchmarks.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
+from benchmarks.crowd.cost import arrival, in_own_process
+from benchmarks.crowd.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
 
 RESULTS = Path("benchmarks/results/clustering.json")
 

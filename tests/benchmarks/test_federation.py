@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from benchmarks import federation as study
-from benchmarks.federated_arms import ONE, OURS, arms
-from benchmarks.federated_seconds import seconds_a_round
-from benchmarks.federated_world import FULL, QUICK, world_of
-from benchmarks.harness import Arguments, machine
+from benchmarks.federated.arms import ONE, OURS, arms
+from benchmarks.federated.seconds import seconds_a_round
+from benchmarks.federated.world import FULL, QUICK, world_of
+from benchmarks.shared.harness import Arguments, machine
 from coordinator.config.schema import Federation, parse
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.clustering import CLUSTERERS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import Arguments, Bar, Report, arguments, machine
+from benchmarks.shared.harness import Arguments, Bar, Report, arguments, machine
 
 
 def test_arguments() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.drawing.rivals import ROWS
 from benchmarks.inference import IN_TURNS, NOT_MEASURED, bars
-from benchmarks.rivals import ROWS
 
 RESULTS = Path("benchmarks/results/inference.json")
 

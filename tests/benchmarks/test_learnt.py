@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.learnt import Learnt
+from benchmarks.shared.learnt import Learnt
 from edge_sdk.adapter import Share, to_bytes
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import random_adapter

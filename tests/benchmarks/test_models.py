@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import one_model
-from benchmarks.architectures import ARCHITECTURES, narrow
+from benchmarks.families import one_model
+from benchmarks.families.architectures import ARCHITECTURES, narrow
 from benchmarks.models import PLANS, TOLERANCE, ModelFailed, Plan, bars, measure, row_of
 
 RESULTS = Path("benchmarks/results/models.json")
@@ -41,7 +41,7 @@ def test_a_model_is_written_exported_and_drawn_with() -> None:
 
 
 def test_true_sizes_are_the_published_ones() -> None:
-    from benchmarks.base_models import parameters
+    from benchmarks.families.base_models import parameters
 
     millions = {name: parameters(ARCHITECTURES[name]) / 1e6 for name in PLANS}
     # Of the UNet: BK-SDM's by arXiv 2305.15798, SDXL's 2.6 G by arXiv 2307.01952, the others by their model cards.

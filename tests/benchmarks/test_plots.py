@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.federation_tables import costs, scores
 from benchmarks.plots import draw
+from benchmarks.report.federation import costs, scores
 
 
 def _study() -> dict[str, Any]:

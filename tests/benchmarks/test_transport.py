@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import network_tables
+from benchmarks.network.content import BASE_ID, RANK, SLOTS, content
+from benchmarks.network.world import split
+from benchmarks.report import network as network_tables
 from benchmarks.transport import bars
-from benchmarks.transport_content import BASE_ID, RANK, SLOTS, content
-from benchmarks.transport_world import split
 from edge_sdk.adapter import from_bytes
 
 FAN = {"part": "fan-in", "devices": 50, "mb": 160.0, "best_s": 0.5, "worst_s": 2.0, "mb_a_second": 100.0}

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.harness import Cell, folder_mb
-from benchmarks.memory import Peak, total_peak
+from benchmarks.shared.harness import Cell, folder_mb
+from benchmarks.shared.memory import Peak, total_peak
 
 if TYPE_CHECKING:
     from edge_sdk.adapter import Shape
@@ -35,8 +35,8 @@ Pixels: TypeAlias = npt.NDArray[np.float32]
 
 def write(folder: Path, *, name: str, quick: bool, preview: bool, seed: int) -> Facts:
     """Write the diffusers folder of a model, and of a tiny autoencoder if it is to have one."""
-    from benchmarks.architectures import ARCHITECTURES, narrow
-    from benchmarks.base_models import parameters, write_model, write_preview
+    from benchmarks.families.architectures import ARCHITECTURES, narrow
+    from benchmarks.families.base_models import parameters, write_model, write_preview
 
     architecture = narrow(ARCHITECTURES[name]) if quick else ARCHITECTURES[name]
     write_model(folder / "model", architecture, half=True, seed=seed)

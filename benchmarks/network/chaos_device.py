@@ -1,4 +1,4 @@
-"""A device of benchmarks.chaos, in a process of its own: python -m benchmarks.chaos_device SETTINGS.json
+"""A device of benchmarks.chaos, in a process of its own: python -m benchmarks.network.chaos_device SETTINGS.json
 
 An app that embeds `edge_sdk.membership.Membership` and joins again whenever a session ends with an error. Training is
 replaced by a deterministic trainer: the same plan gives the same bytes. Events of `on_event` and finished trainings go

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from benchmarks.markdown import or_empty, table
+from benchmarks.report.markdown import or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
 

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.federated_world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
-from benchmarks.stickers import MODEL
+from benchmarks.federated.world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
+from benchmarks.shared.stickers import MODEL
 from coordinator.config import Federation
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca

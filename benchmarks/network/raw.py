@@ -1,4 +1,4 @@
-"""paho-mqtt and nothing else, for comparison: python -m benchmarks.transport_raw SETTINGS
+"""paho-mqtt and nothing else, for comparison: python -m benchmarks.network.raw SETTINGS
 
 "publish": clients that publish their bytes in chunks, QoS 1, when a line comes on standard input.
 "subscribe": clients that count bytes, and report when all have come.

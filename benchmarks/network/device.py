@@ -1,4 +1,4 @@
-"""Devices of benchmarks.transport, several in one process: python -m benchmarks.transport_device SETTINGS
+"""Devices of benchmarks.transport, several in one process: python -m benchmarks.network.device SETTINGS
 
 Each is a whole `Membership`. Instead of training it adds a constant. With "gate", every device stops when its update
 is ready on its disk, and hands it in when a line comes on standard input. Events go to standard output, with the time,
@@ -13,8 +13,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from benchmarks.memory import total_peak
-from benchmarks.transport_content import RANK, SEED, SLOTS, moved, profile
+from benchmarks.network.content import RANK, SEED, SLOTS, moved, profile
+from benchmarks.shared.memory import total_peak
 from edge_sdk.adapter import initial_adapter
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 

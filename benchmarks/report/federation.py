@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from benchmarks.markdown import or_empty, table
+from benchmarks.report.markdown import or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
 _SCORES = ("share_mean", "share_p10", "share_worst", "share_std", "worse_than_alone", "style_hit", "subject_hit")

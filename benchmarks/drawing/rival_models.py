@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from benchmarks.architectures import ARCHITECTURES
-from benchmarks.base_models import write_model
-from benchmarks.environments import once, python_of, run_python
-from benchmarks.rivals import ROWS, WEIGHTS
+from benchmarks.drawing.rivals import ROWS, WEIGHTS
+from benchmarks.families.architectures import ARCHITECTURES
+from benchmarks.families.base_models import write_model
+from benchmarks.shared.environments import once, python_of, run_python
 from edge_sdk import adapter
 from edge_sdk.adapter import Adapter
 
@@ -99,7 +99,7 @@ def _export_with_optimum(model: Path, out: Path) -> None:
 
 
 def _quantize(place: Path, out: Path) -> None:
-    from benchmarks.rivals import Torch
+    from benchmarks.drawing.rivals import Torch
     from export.quantization import quantize
 
     # With random weights, one feed shows the ranges as well as many do.

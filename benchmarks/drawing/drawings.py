@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.harness import NOT_MEASURED, Cell, Row
-from benchmarks.stickers import bundle
+from benchmarks.shared.harness import NOT_MEASURED, Cell, Row
+from benchmarks.shared.stickers import bundle
 
 _DRAW = """
 import sys

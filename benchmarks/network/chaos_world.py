@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from benchmarks.chaos_device import BASE_ID, RANK, SLOTS
+from benchmarks.network.chaos_device import BASE_ID, RANK, SLOTS
 from samples.broker import certificates
 from tests.faults.proxy import Proxy
 from tests.transport.brokers import MOSQUITTO_PATH, free_port, wait_until_listening
@@ -87,7 +87,7 @@ class World:
         if name == "coordinator":
             command = ["-m", "coordinator.cli", "serve", f"{FEDERATION}.toml", "--once", "--events", str(self.events)]
         else:
-            command = ["-m", "benchmarks.chaos_device", str(self.folder / name / "settings.json")]
+            command = ["-m", "benchmarks.network.chaos_device", str(self.folder / name / "settings.json")]
         # One thread each: there are many more processes than cores.
         environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with (self.folder / f"{name}.log").open("ab") as log:

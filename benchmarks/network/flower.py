@@ -1,4 +1,4 @@
-"""Flower 1.42 for benchmarks.transport: SuperLink, SuperNodes and benchmarks/flower_app.
+"""Flower 1.42 for benchmarks.transport: SuperLink, SuperNodes and flower_app.
 
 Its packages are in an environment of their own. SuperNodes reach the SuperLink through a proxy that counts bytes.
 """
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from benchmarks.transport_world import peak_of
+from benchmarks.network.world import peak_of
 from tests.faults.proxy import Proxy
 from tests.transport.brokers import free_port, wait_until_listening
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 
-from benchmarks.transport_content import BASE_ID, RANK, SLOTS
+from benchmarks.network.content import BASE_ID, RANK, SLOTS
 from tests.transport.brokers import Mosquitto
 
 Told: TypeAlias = dict[str, Any]

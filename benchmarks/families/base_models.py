@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.architectures import Architecture, Config
+from benchmarks.families.architectures import Architecture, Config
 
 TOKENIZER = Path("samples/stickers/model/tokenizer")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from benchmarks.markdown import table
+from benchmarks.report.markdown import table
 
 Result: TypeAlias = Mapping[str, Any]
 

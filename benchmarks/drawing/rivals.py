@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from benchmarks.memory import Peak, anonymous, total_peak
+from benchmarks.shared.memory import Peak, anonymous, total_peak
 
 # stable-diffusion.cpp's environment has no NumPy, and needs none.
 with suppress(ImportError):

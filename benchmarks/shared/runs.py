@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from threadpoolctl import threadpool_limits
 
-from benchmarks.harness import Row, cached, machine
-from benchmarks.stickers import bundle
+from benchmarks.shared.harness import Row, cached, machine
+from benchmarks.shared.stickers import bundle
 from edge_sdk.inference.runtime import available_cores
 
 Result: TypeAlias = dict[str, Any]

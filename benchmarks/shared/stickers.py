@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from benchmarks.harness import KEPT
+from benchmarks.shared.harness import KEPT
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, compute_base_id
 

@@ -13,9 +13,9 @@ from functools import cached_property
 
 from PIL import Image
 
-from benchmarks.harness import KEPT
-from benchmarks.learnt import Learnt
-from benchmarks.stickers import MODEL, base_id, bundle
+from benchmarks.shared.harness import KEPT
+from benchmarks.shared.learnt import Learnt
+from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, Federation, read_base_model
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator

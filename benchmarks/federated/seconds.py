@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.federated_arms import Arm
-from benchmarks.federated_world import World
+from benchmarks.federated.arms import Arm
+from benchmarks.federated.world import World
 from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca
 from edge_sdk.adapter import Adapter, Factors, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate

@@ -1,4 +1,4 @@
-"""Any number of devices over one connection: python -m benchmarks.transport_player SETTINGS
+"""Any number of devices over one connection: python -m benchmarks.network.player SETTINGS
 
 They serve to measure the memory of the coordinator, which sees that many devices. They join, offer an update of their
 own as soon as a round starts, answer pulls, and take no adapters home.
@@ -12,7 +12,7 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from benchmarks.transport_content import content, profile
+from benchmarks.network.content import content, profile
 from edge_sdk.transport import connect
 from edge_sdk.wire import (
     Finished,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.harness import Row, folder_mb
+from benchmarks.shared.harness import Row, folder_mb
 
 # Environment -> pip's arguments to install its packages.
 INSTALLS: Mapping[str, Sequence[str]] = {

@@ -1,7 +1,7 @@
 """Cost of many devices to a coordinator: clustering 10,000 of them, and the arrival of an update among so many.
 
 Both use the coordinator's own parts and a database on disk. Clustering is that of a coordinator just restarted: it
-reads all profiles and all sketches. The sketches come from bases that `benchmarks.tastes` makes, as if an update of
+reads all profiles and all sketches. The sketches come from bases that `crowd.tastes` makes, as if an update of
 each device had arrived before; that time is not counted, and clustering may not ask for any basis.
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 import sqlalchemy as sa
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.harness import Row
-from benchmarks.memory import total_peak
-from benchmarks.tastes import LAYERS, NOISES, RANK, Federation
+from benchmarks.crowd.tastes import LAYERS, NOISES, RANK, Federation
+from benchmarks.shared.harness import Row
+from benchmarks.shared.memory import total_peak
 from coordinator import rounds
 from coordinator.config import BaseModel
 from coordinator.config import Federation as Settings

@@ -1,7 +1,7 @@
 """A federation of one hidden group, some of whose devices lie: one cell of benchmarks.byzantine.
 
 The seed draws the devices that lie; a smaller share of them is a subset of a larger one. A device that starts from the
-same adapter trains the same update in every cell, so that it is trained once (`benchmarks.learnt`): the first round's
+same adapter trains the same update in every cell, so that it is trained once (`shared.learnt`): the first round's
 honest updates, and later ones wherever filters leave the same devices.
 """
 
@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.attacks import ATTACKS, Turn, triggered
-from benchmarks.federated_world import ONE_RANK, Captioned, Scale, StudyDevice, Weighted, World, captioned, world_of
-from benchmarks.harness import KEPT
-from benchmarks.learnt import Learnt
-from benchmarks.runs import Result
-from benchmarks.stickers import MODEL, base_id
+from benchmarks.federated.world import ONE_RANK, Captioned, Scale, StudyDevice, Weighted, World, captioned, world_of
+from benchmarks.lying.attacks import ATTACKS, Turn, triggered
+from benchmarks.shared.harness import KEPT
+from benchmarks.shared.learnt import Learnt
+from benchmarks.shared.runs import Result
+from benchmarks.shared.stickers import MODEL, base_id
 from coordinator.config import Federation
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Share, beginning

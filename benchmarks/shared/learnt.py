@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import cached
+from benchmarks.shared.harness import cached
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, from_bytes, to_bytes
 from edge_sdk.membership import RoundPlan, TrainedUpdate

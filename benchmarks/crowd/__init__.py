@@ -1,0 +1,1 @@
+"""Synthetic federations of known groups, and the cost of ten thousand devices, for benchmarks.clustering."""

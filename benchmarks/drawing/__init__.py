@@ -1,0 +1,1 @@
+"""Rows of benchmarks.inference: each library in a process of its own."""

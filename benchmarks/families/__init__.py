@@ -1,0 +1,1 @@
+"""Base models of every family with random weights, and one of them at its true size."""

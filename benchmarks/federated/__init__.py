@@ -1,0 +1,1 @@
+"""Devices, rows and times of benchmarks.federation."""

@@ -1,0 +1,1 @@
+"""Updates of lying devices, and one federation with them, for benchmarks.byzantine."""

@@ -1,0 +1,1 @@
+"""Processes of benchmarks.transport and benchmarks.chaos: devices, players, Flower, the audit."""
