@@ -107,7 +107,7 @@ class Judge:
         return said
 
     def score(self, pictures: Sequence[Image.Image], asked: Sequence[tuple[str, str]]) -> Verdict:
-        """Compare what the pictures show with what was asked for: one (style, subgroup) each."""
+        """Compare pictures with the (style, subgroup) that each was asked for."""
         named = self.name(pictures)
         hits = np.array([(n[0] == a[0], n[1] == a[1]) for n, a in zip(named, asked, strict=True)], np.float64)
         return Verdict(*(float(h) for h in (*hits.mean(axis=0), hits.prod(axis=1).mean())))
