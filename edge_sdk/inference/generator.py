@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.adapters import HYBRIDS, Mix
 from edge_sdk.inference.bundle import Bundle
-from edge_sdk.inference.runtime import DrawingPrecision, Stages
+from edge_sdk.inference.runtime import DrawingOptions, Stages
 from edge_sdk.inference.sampling import (
     SCHEDULERS,
     Denoiser,
@@ -32,6 +32,9 @@ from edge_sdk.inference.sampling import (
     to_pixels,
 )
 from edge_sdk.pictures import to_rgb
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Called with (steps done, steps in all, latents (n, c, h, w)); returning False ends the drawing.
 OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
@@ -52,60 +55,26 @@ class Generator:
 
     Args:
         bundle: the bundle to draw with.
-        stages: its opened stages; None opens them with the other arguments, which are those of `Stages`.
+        stages: its opened stages; None opens them.
+        options: the fields of `DrawingSettings`, for stages that are opened here.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int | None = None,
-        backend: str = "cpu",
-        memory_limit: int | str | None = None,
-        prepare: bool = True,
-        cache: Path | str | None = None,
-        precision: DrawingPrecision = "auto",
-        stages: Stages | None = None,
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, stages: Stages | None = None, **options: Unpack[DrawingOptions]) -> None:
         self.bundle = bundle
-        self._stages = stages or Stages(
-            bundle,
-            threads=threads,
-            backend=backend,
-            memory_limit=memory_limit,
-            prepare=prepare,
-            cache=cache,
-            precision=precision,
-        )
+        self._stages = stages or Stages(bundle, **options)
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._prompts = PromptEncoder(bundle, self._stages)
         self._schedule = NoiseSchedule.of_model(bundle.folder)
 
     @classmethod
-    def load(
-        cls,
-        bundle: Path | str,
-        *,
-        threads: int | None = None,
-        verify: bool = True,
-        backend: str = "cpu",
-        memory_limit: int | str | None = None,
-        prepare: bool = True,
-        cache: Path | str | None = None,
-        precision: DrawingPrecision = "auto",
-    ) -> Generator:
+    def load(cls, bundle: Path | str, *, verify: bool = True, **options: Unpack[DrawingOptions]) -> Generator:
         """Open a bundle.
 
         Args:
             bundle: its folder.
-            threads: CPU threads to draw with; by default all cores that the process may use.
             verify: compare every file with its hash first.
-            backend: what to draw with, a key of `BACKENDS`; "auto" takes the fastest that works here.
-            memory_limit: bytes, or a text such as "1GB": stages that would not fit together are closed in turn.
-            prepare: lay out large stages for this processor, once and on disk; see `runtime.prepare`.
-            cache: the folder for that; by default $IMPASTO_CACHE or the user's cache folder.
-            precision: "bf16" or "f32" for back ends that have a choice; "auto" takes bfloat16 where it is fast.
+            options: threads=, backend=, memory_limit=, prepare=, cache=, precision=, see `DrawingSettings`.
 
         Raises:
             BundleMissing: there is no bundle in the folder.
@@ -115,15 +84,7 @@ class Generator:
             MemoryLimitTooSmall: the limit is too small for any picture.
             ValueError: no such back end, precision or size.
         """
-        return cls(
-            Bundle.load(bundle, verify=verify),
-            threads=threads,
-            backend=backend,
-            memory_limit=memory_limit,
-            prepare=prepare,
-            cache=cache,
-            precision=precision,
-        )
+        return cls(Bundle.load(bundle, verify=verify), **options)
 
     def close(self) -> None:
         """Close all graphs once no thread draws any more; afterwards this generator cannot draw.

@@ -5,6 +5,7 @@ sessions.py     ONNX Runtime on the CPU
 prepare.py      graphs laid out for this processor, on disk
 backends/       the back ends, and the check that one works here
 memory.py       memory limits, and estimates of the memory that drawing takes
+settings.py     the options of whoever draws
 stages.py       the bundle's graphs, opened when they are needed, closed when memory is short
 """
 
@@ -16,12 +17,15 @@ from edge_sdk.inference.runtime.hardware import available_cores
 from edge_sdk.inference.runtime.memory import give_back, is_lack_of_it, show_size
 from edge_sdk.inference.runtime.prepare import NotPrepared, place
 from edge_sdk.inference.runtime.sessions import lean_options, load, open_session
+from edge_sdk.inference.runtime.settings import DrawingOptions, DrawingSettings
 from edge_sdk.inference.runtime.stages import Stages, graphs
 
 __all__ = [
     "AUTO",
     "BACKENDS",
+    "DrawingOptions",
     "DrawingPrecision",
+    "DrawingSettings",
     "NotPrepared",
     "Session",
     "Settings",

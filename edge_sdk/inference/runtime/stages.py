@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from edge_sdk.errors import (
     BundleCorrupt,
@@ -24,9 +25,13 @@ from edge_sdk.errors import (
 )
 from edge_sdk.inference.bundle import INDEX, WEIGHTS, Bundle, Graph, graph_file
 from edge_sdk.inference.runtime import memory
-from edge_sdk.inference.runtime.backends import PRECISIONS, Choice, DrawingPrecision, Session, Settings, choose
+from edge_sdk.inference.runtime.backends import Choice, Session, Settings, choose
 from edge_sdk.inference.runtime.backends.base import Array, Floats
 from edge_sdk.inference.runtime.prepare import NotPrepared, cache_folder, pays
+from edge_sdk.inference.runtime.settings import DrawingOptions, DrawingSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Seconds to wait for another thread's run to end; a run of a large UNet on a slow device takes minutes.
 PATIENCE = 1800.0
@@ -62,13 +67,7 @@ class Stages:
 
     Args:
         bundle: the bundle with the graphs.
-        threads: CPU threads; None takes the cores that the process may use.
-        backend: a key of `BACKENDS`, or "auto" for the fastest that works here.
-        memory_limit: bytes, or a text such as "1GB", that drawing may take. Weights in mapped files do not count, as
-            the system drops them when memory is short. None keeps every stage open.
-        prepare: lay weights out for this processor once, on disk, where that pays.
-        cache: the folder for that; None takes $IMPASTO_CACHE or the user's cache folder.
-        precision: "auto", "bf16" or "f32", for back ends that have a choice.
+        options: the fields of `DrawingSettings`.
 
     Raises:
         BackendUnavailable: the back end does not work here.
@@ -76,33 +75,17 @@ class Stages:
         ValueError: no such back end, precision or size.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int | None = None,
-        backend: str = "cpu",
-        memory_limit: int | str | None = None,
-        prepare: bool = True,
-        cache: Path | str | None = None,
-        precision: DrawingPrecision = "auto",
-    ) -> None:
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads must be at least 1, not {threads}.")
-        if precision not in PRECISIONS:
-            raise ValueError(f"There is no precision {precision!r}; choose one of {', '.join(PRECISIONS)}.")
-        if cache is not None and not prepare:
-            raise ValueError("A cache is for prepared graphs, and prepare=False makes none: leave one of them out.")
+    def __init__(self, bundle: Bundle, **options: Unpack[DrawingOptions]) -> None:
+        given = DrawingSettings(**options)
         self._bundle = bundle
-        self._limit = None if memory_limit is None else memory.parse_size(memory_limit)
-        self._settings = Settings(
-            threads, precision, self._cache(cache) if prepare else None, frugal=self._limit is not None
-        )
-        self._choice = choose(backend, Settings(threads, precision))
-        if precision != "auto" and not self._choice.backend.chooses_precision:
+        self._limit = None if given.memory_limit is None else memory.parse_size(given.memory_limit)
+        cache = self._cache(given.cache) if given.prepare else None
+        self._settings = Settings(given.threads, given.precision, cache, frugal=self._limit is not None)
+        self._choice = choose(given.backend, Settings(given.threads, given.precision))
+        if given.precision != "auto" and not self._choice.backend.chooses_precision:
             raise ValueError(
-                f"precision={precision!r} would have no effect: the back end {self._choice.backend.name!r} has no "
-                "choice. Leave it out, or take openvino."
+                f"precision={given.precision!r} would have no effect: the back end {self._choice.backend.name!r} has "
+                "no choice. Leave it out, or take openvino."
             )
         self._open: dict[str, _Open] = {}
         self._estimated: dict[str, _Estimate] = {}
