@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,3 +154,10 @@ def test_nobody_stands_beside_more_than_two_dozen_others() -> None:
     for folder in {file.parent for file in FILES}:
         beside = [path for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
         assert len(beside) <= 24, f"{folder}: {len(beside)}"
+
+
+def test_the_page_for_contributors_names_files_that_are_there() -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    named = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", page))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
