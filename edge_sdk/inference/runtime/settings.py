@@ -22,7 +22,7 @@ class DrawingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawingSettings:
-    """How graphs are run.
+    """Settings for running graphs.
 
     Attributes:
         threads: CPU threads; None takes the cores that the process may use.
