@@ -42,6 +42,7 @@
     │   ├── PayloadTooLarge         larger than the broker accepts
     │   ├── DeadlineExceeded        an answer did not come in time
     │   └── LineBroken              the thread that serves a membership's transfers has died of an unexpected error
+    ├── ConfigurationError      a federation file, a home or a setting that cannot be used
     └── FederationError         the federation as a whole
         ├── UnknownFederation       nobody coordinates a federation of that name here
         ├── Superseded              another coordinator of the federation has taken over
@@ -50,7 +51,6 @@
         ├── Rejected                the coordinator refused the device, with its reason
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
-        ├── ConfigurationError      a federation file, a home or a setting that cannot be used
         └── JournalError            a device's journal of its membership cannot be written or read
             ├── JournalDamaged          the file is damaged, or is no journal
             └── JournalTooNew           written by a later version
@@ -238,6 +238,10 @@ class LineBroken(TransportError):
     """The thread that serves a membership's transfers has died of an unexpected error, which is this one's cause."""
 
 
+class ConfigurationError(ImpastoError):
+    """A federation file, a home folder or a setting cannot be used."""
+
+
 class FederationError(ImpastoError):
     """The federation as a whole cannot go on."""
 
@@ -268,10 +272,6 @@ class NothingLearnt(FederationError):
 
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
-
-
-class ConfigurationError(FederationError):
-    """A federation file, a home folder or a setting cannot be used."""
 
 
 class JournalError(FederationError):
