@@ -21,7 +21,7 @@ from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Home, Keys, Lead
 from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
 from coordinator.learning import Learning
 from coordinator.runner import Runner
-from coordinator.server import takeover as beginning
+from coordinator.server import takeover
 from coordinator.store import Database, open_blobs
 from coordinator.telemetry import (
     CHUNK,
@@ -135,7 +135,7 @@ class Service:
         self, federation: Federation, base: BaseModel, settings: Settings | None, on_event: OnEvent | None
     ) -> None:
         self._blobs = open_blobs(str(federation.blobs))
-        beginning.check(self._database, self._blobs, federation, base)
+        takeover.check(self._database, self._blobs, federation, base)
         self._keys = Keys(self._home.folder, federation.name)
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
         self._learning = Learning(federation, base, self._database.profiles, self._blobs, self._database.sketches)
@@ -273,8 +273,8 @@ class Service:
             if self._stopped.is_set():
                 return
         self._begun = True
-        beginning.tell_of_key(self._database, self._keys, self._federation.name, self._report)
-        beginning.take_over(
+        takeover.tell_of_key(self._database, self._keys, self._federation.name, self._report)
+        takeover.take_over(
             self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
             self._report,
         )  # fmt: skip
@@ -635,7 +635,7 @@ class Service:
                 return self._uploads.offered(device, offer)
             case rounds.Cluster():  # a round is about to be opened
                 self._shut_out()
-                return beginning.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
+                return takeover.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
