@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -180,12 +181,10 @@ def _places(file: Path) -> dict[str, _Place]:
 
 def _reader(file: Path, tensors: Any, key: str, place: _Place) -> _Read:
     def read() -> npt.NDArray[np.float32]:
-        if place.dtype == "BF16" and 0 not in place.shape:
-            # numpy has no bfloat16: its bits are the upper half of a float32.
-            upper = np.memmap(file, "<u2", "r", offset=place.offset, shape=place.shape or (1,))
-            return (upper.astype(np.uint32) << 16).view(np.float32).reshape(place.shape)
         if place.dtype == "BF16":
-            return np.zeros(place.shape, np.float32)
+            # numpy has no bfloat16: its bits are the upper half of a float32.
+            upper = np.fromfile(file, "<u2", math.prod(place.shape), offset=place.offset).astype(np.uint32)
+            return (upper << 16).view(np.float32).reshape(place.shape)
         array: npt.NDArray[np.float32] = tensors.get_tensor(key).astype(np.float32)
         return array
 
