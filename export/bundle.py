@@ -19,6 +19,7 @@ import msgspec
 from transformers import PreTrainedModel
 
 from edge_sdk import durable
+from edge_sdk.adapter import LayerSet
 from edge_sdk.errors import ExportError, describe
 from edge_sdk.inference.bundle import (
     INDEX,
@@ -44,7 +45,7 @@ from export.precision import check_precision, convert
 from export.reuse import check as check_split
 from export.reuse import split
 from export.saving import save
-from export.slots import SlotSet, slots_of
+from export.slots import slots_of
 from export.verify import check_part
 from export.words import write_tokenizer
 
@@ -77,7 +78,7 @@ def export_model(
     prompts: Sequence[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
-    slots: SlotSet = "attention",
+    slots: LayerSet = "attention",
     fuse: Sequence[FusedLora] = (),
     preview: str | Path | None = None,
     step_reuse: bool = False,
@@ -144,7 +145,7 @@ def _describe(
     preview: Any,
     source: Path,
     base_id: str,
-    slots: SlotSet,
+    slots: LayerSet,
     fused: list[Fused],
     defaults: Mapping[str, int | float | str],
 ) -> BundleIndex:

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from edge_sdk.adapter import LAYER_SETS
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError, describe
 from edge_sdk.quiet import without_chatter
@@ -72,9 +73,8 @@ def export(
         from export.bundle import export_model
         from export.calibration import read_prompts
         from export.fusing import FusedLora
-        from export.slots import SLOT_SETS
-    if slots not in SLOT_SETS:
-        raise typer.BadParameter(f"--slots is one of {', '.join(SLOT_SETS)}, not {slots!r}.")
+    if slots not in LAYER_SETS:
+        raise typer.BadParameter(f"--slots is one of {', '.join(LAYER_SETS)}, not {slots!r}.")
     stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
     columns = (
         SpinnerColumn(),

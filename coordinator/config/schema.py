@@ -20,7 +20,7 @@ from coordinator.methods.clustering import CLUSTERERS, RULES
 from coordinator.methods.interaction import INTERACTIONS
 from coordinator.methods.optimisers import OPTIMISERS, Pace
 from coordinator.rounds import Rules
-from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
+from edge_sdk.adapter import MAX_RANK, Shape, Share, in_layer_set
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.paths import expanded
 from edge_sdk.transport import Settings, Tls, check, read_bandwidth, read_secret
@@ -379,7 +379,7 @@ def read_base_model(federation: Federation) -> BaseModel:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
-    trained = [slot for slot in content.slots if slot.name.endswith(TRAINED)]
+    trained = [slot for slot in content.slots if in_layer_set(slot.name, "attention")]
     slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
     if not slots:
         raise ConfigurationError(f"{path} has no LoRA slot that devices train: export the bundle with attention slots.")

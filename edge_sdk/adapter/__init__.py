@@ -20,6 +20,7 @@ from edge_sdk.adapter.algebra import (
 from edge_sdk.adapter.decomposition import svd
 from edge_sdk.adapter.file import from_bytes, load, matrices_from_bytes, matrices_to_bytes, save, to_bytes
 from edge_sdk.adapter.initial import filled_up, initial_adapter, initial_factors
+from edge_sdk.adapter.layers import LAYER_SETS, LayerSet, in_layer_set
 from edge_sdk.adapter.model import (
     MAX_LAYERS,
     MAX_MAGNITUDE,
@@ -32,17 +33,18 @@ from edge_sdk.adapter.model import (
     check_fit,
     check_values,
 )
-from edge_sdk.adapter.share import TRAINED, Share, beginning, complete, core, fit, frames, orthonormal, pack, remainder
+from edge_sdk.adapter.share import Share, beginning, complete, core, fit, frames, orthonormal, pack, remainder
 
 __all__ = [
+    "LAYER_SETS",
     "MAX_LAYERS",
     "MAX_MAGNITUDE",
     "MAX_RANK",
-    "TRAINED",
     "Adapter",
     "Bases",
     "Factors",
     "Kernel",
+    "LayerSet",
     "Shape",
     "Share",
     "align",
@@ -60,6 +62,7 @@ __all__ = [
     "fit",
     "frames",
     "from_bytes",
+    "in_layer_set",
     "initial_adapter",
     "initial_factors",
     "inner_product",

@@ -34,8 +34,6 @@ class Share(str, Enum):
     CORE = "core"
 
 
-# The layers that devices train, by the end of their names.
-TRAINED = (".to_q", ".to_k", ".to_v", ".to_out.0")
 _KEYS = {Share.A: "lora_A", Share.A_ONLY: "lora_A", Share.B: "lora_B", Share.CORE: "lora_core"}
 
 

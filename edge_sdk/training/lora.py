@@ -1,13 +1,13 @@
 """LoRA in the UNet: its layers, its initial factors, the frozen adapters under it, and the trained adapter.
 
-The attention projections are trained. Frozen adapters may lie on every linear layer and convolution, as those of shared
-files do.
+Every linear layer and convolution can be trained, and can lie under a frozen adapter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,25 +19,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parametrize
 
-from edge_sdk.adapter import TRAINED, Adapter, Factors, Shape, Share, beginning, check, concatenate
+from edge_sdk.adapter import (
+    Adapter,
+    Factors,
+    Kernel,
+    LayerSet,
+    Shape,
+    Share,
+    beginning,
+    check,
+    concatenate,
+    in_layer_set,
+)
 from edge_sdk.errors import AdapterMismatch
 
 _PREFIX = "unet."
-
-
-def target_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear]:
-    """Map of layer name (with "unet." in front) -> linear layer for those that are trained, in the model's order."""
-    return {
-        f"{_PREFIX}{name}": module
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and name.endswith(TRAINED)
-    }
+_Layer: TypeAlias = nn.Linear | nn.Conv2d
 
 
 class Slots:
-    """The layers of one UNet on which adapters can be laid, and those in which they can be trained.
-
-    `shapes`: layer name -> shape of the layers that are trained.
+    """The layers of one UNet on which adapters can be laid, and in which they can be trained.
 
     Every adapter is checked against the slots and the base id before anything changes.
     """
@@ -47,7 +48,10 @@ class Slots:
         self._unet = unet
         self._layers = _all_layers(unet)
         self._shapes = {name: _shape(layer) for name, layer in self._layers.items()}
-        self.shapes = {name: self._shapes[name] for name in target_layers(unet)}
+
+    def shapes(self, layers: LayerSet) -> dict[str, Shape]:
+        """Layer name ("unet. ...") -> shape of the layers of a set, in the model's order."""
+        return {name: shape for name, shape in self._shapes.items() if in_layer_set(name, layers)}
 
     @contextmanager
     def laid_on(self, adapters: Sequence[tuple[Adapter, float]]) -> Iterator[None]:
@@ -69,21 +73,30 @@ class Slots:
             yield
 
     @contextmanager
-    def trained(self, start: Adapter | None, rank: int, seed: int, share: Share = Share.BOTH) -> Iterator[Trained]:
-        """Put LoRA factors into every slot inside, and remove them afterwards. Those that `share` names take gradients.
+    def trained(
+        self,
+        start: Adapter | None,
+        rank: int,
+        seed: int,
+        share: Share = Share.BOTH,
+        layers: LayerSet = "attention",
+    ) -> Iterator[Trained]:
+        """Put LoRA factors into every layer of the set inside, and remove them afterwards. Those that `share` names
+        take gradients.
 
         Raises:
             AdapterMismatch, AdapterValueError: `start` does not fit this base model, has layers that are not trained,
                 or is missing although a core is trained.
         """
+        shapes = self.shapes(layers)
         if start is not None:
             check(start, self._shapes, self.base_id)
-            if untrained := [name for name in start.layers if name not in self.shapes]:
+            if untrained := [name for name in start.layers if name not in shapes]:
                 raise AdapterMismatch(
-                    f"Layer {untrained[0]} of the adapter to start from is none that a device trains, which are the "
-                    "attention projections: lay the adapter under the training as a frozen one instead."
+                    f"Layer {untrained[0]} of the adapter to start from is not trained with layers={layers!r}: choose "
+                    "a larger set of layers, or lay the adapter under the training as a frozen one."
                 )
-        factors = dict(beginning(start, self.shapes, rank, seed, share).layers)
+        factors = dict(beginning(start, shapes, rank, seed, share).layers)
         ranks = {name.removeprefix(_PREFIX): f.rank for name, f in factors.items()}
         self._unet.add_adapter(
             LoraConfig(
@@ -112,29 +125,30 @@ class Trained:
     ) -> None:
         self._base_id = base_id
         self.parameters: dict[str, nn.Parameter] = {}
-        self._layers: dict[str, tuple[nn.Linear, nn.Linear]] = {}
+        self._layers: dict[str, tuple[_Layer, _Layer]] = {}
         # A list, as training a core adds modules meanwhile.
         for name, module in list(unet.named_modules()):
             if isinstance(module, LoraLayer):
                 layer = f"{_PREFIX}{name}"
                 down, up = module.lora_A["default"], module.lora_B["default"]
                 # peft gives new factors the dtype of the base weight, which may be bfloat16.
-                down.weight.data = torch.from_numpy(factors[layer].a.copy())
-                up.weight.data = torch.from_numpy(factors[layer].b.copy())
+                down.weight.data = torch.from_numpy(factors[layer].a.copy()).view_as(down.weight)
+                up.weight.data = torch.from_numpy(factors[layer].b.copy()).view_as(up.weight)
                 self._layers[layer] = (down, up)
                 self._take(layer, down, up, share)
 
     def adapter(self) -> Adapter:
         """The current factors, copied. peft's scale is 1 (alpha = rank)."""
         return Adapter(
-            {name: Factors(_value(down), _value(up)) for name, (down, up) in self._layers.items()}, self._base_id
+            {name: Factors(_value(down), _value(up), _kernel(down)) for name, (down, up) in self._layers.items()},
+            self._base_id,
         )
 
-    def _take(self, layer: str, down: nn.Linear, up: nn.Linear, share: Share) -> None:
+    def _take(self, layer: str, down: _Layer, up: _Layer, share: Share) -> None:
         """Let the trained parts of a layer, and only those, take gradients."""
         if share is Share.CORE:
             # B = Q_B K: the frame is a constant of the layer, and K its only parameter.
-            frame = _Frame(torch.linalg.qr(up.weight.data.double()).Q.float())
+            frame = _Frame(torch.linalg.qr(up.weight.data.flatten(1).double()).Q.float(), up.weight.shape)
             parametrize.register_parametrization(up, "weight", frame)
             down.weight.requires_grad_(False)
             self.parameters[f"{layer}.lora_core.weight"] = up.parametrizations.weight.original
@@ -147,25 +161,33 @@ class Trained:
 
 
 class _Frame(nn.Module):  # type: ignore[misc]  # torch is not type-checked
-    """A factor B (out, r), as the product of a constant orthonormal frame (out, r) and a trained core (r, r)."""
+    """A factor B (out, r), as the product of a constant orthonormal frame (out, r) and a trained core (r, r).
 
-    def __init__(self, frame: Tensor) -> None:
+    shape: that of the weight, which for a convolution ends in its kernel of 1x1.
+    """
+
+    def __init__(self, frame: Tensor, shape: torch.Size) -> None:
         super().__init__()
         self.register_buffer("frame", frame)
+        self._shape = shape
 
     def forward(self, core: Tensor) -> Tensor:
-        return self.frame @ core
+        return (self.frame @ core).view(self._shape)
 
     def right_inverse(self, b: Tensor) -> Tensor:
-        return self.frame.T @ b
+        return self.frame.T @ b.flatten(1)
 
 
-def _value(layer: nn.Linear) -> NDArray[np.float32]:
-    value: NDArray[np.float32] = layer.weight.detach().numpy().copy()
+def _value(layer: _Layer) -> NDArray[np.float32]:
+    value: NDArray[np.float32] = layer.weight.detach().flatten(1).numpy().copy()
     return value
 
 
-def _all_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear | nn.Conv2d]:
+def _kernel(layer: _Layer) -> Kernel | None:
+    return (layer.kernel_size[0], layer.kernel_size[1]) if isinstance(layer, nn.Conv2d) else None
+
+
+def _all_layers(unet: UNet2DConditionModel) -> dict[str, _Layer]:
     return {
         f"{_PREFIX}{name}": module
         for name, module in unet.named_modules()
@@ -173,15 +195,13 @@ def _all_layers(unet: UNet2DConditionModel) -> dict[str, nn.Linear | nn.Conv2d]:
     }
 
 
-def _shape(layer: nn.Linear | nn.Conv2d) -> Shape:
+def _shape(layer: _Layer) -> Shape:
     out_features, *rest = layer.weight.shape
     kernel = (int(rest[1]), int(rest[2])) if len(rest) == 3 else None
     return Shape(int(np.prod(rest)), int(out_features), kernel)
 
 
-def _side_branch(
-    layer: nn.Linear | nn.Conv2d, factors: Factors
-) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+def _side_branch(layer: _Layer, factors: Factors) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
     """A forward hook that adds the product of the factors to the layer's result."""
     a, b = (torch.from_numpy(matrix.astype(np.float32)) for matrix in (factors.a, factors.b))
 

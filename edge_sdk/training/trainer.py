@@ -9,14 +9,14 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from edge_sdk.adapter import Adapter, Share, to_bytes
+from edge_sdk.adapter import LAYER_SETS, Adapter, LayerSet, Share, to_bytes
 from edge_sdk.errors import OutOfMemory, TrainingError
 from edge_sdk.inference.bundle import compute_base_id
 from edge_sdk.inference.runtime import is_lack_of_it
@@ -74,17 +74,16 @@ class _Settings:
     rank: int
     batch_size: int
     learning_rate: float
+    layers: LayerSet
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
             raise TrainingError("Training needs rank and batch_size of at least 1 and a learning_rate above 0.")
+        if self.layers not in LAYER_SETS:
+            raise TrainingError(f"layers is one of {', '.join(LAYER_SETS)}, not {self.layers!r}.")
 
-    def changed(self, rank: int | None, batch_size: int | None, learning_rate: float | None) -> _Settings:
-        return _Settings(
-            self.rank if rank is None else rank,
-            self.batch_size if batch_size is None else batch_size,
-            self.learning_rate if learning_rate is None else learning_rate,
-        )
+    def changed(self, **given: Any) -> _Settings:
+        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 class Trainer:
@@ -98,6 +97,7 @@ class Trainer:
         rank: LoRA rank of new factors.
         batch_size: pictures a step.
         learning_rate: the constant learning rate of Adam.
+        layers: the layers that are trained, see `edge_sdk.adapter.LayerSet`.
         min_snr_gamma: see `edge_sdk.training.objective`. None weighs all timesteps alike; "usual" is 5 for models that
             predict epsilon and None for those that predict v.
         caption_dropout: share of captions left out, so that classifier-free guidance still works.
@@ -118,6 +118,7 @@ class Trainer:
         rank: int = 8,
         batch_size: int = 8,
         learning_rate: float = 5e-4,
+        layers: LayerSet = "attention",
         min_snr_gamma: float | Literal["usual"] | None = "usual",
         caption_dropout: float = 0.05,
         precision: TrainingPrecision | None = None,
@@ -127,7 +128,7 @@ class Trainer:
             raise TrainingError("Training needs threads of at least 1 and a caption_dropout between 0 and 1.")
         if not (min_snr_gamma in ("usual", None) or float(min_snr_gamma) > 0):
             raise TrainingError("Training needs a min_snr_gamma above 0, or None.")
-        self._defaults = _Settings(rank, batch_size, learning_rate)
+        self._defaults = _Settings(rank, batch_size, learning_rate, layers)
         self._model = expanded(model)
         self._dropout = caption_dropout
         self._threads = threads
@@ -180,6 +181,7 @@ class Trainer:
         rank: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        layers: LayerSet | None = None,
         on_step: Callable[[Progress], None] | None = None,
         checkpoint: Path | str | None = None,
         checkpoint_seconds: float = 20.0,
@@ -197,7 +199,7 @@ class Trainer:
             share: which of the factors to train; the others stay as they start.
             seed: the same seed gives the same initial factors on every device; the noise also depends on the pictures
                 and `start`.
-            rank, batch_size, learning_rate: for this training only; None takes the trainer's.
+            rank, batch_size, learning_rate, layers: for this training only; None takes the trainer's.
             checkpoint: file for the state of the training; None saves none.
             checkpoint_seconds: seconds between two saves of the state.
             on_step: called after every step; an error that it raises ends the training.
@@ -212,14 +214,14 @@ class Trainer:
         if not limits or not all(limit > 0 for limit in limits):
             raise TrainingError("Say how long to train: steps=200 or minutes=10.")
         path = expanded(checkpoint) if checkpoint is not None else None
-        settings = self._defaults.changed(rank, batch_size, learning_rate)
+        settings = self._defaults.changed(rank=rank, batch_size=batch_size, learning_rate=learning_rate, layers=layers)
         draws = self._draws(seed, start, settings.batch_size)
         run = self._run_id(draws, settings, frozen, share)
         with ExitStack() as stack:
             stack.enter_context(_enough_memory())
             stack.enter_context(limited_threads(self._threads))
             stack.enter_context(self._slots.laid_on(frozen))
-            lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share))
+            lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share, settings.layers))
             parameters = list(lora.parameters.values())
             optimizer = torch.optim.Adam(parameters, settings.learning_rate, betas=(0.9, 0.99))
             state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State([], 0.0)
@@ -297,7 +299,7 @@ class Trainer:
         """Hash of everything on which the result of a training depends, except its length."""
         decisive = [
             *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
-            *(settings.rank, settings.batch_size, settings.learning_rate, share.value),
+            *(settings.rank, settings.batch_size, settings.learning_rate, settings.layers, share.value),
             *([_digest(adapter), weight] for adapter, weight in frozen),
         ]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

@@ -21,7 +21,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from edge_sdk.adapter import Adapter, Factors, check, load, save
+from edge_sdk.adapter import Adapter, Factors, LayerSet, check, load, save
 from edge_sdk.errors import AdapterMismatch
 from edge_sdk.inference import Bundle, Generator, Slot
 from edge_sdk.inference.adapters.mixing import to_feed
@@ -39,7 +39,7 @@ from export.pipeline import load_pipeline
 from export.precision import convert
 from export.reuse import check as check_split
 from export.saving import save as save_graph
-from export.slots import SlotSet, slots_of
+from export.slots import slots_of
 from tests.export.test_options import LCM_LAYERS
 from tests.models import LATENT_SHAPE, WIDTH, Kind, tiny_model
 
@@ -50,7 +50,7 @@ pytestmark = [
 Floats = npt.NDArray[np.float32]
 EXACT = 1e-5
 RANKS = (4, 1, 7, 2)
-BOTH: tuple[SlotSet, ...] = ("transformer", "all")
+BOTH: tuple[LayerSet, ...] = ("transformer", "all")
 
 
 def _folder() -> Path:
@@ -65,7 +65,7 @@ def unet_part(kind: Kind) -> Part:
 
 
 @functools.cache
-def graph(which: SlotSet | None, kind: Kind = "epsilon") -> Path:
+def graph(which: LayerSet | None, kind: Kind = "epsilon") -> Path:
     """The UNet's graph with these slots."""
     model = to_onnx(unet_part(kind))
     fuse_attention(model)
@@ -82,7 +82,7 @@ def bundle() -> Bundle:
     return Bundle.load(made.folder)
 
 
-def slots(which: SlotSet, kind: Kind = "epsilon") -> dict[str, Slot]:
+def slots(which: LayerSet, kind: Kind = "epsilon") -> dict[str, Slot]:
     return {slot.name: slot for slot in slots_of(unet_part(kind).network, which)}
 
 
@@ -162,7 +162,7 @@ def test_the_whole_set_has_every_layer_of_shared_files() -> None:
 @pytest.mark.parametrize("which", BOTH)
 @pytest.mark.parametrize("leave_out", [3, 1000])
 def test_an_adapter_of_mixed_ranks_computes_what_diffusers_computes(
-    which: SlotSet, leave_out: int, tmp_path: Path
+    which: LayerSet, leave_out: int, tmp_path: Path
 ) -> None:
     file = saved(an_adapter(slots(which), leave_out=leave_out), tmp_path / "adapter.safetensors")
     adapter = load(file)
@@ -176,14 +176,14 @@ def test_an_adapter_of_mixed_ranks_computes_what_diffusers_computes(
 # PEFT warns of several adapters in one model.
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute in the model:UserWarning")
 @pytest.mark.parametrize("which", BOTH)
-def test_three_adapters_mixed_compute_what_diffusers_computes(which: SlotSet, tmp_path: Path) -> None:
+def test_three_adapters_mixed_compute_what_diffusers_computes(which: LayerSet, tmp_path: Path) -> None:
     terms = [(an_adapter(slots(which), seed), weight) for seed, weight in ((1, 0.7), (2, -0.4), (3, 1.1))]
     files = [(saved(adapter, tmp_path / f"{i}.safetensors"), weight) for i, (adapter, weight) in enumerate(terms)]
     assert difference(run(graph(which), terms, slots(which)), by_diffusers(files)) < EXACT
 
 
 @pytest.mark.parametrize("which", BOTH)
-def test_without_an_adapter_nothing_changes(which: SlotSet) -> None:
+def test_without_an_adapter_nothing_changes(which: LayerSet) -> None:
     plain = run(graph(None), [], {})
     assert difference(run(graph(which), [], slots(which)), plain) < 1e-6
     nothing = {name: np.zeros(shape, np.float32) for name, shape in empty(which)}
@@ -192,7 +192,7 @@ def test_without_an_adapter_nothing_changes(which: SlotSet) -> None:
     assert np.array_equal(fed, run(graph(which), [], slots(which)))
 
 
-def empty(which: SlotSet) -> Iterator[tuple[str, tuple[int, int]]]:
+def empty(which: LayerSet) -> Iterator[tuple[str, tuple[int, int]]]:
     for slot in slots(which).values():
         yield slot.input_a, (slot.in_features, 0)
         yield slot.input_b, (0, slot.out_features)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, complete, distance, norm, pack
+from edge_sdk.adapter import LAYER_SETS, Adapter, Factors, LayerSet, Share, beginning, complete, distance, norm, pack
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.training.encoding import load_unet
-from edge_sdk.training.lora import Slots, target_layers
+from edge_sdk.training.lora import Slots
+from export.slots import slots_of
 from tests.models import tiny_model
 
 BASE = "the base"
@@ -28,7 +29,7 @@ def some_adapter(slots: Slots, seed: int, rank: int = 2, base_id: str | None = B
             name: Factors(
                 rng.normal(size=(rank, n_in)).astype(np.float32), rng.normal(size=(n_out, rank)).astype(np.float32)
             )
-            for name, (n_in, n_out, _) in slots.shapes.items()
+            for name, (n_in, n_out, _) in slots.shapes("attention").items()
         },
         base_id,
     )
@@ -48,7 +49,7 @@ def leaves_no_trace(slots: Slots) -> Iterator[None]:
 
 
 def test_slots_are_the_attention_projections(slots: Slots) -> None:
-    names = list(slots.shapes)
+    names = list(slots.shapes("attention"))
     assert all(name.startswith("unet.") and ".attn" in name for name in names)
     assert {name.split(".attn")[1][2:] for name in names} == {"to_q", "to_k", "to_v", "to_out.0"}
 
@@ -75,7 +76,8 @@ def test_laying_on_does_not_touch_the_weights(slots: Slots) -> None:
 def responses(slots: Slots) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """What every target layer makes of an input that is the same each time: (input, result)."""
     found = {}
-    for name, layer in target_layers(slots._unet).items():
+    for name in slots.shapes("attention"):
+        layer = slots._layers[name]
         given = torch.randn(3, layer.in_features, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             found[name] = (given.numpy(), layer(given).numpy())
@@ -85,7 +87,7 @@ def responses(slots: Slots) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def test_training_starts_at_the_given_product_and_leaves_a_plain_unet(slots: Slots) -> None:
     start = some_adapter(slots, 3, rank=2)
     with leaves_no_trace(slots), slots.trained(start, 4, seed=0) as lora:
-        assert len(lora.parameters) == 2 * len(slots.shapes)
+        assert len(lora.parameters) == 2 * len(slots.shapes("attention"))
         assert all(p.requires_grad and p.dtype == torch.float32 for p in lora.parameters.values())
         adapter = lora.adapter()
     assert adapter.base_id == BASE
@@ -95,7 +97,7 @@ def test_training_starts_at_the_given_product_and_leaves_a_plain_unet(slots: Slo
 
 
 def test_a_wider_start_keeps_its_rank_and_missing_layers_start_afresh(slots: Slots) -> None:
-    first = next(iter(slots.shapes))
+    first = next(iter(slots.shapes("attention")))
     start = Adapter({first: some_adapter(slots, 4, rank=6).layers[first]}, BASE)
     with slots.trained(start, 2, seed=0) as lora:
         ranks = {name: factors.rank for name, factors in lora.adapter().layers.items()}
@@ -122,7 +124,7 @@ def test_the_side_branch_computes_what_laying_on_computes(slots: Slots) -> None:
 
 
 def test_foreign_adapters_change_nothing(slots: Slots) -> None:
-    first = next(iter(slots.shapes))
+    first = next(iter(slots.shapes("attention")))
     good = some_adapter(slots, 6)
     factors = good.layers[first]
     foreign = some_adapter(slots, 6, base_id="another base")
@@ -176,16 +178,46 @@ def test_shared_files_with_convolutions_lie_under_the_training(slots: Slots) -> 
 
 
 def test_a_start_with_layers_that_are_not_trained_is_refused(slots: Slots) -> None:
-    message = "is none that a device trains.*lay the adapter under the training as a frozen one"
+    message = "is not trained with layers='attention'.*lay the adapter under the training as a frozen one"
     with leaves_no_trace(slots), pytest.raises(AdapterMismatch, match=message):
         slots.trained(every_layer(slots), 2, seed=0).__enter__()
 
 
+@pytest.mark.parametrize("which", LAYER_SETS)
+def test_the_layers_of_a_set_are_those_with_slots_in_a_bundle(slots: Slots, which: LayerSet) -> None:
+    assert {name: str(shape) for name, shape in slots.shapes(which).items()} == {
+        slot.name: str(slot.shape) for slot in slots_of(slots._unet, which)
+    }
+
+
+def test_sets_of_layers_grow(slots: Slots) -> None:
+    attention, transformer, everything = (set(slots.shapes(which)) for which in LAYER_SETS)
+    assert attention < transformer < everything == set(slots._layers)
+
+
+def test_convolutions_are_trained_as_they_are_laid_on(slots: Slots) -> None:
+    adapter = every_layer(slots, rank=2)
+    rng = torch.Generator().manual_seed(0)
+    given = (torch.randn(2, 4, 8, 8, generator=rng), torch.tensor([3, 700]), torch.randn(2, 32, 32, generator=rng))
+    with torch.no_grad(), slots.laid_on([(adapter, 1.0)]):
+        laid_on = slots._unet(*given).sample
+    with leaves_no_trace(slots), slots.trained(adapter, 2, seed=0, layers="all") as lora:
+        result = slots._unet(*given).sample
+        assert torch.allclose(result, laid_on, atol=1e-4)
+        result.square().mean().backward()
+        assert len(lora.parameters) == 2 * len(slots._layers)
+        assert all(parameter.grad is not None for parameter in lora.parameters.values())
+        back = lora.adapter()
+    assert {name: f.shape for name, f in back.layers.items()} == {name: f.shape for name, f in adapter.layers.items()}
+    assert distance(back, adapter) < 1e-5 * norm(adapter)
+
+
+@pytest.mark.parametrize("layers", ["attention", "all"])
 @pytest.mark.parametrize("share", list(Share))
-def test_only_what_is_shared_takes_gradients(slots: Slots, share: Share) -> None:
-    start = some_adapter(slots, 3)
-    before = beginning(start, slots.shapes, 2, 0, share)
-    with slots.trained(start, 2, 0, share) as lora:
+def test_only_what_is_shared_takes_gradients(slots: Slots, share: Share, layers: LayerSet) -> None:
+    start = some_adapter(slots, 3) if layers == "attention" else every_layer(slots, rank=2)
+    before = beginning(start, slots.shapes(layers), 2, 0, share)
+    with slots.trained(start, 2, 0, share, layers) as lora:
         endings = {key.rsplit(".", 2)[1] for key in lora.parameters}
         assert (
             endings
