@@ -19,16 +19,20 @@ if _missing:
 with without_chatter():
     from edge_sdk.training.checkpoint import CheckpointUnwritten, TrainingPutAside, resumed
     from edge_sdk.training.encoding import image_size
+    from edge_sdk.training.guard import Guard, Look, keep_back
     from edge_sdk.training.rounds import train_round
     from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
 
 __all__ = [
     "CheckpointUnwritten",
+    "Guard",
+    "Look",
     "Progress",
     "Trainer",
     "TrainingPutAside",
     "TrainingResult",
     "image_size",
+    "keep_back",
     "resumed",
     "train_round",
 ]

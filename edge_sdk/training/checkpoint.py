@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from edge_sdk import durable
 from edge_sdk.errors import CheckpointError, CheckpointForeign, describe
+from edge_sdk.training.guard import Look
 
 _FORMAT = "impasto training 1"
+_BEST = "best"
 _Result = TypeVar("_Result")
 
 
@@ -36,10 +38,14 @@ class State:
     Attributes:
         losses: loss of every step done so far; their number is the next step.
         seconds: time spent in training so far.
+        looks: looks of the guard so far; none without a guard.
+        best: the parameters at the best of the looks, by name.
     """
 
-    losses: list[float]
-    seconds: float
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    looks: list[Look] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(
@@ -51,7 +57,9 @@ def save_checkpoint(
         tensors[f"parameter/{name}"] = parameter.detach()
         for key, value in optimizer.state[parameter].items():
             tensors[f"{key}/{name}"] = value
-    data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds)})
+    tensors |= {f"{_BEST}/{name}": value for name, value in state.best.items()}
+    looks = json.dumps([[look.step, look.held_out, look.prior] for look in state.looks])
+    data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds), "looks": looks})
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write(path, data, private=True)
 
@@ -81,7 +89,7 @@ def load_checkpoint(
         CheckpointForeign: it belongs to a run with other settings, pictures or adapters.
     """
     if not path.exists():
-        return State([], 0.0)
+        return State()
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -95,11 +103,15 @@ def load_checkpoint(
         )
     for name, parameter in parameters.items():
         parameter.data.copy_(tensors.pop(f"parameter/{name}"))
-    losses = tensors.pop("losses").tolist()
+    state = State(tensors.pop("losses").tolist(), json.loads(metadata["seconds"]))
+    state.looks = [Look(*values) for values in json.loads(metadata.get("looks", "[]"))]
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
-        optimizer.state[parameters[name]][kind] = value
-    return State(losses, json.loads(metadata["seconds"]))
+        if kind == _BEST:
+            state.best[name] = value
+        else:
+            optimizer.state[parameters[name]][kind] = value
+    return state
 
 
 def steps_done(path: Path) -> int:

@@ -23,6 +23,7 @@ from edge_sdk.inference.runtime import is_lack_of_it
 from edge_sdk.paths import expanded
 from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
 from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
+from edge_sdk.training.guard import Guard, Look, Reason, best_of, reason_to_stop
 from edge_sdk.training.lora import Slots, Trained
 from edge_sdk.training.objective import Objective
 from edge_sdk.training.precision import TrainingPrecision, fast_kernels, limited_threads, native_precision
@@ -58,6 +59,8 @@ class TrainingResult:
         last_loss: mean training loss of the last quarter of the steps (at most 50).
         steps: steps done.
         seconds: training time.
+        kept_step: number of steps behind the adapter: `steps`, unless a guard found an earlier one better.
+        stopped: the guard's reason to stop before the time was over; None if it had none.
     """
 
     adapter: Adapter
@@ -65,6 +68,8 @@ class TrainingResult:
     last_loss: float
     steps: int
     seconds: float
+    kept_step: int
+    stopped: Reason | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +187,7 @@ class Trainer:
         batch_size: int | None = None,
         learning_rate: float | None = None,
         layers: LayerSet | None = None,
+        guard: Guard | None = None,
         on_step: Callable[[Progress], None] | None = None,
         checkpoint: Path | str | None = None,
         checkpoint_seconds: float = 20.0,
@@ -200,6 +206,7 @@ class Trainer:
             seed: the same seed gives the same initial factors on every device; the noise also depends on the pictures
                 and `start`.
             rank, batch_size, learning_rate, layers: for this training only; None takes the trainer's.
+            guard: what to look at while training, and when to stop before the time is over; None never does.
             checkpoint: file for the state of the training; None saves none.
             checkpoint_seconds: seconds between two saves of the state.
             on_step: called after every step; an error that it raises ends the training.
@@ -216,7 +223,8 @@ class Trainer:
         path = expanded(checkpoint) if checkpoint is not None else None
         settings = self._defaults.changed(rank=rank, batch_size=batch_size, learning_rate=learning_rate, layers=layers)
         draws = self._draws(seed, start, settings.batch_size)
-        run = self._run_id(draws, settings, frozen, share)
+        watched = self._watched(guard)
+        run = self._run_id(draws, settings, frozen, share, guard, watched)
         with ExitStack() as stack:
             stack.enter_context(_enough_memory())
             stack.enter_context(limited_threads(self._threads))
@@ -224,9 +232,11 @@ class Trainer:
             lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share, settings.layers))
             parameters = list(lora.parameters.values())
             optimizer = torch.optim.Adam(parameters, settings.learning_rate, betas=(0.9, 0.99))
-            state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State([], 0.0)
+            state = load_checkpoint(path, run, lora.parameters, optimizer) if path else State()
             began, saved = time.monotonic() - state.seconds, time.monotonic()
-            while not _done(state, steps, minutes):
+            if guard and not state.looks:
+                self._look(guard, watched, lora, state)
+            while not _done(state, steps, minutes, guard):
                 loss = self._loss(draws.step(len(state.losses)))
                 if not math.isfinite(loss.item()):
                     raise TrainingError(
@@ -238,12 +248,14 @@ class Trainer:
                 optimizer.step()
                 state.losses.append(loss.item())
                 state.seconds = time.monotonic() - began
-                if path and (time.monotonic() - saved >= checkpoint_seconds or _done(state, steps, minutes)):
+                if guard and (len(state.losses) % guard.every == 0 or _done(state, steps, minutes, None)):
+                    self._look(guard, watched, lora, state)
+                if path and (time.monotonic() - saved >= checkpoint_seconds or _done(state, steps, minutes, guard)):
                     keep_checkpoint(path, run, state, lora.parameters, optimizer)
                     saved = time.monotonic()
                 if on_step:
                     on_step(Progress(len(state.losses), steps, loss.item(), state.seconds))
-            return _result(lora, state)
+            return _result(lora, state, guard)
 
     def evaluate(
         self, adapters: Weighted = (), pictures: Pictures | None = None, *, seed: int = 0, levels: int = 8
@@ -257,13 +269,34 @@ class Trainer:
             adapters: (adapter, weight) pairs; none for the base model alone.
             pictures: pictures that were not trained on; None takes the trained ones.
         """
-        with limited_threads(self._threads), self._slots.laid_on(adapters), torch.no_grad():
+        with limited_threads(self._threads), self._slots.laid_on(adapters):
             data = self._pictures if pictures is None else self._encoded_for_judging(pictures)
-            draws = [
-                evaluation_draw(i, levels, self._objective.timesteps, data.latent_shape, seed) for i in range(len(data))
-            ]
+            return self._fixed_loss(data, seed, levels)
+
+    def _fixed_loss(self, data: Encoded, seed: int, levels: int) -> float:
+        """Mean loss of the UNet as it is now, with whatever adapters lie on it, at fixed noise."""
+        shape, timesteps = data.latent_shape, self._objective.timesteps
+        draws = [evaluation_draw(picture, levels, timesteps, shape, seed) for picture in range(len(data))]
+        with torch.no_grad():
             total = sum(float(self._errors(draw, data).sum()) for draw in draws)
         return total / (levels * len(data))
+
+    def _watched(self, guard: Guard | None) -> tuple[Encoded | None, Encoded | None]:
+        """The held-out and the prior pictures of a guard, encoded."""
+        if guard is None:
+            return None, None
+        held_out, prior = (
+            None if pictures is None else self._encoded_for_judging(pictures)
+            for pictures in (guard.held_out, guard.prior)
+        )
+        return held_out, prior
+
+    def _look(self, guard: Guard, watched: tuple[Encoded | None, Encoded | None], lora: Trained, state: State) -> None:
+        """Measure the losses of a guard now, and keep the parameters if they are the best so far."""
+        losses = [math.nan if data is None else self._fixed_loss(data, 0, guard.levels) for data in watched]
+        state.looks.append(Look(len(state.losses), *losses))
+        if best_of(state.looks, guard) == len(state.looks) - 1:
+            state.best = {name: parameter.detach().clone() for name, parameter in lora.parameters.items()}
 
     def _loss(self, draw: Draw) -> Tensor:
         return (self._objective.weights(draw.timesteps, self._gamma) * self._errors(draw, self._pictures)).mean()
@@ -295,13 +328,24 @@ class Trainer:
         key = f"{seed}/{data.digest}/{_digest(start)}"
         return Draws(key, len(data), batch_size, self._objective.timesteps, data.latent_shape, self._dropout)
 
-    def _run_id(self, draws: Draws, settings: _Settings, frozen: Weighted, share: Share) -> str:
+    def _run_id(
+        self,
+        draws: Draws,
+        settings: _Settings,
+        frozen: Weighted,
+        share: Share,
+        guard: Guard | None,
+        watched: tuple[Encoded | None, Encoded | None],
+    ) -> str:
         """Hash of everything on which the result of a training depends, except its length."""
         decisive = [
             *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
             *(settings.rank, settings.batch_size, settings.learning_rate, settings.layers, share.value),
             *([_digest(adapter), weight] for adapter, weight in frozen),
         ]
+        if guard:
+            decisive += [guard.every, guard.patience, guard.drift, guard.levels]
+            decisive += [data.digest if data else None for data in watched]
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
@@ -317,15 +361,23 @@ def _enough_memory() -> Iterator[None]:
         ) from error
 
 
-def _done(state: State, steps: int | None, minutes: float | None) -> bool:
+def _done(state: State, steps: int | None, minutes: float | None, guard: Guard | None) -> bool:
     out_of_time = minutes is not None and state.seconds >= 60 * minutes
-    return out_of_time or (steps is not None and len(state.losses) >= steps)
+    stopped = guard is not None and reason_to_stop(state.looks, guard) is not None
+    return out_of_time or stopped or (steps is not None and len(state.losses) >= steps)
 
 
-def _result(lora: Trained, state: State) -> TrainingResult:
+def _result(lora: Trained, state: State, guard: Guard | None) -> TrainingResult:
     n = min(50, max(1, len(state.losses) // 4))
     first, last = state.losses[:n], state.losses[-n:]
-    return TrainingResult(lora.adapter(), sum(first) / n, sum(last) / n, len(state.losses), state.seconds)
+    kept, stopped = len(state.losses), None
+    if guard:
+        kept, stopped = state.looks[best_of(state.looks, guard)].step, reason_to_stop(state.looks, guard)
+        for name, value in state.best.items():
+            lora.parameters[name].data.copy_(value)
+    return TrainingResult(
+        lora.adapter(), sum(first) / n, sum(last) / n, len(state.losses), state.seconds, kept, stopped
+    )
 
 
 def _digest(adapter: Adapter | None) -> str:
