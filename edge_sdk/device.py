@@ -8,14 +8,17 @@
     device.generate("a fox", adapters={"cluster": 0.7, "leaf": 1.0}).save("mine.png")
 
 Adapters live in the home folder under their names: "root" and "cluster" come from the federation, "leaf" is learned
-here and never leaves. Opening a device reads nothing; torch is imported by `learn` and `join` only.
+here and never leaves. Their weights are chosen by the device's own pictures. Opening a device reads nothing; torch is
+imported by `learn`, `choose_weights` and `join` only.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import secrets
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,24 +28,29 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
-from edge_sdk.pictures import list_pictures
+from edge_sdk.pictures import Picture, list_pictures, load_pictures
+from edge_sdk.prior import prior_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
 if TYPE_CHECKING:
     from edge_sdk.membership import OnEvent
-    from edge_sdk.training import Progress, Trainer, TrainingResult
+    from edge_sdk.training import Guard, Progress, Trainer, TrainingResult
 
+_WEIGHTS = "weights.json"
 # Share of the time left until a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
 _RANK = 8  # of a leaf, by default
+_ROLES = ("root", "cluster", "leaf")
+# The longest time to draw prior pictures in: a share of the training's minutes, or seconds if it goes by steps.
+_PRIOR_SHARE, _PRIOR_SECONDS = 0.1, 60.0
 
 
 class Device:
@@ -93,10 +101,23 @@ class Device:
     @property
     def adapters(self) -> dict[str, Path]:
         """The adapters at home, name -> file: "root", "cluster", "leaf", and "cluster-<n>" of other clusters."""
-        own = {name: self.home / f"{name}.safetensors" for name in ("root", "cluster", "leaf")}
+        own = {name: self.home / f"{name}.safetensors" for name in _ROLES}
         others = sorted((self.home / "clusters").glob("*.safetensors")) if (self.home / "clusters").is_dir() else []
         named = own | {f"cluster-{path.stem}": path for path in others}
         return {name: path for name, path in named.items() if path.is_file()}
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights with which `generate` draws: those of the last `choose_weights`, as long as root, cluster and
+        leaf are the adapters that they were chosen for; else 1 for each that is at home."""
+        present = [name for name in _ROLES if name in self.adapters]
+        try:
+            kept = json.loads((self.home / _WEIGHTS).read_bytes())
+            if kept["adapters"] == self._digests(present):
+                return {name: float(kept["weights"][name]) for name in present}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there are none, or they cannot be read: they are chosen anew by the next call
+        return dict.fromkeys(present, 1.0)
 
     def generate(
         self,
@@ -118,7 +139,7 @@ class Device:
 
         Args:
             adapters: name -> weight of adapters at home. None takes root, cluster and leaf, as far as they are there,
-                at weight 1; {} draws with the base model alone.
+                with the `weights` of this device; {} draws with the base model alone.
             The others: see `Generator.generate`.
 
         Raises:
@@ -128,8 +149,7 @@ class Device:
             PictureError: `picture` cannot be used.
             ImpastoError: `on_step` cancelled.
         """
-        weights = {name: 1.0 for name in ("root", "cluster", "leaf") if name in self.adapters}
-        chosen = weights if adapters is None else adapters
+        chosen = self.weights if adapters is None else adapters
         pictures = self.generator.generate(
             prompt,
             negative_prompt=negative_prompt,
@@ -168,6 +188,8 @@ class Device:
         rank: int | None = None,
         batch_size: int = 8,
         learning_rate: float = 5e-4,
+        layers: LayerSet = "attention",
+        guard: bool = True,
         afresh: bool = False,
         seed: int = 0,
         on_step: Callable[[Progress], None] | None = None,
@@ -175,11 +197,14 @@ class Device:
         """Learn the leaf adapter from the pictures, on top of the root and cluster adapters at home, and save it.
 
         Training goes on from the present leaf. A call that was interrupted, even by a power cut, is resumed by the next
-        call with the same arguments.
+        call with the same arguments. Afterwards, `choose_weights` says how much of each adapter to draw with.
 
         Args:
             minutes, steps: when to stop, whichever comes first.
             rank: LoRA rank; None takes that of the present leaf, or 8.
+            guard: stop when the adapter begins to learn single pictures by heart, or to forget the base model, and keep
+                the best one; see `edge_sdk.training.Guard`. One picture in eight, from twelve on, is kept from training
+                for that, and a few prior pictures are drawn at the first call.
             afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
             The others: see `edge_sdk.training.Trainer`.
 
@@ -195,8 +220,9 @@ class Device:
             ConfigurationError: the home cannot be written.
         """
         self._check_home()
-        trainer = self._new_trainer()
+        trainer, held_out = self._new_trainer()
         checkpoint = self.home / "leaf.checkpoint"
+        watching = self._guard(held_out, minutes, checkpoint) if guard else None
 
         def train() -> TrainingResult:
             leaf = self.adapter("leaf") if "leaf" in self.adapters and not afresh else None
@@ -214,6 +240,8 @@ class Device:
                 rank=rank or (leaf.rank if leaf else _RANK),
                 batch_size=batch_size,
                 learning_rate=learning_rate,
+                layers=layers,
+                guard=watching,
                 on_step=on_step,
                 checkpoint=checkpoint,
             )
@@ -227,7 +255,55 @@ class Device:
                 checkpoint.unlink(missing_ok=True)
             except OSError as error:
                 raise no_home(self.home, error) from error
+        self._choose_weights(trainer, held_out)
         return result
+
+    def choose_weights(self) -> dict[str, float]:
+        """Choose how much of root, cluster and leaf to draw with, by the loss on own pictures that were not trained on.
+
+        With fewer than twelve pictures none is kept from training, and all weights stay at 1. `learn` does this at its
+        end; call it after a federation has brought other adapters.
+
+        Raises:
+            As `learn`.
+        """
+        self._check_home()
+        return self._choose_weights(*self._new_trainer())
+
+    def _choose_weights(self, trainer: Trainer, held_out: Sequence[Picture]) -> dict[str, float]:
+        present = [name for name in _ROLES if name in self.adapters]
+        if not held_out or not present:
+            return self.weights
+        from edge_sdk.training import choose_weights
+
+        found = {name: self.adapter(name) for name in present}
+
+        def loss(weights: Mapping[str, float]) -> float:
+            return trainer.evaluate([(found[name], weight) for name, weight in weights.items()], held_out)
+
+        chosen = choose_weights(present, loss)
+        try:
+            content = json.dumps({"weights": chosen, "adapters": self._digests(present)}).encode()
+            durable.write(self.home / _WEIGHTS, content)
+        except OSError as error:
+            raise no_home(self.home, error) from error
+        return chosen
+
+    def _digests(self, names: Sequence[str]) -> dict[str, str]:
+        """Adapter -> SHA-256 of its file."""
+        return {name: hashlib.sha256(self.adapters[name].read_bytes()).hexdigest() for name in names}
+
+    def _guard(self, held_out: Sequence[Picture], minutes: float | None, checkpoint: Path) -> Guard | None:
+        from edge_sdk.training import Guard
+
+        seconds = _PRIOR_SECONDS if minutes is None else _PRIOR_SHARE * 60 * minutes
+        if checkpoint.exists():
+            seconds = 0.0  # an interrupted training goes on with the pictures that it had
+        try:
+            prior = prior_pictures(self.generator, self.home / "prior", seconds)
+        except OSError as error:
+            raise no_home(self.home, error) from error
+        return Guard(held_out or None, prior or None) if held_out or prior else None
 
     def _check_home(self) -> None:
         """Check that the home can be written, before pictures are encoded for minutes. New folders are removed."""
@@ -295,7 +371,7 @@ class Device:
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         self._check_home()
-        trainer = self._new_trainer()
+        trainer, _ = self._new_trainer()
         profile = DeviceProfile(
             base_id=trainer.base_id,
             prompt_code=self._prompt_code(privacy),
@@ -324,21 +400,23 @@ class Device:
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
-    def _new_trainer(self) -> Trainer:
+    def _new_trainer(self) -> tuple[Trainer, list[Picture]]:
+        """A trainer for the owner's pictures but for a few, and those few; see `edge_sdk.training.keep_back`."""
         if self.model is None:
             raise TrainingError(
                 "Learning needs the base model itself, not only its bundle: Device(..., model='folder'), "
                 "the diffusers folder that the bundle was exported from."
             )
-        from edge_sdk.training import Trainer
+        from edge_sdk.training import Trainer, image_size, keep_back
 
-        trainer = Trainer(self.model, self._own_pictures(), threads=self._threads)
+        pictures, held_out = keep_back(load_pictures(self._own_pictures(), image_size(self.model)))
+        trainer = Trainer(self.model, pictures, threads=self._threads)
         if trainer.base_id != self.generator.base_id:
             raise TrainingError(
                 f"{self.model} is not the base model that {self.bundle} was exported from "
                 f"({trainer.base_id[:12]}… and {self.generator.base_id[:12]}…). Export this model, or find its bundle."
             )
-        return trainer
+        return trainer, held_out
 
     def _own_pictures(self) -> Path:
         if self.pictures is None:

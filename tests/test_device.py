@@ -25,6 +25,7 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.membership import RoundPlan
+from edge_sdk.prior import CAPTIONS, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
@@ -72,7 +73,7 @@ def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
     before = drawing(device)
     result = device.learn(steps=10, learning_rate=1e-2)
     assert list(device.adapters) == ["leaf"]
-    assert sorted(path.name for path in device.home.iterdir()) == ["leaf.lock", "leaf.safetensors"]
+    assert sorted(path.name for path in device.home.iterdir()) == ["leaf.lock", "leaf.safetensors", "prior"]
     assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(result.adapter)
     with_leaf = drawing(device)
     assert not np.array_equal(with_leaf, before)
@@ -81,6 +82,50 @@ def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
     adapters.save(adapters.scale(result.adapter, -1.0), device.home / "cluster.safetensors")
     both = {"leaf": 1.0, "cluster": 1.0}
     assert not np.array_equal(drawing(device, adapters=both, hybrid="switch"), drawing(device, adapters=both))
+
+
+def test_prior_pictures_are_drawn_once(device: Device) -> None:
+    device.learn(steps=1)
+    folder = device.home / "prior" / device.generator.base_id[:16]
+    drawn = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert sorted(drawn) == [f"{number:02d}.png" for number in range(len(CAPTIONS))]
+    times = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    (folder / "03.png").write_bytes(b"damaged")
+    device.learn(steps=1)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == drawn
+    changed = {file.name for file in folder.iterdir() if file.stat().st_mtime_ns != times[file.name]}
+    assert changed == {"03.png"}
+
+
+def test_prior_pictures_take_no_longer_than_they_may(device: Device, tmp_path: Path) -> None:
+    assert prior_pictures(device.generator, tmp_path / "prior", 0.0) == []
+    assert not (tmp_path / "prior").exists()
+    device.learn(steps=1, guard=False)
+    assert not (device.home / "prior").exists()
+
+
+def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "many", 24)
+    leaf = device.learn(steps=30, learning_rate=1e-2, guard=False).adapter
+    assert device.weights["leaf"] > 0
+    # What a federation brings may also harm.
+    adapters.save(adapters.scale(leaf, -3.0), device.home / "cluster.safetensors")
+    assert device.weights == {"cluster": 1.0, "leaf": 1.0}, "nothing is chosen yet"
+    drawn_before = drawing(device)
+    chosen = device.choose_weights()
+    assert chosen == device.weights == {"cluster": 0.0, "leaf": 1.0}
+    assert np.array_equal(drawing(device), drawing(device, adapters=chosen))
+    assert not np.array_equal(drawing(device), drawn_before)
+    adapters.save(adapters.scale(leaf, 0.5), device.home / "cluster.safetensors")
+    assert device.weights == {"cluster": 1.0, "leaf": 1.0}, "they were chosen for another adapter"
+    (device.home / "weights.json").write_bytes(b"{")
+    assert device.weights == {"cluster": 1.0, "leaf": 1.0}
+
+
+def test_a_few_pictures_choose_no_weights(device: Device) -> None:
+    device.learn(steps=1)
+    assert device.choose_weights() == {"leaf": 1.0}
+    assert not (device.home / "weights.json").exists()
 
 
 def test_learning_goes_on_from_the_leaf_unless_asked_afresh(device: Device) -> None:

@@ -41,7 +41,11 @@ EDGE_SDK: dict[str, set[str]] = {
     "membership": {"adapter", "wire", "transport"},
     "training": {"adapter", "pictures", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
-    "device": {"adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"},
+    "prior": {"inference", "pictures"},
+    "device": {
+        *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"),
+        "prior",
+    },
     "cli": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),
         "device",

@@ -50,6 +50,20 @@ def train(
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, max=1, help="Larger learns faster, until it diverges.")
     ] = 5e-4,
+    layers: Annotated[
+        str,
+        typer.Option(
+            help="Layers to train: attention, transformer (feed-forward and projections too), or all (convolutions "
+            "too); the bundle to draw with needs their slots (impasto-export --slots)."
+        ),
+    ] = "attention",
+    guard: Annotated[
+        bool,
+        typer.Option(
+            help="Keep one picture in eight, from twelve on, from training, stop when the loss on those rises, and "
+            "keep the best adapter.",
+        ),
+    ] = True,
     start: Annotated[Path | None, typer.Option(help="Go on from this adapter.", show_default=False)] = None,
     under: Annotated[
         list[str] | None,
@@ -70,8 +84,10 @@ def train(
     file that ends in .checkpoint. diffusers and PEFT load the adapter too.
     """
     from edge_sdk import adapter
-    from edge_sdk.pictures import PictureLeftOut
+    from edge_sdk.pictures import PictureLeftOut, load_pictures
 
+    if layers not in adapter.LAYER_SETS:
+        raise typer.BadParameter(f"--layers is one of {', '.join(adapter.LAYER_SETS)}, not {layers!r}.")
     if steps is None and minutes is None:
         minutes = 10.0
     below = adapters.read(under or [])
@@ -83,10 +99,12 @@ def train(
         )
     checkpoint = out.with_name(f"{out.name}.checkpoint")
     check_outputs([out, checkpoint], "leaf.safetensors")
-    from edge_sdk.training import CheckpointUnwritten, Trainer  # torch takes seconds to import
+    from edge_sdk.training import CheckpointUnwritten, Guard, Trainer, image_size, keep_back  # torch takes seconds
 
     with printed_warnings(PictureLeftOut):
-        trainer = Trainer(model, pictures, threads=threads)
+        own = load_pictures(pictures, image_size(model))
+        own, held_out = keep_back(own) if guard else (own, [])
+        trainer = Trainer(model, own, threads=threads)
     with printed_warnings(CheckpointUnwritten), progress_bar() as bar:
         task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
 
@@ -102,6 +120,8 @@ def train(
             rank=rank or (first.rank if first else _RANK),
             batch_size=batch_size,
             learning_rate=learning_rate,
+            layers=layers,
+            guard=Guard(held_out) if held_out else None,
             on_step=on_step,
             checkpoint=checkpoint,
         )
@@ -113,6 +133,12 @@ def train(
         raise _kept_elsewhere(result.adapter, out, error) from error
     checkpoint.unlink(missing_ok=True)
     loss = f"loss {result.first_loss:.3f} to {result.last_loss:.3f}"
+    if result.kept_step < result.steps:
+        console().print(
+            f"The adapter is that of step {result.kept_step}: what came after it made pictures that were kept from "
+            "training worse.",
+            soft_wrap=True,
+        )
     console().print(
         f"{out}: {result.steps} steps in {result.seconds:.0f} s, {loss}, "
         f"rank {result.adapter.rank}, {out.stat().st_size / 1e6:.1f} MB",

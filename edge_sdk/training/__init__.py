@@ -22,6 +22,7 @@ with without_chatter():
     from edge_sdk.training.guard import Guard, Look, keep_back
     from edge_sdk.training.rounds import train_round
     from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
+    from edge_sdk.training.weights import choose_weights
 
 __all__ = [
     "CheckpointUnwritten",
@@ -31,6 +32,7 @@ __all__ = [
     "Trainer",
     "TrainingPutAside",
     "TrainingResult",
+    "choose_weights",
     "image_size",
     "keep_back",
     "resumed",

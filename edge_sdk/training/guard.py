@@ -25,7 +25,7 @@ _FEW, _SHARE = 12, 8
 
 @dataclass(frozen=True)
 class Guard:
-    """When to stop a training before its time.
+    """Rules by which a training is stopped before its time.
 
     Attributes:
         held_out: the owner's pictures that are not trained on; None leaves `drift` alone to stop the training.

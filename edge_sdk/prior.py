@@ -1,0 +1,54 @@
+"""Prior pictures: drawings of the base model itself, by which a guard sees what a training makes it forget.
+
+They are drawn once, of common things that no owner has to have pictures of, and kept in the device's home.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from edge_sdk.errors import PictureError
+from edge_sdk.inference import Generator
+from edge_sdk.pictures import Picture, open_picture, save_picture
+
+CAPTIONS = ("a cat", "a house", "a car", "a tree", "a boat", "a flower", "a cup", "a guitar")
+
+
+def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[Picture]:
+    """The prior pictures of a base model, as many as there is time for; those that are missing are drawn.
+
+    Picture i has always the same caption and seed.
+
+    Args:
+        generator: draws with the base model alone.
+        folder: where they are kept, in a folder for each base model.
+        seconds: longest time to draw in; the picture that would take longer is given up.
+
+    Raises:
+        OSError: a picture cannot be written.
+    """
+    own = folder / generator.base_id[:16]
+    end = time.monotonic() + seconds
+
+    def in_time(step: int, steps: int, latents: object) -> bool:
+        return time.monotonic() < end
+
+    found = []
+    for number, caption in enumerate(CAPTIONS):
+        file = own / f"{number:02d}.png"
+        image = None
+        if file.exists():
+            try:
+                image = open_picture(file)
+            except PictureError:
+                file.unlink()
+        if image is None:
+            drawn = generator.generate(caption, seed=number, on_step=in_time) if time.monotonic() < end else []
+            if not drawn:
+                break
+            image = drawn[0]
+            own.mkdir(parents=True, exist_ok=True)
+            save_picture(image, file)
+        found.append(Picture(image, caption, file))
+    return found
