@@ -63,6 +63,7 @@ class Device:
         home: folder for adapters and unfinished work, made when it is needed; one per federation.
         threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
         backend: the back end to draw with, a key of `BACKENDS`, or "auto" for the fastest that works here.
+        mirror: learn from mirrored pictures, too; False for pictures with lettering, or whose sides matter.
         memory_limit: bytes that drawing may take, or a text such as "1GB"; None sets no limit. See `Stages`.
     """
 
@@ -76,6 +77,7 @@ class Device:
         threads: int | None = None,
         backend: str = "cpu",
         memory_limit: int | str | None = None,
+        mirror: bool = True,
     ) -> None:
         self.bundle = expanded(bundle)
         self.model = expanded(model) if model is not None else None
@@ -84,6 +86,7 @@ class Device:
         self._threads = threads
         self._backend = backend
         self._memory_limit = memory_limit
+        self._mirror = mirror
 
     @cached_property
     def generator(self) -> Generator:
@@ -410,7 +413,7 @@ class Device:
         from edge_sdk.training import Trainer, image_size, keep_back
 
         pictures, held_out = keep_back(load_pictures(self._own_pictures(), image_size(self.model)))
-        trainer = Trainer(self.model, pictures, threads=self._threads)
+        trainer = Trainer(self.model, pictures, mirror=self._mirror, threads=self._threads)
         if trainer.base_id != self.generator.base_id:
             raise TrainingError(
                 f"{self.model} is not the base model that {self.bundle} was exported from "

@@ -57,6 +57,9 @@ def train(
             "too); the bundle to draw with needs their slots (impasto-export --slots)."
         ),
     ] = "attention",
+    mirror: Annotated[
+        bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
+    ] = True,
     guard: Annotated[
         bool,
         typer.Option(
@@ -104,7 +107,7 @@ def train(
     with printed_warnings(PictureLeftOut):
         own = load_pictures(pictures, image_size(model))
         own, held_out = keep_back(own) if guard else (own, [])
-        trainer = Trainer(model, own, threads=threads)
+        trainer = Trainer(model, own, mirror=mirror, threads=threads)
     with printed_warnings(CheckpointUnwritten), progress_bar() as bar:
         task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
 

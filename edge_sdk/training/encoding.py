@@ -55,12 +55,14 @@ class Encoded:
 
     Attributes:
         latents: (n, channels, h, w), scaled as the UNet expects them.
+        mirrored: the same of the mirrored pictures; None if they are not used.
         prompts: (n, tokens, dim), the text encoder's last hidden state.
         empty_prompt: (1, tokens, dim), the same for "".
         digest: the digest of the `Captioned` that was encoded.
     """
 
     latents: Tensor
+    mirrored: Tensor | None
     prompts: Tensor
     empty_prompt: Tensor
     digest: str
@@ -133,8 +135,10 @@ def _pair(item: object, number: int) -> tuple[Image.Image, str]:
     return image, text
 
 
-def encode(model: Path, pictures: Captioned) -> Encoded:
+def encode(model: Path, pictures: Captioned, mirror: bool = False) -> Encoded:
     """Encode pictures and captions with the autoencoder and the text encoder of a diffusers folder.
+
+    mirror: encode the mirrored pictures, left for right, as well.
 
     A caption longer than the text encoder reads is cut, with a warning in the log that names it.
 
@@ -143,7 +147,10 @@ def encode(model: Path, pictures: Captioned) -> Encoded:
     """
     with torch.no_grad():
         prompts = _encode_texts(model, [*pictures.captions, ""])
-        return Encoded(_encode_pixels(model, pictures.pixels), prompts[:-1], prompts[-1:], pictures.digest)
+        pixels = pictures.pixels
+        both = _encode_pixels(model, np.concatenate([pixels, pixels[:, :, ::-1]]) if mirror else pixels)
+        latents, mirrored = both.split(len(pixels)) if mirror else (both, None)
+        return Encoded(latents, mirrored, prompts[:-1], prompts[-1:], pictures.digest)
 
 
 def _own_weights(model: Path, component: str) -> dict[str, Any]:

@@ -22,12 +22,14 @@ class Draw:
         timesteps: (n,), one from each n-th of the schedule, in random order: less variance than independent ones.
         noise: (n, c, h, w), standard normal.
         dropped: (n,) bool, True for the pictures whose caption is left out.
+        mirrored: (n,) bool, True for the pictures that are mirrored, if the run mirrors any.
     """
 
     indices: Tensor
     timesteps: Tensor
     noise: Tensor
     dropped: Tensor
+    mirrored: Tensor
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Draws:
             timesteps=torch.from_numpy((strata * self.timesteps).astype(np.int64)),
             noise=torch.from_numpy(rng.standard_normal((n, *self.latent_shape), dtype=np.float32)),
             dropped=torch.from_numpy(rng.random(n) < self.caption_dropout),
+            mirrored=torch.from_numpy(rng.random(n) < 0.5),
         )
 
     def _indices(self, step: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -74,6 +77,7 @@ def evaluation_draw(picture: int, levels: int, timesteps: int, shape: tuple[int,
         timesteps=torch.from_numpy(t.astype(np.int64)),
         noise=torch.from_numpy(rng.standard_normal((levels, *shape), dtype=np.float32)),
         dropped=torch.zeros(levels, dtype=torch.bool),
+        mirrored=torch.zeros(levels, dtype=torch.bool),
     )
 
 

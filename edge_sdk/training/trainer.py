@@ -105,6 +105,8 @@ class Trainer:
         layers: the layers that are trained, see `edge_sdk.adapter.LayerSet`.
         min_snr_gamma: see `edge_sdk.training.objective`. None weighs all timesteps alike; "usual" is 5 for models that
             predict epsilon and None for those that predict v.
+        mirror: show half of the pictures mirrored, left for right, which makes few pictures count for more; False for
+            pictures with lettering, or whose sides matter.
         caption_dropout: share of captions left out, so that classifier-free guidance still works.
         precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
         threads: number of threads that torch may use; None leaves that to torch.
@@ -125,6 +127,7 @@ class Trainer:
         learning_rate: float = 5e-4,
         layers: LayerSet = "attention",
         min_snr_gamma: float | Literal["usual"] | None = "usual",
+        mirror: bool = True,
         caption_dropout: float = 0.05,
         precision: TrainingPrecision | None = None,
         threads: int | None = None,
@@ -135,13 +138,14 @@ class Trainer:
             raise TrainingError("Training needs a min_snr_gamma above 0, or None.")
         self._defaults = _Settings(rank, batch_size, learning_rate, layers)
         self._model = expanded(model)
+        self._mirror = mirror
         self._dropout = caption_dropout
         self._threads = threads
         self.precision: TrainingPrecision = precision or native_precision()
         self.image_size = image_size(self._model)
         self._judged: dict[str, Encoded] = {}
         with limited_threads(threads):
-            self._pictures = encode(self._model, gather(pictures, self.image_size))
+            self._pictures = encode(self._model, gather(pictures, self.image_size), mirror)
             self._objective = Objective.of_model(self._model)
             self._gamma = self._objective.usual_gamma if min_snr_gamma == "usual" else min_snr_gamma
             self._unet = load_unet(self._model)
@@ -170,7 +174,7 @@ class Trainer:
         """
         other = copy.copy(self)
         with limited_threads(self._threads):
-            other._pictures = encode(self._model, gather(pictures, self.image_size))
+            other._pictures = encode(self._model, gather(pictures, self.image_size), self._mirror)
         other._judged = {}
         return other
 
@@ -304,6 +308,8 @@ class Trainer:
     def _errors(self, draw: Draw, data: Encoded) -> Tensor:
         """Mean squared error of each picture of the draw, (n,)."""
         latents = data.latents[draw.indices]
+        if data.mirrored is not None:
+            latents = torch.where(draw.mirrored[:, None, None, None], data.mirrored[draw.indices], latents)
         prompts = torch.where(draw.dropped[:, None, None], data.empty_prompt, data.prompts[draw.indices])
         noised = self._objective.noised(latents, draw.noise, draw.timesteps).contiguous(
             memory_format=torch.channels_last
@@ -339,7 +345,7 @@ class Trainer:
     ) -> str:
         """Hash of everything on which the result of a training depends, except its length."""
         decisive = [
-            *(self.base_id, self.precision, self._gamma, self._dropout, draws.key),
+            *(self.base_id, self.precision, self._gamma, self._mirror, self._dropout, draws.key),
             *(settings.rank, settings.batch_size, settings.learning_rate, settings.layers, share.value),
             *([_digest(adapter), weight] for adapter, weight in frozen),
         ]

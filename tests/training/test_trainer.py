@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import ImageOps
 
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors
@@ -212,3 +213,27 @@ def test_a_batch_that_memory_does_not_hold_is_a_named_error() -> None:
         torch.empty(2**50)
     with pytest.raises(RuntimeError, match="shape"), _enough_memory():
         torch.zeros(2) @ torch.zeros(3, 3)
+
+
+def test_about_half_of_the_pictures_are_mirrored(trainer: Trainer) -> None:
+    """A mirrored picture gives the error of the picture that was mirrored before it was given to the trainer."""
+    other_way = [(ImageOps.mirror(image), text) for image, text in squares(6)]
+    plain, turned = (
+        Trainer(tiny_model("v_prediction"), pictures, mirror=False, precision="fp32", threads=1)
+        for pictures in (squares(6), other_way)
+    )
+    mirrored = 0
+    for step in range(8):
+        draw = trainer._draws(0, None, 6).step(step)
+        with torch.no_grad():
+            as_given, other = plain._errors(draw, plain._pictures), turned._errors(draw, turned._pictures)
+            found = trainer._errors(draw, trainer._pictures)
+        assert torch.allclose(found, torch.where(draw.mirrored, other, as_given), rtol=1e-4)
+        assert not torch.allclose(as_given, other, rtol=1e-4)
+        mirrored += int(draw.mirrored.sum())
+    assert 12 <= mirrored <= 36
+
+
+def test_judging_mirrors_nothing(trainer: Trainer) -> None:
+    plain = Trainer(tiny_model("v_prediction"), squares(6), rank=4, mirror=False, precision="fp32", threads=1)
+    assert trainer.evaluate() == pytest.approx(plain.evaluate(), rel=1e-6)
