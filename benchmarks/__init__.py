@@ -2,7 +2,7 @@
 
 A module is a command; a folder holds what one or several of them need.
 
-inference.py      drawing at real shapes against other libraries (docs/benchmarks.md); drawing/ its rows
+inference.py      drawing at real shapes against other libraries (docs/benchmarks/); drawing/ its rows
 models.py         every family of base models at its true size: exported, verified, drawn; families/ the models
 quality.py        effect of precisions, back ends and step reuse on pictures
 hybrids.py        two styles in one picture (docs/inference.md)
@@ -11,7 +11,7 @@ byzantine.py      damage by lying devices, by filter; lying/ their updates and o
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
 transport.py      our path against raw paho and Flower; network/ its processes
 chaos.py          a federation under kill -9 and line faults; network/ its processes and the audit
-tables.py         the generated parts of docs/benchmarks.md; report/ their form
+tables.py         the generated parts of docs/benchmarks/; report/ their form
 plots.py          plots of results
 shared/           arguments, machine, bars, results, kept runs, the stickers base model
 results/          measured figures, with machine and date

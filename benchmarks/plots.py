@@ -1,4 +1,4 @@
-"""Plots of committed results, for docs/benchmarks.md.
+"""Plots of committed results, for docs/benchmarks/.
 
     python -m benchmarks.plots
 

@@ -1,9 +1,9 @@
-"""The generated parts of docs/benchmarks.md: tables from benchmarks/results/*.json, written by one command.
+"""The generated parts of docs/benchmarks/: tables from benchmarks/results/*.json, written by one command.
 
     python -m benchmarks.tables
 
-A part stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a key of `PARTS`; text outside is left alone.
-A part whose results do not exist yet is empty.
+The page docs/benchmarks/x.md has the parts made of x.json. A part stands between `<!-- NAME -->` and `<!-- /NAME -->`,
+where NAME is a key of `PARTS`; text outside is left alone. A part whose results do not exist yet is empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
 from benchmarks.shared.harness import NOT_MEASURED
 
-DOCUMENT = Path("docs/benchmarks.md")
+PAGES = Path("docs/benchmarks")
 RESULTS = Path("benchmarks/results")
 TITLES = {
     "bk-sdm-tiny": "BK-SDM-Tiny's shapes (UNet of 323 M parameters)",
@@ -32,23 +32,31 @@ Result: TypeAlias = Mapping[str, Any]
 
 
 def main() -> None:
-    """Rewrite the document."""
-    DOCUMENT.write_text(rewritten(DOCUMENT.read_text("utf-8")), "utf-8")
+    """Rewrite the pages."""
+    for page in pages():
+        page.write_text(rewritten(page.read_text("utf-8"), page.stem), "utf-8")
 
 
-def rewritten(text: str) -> str:
-    """The document with its generated parts made anew.
+def pages() -> list[Path]:
+    """The pages that have generated parts, one for each file of results."""
+    return [PAGES / f"{stem}.md" for stem in dict.fromkeys(Path(file).stem for file, _ in PARTS.values())]
+
+
+def rewritten(text: str, stem: str) -> str:
+    """The page of the results `stem`.json with its generated parts made anew.
 
     Raises:
-        ValueError: the document does not hold a part's two comments exactly once.
+        ValueError: the page does not hold a part's two comments exactly once.
     """
     for name, (file, make) in PARTS.items():
+        if Path(file).stem != stem:
+            continue
         path = RESULTS / file
         content = make(json.loads(path.read_text("utf-8"))) if path.exists() else ""
         begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
         pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(end)}", re.DOTALL)
         if len(pattern.findall(text)) != 1:
-            raise ValueError(f"{DOCUMENT} must hold {begin} and {end} once: write them where the part belongs.")
+            raise ValueError(f"{PAGES / stem}.md must hold {begin} and {end} once: write them where the part belongs.")
         whole = f"{begin}\n{content}\n{end}" if content else f"{begin}\n{end}"
         # A function, because re.sub would read backslashes in a string as references to groups.
         text = pattern.sub(lambda _, whole=whole: whole, text)  # type: ignore[misc]

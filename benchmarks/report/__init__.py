@@ -1,1 +1,1 @@
-"""Tables of docs/benchmarks.md, made of results; `benchmarks.tables` writes them."""
+"""Tables of docs/benchmarks/, made of results; `benchmarks.tables` writes them."""

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md says what benchmarks/results holds."""
+"""The pages of docs/benchmarks say what benchmarks/results holds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from pathlib import Path
 import pytest
 
 from benchmarks import tables
-from benchmarks.tables import DOCUMENT, PARTS, measured, rewritten
+from benchmarks.tables import PAGES, PARTS, measured, pages, rewritten
 
 
 def _markers(name: str) -> str:
     return f"<!-- {name} -->\nold\n<!-- /{name} -->\n"
 
 
-def test_the_committed_document_is_what_the_command_makes() -> None:
-    text = DOCUMENT.read_text("utf-8")
-    assert rewritten(text) == text
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_the_committed_pages_are_what_the_command_makes(page: Path) -> None:
+    text = page.read_text("utf-8")
+    assert rewritten(text, page.stem) == text
+
+
+def test_every_page_has_results_and_stands_in_the_index() -> None:
+    assert sorted(PAGES.glob("*.md")) == sorted(pages())
+    index = PAGES.with_suffix(".md").read_text("utf-8")
+    assert all(f"]({PAGES.name}/{page.name})" in index for page in pages())
+    results = {file.stem for file in tables.RESULTS.glob("*.json")}
+    named = {line.split("|")[2].strip(" `") for line in index.splitlines() if line.startswith("| [")}
+    assert named == results
 
 
 def test_only_the_parts_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,17 +35,19 @@ def test_only_the_parts_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tables, "PARTS", {"one": PARTS["inference: bars"], "two": ("none.json", tables.bars)})
     bar = {"name": "time", "value": 0.61234, "bar": 0.6, "kind": "at most", "holds": False}
     (tmp_path / "inference.json").write_text(json.dumps({"bars": [bar]}), "utf-8")
-    found = rewritten(f"Before.\n{_markers('one')}Between.\n{_markers('two')}After.\n")
+    found = rewritten(f"Before.\n{_markers('one')}Between.\n{_markers('other')}After.\n", "inference")
     assert found == (
         "Before.\n<!-- one -->\n| bar | value | bound | |\n| --- | --- | --- | --- |\n"
-        "| time | 0.612 | at most 0.6 | **fails** |\n<!-- /one -->\nBetween.\n<!-- two -->\n<!-- /two -->\nAfter.\n"
+        "| time | 0.612 | at most 0.6 | **fails** |\n<!-- /one -->\nBetween.\n"
+        "<!-- other -->\nold\n<!-- /other -->\nAfter.\n"
     )
-    assert rewritten(found) == found
+    assert rewritten(found, "inference") == found
+    assert rewritten(f"Before.\n{_markers('two')}After.\n", "none") == "Before.\n<!-- two -->\n<!-- /two -->\nAfter.\n"
 
 
 def test_a_part_without_its_place_is_an_error() -> None:
     with pytest.raises(ValueError, match="must hold <!-- inference: machine -->"):
-        rewritten("Nothing.\n")
+        rewritten("Nothing.\n", "inference")
 
 
 def test_a_row_that_cannot_says_so_and_one_that_was_not_measured_too() -> None:
