@@ -9,6 +9,7 @@ layers.py, saving.py      names of layers in a graph; writing graphs
 fusing.py, words.py       LoRA files into the weights; tokenizers into the bundle
 precision.py              a bundle in float16 or int8: half.py, quantization.py, calibration.py
 reuse.py      the UNet's shallow part, for step reuse
+errors.py     messages of errors that several modules share
 bundle.py     the whole export, in order, into one folder
 cli.py        `impasto-export MODEL OUT`
 
