@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
@@ -11,16 +12,20 @@ from types import TracebackType
 
 from edge_sdk.errors import DeviceBusy, ImpastoError
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 _GLANCE = 0.05  # seconds between two attempts
+# The byte that is locked on Windows: far behind any note, which would otherwise be unreadable meanwhile.
+_BYTE = 1 << 30
 
 
 class LockFile:
     """A lock that is held from its creation until `release`. Use it as a context manager, or call `release`.
 
-    Windows and some network disks have no such locks. There it is never refused, and `locked` is False.
+    Some network disks have no such locks. There it is never refused, and `locked` is False.
 
     Args:
         path: the lock's file, which is not deleted.
@@ -62,8 +67,8 @@ class LockFile:
         """Release the lock. May be called again."""
         if self._file.closed:
             return
-        if sys.platform != "win32" and self.locked:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked child has it open, too
+        if self.locked:
+            _unlock(self._file)  # closing is not enough while a forked child has it open, too
         self._file.close()
 
     def __enter__(self) -> LockFile:
@@ -78,15 +83,40 @@ class LockFile:
         """True if the lock is ours now; False if another holder has it, or the file was deleted meanwhile.
 
         Raises:
-            OSError: the system or the disk has no locks.
+            OSError: the disk has no locks.
         """
-        if sys.platform == "win32":
-            raise OSError
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(self._file):
             return False
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self._path.stat())
         except FileNotFoundError:  # the next process would create and lock another file
             return False
+
+
+if sys.platform == "win32":
+
+    def _lock(file: io.FileIO) -> bool:
+        """Lock a file; False if another holder has it."""
+        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        return True
+
+    def _unlock(file: io.FileIO) -> None:
+        os.lseek(file.fileno(), _BYTE, os.SEEK_SET)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+
+    def _lock(file: io.FileIO) -> bool:
+        """Lock a file; False if another holder has it."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(file: io.FileIO) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
