@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-# "attention": to_q, to_k, to_v and to_out.0 of every transformer block, which is what most adapters train.
+# "attention": to_q, to_k, to_v and to_out.0 of every attention, which is what most adapters train.
 # "transformer": the blocks' feed-forward layers and the projections around them too, which are 1x1 convolutions in
 # SD 1.x. "all": every linear layer and every convolution, as LoCon files and LCM-LoRAs have them.
 LayerSet = Literal["attention", "transformer", "all"]
 LAYER_SETS: tuple[LayerSet, ...] = get_args(LayerSet)
 
-_ATTENTION = r"\.transformer_blocks\.\d+\.attn[12]\.(to_[qkv]|to_out\.0)$"
+_ATTENTION = r"\.(to_[qkv]|to_out\.0)$"
 _AROUND = r"\.attentions\.\d+\.(proj_in|proj_out|transformer_blocks\.\d+\.ff\..+)$"
 _NAMES: dict[LayerSet, re.Pattern[str]] = {
     "attention": re.compile(_ATTENTION),
