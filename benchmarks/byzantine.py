@@ -30,7 +30,7 @@ from benchmarks.shared import runs
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.shared.runs import Result, Run, run_row
 from benchmarks.shared.stickers import base_id
-from coordinator.methods.aggregation import FILTERS
+from coordinator.methods.robust import FILTERS
 
 SHARES, QUICK_SHARES = (0.1, 0.2, 0.3, 0.4), (0.2,)
 # Filters are held to bars up to this share of attackers.

@@ -22,7 +22,8 @@ from benchmarks.crowd.cost import arrival, in_own_process
 from benchmarks.crowd.tastes import NOISES, Federation
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from coordinator.config import Federation as Settings
-from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
+from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, partition, similarity
+from coordinator.methods.clustering.micro_clusters import coarse
 
 GROUPS = {8: 2, 16: 4, 32: 4, 100: 5, 500: 8, 10_000: 20}
 JUDGED = 500  # devices at which coarse is compared with dense

@@ -24,7 +24,8 @@ from coordinator import rounds
 from coordinator.config import BaseModel
 from coordinator.config import Federation as Settings
 from coordinator.learning import Learning, Subspaces, Tastes, Updates
-from coordinator.methods.clustering import CLUSTERERS, RULES, Evidence, coarse, partition
+from coordinator.methods.clustering import CLUSTERERS, RULES, Evidence, partition
+from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.store import Database, open_blobs
 from edge_sdk.adapter import Adapter, Bases, Factors, Shape, Share, to_bytes
 from edge_sdk.wire import DeviceProfile, make_manifest

@@ -15,10 +15,11 @@ import msgspec
 from msgspec import Meta
 
 from coordinator.ingress import Limits
-from coordinator.methods.aggregation import AGGREGATORS, FILTERS
+from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.clustering import CLUSTERERS, RULES
 from coordinator.methods.interaction import INTERACTIONS
 from coordinator.methods.optimisers import OPTIMISERS, Pace
+from coordinator.methods.robust import FILTERS
 from coordinator.rounds import Rules
 from edge_sdk.adapter import MAX_RANK, TRAINED, Shape, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError

@@ -21,24 +21,22 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.updates import Updates
-from coordinator.methods.aggregation import (
-    AGGREGATORS,
+from coordinator.methods.aggregation import AGGREGATORS, rebased, staleness_weight
+from coordinator.methods.clustering import Sketch
+from coordinator.methods.interaction import INTERACTIONS, Strength
+from coordinator.methods.optimisers import OPTIMISERS, Matrices, step
+from coordinator.methods.robust import (
     FILTERS,
     Belief,
     Scales,
     capped,
     changes_of,
     gram,
-    rebased,
     scales,
     shrunk,
-    staleness_weight,
     to_scale,
     usual,
 )
-from coordinator.methods.clustering import Sketch
-from coordinator.methods.interaction import INTERACTIONS, Strength
-from coordinator.methods.optimisers import OPTIMISERS, Matrices, step
 from coordinator.store import Blobs, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Share, concatenate, matrices_from_bytes, matrices_to_bytes, to_bytes, truncate
 from edge_sdk.errors import ImpastoError, StoreUnavailable

@@ -9,7 +9,8 @@ import numpy as np
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
-from coordinator.methods.aggregation import AGGREGATORS, changes_of
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.robust import changes_of
 from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,

@@ -9,18 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from coordinator.methods.clustering import (
-    CLUSTERERS,
-    RULES,
-    Blend,
-    Crowd,
-    Dense,
-    Evidence,
-    coarse,
-    partition,
-    similarity,
-)
-from coordinator.methods.clustering.silhouette import mean_silhouette
+from coordinator.methods.clustering import CLUSTERERS, RULES, Blend, Crowd, Dense, Evidence, partition, similarity
+from coordinator.methods.clustering.micro_clusters import coarse
+from coordinator.methods.clustering.rules.silhouette import mean_silhouette
 from edge_sdk.adapter import Shape, concatenate, left_basis
 from edge_sdk.adapter.algebra import Bases
 from tests.coordinator.adapters import random_adapter, rotated

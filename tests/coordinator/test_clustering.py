@@ -16,8 +16,8 @@ from coordinator.methods.clustering import (
     place,
     similarity,
 )
+from coordinator.methods.clustering.blends.fused import prompt_weight
 from coordinator.methods.clustering.dense import basis_similarities, centred_cosines
-from coordinator.methods.clustering.fused import prompt_weight
 from coordinator.methods.clustering.plane import plane
 from edge_sdk.adapter import basis_similarity, left_basis
 from tests.coordinator.adapters import random_adapter, rotated

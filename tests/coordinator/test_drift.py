@@ -12,18 +12,9 @@ from coordinator import rounds
 from coordinator.config.schema import BaseModel, Federation
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
-from coordinator.methods.clustering import (
-    CLUSTERERS,
-    MOST_DENSE,
-    Crowd,
-    Dense,
-    Evidence,
-    coarse,
-    is_stale,
-    margin,
-    similarity,
-)
+from coordinator.methods.clustering import CLUSTERERS, MOST_DENSE, Crowd, Dense, Evidence, is_stale, margin, similarity
 from coordinator.methods.clustering.drift import STALE, with_newcomers
+from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.simulation.federation import SimulatedDevice, simulate
 from coordinator.store import MemorySketches
 from edge_sdk.adapter import Share, concatenate, left_basis

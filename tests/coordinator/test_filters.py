@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.methods.aggregation.filters import CLIP, FILTERS, HEAVIEST, Belief, capped, changes_of, gram, shrunk
+from coordinator.methods.robust import CLIP, FILTERS, HEAVIEST, Belief, capped, changes_of, gram, shrunk
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, norm
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
 

@@ -9,8 +9,8 @@ import pytest
 
 from coordinator.config.schema import BaseModel, Federation
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.methods.aggregation.filters import FILTERS
-from coordinator.methods.aggregation.gauge import scales, to_scale, usual
+from coordinator.methods.robust import FILTERS
+from coordinator.methods.robust.gauge import scales, to_scale, usual
 from coordinator.simulation.federation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.methods.aggregation import AGGREGATORS, FILTERS
+from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.aggregation.base import fault_of
 from coordinator.methods.clustering import CLUSTERERS, RULES
 from coordinator.methods.interaction import INTERACTIONS, Interaction
 from coordinator.methods.optimisers import OPTIMISERS
 from coordinator.methods.registry import Registry, not_callable, not_of
+from coordinator.methods.robust import FILTERS
 from edge_sdk.errors import ConfigurationError
 
 GROUP = "impasto.tests"

@@ -15,7 +15,7 @@ from coordinator.learning.aggregate import Learning
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
 from coordinator.methods.clustering.dense import basis_similarities
-from coordinator.methods.clustering.gram import Gram, indicators
+from coordinator.methods.clustering.micro_clusters.gram import Gram, indicators
 from coordinator.methods.clustering.sketch import sketched
 from coordinator.simulation.federation import MemoryBlobs
 from coordinator.store import Database, MemorySketches, SketchStore
@@ -189,7 +189,7 @@ def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
 
 
 def test_a_gram_multiplies_like_the_matrix_of_centred_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.methods.clustering.gram._BLOCK", 64)
+    monkeypatch.setattr("coordinator.methods.clustering.micro_clusters.gram._BLOCK", 64)
     rng = np.random.default_rng(0)
     rows = rng.integers(-100, 100, (37, 12)).astype(np.int8)
     rows[5:] += rows[:32] // 4

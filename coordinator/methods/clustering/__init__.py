@@ -2,7 +2,7 @@
 
 A clusterer weighs the kinds of evidence; a rule finds the number of clusters. Everything else is common to all of them:
 exact similarities of all pairs or micro-clusters of many devices, a smallest cluster size, and lasting identities. A
-new clusterer or rule is one file and one line, here or in `partition`, or another package's entry point.
+new clusterer or rule is one file and one line, in `blends` or in `rules`, or another package's entry point.
 
 scipy is imported on use: loading it takes longer than the rest of a coordinator's start, and after a crash devices wait
 for that start.
@@ -11,18 +11,16 @@ for that start.
 from __future__ import annotations
 
 from coordinator.methods import Registry, not_callable
-from coordinator.methods.clustering.adapter import adapter
-from coordinator.methods.clustering.coarse import coarse
+from coordinator.methods.clustering.blends import adapter, fused, prompt, single
 from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import Dense, similarity
 from coordinator.methods.clustering.drift import is_stale, margin, with_newcomers
 from coordinator.methods.clustering.evidence import Blend, Clusterer, Evidence, Labels, Matrix
-from coordinator.methods.clustering.fused import fused
 from coordinator.methods.clustering.identity import match_identities
-from coordinator.methods.clustering.partition import RULES, groups, partition
+from coordinator.methods.clustering.micro_clusters import coarse
+from coordinator.methods.clustering.partition import groups, partition
 from coordinator.methods.clustering.place import place
-from coordinator.methods.clustering.prompt import prompt
-from coordinator.methods.clustering.single import single
+from coordinator.methods.clustering.rules import RULES
 from coordinator.methods.clustering.sketch import Sketch, Sketcher, Sketches, gathered
 
 _BUILT_IN: dict[str, Clusterer] = {"fused": fused, "prompt": prompt, "adapter": adapter, "single": single}

@@ -16,8 +16,8 @@ import numpy as np
 from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import LEAST_TRAINED
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
-from coordinator.methods.clustering.gram import Gram, Vectors, indicators, sums
-from coordinator.methods.clustering.kmeans import k_means
+from coordinator.methods.clustering.micro_clusters.gram import Gram, Vectors, indicators, sums
+from coordinator.methods.clustering.micro_clusters.kmeans import k_means
 from coordinator.methods.clustering.plane import with_fixed_signs
 from coordinator.methods.clustering.sketch import Sketches, sketched
 

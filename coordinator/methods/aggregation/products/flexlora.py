@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from coordinator.methods.aggregation.base import Aggregate
-from coordinator.methods.aggregation.product_mean import ProductMean
+from coordinator.methods.aggregation.products.mean import ProductMean
 from edge_sdk.adapter import truncate
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from coordinator.methods.aggregation.base import Aggregate
-from coordinator.methods.aggregation.fedit import FedIT
+from coordinator.methods.aggregation.factors.fedit import FedIT
 from coordinator.methods.aggregation.sums import ProductSum
 from edge_sdk.adapter import Adapter, concatenate, norm, truncate
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from coordinator.methods.aggregation.base import Aggregate
-from coordinator.methods.aggregation.flexlora import FlexLoRA
+from coordinator.methods.aggregation.products.flexlora import FlexLoRA
 from coordinator.methods.aggregation.sums import FactorSum
 from edge_sdk.adapter import Adapter, Factors, align, concatenate
 

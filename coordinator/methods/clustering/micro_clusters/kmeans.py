@@ -6,7 +6,7 @@ import numpy as np
 
 from coordinator.methods.clustering.crowd import numbered
 from coordinator.methods.clustering.evidence import Labels
-from coordinator.methods.clustering.gram import Vectors, squares, sums
+from coordinator.methods.clustering.micro_clusters.gram import Vectors, squares, sums
 
 _ROUNDS = 15
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from coordinator.methods.aggregation.fedit import FedIT
+from coordinator.methods.aggregation.factors.fedit import FedIT
 from coordinator.methods.aggregation.sums import paired
 from edge_sdk.adapter import Adapter, Share
 

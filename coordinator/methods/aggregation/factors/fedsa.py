@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from coordinator.methods.aggregation.fedit import FedIT
+from coordinator.methods.aggregation.factors.fedit import FedIT
 from edge_sdk.adapter import Adapter, Factors, Share
 
 

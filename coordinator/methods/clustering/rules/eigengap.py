@@ -15,8 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from coordinator.methods.clustering.crowd import Crowd
-from coordinator.methods.clustering.cuts import HYSTERESIS, Cuts
 from coordinator.methods.clustering.evidence import Labels, Matrix
+from coordinator.methods.clustering.rules.cuts import HYSTERESIS, Cuts
 
 _LINK = 0.25  # of the mean degree, shared among all devices
 
