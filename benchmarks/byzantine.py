@@ -70,7 +70,7 @@ def named(cell: Cell) -> str:
 
 def key_of(cell: Cell, size: Size, seed: int) -> str:
     """Name of a result, made from everything that it depends on, including settings left at their defaults."""
-    asked = msgspec.to_builtins(cell.federation(size.world, seed))
+    asked = msgspec.to_builtins(cell.federation(size.world, seed), enc_hook=str)
     facts = {
         "edition": EDITION, "base": base_id(), "cell": asdict(cell), "federation": asked, "size": asdict(size),
         "seed": seed,

@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.runs import Result
 from benchmarks.shared.stickers import MODEL, base_id
-from coordinator.config import Federation
+from coordinator.config import Federation, resolve
+from coordinator.methods.robust import FILTERS
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
@@ -53,12 +55,15 @@ class Cell:
 
     def federation(self, scale: Scale, seed: int) -> Federation:
         """Settings of its federation; values that the study does not vary are defaults."""
-        liars = {"liars": self.share} if self.share else {}
-        return Federation(
-            name="study", slots="impasto.json", rounds=scale.rounds, root_rounds=0, steps=scale.steps,
-            batch_size=scale.batch_size, learning_rate=scale.learning_rate, seed=seed, rank=ONE_RANK,
-            clustering="single", interaction="none", aggregation="product", filter=self.filter, **liars,
-        )  # fmt: skip
+        asks = "liars" in FILTERS[self.filter].__struct_fields__
+        liars = {"liars": self.share} if self.share and asks else {}
+        keys = {
+            "name": "study", "slots": "impasto.json", "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
+            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "rank": ONE_RANK,
+            "clustering": {"method": "single"}, "interaction": {"method": "none"}, "aggregation": {"method": "product"},
+            "filter": {"method": self.filter, **liars},
+        }  # fmt: skip
+        return resolve(keys, folder=Path())
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def truth_of(sizes: list[int]) -> list[int]:
 
 
 def matrix(method: str, evidence: Evidence) -> np.ndarray:
-    return similarity(evidence, CLUSTERERS[method](evidence))
+    return similarity(evidence, CLUSTERERS[method]()(evidence))
 
 
 @pytest.mark.parametrize("method", [name for name in CLUSTERERS.built_in if name != "single"])

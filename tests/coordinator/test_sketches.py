@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator import rounds
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel
 from coordinator.learning.aggregate import Learning
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
@@ -23,6 +23,7 @@ from edge_sdk.adapter import Adapter, Shape, Share, left_basis, to_bytes
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
+from tests.coordinator.settings import federation_of
 
 LAYERS = {name: shape.out_features for name, shape in SLOTS.items()}
 
@@ -127,7 +128,7 @@ def test_many_are_deleted_some_at_a_time(address: str, monkeypatch: pytest.Monke
 class TestLearning:
     def learning(self, store: SketchStore, clustering: str = "fused") -> tuple[Learning, MemoryBlobs]:
         blobs = MemoryBlobs()
-        settings = Federation(name="s", slots="s.json", clustering=clustering)
+        settings = federation_of(clustering=clustering)
         return Learning(settings, BaseModel(BASE_ID, SLOTS), dict, blobs, store), blobs
 
     def stored(self, blobs: MemoryBlobs, adapter: Adapter) -> rounds.Trace:

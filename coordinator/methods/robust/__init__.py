@@ -10,34 +10,44 @@ one line here, or an entry point of another package.
     median    the geometric median, as weights from Weiszfeld's iteration (RFA, Pillutla et al., arXiv 1912.13445)
     trim      drops the f updates that deviate most along the directions in which the group differs most
 
-f = floor(share * n) devices are assumed to lie. No filter can withstand more than floor((n - 1) / 2) lying devices, nor
+f = floor(liars * n) devices are assumed to lie. No filter can withstand more than floor((n - 1) / 2) lying devices, nor
 half of the weight. A device states its own weight, so weights are limited as well: see `capped`. The scale of the
 factors, which no product shows, is limited in `gauge`.
 """
 
 from __future__ import annotations
 
-from coordinator.methods import Registry, not_callable
+from coordinator.methods import Registry, not_subclass_of
 from coordinator.methods.robust.base import Belief, Filter
 from coordinator.methods.robust.changes import changes_of, gram, shrunk
-from coordinator.methods.robust.clip import CLIP, clip
+from coordinator.methods.robust.clip import CLIP, Clip
 from coordinator.methods.robust.gauge import Scales, scales, to_scale, usual
-from coordinator.methods.robust.krum import krum
-from coordinator.methods.robust.median import median
-from coordinator.methods.robust.none import none
-from coordinator.methods.robust.trim import trim
-from coordinator.methods.robust.weights import HEAVIEST, capped
+from coordinator.methods.robust.krum import Krum
+from coordinator.methods.robust.median import GeometricMedian
+from coordinator.methods.robust.none import Trusting
+from coordinator.methods.robust.trim import Trim
+from coordinator.methods.robust.weights import capped
 
-_BUILT_IN: dict[str, Filter] = {"none": none, "clip": clip, "krum": krum, "median": median, "trim": trim}
-FILTERS: Registry[Filter] = Registry("impasto.filters", _BUILT_IN, not_callable)
+_BUILT_IN: dict[str, type[Filter]] = {
+    "none": Trusting,
+    "clip": Clip,
+    "krum": Krum,
+    "median": GeometricMedian,
+    "trim": Trim,
+}
+FILTERS: Registry[type[Filter]] = Registry("impasto.filters", _BUILT_IN, not_subclass_of(Filter, "__call__"))
 
 __all__ = [
     "CLIP",
     "FILTERS",
-    "HEAVIEST",
     "Belief",
+    "Clip",
     "Filter",
+    "GeometricMedian",
+    "Krum",
     "Scales",
+    "Trim",
+    "Trusting",
     "capped",
     "changes_of",
     "gram",

@@ -1,16 +1,20 @@
-"""The interface of all filters, and their verdict."""
+"""The base class of all filters, and their verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
+
+from coordinator.methods import MethodSettings
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Gram: TypeAlias = npt.NDArray[np.float64]
+Liars: TypeAlias = Annotated[float, Meta(ge=0, lt=0.5)]
+"""Share of the devices that a filter assumes to lie."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,17 @@ class Belief:
     breakdown: int
 
 
-Filter: TypeAlias = Callable[[Gram, Vector, float], Belief]
-"""Filter function: (inner products of the changes (n, n), weights (n,), assumed share of lying devices) -> Belief."""
+class Filter(MethodSettings, frozen=True, kw_only=True):
+    """Judges the updates of a group by their changes. Its fields are the keys of the table [filter]."""
+
+    def __call__(self, products: Gram, weights: Vector) -> Belief:
+        """Return the verdict on n updates.
+
+        Args:
+            products: (n, n) inner products of the changes.
+            weights: (n,) weights of the updates, positive.
+        """
+        raise NotImplementedError
 
 
 def believe(weights: Vector, breakdown: int) -> Belief:
@@ -38,7 +51,7 @@ def believe(weights: Vector, breakdown: int) -> Belief:
     return Belief(weights, np.ones(len(weights)), breakdown)
 
 
-def liars_among(n: int, share: float) -> int:
+def count_liars(n: int, share: float) -> int:
     """Return f = floor(share * n), the number of devices that are assumed to lie."""
     return int(np.floor(share * n + 1e-9))  # 0.29 * 100 is 28.999999999999996
 

@@ -6,15 +6,12 @@ import numpy as np
 
 from coordinator.methods.robust.base import Vector
 
-# Largest weight of a device, in medians of the group's weights.
-HEAVIEST = 4.0
 
-
-def capped(weights: Vector) -> Vector:
-    """Return the weights, each at most `HEAVIEST` times the median, as devices state them themselves.
+def capped(weights: Vector, max_weight: float) -> Vector:
+    """Return the weights, each at most `max_weight` times the median, as devices state them themselves.
 
     Of two weights the smaller one takes the place of the median, because the larger cannot raise it.
     """
     usual = float(np.median(weights) if len(weights) > 2 else np.min(weights))
-    limited: Vector = np.minimum(weights, HEAVIEST * usual)
+    limited: Vector = np.minimum(weights, max_weight * usual)
     return limited

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from coordinator.methods.aggregation.base import Aggregate
+from coordinator.methods.aggregation.base import Aggregate, AggregatorSettings
 from coordinator.methods.aggregation.factors.fedit import FedIT
 from coordinator.methods.aggregation.sums import ProductSum
 from edge_sdk.adapter import Adapter, concatenate, norm, truncate
@@ -30,8 +30,8 @@ class FedEx(FedIT):
     gauge_free: ClassVar[bool] = True
     folds: ClassVar[bool] = True
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
+    def __init__(self, rank: int, settings: AggregatorSettings | None = None) -> None:
+        super().__init__(rank, settings)
         self._sum = ProductSum(rank)
 
     def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:

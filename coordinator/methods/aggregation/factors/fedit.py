@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from coordinator.methods.aggregation.base import Aggregate, Aggregator
+from coordinator.methods.aggregation.base import Aggregate, Aggregator, AggregatorSettings
 from coordinator.methods.aggregation.sums import FactorSum, paired
 from edge_sdk.adapter import Adapter
 
@@ -26,8 +26,8 @@ class FedIT(Aggregator):
     exact: ClassVar[bool] = False
     linear: ClassVar[bool] = True
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
+    def __init__(self, rank: int, settings: AggregatorSettings | None = None) -> None:
+        super().__init__(rank, settings)
         self._a = FactorSum(lambda factors: factors.a)
         self._b = FactorSum(lambda factors: factors.b.T)
         self._base_id: str | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from coordinator.methods.aggregation.base import Aggregator
+from coordinator.methods.aggregation.base import Aggregator, AggregatorSettings
 from coordinator.methods.aggregation.sums import ProductSum
 from edge_sdk.adapter import Adapter
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class ProductMean(Aggregator):
     """Updates are added up as products; a subclass makes its result of `self._sum.mean()`."""
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
+    def __init__(self, rank: int, settings: AggregatorSettings | None = None) -> None:
+        super().__init__(rank, settings)
         self._sum = ProductSum(rank)
 
     def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from coordinator.methods.aggregation.base import Aggregate
+from coordinator.methods.aggregation.base import Aggregate, AggregatorSettings, CarryingSettings
 from coordinator.methods.aggregation.products.flexlora import FlexLoRA
 from coordinator.methods.aggregation.sums import FactorSum
 from edge_sdk.adapter import Adapter, Factors, align, concatenate
@@ -32,10 +32,11 @@ class Product(FlexLoRA):
     arXiv 2402.11505.
     """
 
+    Settings: ClassVar[type[AggregatorSettings]] = CarryingSettings
     carries: ClassVar[bool] = True
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
+    def __init__(self, rank: int, settings: AggregatorSettings | None = None) -> None:
+        super().__init__(rank, settings)
         self._directions = FactorSum(lambda factors: factors.a)
 
     def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from coordinator.methods.clustering.blends.base import Grouping
 from coordinator.methods.clustering.evidence import Blend, Evidence
 
 
-def prompt(evidence: Evidence) -> Blend:
-    """Return S = S_prompt, cosines of centred prompt codes."""
-    return Blend(prompt=1.0, adapter=0.0)
+class ByPrompt(Grouping, frozen=True, kw_only=True):
+    """Prompt codes alone: S = S_prompt, cosines of centred prompt codes."""
+
+    method: str = "prompt"
+
+    def __call__(self, evidence: Evidence) -> Blend:
+        return Blend(prompt=1.0, adapter=0.0)
