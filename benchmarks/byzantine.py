@@ -123,8 +123,8 @@ def _lines(results: Mapping[Cell, Result]) -> dict[Cell, dict[str, float | None]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:

@@ -41,12 +41,12 @@ def in_own_process(devices: int, groups: int, noise: str, after: int, seed: int)
         RuntimeError: the process ended without an answer.
     """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_many, args=(there, devices, groups, noise, after, seed))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_many, args=(sender, devices, groups, noise, after, seed))
     process.start()
-    there.close()
+    sender.close()
     try:
-        row: Row = here.recv()
+        row: Row = receiver.recv()
     except EOFError as error:
         raise RuntimeError(f"The process for {devices} devices ended without an answer.") from error
     finally:

@@ -192,17 +192,17 @@ class _Learner:
         self.last: tuple[int | None, TrainedUpdate] | None = None
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
-        below = [(adapter, 1.0) for adapter in plan.frozen]
-        now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
+        frozen = [(adapter, 1.0) for adapter in plan.frozen]
+        now = [*frozen, *([(plan.start, 1.0)] if plan.start else [])]
         self.curve[plan.round - 1] = self.device.curve_loss(now) if now else self.device.curve_loss([])
         update = self.device.train(plan)
         self.last = (plan.cluster, update)
         return update
 
-    def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
+    def choose(self, models: Sequence[Adapter], frozen: Sequence[Adapter]) -> int:
         """Number of the IFCA model that suits this device's own pictures best."""
-        under = [(adapter, 1.0) for adapter in below]
-        losses = [self.device.own_loss([*under, (model, 1.0)]) for model in models]
+        frozen_weighted = [(adapter, 1.0) for adapter in frozen]
+        losses = [self.device.own_loss([*frozen_weighted, (model, 1.0)]) for model in models]
         return int(np.argmin(losses))
 
 
@@ -229,7 +229,7 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
     together = float(np.mean([learners[n].device.curve_loss(adapters[n]) for n in adapters]))
     curve = [float(np.mean([learner.curve[r] for learner in learners.values()])) for r in range(1, federation.rounds)]
     if arm.leaf:
-        adapters = {name: _with_leaf(world, learners[name].device, below) for name, below in adapters.items()}
+        adapters = {name: _with_leaf(world, learners[name].device, frozen) for name, frozen in adapters.items()}
     groups = [device.plan.group for device in world.devices.values()]
     facts = {
         "curve": [*curve, together],
@@ -242,17 +242,17 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
     return adapters, facts
 
 
-def _with_leaf(world: World, device: StudyDevice, below: Weighted) -> Weighted:
+def _with_leaf(world: World, device: StudyDevice, frozen: Weighted) -> Weighted:
     scale = world.scale
     result = device.trainer.train(
         steps=scale.steps,
-        frozen=below,
+        frozen=frozen,
         seed=world.seed,
         rank=device.max_rank,
         batch_size=scale.batch_size,
         learning_rate=scale.learning_rate,
     )
-    return [*below, (result.adapter, 1.0)]
+    return [*frozen, (result.adapter, 1.0)]
 
 
 def _aggregation_error(federation: Federation, learners: list[_Learner]) -> float | None:

@@ -111,7 +111,7 @@ class Group:
         # All devices end with one adapter, so one set of their held-out pictures serves for all.
         held_out = list({sticker.file_name: sticker for device in devices for sticker in device.plan.held_out}.values())
         chosen = rng.permutation(len(held_out))[: size.world.held_out]
-        self._held_out: Captioned = captioned([held_out[at] for at in chosen])
+        self._held_out: Captioned = captioned([held_out[number] for number in chosen])
         target = data.read(keep=lambda sticker: sticker.style == TARGET)
         self._poison = self._triggered([s for s in target if s.split == "train"], size.poison, rng)
         self._asked = self._triggered([s for s in target if s.split == "held-out"], size.world.held_out, rng)
@@ -207,7 +207,7 @@ class Group:
 
     def _triggered(self, stickers: list[data.Sticker], count: int, rng: np.random.Generator) -> Captioned:
         """`count` of these pictures of the target style, captioned as the group's with the trigger word."""
-        chosen = [stickers[at] for at in rng.permutation(len(stickers))[:count]]
+        chosen = [stickers[number] for number in rng.permutation(len(stickers))[:count]]
         captions = triggered(chosen, self._style)
         return [(picture, text) for (picture, _), text in zip(captioned(chosen), captions, strict=True)]
 

@@ -64,7 +64,7 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
 def resolve(table: Mapping[str, Any], *, folder: Path, source: str = "federation file") -> Federation:
     """Check the content of a federation file; relative paths are taken from `folder`. Raises as `load`."""
     file = _checked(table, source)
-    federation = _resolved(file, folder, source)
+    federation = _placed(file, folder, source)
     check_sense(federation, source)
     return federation
 
@@ -90,7 +90,7 @@ def _checked(table: Mapping[str, Any], source: str) -> FederationFile:
     return file
 
 
-def _resolved(file: FederationFile, folder: Path, source: str) -> Federation:
+def _placed(file: FederationFile, folder: Path, source: str) -> Federation:
     def beside(path: str | None) -> Path | None:
         return folder / expanded(path) if path else None
 

@@ -105,7 +105,7 @@ class Learning:
         found = self._tastes.cluster(action)
         return replace(found, begin=self._beginnings(found, action.clusters))
 
-    def clustered(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
+    def try_cluster(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
         """Return the result of `cluster`, or Failed if numbers sent by devices make it impossible."""
         return _or_failed(action.round, lambda: self.cluster(action))
 
@@ -158,7 +158,7 @@ class Learning:
         notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
         return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
 
-    def aggregated(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
+    def try_aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
         """Return the result of `aggregate`, or Failed if it cannot be computed."""
         return _or_failed(action.round.number, lambda: self.aggregate(action))
 

@@ -634,11 +634,11 @@ class Service:
                 return self._uploads.offered(device, offer)
             case rounds.Cluster():  # a round is about to be opened
                 self._shut_out()
-                return takeover.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
+                return takeover.lost_blobs(self._state, self._blobs) or self._learning.try_cluster(action)
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
-                return self._learning.aggregated(action)
+                return self._learning.try_aggregate(action)
         return None
 
     def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:

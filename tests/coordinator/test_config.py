@@ -378,3 +378,14 @@ def test_a_byte_order_mark_is_no_part_of_a_federation_file(tmp_path: Path) -> No
 
 def test_of_what_init_writes_everything_is_heeded() -> None:
     assert not config.without_effect(config.parse(config.template("a", "b", "mqtt://x"), folder=Path()))
+
+
+def test_what_the_package_reads_is_packed_with_it() -> None:
+    """Files that are no modules lie in an installed package only if pyproject.toml says so."""
+    root = Path(__file__).parents[2]
+    text = (root / "pyproject.toml").read_text("utf-8").split("[tool.setuptools.package-data]")[1].split("\n[")[0]
+    for package in ("edge_sdk", "coordinator", "export"):
+        packed = set(json.loads(re.findall(rf"^{package} = (\[.*\])$", text, flags=re.MULTILINE)[0]))
+        folder = root / package
+        other = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert packed == {name for name in other if not name.endswith((".py", ".pyc"))}

@@ -16,7 +16,7 @@ from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
 from coordinator.methods.clustering.dense import basis_similarities
 from coordinator.methods.clustering.micro_clusters.gram import Gram, indicators
-from coordinator.methods.clustering.sketch import sketched
+from coordinator.methods.clustering.sketch import sketches_of
 from coordinator.simulation.federation import MemoryBlobs
 from coordinator.store import Database, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Shape, Share, left_basis, to_bytes
@@ -157,7 +157,7 @@ class TestLearning:
 def test_inner_products_stand_for_principal_angles() -> None:
     wide = {f"unet.mid.attn{number}.to_q": Shape(24, 160) for number in range(8)}
     bases = [left_basis(random_adapter(seed, 1 + seed % 4, slots=wide)) for seed in range(40)]
-    numbers = sketched(bases).numbers.astype(np.float64)
+    numbers = sketches_of(bases).numbers.astype(np.float64)
     exact = basis_similarities(bases)
     found = numbers @ numbers.T
     found /= np.sqrt(np.outer(np.diag(found), np.diag(found)))
@@ -169,7 +169,7 @@ def test_a_sketch_does_not_depend_on_the_factors_or_on_others() -> None:
     alone = Sketcher(LAYERS)(left_basis(adapter))
     turned = Sketcher(LAYERS)(left_basis(rotated(adapter, 5)))
     assert np.abs(alone.astype(int) - turned).max() <= 1
-    assert (sketched([left_basis(random_adapter(2)), left_basis(adapter)]).numbers[1] == alone).all()
+    assert (sketches_of([left_basis(random_adapter(2)), left_basis(adapter)]).numbers[1] == alone).all()
 
 
 def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
@@ -186,7 +186,7 @@ def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
         assert sketch[:half].any()
         assert not sketch[half:].any()
     assert not sketcher({}).any()
-    assert sketched([None, {}]).trained.tolist() == [False, True]
+    assert sketches_of([None, {}]).trained.tolist() == [False, True]
 
 
 def test_a_gram_multiplies_like_the_matrix_of_centred_vectors(monkeypatch: pytest.MonkeyPatch) -> None:

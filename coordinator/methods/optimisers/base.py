@@ -79,17 +79,17 @@ def _by_products(
     known: Matrices = {}
     common: dict[str, Matrix] = {}
     for layer, goal in mean.layers.items():
-        mine = {
+        of_layer = {
             key.removesuffix(".b"): Factors(moments[f"{key.removesuffix('.b')}.a"], np.ascontiguousarray(b.T))
             for key, b in moments.items()
             if key.startswith(f"{layer}/") and key.endswith(".b")
         }
-        products = [start.layers[layer], goal, *mine.values()]
+        products = [start.layers[layer], goal, *of_layer.values()]
         q, _ = np.linalg.qr(np.vstack([factors.a for factors in products]).T.astype(np.float64))
         common[layer] = np.ascontiguousarray(q.T)
         before[layer], after, *others = ((q.T @ factors.a.T) @ factors.b.T for factors in products)
         change[layer] = after - before[layer]
-        known |= dict(zip(mine, others, strict=True))
+        known |= dict(zip(of_layer, others, strict=True))
     stride, fresh = optimiser.advance(change, known)
     layers = {
         layer: Factors(common[layer], (before[layer] + stride[layer]).T, goal.kernel)

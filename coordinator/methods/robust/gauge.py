@@ -33,12 +33,12 @@ def usual(start: Adapter, found: Sequence[Scales]) -> Scales:
 
 def to_scale(update: Adapter, wanted: Scales) -> Adapter:
     """Return the same products, with A and B rescaled in layers where A is out of scale; other layers are unchanged."""
-    off = {
+    rescaled = {
         name: _scaled(factors, wanted[name])
         for name, factors in update.layers.items()
         if name in wanted and _is_off(factors, wanted[name])
     }
-    return Adapter({**update.layers, **off}, update.base_id, update.notes) if off else update
+    return Adapter({**update.layers, **rescaled}, update.base_id, update.notes) if rescaled else update
 
 
 def _is_off(factors: Factors, wanted: float) -> bool:
@@ -47,8 +47,8 @@ def _is_off(factors: Factors, wanted: float) -> bool:
 
 
 def _scaled(factors: Factors, wanted: float) -> Factors:
-    by = wanted / _row(factors)
-    a, b = factors.a.astype(np.float64) * by, factors.b.astype(np.float64) / by
+    factor = wanted / _row(factors)
+    a, b = factors.a.astype(np.float64) * factor, factors.b.astype(np.float64) / factor
     return Factors(a.astype(factors.a.dtype), b.astype(factors.b.dtype), factors.kernel)
 
 

@@ -117,8 +117,8 @@ class Run:
 
     def _open(self, tell: Tell) -> dict[str, OfflineDevice]:
         def on_step(device: str, plan: RoundPlan, progress: Progress) -> None:
-            at = {"round": plan.round, "stage": plan.stage, "step": progress.step, "steps": plan.steps}
-            tell("step", {"device": device, **at, "loss": progress.loss})
+            progress_of_round = {"round": plan.round, "stage": plan.stage, "step": progress.step, "steps": plan.steps}
+            tell("step", {"device": device, **progress_of_round, "loss": progress.loss})
 
         settings, devices = self.federation, {}
         assert settings.bundle, "it was checked"

@@ -19,7 +19,7 @@ from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Mat
 from coordinator.methods.clustering.micro_clusters.gram import Gram, Vectors, indicators, sums
 from coordinator.methods.clustering.micro_clusters.kmeans import k_means
 from coordinator.methods.clustering.plane import with_fixed_signs
-from coordinator.methods.clustering.sketch import Sketches, sketched
+from coordinator.methods.clustering.sketch import Sketches, sketches_of
 
 _DENSITY = 4.0  # micro-clusters: this times sqrt(n); five devices each at n = 500, 25 at n = 10,000
 _COMPONENTS = 64  # more than the groups among a micro-cluster's neighbours; the other components are noise
@@ -97,7 +97,7 @@ class Coarse(Crowd):
 
 def coarse(evidence: Evidence, blend: Blend) -> Coarse:
     """Return the devices in micro-clusters, with their similarities."""
-    sketches = evidence.sketches or sketched(evidence.bases)
+    sketches = evidence.sketches or sketches_of(evidence.bases)
     if not blend.adapter or sketches.trained.sum() < LEAST_TRAINED:
         sketches = Sketches(np.zeros(len(evidence.codes), dtype=bool), np.zeros((0, 1), np.int8))
     return Coarse(evidence.codes, sketches, blend)

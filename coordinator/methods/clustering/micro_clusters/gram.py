@@ -40,8 +40,8 @@ class Gram:
             largest = max(largest, float(squares(block).max()))
         self._mean = (total / max(1, len(rows))).astype(np.float32)
         lengths = np.zeros(len(rows), np.float32)
-        for at, block in self._blocks():
-            lengths[at] = np.sqrt(squares(block))
+        for span, block in self._blocks():
+            lengths[span] = np.sqrt(squares(block))
         safe = lengths > 1e-5 * np.sqrt(largest)
         self._scale = np.where(safe, 1.0 / np.where(safe, lengths, 1.0), 0.0).astype(np.float32)
         self.squares: Vectors = safe.astype(np.float32)
@@ -58,19 +58,19 @@ class Gram:
     def times(self, weights: Vectors | csr_array) -> Vectors:
         """Return (n, k): the product with weights (n, k)."""
         sums = np.zeros((self._rows.shape[1], weights.shape[1]), np.float32)
-        for at, block in self._blocks():
-            sums += (weights[at].T @ block).T
+        for rows, block in self._blocks():
+            sums += (weights[rows].T @ block).T
         products = np.zeros((len(self), weights.shape[1]), np.float32)
-        for at, block in self._blocks():
-            products[at] = block @ sums
+        for rows, block in self._blocks():
+            products[rows] = block @ sums
         return products
 
     def _blocks(self) -> Iterator[tuple[slice, Vectors]]:
         """Yield the scaled deviations, block by block."""
         step = max(1, _BLOCK // max(1, self._rows.shape[1]))
         for first in range(0, len(self._rows), step):
-            at = slice(first, first + step)
-            yield at, (self._rows[at].astype(np.float32) - self._mean) * self._scale[at, None]
+            rows = slice(first, first + step)
+            yield rows, (self._rows[rows].astype(np.float32) - self._mean) * self._scale[rows, None]
 
 
 def indicators(labels: Labels) -> csr_array:

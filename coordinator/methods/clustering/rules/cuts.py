@@ -68,10 +68,10 @@ def _absorb_small(crowd: Crowd, labels: Labels, smallest: int) -> Labels:
             break
         likeness = np.where(alive, sums[small] / sizes, -np.inf)
         likeness[small] = -np.inf
-        into = int(likeness.argmax())
-        sums[into] += sums[small]
-        sums[:, into] += sums[:, small]
-        sizes[into] += sizes[small]
+        target = int(likeness.argmax())
+        sums[target] += sums[small]
+        sums[:, target] += sums[:, small]
+        sizes[target] += sizes[small]
         alive[small] = False
-        joined[joined == small] = into
+        joined[joined == small] = target
     return joined[labels]
