@@ -83,10 +83,6 @@ class Federation(Keys, frozen=True, kw_only=True):
         """The database's file; None if it is no plain SQLite file."""
         return Path(self.database.removeprefix(_SQLITE_FILE)) if self.database.startswith(_SQLITE_FILE) else None
 
-    def __repr__(self) -> str:
-        """Text without the broker's URL, which may contain a password."""
-        return f"Federation({self.name!r})"
-
     def connection(self, password: str | None = None) -> Settings:
         """Return the settings of the connection to the broker.
 

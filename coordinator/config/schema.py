@@ -79,6 +79,10 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     seed: Count = 0
     code_dimensions: Annotated[int, Meta(ge=0, le=4096)] = 0
 
+    def __repr__(self) -> str:
+        """Text without the broker's URL and the database's, which may contain passwords."""
+        return f"{type(self).__name__}({self.name!r})"
+
 
 class FederationFile(Keys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The federation file, with its paths and tables as they are written; `resolve` makes a `Federation` of it.

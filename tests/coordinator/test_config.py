@@ -309,7 +309,8 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     text = 'name = "stickers"\nbundle = "bundle"\nbroker = "mqtt://anna@b"\npassword_file = "password"'
     federation = config.parse(text, folder=tmp_path)
     assert federation.connection().credentials == ("anna", " s3cret ")
-    assert "s3cret" not in repr(federation) + repr(federation.connection())
+    file = config.FederationFile(name="stickers", broker="mqtt://anna:s3cret@b", database="postgresql://me:s3cret@h/d")
+    assert "s3cret" not in repr(federation) + repr(federation.connection()) + repr(file)
     (tmp_path / "password").write_text("\n", "utf-8")
     with pytest.raises(ConfigurationError, match="is empty"):
         federation.connection()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coordinator import config
@@ -250,6 +253,37 @@ def test_the_settings_are_noted(url: str, tmp_path: Path) -> None:
     database = Database(loaded.database, "tastes", BASE_ID)
     assert database.settings() == settings_of(loaded, read_base_model(loaded.description))
     database.close()
+
+
+def test_the_settings_of_a_flat_file_are_read_by_their_tables(url: str, tmp_path: Path) -> None:
+    """A database as a version left it whose federation files had no tables."""
+    path = federation(tmp_path, url, 2)
+    path.write_text(f"{path.read_text()}[clustering]\nclusters = 2\n[aggregation]\nmax_weight = 2\n")
+    coordinator, devices = Coordinator(path, once=False), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    for device in ("a", "b"):
+        devices.say(device, Join(profile=profile("apples", 0)))
+    coordinator.wait_for("round_started")
+    coordinator.stop()
+    loaded = config.load(path)
+    tables = settings_of(loaded, read_base_model(loaded.description))
+    flat = {key: value for key, value in tables.items() if "." not in key}
+    flat |= {"aggregation": "product", "server_rank": 0, "carry": True, "server_optimiser": "none", "filter": "none"}
+    flat |= {"server_learning_rate": 0.0, "server_momentum": None, "liars": 0.2, "clustering": "fused", "clusters": 3}
+    flat |= {"choose": "significant", "recluster": "every", "min_cluster": 2, "interaction": "none", "rho": 0.1}
+
+    def leave(settings: dict[str, Any]) -> None:
+        with closing(sqlite3.connect(loaded.database_file or "")) as connection, connection:
+            connection.execute("UPDATE starts SET settings = ?", (msgspec.msgpack.encode(settings),))
+
+    leave(flat)
+    again = Coordinator(path, once=False)
+    again.wait_for("coordinator_started")
+    again.stop()
+    assert [event["changed"] for event in again.named("settings_changed")] == [{"clustering.clusters": [3, 2]}]
+    leave({**flat, "carry": False})
+    with pytest.raises(ConfigurationError, match=r"began with aggregation\.carry = False"):
+        Service(loaded)
 
 
 def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,7 @@ _UNUSED = frozenset(
         "home",
         "database",
         "blobs",
+        "description",
     )
 )
 Tell = Callable[[str, Mapping[str, Any]], None]
