@@ -1,4 +1,4 @@
-"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
+"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, methods, simulate."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config, rounds
 from coordinator.identity import Admissions, Keys, serving
+from coordinator.methods.clustering import RULES
 from coordinator.server import Service
 from coordinator.store import Database
 from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_status, print_waiting
@@ -246,6 +249,19 @@ def simulate(
     if out:
         files = write_adapters(outcomes, out, home_factor=loaded.aggregator.home_factor)
         console.print(f"{len(files)} adapters in {out}", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods that a federation file may name, other packages' too, with their keys and defaults."""
+    listing = Table.grid(padding=(0, 2))
+    for table, family in config.FAMILIES.items():
+        listing.add_row(Text(f"[{table}]", "bold"))
+        for method in (*family.registry, *family.offline):
+            note = " (default)" if method == family.default else " (simulate only)" if method in family.offline else ""
+            listing.add_row(Text(f"  {method}{note}"), Text(family.keys_of(method)))
+    Console().print(listing, highlight=False)
+    Console().print(f"choose = {', '.join(RULES)}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

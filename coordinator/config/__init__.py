@@ -17,9 +17,11 @@ from coordinator.config.effects import without_effect
 from coordinator.config.federation import Federation
 from coordinator.config.reading import load, parse, resolve
 from coordinator.config.schema import FederationFile
+from coordinator.config.tables import FAMILIES
 from coordinator.config.template import name_from, template
 
 __all__ = [
+    "FAMILIES",
     "BaseModel",
     "Federation",
     "FederationFile",

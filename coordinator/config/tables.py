@@ -6,6 +6,7 @@ A table names a method, and has the keys of that method alone, as the method's o
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -55,6 +56,18 @@ class Family(Generic[M, S]):
             ConfigurationError: the method of another package cannot be used.
         """
         return self.offline[method] if method in self.offline else self.settings_of(self.registry[method])
+
+    def keys_of(self, method: str) -> str:
+        """Return a method's keys with their defaults, as TOML; of one that cannot be used the reason.
+
+        Raises:
+            KeyError: there is no such method.
+        """
+        try:
+            keys = [key for key in msgspec.structs.fields(self.settings(method)) if key.name != "method"]
+        except ConfigurationError as error:
+            return str(error)
+        return ", ".join(key.name if key.required else f"{key.name} = {_toml(key.default)}" for key in keys)
 
     def owners(self, key: str) -> list[str]:
         """Return the names of the methods that have this key; methods that cannot be loaded are left out."""
@@ -159,6 +172,11 @@ def check_flat(table: Mapping[str, Any], source: str) -> None:
             f"{source}: settings of a method are in the method's table: write {', '.join(moved)}. Tables stand at the "
             "end of the file."
         )
+
+
+def _toml(value: object) -> str:
+    """Return a default as TOML. Numbers, texts and truth values look as in JSON; other values have no such form."""
+    return json.dumps(value) if isinstance(value, bool | int | float | str) else repr(value)
 
 
 def _moved(key: str, place: tuple[str, str]) -> str:

@@ -169,6 +169,20 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
     assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")
 
 
+def test_methods_are_listed_with_their_keys(run: Run) -> None:
+    code, said = run("methods")
+    assert code == 0
+    for words in (
+        "[aggregation]",
+        "product (default)",
+        "max_weight = 4.0, carry = true, server_rank = 0",
+        "liars = 0.2",
+    ):
+        assert words in said
+    assert "choose = silhouette, eigengap, significant" in said
+    assert "ifca (simulate only)" in said
+
+
 def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle")
     path = tmp_path / "stickers.toml"
