@@ -30,7 +30,7 @@ from benchmarks.shared import runs
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from benchmarks.shared.runs import Result, Run, run_row
 from benchmarks.shared.stickers import base_id
-from coordinator.methods.aggregation import FILTERS
+from coordinator.methods.robust import FILTERS
 
 SHARES, QUICK_SHARES = (0.1, 0.2, 0.3, 0.4), (0.2,)
 # Filters are held to bars up to this share of attackers.
@@ -70,7 +70,7 @@ def named(cell: Cell) -> str:
 
 def key_of(cell: Cell, size: Size, seed: int) -> str:
     """Name of a result, made from everything that it depends on, including settings left at their defaults."""
-    asked = msgspec.to_builtins(cell.federation(size.world, seed))
+    asked = msgspec.to_builtins(cell.federation(size.world, seed), enc_hook=str)
     facts = {
         "edition": EDITION, "base": base_id(), "cell": asdict(cell), "federation": asked, "size": asdict(size),
         "seed": seed,
@@ -123,8 +123,8 @@ def _lines(results: Mapping[Cell, Result]) -> dict[Cell, dict[str, float | None]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return float(np.mean(there)) if there else None
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:

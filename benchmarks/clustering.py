@@ -21,8 +21,17 @@ from sklearn.metrics import adjusted_rand_score
 from benchmarks.crowd.cost import arrival, in_own_process
 from benchmarks.crowd.tastes import NOISES, Federation
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
-from coordinator.config import Federation as Settings
-from coordinator.methods.clustering import CLUSTERERS, RULES, Crowd, Dense, Evidence, coarse, partition, similarity
+from coordinator.methods.clustering import (
+    CLUSTERERS,
+    RULES,
+    Crowd,
+    Dense,
+    Evidence,
+    Fused,
+    coarse,
+    partition,
+    similarity,
+)
 
 GROUPS = {8: 2, 16: 4, 32: 4, 100: 5, 500: 8, 10_000: 20}
 JUDGED = 500  # devices at which coarse is compared with dense
@@ -30,7 +39,7 @@ LARGE = 10_000
 SEEDS = 3
 ROUNDS = 2  # rounds of training behind the evidence: `fused` has reached its final weights
 GIVEN = "given"  # the rule is told the number of groups
-DEFAULT = Settings(name="default", slots="impasto.json").choose
+DEFAULT = Fused().choose
 CROSSING = (50, 100, 150, 200, 300, 500)
 ARRIVING = 100
 NO_GROUPS = "no groups"
@@ -111,7 +120,7 @@ def _grouped(devices: int, noise: str, seed: int) -> Iterator[dict[str, str | in
 
 
 def _compare(evidence: Evidence, method: str, how: str) -> Crowd:
-    blend = CLUSTERERS[method](evidence)
+    blend = CLUSTERERS[method]()(evidence)
     return Dense(similarity(evidence, blend)) if how == "dense" else coarse(evidence, blend)
 
 

@@ -44,7 +44,7 @@ def main(given: Sequence[str] | None = None) -> None:
     assert __doc__ is not None
     chosen = arguments(__doc__.splitlines()[0], given)
     scale = QUICK if chosen.quick else FULL
-    seeds = [chosen.seed + at for at in range(1 if chosen.quick else SEEDS)]
+    seeds = [chosen.seed + number for number in range(1 if chosen.quick else SEEDS)]
     rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
     results = held(rows, scale, seeds, chosen.json)
     for variants in (False, True):

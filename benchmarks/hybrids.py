@@ -194,7 +194,7 @@ def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progre
 
     task = progress.add_task(f"train {style}", total=scale.training_steps)
     own = _of_style(style)
-    chosen = [own[at] for at in data.spread(len(own), scale.pictures)]
+    chosen = [own[number] for number in data.spread(len(own), scale.pictures)]
     pictures = [Image.fromarray(pixels) for pixels in data.pictures(chosen)]
     captions = [plain_caption(sticker.subject) for sticker in chosen]
     checkpoint = file.with_suffix(".checkpoint")
@@ -205,7 +205,7 @@ def _train_one(style: str, scale: Scale, seed: int, file: Path, progress: Progre
         rank=RANK,
         batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
-        on_step=lambda at: progress.update(task, completed=at.step),
+        on_step=lambda taken: progress.update(task, completed=taken.step),
         checkpoint=checkpoint,
     )
     adapters.save(result.adapter, file)
@@ -269,11 +269,11 @@ def _subjects(scale: Scale) -> list[data.Sticker]:
     learned: set[str] = set()
     for style in GROUP_STYLES:
         own = _of_style(style)
-        learned |= {own[at].subject for at in data.spread(len(own), scale.pictures)}
+        learned |= {own[number].subject for number in data.spread(len(own), scale.pictures)}
         for sticker in own:
             styles.setdefault(sticker.subject, []).append(sticker)
     common = [found[0] for name, found in styles.items() if len(found) == len(GROUP_STYLES) and name not in learned]
-    return [common[at] for at in data.spread(len(common), scale.subjects)]
+    return [common[number] for number in data.spread(len(common), scale.subjects)]
 
 
 def _row(name: str, found: Scores, merged: Scores) -> dict[str, str | int | float]:

@@ -326,40 +326,40 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
 
 
 def _bars_of(shape: str, rows: Sequence[Row]) -> list[Bar]:
-    at = {(str(row["row"]), int(value_of(row, "adapters")), int(value_of(row, "batch"))): row for row in rows}
+    row_of = {(str(row["row"]), int(value_of(row, "adapters")), int(value_of(row, "batch"))): row for row in rows}
 
     def ratio(what: str, one: tuple[str, int, int], other: tuple[str, int, int]) -> float:
-        if one not in at or other not in at:
+        if one not in row_of or other not in row_of:
             return float("nan")
-        return value_of(at[one], what) / value_of(at[other], what)
+        return value_of(row_of[one], what) / value_of(row_of[other], what)
 
     found: list[Bar] = []
     for batch in BATCHES:
-        plain_steps = {row: value_of(at[row, n, b], "step_s") for row, n, b in at if (n, b) == (0, batch)}
+        plain_steps = {row: value_of(row_of[row, n, b], "step_s") for row, n, b in row_of if (n, b) == (0, batch)}
         ours = [value for row, value in plain_steps.items() if row.startswith("ours")]
         rest = [value for row, value in plain_steps.items() if not row.startswith("ours")]
         case = f"{shape}, batch {batch}"
         plain, optimum = ("ours fp32", 0, batch), ("optimum", 0, batch)
         if ours and rest:
             found.append(Bar(f"{case}: our fastest step over the fastest other", min(ours) / min(rest), 1.0))
-        if optimum in at and plain in at:
+        if optimum in row_of and plain in row_of:
             found.append(Bar(f"{case}: fp32's step over optimum's", ratio("step_s", plain, optimum), 1.0))
             memory = ratio("anonymous_peak_mb", plain, optimum)
             found.append(Bar(f"{case}: fp32's anonymous memory over optimum's", memory, 0.25))
-        if plain in at and ("ours int8", 0, batch) in at:
+        if plain in row_of and ("ours int8", 0, batch) in row_of:
             found.append(Bar(f"{case}: int8's step over fp32's", ratio("step_s", ("ours int8", 0, batch), plain), 0.6))
         for row in ("ours fp32", "ours int8", "ours OpenVINO bf16"):
             for adapters, most in ((1, 1.02), (len(WEIGHTS), 1.05)):
-                if (row, adapters, batch) in at:
+                if (row, adapters, batch) in row_of:
                     cost = ratio("step_s", (row, adapters, batch), (row, 0, batch))
                     found.append(Bar(f"{case}: {row} with {adapters} of rank {RANK}, over none", cost, most))
-    if ("optimum", 0, 1) in at and ("ours fp32", 0, 1) in at:
+    if ("optimum", 0, 1) in row_of and ("ours fp32", 0, 1) in row_of:
         load = ratio("load_s", ("ours fp32", 0, 1), ("optimum", 0, 1))
         found.append(Bar(f"{shape}: fp32's load over optimum's", load, 0.25))
-    for row, adapters, batch in at:
+    for row, adapters, batch in row_of:
         if batch == 1 and adapters and row.startswith("ours"):
             what = "switch_ms" if adapters == 1 else "mix_ms"
-            found.append(Bar(f"{shape}: {row}, {what}", value_of(at[row, adapters, batch], what), 20))
+            found.append(Bar(f"{shape}: {row}, {what}", value_of(row_of[row, adapters, batch], what), 20))
     return found
 
 

@@ -88,8 +88,9 @@ def main(given: Sequence[str] | None = None) -> None:
 
 def _measure(report: Report, folder: Path) -> None:
     stickers = data.read(keep=lambda sticker: STYLES[sticker.style].base)
-    prompts = [stickers[at].text for at in data.spread(len(stickers), CALIBRATION_PROMPTS)]
-    chosen = [stickers[at] for at in data.spread(len(stickers), QUICK_CAPTIONS if report.arguments.quick else CAPTIONS)]
+    prompts = [stickers[number].text for number in data.spread(len(stickers), CALIBRATION_PROMPTS)]
+    captions = QUICK_CAPTIONS if report.arguments.quick else CAPTIONS
+    chosen = [stickers[number] for number in data.spread(len(stickers), captions)]
     errors = _export(folder, prompts)
     drawn = _draw(folder, [sticker.text for sticker in chosen], report.arguments.seed)
     adapted = _adapted(folder, prompts[:6], report.arguments.seed)
@@ -117,14 +118,14 @@ def _measure(report: Report, folder: Path) -> None:
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
     """Bars against float32."""
-    at = {str(row["way"]): row for row in rows}
+    row_of = {str(row["way"]): row for row in rows}
     found: list[Bar] = []
-    for name in (name for name in HELD if name in at):
+    for name in (name for name in HELD if name in row_of):
         for what in ("style_hit", "subject_hit"):
-            lost = 100 * (value_of(at[EXACT], what) - value_of(at[name], what))
+            lost = 100 * (value_of(row_of[EXACT], what) - value_of(row_of[name], what))
             found.append(Bar(f"{name}: {what} below fp32's, in points", lost, MOST_POINTS_LOST))
-        if "adapter_gain" in at[name]:
-            away = abs(value_of(at[name], "adapter_gain") - 1)
+        if "adapter_gain" in row_of[name]:
+            away = abs(value_of(row_of[name], "adapter_gain") - 1)
             found.append(Bar(f"{name}: a rank-{RANK} adapter's effect away from 1", away, 0.05))
     return found
 

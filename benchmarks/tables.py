@@ -96,13 +96,13 @@ def steps(result: Result) -> str:
     """Seconds a step of every row, for each shape that has any."""
     head = ["row", "batch 1", "batch 2", "batch 2, rank 16", "batch 2, three mixed", "limit, batch 2", "error"]
 
-    def line(row: str, at: _Cases) -> list[str]:
+    def line(row: str, by_case: _Cases) -> list[str]:
         cases = [(0, 1), (0, 2), (1, 2), (3, 2)]
-        error = at.get((0, 1), {}).get("step_error")
+        error = by_case.get((0, 1), {}).get("step_error")
         return [
             row,
-            *(_or_reason(at.get(case), "step_s", "{:.2f}") for case in cases),
-            or_empty(at.get((0, 2), {}).get("limit_s"), "{:.2f}"),
+            *(_or_reason(by_case.get(case), "step_s", "{:.2f}") for case in cases),
+            or_empty(by_case.get((0, 2), {}).get("limit_s"), "{:.2f}"),
             or_empty(error, "{:.1e}"),
         ]
 
@@ -113,8 +113,8 @@ def loading(result: Result) -> str:
     """Loading, memory, disk and adapters of every row, for each shape that has any."""
     head = ["row", "load", "anonymous, loaded", "anonymous peak, batch 2", "total peak", "disk", "switch", "mix"]
 
-    def line(row: str, at: _Cases) -> list[str]:
-        first, second = at.get((0, 1), {}), at.get((0, 2), {})
+    def line(row: str, by_case: _Cases) -> list[str]:
+        first, second = by_case.get((0, 1), {}), by_case.get((0, 2), {})
         widest, batch = (second, "") if "peak_mb" in second else (first, " (batch 1)")
         return [
             row,
@@ -123,8 +123,8 @@ def loading(result: Result) -> str:
             or_empty(widest.get("anonymous_peak_mb"), "{:.0f}" + batch),
             or_empty(widest.get("peak_mb"), "{:.0f}"),
             or_empty(first.get("disk_mb"), "{:.0f}"),
-            _or_reason(at.get((1, 2)), "switch_ms", "{:.1f} ms"),
-            _or_reason(at.get((3, 2)), "mix_ms", "{:.1f} ms"),
+            _or_reason(by_case.get((1, 2)), "switch_ms", "{:.1f} ms"),
+            _or_reason(by_case.get((3, 2)), "mix_ms", "{:.1f} ms"),
             or_empty(first.get("installed_mb"), "{:.0f}"),
         ]
 
@@ -275,7 +275,10 @@ def _by_shape(result: Result, head: Sequence[str], line: Callable[[str, _Cases],
             cases[row["adapters"], row["batch"]] = row
     parts = []
     for shape, rows in shapes.items():
-        parts += [f"### {TITLES.get(shape, shape)}", table(head, [line(name, at) for name, at in rows.items()])]
+        parts += [
+            f"### {TITLES.get(shape, shape)}",
+            table(head, [line(name, by_case) for name, by_case in rows.items()]),
+        ]
     return "\n\n".join(parts)
 
 

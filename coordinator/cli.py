@@ -1,4 +1,4 @@
-"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, simulate."""
+"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, methods, simulate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config, rounds
 from coordinator.identity import Admissions, Keys, serving
-from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.clustering import RULES
 from coordinator.server import Service
 from coordinator.store import Database
 from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_status, print_waiting
@@ -116,15 +118,15 @@ def init(
 def status(federation: FederationFile) -> None:
     """Show devices, rounds, what the federation waits for, and its broker, whether or not a coordinator is running."""
     loaded = config.load(federation)
-    if str(loaded.database).startswith("sqlite:///") and not Path(str(loaded.database)[10:]).exists():
+    if loaded.database_file and not loaded.database_file.exists():
         raise ConfigurationError(
             f"Federation {loaded.name!r} has not been served yet: impasto-coordinator serve {federation}"
         )
-    base = config.read_base_model(loaded)
-    database = Database(str(loaded.database), loaded.name, base.base_id)
+    base = config.read_base_model(loaded.description)
+    database = Database(loaded.database, loaded.name, base.base_id)
     try:
         state = database.load()
-        print_status(Console(), loaded.name, state, database.updates(), serving(Path(str(loaded.home))))
+        print_status(Console(), loaded.name, state, database.updates(), serving(loaded.home))
     finally:
         database.close()
     rules = loaded.rules(base)
@@ -145,7 +147,7 @@ def invite(
     elsewhere it saves the owner from comparing the key's fingerprint.
     """
     loaded = config.load(federation)
-    public = Keys(Path(str(loaded.home)), loaded.name).signer.public
+    public = Keys(loaded.home, loaded.name).signer.public
     with _admissions(loaded) as (admissions, latest):
         if reason := clock_trouble(latest, time.time()):
             Console(stderr=True).print(f"Until when it holds may be wrong. {reason}", style="yellow", soft_wrap=True)
@@ -174,7 +176,7 @@ def key(
     Compare it with the one that `impasto join` shows on a device, or pass it to `impasto join --trust`.
     """
     loaded = config.load(federation)
-    keys = Keys(Path(str(loaded.home)), loaded.name)
+    keys = Keys(loaded.home, loaded.name)
     if rotate:
         keys.rotate()
     Console().print(fingerprint(keys.signer.public), highlight=False, soft_wrap=True)
@@ -216,7 +218,7 @@ def simulate(
 
     Rounds, training and methods are those of the file. No broker is used,
     every device delivers in every round, prompt codes are of level "plain".
-    clustering = "ifca" works here only.
+    [clustering] method = "ifca" works here only.
 
     The result: losses, bytes and retained energy of every round; the cluster
     of each device, and its loss before and after. Draw with it:
@@ -245,8 +247,21 @@ def simulate(
     if results:
         write_json(result, results)
     if out:
-        files = write_adapters(outcomes, out, home_factor=AGGREGATORS[loaded.aggregation].home_factor)
+        files = write_adapters(outcomes, out, home_factor=loaded.aggregator.home_factor)
         console.print(f"{len(files)} adapters in {out}", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def methods() -> None:
+    """List the methods that a federation file may name, other packages' too, with their keys and defaults."""
+    listing = Table.grid(padding=(0, 2))
+    for table, family in config.FAMILIES.items():
+        listing.add_row(Text(f"[{table}]", "bold"))
+        for method in (*family.registry, *family.offline):
+            note = " (default)" if method == family.default else " (simulate only)" if method in family.offline else ""
+            listing.add_row(Text(f"  {method}{note}"), Text(family.keys_of(method)))
+    Console().print(listing, highlight=False)
+    Console().print(f"choose = {', '.join(RULES)}", highlight=False, soft_wrap=True)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -270,7 +285,7 @@ def _tell_what_has_no_effect(loaded: config.Federation) -> None:
 @contextmanager
 def _admissions(loaded: config.Federation) -> Iterator[tuple[Admissions, int]]:
     """Open the admissions of a federation, with the epoch of the coordinator's latest start."""
-    database = Database(str(loaded.database), loaded.name, config.read_base_model(loaded).base_id)
+    database = Database(loaded.database, loaded.name, config.read_base_model(loaded.description).base_id)
     try:
         yield Admissions(database.engine, by_invitation=loaded.join == "invited"), database.latest_epoch()
     finally:

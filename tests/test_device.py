@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coordinator.config.schema import parse
+from coordinator.config import parse
 from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
@@ -41,10 +41,11 @@ rounds = 2
 root_rounds = 1
 quorum = 1.0
 deadline = 120.0
-clusters = 1
 rank = 4
 steps = 2
 learning_rate = 3e-3
+[clustering]
+clusters = 1
 """
 
 

@@ -165,3 +165,10 @@ def test_the_page_for_contributors_names_files_that_are_there() -> None:
     named = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", page))
     assert len(named) > 30
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_no_folder_of_methods_is_a_heap() -> None:
+    """No file sits beside more than about a dozen others."""
+    folders = {file.parent for file in FILES if file.is_relative_to(ROOT / "coordinator" / "methods")}
+    heaps = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) for folder in folders}
+    assert not {folder: count for folder, count in heaps.items() if count > 13}

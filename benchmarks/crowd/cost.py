@@ -21,8 +21,7 @@ from benchmarks.crowd.tastes import LAYERS, NOISES, RANK, Federation
 from benchmarks.shared.harness import Row
 from benchmarks.shared.memory import total_peak
 from coordinator import rounds
-from coordinator.config import BaseModel
-from coordinator.config import Federation as Settings
+from coordinator.config import BaseModel, resolve
 from coordinator.learning import Learning, Subspaces, Tastes, Updates
 from coordinator.methods.clustering import CLUSTERERS, RULES, Evidence, coarse, partition
 from coordinator.store import Database, open_blobs
@@ -31,7 +30,7 @@ from edge_sdk.wire import DeviceProfile, make_manifest
 
 CLUSTERER = "fused"
 _BASE_ID = "0" * 64
-_SETTINGS = Settings(name="crowd", slots="impasto.json", clustering=CLUSTERER)
+_SETTINGS = resolve({"name": "crowd", "slots": "impasto.json", "clustering": {"method": CLUSTERER}}, folder=Path())
 _OUTPUTS = {f"unet.{kind}.{layer}": out for kind, (count, out) in LAYERS.items() for layer in range(count)}
 
 
@@ -42,12 +41,12 @@ def in_own_process(devices: int, groups: int, noise: str, after: int, seed: int)
         RuntimeError: the process ended without an answer.
     """
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_many, args=(there, devices, groups, noise, after, seed))
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_many, args=(sender, devices, groups, noise, after, seed))
     process.start()
-    there.close()
+    sender.close()
     try:
-        row: Row = here.recv()
+        row: Row = receiver.recv()
     except EOFError as error:
         raise RuntimeError(f"The process for {devices} devices ended without an answer.") from error
     finally:
@@ -146,7 +145,7 @@ def _many(answer: Connection, devices: int, groups: int, noise: str, after: int,
         database.close()
         kept = sum(path.stat().st_size for path in Path(home).iterdir())
     evidence = Evidence(federation.codes, (), after, sketches)
-    crowd = coarse(evidence, CLUSTERERS[CLUSTERER](evidence))
+    crowd = coarse(evidence, CLUSTERERS[CLUSTERER]()(evidence))
 
     def ari(labels: object) -> float:
         return float(adjusted_rand_score(federation.truth, labels))

@@ -74,20 +74,20 @@ class Federation(Sequence[Bases | None]):
         return len(self.truth)
 
     @overload
-    def __getitem__(self, at: int) -> Bases: ...
+    def __getitem__(self, index: int) -> Bases: ...
 
     @overload
-    def __getitem__(self, at: slice) -> Sequence[Bases]: ...
+    def __getitem__(self, index: slice) -> Sequence[Bases]: ...
 
-    def __getitem__(self, at: int | slice) -> Bases | Sequence[Bases]:
-        if isinstance(at, slice):
-            return [self[i] for i in range(*at.indices(len(self)))]
-        if not 0 <= at < len(self):
-            raise IndexError(at)
-        rng, share = np.random.default_rng([self._seed, 1 + at]), self._share[at]
+    def __getitem__(self, index: int | slice) -> Bases | Sequence[Bases]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        rng, share = np.random.default_rng([self._seed, 1 + index]), self._share[index]
         bases: dict[str, Matrix] = {}
         for kind, tastes in self._tastes.items():
-            own = (1 - share) * tastes[self.truth[at]] + share * tastes[self._second[at]]
+            own = (1 - share) * tastes[self.truth[index]] + share * tastes[self._second[index]]
             own = own + self._noise.basis * _columns(rng, own.shape)
             q, _ = np.linalg.qr(np.concatenate([self._shared[kind], own], axis=2))
             bases |= {f"unet.{kind}.{layer}": basis for layer, basis in enumerate(q)}

@@ -81,9 +81,9 @@ def draw(folder: Path, *, steps: int, limit: str | None, from_picture: bool, see
     options: dict[str, Any] = {"seed": seed, "steps": steps, "guidance": None if index.guidance_dim else 1.0}
     with Generator(bundle, stages=stages) as generator:
         adapter = _adapter(generator.slots, index.base_id, seed)
-        plain, before = _drawing(generator, options)
-        changed, _ = _drawing(generator, options | {"adapters": [(adapter, 1.0)]})
-        _, after = _drawing(generator, options, decode=False)
+        plain, before = _pixels_and_latents(generator, options)
+        changed, _ = _pixels_and_latents(generator, options | {"adapters": [(adapter, 1.0)]})
+        _, after = _pixels_and_latents(generator, options, decode=False)
         facts: Facts = {
             "size": index.image_size,
             "steps": steps,
@@ -106,7 +106,7 @@ def draw(folder: Path, *, steps: int, limit: str | None, from_picture: bool, see
             from PIL import Image
 
             start = Image.fromarray(plain.astype(np.uint8))
-            again, _ = _drawing(generator, options | {"picture": start, "strength": 0.5})
+            again, _ = _pixels_and_latents(generator, options | {"picture": start, "strength": 0.5})
             facts |= {
                 "encode_s": stages.seconds("vae_encoder"),
                 "from_picture_change": float(np.abs(again - plain).mean()),
@@ -126,8 +126,8 @@ class _Phases:
 
     def seconds(self, chosen: Callable[[str], bool]) -> float:
         """Seconds of the phases that are chosen by name; the last one lasts until now."""
-        ends = [at for _, at in self._begun[1:]] + [time.perf_counter()]
-        return sum(end - at for (what, at), end in zip(self._begun, ends, strict=True) if chosen(what))
+        ends = [begun for _, begun in self._begun[1:]] + [time.perf_counter()]
+        return sum(end - begun for (what, begun), end in zip(self._begun, ends, strict=True) if chosen(what))
 
 
 def _timed(bundle: Any, limit: str | None) -> Any:
@@ -169,7 +169,7 @@ def _adapter(slots: Mapping[str, Shape], base_id: str, seed: int) -> Any:
     return Adapter(layers, base_id)
 
 
-def _drawing(generator: Any, options: Mapping[str, Any], *, decode: bool = True) -> tuple[Pixels, Pixels]:
+def _pixels_and_latents(generator: Any, options: Mapping[str, Any], *, decode: bool = True) -> tuple[Pixels, Pixels]:
     """Pixels, 0 to 255, and the latents that they were decoded from; without decoding, no pixels."""
     last: list[Pixels] = []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.federated.world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
 from benchmarks.shared.stickers import MODEL
-from coordinator.config import Federation
+from coordinator.config import Federation, resolve
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca
 from edge_sdk.adapter import Adapter, concatenate, distance, mean, norm
@@ -26,7 +27,7 @@ Family = Literal["bound", "baseline", "aggregation", "clustering", "interaction"
 
 @dataclass(frozen=True)
 class Arm:
-    """A row: settings of the federation that differ from the study's, and whether ranks are mixed.
+    """A row: keys and tables of the federation file that differ from the study's, and whether ranks are mixed.
 
     leaf: true if the last round's steps train a private leaf on top of the shared adapters.
     variant: true for a variant of another row, which is no method of its own.
@@ -42,21 +43,21 @@ class Arm:
 
     def federation(self, scale: Scale, seed: int) -> Federation:
         """The row's settings, as a federation's file would say them."""
-        values: dict[str, Any] = {
+        keys: dict[str, Any] = {
             "name": "study", "slots": "impasto.json", "rounds": scale.rounds - self.leaf, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed,
             "rank": max(RANKS) if self.mixed_ranks else ONE_RANK, **self.settings,
         }  # fmt: skip
         if self.kind == "ifca":
             # IFCA cannot find the number of clusters, and is told the true one.
-            values["clusters"] = len(scale.groups)
-        return Federation(**values)
+            keys["clustering"] = {"method": "ifca", "clusters": len(scale.groups)}
+        return resolve(keys, folder=Path())
 
     def key(self, scale: Scale, seed: int) -> dict[str, Any]:
         """Everything that the result depends on, including settings left at their defaults."""
         if self.kind in ("alone", "pooled"):
             return {"kind": self.kind, "learning_rate": self.learning_rate(scale), "mixed": self.mixed_ranks}
-        asked = msgspec.to_builtins(self.federation(scale, seed))
+        asked = msgspec.to_builtins(self.federation(scale, seed), enc_hook=str)
         return {"kind": self.kind, "federation": asked, "mixed": self.mixed_ranks, "leaf": self.leaf}
 
     def learning_rate(self, scale: Scale) -> float:
@@ -68,12 +69,14 @@ OURS = "product"
 # Our default with the bytes of methods that cannot mix ranks.
 ONE = "one rank"
 # As it was published: clusters do not teach each other.
-_PLAIN = {"interaction": "none"}
-_GLOBAL = {"aggregation": "fedit", "clustering": "single", **_PLAIN}
+_PLAIN = {"interaction": {"method": "none"}}
+_GLOBAL = {"aggregation": {"method": "fedit"}, "clustering": {"method": "single"}, **_PLAIN}
 # Methods that train less of an adapter want larger rates than the others; fedsa did better with a smaller one, and the
 # usual baseline is run at the usual rate as well.
 _OWN_RATES = (("fedit", 1e-3), ("ffa", 1e-2), ("rolora", 5e-3), ("fedsa", 1e-3), ("fedsb", 1e-2))
-_DISJOINT = {"aggregation": "ffa", "interaction": "disjoint"}
+_DISJOINT = {"aggregation": {"method": "ffa"}, "interaction": {"method": "disjoint"}}
+_MOMENTUM = {"server_optimiser": {"method": "momentum"}}
+_WIDER = {"server_rank": max(RANKS)}
 _RATE = "learning rate"
 
 
@@ -85,38 +88,38 @@ def arms() -> list[Arm]:
         Arm(f"alone, {_RATE} 0.001", "bound", "alone", {"learning_rate": 1e-3}, variant=True),
         Arm(f"pooled per group, {_RATE} 0.001", "bound", "pooled", {"learning_rate": 1e-3}, variant=True),
         Arm("one global FedIT", "baseline", settings=_GLOBAL, mixed_ranks=False),
-        Arm("IFCA", "baseline", "ifca", {"aggregation": "fedit", **_PLAIN}, mixed_ranks=False),
+        Arm("IFCA", "baseline", "ifca", {"aggregation": {"method": "fedit"}, **_PLAIN}, mixed_ranks=False),
         Arm(OURS, "aggregation"),
     ]
     found += [_rival(name) for name in AGGREGATORS.built_in if name != OURS]
     found += [_rival(name, f"{name}, {_RATE} {rate:g}", learning_rate=rate) for name, rate in _OWN_RATES]
     found += [
-        _rival("fedit", "fedit, interaction: attention", interaction="attention"),
+        _rival("fedit", "fedit, interaction: attention", interaction={"method": "attention"}),
         _variant(f"{OURS}, {_RATE} 0.001", "aggregation", learning_rate=1e-3),
     ]
     found += [
-        Arm(f"clustering: {name}", "clustering", settings={"clustering": name})
+        Arm(f"clustering: {name}", "clustering", settings={"clustering": {"method": name}})
         for name in ("prompt", "adapter", "single")
     ]
     found += [
-        Arm("interaction: none", "interaction", settings={"interaction": "none"}),
+        Arm("interaction: none", "interaction", settings=_PLAIN),
         Arm("a root round first", "interaction", settings={"root_rounds": 1}),
         Arm("with leaf", "interaction", leaf=True),
         Arm("disjoint bases", "interaction", settings=_DISJOINT),
         _variant(f"disjoint bases, {_RATE} 0.01", "interaction", **_DISJOINT, learning_rate=1e-2),
-        _variant("server momentum", "server", server_optimiser="momentum"),
-        _variant(f"server momentum, {_RATE} 0.001", "server", server_optimiser="momentum", learning_rate=1e-3),
-        _variant("server Adam", "server", server_optimiser="adam"),
-        _variant("nothing carried", "ablation", carry=False),
+        _variant("server momentum", "server", **_MOMENTUM),
+        _variant(f"server momentum, {_RATE} 0.001", "server", **_MOMENTUM, learning_rate=1e-3),
+        _variant("server Adam", "server", server_optimiser={"method": "adam"}),
+        _variant("nothing carried", "ablation", aggregation={"carry": False}),
         Arm(ONE, "ablation", mixed_ranks=False),
-        _variant("one rank, balanced factors", "ablation", mixed_ranks=False, aggregation="flexlora"),
-        _variant("one rank, a wider one carried", "ablation", mixed_ranks=False, server_rank=max(RANKS)),
+        _variant("one rank, balanced factors", "ablation", mixed_ranks=False, aggregation={"method": "flexlora"}),
+        _variant("one rank, a wider one carried", "ablation", mixed_ranks=False, aggregation=_WIDER),
     ]
     return found
 
 
 def _rival(method: str, name: str | None = None, **settings: Any) -> Arm:
-    asked = {"aggregation": method, **_PLAIN, **settings}
+    asked = {"aggregation": {"method": method}, **_PLAIN, **settings}
     mixed_ranks = AGGREGATORS[method].mixed_ranks
     return Arm(name or method, "aggregation", settings=asked, mixed_ranks=mixed_ranks, variant=name is not None)
 
@@ -189,17 +192,17 @@ class _Learner:
         self.last: tuple[int | None, TrainedUpdate] | None = None
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
-        below = [(adapter, 1.0) for adapter in plan.frozen]
-        now = [*below, *([(plan.start, 1.0)] if plan.start else [])]
+        frozen = [(adapter, 1.0) for adapter in plan.frozen]
+        now = [*frozen, *([(plan.start, 1.0)] if plan.start else [])]
         self.curve[plan.round - 1] = self.device.curve_loss(now) if now else self.device.curve_loss([])
         update = self.device.train(plan)
         self.last = (plan.cluster, update)
         return update
 
-    def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
+    def choose(self, models: Sequence[Adapter], frozen: Sequence[Adapter]) -> int:
         """Number of the IFCA model that suits this device's own pictures best."""
-        under = [(adapter, 1.0) for adapter in below]
-        losses = [self.device.own_loss([*under, (model, 1.0)]) for model in models]
+        frozen_weighted = [(adapter, 1.0) for adapter in frozen]
+        losses = [self.device.own_loss([*frozen_weighted, (model, 1.0)]) for model in models]
         return int(np.argmin(losses))
 
 
@@ -226,7 +229,7 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
     together = float(np.mean([learners[n].device.curve_loss(adapters[n]) for n in adapters]))
     curve = [float(np.mean([learner.curve[r] for learner in learners.values()])) for r in range(1, federation.rounds)]
     if arm.leaf:
-        adapters = {name: _with_leaf(world, learners[name].device, below) for name, below in adapters.items()}
+        adapters = {name: _with_leaf(world, learners[name].device, frozen) for name, frozen in adapters.items()}
     groups = [device.plan.group for device in world.devices.values()]
     facts = {
         "curve": [*curve, together],
@@ -239,23 +242,23 @@ def _federated(arm: Arm, world: World) -> tuple[dict[str, Weighted], dict[str, A
     return adapters, facts
 
 
-def _with_leaf(world: World, device: StudyDevice, below: Weighted) -> Weighted:
+def _with_leaf(world: World, device: StudyDevice, frozen: Weighted) -> Weighted:
     scale = world.scale
     result = device.trainer.train(
         steps=scale.steps,
-        frozen=below,
+        frozen=frozen,
         seed=world.seed,
         rank=device.max_rank,
         batch_size=scale.batch_size,
         learning_rate=scale.learning_rate,
     )
-    return [*below, (result.adapter, 1.0)]
+    return [*frozen, (result.adapter, 1.0)]
 
 
 def _aggregation_error(federation: Federation, learners: list[_Learner]) -> float | None:
     """Relative distance of the method's result from the weighted mean of the last round's products, averaged over
     clusters. None if devices keep a factor at home, so that there is no common product."""
-    method = AGGREGATORS[federation.aggregation]
+    method = federation.aggregator
     if method.home_factor:
         return None
     clusters: dict[int | None, list[TrainedUpdate]] = {}
@@ -264,7 +267,7 @@ def _aggregation_error(federation: Federation, learners: list[_Learner]) -> floa
         clusters.setdefault(learner.last[0], []).append(learner.last[1])
     errors: list[float] = []
     for updates in clusters.values():
-        aggregator = method(federation.rank)
+        aggregator = method(federation.rank, federation.aggregation)
         for update in updates:
             aggregator.add(update.adapter, update.pictures)
         made = aggregator.result()

@@ -76,7 +76,7 @@ class _Idler:
         layers = {name: self._moved(factors, plan.share) for name, factors in start.layers.items()}
         return TrainedUpdate(Adapter(layers, self._base_id), 10, 1.0, 0.5, 0.0)
 
-    def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
+    def choose(self, models: Sequence[Adapter], frozen: Sequence[Adapter]) -> int:
         return self._choice % len(models)
 
     def _moved(self, factors: Factors, share: Share) -> Factors:

@@ -16,7 +16,7 @@ from PIL import Image
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
-from coordinator.config import BaseModel, Federation, read_base_model
+from coordinator.config import BaseModel, read_base_model
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
@@ -119,7 +119,7 @@ class World:
     @property
     def base(self) -> BaseModel:
         """The base model as the coordinator knows it."""
-        return read_base_model(Federation(name="study", bundle=str(bundle())))
+        return read_base_model(bundle() / "impasto.json")
 
     def groups(self) -> dict[str, list[StudyDevice]]:
         """The devices by their hidden group."""

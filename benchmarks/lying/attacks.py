@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from coordinator.methods.aggregation import CLIP, changes_of, shrunk
+from coordinator.methods.robust import CLIP, changes_of, shrunk
 from edge_sdk.adapter import Adapter, Factors, align, concatenate, norm, scale, truncate
 from samples.stickers.data import Sticker
 from samples.stickers.styles import STYLES

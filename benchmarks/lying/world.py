@@ -11,6 +11,7 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.runs import Result
 from benchmarks.shared.stickers import MODEL, base_id
-from coordinator.config import Federation
+from coordinator.config import Federation, resolve
+from coordinator.methods.robust import FILTERS
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
@@ -53,12 +55,15 @@ class Cell:
 
     def federation(self, scale: Scale, seed: int) -> Federation:
         """Settings of its federation; values that the study does not vary are defaults."""
-        liars = {"liars": self.share} if self.share else {}
-        return Federation(
-            name="study", slots="impasto.json", rounds=scale.rounds, root_rounds=0, steps=scale.steps,
-            batch_size=scale.batch_size, learning_rate=scale.learning_rate, seed=seed, rank=ONE_RANK,
-            clustering="single", interaction="none", aggregation="product", filter=self.filter, **liars,
-        )  # fmt: skip
+        asks = "liars" in FILTERS[self.filter].__struct_fields__
+        liars = {"liars": self.share} if self.share and asks else {}
+        keys = {
+            "name": "study", "slots": "impasto.json", "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
+            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "rank": ONE_RANK,
+            "clustering": {"method": "single"}, "interaction": {"method": "none"}, "aggregation": {"method": "product"},
+            "filter": {"method": self.filter, **liars},
+        }  # fmt: skip
+        return resolve(keys, folder=Path())
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Group:
         # All devices end with one adapter, so one set of their held-out pictures serves for all.
         held_out = list({sticker.file_name: sticker for device in devices for sticker in device.plan.held_out}.values())
         chosen = rng.permutation(len(held_out))[: size.world.held_out]
-        self._held_out: Captioned = captioned([held_out[at] for at in chosen])
+        self._held_out: Captioned = captioned([held_out[number] for number in chosen])
         target = data.read(keep=lambda sticker: sticker.style == TARGET)
         self._poison = self._triggered([s for s in target if s.split == "train"], size.poison, rng)
         self._asked = self._triggered([s for s in target if s.split == "held-out"], size.world.held_out, rng)
@@ -202,7 +207,7 @@ class Group:
 
     def _triggered(self, stickers: list[data.Sticker], count: int, rng: np.random.Generator) -> Captioned:
         """`count` of these pictures of the target style, captioned as the group's with the trigger word."""
-        chosen = [stickers[at] for at in rng.permutation(len(stickers))[:count]]
+        chosen = [stickers[number] for number in rng.permutation(len(stickers))[:count]]
         captions = triggered(chosen, self._style)
         return [(picture, text) for (picture, _), text in zip(captioned(chosen), captions, strict=True)]
 

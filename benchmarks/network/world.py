@@ -29,8 +29,12 @@ rounds = {rounds}
 root_rounds = {rounds}
 quorum = 1.0
 rank = {rank}
-clustering = "single"
-interaction = "none"
+
+[clustering]
+method = "single"
+
+[interaction]
+method = "none"
 """
 
 

@@ -33,9 +33,9 @@ def _table(result: Result, cell: Callable[[Result], str], only: str = "clean") -
         # The row of an attacker alone has no federation, and so no filter.
         if row.get("part") == "cell" and row["breakdown"] is not None and row[only] is not None:
             lines.setdefault((row["attack"], row["share"]), {})[row["filter"]] = row
-    filters = list(dict.fromkeys(name for at in lines.values() for name in at))
+    filters = list(dict.fromkeys(name for cases in lines.values() for name in cases))
     made = [
-        [attack, f"{share:.0%}" if share else "", *(cell(at[name]) for name in filters)]
-        for (attack, share), at in lines.items()
+        [attack, f"{share:.0%}" if share else "", *(cell(cases[name]) for name in filters)]
+        for (attack, share), cases in lines.items()
     ]
     return table(["attack", "attackers", *filters], made)

@@ -87,8 +87,8 @@ def known(before: Path | None) -> dict[str, Result]:
     """Key -> result of the runs in a file of an earlier run. Each result has its "processor", as a study may be resumed
     on another machine."""
     lines = _lines(before)
-    there = {"processor": _content(before)["machine"]["processor"]} if lines else {}
-    return {line["key"]: there | json.loads(line["result"]) for line in lines}
+    common = {"processor": _content(before)["machine"]["processor"]} if lines else {}
+    return {line["key"]: common | json.loads(line["result"]) for line in lines}
 
 
 def seeds(before: Path | None) -> set[int]:

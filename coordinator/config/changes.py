@@ -16,8 +16,11 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from coordinator.config.schema import BaseModel, Federation
-from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.config.base_model import BaseModel
+from coordinator.config.earlier import in_tables
+from coordinator.config.federation import Federation
+from coordinator.config.schema import Keys
+from coordinator.config.tables import FAMILIES
 from coordinator.methods.interaction import INTERACTIONS
 from coordinator.rounds import Lineage, State
 from edge_sdk.errors import ConfigurationError
@@ -44,13 +47,19 @@ _GROUPS: dict[How, tuple[str, ...]] = {
         "rounds", "quorum", "deadline", "grace", "extensions", "late", "staleness",
     ),
     "next": (
-        "steps", "batch_size", "learning_rate", "server_optimiser", "server_learning_rate", "server_momentum", "filter",
-        "liars", "clustering", "clusters", "choose", "recluster", "min_cluster", "interaction", "rho", "tau",
-        "code_dimensions",
+        "steps", "batch_size", "learning_rate", "code_dimensions", "aggregation.max_weight",
+        "server_optimiser.method", "server_optimiser.learning_rate", "server_optimiser.momentum", "filter.method",
+        "filter.liars", "clustering.method", "clustering.clusters", "clustering.choose", "clustering.recluster",
+        "clustering.min_cluster", "interaction.method", "interaction.rho", "interaction.tau",
     ),
-    "fixed": ("root_rounds", "rank", "seed", "aggregation", "server_rank", "carry"),
+    "fixed": ("root_rounds", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry"),
 }  # fmt: skip
 CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})
+"""Key of the file, or table.key -> effect of its change."""
+# The same of keys that methods of other packages bring: what an aggregator has learnt may depend on any of them.
+_THEIRS: Mapping[str, How] = MappingProxyType(
+    {table: "fixed" if table == "aggregation" else "next" for table in FAMILIES}
+)
 
 # Recorded beside the file's keys: the layers that devices train and that make up an update.
 _LAYERS = "layers"
@@ -73,9 +82,16 @@ class Adopted:
     notes: list[str]
 
 
+def how_of(key: str) -> How:
+    """Return the effect of a change of a key, which may be one of another package's method."""
+    return CHANGES.get(key) or _THEIRS[key.partition(".")[0]]
+
+
 def settings_of(federation: Federation, base: BaseModel) -> Settings:
     """Return the settings to record at a start, which the next start compares with its own."""
-    noted = {key: getattr(federation, key) for key, how in CHANGES.items() if how in ("now", "next", "fixed")}
+    noted = {key: getattr(federation, key) for key in Keys.__struct_fields__ if how_of(key) in ("now", "next", "fixed")}
+    for table in FAMILIES:
+        noted |= {f"{table}.{key}": value for key, value in msgspec.to_builtins(getattr(federation, table)).items()}
     shapes = sorted((name, shape.in_features, shape.out_features) for name, shape in base.slots.items())
     return {**noted, _LAYERS: hashlib.sha256(msgspec.msgpack.encode(shapes)).hexdigest()}
 
@@ -93,11 +109,14 @@ def adopt(state: State, before: Settings | None, federation: Federation, base: B
         ConfigurationError: a key was changed that is fixed by now, or more rounds are wanted where none can follow.
     """
     now = settings_of(federation, base)
-    changed = {key: [old, now[key]] for key, old in (before or {}).items() if key in now and now[key] != old}
+    noted = in_tables(before or {})
+    changed = {key: [old, now[key]] for key, old in noted.items() if key in now and now[key] != old}
     if state.attempt:
         _refuse(changed, federation)
     notes: list[str] = []
-    if "server_optimiser" in changed and any(lineage.moments for lineage in (state.root, *state.clusters.values())):
+    if "server_optimiser.method" in changed and any(
+        lineage.moments for lineage in (state.root, *state.clusters.values())
+    ):
         state = _with_lineages(state, _without_moments)
         notes.append("the server optimiser begins without a memory of earlier rounds")
     if state.phase == "finished" and state.round < federation.rounds:
@@ -111,7 +130,8 @@ def adopt(state: State, before: Settings | None, federation: Federation, base: B
 
 def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
     for key, (old, new) in changed.items():
-        if CHANGES.get(key) == "fixed" or key == _LAYERS or (key == "interaction" and _keeps_a(old, new)):
+        fixed = key == _LAYERS or how_of(key) == "fixed"
+        if fixed or (key == "interaction.method" and _keeps_a(old, new)):
             what = f"{key} is {new!r}" if key != _LAYERS else "the bundle has other layers that devices train"
             was = f"began with {key} = {old!r}" if key != _LAYERS else "began with others"
             raise ConfigurationError(
@@ -131,13 +151,13 @@ def _reopened(state: State, federation: Federation) -> State:
 
     After the last round each adapter is in one piece; methods that fold continue with it as the folded part.
     """
-    if _keeps_a(federation.interaction):
+    if federation.interaction.frozen_a:
         raise ConfigurationError(
-            f"Federation {federation.name!r} has ended after {state.round} rounds, and with interaction = "
-            f"{federation.interaction!r} no more can follow: set rounds = {state.round}, or begin anew with a new "
-            "`home`."
+            f"Federation {federation.name!r} has ended after {state.round} rounds, and with [interaction] method = "
+            f"{federation.interaction.method!r} no more can follow: set rounds = {state.round}, or begin anew with a "
+            "new `home`."
         )
-    if AGGREGATORS[federation.aggregation].folds:
+    if federation.aggregator.folds:
         state = _with_lineages(state, _folded)
     return replace(state, phase="gathering", ends=None)
 

@@ -77,12 +77,12 @@ class Bucket:
 
     def __init__(self, a_minute: float, now: float) -> None:
         self._size = self._level = float(a_minute)
-        self._at = now
+        self._filled_at = now
 
     def has(self, amount: float, now: float) -> bool:
         """True if the bucket holds at least `amount` tokens."""
-        self._level = min(self._size, self._level + (now - self._at) * self._size / MINUTE)
-        self._at = now
+        self._level = min(self._size, self._level + (now - self._filled_at) * self._size / MINUTE)
+        self._filled_at = now
         return self._level >= amount
 
     def take(self, amount: float) -> None:

@@ -21,24 +21,20 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.updates import Updates
-from coordinator.methods.aggregation import (
-    AGGREGATORS,
-    FILTERS,
+from coordinator.methods.aggregation import rebased, staleness_weight
+from coordinator.methods.clustering import Sketch
+from coordinator.methods.optimisers import Matrices, step
+from coordinator.methods.robust import (
     Belief,
     Scales,
     capped,
     changes_of,
     gram,
-    rebased,
     scales,
     shrunk,
-    staleness_weight,
     to_scale,
     usual,
 )
-from coordinator.methods.clustering import Sketch
-from coordinator.methods.interaction import INTERACTIONS, Strength
-from coordinator.methods.optimisers import OPTIMISERS, Matrices, step
 from coordinator.store import Blobs, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Share, concatenate, matrices_from_bytes, matrices_to_bytes, to_bytes, truncate
 from edge_sdk.errors import ImpastoError, StoreUnavailable
@@ -109,7 +105,7 @@ class Learning:
         found = self._tastes.cluster(action)
         return replace(found, begin=self._beginnings(found, action.clusters))
 
-    def clustered(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
+    def try_cluster(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
         """Return the result of `cluster`, or Failed if numbers sent by devices make it impossible."""
         return _or_failed(action.round, lambda: self.cluster(action))
 
@@ -122,8 +118,7 @@ class Learning:
         new = sorted(set(found.assignment.values()) - known.keys())
         old = {c: self._updates.adapter(lineage.start.sha256) for c, lineage in known.items() if lineage.start}
         settings = self._federation
-        interaction = INTERACTIONS[settings.interaction]
-        begun = interaction.begin(new, old, self._base.slots, settings.group_rank, settings.seed)
+        begun = settings.interaction.begin(new, old, self._base.slots, settings.group_rank, settings.seed)
         beginnings = {}
         for cluster, adapter in begun.items():
             parent = known.get(found.parents.get(cluster, -1), rounds.Lineage())
@@ -153,8 +148,7 @@ class Learning:
         learnt_by = {c: self._learn(closed, names, action.clusters[c]) for c, names in members.items() if c is not None}
         adapters = {c: self._updates.adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
         adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
-        strength = Strength(self._federation.rho, self._federation.tau)
-        taught = INTERACTIONS[self._federation.interaction](adapters, self._federation.group_rank, strength)
+        taught = self._federation.interaction(adapters, self._federation.group_rank)
         # Only clusters that trained change: the others would drift towards the rest without updates of their own.
         clusters = {
             c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
@@ -164,7 +158,7 @@ class Learning:
         notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
         return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
 
-    def aggregated(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
+    def try_aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
         """Return the result of `aggregate`, or Failed if it cannot be computed."""
         return _or_failed(action.round.number, lambda: self.aggregate(action))
 
@@ -172,9 +166,9 @@ class Learning:
         """Aggregate these devices' updates with the state before the round."""
         settings = self._federation
         parts = [self._part(closed, name, before) for name in names]
-        weights = capped(np.array([part.weight for part in parts]))
+        weights = capped(np.array([part.weight for part in parts]), settings.aggregation.max_weight)
         belief, scale = self._belief(parts, weights), self._scale(parts)
-        aggregator = AGGREGATORS[settings.aggregation](settings.group_rank)
+        aggregator = settings.aggregator(settings.group_rank, settings.aggregation)
         for part, weight, trust, shrink in zip(parts, weights, belief.weights, belief.shrink, strict=True):
             if trust > 0:
                 start = self._updates.start(part.member)
@@ -213,15 +207,14 @@ class Learning:
     ) -> tuple[Adapter | None, Matrices]:
         """Return the adapter after a step of the server optimiser towards this mean, and the new moments."""
         settings = self._federation
-        if mean is None or settings.server_optimiser == "none":
+        if mean is None or settings.server_optimiser.method == "none":
             return mean, {}
         whole = replace(member, rank=settings.group_rank)
         moments = matrices_from_bytes(self._blobs.get(before.moments))[0] if before.moments else {}
-        optimiser = OPTIMISERS[settings.server_optimiser]
-        return step(optimiser, self._updates.start(whole), mean, moments, settings.pace, member.share)
+        return step(settings.server_optimiser, self._updates.start(whole), mean, moments, member.share)
 
     def _notes(self, names: Sequence[str], belief: Belief) -> dict[str, Any]:
-        if self._federation.filter == "none":
+        if self._federation.filter.method == "none":
             return {}
         doubted = belief.weights * belief.shrink / (belief.weights.max() or 1.0)
         trust = {name: round(float(share), 3) for name, share in zip(names, doubted, strict=True)}
@@ -229,11 +222,11 @@ class Learning:
 
     def _belief(self, parts: Sequence[_Part], weights: npt.NDArray[np.float64]) -> Belief:
         """Return the filter's verdict on these updates."""
-        settings = self._federation
-        if settings.filter == "none":  # needs no inner products, and so never two updates in memory
-            return FILTERS["none"](np.zeros((len(parts), len(parts))), weights, settings.liars)
+        judge = self._federation.filter
+        if judge.method == "none":  # needs no inner products, and so never two updates in memory
+            return judge(np.zeros((len(parts), len(parts))), weights)
         changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
-        return FILTERS[settings.filter](gram(changes), weights, settings.liars)
+        return judge(gram(changes), weights)
 
     def _publish(
         self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool

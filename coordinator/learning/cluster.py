@@ -17,7 +17,6 @@ from coordinator.config import Federation
 from coordinator.learning.codes import Standing, directions, standing
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
-    CLUSTERERS,
     MOST_DENSE,
     Crowd,
     Evidence,
@@ -26,7 +25,6 @@ from coordinator.methods.clustering import (
     is_stale,
     margin,
     match_identities,
-    partition,
     place,
     with_newcomers,
 )
@@ -51,27 +49,21 @@ class Tastes:
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster these devices. Devices that are away count as well, by their last updates."""
-        settings = self._federation
+        clusterer = self._federation.clustering
         names = sorted(action.devices)
         evidence = self._evidence(action, names)
-        crowd = compare(evidence, CLUSTERERS[settings.clustering](evidence))
-        if settings.recluster == "drift" and self._comparable(evidence) and (kept := self._kept(action, names, crowd)):
+        crowd = compare(evidence, clusterer(evidence))
+        if clusterer.on_drift and self._comparable(evidence) and (kept := self._kept(action, names, crowd)):
             return kept
         before = {name: cluster for name in names if (cluster := action.devices[name].cluster) is not None}
-        labels = partition(
-            crowd,
-            clusters=settings.clusters,
-            choose=settings.choose,
-            smallest=settings.min_cluster,
-            present=len(set(before.values())),
-        )
+        labels = clusterer.labels(crowd, present=len(set(before.values())))
         assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
         fit = margin(crowd, [assignment[name] for name in names])
         return rounds.Clustered(assignment, parents, fit, figures=_figures(crowd, names, fit, kept=False))
 
     def needs_sketches(self, devices: int) -> bool:
         """True if the adapters of so many devices are compared by sketches."""
-        weights = CLUSTERERS[self._federation.clustering](Evidence(np.zeros((0, 0)), (), 1))
+        weights = self._federation.clustering(Evidence(np.zeros((0, 0)), (), 1))
         return devices > MOST_DENSE and weights.adapter > 0
 
     def place(self, action: rounds.Place) -> rounds.Placed:
@@ -82,7 +74,7 @@ class Tastes:
 
     def _comparable(self, evidence: Evidence) -> bool:
         """True if the last clustering used the same kinds of evidence; otherwise its margin does not compare."""
-        clusterer = CLUSTERERS[self._federation.clustering]
+        clusterer = self._federation.clustering
         blend = clusterer(evidence)
         before = clusterer(replace(evidence, rounds=evidence.rounds - 1))
         return blend == before and (evidence.rounds > 1 or not blend.adapter)
@@ -118,7 +110,7 @@ class Tastes:
         codes = self._codes(names, [standing(action.devices[name]) for name in names])
         traces = [action.devices[name].trace for name in names]
         self._subspaces.forget_all_but(trace for trace in traces if trace)
-        clustering = CLUSTERERS[self._federation.clustering]
+        clustering = self._federation.clustering
         before = Evidence(codes, (), action.round - 1)
         if not clustering(before).adapter:
             return before

@@ -9,7 +9,7 @@ import numpy as np
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
-from coordinator.methods.aggregation import AGGREGATORS, changes_of
+from coordinator.methods.robust import changes_of
 from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,
@@ -36,7 +36,7 @@ class Updates:
     """
 
     def __init__(self, federation: Federation, base: BaseModel, blobs: Blobs) -> None:
-        self._method = AGGREGATORS[federation.aggregation]
+        self._method = federation.aggregator
         self._carries = federation.carries
         self._base = base
         self._blobs = blobs

@@ -92,15 +92,6 @@ def package_of(entry: EntryPoint) -> str:
     return str(entry.dist.metadata["Name"]) if entry.dist else "without a name"
 
 
-def not_of(kind: type) -> Callable[[object], str | None]:
-    """Return a check for registries: an object must be an instance of this class."""
-
-    def fault(method: object) -> str | None:
-        return None if isinstance(method, kind) else f"is no object of {kind.__module__}.{kind.__qualname__}"
-
-    return fault
-
-
 def not_callable(method: object) -> str | None:
     """Return the fault of an object that must be a function and is not callable; None if it is."""
     return None if callable(method) else "is not callable"

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation, read_base_model
@@ -118,15 +117,15 @@ class Service:
     def __init__(
         self, federation: Federation, *, settings: Settings | None = None, on_event: OnEvent | None = None
     ) -> None:
-        base = read_base_model(federation)
+        base = read_base_model(federation.description)
         self._federation = federation
         self._base = base
         self._rules = federation.rules(base)
         self._topics = Topics(federation.name)
         with ExitStack() as opened:
-            self._home = Home(Path(str(federation.home)), federation.name)
+            self._home = Home(federation.home, federation.name)
             opened.callback(self._home.close)
-            self._database = Database(str(federation.database), federation.name, base.base_id)
+            self._database = Database(federation.database, federation.name, base.base_id)
             opened.callback(self._database.close)
             self._open(federation, base, settings, on_event)
             opened.pop_all()
@@ -134,7 +133,7 @@ class Service:
     def _open(
         self, federation: Federation, base: BaseModel, settings: Settings | None, on_event: OnEvent | None
     ) -> None:
-        self._blobs = open_blobs(str(federation.blobs))
+        self._blobs = open_blobs(federation.blobs)
         takeover.check(self._database, self._blobs, federation, base)
         self._keys = Keys(self._home.folder, federation.name)
         self._admissions = Admissions(self._database.engine, by_invitation=federation.join == "invited")
@@ -635,11 +634,11 @@ class Service:
                 return self._uploads.offered(device, offer)
             case rounds.Cluster():  # a round is about to be opened
                 self._shut_out()
-                return takeover.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
+                return takeover.lost_blobs(self._state, self._blobs) or self._learning.try_cluster(action)
             case rounds.Place():
                 return self._learning.place(action)
             case rounds.Aggregate():
-                return self._learning.aggregated(action)
+                return self._learning.try_aggregate(action)
         return None
 
     def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:

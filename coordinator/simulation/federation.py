@@ -184,9 +184,9 @@ class _Simulation:
             case rounds.Send(device, Finished() as finished):
                 self._homes[device].finished = finished
             case rounds.Cluster():
-                self._events.append(self._learning.clustered(action))
+                self._events.append(self._learning.try_cluster(action))
             case rounds.Aggregate():
-                self._events.append(self._learning.aggregated(action))
+                self._events.append(self._learning.try_aggregate(action))
             case rounds.Report(event, values):
                 if self._on_event:
                     self._on_event(event, {**values, **traffic(self._homes)})

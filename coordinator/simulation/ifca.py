@@ -27,7 +27,8 @@ import numpy as np
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
-from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.clustering import IFCA
+from coordinator.methods.interaction import Alone
 from coordinator.simulation.federation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
@@ -56,40 +57,45 @@ def simulate_ifca(
 ) -> dict[str, Outcome]:
     """Run a federation to its end with `clusters` models; return the outcome of each device.
 
-    The federation's clustering and interaction have no effect. Arguments as in `simulate`.
+    The federation's interaction has no effect. Arguments as in `simulate`.
 
     Raises:
-        ConfigurationError: `clusters` is 0, or the aggregation's result is not one adapter.
+        ConfigurationError: the clustering is not IFCA, or the aggregation's result is not one adapter.
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices, or a choice is not one of the models.
         Any error raised by a device's `train` or `choose`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
-    if not federation.clusters:
-        raise ConfigurationError("clusters = 0: IFCA finds no number of clusters; say how many models there are.")
-    if AGGREGATORS[federation.aggregation].folds:
+    if not isinstance(federation.clustering, IFCA):
         raise ConfigurationError(
-            f"aggregation = {federation.aggregation!r} folds what it has learnt under the adapter, so that a cluster "
-            'is no single model to evaluate: choose another one, such as "product".'
+            f"[clustering] method = {federation.clustering.method!r}: for IFCA set method to 'ifca', and clusters to "
+            "the number of models."
         )
-    if AGGREGATORS[federation.aggregation].home_factor:
+    if federation.aggregator.folds:
         raise ConfigurationError(
-            f"aggregation = {federation.aggregation!r} leaves a factor at home, so that devices cannot evaluate "
-            'each other\'s models: choose another one, such as "product".'
+            f"[aggregation] method = {federation.aggregation.method!r} folds what it has learnt under the adapter, so "
+            'that a cluster is no single model to evaluate: choose another one, such as "product".'
         )
-    return _Ifca(federation, base, devices, on_event).run()
+    if federation.aggregator.home_factor:
+        raise ConfigurationError(
+            f"[aggregation] method = {federation.aggregation.method!r} leaves a factor at home, so that devices cannot "
+            'evaluate each other\'s models: choose another one, such as "product".'
+        )
+    return _Ifca(federation, federation.clustering.clusters, base, devices, on_event).run()
 
 
 class _Ifca:
     def __init__(
         self,
         federation: Federation,
+        models: int,
         base: BaseModel,
         devices: Mapping[str, ChoosingDevice],
         on_event: OnEvent | None,
     ) -> None:
-        self._federation = msgspec.structs.replace(federation, interaction="none")
+        self._federation = msgspec.structs.replace(federation, interaction=Alone())
+        self._wanted = models
         self._base = base
         self._devices = devices
         self._on_event = on_event
@@ -103,7 +109,7 @@ class _Ifca:
         settings = self._federation
         for number in range(1, settings.root_rounds + 1):
             self._round(number, "root", dict.fromkeys(self._devices))
-        self._models = {model: self._random_model(model) for model in range(settings.clusters)}
+        self._models = {model: self._random_model(model) for model in range(self._wanted)}
         for number in range(settings.root_rounds + 1, settings.rounds + 1):
             chosen = {name: self._choice(name) for name in self._devices}
             self._tell("clusters", round=number, assignment=chosen)
@@ -181,7 +187,7 @@ class _Ifca:
         settings = self._federation
         start = (self._root if cluster is None else self._models[cluster]).start
         turn = number - 1 - (0 if cluster is None else settings.root_rounds)
-        share = AGGREGATORS[settings.aggregation].share(turn if start else 0)
+        share = settings.aggregator.share(turn if start else 0)
         rank = min(settings.rank, self._devices[name].profile.max_rank)
         return rounds.Member(cluster, rank, start, settings.seed + (cluster is not None), share)
 

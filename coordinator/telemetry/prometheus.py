@@ -120,11 +120,11 @@ class Metrics:
         for reason, count in event["ignored"].items():
             self._raise(self._ignored, count, reason)
 
-    def _raise(self, counter: Counter, to: int, *labels: str) -> None:
+    def _raise(self, counter: Counter, total: int, *labels: str) -> None:
         """Raise a counter to the total that a status event states."""
         key = (str(counter), *labels)
-        counter.labels(*labels).inc(to - self._counted.get(key, 0))
-        self._counted[key] = to
+        counter.labels(*labels).inc(total - self._counted.get(key, 0))
+        self._counted[key] = total
 
 
 class Exposition:

@@ -82,7 +82,7 @@ class Spool:
 
     def prune(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Delete all updates but these, by device and hash."""
-        wanted = {self._path(*of) for of in keep}
+        wanted = {self._path(*transfer) for transfer in keep}
         for path in self._folder.glob("*"):  # none if the folder is gone
             if path not in wanted and _NAME.fullmatch(path.name):
                 self._remove(path)
@@ -172,9 +172,9 @@ class SpoolFile:
 
     def mark(self, chunk: int) -> None:
         """Mark a chunk as written."""
-        at = chunk // 8
-        self._bits[at] |= 1 << chunk % 8
-        self.write(self._size + _HEAD + at, self._bits[at : at + 1])
+        byte = chunk // 8
+        self._bits[byte] |= 1 << chunk % 8
+        self.write(self._size + _HEAD + byte, self._bits[byte : byte + 1])
 
     def empty(self) -> None:
         """Unmark all chunks."""

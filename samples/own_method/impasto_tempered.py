@@ -1,39 +1,54 @@
-"""Devices weigh by the square root of their number of pictures, so that none drowns out the others.
+"""Devices weigh by a power of their number of pictures, so that none drowns out the others.
 
-    dW = sum_i sqrt(w_i) B_i A_i / sum_i sqrt(w_i)
+    dW = sum_i w_i^power B_i A_i / sum_i w_i^power
 
-A device with 400 pictures weighs four times as much as one with 25, not sixteen times: a step from "every picture
-counts alike" towards "every device counts alike". The mean of the products is cut to the rank and written in the gauge
-that the devices trained in.
+With the power 1/2 a device with 400 pictures weighs four times as much as one with 25, not sixteen times: a step from
+"every picture counts alike" (power 1) towards "every device counts alike" (power 0). The mean of the products is cut to
+the rank and written in the gauge that the devices trained in.
 """
 
 from __future__ import annotations
 
-import math
+from typing import Annotated
 
-from coordinator.methods.aggregation import Aggregate, Aggregator, FactorSum, ProductSum, paired
+from msgspec import Meta
+
+from coordinator.methods.aggregation import Aggregate, Aggregator, CarryingSettings, FactorSum, ProductSum, paired
 from edge_sdk.adapter import Adapter, align, concatenate, truncate
 
 
-class Tempered(Aggregator):
-    """Mean of products, weighted by the square root of each device's number of pictures."""
+class TemperedSettings(CarryingSettings, frozen=True, kw_only=True):
+    """Keys of the table [aggregation] with this method: those of all methods that carry, and one of its own.
 
+    Attributes:
+        power: exponent, in [0, 1], of a device's number of pictures.
+    """
+
+    power: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+
+class Tempered(Aggregator):
+    """Mean of products, weighted by a power of each device's number of pictures."""
+
+    Settings = TemperedSettings
     mixed_ranks = True  # products of any rank can be added
     exact = False  # a mean, but not the one by numbers of pictures
     linear = False  # the sum of products is no sum of what devices send
     carries = True  # what lies beyond a device's rank is added to its update
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(rank)
+    def __init__(self, rank: int, settings: TemperedSettings | None = None) -> None:
+        super().__init__(rank, settings)
+        self._power = (settings or TemperedSettings()).power
         self._products = ProductSum(rank)
         self._a = FactorSum(lambda factors: factors.a)
         self._b = FactorSum(lambda factors: factors.b.T)
 
     def _add(self, adapter: Adapter, weight: float, rest: Adapter | None) -> None:
         whole = concatenate([(adapter, 1.0), (rest, 1.0)]) if rest else adapter
-        self._products.add(whole, math.sqrt(weight))
-        self._a.add(adapter, math.sqrt(weight))
-        self._b.add(adapter, math.sqrt(weight))
+        tempered = weight**self._power
+        self._products.add(whole, tempered)
+        self._a.add(adapter, tempered)
+        self._b.add(adapter, tempered)
 
     def _merge(self, other: Tempered) -> None:
         self._products.merge(other._products)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from impasto_tempered import Tempered
+from impasto_tempered import Tempered, TemperedSettings
 
 from coordinator.methods.aggregation.contract import (
     TURNS,
@@ -25,4 +25,14 @@ def test_a_device_with_a_hundred_times_the_pictures_weighs_ten_times_as_much() -
     updates = updates_of(Tempered, ranks=(2, 2))
     found = dense(total(aggregate(Tempered, updates, (100.0, 1.0))))
     for layer, wanted in exact_mean(updates, (10.0, 1.0)).items():
+        assert found[layer] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_its_key_is_the_power() -> None:
+    updates = updates_of(Tempered, ranks=(2, 2))
+    aggregator = Tempered(4, TemperedSettings(power=0.0))
+    for update, weight in zip(updates, (100.0, 1.0), strict=True):
+        aggregator.add(update, weight)
+    found = dense(total(aggregator.result()))
+    for layer, wanted in exact_mean(updates, (1.0, 1.0)).items():
         assert found[layer] == pytest.approx(wanted, abs=1e-9)

@@ -25,9 +25,11 @@ bundle = "{bundle}"
 min_devices = 1
 rounds = 2
 root_rounds = 1
-clusters = 1
 steps = {steps}
 learning_rate = 1e-3
+
+[clustering]
+clusters = 1
 """
 
 

@@ -17,8 +17,7 @@ from benchmarks.lying.attacks import ATTACKS, NOISE, SCALED, TRIGGER, Turn, nois
 from benchmarks.lying.world import ALONE, FULL, HONEST, QUICK, Cell, Group, belief
 from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.shared.runs import run_row
-from coordinator.methods.aggregation import FILTERS
-from coordinator.methods.aggregation.filters import CLIP
+from coordinator.methods.robust import CLIP, FILTERS
 from edge_sdk.adapter import Adapter, beginning, concatenate, mean
 from samples.stickers import data
 from tests.coordinator.adapters import BASE_ID, SLOTS, dense, random_adapter

@@ -13,7 +13,7 @@ from benchmarks.federated.arms import ONE, OURS, arms
 from benchmarks.federated.seconds import seconds_a_round
 from benchmarks.federated.world import FULL, QUICK, world_of
 from benchmarks.shared.harness import Arguments, machine
-from coordinator.config.schema import Federation, parse
+from coordinator.config import Federation, resolve
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.clustering import CLUSTERERS
 
@@ -101,10 +101,9 @@ def test_every_row_is_a_federation_that_its_file_could_ask_for() -> None:
     assert {f"clustering: {name}" for name in CLUSTERERS.built_in if name != "fused"} <= set(names)
     for arm in arms():
         values = {"name": "study", "slots": "impasto.json", "rounds": FULL.rounds, **arm.settings}
-        text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-        asked = parse(text, folder=Path())
+        asked = resolve(values, folder=Path())
         assert isinstance(asked, Federation)
-        assert AGGREGATORS[asked.aggregation].mixed_ranks or not arm.mixed_ranks
+        assert asked.aggregator.mixed_ranks or not arm.mixed_ranks
 
 
 def test_results_are_named_by_all_that_they_depend_on() -> None:

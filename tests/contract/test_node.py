@@ -86,7 +86,7 @@ def test_a_stranger_follows_a_new_key_and_nobody_else(client: Path, tmp_path: Pa
         ours = Device(0, broker.url, tmp_path / "device-0", before_training=wait).start()
         first.wait_for("round_closed")
         first.stop()
-        keys = Keys(Path(str(config.load(path).home)), "tastes")
+        keys = Keys(config.load(path).home, "tastes")
         former, intruder = keys.signer, Signer(bytes(32), "tastes")
         epoch = first.named("coordinator_started")[0]["epoch"]
         keys.rotate()

@@ -32,11 +32,11 @@ slots = "impasto.json"
 min_devices = {devices}
 rounds = {rounds}
 rank = 4
-server_rank = 16
+aggregation = {{server_rank = 16}}
 deadline = 600
 grace = 30
-clustering = "single"
-interaction = "none"
+clustering = {{method = "single"}}
+interaction = {{method = "none"}}
 """
 
 

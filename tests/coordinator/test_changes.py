@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 
 from coordinator import config
-from coordinator.config.changes import CHANGES, adopt, settings_of
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel, Federation, FederationFile
+from coordinator.config.changes import CHANGES, adopt, how_of, settings_of
+from coordinator.config.tables import FAMILIES
 from coordinator.rounds import Joined, Lineage, Restarted, Served, State, all_served
 from edge_sdk.adapter import Shape
 from edge_sdk.errors import ConfigurationError
@@ -25,7 +26,7 @@ MINIMAL = 'name = "tastes"\nslots = "impasto.json"\nrounds = 3\nrank = 4\n'
 
 
 def federation(text: str = "") -> Federation:
-    keys = set(re.findall(r"^(\w+) =", text, flags=re.MULTILINE))
+    keys = set(re.findall(r"^(\w+) =", text.partition("[")[0], flags=re.MULTILINE))
     keys |= {"slots"} if "bundle" in keys else set()
     kept = [line for line in MINIMAL.splitlines() if line.split()[0] not in keys]
     return config.parse("\n".join([*kept, text]), folder=Path("/somewhere"))
@@ -67,34 +68,52 @@ OTHER: dict[str, str] = {
     "batch_size": "batch_size = 7",
     "learning_rate": "learning_rate = 0.07",
     "seed": "seed = 7",
-    "aggregation": 'aggregation = "fedit"',
-    "server_rank": "server_rank = 16",
-    "carry": "carry = false",
-    "server_optimiser": 'server_optimiser = "momentum"',
-    "server_learning_rate": 'server_optimiser = "adam"\nserver_learning_rate = 0.7',
-    "server_momentum": 'server_optimiser = "momentum"\nserver_momentum = 0.7',
-    "filter": 'filter = "trim"',
-    "liars": "liars = 0.3",
-    "clustering": 'clustering = "single"',
-    "clusters": "clusters = 7",
-    "choose": 'choose = "eigengap"',
-    "recluster": 'recluster = "drift"',
-    "min_cluster": "min_cluster = 7",
-    "interaction": 'interaction = "none"',
     "code_dimensions": "code_dimensions = 7",
-    "rho": "rho = 0.7",
-    "tau": "tau = 0.7",
+    "aggregation.method": '[aggregation]\nmethod = "fedit"',
+    "aggregation.max_weight": "[aggregation]\nmax_weight = 7.0",
+    "aggregation.server_rank": "[aggregation]\nserver_rank = 16",
+    "aggregation.carry": "[aggregation]\ncarry = false",
+    "server_optimiser.method": '[server_optimiser]\nmethod = "momentum"',
+    "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"\nlearning_rate = 0.7',
+    "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"\nmomentum = 0.7',
+    "filter.method": '[filter]\nmethod = "trim"',
+    "filter.liars": '[filter]\nmethod = "trim"\nliars = 0.3',
+    "clustering.method": '[clustering]\nmethod = "prompt"',
+    "clustering.clusters": "[clustering]\nclusters = 7",
+    "clustering.choose": '[clustering]\nchoose = "eigengap"',
+    "clustering.recluster": '[clustering]\nrecluster = "drift"',
+    "clustering.min_cluster": "[clustering]\nmin_cluster = 7",
+    "interaction.method": '[interaction]\nmethod = "none"',
+    "interaction.rho": "[interaction]\nrho = 0.7",
+    "interaction.tau": "[interaction]\ntau = 0.7",
+}
+# The method that a key belongs to, where that is not the default one.
+METHOD = {
+    "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"',
+    "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"',
+    "filter.liars": '[filter]\nmethod = "trim"',
 }
 
 
+def value(federation: Federation, key: str) -> Any:
+    """The value of a key, or of table.key; of a place that is resolved, where it is."""
+    table, _, inner = key.rpartition(".")
+    of: Any = getattr(federation, table) if table else federation
+    return getattr(of, {"slots": "description"}.get(inner, inner))
+
+
 def test_every_key_of_the_file_is_decided_about() -> None:
-    assert set(CHANGES) == set(Federation.__struct_fields__) == set(OTHER)
+    keys = set(FederationFile.__struct_fields__) - FAMILIES.keys()
+    for family in FAMILIES.values():
+        methods = (*family.registry.built_in, *family.offline)
+        keys |= {f"{family.table}.{key}" for name in methods for key in family.settings(name).__struct_fields__}
+    assert set(CHANGES) == keys == set(OTHER)
 
 
 @pytest.mark.parametrize("key", OTHER)
 def test_a_change_is_followed_and_said_or_refused(key: str) -> None:
-    before, after = federation(), federation(OTHER[key])
-    assert getattr(before, key) != getattr(after, key)
+    before, after = federation(METHOD.get(key, "")), federation(OTHER[key])
+    assert value(before, key) != value(after, key)
     noted = settings_of(before, BASE)
     assert adopt(State(), noted, after, BASE).state == State(), "before the first round everything may change"
     under_way = started().state
@@ -104,9 +123,67 @@ def test_a_change_is_followed_and_said_or_refused(key: str) -> None:
         return
     adopted = adopt(under_way, noted, after, BASE)
     assert adopted.state == under_way
-    said = {key: [getattr(before, key), getattr(after, key)]}
-    assert said.items() <= adopted.changed.items() if CHANGES[key] in ("now", "next") else adopted.changed == {}
+    said = {key: [value(before, key), value(after, key)]}
+    assert adopted.changed == (said if CHANGES[key] in ("now", "next") else {})
     assert adopt(under_way, settings_of(after, BASE), after, BASE).changed == {}
+
+
+def test_keys_of_other_packages_methods_are_decided_about_by_their_table() -> None:
+    assert how_of("aggregation.power") == "fixed", "what was learnt may depend on it"
+    assert {how_of(f"{table}.power") for table in FAMILIES if table != "aggregation"} == {"next"}
+
+
+class TestFlatRecords:
+    """Settings that a version with a flat file has left in the database."""
+
+    FLAT: dict[str, Any] = {  # noqa: RUF012
+        "aggregation": "product", "server_rank": 0, "carry": True, "server_optimiser": "none",
+        "server_learning_rate": 0.0, "server_momentum": None, "filter": "none", "liars": 0.2, "clustering": "fused",
+        "clusters": 0, "choose": "significant", "recluster": "every", "min_cluster": 2, "interaction": "attention",
+        "rho": 0.1, "tau": 0.5,
+    }  # fmt: skip
+
+    def adopted(self, flat: dict[str, Any], text: str = "") -> dict[str, list[Any]]:
+        after = federation(text)
+        ours = {key: old for key, old in settings_of(after, BASE).items() if "." not in key}
+        return adopt(started().state, {**ours, **self.FLAT, **flat}, after, BASE).changed
+
+    def test_the_defaults_are_the_defaults(self) -> None:
+        assert self.adopted({}) == {}
+
+    @pytest.mark.parametrize(
+        ("flat", "text"),
+        [
+            ({"server_optimiser": "adam"}, '[server_optimiser]\nmethod = "adam"'),
+            (
+                {"server_optimiser": "momentum", "server_learning_rate": 0.3, "server_momentum": 0.0},
+                '[server_optimiser]\nmethod = "momentum"\nlearning_rate = 0.3\nmomentum = 0.0',
+            ),
+            ({"aggregation": "fedit", "carry": False}, '[aggregation]\nmethod = "fedit"'),
+            ({"carry": False}, "[aggregation]\ncarry = false"),
+            ({"server_rank": 16}, "[aggregation]\nserver_rank = 16"),
+            ({"filter": "trim", "liars": 0.3}, '[filter]\nmethod = "trim"\nliars = 0.3'),
+            ({"clustering": "single", "clusters": 4}, '[clustering]\nmethod = "single"'),
+            ({"interaction": "none", "rho": 0.7}, '[interaction]\nmethod = "none"'),
+        ],
+    )
+    def test_the_same_settings_are_no_change(self, flat: dict[str, Any], text: str) -> None:
+        assert self.adopted(flat, text) == {}
+
+    def test_changes_are_followed_by_their_new_names(self) -> None:
+        assert self.adopted({"clusters": 3}) == {"clustering.clusters": [3, 0]}
+        found = self.adopted(
+            {"server_optimiser": "momentum"}, '[server_optimiser]\nmethod = "momentum"\nmomentum = 0.7'
+        )
+        assert found == {"server_optimiser.momentum": [0.5, 0.7]}
+
+    def test_fixed_ones_are_refused_by_their_new_names(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"aggregation\.carry = False, and now aggregation\.carry is True"):
+            self.adopted({"carry": False})
+        with pytest.raises(ConfigurationError, match=r"aggregation\.method = 'fedit'"):
+            self.adopted({"aggregation": "fedit"})
+        with pytest.raises(ConfigurationError, match=r"aggregation\.method = 'gone'"):
+            self.adopted({"aggregation": "gone"})
 
 
 def test_what_is_noted_can_be_read_again_and_holds_no_secrets() -> None:
@@ -124,12 +201,12 @@ def test_other_layers_are_refused() -> None:
 
 
 def test_a_start_after_a_version_that_noted_nothing() -> None:
-    assert adopt(started().state, None, federation('aggregation = "fedit"'), BASE).changed == {}
+    assert adopt(started().state, None, federation('[aggregation]\nmethod = "fedit"'), BASE).changed == {}
 
 
 def test_disjoint_clusters_are_neither_begun_nor_given_up_under_way() -> None:
-    disjoint = federation('aggregation = "ffa"\ninteraction = "disjoint"')
-    alone = federation('aggregation = "ffa"\ninteraction = "none"')
+    disjoint = federation('[aggregation]\nmethod = "ffa"\n[interaction]\nmethod = "disjoint"')
+    alone = federation('[aggregation]\nmethod = "ffa"\n[interaction]\nmethod = "none"')
     for before, after in ((disjoint, alone), (alone, disjoint)):
         with pytest.raises(ConfigurationError, match="interaction"):
             adopt(started().state, settings_of(before, BASE), after, BASE)
@@ -182,13 +259,13 @@ class TestRounds:
 
     def test_so_are_they_by_a_method_that_folds(self) -> None:
         state = replace(ended().state, clusters={0: Lineage(manifest("whole")), 1: Lineage(manifest("other"))})
-        more = 'aggregation = "flora"\ninteraction = "none"'
+        more = '[aggregation]\nmethod = "flora"\n[interaction]\nmethod = "none"'
         found = self.adopted(state, 5, more)
         assert found.clusters == {0: Lineage(folded=manifest("whole")), 1: Lineage(folded=manifest("other"))}
 
     def test_where_none_can_follow_they_are_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="set rounds = 3"):
-            self.adopted(ended().state, 5, 'aggregation = "ffa"\ninteraction = "disjoint"')
+            self.adopted(ended().state, 5, '[aggregation]\nmethod = "ffa"\n[interaction]\nmethod = "disjoint"')
 
     def test_as_many_as_before_change_nothing(self) -> None:
         state = ended().state
@@ -217,7 +294,7 @@ class TestRounds:
 def test_another_server_optimiser_begins_without_memory() -> None:
     lineage = Lineage(manifest("x"), moments="m" * 64)
     state = replace(started().state, clusters={0: lineage})
-    momentum, adam = (federation(f'server_optimiser = "{name}"') for name in ("momentum", "adam"))
+    momentum, adam = (federation(f'[server_optimiser]\nmethod = "{name}"') for name in ("momentum", "adam"))
     found = adopt(state, settings_of(momentum, BASE), adam, BASE)
     assert found.state.clusters == {0: Lineage(manifest("x"))}
     assert found.notes == ["the server optimiser begins without a memory of earlier rounds"]
@@ -227,7 +304,7 @@ def test_the_page_lists_them() -> None:
     page = (Path(__file__).parents[2] / "docs" / "coordinator.md").read_text("utf-8")
     section = page.split("## A file that is changed")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \| (.*?) \|$", section, flags=re.MULTILINE)[1:]
-    listed = {key: how for how, cell in rows for key in re.findall(r"`(\w+)`", cell)}
+    listed = {key: how for how, cell in rows for key in re.findall(r"`([\w.]+)`", cell)}
     words = {
         "place": "checked against what is there",
         "connection": "at once",

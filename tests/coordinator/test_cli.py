@@ -54,7 +54,7 @@ def test_init_makes_a_name_of_any_file(run: Run, tmp_path: Path, file: str, name
     code, said = run("init", str(path), "--bundle", 'a "bundle" 🦊\x7f', "--broker", "mqtt://b")
     assert code == 0
     assert f"for federation {name!r}" in said
-    assert (config.load(path).name, Path(str(config.load(path).bundle)).name) == (name, 'a "bundle" 🦊\x7f')
+    assert (config.load(path).name, config.load(path).bundle.name) == (name, 'a "bundle" 🦊\x7f')
 
 
 def test_init_says_where_no_name_can_be_made(run: Run, tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_status_says_who_serves(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "stickers.toml"
     path.write_text('name = "stickers"\nbundle = "bundle"\n')
     loaded = config.load(path)
-    Database(str(loaded.database), "stickers", config.read_base_model(loaded).base_id).close()
+    Database(loaded.database, "stickers", config.read_base_model(loaded.description).base_id).close()
     assert "nobody serves it" in run("status", str(path))[1]
-    home = Home(Path(str(loaded.home)), "stickers")
+    home = Home(loaded.home, "stickers")
     assert f"served by process {os.getpid()} on " in run("status", str(path))[1]
     home.close()
 
@@ -159,7 +159,7 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
     file = tmp_path / "state.sqlite"
     path.write_text(f'name = "stickers"\nslots = "impasto.json"\ndatabase = "sqlite:///{file}"\n')
     loaded = config.load(path)
-    Database(str(loaded.database), "stickers", config.read_base_model(loaded).base_id).close()
+    Database(loaded.database, "stickers", config.read_base_model(loaded.description).base_id).close()
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("DROP TABLE updates")
         connection.execute("CREATE TABLE updates (other INTEGER)")
@@ -169,13 +169,27 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
     assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")
 
 
+def test_methods_are_listed_with_their_keys(run: Run) -> None:
+    code, said = run("methods")
+    assert code == 0
+    for words in (
+        "[aggregation]",
+        "product (default)",
+        "max_weight = 4.0, carry = true, server_rank = 0",
+        "liars = 0.2",
+    ):
+        assert words in said
+    assert "choose = silhouette, eigengap, significant" in said
+    assert "ifca (simulate only)" in said
+
+
 def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle")
     path = tmp_path / "stickers.toml"
-    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nliars = 0.1\n')
+    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n')
     code, said = run("serve", str(path))
     assert code == 1
-    assert 'note: liars: without effect, as filter = "none"' in said
+    assert "note: staleness: without effect, as late = 0" in said
     code, said = run("init", str(tmp_path / "new.toml"), "--broker", "mqtt://anna:h7#Kq@host")
     assert code == 1
     assert "%23" in said

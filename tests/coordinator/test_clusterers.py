@@ -9,18 +9,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
-from coordinator.methods.clustering import (
-    CLUSTERERS,
-    RULES,
-    Blend,
-    Crowd,
-    Dense,
-    Evidence,
-    coarse,
-    partition,
-    similarity,
-)
-from coordinator.methods.clustering.silhouette import mean_silhouette
+from coordinator.methods.clustering import CLUSTERERS, RULES, Blend, Crowd, Dense, Evidence, partition, similarity
+from coordinator.methods.clustering.micro_clusters import coarse
+from coordinator.methods.clustering.rules.silhouette import mean_silhouette
 from edge_sdk.adapter import Shape, concatenate, left_basis
 from edge_sdk.adapter.algebra import Bases
 from tests.coordinator.adapters import random_adapter, rotated
@@ -55,7 +46,7 @@ def evidence_of(truth: list[int], *, gauge: int = 0, without: frozenset[int] = f
 
 
 def labels_of(method: str, rule: str, how: str, evidence: Evidence) -> list[int]:
-    found = partition(COMPARE[how](evidence, CLUSTERERS[method](evidence)), choose=rule)
+    found = partition(COMPARE[how](evidence, CLUSTERERS[method]()(evidence)), choose=rule)
     return [int(label) for label in found]
 
 
@@ -116,7 +107,7 @@ def test_no_group_is_smaller_than_allowed(method: str, rule: str, how: str) -> N
     evidence = evidence_of(truth)
     outliers = Evidence(evidence.codes.copy(), list(evidence.bases), 2)
     outliers.codes[-3:] += 20 * np.random.default_rng(9).normal(size=(3, 32))
-    crowd = COMPARE[how](outliers, CLUSTERERS[method](outliers))
+    crowd = COMPARE[how](outliers, CLUSTERERS[method]()(outliers))
     for clusters in (0, 3, 6):
         found = partition(crowd, clusters=clusters, choose=rule, smallest=4)
         assert np.bincount(found).min() >= 4
@@ -124,7 +115,7 @@ def test_no_group_is_smaller_than_allowed(method: str, rule: str, how: str) -> N
 
 def test_a_given_number_is_kept(method: str, rule: str, how: str) -> None:
     evidence = evidence_of(TRUTH)
-    crowd = COMPARE[how](evidence, CLUSTERERS[method](evidence))
+    crowd = COMPARE[how](evidence, CLUSTERERS[method]()(evidence))
     assert set(partition(crowd, clusters=1, choose=rule)) == {0}
     assert len(set(partition(crowd, clusters=2, choose=rule))) == (1 if method == "single" else 2)
 
@@ -132,7 +123,7 @@ def test_a_given_number_is_kept(method: str, rule: str, how: str) -> None:
 def test_crowds_add_up(method: str, rule: str, how: str) -> None:
     """Totals to groups are sums of the similarities; of the coarse method up to an error of 0.05 a device."""
     evidence = evidence_of(TRUTH, without=frozenset({1, 5}))
-    blend = CLUSTERERS[method](evidence)
+    blend = CLUSTERERS[method]()(evidence)
     crowd, exact = COMPARE[how](evidence, blend), similarity(evidence, blend)
     labels = np.array(TRUTH)
     np.testing.assert_allclose(crowd.totals(labels), exact @ np.eye(GROUPS)[labels], atol=0.05 * EACH)

@@ -16,8 +16,8 @@ from coordinator.methods.clustering import (
     place,
     similarity,
 )
+from coordinator.methods.clustering.blends.fused import prompt_weight
 from coordinator.methods.clustering.dense import basis_similarities, centred_cosines
-from coordinator.methods.clustering.fused import prompt_weight
 from coordinator.methods.clustering.plane import plane
 from edge_sdk.adapter import basis_similarity, left_basis
 from tests.coordinator.adapters import random_adapter, rotated
@@ -37,7 +37,7 @@ def truth_of(sizes: list[int]) -> list[int]:
 
 
 def matrix(method: str, evidence: Evidence) -> np.ndarray:
-    return similarity(evidence, CLUSTERERS[method](evidence))
+    return similarity(evidence, CLUSTERERS[method]()(evidence))
 
 
 @pytest.mark.parametrize("method", [name for name in CLUSTERERS.built_in if name != "single"])

@@ -13,7 +13,7 @@ from tests.integration.devices import code
 def groups(codes: list[bytes]) -> list[int]:
     """The labels of what clustering by these codes alone finds."""
     evidence = Evidence(directions(codes, [Standing.SEEN] * len(codes)), (), 0)
-    crowd = compare(evidence, CLUSTERERS["prompt"](evidence))
+    crowd = compare(evidence, CLUSTERERS["prompt"]()(evidence))
     return partition(crowd, clusters=0, choose="significant", smallest=2, present=0).tolist()
 
 

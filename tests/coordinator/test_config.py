@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from coordinator import config
+from coordinator.config import FederationFile
+from coordinator.config.tables import FAMILIES
+from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.clustering import Fused
+from coordinator.methods.optimisers import Adam
+from coordinator.methods.robust import Trusting
 from edge_sdk.adapter import Shape, to_bytes
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
@@ -28,11 +35,19 @@ def parse(text: str, folder: Path = Path("/somewhere")) -> config.Federation:
 MINIMAL = 'name = "stickers"\nbundle = "bundle"\n'
 
 
+def of(table: str, keys: str) -> str:
+    """A file with this table."""
+    return f"{MINIMAL}[{table}]\n{keys}\n"
+
+
 def test_defaults_and_paths() -> None:
     federation = parse(MINIMAL)
-    assert federation.bundle == "/somewhere/bundle"
-    assert federation.home == "/somewhere/stickers.coordinator"
+    assert federation.bundle == Path("/somewhere/bundle")
+    assert federation.description == Path("/somewhere/bundle/impasto.json")
+    assert federation.home == Path("/somewhere/stickers.coordinator")
     assert federation.database == "sqlite:////somewhere/stickers.coordinator/coordinator.sqlite"
+    assert federation.database_file == Path("/somewhere/stickers.coordinator/coordinator.sqlite")
+    assert parse(MINIMAL + 'database = "postgresql://h/d"').database_file is None
     assert federation.blobs == "/somewhere/stickers.coordinator/blobs"
 
 
@@ -41,14 +56,15 @@ def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeyp
     monkeypatch.setenv("HOME", "/home/anna")
     places = 'home = "~/h"\nblobs = "b"\ndatabase = "sqlite:///d.sqlite?timeout=9"\n'
     federation = parse(MINIMAL + places)
-    assert federation.home == "/home/anna/h"
+    assert federation.home == Path("/home/anna/h")
     assert federation.blobs == "/somewhere/b"
     assert federation.database == "sqlite:////somewhere/d.sqlite?timeout=9"
     for url in ("sqlite:////var/d.sqlite", "sqlite+pysqlite:////d", "postgresql://u:p@h/d"):
         assert parse(f'{MINIMAL}database = "{url}"\n').database == url
     assert parse(f'{MINIMAL}database = "sqlite+pysqlite:///~/d"\n').database == "sqlite+pysqlite:////home/anna/d"
     assert parse(f'{MINIMAL}blobs = "s3://bucket/b"\n').blobs == "s3://bucket/b"
-    assert parse('name = "a"\nslots = "~/impasto.json"\n').slots == "/home/anna/impasto.json"
+    copied = parse('name = "a"\nslots = "~/impasto.json"\n')
+    assert (copied.bundle, copied.description) == (None, Path("/home/anna/impasto.json"))
 
 
 @pytest.mark.parametrize(
@@ -69,25 +85,35 @@ def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeyp
         (MINIMAL + "quorum = 0", "quorum"),
         (MINIMAL + "deadline = -1", "deadline"),
         (MINIMAL + "learning_rate = nan", "learning_rate"),
-        (MINIMAL + 'aggregation = "magic"', "aggregation = 'magic' is unknown; use one of product, fedit"),
-        (MINIMAL + 'clustering = "magic"', "clustering"),
-        (MINIMAL + 'choose = "magic"', "choose = 'magic' is unknown; use one of silhouette, eigengap"),
-        (MINIMAL + 'recluster = "magic"', "recluster"),
-        (MINIMAL + 'interaction = "magic"', "interaction"),
-        (MINIMAL + 'server_optimiser = "magic"', "server_optimiser = 'magic' is unknown; use one of none, momentum"),
-        (MINIMAL + "server_momentum = 0.7", "server_momentum is of a server optimiser, and there is none"),
-        (MINIMAL + "server_learning_rate = 0.5", "server_learning_rate is of a server optimiser"),
-        (MINIMAL + 'server_optimiser = "momentum"\nserver_rank = 512', "ranks below 512 to each, not 512"),
-        (MINIMAL + 'aggregation = "flora"', "interaction = 'attention' mixes whole"),
-        (MINIMAL + 'aggregation = "fedsa"\nroot_rounds = 0', "interaction = 'attention' mixes whole"),
         (
-            MINIMAL + 'interaction = "none"\nserver_optimiser = "adam"\naggregation = "flora"',
-            "server_optimiser = 'adam' steps from one",
+            of("aggregation", 'method = "magic"'),
+            r"\[aggregation\] method = 'magic' is unknown; use one of product",
         ),
-        (MINIMAL + "server_rank = 4", "server_rank = 4 is less than rank = 8"),
-        (MINIMAL + 'server_rank = 16\naggregation = "fedit"', "server_rank = 16 is more than devices train"),
-        (MINIMAL + "server_rank = 16\ncarry = false", "server_rank = 16 is more than devices train"),
-        (MINIMAL + 'interaction = "disjoint"', "interaction = 'disjoint' holds only while devices keep A"),
+        (of("aggregation", "method = 3"), r"\[aggregation\] method must be a name in quotes"),
+        (of("aggregation", "max_weight = 0.5"), r"\[aggregation\].*max_weight"),
+        (of("clustering", 'method = "magic"'), r"\[clustering\] method = 'magic'"),
+        (of("clustering", 'choose = "magic"'), "choose = 'magic' is unknown; use one of silhouette, eigengap"),
+        (of("clustering", 'recluster = "magic"'), "recluster"),
+        (of("clustering", 'method = "ifca"'), "set clusters to it"),
+        (of("interaction", 'method = "magic"'), r"\[interaction\] method = 'magic'"),
+        (of("interaction", "rho = 2"), r"\[interaction\].*rho"),
+        (of("filter", 'method = "trim"\nliars = 0.5'), r"\[filter\].*liars"),
+        (of("server_optimiser", 'method = "magic"'), "method = 'magic' is unknown; use one of none, momentum"),
+        (of("server_optimiser", 'method = "adam"\nlearning_rate = 0'), r"\[server_optimiser\].*learning_rate"),
+        (
+            of("server_optimiser", 'method = "momentum"\n[aggregation]\nserver_rank = 512'),
+            "ranks below 512 to each, not 512",
+        ),
+        (of("aggregation", 'method = "flora"'), r"\[interaction\] method = 'attention' mixes whole"),
+        (of("aggregation", 'method = "fedsa"'), r"\[interaction\] method = 'attention' mixes whole"),
+        ("root_rounds = 1\n" + of("aggregation", 'method = "fedsa"'), "no root adapter: set root_rounds = 0"),
+        (
+            of("interaction", 'method = "none"\n[server_optimiser]\nmethod = "adam"\n[aggregation]\nmethod = "flora"'),
+            r"\[server_optimiser\] method = 'adam' steps from one",
+        ),
+        (of("aggregation", "server_rank = 4"), "server_rank = 4 is less than rank = 8"),
+        (of("aggregation", "server_rank = 16\ncarry = false"), "server_rank = 16 has no effect with carry = false"),
+        (of("interaction", 'method = "disjoint"'), r"\[interaction\] method = 'disjoint' holds only while"),
         (MINIMAL + "late = -1", "late"),
         (MINIMAL + 'ca = "ca.pem"', "mqtts://"),
         (MINIMAL + 'broker = "mqtts://b"\ncertificate = "c.pem"', "`certificate` and `key`"),
@@ -103,6 +129,62 @@ def test_errors_name_the_key(text: str, named: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("carry = true", ["write carry under [aggregation]"]),
+        ("server_rank = 16", ["write server_rank under [aggregation]"]),
+        ("max_weight = 2.0", ["write max_weight under [aggregation]"]),
+        ('aggregation = "product"', ['write aggregation = "product" as method = "product" under [aggregation]']),
+        ("server_momentum = 0.7", ["write server_momentum as momentum under [server_optimiser]"]),
+        ("server_learning_rate = 1.0", ["server_learning_rate as learning_rate under [server_optimiser]"]),
+        ("clusters = 3", ["write clusters under [clustering]"]),
+        ("tau = 0.3", ["write tau under [interaction]"]),
+        (
+            'filter = "trim"\nliars = 0.1\nrho = 0.3\nrecluster = "drift"',
+            [
+                *('filter = "trim" as method = "trim" under [filter]', "liars under [filter]"),
+                *("rho under [interaction]", "recluster under [clustering]"),
+            ],
+        ),
+        ("aggregation = 3", ["[aggregation] is a table: write its keys on the lines below [aggregation]"]),
+    ],
+)
+def test_a_flat_file_of_earlier_versions_is_told_what_to_write(keys: str, said: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(MINIMAL + keys)
+    assert all(words in str(caught.value) for words in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (of("filter", "liars = 0.1"), "[filter] method = 'none' has no key 'liars', which is a key of krum and trim"),
+        (of("filter", 'method = "clip"\nliars = 0.1'), "method = 'clip' has no key 'liars', which is a key of krum"),
+        (of("server_optimiser", "momentum = 0.7"), "has no key 'momentum', which is a key of momentum and adam"),
+        (of("aggregation", 'method = "fedit"\ncarry = true'), "has no key 'carry', which is a key of product: choose"),
+        (of("clustering", 'method = "single"\nclusters = 3'), "is a key of fused, prompt, adapter and ifca"),
+        (of("interaction", 'method = "none"\nrho = 0.3'), "has no key 'rho', which is a key of attention"),
+        (of("interaction", "carry = true"), "has no key 'carry': write carry under [aggregation]"),
+        (of("filter", "server_momentum = 0.3"), "write server_momentum as momentum under [server_optimiser]"),
+        (of("interaction", "rounds = 3"), "it is a key of the file, to be written above the first [table]"),
+        (of("interaction", "ro = 0.3"), "method = 'attention' has no key 'ro': did you mean 'rho'?"),
+        (of("interaction", "pi = 3"), "has no key 'pi'. See docs/coordinator.md"),
+    ],
+)
+def test_a_key_of_another_method_or_table_says_whose_it_is(text: str, said: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(text)
+    assert said in str(caught.value)
+
+
+def test_a_table_without_a_method_is_of_the_default() -> None:
+    federation = parse(of("clustering", "clusters = 3"))
+    assert federation.clustering == Fused(clusters=3)
+    assert parse(MINIMAL).aggregation == AGGREGATORS["product"].Settings(method="product")
+    assert parse(MINIMAL).filter == Trusting()
+
+
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="impasto-coordinator init"):
         config.load(tmp_path / "none.toml")
@@ -115,14 +197,30 @@ def test_the_template_is_a_federation_file_with_the_defaults(tmp_path: Path) -> 
     assert config.load(path) == config.load(tmp_path / "plain.toml")
 
 
+def test_the_template_teaches_every_key(tmp_path: Path) -> None:
+    """A key that the file knows is in the template: as it is by default, or as a comment."""
+    table, found = "", set()
+    for line in config.template("stickers", "bundle", "mqtt://b").splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            table = f"{header[1]}."
+        elif key := re.match(r"(?:# )?(\w+) = ", line):
+            assert "#" in line.removeprefix("# "), f"{line} has no comment"
+            found.add(table + key[1])
+    wanted = set(FederationFile.__struct_fields__) - FAMILIES.keys()
+    for family in FAMILIES.values():
+        methods = (*family.registry.built_in, *family.offline)
+        wanted |= {f"{family.table}.{key}" for name in methods for key in family.settings(name).__struct_fields__}
+    assert found | {"slots"} == wanted
+
+
 def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
-    from_bundle = config.read_base_model(parse(MINIMAL, tmp_path))
+    from_bundle = config.read_base_model(parse(MINIMAL, tmp_path).description)
     assert from_bundle == config.BaseModel(base_id=BASE_ID, slots=SLOTS)
     (bundle / "impasto.json").rename(tmp_path / "copy.json")
-    assert config.read_base_model(parse('name = "s"\nslots = "copy.json"', tmp_path)) == from_bundle
+    assert config.read_base_model(parse('name = "s"\nslots = "copy.json"', tmp_path).description) == from_bundle
     with pytest.raises(ConfigurationError, match="impasto-export"):
-        config.read_base_model(parse(MINIMAL, tmp_path))
+        config.read_base_model(parse(MINIMAL, tmp_path).description)
 
 
 def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
@@ -132,17 +230,17 @@ def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
     convolution = {"name": "unet.mid.conv1", "in_features": 36, "out_features": 4, "kernel": [3, 3]}
     content["slots"].append(convolution)
     (bundle / "impasto.json").write_text(json.dumps(content))
-    assert config.read_base_model(parse(MINIMAL, tmp_path)).slots == SLOTS
+    assert config.read_base_model(parse(MINIMAL, tmp_path).description).slots == SLOTS
     (bundle / "impasto.json").write_text(json.dumps({**content, "slots": [convolution]}))
     with pytest.raises(ConfigurationError, match="no LoRA slot that devices train"):
-        config.read_base_model(parse(MINIMAL, tmp_path))
+        config.read_base_model(parse(MINIMAL, tmp_path).description)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"base_id": "x", "slots": []}', '{"base_id": "x"}'])
 def test_a_broken_description_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "impasto.json").write_text(content)
     with pytest.raises(ConfigurationError, match="impasto"):
-        config.read_base_model(parse('name = "s"\nslots = "impasto.json"', tmp_path))
+        config.read_base_model(tmp_path / "impasto.json")
 
 
 def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
@@ -154,7 +252,10 @@ def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
 
 def test_methods_without_mixed_ranks_demand_the_rank() -> None:
     assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 1
-    assert parse(MINIMAL + 'aggregation = "fedit"\nrank = 6').rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 6
+    assert (
+        parse("rank = 6\n" + of("aggregation", 'method = "fedit"')).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank
+        == 6
+    )
 
 
 def test_what_follows_from_the_keys() -> None:
@@ -163,12 +264,12 @@ def test_what_follows_from_the_keys() -> None:
     assert parse(MINIMAL).connection().keepalive == 30
     assert parse(MINIMAL + "keepalive = 5").connection().keepalive == 5
     assert parse(MINIMAL).carries
-    assert not parse(MINIMAL + "carry = false").carries
-    assert not parse(MINIMAL + 'aggregation = "fedit"').carries
+    assert not parse(of("aggregation", "carry = false")).carries
+    assert not parse(of("aggregation", 'method = "fedit"')).carries
     assert parse(MINIMAL + "rank = 6").group_rank == 6
-    assert parse(MINIMAL + "rank = 6\nserver_rank = 12").group_rank == 12
-    assert parse(MINIMAL + 'server_optimiser = "adam"').pace.learning_rate == 0.01
-    assert parse(MINIMAL + 'server_optimiser = "adam"\nserver_learning_rate = 0.1').pace.learning_rate == 0.1
+    assert parse("rank = 6\n" + of("aggregation", "server_rank = 12")).group_rank == 12
+    assert parse(of("server_optimiser", 'method = "adam"')).server_optimiser == Adam(learning_rate=0.01, momentum=0.9)
+    assert parse(of("server_optimiser", 'method = "adam"\nlearning_rate = 0.1')).server_optimiser.learning_rate == 0.1
 
 
 def test_the_length_of_a_prompt_code_is_the_bases_or_the_files() -> None:
@@ -208,7 +309,8 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
     text = 'name = "stickers"\nbundle = "bundle"\nbroker = "mqtt://anna@b"\npassword_file = "password"'
     federation = config.parse(text, folder=tmp_path)
     assert federation.connection().credentials == ("anna", " s3cret ")
-    assert "s3cret" not in repr(federation) + repr(federation.connection())
+    file = config.FederationFile(name="stickers", broker="mqtt://anna:s3cret@b", database="postgresql://me:s3cret@h/d")
+    assert "s3cret" not in repr(federation) + repr(federation.connection()) + repr(file)
     (tmp_path / "password").write_text("\n", "utf-8")
     with pytest.raises(ConfigurationError, match="is empty"):
         federation.connection()
@@ -220,30 +322,33 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "keys", "cause"),
     [
-        ('interaction = "none"\nrho = 0.3\ntau = 0.1', "rho, tau", 'interaction = "none"'),
-        ("liars = 0.1", "liars", 'filter = "none"'),
-        ('filter = "clip"\nliars = 0.1', "liars", 'filter = "clip"'),
-        ('filter = "median"\nliars = 0.1', "liars", 'filter = "median"'),
-        ("rho = 0.0\ntau = 0.1", "tau", "rho = 0"),
-        ('clustering = "single"\nrho = 0.3', "rho", "there is a single cluster"),
-        ("clusters = 1\ntau = 0.3", "tau", "clusters = 1"),
-        ("clusters = 1\nmin_cluster = 3", "min_cluster", "clusters = 1"),
+        ("[interaction]\nrho = 0.0\ntau = 0.1", "interaction.tau", "rho = 0"),
         (
-            'root_rounds = 5\ninteraction = "none"',
-            "interaction",
+            '[clustering]\nmethod = "single"\n[interaction]\nrho = 0.3',
+            "interaction.rho",
+            "there is a single cluster",
+        ),
+        ("[clustering]\nclusters = 1\n[interaction]\ntau = 0.3", "interaction.tau", "clusters = 1"),
+        ("[clustering]\nclusters = 1\nmin_cluster = 3", "clustering.min_cluster", "clusters = 1"),
+        (
+            'root_rounds = 5\n[interaction]\nmethod = "none"',
+            "interaction.method",
             "all rounds train the root (root_rounds = 5)",
         ),
-        ("root_rounds = 5\nrho = 0.0\ntau = 0.3", "rho, tau", "all rounds train the root (root_rounds = 5)"),
+        (
+            "root_rounds = 5\n[interaction]\nrho = 0.0\ntau = 0.3",
+            "interaction.rho, interaction.tau",
+            "all rounds train the root (root_rounds = 5)",
+        ),
         ("rounds = 1\nlate = 1", "late", "rounds = 1"),
         (
-            'aggregation = "rolora"\nlate = 1',
+            'late = 1\n[aggregation]\nmethod = "rolora"',
             "late",
-            'aggregation = "rolora" trains other factors in the next round (late = 2 reaches the one after it)',
+            '[aggregation] method = "rolora" trains other factors in the next round (late = 2 reaches the one '
+            "after it)",
         ),
         ("staleness = 1.0", "staleness", "late = 0"),
-        ('clustering = "single"\nclusters = 3\nrecluster = "drift"', "clusters, recluster", 'clustering = "single"'),
-        ('clusters = 3\nchoose = "eigengap"', "choose", "clusters = 3"),
-        ('aggregation = "fedit"\ncarry = false', "carry", 'aggregation = "fedit"'),
+        ('[clustering]\nclusters = 3\nchoose = "eigengap"', "clustering.choose", "clusters = 3"),
     ],
 )
 def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> None:
@@ -254,12 +359,12 @@ def test_keys_that_nothing_heeds_are_told(text: str, keys: str, cause: str) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        'filter = "trim"\nliars = 0.1',
-        "rho = 0.0",
-        "rounds = 2\nroot_rounds = 1\nrho = 0.3",
-        'aggregation = "rolora"\nlate = 2',
-        "clusters = 1",
-        'clustering = "single"',
+        '[filter]\nmethod = "trim"\nliars = 0.1',
+        "[interaction]\nrho = 0.0",
+        "rounds = 2\nroot_rounds = 1\n[interaction]\nrho = 0.3",
+        'late = 2\n[aggregation]\nmethod = "rolora"',
+        "[clustering]\nclusters = 1",
+        '[clustering]\nmethod = "single"',
     ],
 )
 def test_keys_that_are_heeded_are_not(text: str) -> None:
@@ -274,3 +379,14 @@ def test_a_byte_order_mark_is_no_part_of_a_federation_file(tmp_path: Path) -> No
 
 def test_of_what_init_writes_everything_is_heeded() -> None:
     assert not config.without_effect(config.parse(config.template("a", "b", "mqtt://x"), folder=Path()))
+
+
+def test_what_the_package_reads_is_packed_with_it() -> None:
+    """Files that are no modules lie in an installed package only if pyproject.toml says so."""
+    root = Path(__file__).parents[2]
+    text = (root / "pyproject.toml").read_text("utf-8").split("[tool.setuptools.package-data]")[1].split("\n[")[0]
+    for package in ("edge_sdk", "coordinator", "export"):
+        packed = set(json.loads(re.findall(rf"^{package} = (\[.*\])$", text, flags=re.MULTILINE)[0]))
+        folder = root / package
+        other = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        assert packed == {name for name in other if not name.endswith((".py", ".pyc"))}

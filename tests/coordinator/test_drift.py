@@ -9,21 +9,12 @@ import numpy as np
 import pytest
 
 from coordinator import rounds
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
-from coordinator.methods.clustering import (
-    CLUSTERERS,
-    MOST_DENSE,
-    Crowd,
-    Dense,
-    Evidence,
-    coarse,
-    is_stale,
-    margin,
-    similarity,
-)
+from coordinator.methods.clustering import CLUSTERERS, MOST_DENSE, Crowd, Dense, Evidence, is_stale, margin, similarity
 from coordinator.methods.clustering.drift import STALE, with_newcomers
+from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.simulation.federation import SimulatedDevice, simulate
 from coordinator.store import MemorySketches
 from edge_sdk.adapter import Share, concatenate, left_basis
@@ -32,6 +23,7 @@ from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.coordinator.learners import Learner
+from tests.coordinator.settings import federation_of
 
 GROUPS = 3
 
@@ -41,10 +33,10 @@ class World:
 
     def __init__(self, tastes: list[int], **changes: Any) -> None:
         self.tastes = {f"d{number:02}": taste for number, taste in enumerate(tastes)}
-        values = {"name": "w", "slots": "s.json", "clustering": "fused", "recluster": "drift", **changes}
+        settings = federation_of(clustering={"recluster": "drift", **changes})
         layers = {name: shape.out_features for name, shape in SLOTS.items()}
         subspaces = Subspaces(self._basis, layers, MemorySketches())
-        self._clusters = Tastes(Federation(**values), self._profiles, subspaces)
+        self._clusters = Tastes(settings, self._profiles, subspaces)
         self.state = rounds.State()
         self.round = 0
 
@@ -112,7 +104,7 @@ def test_by_default_every_round_is_clustered() -> None:
 
 @pytest.mark.parametrize("method", ["fused", "prompt", "adapter"])
 def test_devices_that_change_their_taste_are_clustered_anew(method: str) -> None:
-    world = World([i % GROUPS for i in range(18)], clustering=method)
+    world = World([i % GROUPS for i in range(18)], method=method)
     before = [world.turn() for _ in range(5)][-1]
     assert kept(before)
     moved = ["d00", "d03", "d06", "d09"]
@@ -201,7 +193,7 @@ class TestMargin:
         centres = np.random.default_rng(0).normal(size=(GROUPS, 24))
         codes = centres[truth] + 0.2 * np.random.default_rng(1).normal(size=(len(truth), 24))
         evidence = Evidence(codes, [None] * len(truth), 0)
-        crowd: Crowd = compare(evidence, CLUSTERERS["prompt"](evidence))
+        crowd: Crowd = compare(evidence, CLUSTERERS["prompt"]()(evidence))
         return crowd
 
     def test_is_large_for_the_true_clusters_and_small_for_others(self, compare: Any) -> None:
@@ -255,9 +247,9 @@ def test_a_whole_federation_whose_devices_change_taste() -> None:
 
         return SimulatedDevice(learner.profile, train)
 
-    settings = Federation(
-        name="t", slots="s.json", rounds=9, root_rounds=1, rank=4, steps=20, learning_rate=0.05,
-        interaction="none", clustering="adapter", recluster="drift", choose="eigengap",
+    settings = federation_of(
+        rounds=9, root_rounds=1, rank=4, steps=20, learning_rate=0.05, interaction="none",
+        clustering={"method": "adapter", "recluster": "drift", "choose": "eigengap"},
     )  # fmt: skip
     events: list[tuple[str, Any]] = []
     outcomes = simulate(

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.methods.aggregation.filters import FILTERS
-from coordinator.methods.aggregation.gauge import scales, to_scale, usual
+from coordinator.methods.robust import FILTERS
+from coordinator.methods.robust.gauge import scales, to_scale, usual
 from coordinator.simulation.federation import SimulatedDevice, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.coordinator.learners import Learner
+from tests.coordinator.settings import federation_of
 
 BASE = BaseModel(BASE_ID, SLOTS)
 
@@ -37,8 +38,8 @@ def scaled(adapter: Adapter, factor: float) -> Adapter:
 
 
 def errors(aggregation: str, filter_name: str, factor: float) -> list[float]:
-    settings = Federation(
-        name="toy", slots="x", rounds=6, root_rounds=0, steps=60, learning_rate=0.02, rank=4, seed=3,
+    settings = federation_of(
+        rounds=6, root_rounds=0, steps=60, learning_rate=0.02, rank=4, seed=3,
         aggregation=aggregation, filter=filter_name, clustering="single", interaction="none",
     )  # fmt: skip
     learners = [Scaling(2 * number, factor=factor if number == 0 else 1.0) for number in range(5)]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel, Federation
 from coordinator.simulation.federation import Outcome, SimulatedDevice, simulate
 from coordinator.simulation.ifca import ChoosingDevice, simulate_ifca
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, to_bytes
@@ -17,6 +17,7 @@ from edge_sdk.errors import ConfigurationError
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
+from tests.coordinator.settings import federation_of
 
 BASE = BaseModel(BASE_ID, SLOTS)
 LEARNERS = [Learner(number) for number in range(6)]
@@ -25,9 +26,10 @@ LEARNERS = [Learner(number) for number in range(6)]
 def federation(**changes: Any) -> Federation:
     values = {
         "name": "tastes", "slots": "impasto.json", "rounds": 7, "root_rounds": 1, "rank": 4, "steps": 60,
-        "learning_rate": 0.05, "interaction": "none", "clusters": GROUPS, **changes,
+        "learning_rate": 0.05, "interaction": "none", "clustering": {"method": "ifca", "clusters": GROUPS},
+        **changes,
     }  # fmt: skip
-    return Federation(**values)
+    return federation_of(**values)
 
 
 def choosing(learner: Learner) -> ChoosingDevice:
@@ -63,7 +65,7 @@ def test_every_model_goes_down_in_every_round() -> None:
     settings = federation()
     chosen, _ = run(settings)
     devices = {learner.name: SimulatedDevice(learner.profile, learner.train) for learner in LEARNERS}
-    sent = simulate(settings, BASE, devices)
+    sent = simulate(federation(clustering={"clusters": GROUPS}), BASE, devices)
     name = LEARNERS[0].name
     size = BASE.update_size(4) - 1024 * (len(SLOTS) + 64)  # of the factors; a file has a header besides
     assert chosen[name].bytes_up == pytest.approx(sent[name].bytes_up, rel=0.01)
@@ -92,9 +94,10 @@ def test_the_same_seed_gives_the_same_outcome() -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"clusters": 0}, "clusters = 0"),
-        ({"aggregation": "fedsa", "root_rounds": 0}, "aggregation = 'fedsa'"),
-        ({"aggregation": "flora"}, "aggregation = 'flora'"),
+        ({"clustering": "ifca"}, "set clusters to it"),
+        ({"clustering": "fused"}, "for IFCA set method to 'ifca'"),
+        ({"aggregation": "fedsa", "root_rounds": 0}, r"\[aggregation\] method = 'fedsa'"),
+        ({"aggregation": "flora"}, r"\[aggregation\] method = 'flora'"),
     ],
 )
 def test_errors_name_the_key(changes: dict[str, Any], named: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel
 from coordinator.learning.aggregate import Learning
 from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
@@ -19,6 +19,7 @@ from edge_sdk.errors import AdapterMismatch, TransferError
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.coordinator.federations import offer
+from tests.coordinator.settings import federation_of
 
 MEMBER = Member(0, 4, None, 0, Share.BOTH)
 
@@ -27,7 +28,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs: StoredBlobs = open_blobs(str(folder / "blobs"))
-        learning = Learning(Federation(name="tastes", slots="x"), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
+        learning = Learning(federation_of(), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self.storing = IngestWorker(learning, self.blobs, self.outcomes.put)
         self.storing.start()

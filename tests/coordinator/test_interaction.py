@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.methods.interaction import INTERACTIONS, Strength
+from coordinator.methods.interaction import INTERACTIONS, Attention
 from edge_sdk.adapter import Adapter, Factors, cosine, distance, norm
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import SLOTS, dense, random_adapter
@@ -15,15 +15,14 @@ CLUSTERS = {0: random_adapter(0), 3: random_adapter(1), 7: random_adapter(2)}
 
 @pytest.mark.parametrize("method", INTERACTIONS.built_in)
 def test_nothing_happens_to_one_cluster_or_without_strength(method: str) -> None:
-    alone = INTERACTIONS[method]({5: CLUSTERS[0]}, 4, Strength(0.5, 0.5))
-    assert alone == {5: CLUSTERS[0]}
-    still = INTERACTIONS[method](CLUSTERS, 4, Strength(0.0, 0.5))
-    assert still == CLUSTERS
+    assert INTERACTIONS[method]()({5: CLUSTERS[0]}, 4) == {5: CLUSTERS[0]}
+    still = Attention(rho=0.0) if method == "attention" else INTERACTIONS[method]()
+    assert still(CLUSTERS, 4) == CLUSTERS
 
 
 def test_attention_is_the_formula() -> None:
     rho, tau = 0.4, 0.7
-    mixed = INTERACTIONS["attention"](CLUSTERS, 12, Strength(rho, tau))
+    mixed = Attention(rho=rho, tau=tau)(CLUSTERS, 12)
     for own in CLUSTERS:
         scores = {other: np.exp(cosine(CLUSTERS[own], CLUSTERS[other]) / tau) for other in CLUSTERS}
         for name in SLOTS:
@@ -33,7 +32,7 @@ def test_attention_is_the_formula() -> None:
 
 
 def test_attention_keeps_rank_and_identity() -> None:
-    mixed = INTERACTIONS["attention"](CLUSTERS, 4, Strength(0.1, 0.5))
+    mixed = Attention()(CLUSTERS, 4)
     for own, adapter in mixed.items():
         assert adapter.rank == 4
         assert distance(adapter, CLUSTERS[own]) < 0.15 * norm(CLUSTERS[own])
@@ -41,7 +40,7 @@ def test_attention_keeps_rank_and_identity() -> None:
 
 class TestDisjoint:
     def begin(self, *new: int, known: dict[int, Adapter] | None = None, rank: int = 4) -> dict[int, Adapter]:
-        return INTERACTIONS["disjoint"].begin(new, known or {}, SLOTS, rank, 0)
+        return INTERACTIONS["disjoint"]().begin(new, known or {}, SLOTS, rank, 0)
 
     def test_what_clusters_learn_never_meets(self) -> None:
         begun = self.begin(0, 1, 2, 3)
@@ -74,7 +73,7 @@ class TestDisjoint:
             self.begin(0, 1, 2, 3, 4)
 
     def test_others_begin_where_all_do(self) -> None:
-        assert INTERACTIONS["attention"].begin([0, 1], {}, SLOTS, 4, 0) == {}
+        assert Attention().begin([0, 1], {}, SLOTS, 4, 0) == {}
 
 
 def distance_of_rows(one: Adapter, other: Adapter) -> float:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from coordinator.methods.clustering.gram import Vectors
-from coordinator.methods.clustering.kmeans import k_means
+from coordinator.methods.clustering.micro_clusters.gram import Vectors
+from coordinator.methods.clustering.micro_clusters.kmeans import k_means
 
 
 def _points(seed: int, count: int, groups: int, noise: float) -> tuple[Vectors, np.ndarray]:

@@ -14,6 +14,7 @@ import pytest
 
 from coordinator import config
 from coordinator.cli import main
+from coordinator.config.tables import FAMILIES
 from coordinator.server.service import Service
 from coordinator.simulation.offline.folders import read_folders
 from edge_sdk.adapter import load
@@ -23,7 +24,7 @@ from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
-SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4, "min_cluster": 1}
+SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4}
 
 
 @pytest.fixture
@@ -53,7 +54,11 @@ def devices(tmp_path: Path) -> Path:
 def federation(folder: Path, bundle: Path | None = None, **changes: Any) -> Path:
     values = {"bundle": str(bundle or tiny_bundle()), **SETTINGS, **changes}
     path = folder / "try.toml"
-    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None))
+    methods = {"clustering": {"min_cluster": 1}, **{key: values.pop(key) for key in [*values] if key in FAMILIES}}
+    text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items() if value is not None)
+    for table, keys in methods.items():
+        text += f"[{table}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    path.write_text(text)
     return path
 
 
@@ -92,7 +97,7 @@ def test_the_same_seed_gives_the_same_adapters(run: Run, devices: Path, tmp_path
 
 
 def test_ifca_runs_here_and_only_here(run: Run, devices: Path, tmp_path: Path) -> None:
-    file, path = tmp_path / "result.json", federation(tmp_path, clustering="ifca", clusters=2)
+    file, path = tmp_path / "result.json", federation(tmp_path, clustering={"method": "ifca", "clusters": 2})
     code, said = run(path, devices, "--model", tiny_model(), "--json", file, "--held-out", "0")
     assert code == 0, said
     result = json.loads(file.read_text())
@@ -101,11 +106,11 @@ def test_ifca_runs_here_and_only_here(run: Run, devices: Path, tmp_path: Path) -
     with pytest.raises(ConfigurationError, match="impasto-coordinator simulate"):
         Service(config.load(path))
     with pytest.raises(ConfigurationError, match="set clusters"):
-        config.load(federation(tmp_path, clustering="ifca"))
+        config.load(federation(tmp_path, clustering={"method": "ifca"}))
 
 
 def test_a_factor_that_stays_at_home_makes_an_adapter_for_each_device(run: Run, devices: Path, tmp_path: Path) -> None:
-    path = federation(tmp_path, aggregation="fedsa", root_rounds=0, interaction="none")
+    path = federation(tmp_path, aggregation={"method": "fedsa"}, root_rounds=0, interaction={"method": "none"})
     assert run(path, devices, "--model", tiny_model(), "--out", tmp_path / "learnt")[0] == 0
     written = sorted(
         str(path.relative_to(tmp_path / "learnt")) for path in (tmp_path / "learnt").rglob("*.safetensors")
@@ -191,7 +196,7 @@ class TestRefused:
 
     def test_a_rank_that_the_method_cannot_mix(self, run: Run, devices: Path, tmp_path: Path) -> None:
         (devices / "anna" / "device.toml").write_text("max_rank = 2\n")
-        path = federation(tmp_path, aggregation="fedit")
+        path = federation(tmp_path, aggregation={"method": "fedit"})
         said = self.refused(run, path, devices, "-m", tiny_model(), out=tmp_path / "out")
         assert "device.toml: max_rank = 2" in said
         assert "'fedit' needs rank 4" in said

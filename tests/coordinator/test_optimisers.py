@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.methods.optimisers import OPTIMISERS, Matrices, Pace, step
+from coordinator.methods.optimisers import OPTIMISERS, Matrices, Momentum, ServerOptimiser, step
 from edge_sdk.adapter import Adapter, Factors, Share, distance, norm, to_bytes
 from edge_sdk.adapter.file import matrices_from_bytes, matrices_to_bytes
 from tests.coordinator.adapters import SLOTS, dense, random_adapter
 
-PACE = Pace(learning_rate=0.5, momentum=0.9)
 FULL_RANK = 20  # of the larger layer; more than the smaller one has
 
 
@@ -31,10 +30,16 @@ def regauged(adapter: Adapter, seed: int) -> Adapter:
     return Adapter(layers, adapter.base_id)
 
 
+def optimiser(name: str) -> ServerOptimiser:
+    """An optimiser of a pace that is no default."""
+    kind = OPTIMISERS[name]
+    return kind() if name == "none" else kind(learning_rate=0.5, momentum=0.9)
+
+
 def advance(
     name: str, start: Adapter, mean: Adapter, moments: Matrices, share: Share = Share.B
 ) -> tuple[Adapter, Matrices]:
-    return step(OPTIMISERS[name], start, mean, moments, PACE, share)
+    return step(optimiser(name), start, mean, moments, share)
 
 
 @pytest.mark.parametrize("share", [Share.BOTH, Share.B])
@@ -58,7 +63,7 @@ def test_without_momentum_the_mean_comes_back_in_its_own_factors() -> None:
     start, moments = random_adapter(0, double=True), {}
     for seed in (1, 2):
         mean = near(start, seed)
-        start, moments = step(OPTIMISERS["momentum"], start, mean, moments, Pace(1.0, 0.0), Share.BOTH)
+        start, moments = step(Momentum(momentum=0.0), start, mean, moments, Share.BOTH)
         for layer, f in mean.layers.items():
             np.testing.assert_allclose(start.layers[layer].a, f.a, atol=1e-9)
             np.testing.assert_allclose(start.layers[layer].b, f.b, atol=1e-9)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.methods.aggregation import AGGREGATORS, FILTERS
+from coordinator.config.tables import FAMILIES, Family
+from coordinator.methods import MethodSettings, Registry, not_callable, not_subclass_of
+from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.aggregation.base import fault_of
 from coordinator.methods.clustering import CLUSTERERS, RULES
 from coordinator.methods.interaction import INTERACTIONS, Interaction
 from coordinator.methods.optimisers import OPTIMISERS
-from coordinator.methods.registry import Registry, not_callable, not_of
+from coordinator.methods.robust import FILTERS
 from edge_sdk.errors import ConfigurationError
 
 GROUP = "impasto.tests"
@@ -119,17 +121,67 @@ def test_an_aggregator_is_a_whole_one(install: Install, code: str, said: str) ->
         aggregators()["half"]
 
 
-def test_an_interaction_is_an_object_not_its_class(install: Install) -> None:
+def test_an_interaction_is_a_class_not_an_object(install: Install) -> None:
     install(
         "early-methods",
-        "from coordinator.methods.interaction.none import Alone\nmade = Alone()\n",
+        "from coordinator.methods.interaction import Alone, Interaction\nmade = Alone()\n"
+        "class Plan(Alone, frozen=True, kw_only=True):\n    strength: float = 0.3\n"
+        "class Half(Interaction, frozen=True, kw_only=True): ...\n",
         made="made",
-        plan="Alone",
+        plan="Plan",
+        half="Half",
     )
-    methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_of(Interaction))
-    assert isinstance(methods["made"], Interaction)
-    with pytest.raises(ConfigurationError, match=r"no object of coordinator.methods.interaction.base.Interaction"):
-        methods["plan"]
+    methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_subclass_of(Interaction, "__call__"))
+    assert issubclass(methods["plan"], Interaction)
+    with pytest.raises(ConfigurationError, match=r"no subclass of coordinator.methods.interaction.base.Interaction"):
+        methods["made"]
+    with pytest.raises(ConfigurationError, match="does not define __call__"):
+        methods["half"]
+
+
+AGGREGATOR = """
+from typing import Annotated
+from msgspec import Meta
+from coordinator.methods.aggregation import AGGREGATORS, AggregatorSettings, CarryingSettings
+
+class Keys(CarryingSettings, frozen=True, kw_only=True):
+    power: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.power == 1 and self.max_weight > 1:
+            raise ValueError("power = 1 needs max_weight = 1")
+
+class method(AGGREGATORS["product"]):
+    Settings = Keys
+
+class bare(AGGREGATORS["product"]):
+    Settings = AggregatorSettings
+"""
+
+
+def test_an_aggregator_brings_keys_that_check_themselves(install: Install) -> None:
+    install("keyed-methods", AGGREGATOR, keyed="method", bare="bare")
+    family = Family("aggregation", "keyed", aggregators(), lambda method: method.Settings)
+    assert family.read({"power": 0.25, "max_weight": 2}, "file").power == 0.25
+    assert family.owners("power") == ["keyed"]
+    with pytest.raises(ConfigurationError, match=r"file: \[aggregation\]: Expected `float` <= 1.0.*power"):
+        family.read({"power": 2}, "file")
+    with pytest.raises(ConfigurationError, match="power = 1 needs max_weight = 1"):
+        family.read({"power": 1}, "file")
+    with pytest.raises(ConfigurationError, match="has no key 'power', which is a key of keyed"):
+        family.read({"method": "ours", "power": 1}, "file")
+    with pytest.raises(ConfigurationError, match=r"'bare'.*no subclass of .*\.CarryingSettings"):
+        family.read({"method": "bare"}, "file")
+
+
+@pytest.mark.parametrize("table", FAMILIES)
+def test_every_method_of_ours_has_a_table(table: str) -> None:
+    for name in (*FAMILIES[table].registry.built_in, *FAMILIES[table].offline):
+        kind = FAMILIES[table].settings(name)
+        assert issubclass(kind, MethodSettings)
+        if name != "ifca":  # it must be told the number of clusters
+            assert FAMILIES[table].read({"method": name}, "file").method == name
 
 
 def test_each_kind_of_method_has_its_group() -> None:

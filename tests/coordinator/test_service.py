@@ -152,7 +152,9 @@ def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str
 
 def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
-    path.write_text(f'clustering = "adapter"\n{path.read_text()}')  # which needs updates from the first round on
+    path.write_text(
+        f'{path.read_text()}[clustering]\nmethod = "adapter"\n'
+    )  # which needs updates from the first round on
     coordinator, devices = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
     devices.say("a", Join(profile=profile("apples", 0)))
@@ -160,8 +162,8 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     known = coordinator.service.state.devices["a"]
     coordinator.stop()
     loaded = config.load(path)
-    database = Database(str(loaded.database), "tastes", BASE_ID)
-    wrong = open_blobs(str(loaded.blobs)).put(b"no adapter")
+    database = Database(loaded.database, "tastes", BASE_ID)
+    wrong = open_blobs(loaded.blobs).put(b"no adapter")
     lost = Trace(wrong, Member(None, 4, None, 7, Share.BOTH))
     database.save(replace(database.load(), devices={"a": replace(known, trace=lost)}))
     database.close()
@@ -234,7 +236,7 @@ class Others:
     def __init__(self, url: str, path: Path) -> None:
         loaded = config.load(path)
         self.devices = Devices(url)
-        self.home = Path(str(loaded.home))
+        self.home = loaded.home
         self.signer = Keys(self.home, "tastes").signer  # the coordinator's own
 
     def say(self, payload: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coordinator.config.schema import BaseModel, Federation, parse
+from coordinator.config import BaseModel, Federation, parse
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.simulation.federation import Outcome, SimulatedDevice, _Simulation, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack, to_bytes
@@ -19,6 +19,7 @@ from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import RoundStart
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
+from tests.coordinator.settings import federation_of
 
 BASE = BaseModel(BASE_ID, SLOTS)
 
@@ -26,11 +27,12 @@ BASE = BaseModel(BASE_ID, SLOTS)
 def federation(method: str, **changes: Any) -> Federation:
     values = {
         "name": "tastes", "slots": "impasto.json", "rounds": 7, "root_rounds": 1, "rank": 4, "steps": 60,
-        "learning_rate": 0.05, "interaction": "none", "clusters": GROUPS, "aggregation": method, **changes,
+        "learning_rate": 0.05, "interaction": "none", "clustering": {"clusters": GROUPS}, "aggregation": method,
+        **changes,
     }  # fmt: skip
     if AGGREGATORS[method].home_factor:
         values["root_rounds"] = 0
-    return Federation(**values)
+    return federation_of(**values)
 
 
 def run(settings: Federation, learners: list[Learner]) -> tuple[dict[str, Outcome], list[tuple[str, Any]]]:
@@ -97,7 +99,7 @@ def test_a_factor_stays_at_home() -> None:
 
 def test_no_root_where_a_factor_stays_at_home(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="root_rounds = 0"):
-        parse('name = "t"\nslots = "s.json"\naggregation = "fedsa"\nroot_rounds = 1\n', folder=tmp_path)
+        parse('name = "t"\nslots = "s.json"\nroot_rounds = 1\n[aggregation]\nmethod = "fedsa"\n', folder=tmp_path)
 
 
 def test_plans_say_what_to_train() -> None:
@@ -126,14 +128,14 @@ def test_a_filter_keeps_a_lie_out(chosen: str) -> None:
     for name in ("none", chosen):
         devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
         devices[learners[0].name] = SimulatedDevice(learners[0].profile, lie)
-        outcomes = simulate(federation("product", filter=name, clusters=1, rounds=4), BASE, devices)
+        outcomes = simulate(federation("product", filter=name, clustering={"clusters": 1}, rounds=4), BASE, devices)
         errors[name] = max(error(o, outcomes[o.name]) for o in learners[1:])
     assert errors[chosen] < 0.7 * errors["none"]
 
 
 def test_what_a_filter_did_is_told() -> None:
     learners = [Learner(2 * number) for number in range(5)]
-    _, events = run(federation("product", filter="krum", clusters=1, rounds=2), learners)
+    _, events = run(federation("product", filter="krum", clustering={"clusters": 1}, rounds=2), learners)
     closed = [values["filter"] for event, values in events if event == "round_closed"]
     assert closed[0]["breakdown"] == 1
     assert sorted(closed[0]["trust"]) == [learner.name for learner in learners]
@@ -143,12 +145,12 @@ def test_what_a_filter_did_is_told() -> None:
 @pytest.mark.parametrize("method", ["ffa", "rolora", "fedsb"])
 def test_clipping_leaves_frozen_factors_alone(method: str) -> None:
     learners = [Learner(2 * number) for number in range(4)]
-    outcomes, _ = run(federation(method, filter="clip", clusters=1), learners)
+    outcomes, _ = run(federation(method, filter="clip", clustering={"clusters": 1}), learners)
     assert all(error(learner, outcomes[learner.name]) < 0.97 for learner in learners)
 
 
 def test_no_filter_where_a_factor_stays_at_home(tmp_path: Path) -> None:
-    text = 'name = "t"\nslots = "s.json"\naggregation = "fedsa"\nroot_rounds = 0\nfilter = "krum"\n'
+    text = 'name = "t"\nslots = "s.json"\nroot_rounds = 0\n[aggregation]\nmethod = "fedsa"\n[filter]\nmethod = "krum"\n'
     with pytest.raises(ConfigurationError, match="cannot judge"):
         parse(text, folder=tmp_path)
 
@@ -158,14 +160,14 @@ def test_carrying_keeps_what_weak_devices_cannot_hold() -> None:
     errors = {}
     for carry in (True, False):
         learners = [Learner(number, rank=4 if number < 2 else 1) for number in range(8)]
-        outcomes, _ = run(federation("product", carry=carry), learners)
+        outcomes, _ = run(federation("product", aggregation={"carry": carry}), learners)
         errors[carry] = [error(learner, outcomes[learner.name]) for learner in learners]
     assert max(errors[True]) < 0.6 * max(errors[False])
 
 
 def test_a_wider_rank_than_any_device_trains() -> None:
     learners = [Learner(number, rank=2) for number in range(6)]
-    outcomes, events = run(federation("product", rank=2, server_rank=6), learners)
+    outcomes, events = run(federation("product", rank=2, aggregation={"server_rank": 6}), learners)
     assert outcomes["device-0"].adapters["cluster"].rank == 6
     assert max(error(learner, outcomes[learner.name]) for learner in learners) < 0.5
     assert [values["updates"] for event, values in events if event == "round_closed"] == [6] * 7
@@ -177,10 +179,10 @@ def test_server_optimisers_go_farther(method: str, optimiser: str) -> None:
     """Rounds too short to arrive: what they agree on is followed farther. (Where factors are frozen for good there is
     hardly anywhere to go.)"""
     errors = {}
-    for name, rate in (("none", 0.0), (optimiser, {"momentum": 1.0, "adam": 0.1}[optimiser])):
+    pace = {"learning_rate": {"momentum": 1.0, "adam": 0.1}[optimiser], "momentum": 0.5}
+    for name, chosen in (("none", "none"), (optimiser, {"method": optimiser, **pace})):
         learners = [Learner(number) for number in range(4)]
-        pace = {"server_learning_rate": rate, "server_momentum": 0.5, "learning_rate": 0.01, "steps": 4}
-        outcomes, _ = run(federation(method, server_optimiser=name, **pace), learners)
+        outcomes, _ = run(federation(method, server_optimiser=chosen, learning_rate=0.01, steps=4), learners)
         errors[name] = np.mean([error(learner, outcomes[learner.name]) for learner in learners])
     assert errors[optimiser] < 0.98 * errors["none"]
 
@@ -190,19 +192,39 @@ def test_momentum_takes_no_change_of_gauge_for_learning(interaction: str) -> Non
     """Mixed ranks and the interaction refactor the adapter every round. Heavy momentum that added that up would end
     behind where it began (1)."""
     learners = [Learner(number, rank=(4, 2, 3)[number % 3]) for number in range(6)]
-    pace = {"server_momentum": 0.9, "server_learning_rate": 1.0, "learning_rate": 0.01, "steps": 8, "rounds": 10}
-    outcomes, _ = run(federation("product", server_optimiser="momentum", interaction=interaction, **pace), learners)
+    heavy = {"method": "momentum", "momentum": 0.9, "learning_rate": 1.0}
+    pace = {"learning_rate": 0.01, "steps": 8, "rounds": 10}
+    outcomes, _ = run(federation("product", server_optimiser=heavy, interaction=interaction, **pace), learners)
     assert np.mean([error(learner, outcomes[learner.name]) for learner in learners]) < 0.6
 
 
 def test_a_server_optimiser_without_momentum_is_none() -> None:
     errors = {}
-    for name in ("none", "momentum"):
+    still = {"method": "momentum", "momentum": 0.0, "learning_rate": 1.0}
+    for name, chosen in (("none", "none"), ("momentum", still)):
         learners = [Learner(number) for number in range(4)]
-        settings = federation("product", server_optimiser=name, server_momentum=0.0, server_learning_rate=1.0)
-        outcomes, _ = run(settings, learners)
+        outcomes, _ = run(federation("product", server_optimiser=chosen), learners)
         errors[name] = np.mean([error(learner, outcomes[learner.name]) for learner in learners])
     assert errors["momentum"] == pytest.approx(errors["none"], rel=1e-3)
+
+
+def test_no_device_owns_its_cluster_by_its_own_word() -> None:
+    """One device says that it has 2^31 pictures, and teaches the opposite."""
+    learners = [Learner(2 * number) for number in range(6)]
+
+    def boast(plan: RoundPlan) -> TrainedUpdate:
+        learnt = learners[0].train(plan)
+        return replace(learnt, adapter=concatenate([(learnt.adapter, -1.0)]), pictures=2**31)
+
+    errors = {}
+    for limit in (1.0, 4.0, 2**31):
+        devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
+        devices[learners[0].name] = SimulatedDevice(learners[0].profile, boast)
+        settings = federation("product", aggregation={"max_weight": limit}, clustering="single", rounds=4)
+        outcomes = simulate(settings, BASE, devices)
+        errors[limit] = max(error(o, outcomes[o.name]) for o in learners[1:])
+    assert federation("product").aggregation.max_weight == 4.0, "the default"
+    assert errors[1.0] < errors[4.0] < 1.0 < errors[2**31]
 
 
 def test_clusters_in_subspaces_of_their_own() -> None:
@@ -225,7 +247,7 @@ def test_an_update_that_is_out_of_all_proportion_changes_nothing() -> None:
     devices = {o.name: SimulatedDevice(o.profile, o.train) for o in learners}
     devices[learners[0].name] = SimulatedDevice(learners[0].profile, absurd)
     events: list[tuple[str, Any]] = []
-    settings = federation("product", clusters=1, rounds=3)
+    settings = federation("product", clustering={"clusters": 1}, rounds=3)
     outcomes = simulate(settings, BASE, devices, lambda event, values: events.append((event, values)))
     assert max(error(o, outcomes[o.name]) for o in learners[1:]) < 0.6
     refused = [values["refused"] for event, values in events if event == "round_closed"]
@@ -270,7 +292,10 @@ def test_the_round_goes_on_without_a_useless_update(
     devices[learners[0].name] = SimulatedDevice(learners[0].profile, useless)
     events: list[tuple[str, Any]] = []
     outcomes = simulate(
-        federation(method, clusters=1), BASE, devices, lambda event, values: events.append((event, values))
+        federation(method, clustering={"clusters": 1}),
+        BASE,
+        devices,
+        lambda event, values: events.append((event, values)),
     )
     assert max(error(o, outcomes[o.name]) for o in learners[1:]) < 0.7
     closed = [values for event, values in events if event == "round_closed"]

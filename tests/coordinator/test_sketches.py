@@ -10,19 +10,20 @@ import pytest
 import sqlalchemy as sa
 
 from coordinator import rounds
-from coordinator.config.schema import BaseModel, Federation
+from coordinator.config import BaseModel
 from coordinator.learning.aggregate import Learning
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
 from coordinator.methods.clustering.dense import basis_similarities
-from coordinator.methods.clustering.gram import Gram, indicators
-from coordinator.methods.clustering.sketch import sketched
+from coordinator.methods.clustering.micro_clusters.gram import Gram, indicators
+from coordinator.methods.clustering.sketch import sketches_of
 from coordinator.simulation.federation import MemoryBlobs
 from coordinator.store import Database, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Shape, Share, left_basis, to_bytes
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
+from tests.coordinator.settings import federation_of
 
 LAYERS = {name: shape.out_features for name, shape in SLOTS.items()}
 
@@ -127,7 +128,7 @@ def test_many_are_deleted_some_at_a_time(address: str, monkeypatch: pytest.Monke
 class TestLearning:
     def learning(self, store: SketchStore, clustering: str = "fused") -> tuple[Learning, MemoryBlobs]:
         blobs = MemoryBlobs()
-        settings = Federation(name="s", slots="s.json", clustering=clustering)
+        settings = federation_of(clustering=clustering)
         return Learning(settings, BaseModel(BASE_ID, SLOTS), dict, blobs, store), blobs
 
     def stored(self, blobs: MemoryBlobs, adapter: Adapter) -> rounds.Trace:
@@ -156,7 +157,7 @@ class TestLearning:
 def test_inner_products_stand_for_principal_angles() -> None:
     wide = {f"unet.mid.attn{number}.to_q": Shape(24, 160) for number in range(8)}
     bases = [left_basis(random_adapter(seed, 1 + seed % 4, slots=wide)) for seed in range(40)]
-    numbers = sketched(bases).numbers.astype(np.float64)
+    numbers = sketches_of(bases).numbers.astype(np.float64)
     exact = basis_similarities(bases)
     found = numbers @ numbers.T
     found /= np.sqrt(np.outer(np.diag(found), np.diag(found)))
@@ -168,7 +169,7 @@ def test_a_sketch_does_not_depend_on_the_factors_or_on_others() -> None:
     alone = Sketcher(LAYERS)(left_basis(adapter))
     turned = Sketcher(LAYERS)(left_basis(rotated(adapter, 5)))
     assert np.abs(alone.astype(int) - turned).max() <= 1
-    assert (sketched([left_basis(random_adapter(2)), left_basis(adapter)]).numbers[1] == alone).all()
+    assert (sketches_of([left_basis(random_adapter(2)), left_basis(adapter)]).numbers[1] == alone).all()
 
 
 def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
@@ -185,11 +186,11 @@ def test_layers_that_are_missing_zero_or_unknown_count_as_zero() -> None:
         assert sketch[:half].any()
         assert not sketch[half:].any()
     assert not sketcher({}).any()
-    assert sketched([None, {}]).trained.tolist() == [False, True]
+    assert sketches_of([None, {}]).trained.tolist() == [False, True]
 
 
 def test_a_gram_multiplies_like_the_matrix_of_centred_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.methods.clustering.gram._BLOCK", 64)
+    monkeypatch.setattr("coordinator.methods.clustering.micro_clusters.gram._BLOCK", 64)
     rng = np.random.default_rng(0)
     rows = rng.integers(-100, 100, (37, 12)).astype(np.int8)
     rows[5:] += rows[:32] // 4

@@ -37,9 +37,9 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def whole(folder: Path, url: str) -> tuple[Path, Path]:
     """A federation of three devices, and where its blobs lie."""
-    path = write_federation(folder, url, rounds=ROUNDS, more='clustering = "single"\n')
+    path = write_federation(folder, url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
     path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {NUMBER}"))
-    return path, Path(str(config.load(path).blobs))
+    return path, Path(config.load(path).blobs)
 
 
 def devices(url: str, folder: Path) -> list[Device]:
@@ -158,7 +158,7 @@ def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> 
     for i, name in enumerate(("a", "b")):
         played.say(name, Join(profile=profile("apples", i)))
     played.hear(RoundStart, {"a", "b"})
-    file = str(config.load(path).database).removeprefix("sqlite:///")
+    file = config.load(path).database.removeprefix("sqlite:///")
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         played.offer("a", random_adapter(1))
@@ -174,7 +174,7 @@ def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> 
 def test_a_database_that_disappears_while_it_is_open_is_put_back(url: str, tmp_path: Path, how: str) -> None:
     """Everything went on, was promised, and was gone with the next start."""
     path, _ = whole(tmp_path, url)
-    file = Path(str(config.load(path).database).removeprefix("sqlite:///"))
+    file = Path(config.load(path).database.removeprefix("sqlite:///"))
     gone: list[bool] = []
 
     def note(event: dict[str, Any]) -> None:
@@ -204,7 +204,7 @@ def test_another_database_in_its_place_is_told(url: str, tmp_path: Path) -> None
     path = federation(tmp_path, url, 2)
     coordinator, played = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
-    file = Path(str(config.load(path).database).removeprefix("sqlite:///"))
+    file = Path(config.load(path).database.removeprefix("sqlite:///"))
     shutil.copy(file, tmp_path / "backup")
     (tmp_path / "backup").replace(file)
     played.say("a", Join(profile=profile("apples", 0)))
@@ -219,7 +219,7 @@ def test_another_database_in_its_place_is_told(url: str, tmp_path: Path) -> None
 @pytest.mark.parametrize("what", ["spool", "keys.json", "coordinator.lock"])
 def test_other_parts_of_the_home_may_disappear(url: str, tmp_path: Path, what: str) -> None:
     path, _ = whole(tmp_path, url)
-    lost = Path(str(config.load(path).home)) / what
+    lost = config.load(path).home / what
 
     def note(event: dict[str, Any]) -> None:
         if event["event"] == "round_started":

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coordinator import config
+from coordinator.config import read_base_model
 from coordinator.config.changes import settings_of
-from coordinator.config.schema import read_base_model
 from coordinator.identity.home import Home
 from coordinator.rounds import State
 from coordinator.server.service import Service
@@ -44,8 +47,8 @@ def twin(folder: Path, path: Path) -> Path:
     shutil.copy(path.parent / "impasto.json", folder)
     shared = f'database = "{loaded.database}"\nblobs = "{loaded.blobs}"\n'
     (folder / path.name).write_text(shared + path.read_text())
-    Path(str(config.load(folder / path.name).home)).mkdir()
-    shutil.copy(Path(str(loaded.home)) / "keys.json", str(config.load(folder / path.name).home))
+    config.load(folder / path.name).home.mkdir()
+    shutil.copy(loaded.home / "keys.json", config.load(folder / path.name).home)
     return folder / path.name
 
 
@@ -56,7 +59,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
     for i, name in enumerate(("a", "b")):
         devices.say(name, Join(profile=profile("apples", i)))
     devices.hear(RoundStart, {"a", "b"})
-    half_written = Path(str(config.load(path).blobs)) / ".x.tmp"  # the first one is writing a blob
+    half_written = Path(config.load(path).blobs) / ".x.tmp"  # the first one is writing a blob
     half_written.touch()
     waiting = Service(config.load(path))
     assert half_written.exists()
@@ -74,7 +77,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
 
 def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = federation(tmp_path, url, 2)
-    hanging = Home(Path(str(config.load(path).home)), "tastes")
+    hanging = Home(config.load(path).home, "tastes")
     monkeypatch.setattr("coordinator.server.service._GIVE_WAY", 0.2)
     with pytest.raises(HomeInUse, match=rf"tastes\.coordinator open \(process {os.getpid()} on .*, since .*\)"):
         Service(config.load(path)).run()
@@ -100,7 +103,7 @@ def test_it_gives_way_also_where_its_disk_is_full(url: str, tmp_path: Path, monk
 
 def test_a_stop_while_it_waits_is_heard(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
-    hanging = Home(Path(str(config.load(path).home)), "tastes")
+    hanging = Home(config.load(path).home, "tastes")
     waiting = Coordinator(path)
     waiting.wait_for("home_awaited")
     waiting.stop()
@@ -200,7 +203,7 @@ def test_one_that_cannot_connect_takes_nothing_over(url: str, tmp_path: Path) ->
 def test_a_key_that_devices_do_not_know_is_told(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
     Coordinator(path).stop()
-    keys = Path(str(config.load(path).home)) / "keys.json"
+    keys = config.load(path).home / "keys.json"
     keys.unlink()
     second = Coordinator(path)
     second.wait_for("coordinator_started")
@@ -224,12 +227,12 @@ def test_a_database_that_was_lost_deletes_no_blob(url: str, tmp_path: Path) -> N
     devices.hear(Committed, {"a"})
     coordinator.stop()
     loaded = config.load(path)
-    for file in Path(str(loaded.home)).glob("coordinator.sqlite*"):
+    for file in loaded.home.glob("coordinator.sqlite*"):
         file.unlink()
     with pytest.raises(ConfigurationError, match="move the blobs away"):
         Service(loaded)
-    assert len([p for p in Path(str(loaded.blobs)).iterdir() if len(p.name) == 64]) == 1
-    Path(str(loaded.blobs)).rename(tmp_path / "old")
+    assert len([p for p in Path(loaded.blobs).iterdir() if len(p.name) == 64]) == 1
+    Path(loaded.blobs).rename(tmp_path / "old")
     Service(loaded).close()
 
 
@@ -247,9 +250,40 @@ def test_the_settings_are_noted(url: str, tmp_path: Path) -> None:
     path = federation(tmp_path, url, 2)
     Coordinator(path).stop()
     loaded = config.load(path)
-    database = Database(str(loaded.database), "tastes", BASE_ID)
-    assert database.settings() == settings_of(loaded, read_base_model(loaded))
+    database = Database(loaded.database, "tastes", BASE_ID)
+    assert database.settings() == settings_of(loaded, read_base_model(loaded.description))
     database.close()
+
+
+def test_the_settings_of_a_flat_file_are_read_by_their_tables(url: str, tmp_path: Path) -> None:
+    """A database as a version left it whose federation files had no tables."""
+    path = federation(tmp_path, url, 2)
+    path.write_text(f"{path.read_text()}[clustering]\nclusters = 2\n[aggregation]\nmax_weight = 2\n")
+    coordinator, devices = Coordinator(path, once=False), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    for device in ("a", "b"):
+        devices.say(device, Join(profile=profile("apples", 0)))
+    coordinator.wait_for("round_started")
+    coordinator.stop()
+    loaded = config.load(path)
+    tables = settings_of(loaded, read_base_model(loaded.description))
+    flat = {key: value for key, value in tables.items() if "." not in key}
+    flat |= {"aggregation": "product", "server_rank": 0, "carry": True, "server_optimiser": "none", "filter": "none"}
+    flat |= {"server_learning_rate": 0.0, "server_momentum": None, "liars": 0.2, "clustering": "fused", "clusters": 3}
+    flat |= {"choose": "significant", "recluster": "every", "min_cluster": 2, "interaction": "none", "rho": 0.1}
+
+    def leave(settings: dict[str, Any]) -> None:
+        with closing(sqlite3.connect(loaded.database_file or "")) as connection, connection:
+            connection.execute("UPDATE starts SET settings = ?", (msgspec.msgpack.encode(settings),))
+
+    leave(flat)
+    again = Coordinator(path, once=False)
+    again.wait_for("coordinator_started")
+    again.stop()
+    assert [event["changed"] for event in again.named("settings_changed")] == [{"clustering.clusters": [3, 2]}]
+    leave({**flat, "carry": False})
+    with pytest.raises(ConfigurationError, match=r"began with aggregation\.carry = False"):
+        Service(loaded)
 
 
 def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ DEADLINE = 120.0
 
 
 def federation(folder: Path, broker: Mosquitto) -> Path:
-    path = write_federation(folder, broker.url, rounds=ROUNDS, more='clustering = "single"\n')
+    path = write_federation(folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
     path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {DEVICES}"))
     return path
 
@@ -41,7 +41,7 @@ def audit(path: Path, members: list[Device]) -> None:
         assert device.result is not None
         assert device.result.finished
     loaded = config.load(path)
-    database = Database(str(loaded.database), loaded.name, BASE_ID)
+    database = Database(loaded.database, loaded.name, BASE_ID)
     rows, state = database.updates(), database.load()
     database.close()
     assert state.phase == "finished"

@@ -225,7 +225,7 @@ def _index() -> bytes:
 
 def _slots(data: bytes) -> None:
     federation = config.parse('name = "a"\nslots = "impasto.json"', folder=_file("slots/impasto.json", data).parent)
-    config.read_base_model(federation)
+    config.read_base_model(federation.description)
 
 
 def _keys(data: bytes) -> None:

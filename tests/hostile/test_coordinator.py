@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from coordinator.config.schema import load
+from coordinator.config import load
 from coordinator.identity.keys import Keys
 from coordinator.rounds import State
 from coordinator.store import Database
@@ -244,7 +244,7 @@ def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
         (refused,) = played.hear(m.Refused, {"one-too-many"})
         assert refused.code == "FederationFull"
         coordinator.stop()
-        database = Database(str(load(path).database), "tastes", BASE_ID)
+        database = Database(load(path).database, "tastes", BASE_ID)
         assert set(database.profiles()) == set(honest)
         database.close()
         played.transport.close()
@@ -280,7 +280,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
             chunk = encode_chunk(manifest.sha256, index, data[1024 * index : 1024 * (index + 1)])
             peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
         peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
-        sha256, home = manifest.sha256, Path(str(load(tmp_path / "tastes.toml").home))
+        sha256, home = manifest.sha256, load(tmp_path / "tastes.toml").home
         old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID)
         peers.say("nobody", m.Pull(sha256=sha256, missing=b"\x01", credit=1))
         peers.say("nobody", m.Committed(sha256=sha256))

@@ -88,7 +88,7 @@ def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
         first.stop()
         old_steps, (old_state, *_) = broker.recorded(MINE), broker.recorded(STATE)
         epoch = first.named("coordinator_started")[0]["epoch"]
-        signer = Keys(Path(str(config.load(path).home)), "tastes").signer
+        signer = Keys(config.load(path).home, "tastes").signer
         end = m.Finished(rounds=4, cluster=0, adapters=[])
         old_steps.append(m.encode(signer.signed(end, "device-0", epoch)))
         second = Coordinator(path)

@@ -26,7 +26,7 @@ root_rounds = 1
 deadline = 60.0
 grace = 20.0
 rank = 4
-interaction = "none"
+interaction = {{method = "none"}}
 """
 
 GROUPS = ("apples", "boats")

@@ -266,7 +266,7 @@ def test_what_a_server_optimiser_remembers_outlives_a_restart(tmp_path: Path) ->
                 assert restarted.wait(60)
 
         with MemoryBroker() as broker:
-            path = write_federation(folder, broker.url, rounds=4, more=f'server_optimiser = "{optimiser}"\n')
+            path = write_federation(folder, broker.url, rounds=4, more=f'[server_optimiser]\nmethod = "{optimiser}"\n')
             coordinator = Coordinator(path)
             members = [
                 Device(number, broker.url, folder / f"device-{number}", before_training=wait).start()

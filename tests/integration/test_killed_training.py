@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.config.schema import parse
+from coordinator.config import parse
 from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk.adapter import to_bytes

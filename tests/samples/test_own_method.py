@@ -52,7 +52,8 @@ def test_a_federation_goes_by_the_method_of_another_package(package: Path, tmp_p
     path = os.pathsep.join((str(package / "installed"), str(ROOT)))
     run(tmp_path, *command, "--model", str(tiny_model()), "--threads", "1", PYTHONPATH=path)
     result = json.loads((tmp_path / "result.json").read_text())
-    assert result["federation"]["aggregation"] == "tempered"
+    assert result["federation"]["aggregation"]["method"] == "tempered"
+    assert result["federation"]["aggregation"]["power"] == 0.5
     assert [one["updates"] for one in result["rounds"]] == [2, 2]
     energies = result["rounds"][0]["retained_energy"].values()  # by cluster
     assert energies
@@ -62,9 +63,9 @@ def test_a_federation_goes_by_the_method_of_another_package(package: Path, tmp_p
 def test_it_makes_the_promises_of_every_aggregator(package: Path) -> None:
     path = os.pathsep.join((str(package / "installed"), str(ROOT)))
     said = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tempered.py", PYTHONPATH=path)
-    assert "49 passed" in said
+    assert "50 passed" in said
 
 
 def test_without_the_package_the_method_is_unknown() -> None:
-    with pytest.raises(ConfigurationError, match="aggregation = 'tempered' is unknown; use one of product, fedit"):
+    with pytest.raises(ConfigurationError, match=r"\[aggregation\] method = 'tempered' is unknown; use one of product"):
         config.load(SAMPLE / "federation.toml")

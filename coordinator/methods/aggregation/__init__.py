@@ -8,20 +8,10 @@ and reduce the weights of suspicious ones.
 from __future__ import annotations
 
 from coordinator.methods import Registry
-from coordinator.methods.aggregation.base import Aggregate, Aggregator, fault_of
-from coordinator.methods.aggregation.fedex import FedEx
-from coordinator.methods.aggregation.fedit import FedIT
-from coordinator.methods.aggregation.fedsa import FedSA
-from coordinator.methods.aggregation.fedsb import FedSB
-from coordinator.methods.aggregation.ffa import FFA
-from coordinator.methods.aggregation.filters import CLIP, FILTERS, Belief, Filter, capped, changes_of, gram, shrunk
-from coordinator.methods.aggregation.flexlora import FlexLoRA
-from coordinator.methods.aggregation.flora import FLoRA
-from coordinator.methods.aggregation.gauge import Scales, scales, to_scale, usual
-from coordinator.methods.aggregation.hetlora import HetLoRA
+from coordinator.methods.aggregation.base import Aggregate, Aggregator, AggregatorSettings, CarryingSettings, fault_of
+from coordinator.methods.aggregation.factors import FFA, FedEx, FedIT, FedSA, HetLoRA, RoLoRA
 from coordinator.methods.aggregation.late import rebased, staleness_weight
-from coordinator.methods.aggregation.product import Product
-from coordinator.methods.aggregation.rolora import RoLoRA
+from coordinator.methods.aggregation.products import FedSB, FlexLoRA, FLoRA, Product
 from coordinator.methods.aggregation.sums import FactorSum, ProductSum, paired
 
 _BUILT_IN: dict[str, type[Aggregator]] = {
@@ -40,23 +30,13 @@ AGGREGATORS: Registry[type[Aggregator]] = Registry("impasto.aggregators", _BUILT
 
 __all__ = [
     "AGGREGATORS",
-    "CLIP",
-    "FILTERS",
     "Aggregate",
     "Aggregator",
-    "Belief",
+    "AggregatorSettings",
+    "CarryingSettings",
     "FactorSum",
-    "Filter",
     "ProductSum",
-    "Scales",
-    "capped",
-    "changes_of",
-    "gram",
     "paired",
     "rebased",
-    "scales",
-    "shrunk",
     "staleness_weight",
-    "to_scale",
-    "usual",
 ]

@@ -5,9 +5,43 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from edge_sdk.adapter import Adapter, Share
+from msgspec import Meta
+
+from coordinator.methods import MethodSettings
+from edge_sdk.adapter import MAX_RANK, Adapter, Share
+
+
+class AggregatorSettings(MethodSettings, frozen=True, kw_only=True):
+    """Settings of an aggregator: the keys of the table [aggregation] that all methods have.
+
+    Attributes:
+        max_weight: largest weight of a device, at least 1, in medians of its group's weights. A device states its own
+            number of pictures, so that without a limit one alone could decide for all.
+    """
+
+    max_weight: Annotated[float, Meta(ge=1, le=2**31)] = 4.0
+
+
+class CarryingSettings(AggregatorSettings, frozen=True, kw_only=True):
+    """Settings of an aggregator that carries, see `Aggregator.carries`.
+
+    Attributes:
+        carry: true if devices train on top of the part of the group's adapter beyond their rank; false: they start from
+            the adapter truncated to their rank.
+        server_rank: rank of the root and cluster adapters while they are trained; 0: the federation's `rank`.
+    """
+
+    carry: bool = True
+    server_rank: Annotated[int, Meta(ge=0, le=MAX_RANK)] = 0
+
+    def __post_init__(self) -> None:
+        if self.server_rank and not self.carry:
+            raise ValueError(
+                f"server_rank = {self.server_rank} has no effect with carry = false, as no device trains more than its "
+                "own rank: set carry = true, or leave server_rank out"
+            )
 
 
 @dataclass(frozen=True)
@@ -41,8 +75,11 @@ class Aggregator(ABC):
 
     Args:
         rank: rank of the result's `start`.
+        settings: the table [aggregation] of the federation file, of class `Settings`; None: its defaults.
 
     Attributes:
+        Settings: class of the settings; a method with keys of its own has a subclass of `AggregatorSettings` here, or
+            of `CarryingSettings` if it carries.
         mixed_ranks: true if devices may train other ranks than `rank`; otherwise such devices are refused when they
             join.
         exact: true if start + folded is the weighted mean of the products, apart from a truncation stated by
@@ -56,6 +93,7 @@ class Aggregator(ABC):
             keeps the part beyond its rank; otherwise the device starts from the adapter truncated to its rank.
     """
 
+    Settings: ClassVar[type[AggregatorSettings]] = AggregatorSettings
     mixed_ranks: ClassVar[bool]
     exact: ClassVar[bool]
     linear: ClassVar[bool]
@@ -64,7 +102,7 @@ class Aggregator(ABC):
     folds: ClassVar[bool] = False
     carries: ClassVar[bool] = False
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, settings: AggregatorSettings | None = None) -> None:
         self.rank = rank
         self._updates = 0
 
@@ -120,4 +158,9 @@ def fault_of(method: object) -> str | None:
         return "is no subclass of coordinator.methods.aggregation.Aggregator"
     undone = sorted(method.__abstractmethods__) if inspect.isabstract(method) else []
     undone += [name for name in ("mixed_ranks", "exact", "linear") if not hasattr(method, name)]
-    return f"does not define {', '.join(undone)}" if undone else None
+    if undone:
+        return f"does not define {', '.join(undone)}"
+    kind = CarryingSettings if method.carries else AggregatorSettings
+    if not (isinstance(method.Settings, type) and issubclass(method.Settings, kind)):
+        return f"has Settings that are no subclass of coordinator.methods.aggregation.{kind.__name__}"
+    return None

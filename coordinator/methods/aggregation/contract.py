@@ -102,8 +102,8 @@ class AggregatorContract:
         """If one device sends more and another less, with equal weighted sums, the result stays the same."""
         if method.linear:
             updates, share = updates_of(method, turn), method.share(turn)
-            more, less = random_adapter(50, double=True), 1.0 / WEIGHTS[1]
-            other = [_sent(updates[0], more, 1.0 / WEIGHTS[0], share), _sent(updates[1], more, -less, share)]
+            extra, per_weight = random_adapter(50, double=True), 1.0 / WEIGHTS[1]
+            other = [_sent(updates[0], extra, 1.0 / WEIGHTS[0], share), _sent(updates[1], extra, -per_weight, share)]
             assert_same(aggregate(method, [*other, *updates[2:]]), aggregate(method, updates))
 
     def test_gauge_free_where_claimed(self, method: Method, turn: int) -> None:
@@ -321,11 +321,11 @@ def _bytes_held(thing: object) -> int:
     return _bytes_held(vars(thing)) if hasattr(thing, "__dict__") else 0
 
 
-def _sent(update: Adapter, more: Adapter, times: float, share: Share) -> Adapter:
+def _sent(update: Adapter, extra: Adapter, times: float, share: Share) -> Adapter:
     """Return an update changed in the factors that the share sends."""
     layers = {}
     for name, f in update.layers.items():
-        g = more.layers[name]
+        g = extra.layers[name]
         a = f.a if share in (Share.B, Share.CORE) else f.a + times * g.a
         b = f.b if share in (Share.A, Share.A_ONLY) else f.b + times * g.b
         layers[name] = Factors(a, b, f.kernel)

@@ -15,19 +15,19 @@ def staleness_weight(late: int, staleness: float) -> float:
     return float((1.0 + late) ** -staleness)
 
 
-def rebased(update: Adapter, then: Adapter, now: Adapter, share: Share) -> Adapter:
-    """Return now + (update - then): the change of an update that started from `then`, applied to `now`.
+def rebased(update: Adapter, old_start: Adapter, new_start: Adapter, share: Share) -> Adapter:
+    """Return new_start + (update - old_start): the change of an update that started elsewhere, applied to a new start.
 
     The result has the rank and gauge of the update. Where both factors were trained, it is the best approximation at
     that rank. Where one was frozen, it is exact as far as both starts share that factor. The frozen factors around a
-    core turn from round to round; its change counts within those of `now`.
+    core turn from round to round; its change counts within those of `new_start`.
     """
     if share is Share.BOTH:
-        moved = concatenate([(now, 1.0), (update, 1.0), (then, -1.0)])
+        moved = concatenate([(new_start, 1.0), (update, 1.0), (old_start, -1.0)])
         return align(truncate(moved, update.rank)[0], update)
     layers = {}
     for name, f in update.layers.items():
-        t, n = then.layers[name], now.layers[name]
+        t, n = old_start.layers[name], new_start.layers[name]
         trains_a = share in (Share.A, Share.A_ONLY)
         a = n.a + (f.a - t.a) if trains_a else n.a
         turned = t.a @ n.a.T if share is Share.CORE else np.eye(f.rank)

@@ -83,8 +83,8 @@ class ProductSum:
         self._weight += other._weight
         if other._sum is not None:
             half = MAX_RANK // 2
-            theirs = other._sum if other._sum.rank + self.rank <= MAX_RANK else truncate(other._sum, half)[0]
-            self._put([(theirs, 1.0)])
+            other_sum = other._sum if other._sum.rank + self.rank <= MAX_RANK else truncate(other._sum, half)[0]
+            self._put([(other_sum, 1.0)])
 
     def mean(self) -> Adapter:
         """Return the weighted mean at the rank that it needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,6 +51,3 @@ class Blend:
 
     prompt: float
     adapter: float
-
-
-Clusterer: TypeAlias = Callable[[Evidence], Blend]

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods import Registry, not_callable
 from coordinator.methods.clustering.crowd import Crowd, means_to_groups, numbered
-from coordinator.methods.clustering.cuts import Cuts
-from coordinator.methods.clustering.eigengap import eigengap
 from coordinator.methods.clustering.evidence import Labels
-from coordinator.methods.clustering.significant import significant
-from coordinator.methods.clustering.silhouette import silhouette
-
-Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
-"""Rule: (crowd, cuts of its tree, present number of clusters) -> group of each item.
-
-It keeps the present number unless another is clearly better.
-"""
-
-_RULES: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
-RULES: Registry[Rule] = Registry("impasto.choices", _RULES, not_callable)
+from coordinator.methods.clustering.rules import RULES, Cuts
 
 _PASSES = 2  # of refinement
 

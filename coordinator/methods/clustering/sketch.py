@@ -60,7 +60,7 @@ class Sketcher:
         self._first, self._second = np.triu_indices(count, 1)
         self._pairs = len(self._first)
         self._signs = {name: _signs(name, layers[name], count) for name in names}
-        self._starts = {name: at * self._pairs for at, name in enumerate(names)}
+        self._starts = {name: position * self._pairs for position, name in enumerate(names)}
         self.length = len(names) * self._pairs
 
     def __call__(self, bases: Bases) -> Sketch:
@@ -81,7 +81,7 @@ class Sketcher:
         return sketch
 
 
-def sketched(devices: Sequence[Bases | None]) -> Sketches:
+def sketches_of(devices: Sequence[Bases | None]) -> Sketches:
     """Return the sketches of bases in memory."""
     layers = {name: len(basis) for bases in devices if bases for name, basis in bases.items()}
     sketcher = Sketcher(layers)
@@ -94,10 +94,10 @@ def gathered(sketches: Iterable[Sketch | None], devices: int, length: int) -> Sk
     """Collect sketches that are read one at a time; None for a device that has none."""
     trained = np.zeros(devices, dtype=bool)
     numbers = np.zeros((devices, length), np.int8)
-    for at, sketch in enumerate(sketches):
+    for device, sketch in enumerate(sketches):
         if sketch is not None:
             numbers[int(trained.sum())] = sketch
-            trained[at] = True
+            trained[device] = True
     return Sketches(trained, numbers[: int(trained.sum())])
 
 

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from coordinator.methods import MethodSettings
 from edge_sdk.adapter import Adapter, Shape
 
 
-@dataclass(frozen=True)
-class Strength:
-    """Strength of an interaction.
+class Interaction(MethodSettings, frozen=True, kw_only=True):
+    """Lets clusters teach each other, or keeps them apart. Its fields are the keys of the table [interaction].
 
-    Attributes:
-        rho: share, in [0, 1], of the result that comes from attention over the clusters.
-        tau: temperature of the attention, positive.
-    """
-
-    rho: float
-    tau: float
-
-
-class Interaction(ABC):
-    """Lets clusters teach each other, or keeps them apart. It never sees a device.
+    It never sees a device.
 
     Attributes:
         frozen_a: true if it holds only while devices keep A and train B alone.
@@ -35,9 +23,9 @@ class Interaction(ABC):
     frozen_a: ClassVar[bool] = False
     whole: ClassVar[bool] = False
 
-    @abstractmethod
-    def __call__(self, adapters: Mapping[int, Adapter], rank: int, strength: Strength) -> dict[int, Adapter]:
+    def __call__(self, adapters: Mapping[int, Adapter], rank: int) -> dict[int, Adapter]:
         """Return the adapters that clusters continue from, of at most this rank, for their adapters after a round."""
+        raise NotImplementedError
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int

@@ -21,13 +21,14 @@ from edge_sdk.adapter import Adapter, Factors, Shape, initial_factors
 from edge_sdk.errors import ConfigurationError
 
 
-class Disjoint(Alone):
+class Disjoint(Alone, frozen=True, kw_only=True):
     """Frozen blocks A_j of one orthonormal basis: A_j A_l^T = 0, so that cluster adapters are orthogonal.
 
     Source: Orthogonal Adaptation (Po et al., arXiv 2312.02432), here for clusters instead of concepts.
     """
 
     frozen_a: ClassVar[bool] = True
+    method: str = "disjoint"
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int
@@ -42,8 +43,8 @@ class Disjoint(Alone):
         free = [number for number in range(room) if number not in taken]
         if len(free) < len(new):
             raise ConfigurationError(
-                f"interaction = 'disjoint' has room for {room} clusters of rank {rank} in this base model, and "
-                f"{len(known) + len(new)} are wanted: set clusters = {room}, or lower rank."
+                f"The interaction 'disjoint' has room for {room} clusters of rank {rank} in this base model, and "
+                f"{len(known) + len(new)} are wanted: set clusters = {room} under [clustering], or lower rank."
             )
         return {
             cluster: Adapter({name: _block(name, shape, rank, seed, number) for name, shape in slots.items()})

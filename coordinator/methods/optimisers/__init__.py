@@ -7,13 +7,15 @@ another package.
 
 from __future__ import annotations
 
-from coordinator.methods import Registry, not_of
-from coordinator.methods.optimisers.adam import ADAM
-from coordinator.methods.optimisers.base import Matrices, Pace, ServerOptimiser, step
-from coordinator.methods.optimisers.momentum import MOMENTUM
-from coordinator.methods.optimisers.none import NONE
+from coordinator.methods import Registry, not_subclass_of
+from coordinator.methods.optimisers.adam import Adam
+from coordinator.methods.optimisers.base import Matrices, ServerOptimiser, step
+from coordinator.methods.optimisers.momentum import Momentum
+from coordinator.methods.optimisers.none import NoOptimiser
 
-_BUILT_IN: dict[str, ServerOptimiser] = {"none": NONE, "momentum": MOMENTUM, "adam": ADAM}
-OPTIMISERS: Registry[ServerOptimiser] = Registry("impasto.optimisers", _BUILT_IN, not_of(ServerOptimiser))
+_BUILT_IN: dict[str, type[ServerOptimiser]] = {"none": NoOptimiser, "momentum": Momentum, "adam": Adam}
+OPTIMISERS: Registry[type[ServerOptimiser]] = Registry(
+    "impasto.optimisers", _BUILT_IN, not_subclass_of(ServerOptimiser, "advance")
+)
 
-__all__ = ["OPTIMISERS", "Matrices", "Pace", "ServerOptimiser", "step"]
+__all__ = ["OPTIMISERS", "Adam", "Matrices", "Momentum", "NoOptimiser", "ServerOptimiser", "step"]

@@ -1,14 +1,15 @@
-"""The interface of all server optimisers, and the step that is taken with one."""
+"""The base class of all server optimisers, and the step that is taken with one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
+from coordinator.methods import MethodSettings
 from edge_sdk.adapter import MAX_RANK, Adapter, Factors, Share, align, svd, truncate
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
@@ -16,38 +17,25 @@ Matrices: TypeAlias = dict[str, Matrix]
 """Name -> a matrix of a factor or product, with the rank as its first axis."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """Speed of a server optimiser.
+Pace: TypeAlias = Annotated[float, Meta(gt=0, le=100)]
+"""Factor of a step."""
+Inertia: TypeAlias = Annotated[float, Meta(ge=0, lt=1)]
+"""Share of the last direction that stays."""
+
+
+class ServerOptimiser(MethodSettings, frozen=True, kw_only=True):
+    """Steps from the last adapter towards a round's mean. Its fields are the keys of the table [server_optimiser].
 
     Attributes:
-        learning_rate: factor of a step.
-        momentum: share, in [0, 1), of the last direction that stays.
-    """
-
-    learning_rate: float
-    momentum: float
-
-
-Advance: TypeAlias = Callable[[Matrices, Matrices, Pace], tuple[Matrices, Matrices]]
-"""Step function: (change of the round, moments, pace) -> (step to take, new moments). Missing moments start anew."""
-
-
-@dataclass(frozen=True)
-class ServerOptimiser:
-    """A server optimiser, with its default pace.
-
-    Attributes:
-        advance: computes one step.
-        learning_rate, momentum: defaults, for a federation that sets none.
         linear: true if steps and moments are linear in changes and moments. Such an optimiser works on products where
             both factors are trained; any other works on factors.
     """
 
-    advance: Advance
-    learning_rate: float
-    momentum: float = 0.0
-    linear: bool = False
+    linear: ClassVar[bool] = False
+
+    def advance(self, change: Matrices, moments: Matrices) -> tuple[Matrices, Matrices]:
+        """Return the step to take for the change of a round, and the new moments. Missing moments start anew."""
+        raise NotImplementedError
 
 
 def step(
@@ -55,7 +43,6 @@ def step(
     start: Adapter,
     mean: Adapter,
     moments: Mapping[str, npt.NDArray[np.floating]],
-    pace: Pace,
     share: Share,
 ) -> tuple[Adapter, Matrices]:
     """Return the adapter that devices continue from instead of `mean`, and the moments for the next step.
@@ -65,12 +52,11 @@ def step(
         start: the adapter that the round started from.
         mean: the aggregate of its updates.
         moments: moments of the last step; those that no longer fit are dropped.
-        pace: learning rate and momentum.
         share: the factors that were trained.
     """
     if optimiser.linear and share is Share.BOTH:
-        return _by_products(optimiser, start, mean, moments, pace)
-    return _by_factors(optimiser, start, mean, moments, pace, share)
+        return _by_products(optimiser, start, mean, moments)
+    return _by_factors(optimiser, start, mean, moments, share)
 
 
 def _by_products(
@@ -78,7 +64,6 @@ def _by_products(
     start: Adapter,
     mean: Adapter,
     moments: Mapping[str, npt.NDArray[np.floating]],
-    pace: Pace,
 ) -> tuple[Adapter, Matrices]:
     """Take a step on dW = B A, the same in every gauge (B G^-1)(G A).
 
@@ -94,18 +79,18 @@ def _by_products(
     known: Matrices = {}
     common: dict[str, Matrix] = {}
     for layer, goal in mean.layers.items():
-        mine = {
+        of_layer = {
             key.removesuffix(".b"): Factors(moments[f"{key.removesuffix('.b')}.a"], np.ascontiguousarray(b.T))
             for key, b in moments.items()
             if key.startswith(f"{layer}/") and key.endswith(".b")
         }
-        products = [start.layers[layer], goal, *mine.values()]
+        products = [start.layers[layer], goal, *of_layer.values()]
         q, _ = np.linalg.qr(np.vstack([factors.a for factors in products]).T.astype(np.float64))
         common[layer] = np.ascontiguousarray(q.T)
         before[layer], after, *others = ((q.T @ factors.a.T) @ factors.b.T for factors in products)
         change[layer] = after - before[layer]
-        known |= dict(zip(mine, others, strict=True))
-    stride, fresh = optimiser.advance(change, known, pace)
+        known |= dict(zip(of_layer, others, strict=True))
+    stride, fresh = optimiser.advance(change, known)
     layers = {
         layer: Factors(common[layer], (before[layer] + stride[layer]).T, goal.kernel)
         for layer, goal in mean.layers.items()
@@ -124,7 +109,6 @@ def _by_factors(
     start: Adapter,
     mean: Adapter,
     moments: Mapping[str, npt.NDArray[np.floating]],
-    pace: Pace,
     share: Share,
 ) -> tuple[Adapter, Matrices]:
     """Take a step on A and B, as the devices' own optimisers do.
@@ -146,7 +130,7 @@ def _by_factors(
         for name, matrix in moments.items()
         if (factor := name.partition("/")[0]) in change and matrix.shape == change[factor].shape
     }
-    stride, remembered = optimiser.advance(change, known, pace)
+    stride, remembered = optimiser.advance(change, known)
     moved = {name: padded[name] + matrix for name, matrix in stride.items()}
     layers = {
         name: Factors(moved[f"{name}.a"], np.ascontiguousarray(moved[f"{name}.b"].T), factors.kernel)

@@ -9,12 +9,24 @@ to round.)
 
 from __future__ import annotations
 
-from coordinator.methods.optimisers.base import Matrices, Pace, ServerOptimiser
+from typing import ClassVar
+
+from coordinator.methods.optimisers.base import Inertia, Matrices, Pace, ServerOptimiser
 
 
-def _advance(change: Matrices, moments: Matrices, pace: Pace) -> tuple[Matrices, Matrices]:
-    velocity = {f"{name}/v": pace.momentum * moments.get(f"{name}/v", 0.0) + d for name, d in change.items()}
-    return {name: pace.learning_rate * velocity[f"{name}/v"] for name in change}, velocity
+class Momentum(ServerOptimiser, frozen=True, kw_only=True):
+    """Server momentum: v <- momentum v + change, step = learning_rate v. Source: Hsu et al., arXiv 1909.06335.
 
+    Attributes:
+        learning_rate: factor of a step, in (0, 100].
+        momentum: share, in [0, 1), of the last direction that stays.
+    """
 
-MOMENTUM = ServerOptimiser(_advance, learning_rate=1.0, momentum=0.5, linear=True)
+    linear: ClassVar[bool] = True
+    method: str = "momentum"
+    learning_rate: Pace = 1.0
+    momentum: Inertia = 0.5
+
+    def advance(self, change: Matrices, moments: Matrices) -> tuple[Matrices, Matrices]:
+        velocity = {f"{name}/v": self.momentum * moments.get(f"{name}/v", 0.0) + d for name, d in change.items()}
+        return {name: self.learning_rate * velocity[f"{name}/v"] for name in change}, velocity

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from coordinator.methods.optimisers.base import Matrices, Pace, ServerOptimiser
+from typing import ClassVar
+
+from coordinator.methods.optimisers.base import Matrices, ServerOptimiser
 
 
-def _advance(change: Matrices, moments: Matrices, pace: Pace) -> tuple[Matrices, Matrices]:
-    return change, {}
+class NoOptimiser(ServerOptimiser, frozen=True, kw_only=True):
+    """No server optimiser: step = change, as in FedAvg (McMahan et al., arXiv 1602.05629)."""
 
+    linear: ClassVar[bool] = True
+    method: str = "none"
 
-NONE = ServerOptimiser(_advance, learning_rate=1.0, linear=True)
+    def advance(self, change: Matrices, moments: Matrices) -> tuple[Matrices, Matrices]:
+        return change, {}

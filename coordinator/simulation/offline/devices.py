@@ -55,11 +55,12 @@ class OfflineDevice:
             self._trainer, plan, on_step=lambda progress: self._on_step(self.folder.name, plan, progress)
         )
 
-    def choose(self, models: Sequence[Adapter], below: Sequence[Adapter]) -> int:
+    def choose(self, models: Sequence[Adapter], frozen: Sequence[Adapter]) -> int:
         """Return the index of the model with the least loss on the pictures to learn from."""
-        under = [(adapter, 1.0) for adapter in below]
+        frozen_weighted = [(adapter, 1.0) for adapter in frozen]
         losses = [
-            self._trainer.evaluate([*under, (model, 1.0)], seed=self._seed, levels=CHOICE_LEVELS) for model in models
+            self._trainer.evaluate([*frozen_weighted, (model, 1.0)], seed=self._seed, levels=CHOICE_LEVELS)
+            for model in models
         ]
         return int(np.argmin(losses))
 
@@ -86,7 +87,7 @@ def open_devices(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", PictureLeftOut)  # `read_folders` has warned already
                 pictures = load_pictures(folder.path, size)
-            learnt = [pictures[at] for at in folder.learnt]
+            learnt = [pictures[number] for number in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
             profile = DeviceProfile(
                 base_id=trainer.base_id,
@@ -94,7 +95,7 @@ def open_devices(
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
             )
-            held_out = [pictures[at] for at in folder.held_out]
+            held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
 
 

@@ -92,12 +92,12 @@ def check_places(out: Path | None, json: Path | None) -> None:
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ConfigurationError(f"{out} is there already: name a new folder for the adapters, or an empty one.")
-        above = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+        existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
         try:
-            durable.check(above / "root.safetensors")
+            durable.check(existing / "root.safetensors")
         except OSError as error:
             raise ConfigurationError(
-                f"Cannot write into {above} ({error.strerror}): name another folder for the adapters than {out}."
+                f"Cannot write into {existing} ({error.strerror}): name another folder for the adapters than {out}."
             ) from error
     if json is not None:
         try:

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from coordinator.config import IFCA, BaseModel, Federation, read_base_model
-from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.config import BaseModel, Federation, read_base_model
+from coordinator.methods.clustering import IFCA
 from coordinator.simulation import ChoosingDevice, Outcome, SimulatedDevice, simulate, simulate_ifca
 from coordinator.simulation.offline.devices import OfflineDevice, open_devices
 from coordinator.simulation.offline.folders import SETTINGS, Folder
@@ -35,6 +35,7 @@ _UNUSED = frozenset(
         "home",
         "database",
         "blobs",
+        "description",
     )
 )
 Tell = Callable[[str, Mapping[str, Any]], None]
@@ -88,7 +89,7 @@ class Run:
             )
             for name, device in devices.items()
         }
-        settings = msgspec.to_builtins(self.federation)
+        settings = msgspec.to_builtins(self.federation, enc_hook=str)
         used = {key: value for key, value in settings.items() if key not in _UNUSED}
         return Result(federation=used, base_id=base.base_id, devices=results, rounds=book.rounds), outcomes
 
@@ -98,15 +99,15 @@ class Run:
             raise ConfigurationError(
                 "A simulation needs `bundle` in the federation file, not `slots`: its text encoder makes prompt codes."
             )
-        if not AGGREGATORS[settings.aggregation].mixed_ranks:
+        if not settings.aggregator.mixed_ranks:
             for folder in self.folders:
                 if folder.max_rank < settings.rank:
                     raise ConfigurationError(
-                        f"{folder.path / SETTINGS}: max_rank = {folder.max_rank}, but aggregation = "
-                        f"{settings.aggregation!r} needs rank {settings.rank} of every device: raise it, or choose "
-                        "a method that mixes ranks."
+                        f"{folder.path / SETTINGS}: max_rank = {folder.max_rank}, but [aggregation] method "
+                        f"= {settings.aggregation.method!r} needs rank {settings.rank} of every device: raise it, or "
+                        "choose a method that mixes ranks."
                     )
-        base = read_base_model(settings)
+        base = read_base_model(settings.description)
         found = compute_base_id(self.model)
         if found != base.base_id:
             raise ConfigurationError(
@@ -117,15 +118,15 @@ class Run:
 
     def _open(self, tell: Tell) -> dict[str, OfflineDevice]:
         def on_step(device: str, plan: RoundPlan, progress: Progress) -> None:
-            at = {"round": plan.round, "stage": plan.stage, "step": progress.step, "steps": plan.steps}
-            tell("step", {"device": device, **at, "loss": progress.loss})
+            progress_of_round = {"round": plan.round, "stage": plan.stage, "step": progress.step, "steps": plan.steps}
+            tell("step", {"device": device, **progress_of_round, "loss": progress.loss})
 
         settings, devices = self.federation, {}
         assert settings.bundle, "it was checked"
         for device in open_devices(
             self.folders,
             model=self.model,
-            bundle=Path(settings.bundle),
+            bundle=settings.bundle,
             seed=settings.seed,
             threads=self.threads,
             on_step=on_step,
@@ -135,7 +136,7 @@ class Run:
         return devices
 
     def _simulate(self, base: BaseModel, devices: Mapping[str, OfflineDevice], tell: Tell) -> dict[str, Outcome]:
-        if self.federation.clustering == IFCA:
+        if isinstance(self.federation.clustering, IFCA):
             choosing = {name: ChoosingDevice(d.profile, d.train, d.choose) for name, d in devices.items()}
             return simulate_ifca(self.federation, base, choosing, tell)
         plain = {name: SimulatedDevice(device.profile, device.train) for name, device in devices.items()}

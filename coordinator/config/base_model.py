@@ -1,0 +1,73 @@
+"""The base model as a coordinator knows it: the description that the export wrote into impasto.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from edge_sdk.adapter import Shape, in_layer_set
+from edge_sdk.errors import ConfigurationError
+
+# Slots whose input is the UNet's condition.
+_CONDITIONED = (".attn2.to_k", ".attn2.to_v")
+
+
+class BaseModel(msgspec.Struct, frozen=True):
+    """The coordinator's knowledge of the base model.
+
+    Attributes:
+        base_id: id of the base model.
+        slots: name -> shape of each LoRA slot that devices train.
+    """
+
+    base_id: str
+    slots: Mapping[str, Shape]
+
+    def update_size(self, rank: int) -> int:
+        """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
+        floats = sum(rank * (shape.in_features + shape.out_features) for shape in self.slots.values())
+        return 4 * floats + 1024 * (len(self.slots) + 64)
+
+    @property
+    def code_dimensions(self) -> int | None:
+        """Numbers in a prompt code: the width of the UNet's condition, whose mean it is. None if no slot shows it."""
+        widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
+        return widths.pop() if len(widths) == 1 else None
+
+
+class _Slot(msgspec.Struct, frozen=True):
+    name: Annotated[str, Meta(min_length=1, max_length=500)]
+    in_features: Annotated[int, Meta(ge=1, le=2**20)]
+    out_features: Annotated[int, Meta(ge=1, le=2**20)]
+
+
+class _Impasto(msgspec.Struct, frozen=True):
+    """The part of impasto.json that the coordinator reads."""
+
+    base_id: Annotated[str, Meta(min_length=1, max_length=128)]
+    slots: Annotated[list[_Slot], Meta(min_length=1)]
+
+
+def read_base_model(path: Path) -> BaseModel:
+    """Read the base id and the slots that devices train from a bundle's impasto.json, or from a copy of it.
+
+    Raises:
+        ConfigurationError: the file is missing, was not written by the export, or has no slot that devices train.
+    """
+    try:
+        content = msgspec.json.decode(path.read_bytes(), type=_Impasto)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
+    trained = [slot for slot in content.slots if in_layer_set(slot.name, "attention")]
+    slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
+    if not slots:
+        raise ConfigurationError(f"{path} has no LoRA slot that devices train: export the bundle with attention slots.")
+    return BaseModel(base_id=content.base_id, slots=slots)

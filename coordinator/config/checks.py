@@ -1,0 +1,98 @@
+"""Combinations of keys that make no federation. What a single table can check, its method's settings check."""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.config.federation import Federation
+from edge_sdk.adapter import MAX_RANK, Share
+from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
+from edge_sdk.transport import Settings, check
+
+
+def check_sense(federation: Federation, source: str) -> None:
+    """Refuse a federation whose keys contradict each other.
+
+    Args:
+        federation: the resolved file.
+        source: name of the file, for errors.
+
+    Raises:
+        ConfigurationError: the message says which keys, and what to change.
+    """
+    _check_connection(federation, source)
+    for reason in (*_of_rounds(federation), *_of_aggregation(federation), *_of_optimiser(federation)):
+        raise ConfigurationError(f"{source}: {reason}")
+
+
+def _check_connection(federation: Federation, source: str) -> None:
+    try:
+        if federation.password_file and not (federation.username or Settings(federation.broker).credentials[0]):
+            raise ConfigurationError("password_file needs `username`, or a user in the broker's URL.")
+        # The password file is read only when it is needed.
+        password = "in password_file" if federation.password_file else None
+        check(msgspec.structs.replace(federation, password_file=None).connection(password))
+    except (BrokerSettingsInvalid, ConfigurationError) as error:
+        raise ConfigurationError(f"{source}: {error}") from error
+    if bool(federation.certificate) != bool(federation.key):
+        raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
+
+
+def _of_rounds(federation: Federation) -> list[str]:
+    found = []
+    if federation.max_devices < federation.min_devices:
+        found.append(
+            f"max_devices = {federation.max_devices} is less than min_devices = {federation.min_devices}: no round "
+            "would ever start."
+        )
+    if federation.root_rounds > federation.rounds:
+        found.append(f"root_rounds = {federation.root_rounds} is more than rounds = {federation.rounds}.")
+    return found
+
+
+def _of_aggregation(federation: Federation) -> list[str]:
+    """Contradictions of the aggregation with the filter, the interaction and the rounds."""
+    method, aggregation = federation.aggregator, f"[aggregation] method = {federation.aggregation.method!r}"
+    interaction = f"[interaction] method = {federation.interaction.method!r}"
+    found = []
+    if federation.root_rounds and method.home_factor:
+        found.append(f"{aggregation} leaves a factor at home, so there can be no root adapter: set root_rounds = 0.")
+    if federation.filter.method != "none" and method.home_factor:
+        found.append(
+            f"[filter] method = {federation.filter.method!r} cannot judge updates of "
+            f'{federation.aggregation.method!r}, whose other factor stays at home: set method = "none" under [filter].'
+        )
+    trained = {method.share(turn) for turn in range(federation.rounds)}
+    if federation.interaction.frozen_a and trained != {Share.B}:
+        found.append(f'{interaction} holds only while devices keep A: set method = "ffa" under [aggregation].')
+    if federation.interaction.whole and (method.folds or method.home_factor):
+        found.append(
+            f"{interaction} mixes whole adapters of clusters, and {aggregation} makes none: set method = "
+            '"none" under [interaction].'
+        )
+    if federation.group_rank < federation.rank:
+        found.append(
+            f"server_rank = {federation.group_rank} is less than rank = {federation.rank}: leave it out, or lower "
+            "`rank`, which is what devices train."
+        )
+    return found
+
+
+def _of_optimiser(federation: Federation) -> list[str]:
+    """Contradictions of the server optimiser with ranks and aggregation."""
+    if federation.server_optimiser.method == "none":
+        return []
+    optimiser = f"[server_optimiser] method = {federation.server_optimiser.method!r}"
+    found = []
+    if 2 * federation.group_rank >= MAX_RANK:
+        found.append(
+            f"{optimiser} puts adapters of two rounds together, which leaves ranks below {MAX_RANK // 2} to each, not "
+            f'{federation.group_rank}: lower server_rank or rank, or set method = "none" under [server_optimiser].'
+        )
+    if federation.aggregator.folds:
+        found.append(
+            f"{optimiser} steps from one adapter to the next, but [aggregation] method = "
+            f'{federation.aggregation.method!r} folds what it learns away: set method = "none" under '
+            "[server_optimiser]."
+        )
+    return found

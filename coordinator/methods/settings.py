@@ -1,0 +1,40 @@
+"""Settings of a method: one table of the federation file, in the file of the method that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+Idle: TypeAlias = tuple[tuple[str, ...], str]
+"""Keys of a table that have no effect, and the reason, in words that continue "as"."""
+
+
+class MethodSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One table of the federation file: the name of a method, and the keys of that method.
+
+    A subclass adds keys as fields, with their bounds as `msgspec.Meta`. It checks combinations of them in
+    `__post_init__`, which raises ValueError with a reason that names the keys.
+
+    Attributes:
+        method: name of the method; the federation file always fills it in.
+    """
+
+    method: str = ""
+
+    def idle(self) -> Sequence[Idle]:
+        """Return the keys that have no effect beside the other keys of this table."""
+        return ()
+
+
+def not_subclass_of(kind: type, *needed: str) -> Callable[[object], str | None]:
+    """Return a check for registries: an object must be a subclass of this class, and define these methods."""
+
+    def fault(method: object) -> str | None:
+        if not (isinstance(method, type) and issubclass(method, kind)):
+            return f"is no subclass of {kind.__module__}.{kind.__qualname__}"
+        undone = [name for name in needed if getattr(method, name) is getattr(kind, name)]
+        return f"does not define {', '.join(undone)}" if undone else None
+
+    return fault
