@@ -31,15 +31,16 @@ class Awaited(msgspec.Struct, frozen=True):
 
 def awaited(rules: Rules, state: State, now: float) -> Awaited | None:
     """Return what the federation waits for from outside; None if nothing."""
-    present = sorted(name for name, device in state.devices.items() if device.is_present(now))
     if state.phase == "gathering":
-        return Awaited("devices", len(present), patience.enough_to_begin(rules, state))
+        return Awaited("devices", patience.present(state, now), patience.enough_to_begin(rules, state))
     if state.phase == "training" and state.current:
         names = tuple(sorted(patience.awaited(rules, state, now)))
         enough = patience.enough_updates(rules, state, now)
         return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
     if state.phase == "finished":
-        names = tuple(name for name in present if not state.devices[name].served)
+        if all(kind.served or not patience.is_present(kind) for kind, _ in state.kinds(now)):
+            return None
+        names = tuple(sorted(n for n, device in state.devices.items() if device.is_present(now) and not device.served))
         if names:
             return Awaited("goodbyes", len(state.devices) - len(names), len(state.devices), names, state.ends)
     return None

@@ -47,7 +47,7 @@ from edge_sdk.wire.messages import (
     decode,
     encode,
 )
-from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, stored
+from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, saved_and_loaded, stored
 
 DEVICES = ("a1", "a2", "b1", "b2")
 
@@ -873,7 +873,7 @@ class TestTheEnd:
 
 class TestRestart:
     def restarted(self, machine: Machine) -> Machine:
-        return Machine(machine.rules, msgspec.msgpack.decode(msgspec.msgpack.encode(machine.state), type=State))
+        return Machine(machine.rules, saved_and_loaded(machine.state))
 
     def test_the_state_survives_msgpack(self) -> None:
         machine = started()

@@ -156,7 +156,7 @@ def test_an_earlier_life_writes_nothing_any_more(tmp_path: Path) -> None:
     assert state == started().state
     for write in (
         lambda: first.save(State(), traffic=(2, 2)),
-        lambda: first.put_profiles({"a1": made_profile()}),
+        lambda: first.save(State(), profiles={"a1": made_profile()}),
         lambda: first.put_settings({}, bytes(32)),
         first.check,
     ):
