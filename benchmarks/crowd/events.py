@@ -102,6 +102,4 @@ def _profile() -> DeviceProfile:
 
 def _offer(name: str) -> Offer:
     manifest = make_manifest(name.encode(), role="update", name="update")
-    return Offer(
-        round=1, attempt=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0
-    )
+    return Offer(round=1, attempt=1, manifest=manifest, pictures=1, first_loss=1.0, last_loss=0.5, train_seconds=1.0)

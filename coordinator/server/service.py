@@ -335,15 +335,16 @@ class Service:
         now, away = time.monotonic(), self._away_since
         state, was_away = self._reminded
         if now < self._remind_at or (state is self._state and was_away == away and not self._reminder.may_be_due(now)):
-            return  # the check walks over all devices
+            return
         self._remind_at, self._reminded = now + min(_SILENCE, _LOOKS), (self._state, away)
-        found = rounds.awaited(self._rules, self._state, now)
+        found = rounds.awaited(self._rules, self._state, now, named=False)
         if found and found.what == "goodbyes" and not once:
             found = None
         told = (found.what, self._state.round, found.there) if found else None
         subject = told if self._away_since is None else "broker"
         if (waited := self._reminder.due(subject, now)) is None:
             return
+        found = found and rounds.awaited(self._rules, self._state, now)
         if self._away_since is not None:
             self._report("waiting", what="broker", seconds=waited, reason=str(self._transport.trouble or ""))
         elif found:
