@@ -2,7 +2,8 @@
 
 One thread owns everything. The transport's callbacks only put arrivals into a bounded inbox. The loop takes all of them
 out, feeds the round machine, saves its state once for all, and only then carries out the machine's actions: only a
-saved state takes effect. Another thread checks and stores complete updates, see `transfers.ingest`.
+saved state takes effect. Two other threads do what takes long: one checks and stores complete updates, see
+`transfers.ingest`, one clusters and aggregates, see `learning.worker`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from coordinator import rounds
 from coordinator.config import BaseModel, Federation, read_base_model
 from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Home, Keys, Leadership, Presences, Refusal
 from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
-from coordinator.learning import Learning
+from coordinator.learning import Answer, Learning, LearningWorker
 from coordinator.runner import Runner
 from coordinator.server import takeover
 from coordinator.store import Database, open_blobs
@@ -85,6 +86,8 @@ _RETRY = 5.0
 _TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
+# Seconds to wait at the end for a computation; the next start begins it anew.
+_END = 5.0
 # Seconds of a wait before it is reported, and seconds between two checks of a changing wait.
 _SILENCE, _LOOKS = 5.0, 1.0
 # Seconds that our own state may take to come back from the broker.
@@ -187,6 +190,12 @@ class Service:
             self._rules, self._runner, self._sessions, self._publisher, self._deliveries, self._learning, self._blobs,
             self._limits, self._inbox, self._store_troubled,
         )  # fmt: skip
+        self._worker = LearningWorker(
+            self._learning,
+            self._blobs,
+            lambda answer: self._inbox.put(lambda: self._answered(answer), 0),
+            lambda reason: self._inbox.put(lambda: self._store_troubled(reason), 0),
+        )
 
     def close(self) -> None:
         """Release the home without having run. Not needed after `run`."""
@@ -227,6 +236,7 @@ class Service:
         superseded: Superseded | None = None
         try:
             self._uploads.start()
+            self._worker.start()
             if self._connection.exposed:
                 self._report("password_exposed", broker=self._connection.address.endpoint)
             self._transport.connect(
@@ -251,6 +261,7 @@ class Service:
             else:  # the other coordinator publishes its own state
                 self._transport.close()
             self._uploads.close()
+            self._worker.close(_END)
             self._sessions.close()
             self._database.close()
             self._home.close()
@@ -409,7 +420,7 @@ class Service:
         self._retry_at = now + _RETRY
         with self._enduring():
             self._runner.settle(self._act)
-            if self._state.round != self._swept:
+            if self._state.round != self._swept and not self._worker.is_busy:
                 self._forget_what_is_over()
                 self._swept = self._state.round
             self._retry_at = None
@@ -634,14 +645,20 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
-            case rounds.Cluster():  # a round is about to be opened
-                self._shut_out()
-                return takeover.lost_blobs(self._state, self._blobs) or self._learning.clustered(action)
-            case rounds.Place():
-                return self._learning.place(action)
-            case rounds.Aggregate():
-                return self._learning.aggregated(action)
+            case rounds.Cluster() | rounds.Aggregate() | rounds.Place():
+                if isinstance(action, rounds.Cluster):  # a round is about to be opened
+                    self._shut_out()
+                self._worker.put(action, self._state)
         return None
+
+    def _answered(self, answer: Answer) -> None:
+        """Feed an answer of the learning thread to the machine, unless its question has become void."""
+        if not self._worker.taken(answer):
+            return
+        if answer.error is not None:
+            raise answer.error
+        if answer.event is not None:
+            self._runner.feed(answer.event)
 
     def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:
         """Handle a lost adapter that a device needs. After the last round only the operator can restore it."""

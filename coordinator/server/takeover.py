@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from coordinator import rounds
 from coordinator.config import BaseModel, Federation, adopt, settings_of
 from coordinator.identity import Keys
+from coordinator.learning import lost_blobs
 from coordinator.runner import Runner
 from coordinator.store import Database, StoredBlobs
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted
@@ -69,17 +69,6 @@ def tell_of_key(database: Database, keys: Keys, federation: str, report: Report)
     except CoordinatorUntrusted:
         assert known is not None, "nothing is trusted that was not known"
         report("key_changed", before=fingerprint(known), now=fingerprint(keys.signer.public))
-
-
-def lost_blobs(state: rounds.State, blobs: StoredBlobs) -> rounds.Lost | None:
-    """Return the blobs that the state needs and the store lacks, or None.
-
-    Raises:
-        StoreUnavailable: the store cannot be listed.
-    """
-    needed = state.blobs()
-    missing = needed - blobs.names() if needed else set()
-    return rounds.Lost(frozenset(missing)) if missing else None
 
 
 def _look_for_blobs(runner: Runner, blobs: StoredBlobs) -> None:
