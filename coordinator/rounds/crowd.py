@@ -1,4 +1,4 @@
-"""The devices of a state, counted by what the rules of waiting ask about them.
+"""The devices of a state, counted by the facts that the rules of waiting ask for.
 
 Thousands of devices are too many to be looked at for every event. So they are counted once, and each change of a device
 moves it from one count to another. Time moves devices too, from near to gone: a queue holds the times at which it does.
@@ -24,7 +24,7 @@ _OUTDATED = 64
 
 
 class Kind(NamedTuple):
-    """What the rules of waiting ask about a device.
+    """The facts of a device that the rules of waiting ask for.
 
     Attributes:
         near: true if it is online, or was heard a moment ago.
