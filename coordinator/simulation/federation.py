@@ -123,8 +123,7 @@ def deliver(
         AdapterError: an update that the coordinator would refuse.
     """
     data = pack_update(plan, trained, learning.base_id)
-    norm = learning.check_update(data, member)
-    blobs.put(data)
+    _, norm = learning.check_update(data, member, blobs.put(data))
     home.up += len(data)
     home.own = trained.adapter if plan.share is Share.A_ONLY else None
     return rounds.Update(
@@ -158,7 +157,8 @@ class _Simulation:
         # No clock runs here: a round ends when all have delivered or been refused.
         self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices))
         self._blobs = MemoryBlobs()
-        self._learning = Learning(federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
+        profiles = {name: device.profile for name, device in devices.items()}
+        self._learning = Learning(federation, base, profiles.copy, self._blobs, secret=federation.seed)
         self._homes = {name: Home() for name in devices}
         self._state = rounds.State()
         self._events: list[rounds.Event] = []

@@ -94,7 +94,8 @@ class _Ifca:
         self._devices = devices
         self._on_event = on_event
         self._blobs = MemoryBlobs()
-        self._learning = Learning(self._federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
+        profiles = {name: device.profile for name, device in devices.items()}
+        self._learning = Learning(self._federation, base, profiles.copy, self._blobs, secret=federation.seed)
         self._homes = {name: Home() for name in devices}
         self._root = rounds.Lineage()
         self._models: dict[int, rounds.Lineage] = {}

@@ -122,8 +122,8 @@ class IngestWorker:
             self._done(outcome)
 
     def _store(self, arrival: Arrival) -> Outcome:
-        norm = self._learning.check_update(arrival.data, arrival.member)
+        update, norm = self._learning.check_update(arrival.data, arrival.member, arrival.sha256)
         if arrival.file.stat().st_size != len(arrival.data):
             raise TransferError(f"{arrival.file} was changed by somebody else.")
         self._blobs.take(arrival.file, arrival.sha256)
-        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices))
+        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices, update))

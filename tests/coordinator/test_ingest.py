@@ -99,10 +99,10 @@ def test_the_end_leaves_what_waits(place: Place, monkeypatch: pytest.MonkeyPatch
     begun, end = threading.Event(), threading.Event()
     check = Learning.check_update
 
-    def slow(learning: Learning, data: bytes, member: Member) -> float:
+    def slow(learning: Learning, data: bytes, member: Member, sha256: str) -> tuple[Adapter, float]:
         begun.set()
         assert end.wait(60)
-        return check(learning, data, member)
+        return check(learning, data, member, sha256)
 
     monkeypatch.setattr(Learning, "check_update", slow)
     arrivals = [place.arrival(to_bytes(random_adapter(seed, 4))) for seed in (1, 2)]

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from coordinator.methods import Registry
 from coordinator.methods.aggregation.base import Aggregate, Aggregator, fault_of
+from coordinator.methods.aggregation.cores import Core, Cores, products_of_changes, products_of_cores
 from coordinator.methods.aggregation.fedex import FedEx
 from coordinator.methods.aggregation.fedit import FedIT
 from coordinator.methods.aggregation.fedsa import FedSA
 from coordinator.methods.aggregation.fedsb import FedSB
 from coordinator.methods.aggregation.ffa import FFA
-from coordinator.methods.aggregation.filters import CLIP, FILTERS, Belief, Filter, capped, changes_of, gram, shrunk
+from coordinator.methods.aggregation.filters import CLIP, FILTERS, Belief, Filter, capped, changes_of, shrunk
 from coordinator.methods.aggregation.flexlora import FlexLoRA
 from coordinator.methods.aggregation.flora import FLoRA
 from coordinator.methods.aggregation.gauge import Scales, scales, to_scale, usual
@@ -45,14 +46,17 @@ __all__ = [
     "Aggregate",
     "Aggregator",
     "Belief",
+    "Core",
+    "Cores",
     "FactorSum",
     "Filter",
     "ProductSum",
     "Scales",
     "capped",
     "changes_of",
-    "gram",
     "paired",
+    "products_of_changes",
+    "products_of_cores",
     "rebased",
     "scales",
     "shrunk",
