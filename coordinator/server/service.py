@@ -23,7 +23,7 @@ from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox
 from coordinator.learning import Answer, Learning, LearningWorker
 from coordinator.runner import Runner
 from coordinator.server import takeover
-from coordinator.store import Database, open_blobs
+from coordinator.store import Backoff, Database, open_blobs
 from coordinator.telemetry import (
     CHUNK,
     CLEARING,
@@ -38,6 +38,7 @@ from coordinator.telemetry import (
     Counters,
     OnEvent,
     Reports,
+    Troubles,
 )
 from coordinator.transfers import Deliveries, Publisher, Sessions, Spool, Uploads
 from edge_sdk.errors import (
@@ -80,10 +81,6 @@ _BATCH = 0.05
 _LOOK = 5.0
 # Seconds that an older instance on this home may take to stop, and seconds between two checks.
 _GIVE_WAY, _GLANCE = 30.0, 0.05
-# Seconds between two retries after the disk, the database or the blob store has failed.
-_RETRY = 5.0
-# Seconds after which the same trouble is reported again.
-_TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
 # Seconds to wait at the end for a computation; the next start begins it anew.
@@ -164,7 +161,8 @@ class Service:
         self._sessions = Sessions(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._look_at = 0.0
         self._retry_at: float | None = None
-        self._trouble = ("", float("-inf"))  # the last reported trouble, and its time
+        self._backoff = Backoff()
+        self._troubles = Troubles(self._report)
         self._begun = False
         # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
@@ -188,13 +186,13 @@ class Service:
         self._deliveries = Deliveries(self._runner, self._report)
         self._uploads = Uploads(
             self._rules, self._runner, self._sessions, self._publisher, self._deliveries, self._learning, self._blobs,
-            self._limits, self._inbox, self._store_troubled,
+            self._limits, self._inbox, self._troubles,
         )  # fmt: skip
         self._worker = LearningWorker(
             self._learning,
             self._blobs,
             lambda answer: self._inbox.put(lambda: self._answered(answer), 0),
-            lambda reason: self._inbox.put(lambda: self._store_troubled(reason), 0),
+            lambda reason: self._inbox.put(lambda: self._troubles.note("learning", reason), 0),
         )
 
     def close(self) -> None:
@@ -284,12 +282,10 @@ class Service:
             if self._stopped.is_set():
                 return
         self._begun = True
-        takeover.tell_of_key(self._database, self._keys, self._federation.name, self._report)
-        takeover.take_over(
-            self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
-            self._report,
-        )  # fmt: skip
-        self._counters.go_on_from(*self._database.traffic())
+        while not self._has_taken_over():
+            if self._stopped.wait(self._backoff.next()):
+                return
+        self._backoff.reset()
         self._swept = self._state.round
         for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
             self._transport.subscribe(topic_filter, self._gate.arrived)
@@ -301,6 +297,18 @@ class Service:
         self._deaf_at = time.monotonic() + _ECHO
         self._runner.feed(rounds.Restarted())
         self._settle()
+
+    def _has_taken_over(self) -> bool:
+        """Take the federation over; return False if a store does not allow it at present."""
+        with self._enduring():
+            takeover.take_over(
+                self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
+                self._report,
+            )  # fmt: skip
+            self._counters.go_on_from(*self._database.traffic())
+            self._troubles.over("state")
+            return True
+        return False
 
     def _wait_for_home(self) -> None:
         """Wait until the older instance releases the home; raise HomeInUse if it does not."""
@@ -417,13 +425,17 @@ class Service:
         now = time.monotonic()
         if self._retry_at is not None and now < self._retry_at:
             return
-        self._retry_at = now + _RETRY
+        due = not self._runner.settled
         with self._enduring():
+            self._retry_at = now + self._backoff.next()
             self._runner.settle(self._act)
             if self._state.round != self._swept and not self._worker.is_busy:
                 self._forget_what_is_over()
                 self._swept = self._state.round
             self._retry_at = None
+            self._backoff.reset()
+            if due:
+                self._troubles.over("state")
 
     @contextmanager
     def _enduring(self) -> Iterator[None]:
@@ -431,14 +443,7 @@ class Service:
         try:
             yield
         except StoreUnavailable as error:
-            self._store_troubled(str(error))
-
-    def _store_troubled(self, reason: str) -> None:
-        now = time.monotonic()
-        told, at = self._trouble
-        if reason != told or now - at >= _TELL_AGAIN:
-            self._trouble = (reason, now)
-            self._report("store_unavailable", reason=reason)
+            self._troubles.note("state", str(error))
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -655,6 +660,7 @@ class Service:
         """Feed an answer of the learning thread to the machine, unless its question has become void."""
         if not self._worker.taken(answer):
             return
+        self._troubles.over("learning")
         if answer.error is not None:
             raise answer.error
         if answer.event is not None:

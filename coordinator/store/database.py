@@ -122,6 +122,7 @@ class Database:
 
     def __init__(self, url: str, name: str, base_id: str) -> None:
         self._name = name
+        self._begun: int | None = None
         self._stored: State | None = None  # the state in the database; None if it is not known, or of the first form
         try:
             parsed = sa.make_url(url)
@@ -170,14 +171,18 @@ class Database:
     def begin(self, epoch: int) -> None:
         """Take the federation over, for the instance with that epoch; older instances cannot write from now on.
 
+        May be repeated.
+
         Raises:
             Superseded: an instance with this epoch or a later one has begun meanwhile.
         """
+        if self._begun == epoch:
+            return
         with self._changing() as connection:
             taken = connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
             if not taken.rowcount:
                 raise self._superseded(connection)
-        self.epoch = epoch
+        self.epoch = self._begun = epoch
 
     def note_epoch(self, epoch: int) -> None:
         """Record the epoch of a newer instance: the next start takes a later one, whatever the clock says."""

@@ -20,6 +20,7 @@ from coordinator.telemetry.event_file import EventFile
 from coordinator.telemetry.events import OnEvent, Reports
 from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
+from coordinator.telemetry.troubles import Troubles
 
 __all__ = [
     "CHUNK",
@@ -39,6 +40,7 @@ __all__ = [
     "Narrator",
     "OnEvent",
     "Reports",
+    "Troubles",
     "describe",
     "look",
     "print_status",
