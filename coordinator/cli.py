@@ -23,9 +23,10 @@ from coordinator.identity import Admissions, Keys, serving
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.server import Service
 from coordinator.store import Database
-from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_status, print_waiting
+from coordinator.telemetry import EventFile, Narrator, Observers, OnEvent, look, print_status, print_waiting
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
+from edge_sdk.exits import Exit, exit_by_fault, exit_code
 from edge_sdk.streams import printable, take_any_text
 from edge_sdk.wire import Invitation, check_name, clock_trouble, fingerprint
 
@@ -64,9 +65,13 @@ def serve(
     hearers: list[OnEvent] = []
     screen = Console()
     with ExitStack() as stack:
+        warning = Console(stderr=True)
+
+        def warn(reason: str) -> None:
+            warning.print(reason, style="red", markup=False, soft_wrap=True)
+
         if events:
-            warning = Console(stderr=True)
-            file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
+            file = EventFile(events, warn)
             hearers.append(stack.enter_context(file).tell)
         if metrics:
             from coordinator.telemetry import Exposition, Metrics
@@ -76,12 +81,11 @@ def serve(
             hearers.append(figures.observe)
         narrator = Narrator(screen)
 
-        def on_event(event: dict[str, Any]) -> None:
-            for hear in hearers:
-                hear(event)
+        def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
                 narrator.tell(event)
 
+        on_event = Observers([*hearers, narrate], warn)
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
@@ -250,7 +254,7 @@ def simulate(
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the console script; print an error in one line and exit with code 1."""
+    """Run the console script; print an error in one line. Exit codes: docs/exit-codes.md."""
     take_any_text()
     try:
         app(arguments)
@@ -258,8 +262,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         said = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its values
         reason = escape(describe(error) if isinstance(error, OSError) else printable(said))
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    sys.exit(0)
+        sys.exit(Exit.STORAGE if isinstance(error, SQLAlchemyError) else exit_code(error))
+    except Exception as error:
+        exit_by_fault(error)
+    sys.exit(Exit.DONE)
 
 
 def _tell_what_has_no_effect(loaded: config.Federation) -> None:

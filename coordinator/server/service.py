@@ -102,7 +102,9 @@ class Service:
             the client id if it is empty. Their callbacks are called as well.
         on_event: called with a dict of plain values for every event. It always contains "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
-            One call at a time, on the thread of `run`, or on the transport's for events of the connection.
+            One call at a time, on the thread of `run`, or on the transport's for events of the connection. An error
+            that it raises is logged and costs the event, except a ConfigurationError by the first event: that ends
+            `run`.
 
     The home is opened here, unless another coordinator has it open; `run` then asks that one to stop. `run` releases
     the home at its end; call `close` if `run` is never called.

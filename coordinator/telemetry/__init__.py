@@ -17,7 +17,7 @@ from coordinator.telemetry.counters import (
     Counters,
 )
 from coordinator.telemetry.event_file import EventFile
-from coordinator.telemetry.events import OnEvent, Reports
+from coordinator.telemetry.events import Observers, OnEvent, Reports
 from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
 from coordinator.telemetry.troubles import Troubles
@@ -38,6 +38,7 @@ __all__ = [
     "Exposition",
     "Metrics",
     "Narrator",
+    "Observers",
     "OnEvent",
     "Reports",
     "Troubles",
