@@ -28,7 +28,8 @@ from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.simulation.federation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
+from coordinator.simulation.federation import Home, OnEvent, Outcome, SimulatedDevice, deliver, traffic
+from coordinator.store import MemoryBlobs
 from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest

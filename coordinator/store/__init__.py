@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.store.backoff import Backoff
-from coordinator.store.blobs import Blobs, StoredBlobs, open_blobs
+from coordinator.store.blobs import Blobs, MemoryBlobs, StoredBlobs, open_blobs
 from coordinator.store.database import Database, newly_counted
 from coordinator.store.sketches import MemorySketches, SketchStore
 
@@ -11,6 +11,7 @@ __all__ = [
     "Backoff",
     "Blobs",
     "Database",
+    "MemoryBlobs",
     "MemorySketches",
     "SketchStore",
     "StoredBlobs",

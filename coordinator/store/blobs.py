@@ -162,6 +162,7 @@ class RemoteBlobs:
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
+        file.stat()  # a missing file is no fault of the store
         with self._working():
             self._fs.put_file(str(file), f"{self._root}/{_checked(sha256)}")
         file.unlink()
@@ -214,6 +215,45 @@ class RemoteBlobs:
             raise
         except Exception as error:  # every store's client raises its own errors
             raise _unavailable(self._url, error) from error
+
+
+class MemoryBlobs:
+    """Blobs in the memory of this process, for simulations."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+        self._owner = b""
+
+    def put(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._data[sha256] = bytes(data)
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        found = self._data.get(_checked(sha256))
+        if found is None:
+            raise BlobLost(f"Blob {sha256[:12]}… is not in memory.", sha256)
+        return found
+
+    def names(self) -> set[str]:
+        return set(self._data)
+
+    def prune(self, keep: Set[str]) -> int:
+        gone = self._data.keys() - keep
+        for sha256 in gone:
+            del self._data[sha256]
+        return len(gone)
+
+    def take(self, file: Path, sha256: str) -> None:
+        self._data[_checked(sha256)] = file.read_bytes()
+        file.unlink()
+
+    def sweep(self) -> None:
+        """Do nothing: blobs appear whole or not at all."""
+
+    def claim(self, federation: str) -> None:
+        _check_owner(self._owner, federation, "in memory")
+        self._owner = federation.encode()
 
 
 def _confirmed(read: Callable[[], bytes | None], names: Callable[[], Set[str]], sha256: str, place: str) -> bytes:

@@ -15,7 +15,7 @@ from coordinator.learning import Learning
 from coordinator.learning.summaries import HELD
 from coordinator.methods.aggregation.cores import NUMBERS, Cores, products_of_changes, products_of_cores
 from coordinator.methods.aggregation.filters import FILTERS, changes_of, gram
-from coordinator.simulation.federation import MemoryBlobs
+from coordinator.store import MemoryBlobs
 from edge_sdk.adapter import Adapter, Factors, Shape, Share, norm, to_bytes
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import make_manifest
