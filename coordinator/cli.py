@@ -37,6 +37,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # those show local variables, passwords among them
 )
 
+_CODE_LENGTH = (
+    "code_dimensions: the bundle does not state how long prompt codes are, so that devices decide it. Set it to the "
+    "length that yours send."
+)
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
 
 
@@ -80,10 +84,13 @@ def serve(
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
         narrator = Narrator(screen)
+        unstated = loaded.rules(config.read_base_model(loaded)).code_dimensions is None
 
         def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
                 narrator.tell(event)
+                if event["event"] == "coordinator_started" and unstated:
+                    warning.print(f"[yellow]note[/yellow]: {_CODE_LENGTH}", highlight=False, soft_wrap=True)
 
         on_event = Observers([*hearers, narrate], warn)
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)

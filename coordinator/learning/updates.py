@@ -14,6 +14,7 @@ from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,
     Bases,
+    Factors,
     Share,
     beginning,
     check_fit,
@@ -94,8 +95,23 @@ class Updates:
     def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
         """Return the whole adapter of an update, with the factors that were not sent."""
         if member.share is Share.BOTH:
-            return from_bytes(data)
-        return complete(data, self.start(member), member.share)
+            return self._formed(from_bytes(data))
+        return self._formed(complete(data, self.start(member), member.share))
+
+    def _formed(self, adapter: Adapter) -> Adapter:
+        """Return the adapter with the bundle's kernels.
+
+        A 1x1 convolution may be written as a linear layer, and the other way round. One update must not decide the form
+        of the adapter that all devices get.
+        """
+        slots = self._base.slots
+        layers = {
+            name: factors
+            if (slot := slots.get(name)) is None or slot.kernel == factors.kernel or not slot.fits(factors.shape)
+            else Factors(factors.a, factors.b, slot.kernel)
+            for name, factors in adapter.layers.items()
+        }
+        return Adapter(layers, adapter.base_id, adapter.notes)
 
     def _start(self, member: rounds.Member) -> Adapter:
         """Return the adapter that a member's training started from."""

@@ -79,6 +79,7 @@ from coordinator.rounds.patience import (
     is_vain,
     is_waiting,
     present,
+    sets_pace,
 )
 from coordinator.rounds.places import is_at_work
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
@@ -279,7 +280,7 @@ class _Turn:
             norm=event.norm,
             late=current.number - offer.round,
         )
-        pace = current.pace if update.late else self.now - current.opened
+        pace = self.now - current.opened if not update.late and sets_pace(self.state, name, self.now) else current.pace
         counted = replace(current, updates=Table(current.updates).put(name, update), pace=pace)
         self._change([name], current=counted)
         self._send(name, Committed(sha256=offer.manifest.sha256))

@@ -29,6 +29,16 @@ def probation(rules: Rules, state: State, cohort: Iterable[str]) -> float:
     return min(rules.deadline, max(rules.grace, 2 * state.pace))
 
 
+def sets_pace(state: State, name: str, now: float) -> bool:
+    """Return True if a member's update shows how long the open round takes: a proven one's, if there is any.
+
+    A newcomer that delivers as late as it can must not decide how long all later rounds wait for newcomers.
+    """
+    if state.devices[name].proven:
+        return True
+    return not any(kind.proven and kind.part != "outside" for kind, _ in state.kinds(now))
+
+
 def trial_ends(current: Round) -> float:
     """Return the time at which the open round goes on without devices on trial."""
     return min(current.probation, current.deadline) if current.updates else current.deadline

@@ -188,7 +188,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         deadline: time from which on it closes with its quorum, or is extended.
         opened: time of opening.
         probation: time until which it waits for devices without a counted update.
-        pace: seconds from the opening to the last counted update; None if there is none.
+        pace: seconds from the opening to the last counted update that shows it, see `patience.sets_pace`; None if there
+            is none.
         extended: number of extensions so far.
         cohort: its members; the same object as long as nobody comes or goes.
         updates: counted updates, by device; any mapping becomes a `Table`.
@@ -251,7 +252,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         clusters: the clusters, by number.
         next_cluster: the first cluster number never used.
         margin: margin of the clusters when they were found; None if it is not known.
-        pace: seconds from the opening of the last round to its last update; None if it is not known.
+        pace: pace of the last round that had one; None if it is not known.
         ends: time until which devices may fetch their adapters after the last round.
         crowd: the devices, counted; not saved. It is made anew for other devices or another round than it was made of.
     """

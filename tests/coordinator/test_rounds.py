@@ -911,3 +911,39 @@ class TestRestart:
         state, actions = step(given, State(), Joined("a1", profile()), 0.0)
         (question,) = [action for action in actions if isinstance(action, Cluster)]
         assert step(given, state, Restarted(), 0.0)[1] == [question]
+
+
+class TestPace:
+    """How long a round waits for devices on trial is for proven devices to show."""
+
+    def test_a_newcomer_that_delivers_late_does_not_set_it(self) -> None:
+        machine = Machine(rules(min_devices=2, rounds=4, root_rounds=4, extensions=0))
+        machine(joined("a1"), joined("a2"))
+        machine.now += 12
+        machine(stored("a1", 1), stored("a2", 1), joined("c1"))
+        assert machine.state.pace == 12
+        machine(Tick())
+        current = machine.state.current
+        assert current is not None
+        if "c1" not in current.cohort:  # it came after the round was opened
+            machine.now += 12
+            machine(stored("a1", 2), stored("a2", 2))
+            current = machine.state.current
+            assert current is not None
+        number, opened = current.number, current.opened
+        assert current.probation == opened + 24
+        machine.now = opened + 12
+        machine(stored("a1", number), stored("a2", number))
+        machine.now = opened + 23
+        machine(stored("c1", number))
+        assert machine.state.round == number
+        assert machine.state.pace == 12, "before, 23: the next round would have waited twice as long for newcomers"
+
+    def test_where_nobody_is_proven_all_do(self) -> None:
+        machine = Machine(rules(min_devices=2))
+        machine(joined("a1"), joined("a2"))
+        machine.now += 5
+        machine(stored("a1", 1))
+        machine.now += 5
+        machine(stored("a2", 1))
+        assert machine.state.pace == 10
