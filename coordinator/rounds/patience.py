@@ -161,7 +161,10 @@ def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
     if state.phase == "training" and current:
         yield current.deadline
         absent = [kind for kind in crowd.kinds if kind.part == "absent"]
-        if any(kind.timed for kind in absent):
+        # The last member to leave may be one whose update was refused.
+        if any(
+            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in crowd.kinds
+        ):
             yield crowd.next_due or since
         if any(not kind.seen for kind in absent):
             yield current.opened + rules.grace

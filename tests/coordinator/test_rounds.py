@@ -947,3 +947,16 @@ class TestPace:
         machine.now += 5
         machine(stored("a2", 1))
         assert machine.state.pace == 10
+
+
+def test_the_last_member_to_leave_may_be_one_whose_update_was_refused() -> None:
+    machine = Machine(rules(min_devices=2))
+    machine(joined("a1"), joined("a2"))
+    machine(Spoiled("a1", offer("a1", 1), "AdapterValueError", "NaN", True))
+    machine(Left("a2", shut_out=True), Left("a1"))
+    wake = next_wake(machine.rules, machine.state, machine.now)
+    assert wake is not None
+    assert wake <= machine.now + 5.0
+    machine.now = wake
+    machine(Tick())
+    assert machine.state.phase == "gathering"
