@@ -5,7 +5,7 @@
 `crowd.tastes` makes the federations. ARI is the adjusted Rand index against the known groups: 1 is perfect, 0 is
 chance; with a single group it is 1 if no second one is invented. Seconds up to 500 devices cover comparing and
 grouping, with the bases in memory. `crowd.cost` measures 10,000 devices, reading included, and the arrival of
-an update.
+an update; `crowd.events` what one event costs the coordinator from a hundred devices to ten thousand.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rich.progress import track
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.crowd.cost import arrival, in_own_process
+from benchmarks.crowd.events import events
 from benchmarks.crowd.tastes import NOISES, Federation
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from coordinator.methods.clustering import (
@@ -42,6 +43,9 @@ GIVEN = "given"  # the rule is told the number of groups
 DEFAULT = Fused().choose
 CROSSING = (50, 100, 150, 200, 300, 500)
 ARRIVING = 100
+CROWDS = (100, 1000, LARGE)
+REPEATED = 25  # times each event
+FLAT = 1.5  # largest ratio of an event's costs in the largest and the smallest crowd
 NO_GROUPS = "no groups"
 
 
@@ -61,13 +65,15 @@ def main(given: Sequence[str] | None = None) -> None:
         devices = 1000 if quick else LARGE
         report.rows.append(in_own_process(devices, GROUPS[LARGE], noise, ROUNDS, chosen.seed))
     report.rows.append(arrival(10 if quick else ARRIVING))
+    for devices in track(CROWDS[: 2 if quick else None], description="events"):
+        report.rows += events(devices, REPEATED)
     report.bars += bars(report.rows)
     report.finish()
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
-    """Bars: the coarse method's loss at each level of noise, no groups invented by the default rule, and the cost of
-    10,000 devices."""
+    """Bars: the coarse method's loss at each level of noise, no groups invented by the default rule, the cost of 10,000
+    devices, and that of an event among them."""
     found: list[Bar] = []
     exact = {_case(row): value_of(row, "ari") for row in rows if row.get("how") == "dense"}
     lost: dict[tuple[str, str], float] = {}
@@ -91,6 +97,18 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
             Bar(f"{name}: seconds, all that is read included", value_of(row, "seconds"), 60.0),
             Bar(f"{name}: peak memory, GB", value_of(row, "peak_gb"), 2.0),
         ]
+    return found + _flat([row for row in rows if row["part"] == "event"])
+
+
+def _flat(rows: Sequence[Row]) -> list[Bar]:
+    """Bars: the cost of an event in the largest crowd, in units of that in the smallest; the worst event."""
+    found: list[Bar] = []
+    sizes = sorted({int(value_of(row, "devices")) for row in rows})
+    for figure, name in (("step_us", "round machine"), ("saved_ms", "saved and carried out")) if rows else ():
+        cost = {(row["devices"], row["event"]): value_of(row, figure) for row in rows}
+        kinds = {row["event"] for row in rows}
+        worst = max(cost[sizes[-1], kind] / cost[sizes[0], kind] for kind in kinds)
+        found.append(Bar(f"an event of {sizes[-1]} devices, {name}: cost in that of {sizes[0]}", worst, FLAT))
     return found
 
 

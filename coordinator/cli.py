@@ -25,9 +25,10 @@ from coordinator.identity import Admissions, Keys, serving
 from coordinator.methods.clustering import RULES
 from coordinator.server import Service
 from coordinator.store import Database
-from coordinator.telemetry import EventFile, Narrator, OnEvent, look, print_status, print_waiting
+from coordinator.telemetry import EventFile, Narrator, Observers, OnEvent, look, print_status, print_waiting
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
+from edge_sdk.exits import Exit, exit_by_fault, exit_code
 from edge_sdk.streams import printable, take_any_text
 from edge_sdk.wire import Invitation, check_name, clock_trouble, fingerprint
 
@@ -38,6 +39,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # those show local variables, passwords among them
 )
 
+_CODE_LENGTH = (
+    "code_dimensions: the bundle does not state how long prompt codes are, so that devices decide it. Set it to the "
+    "length that yours send."
+)
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
 
 
@@ -66,9 +71,13 @@ def serve(
     hearers: list[OnEvent] = []
     screen = Console()
     with ExitStack() as stack:
+        warning = Console(stderr=True)
+
+        def warn(reason: str) -> None:
+            warning.print(reason, style="red", markup=False, soft_wrap=True)
+
         if events:
-            warning = Console(stderr=True)
-            file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
+            file = EventFile(events, warn)
             hearers.append(stack.enter_context(file).tell)
         if metrics:
             from coordinator.telemetry import Exposition, Metrics
@@ -77,13 +86,15 @@ def serve(
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
         narrator = Narrator(screen)
+        unstated = loaded.rules(config.read_base_model(loaded.description)).code_dimensions is None
 
-        def on_event(event: dict[str, Any]) -> None:
-            for hear in hearers:
-                hear(event)
+        def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
                 narrator.tell(event)
+                if event["event"] == "coordinator_started" and unstated:
+                    warning.print(f"[yellow]note[/yellow]: {_CODE_LENGTH}", highlight=False, soft_wrap=True)
 
+        on_event = Observers([*hearers, narrate], warn)
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
@@ -265,7 +276,7 @@ def methods() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the console script; print an error in one line and exit with code 1."""
+    """Run the console script; print an error in one line. Exit codes: docs/exit-codes.md."""
     take_any_text()
     try:
         app(arguments)
@@ -273,8 +284,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         said = str(error).partition("\n")[0]  # SQLAlchemy adds the statement and its values
         reason = escape(describe(error) if isinstance(error, OSError) else printable(said))
         Console(stderr=True).print(f"[red]{type(error).__name__}[/red]: {reason}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    sys.exit(0)
+        sys.exit(Exit.STORAGE if isinstance(error, SQLAlchemyError) else exit_code(error))
+    except Exception as error:
+        exit_by_fault(error)
+    sys.exit(Exit.DONE)
 
 
 def _tell_what_has_no_effect(loaded: config.Federation) -> None:

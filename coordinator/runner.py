@@ -50,7 +50,7 @@ class Runner:
             self._profiles[event.device] = event.profile
         if isinstance(event, rounds.Forgotten) and event.device not in self.state.devices:
             self._profiles[event.device] = None
-        if self.state is not before:
+        if self.state != before:
             self._unsaved = True
             self._counted += newly_counted(before, self.state)
         self._due += actions
@@ -90,12 +90,10 @@ class Runner:
                     self.feed(answer)
 
     def _save(self) -> None:
-        if self._profiles:
-            self._database.put_profiles(self._profiles)
-            self._profiles = {}
-        if self._unsaved:
-            self._database.save(self.state, self._counted, self._traffic())
-            self._unsaved, self._counted = False, []
+        profiles = self._database.new_profiles(self._profiles) if self._profiles else {}
+        if self._unsaved or profiles:
+            self._database.save(self.state, self._counted, self._traffic(), profiles)
+        self._unsaved, self._counted, self._profiles = False, [], {}
 
 
 def _refused(actions: list[rounds.Action]) -> bool:

@@ -20,6 +20,7 @@ from rich.table import Table
 from edge_sdk.adapter import LAYER_SETS
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError, describe
+from edge_sdk.exits import exit_by_fault, exit_code
 from edge_sdk.quiet import without_chatter
 from edge_sdk.streams import take_any_text
 
@@ -107,18 +108,21 @@ def export(
         _console.print(
             f"[bold red]{type(error).__name__}[/]: {escape(describe(error))}", highlight=False, soft_wrap=True
         )
-        raise typer.Exit(1) from error
+        raise typer.Exit(exit_code(error)) from error
     _report(made.folder, made.index, made.errors)
 
 
 def main() -> None:
-    """Run the console script `impasto-export`."""
+    """Run the console script `impasto-export`. Exit codes: docs/exit-codes.md."""
     take_any_text()
     # SIGTERM raises an exception like Ctrl-C, so that half-written files are removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)  # those show local variables
     app.command()(export)
-    app()
+    try:
+        app()
+    except Exception as error:
+        exit_by_fault(error)
 
 
 @contextmanager

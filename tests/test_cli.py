@@ -159,7 +159,7 @@ def test_a_training_whose_adapter_could_not_be_written_is_not_lost(impasto: Run,
     )
     Path("a.safetensors").symlink_to("/dev/full")
     code, _, err = impasto(*arguments)
-    assert (code, err) == (1, "error: a.safetensors: No space left on device; free some room there\n")
+    assert (code, err) == (6, "error: a.safetensors: No space left on device; free some room there\n")
     Path("a.safetensors").unlink()
     assert Path("a.safetensors.checkpoint").is_file()
     assert impasto(*arguments)[0] == 0
@@ -196,7 +196,7 @@ def test_where_an_adapter_cannot_go_is_said_before_the_training(impasto: Run, tm
 def test_a_full_disk_is_said_with_the_pictures_name(impasto: Run) -> None:
     Path("fox.png").symlink_to("/dev/full")
     code, _, err = impasto("generate", "a fox", "-b", tiny_bundle(), "-o", "fox.png", "--steps", 1)
-    assert (code, err) == (1, "error: fox.png: No space left on device; free some room there\n")
+    assert (code, err) == (6, "error: fox.png: No space left on device; free some room there\n")
 
 
 @pytest.mark.parametrize("name", ["fox.png", "fox.webp", "fox.JPG", "fox.tiff", "fox.bmp"])

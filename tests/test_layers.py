@@ -29,7 +29,7 @@ COORDINATOR: dict[str, set[str]] = {
     "simulation": {"rounds", "methods", "store", "config", "learning", "telemetry"},
 }
 # The same of the device's half. Modules that stand by themselves (errors, paths, durable, ...) are for all.
-ALONE = {"errors", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
+ALONE = {"errors", "exits", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
 EDGE_SDK: dict[str, set[str]] = {
     "adapter": set(),
     "pictures": set(),

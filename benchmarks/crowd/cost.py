@@ -124,7 +124,7 @@ def _many(answer: Connection, devices: int, groups: int, noise: str, after: int,
             name: DeviceProfile(base_id=_BASE_ID, prompt_code=code.astype("<f4").tobytes(), pictures=1, max_rank=RANK)
             for name, code in zip(known, federation.codes, strict=True)
         }
-        database.put_profiles(profiles)
+        database.save(rounds.State(), profiles=profiles)
         subspaces = Subspaces(made, _OUTPUTS, database.sketches)
         for trace in traces:
             assert trace is not None

@@ -6,5 +6,6 @@ from coordinator.learning.aggregate import Learning
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.updates import Updates
+from coordinator.learning.worker import Answer, LearningWorker, lost_blobs
 
-__all__ = ["Learning", "Subspaces", "Tastes", "Updates"]
+__all__ = ["Answer", "Learning", "LearningWorker", "Subspaces", "Tastes", "Updates", "lost_blobs"]

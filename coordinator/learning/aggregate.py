@@ -7,6 +7,7 @@ answer, so that a coordinator killed in the middle simply asks again.
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,20 +21,17 @@ from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
+from coordinator.learning.summaries import Group, Summaries
 from coordinator.learning.updates import Updates
 from coordinator.methods.aggregation import rebased, staleness_weight
 from coordinator.methods.clustering import Sketch
 from coordinator.methods.optimisers import Matrices, step
 from coordinator.methods.robust import (
     Belief,
-    Scales,
+    Cores,
     capped,
-    changes_of,
-    gram,
-    scales,
     shrunk,
     to_scale,
-    usual,
 )
 from coordinator.store import Blobs, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Share, concatenate, matrices_from_bytes, matrices_to_bytes, to_bytes, truncate
@@ -53,6 +51,8 @@ class Learning:
         profiles: returns the profile of every device that ever joined.
         blobs: the adapters.
         sketches: store of the updates' sketches; None: in memory.
+        secret: seed of the projections by which many updates are compared, see `methods.robust`; None: one that
+            nobody knows.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Learning:
         profiles: Callable[[], Mapping[str, DeviceProfile]],
         blobs: Blobs,
         sketches: SketchStore | None = None,
+        secret: int | None = None,
     ) -> None:
         self._federation = federation
         self._base = base
@@ -70,27 +71,46 @@ class Learning:
         layers = {name: shape.out_features for name, shape in base.slots.items()}
         self._subspaces = Subspaces(self._updates.basis, layers, MemorySketches() if sketches is None else sketches)
         self._tastes = Tastes(federation, profiles, self._subspaces)
+        seed = secrets.randbits(64) if secret is None else secret
+        cores = None if federation.filter.method == "none" else Cores(len(layers), seed)
+        self._summaries = Summaries(self._updates, cores)
 
     @property
     def base_id(self) -> str:
         """Id of the base model."""
         return self._base.base_id
 
-    def check_update(self, data: bytes, member: rounds.Member) -> float:
-        """Return the Frobenius norm of the change by training.
+    def check_update(self, data: bytes, member: rounds.Member, sha256: str) -> tuple[Adapter, float]:
+        """Return the update as an adapter, and the Frobenius norm of the change by training. From any thread.
+
+        What the aggregation will compare it by is kept, because the update is in memory now.
+
+        Args:
+            data: the content.
+            member: the role that it was trained in.
+            sha256: hash of the content.
 
         Raises:
             AdapterError: the update is not the one that this member of the round was asked for.
         """
-        return self._updates.check(data, member)
+        adapter, norm = self._updates.check(data, member)
+        self._summaries.note(sha256, member, adapter)
+        return adapter, norm
 
-    def sketch(self, trace: rounds.Trace, devices: int) -> Sketch | None:
-        """Return the sketch of a stored update if clustering this many devices needs one, else None. From any thread.
+    def sketch(self, trace: rounds.Trace, devices: int, update: Adapter | None = None) -> Sketch | None:
+        """Return the sketch of an update if clustering this many devices needs one, else None. From any thread.
 
         It is made early to spread the work. A failure here is logged, and clustering tries again.
+
+        Args:
+            trace: the update and its role.
+            devices: number of devices in the federation.
+            update: the update, if it is at hand; None: it is read.
         """
         if self._tastes.needs_sketches(devices):
             try:
+                if update is not None:
+                    return self._subspaces.make_from(self._updates.basis_of(update, trace.member))
                 return self._subspaces.make(trace)
             except (ImpastoError, ArithmeticError, ValueError):
                 _log.warning("Update %s could not be sketched.", trace.update, exc_info=True)
@@ -160,19 +180,25 @@ class Learning:
 
     def try_aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
         """Return the result of `aggregate`, or Failed if it cannot be computed."""
-        return _or_failed(action.round.number, lambda: self.aggregate(action))
+        answer = _or_failed(action.round.number, lambda: self.aggregate(action))
+        self._summaries.clear()
+        return answer
 
     def _learn(self, closed: rounds.Round, names: Sequence[str], before: rounds.Lineage) -> _Learnt:
         """Aggregate these devices' updates with the state before the round."""
         settings = self._federation
         parts = [self._part(closed, name, before) for name in names]
+        group = self._summaries.group([part.update for part in parts])
         weights = capped(np.array([part.weight for part in parts]), settings.aggregation.max_weight)
-        belief, scale = self._belief(parts, weights), self._scale(parts)
+        belief = self._belief(group, weights)
+        # Devices that do not choose the scale of A have none that could be unusual.
+        scale = group.scales() if all(part.member.share is Share.BOTH for part in parts) else {}
         aggregator = settings.aggregator(settings.group_rank, settings.aggregation)
-        for part, weight, trust, shrink in zip(parts, weights, belief.weights, belief.shrink, strict=True):
+        for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+            trust, shrink = float(belief.weights[i]), float(belief.shrink[i])
             if trust > 0:
                 start = self._updates.start(part.member)
-                update = shrunk(to_scale(self._read(part), scale), start, float(shrink), part.member.share)
+                update = shrunk(to_scale(self._moved_to(part, group.take(i)), scale), start, shrink, part.member.share)
                 aggregator.add(update, float(weight * trust), self._updates.rest(part.member))
         made, notes = aggregator.result(), self._notes(names, belief)
         moved, moments = self._moved(made.start, before, parts[0].member)
@@ -188,19 +214,12 @@ class Learning:
         member = replace(update.member, start=before.start, seed=seed) if update.late else update.member
         return _Part(update, member, weight)
 
-    def _read(self, part: _Part) -> Adapter:
+    def _moved_to(self, part: _Part, update: Adapter) -> Adapter:
         """Return an update as a change from its round's start."""
-        update = self._updates.read(part.update)
         if part.member == part.update.member:
             return update
         then, now = self._updates.start(part.update.member), self._updates.start(part.member)
         return rebased(update, then, now, part.member.share)
-
-    def _scale(self, parts: Sequence[_Part]) -> Scales:
-        """Return the group's usual scale of A, or nothing if devices cannot choose it."""
-        if any(part.member.share is not Share.BOTH for part in parts):
-            return {}
-        return usual(self._updates.start(parts[0].member), [scales(self._read(part)) for part in parts])
 
     def _moved(
         self, mean: Adapter | None, before: rounds.Lineage, member: rounds.Member
@@ -220,13 +239,12 @@ class Learning:
         trust = {name: round(float(share), 3) for name, share in zip(names, doubted, strict=True)}
         return {"trust": trust, "breakdown": belief.breakdown}
 
-    def _belief(self, parts: Sequence[_Part], weights: npt.NDArray[np.float64]) -> Belief:
-        """Return the filter's verdict on these updates."""
+    def _belief(self, group: Group, weights: npt.NDArray[np.float64]) -> Belief:
+        """Return the filter's verdict on the updates of a group."""
         judge = self._federation.filter
-        if judge.method == "none":  # needs no inner products, and so never two updates in memory
-            return judge(np.zeros((len(parts), len(parts))), weights)
-        changes = changes_of([self._read(part) for part in parts], [self._updates.start(p.member) for p in parts])
-        return judge(gram(changes), weights)
+        if judge.method == "none":  # needs no inner products
+            return judge(np.zeros((len(weights), len(weights))), weights)
+        return judge(group.products(), weights)
 
     def _publish(
         self, learnt: _Learnt, start: Adapter | None, role: Literal["root", "cluster"], name: str, *, whole: bool

@@ -100,7 +100,9 @@ class Tastes:
 
     def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
         profiles = self._profiles()
-        return directions([profiles[name].prompt_code for name in names], standings)
+        # A device may have been forgotten since the question was asked; no code resembles nobody.
+        codes = [profiles[name].prompt_code if name in profiles else b"" for name in names]
+        return directions(codes, standings)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.

@@ -62,7 +62,10 @@ class Subspaces:
 
     def make(self, trace: Trace) -> Sketch | None:
         """Make a sketch; None if the update has no basis. From any thread."""
-        basis = self._basis(trace)
+        return self.make_from(self._basis(trace))
+
+    def make_from(self, basis: Bases | None) -> Sketch | None:
+        """Make a sketch of a basis; None without one. From any thread."""
         return None if basis is None else self._sketcher(basis)
 
     def keep(self, trace: Trace, made: Sketch) -> None:

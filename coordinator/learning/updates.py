@@ -14,6 +14,7 @@ from coordinator.store import Blobs
 from edge_sdk.adapter import (
     Adapter,
     Bases,
+    Factors,
     Share,
     beginning,
     check_fit,
@@ -43,9 +44,10 @@ class Updates:
         # Thousands of devices start from the few adapters of their clusters, at few ranks.
         self.start = lru_cache(maxsize=32)(self._start)
         self.rest = lru_cache(maxsize=32)(self._rest)
+        self.adapter = lru_cache(maxsize=8)(self._adapter)
 
-    def check(self, data: bytes, member: rounds.Member) -> float:
-        """Return the Frobenius norm of the change by training.
+    def check(self, data: bytes, member: rounds.Member) -> tuple[Adapter, float]:
+        """Return the update as an adapter, and the Frobenius norm of the change by training.
 
         For a member that sends A alone this is the norm of the change of A, as the other factor stays on the device.
 
@@ -67,8 +69,8 @@ class Updates:
             raise AdapterMismatch(f"The update lacks layer {missing[0]}: send every layer that was trained.")
         if member.share is Share.A_ONLY:  # B stays on the device, so the product is unknown
             moved = (adapter.layers[name].a - start.layers[name].a for name in adapter.layers)
-            return float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))
-        return change_norm(adapter, start)
+            return adapter, float(np.sqrt(sum(float(np.square(a, dtype=np.float64).sum()) for a in moved)))
+        return adapter, change_norm(adapter, start)
 
     def read(self, update: rounds.Update) -> Adapter:
         """Return the adapter of a counted update."""
@@ -81,15 +83,35 @@ class Updates:
         """
         if trace.member.share is Share.A_ONLY:
             return None  # B, which spans the output space, stays on the device
-        update = self._completed(self._blobs.get(trace.update), trace.member)
-        (change,) = changes_of([update], [self.start(trace.member)])
+        return self.basis_of(self._completed(self._blobs.get(trace.update), trace.member), trace.member)
+
+    def basis_of(self, update: Adapter, member: rounds.Member) -> Bases | None:
+        """Return the basis of an update that is at hand, as `basis`."""
+        if member.share is Share.A_ONLY:
+            return None
+        (change,) = changes_of([update], [self.start(member)])
         return {name: basis[:, : update.rank] for name, basis in left_basis(change).items()}
 
     def _completed(self, data: bytes, member: rounds.Member) -> Adapter:
         """Return the whole adapter of an update, with the factors that were not sent."""
         if member.share is Share.BOTH:
-            return from_bytes(data)
-        return complete(data, self.start(member), member.share)
+            return self._formed(from_bytes(data))
+        return self._formed(complete(data, self.start(member), member.share))
+
+    def _formed(self, adapter: Adapter) -> Adapter:
+        """Return the adapter with the bundle's kernels.
+
+        A 1x1 convolution may be written as a linear layer, and the other way round. One update must not decide the form
+        of the adapter that all devices get.
+        """
+        slots = self._base.slots
+        layers = {
+            name: factors
+            if (slot := slots.get(name)) is None or slot.kernel == factors.kernel or not slot.fits(factors.shape)
+            else Factors(factors.a, factors.b, slot.kernel)
+            for name, factors in adapter.layers.items()
+        }
+        return Adapter(layers, adapter.base_id, adapter.notes)
 
     def _start(self, member: rounds.Member) -> Adapter:
         """Return the adapter that a member's training started from."""
@@ -102,7 +124,7 @@ class Updates:
             return None
         return remainder(self.adapter(member.start.sha256), member.rank, member.share)
 
-    def adapter(self, sha256: str) -> Adapter:
+    def _adapter(self, sha256: str) -> Adapter:
         """Return the adapter of a blob."""
         return from_bytes(self._blobs.get(sha256))
 

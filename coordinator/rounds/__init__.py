@@ -29,8 +29,10 @@ from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.patience import all_served, next_wake
 from coordinator.rounds.places import replaceable
+from coordinator.rounds.records import Head, Record, from_first_form, head_of, record_of, restored, touched
 from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
+from coordinator.rounds.table import Table
 from coordinator.rounds.waiting import Awaited, awaited
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Failed",
     "Fetch",
     "Forgotten",
+    "Head",
     "Heard",
     "Joined",
     "Left",
@@ -61,6 +64,7 @@ __all__ = [
     "Place",
     "Placed",
     "Reconnected",
+    "Record",
     "Report",
     "Restarted",
     "Round",
@@ -71,16 +75,22 @@ __all__ = [
     "Spoiled",
     "State",
     "Stored",
+    "Table",
     "Tick",
     "Trace",
     "Update",
     "all_served",
     "awaited",
+    "from_first_form",
+    "head_of",
     "is_death",
     "member_for",
     "next_wake",
     "outliers",
+    "record_of",
     "replaceable",
+    "restored",
     "step",
+    "touched",
     "wants",
 ]

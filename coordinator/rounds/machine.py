@@ -1,7 +1,11 @@
 """The rounds of a federation as a pure state machine: `step(rules, state, event, now) -> (state, actions)`.
 
 No clock, no socket, no disk: `coordinator.server` feeds it events and carries out its actions; tests and simulations do
-the same without a network. The state can be saved with msgspec at any point and continued with `Restarted`.
+the same without a network. The state can be saved at any point, see `records`, and continued with `Restarted`.
+
+An event of one device costs the same among a hundred and among ten thousand devices: the state is immutable, but its
+tables share what does not change (`table`), and devices are counted, not looked through (`crowd`). Only what concerns
+all devices takes time in proportion: a round that opens, closes or is extended, a restart, a loss.
 
     gathering ──enough devices──> clustering ──Clustered──> training ──quorum or deadline──> aggregating
         ^                                                      │ nobody delivered                │ Aggregated, Failed
@@ -70,14 +74,18 @@ from coordinator.rounds.patience import (
     LEAVING,
     awaited,
     enough_to_begin,
+    has_members,
     has_quorum,
     is_vain,
-    staying,
+    is_waiting,
+    present,
+    sets_pace,
 )
-from coordinator.rounds.places import at_work
+from coordinator.rounds.places import is_at_work
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
+from coordinator.rounds.table import Table
 from edge_sdk.wire import (
     MAX_ADAPTERS,
     Committed,
@@ -93,7 +101,8 @@ from edge_sdk.wire import (
 
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
     """Return the state after one event, and the actions. Never raises for a device's fault: that is refused by name."""
-    turn = _Turn(rules, state, now)
+    crowd = state.at(now)
+    turn = _Turn(rules, state if crowd is state.crowd else replace(state, crowd=crowd), now)
     turn.take(event)
     turn.settle()
     return turn.state, turn.actions
@@ -211,16 +220,15 @@ class _Turn:
     def _forgotten(self, event: Forgotten) -> None:
         state, name = self.state, event.device
         current = state.current
-        if name not in state.devices or name in at_work(self.rules, state, self.now):
+        if name not in state.devices or is_at_work(self.rules, state, name, self.now):
             return
         if current and name in current.cohort:  # nothing comes of that round
             self._abandon()
-            state = self.state
         past = {
-            number: replace(closed, absent={n: member for n, member in closed.absent.items() if n != name})
-            for number, closed in state.past.items()
+            number: replace(closed, absent=Table(closed.absent).drop(name))
+            for number, closed in self.state.past.items()
         }
-        self._set(devices={n: device for n, device in state.devices.items() if n != name}, past=past)
+        self._change([name], devices=self.state.table.drop(name), past=past)
         self._report("device_forgotten", device=name)
 
     def _heard(self, event: Heard) -> None:
@@ -272,8 +280,9 @@ class _Turn:
             norm=event.norm,
             late=current.number - offer.round,
         )
-        pace = current.pace if update.late else self.now - current.opened
-        self._set(current=replace(current, updates={**current.updates, name: update}, pace=pace))
+        pace = self.now - current.opened if not update.late and sets_pace(self.state, name, self.now) else current.pace
+        counted = replace(current, updates=Table(current.updates).put(name, update), pace=pace)
+        self._change([name], current=counted)
         self._send(name, Committed(sha256=offer.manifest.sha256))
         self._report(
             "update_counted",
@@ -305,13 +314,13 @@ class _Turn:
         self._refuse(name, event.code, event.reason, about=offer.manifest.sha256)
         if event.final and member_for(self.rules, self.state, name, offer):
             current = self._open_round()
-            self._set(current=replace(current, refused={**current.refused, name: event.code}))
+            refused = Table(current.refused).put(name, event.code)
+            self._change([name], current=replace(current, refused=refused))
 
     # rounds ---------------------------------------------------------------------------------------------------------
 
     def _settle_gathering(self) -> None:
-        present = sum(device.is_present(self.now) for device in self.state.devices.values())
-        if present >= enough_to_begin(self.rules, self.state):
+        if present(self.state, self.now) >= enough_to_begin(self.rules, self.state):
             self._set(phase="clustering")
             self._ask_for_clusters()
 
@@ -324,10 +333,11 @@ class _Turn:
     def _clustered(self, event: Clustered) -> None:
         if self.state.phase != "clustering":
             return
-        devices = {
-            name: replace(device, cluster=event.assignment.get(name, device.cluster), placed=name in event.placed)
-            for name, device in self.state.devices.items()
-        }
+        devices = {}
+        for name, device in self.state.devices.items():
+            assigned, placed = event.assignment.get(name, device.cluster), name in event.placed
+            same = (assigned, placed) == (device.cluster, device.placed)
+            devices[name] = device if same else replace(device, cluster=assigned, placed=placed)
         alive = sorted({device.cluster for device in devices.values() if device.cluster is not None})
         known = self.state.clusters
         inherited = {c: known.get(event.parents.get(c, -1), Lineage()) for c in alive}
@@ -362,14 +372,14 @@ class _Turn:
 
     def _settle_training(self) -> None:
         current, rules, now = self._open_round(), self.rules, self.now
-        missing, late = awaited(rules, self.state, now), now >= current.deadline
+        missing, late = is_waiting(rules, self.state, now), now >= current.deadline
         if has_quorum(rules, self.state, now) and (late or not missing):
             self._close()
         elif late and missing and current.extended < rules.extensions:
-            self._extend(missing)
+            self._extend(awaited(rules, self.state, now))
         elif late and current.updates:
             self._close()
-        elif late or not staying(self.state, now) or is_vain(rules, self.state, now):
+        elif late or not has_members(self.state, now) or is_vain(rules, self.state, now):
             self._abandon()
 
     def _abandon(self) -> None:
@@ -457,11 +467,11 @@ class _Turn:
 
     def _after(self, closed: Round, *, accepted: frozenset[str]) -> None:
         """Tell the members that their round is over, and all devices if it was the last one."""
-        for name in closed.cohort | closed.updates:
+        for name in sorted(closed.cohort.keys() | closed.updates.keys()):
             self._send(name, RoundDone(round=closed.number, accepted=name in accepted, updates=len(accepted)))
         if self.state.phase == "finished":
             self._report("finished", rounds=self.rules.rounds, clusters=sorted(self.state.clusters))
-            for name in self.state.devices:
+            for name in sorted(self.state.devices):
                 self._hand_back(name)
 
     def _report_closed(self, closed: Round, figures: dict[str, Any]) -> None:
@@ -597,11 +607,19 @@ class _Turn:
         return self.state.current
 
     def _set(self, **changes: Any) -> None:
+        """Change the state. New devices, or another open round, are counted anew: for changes of many devices."""
         self.state = replace(self.state, **changes)
+
+    def _change(self, names: Iterable[str], **changes: Any) -> None:
+        """Change the devices, or their parts in the open round, of these names only."""
+        state = self.state
+        devices, current = changes.get("devices", state.devices), changes.get("current", state.current)
+        assert isinstance(devices, Table)
+        self.state = replace(state, crowd=state.at(self.now).after(devices, current, names), **changes)
 
     def _put_device(self, name: str, device: Device) -> None:
         if self.state.devices.get(name) != device:  # an unchanged device need not be saved
-            self._set(devices={**self.state.devices, name: device})
+            self._change([name], devices=self.state.table.put(name, device))
 
     def _send(self, name: str, message: Message) -> None:
         self.actions.append(Send(name, message))

@@ -59,14 +59,12 @@ def may_count_later(rules: Rules, state: State, device: str, offer: Offer) -> bo
     current = state.current
     if state.phase not in ("aggregating", "clustering", "gathering"):
         return False
-    closed = current.number if current else state.round
-    past = {**state.past, closed: Past(current.attempt, current.absent)} if current else state.past
-    upcoming = closed + 1
+    upcoming = (current.number if current else state.round) + 1
     return (
         upcoming <= rules.rounds
         and upcoming - offer.round <= rules.late
         and stage_of(rules, upcoming) == stage_of(rules, offer.round)
-        and device in _absent(past, offer)
+        and _is_absent(state, device, offer)
     )
 
 
@@ -112,6 +110,14 @@ def _absent(past: Mapping[int, Past], offer: Offer) -> Mapping[str, Member]:
     """Return the members that have not delivered in the opening of a closed round that the update was trained for."""
     closed = past.get(offer.round)
     return closed.absent if closed and closed.attempt == offer.attempt else {}
+
+
+def _is_absent(state: State, device: str, offer: Offer) -> bool:
+    """Return True for a member that has not delivered, in the round that the update was trained for."""
+    current = state.current
+    if current and offer.round == current.number:
+        return offer.attempt == current.attempt and current.is_absent(device)
+    return device in _absent(state.past, offer)
 
 
 def _attempt(state: State, offer: Offer) -> int | None:

@@ -13,7 +13,7 @@ def opened(rules: Rules, state: State, now: float) -> Round | None:
     number = state.round + 1
     stage = stage_of(rules, number)
     cohort = {}
-    for name, device in state.devices.items():
+    for name, device in sorted(state.devices.items()):
         if not device.is_present(now) or device.cluster is None:
             continue
         cluster = device.cluster if stage == "cluster" else None

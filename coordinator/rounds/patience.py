@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from coordinator.rounds.crowd import Kind
 from coordinator.rounds.state import Round, Rules, State
 
 # Seconds in which a device may contradict a `leave` sent in its name; `grace` if that is shorter.
@@ -26,6 +27,16 @@ def probation(rules: Rules, state: State, cohort: Iterable[str]) -> float:
     if state.pace is None or not any(state.devices[name].proven for name in cohort):
         return rules.deadline
     return min(rules.deadline, max(rules.grace, 2 * state.pace))
+
+
+def sets_pace(state: State, name: str, now: float) -> bool:
+    """Return True if a member's update shows how long the open round takes: a proven one's, if there is any.
+
+    A newcomer that delivers as late as it can must not decide how long all later rounds wait for newcomers.
+    """
+    if state.devices[name].proven:
+        return True
+    return not any(kind.proven and kind.part != "outside" for kind, _ in state.kinds(now))
 
 
 def trial_ends(current: Round) -> float:
@@ -41,15 +52,9 @@ def promised_until(state: State, name: str, now: float) -> float:
     return min(current.probation, current.deadline) if now < current.probation else trial_ends(current)
 
 
-def staying(state: State, now: float) -> list[str]:
-    """Return the members of the open round that have delivered or have not left."""
-    current = _open(state)
-    devices = state.devices
-    return [
-        name
-        for name in current.cohort
-        if name in current.updates or not devices[name].left or devices[name].is_near(now)
-    ]
+def has_members(state: State, now: float) -> bool:
+    """Return True if any member of the open round has delivered, or has not left."""
+    return any(_stays(kind) for kind, _ in state.kinds(now))
 
 
 def awaited(rules: Rules, state: State, now: float) -> list[str]:
@@ -58,24 +63,34 @@ def awaited(rules: Rules, state: State, now: float) -> list[str]:
     return [name for name in current.absent if all(now < time for time in _ends(rules, state, current, name))]
 
 
+def is_waiting(rules: Rules, state: State, now: float) -> bool:
+    """Return True if the open round waits for any member."""
+    current = _open(state)
+    trial = not current.updates or now < min(current.probation, current.deadline)
+    unseen = now < current.opened + rules.grace
+    return any(
+        kind.part == "absent" and kind.near and (kind.seen or unseen) and (kind.proven or trial)
+        for kind, _ in state.kinds(now)
+    )
+
+
 def has_quorum(rules: Rules, state: State, now: float) -> bool:
     """Return True if enough devices have delivered, or there is an update and no other member can send one."""
     current = _open(state)
-    absent = current.absent
-    if current.updates and not any(name in absent for name in staying(state, now)):
+    if current.updates and not any(kind.part == "absent" and _stays(kind) for kind, _ in state.kinds(now)):
         return True
     return len(current.updates) >= enough_updates(rules, state, now)
 
 
 def enough_updates(rules: Rules, state: State, now: float) -> int:
     """Return the number of updates that make the open round's quorum."""
-    current, count = _open(state), 0
+    current = _open(state)
     trial = now < trial_ends(current)
-    for name in staying(state, now):
-        device = state.devices[name]
-        on_trial = trial and name not in current.refused
-        count += name in current.updates or (device.seen and (device.proven or on_trial))
-    return share_of_devices(rules.quorum, count)
+
+    def counts(kind: Kind) -> bool:
+        return kind.part == "counted" or (kind.seen and (kind.proven or (trial and kind.part == "absent")))
+
+    return share_of_devices(rules.quorum, sum(n for kind, n in state.kinds(now) if _stays(kind) and counts(kind)))
 
 
 def enough_to_begin(rules: Rules, state: State) -> int:
@@ -85,18 +100,26 @@ def enough_to_begin(rules: Rules, state: State) -> int:
 
 def is_idle(rules: Rules, state: State, now: float) -> bool:
     """Return True if the open round waits for no member, and no member has ever delivered."""
-    current = _open(state)
-    if current.updates or any(state.devices[name].proven for name in current.cohort):
+    if _open(state).updates or any(kind.proven and kind.part != "outside" for kind, _ in state.kinds(now)):
         return False
-    return not awaited(rules, state, now)
+    return not is_waiting(rules, state, now)
 
 
 def is_vain(rules: Rules, state: State, now: float) -> bool:
     """Return True if the open round is idle while devices outside it are present and could deliver."""
-    current = _open(state)
     if not is_idle(rules, state, now):
         return False
-    return any(device.is_present(now) for name, device in state.devices.items() if name not in current.cohort)
+    return any(kind.part == "outside" and is_present(kind) for kind, _ in state.kinds(now))
+
+
+def is_present(kind: Kind) -> bool:
+    """Return True for devices that are near, and take part."""
+    return kind.near and not kind.left
+
+
+def present(state: State, now: float) -> int:
+    """Return the number of present devices."""
+    return sum(number for kind, number in state.kinds(now) if is_present(kind))
 
 
 def share_of_devices(quorum: float, devices: int) -> int:
@@ -112,7 +135,7 @@ def next_wake(rules: Rules, state: State, since: float) -> float | None:
         state: the state.
         since: time of the last step.
     """
-    return min((time for time in _times(rules, state) if time > since), default=None)
+    return min((time for time in _times(rules, state, since) if time > since), default=None)
 
 
 def all_served(rules: Rules, state: State, now: float) -> bool:
@@ -124,19 +147,34 @@ def all_served(rules: Rules, state: State, now: float) -> bool:
     if state.phase != "finished":
         return False
     overdue = state.ends is not None and now >= state.ends
-    return overdue or not any(device.is_present(now) and not device.served for device in state.devices.values())
+    return overdue or not any(is_present(kind) and not kind.served for kind, _ in state.kinds(now))
 
 
-def _times(rules: Rules, state: State) -> Iterator[float]:
+def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
+    """Yield times at which the state may change; a device that is near until then may have been heard meanwhile."""
+    crowd, current = state.at(since), state.current
     if state.phase == "finished":
         if state.ends is not None:
             yield state.ends
-        yield from (d.until for d in state.devices.values() if d.until is not None and not d.left and not d.served)
-    current = state.current
+        if any(kind.timed and is_present(kind) and not kind.served for kind in crowd.kinds):
+            yield crowd.next_due or since
     if state.phase == "training" and current:
         yield current.deadline
-        for name in current.absent:
-            yield from _ends(rules, state, current, name)
+        absent = [kind for kind in crowd.kinds if kind.part == "absent"]
+        # The last member to leave may be one whose update was refused.
+        if any(
+            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in crowd.kinds
+        ):
+            yield crowd.next_due or since
+        if any(not kind.seen for kind in absent):
+            yield current.opened + rules.grace
+        if current.updates and any(not kind.proven for kind in absent):
+            yield min(current.probation, current.deadline)
+
+
+def _stays(kind: Kind) -> bool:
+    """Return True for members of the open round that have delivered, or have not left."""
+    return kind.part == "counted" or (kind.part != "outside" and (not kind.left or kind.near))
 
 
 def _ends(rules: Rules, state: State, current: Round, name: str) -> Iterator[float]:

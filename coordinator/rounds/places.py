@@ -17,18 +17,24 @@ def replaceable(rules: Rules, state: State, now: float, revoked: Set[str]) -> st
     It is away, has no part in the open round, and was revoked or has never delivered a counted update. Revoked devices
     come first, then the one that is away the longest.
     """
-    busy = at_work(rules, state, now)
-    spare = (
-        (name not in revoked, device.until or 0.0, name)
-        for name, device in state.devices.items()
-        if not device.is_near(now) and name not in busy and (name in revoked or not device.proven)
-    )
-    return min(spare, default=(False, 0.0, None))[2]
+    here = (name for name in revoked if name in state.devices)
+    shut_out = [n for n in here if not state.devices[n].is_near(now) and not is_at_work(rules, state, n, now)]
+    if shut_out:
+        return min(shut_out, key=lambda name: (state.devices[name].until or 0.0, name))
+    idle = is_abandoned(rules, state, now)
+    if not any(not k.near and not k.proven and (idle or k.part == "outside") for k, _ in state.kinds(now)):
+        return None
+    return next((name for name in state.at(now).gone() if not is_at_work(rules, state, name, now)), None)
 
 
-def at_work(rules: Rules, state: State, now: float) -> Set[str]:
-    """Return the devices with a part in the open round, or none if nothing can come of that round."""
+def is_at_work(rules: Rules, state: State, name: str, now: float) -> bool:
+    """Return True for a device with a part in the open round, unless nothing can come of that round."""
     current = state.current
-    if current is None or (state.phase == "training" and is_idle(rules, state, now)):
-        return frozenset()
-    return current.cohort.keys() | current.updates.keys()
+    if current is None or (name not in current.cohort and name not in current.updates):
+        return False
+    return not is_abandoned(rules, state, now)
+
+
+def is_abandoned(rules: Rules, state: State, now: float) -> bool:
+    """Return True if nothing can come of the open round, or none is open."""
+    return state.current is None or (state.phase == "training" and is_idle(rules, state, now))

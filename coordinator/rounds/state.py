@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import ItemsView, Iterator, Mapping
+from typing import Literal, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from coordinator.rounds.crowd import Crowd, Kind
+from coordinator.rounds.table import Table
 from edge_sdk.adapter import Share
 from edge_sdk.wire import Manifest, Stage
 
+V = TypeVar("V")
 Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"]
 
 
@@ -184,10 +188,11 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         deadline: time from which on it closes with its quorum, or is extended.
         opened: time of opening.
         probation: time until which it waits for devices without a counted update.
-        pace: seconds from the opening to the last counted update; None if there is none.
+        pace: seconds from the opening to the last counted update that shows it, see `patience.sets_pace`; None if there
+            is none.
         extended: number of extensions so far.
-        cohort: its members.
-        updates: counted updates, by device.
+        cohort: its members; the same object as long as nobody comes or goes.
+        updates: counted updates, by device; any mapping becomes a `Table`.
         refused: devices whose update was refused for its content, with the name of the reason; nobody waits for them.
     """
 
@@ -200,8 +205,16 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     pace: float | None = None
     extended: int = 0
     cohort: dict[str, Member]
-    updates: dict[str, Update] = {}
-    refused: dict[str, str] = {}
+    updates: Mapping[str, Update] = {}
+    refused: Mapping[str, str] = {}
+
+    def __post_init__(self) -> None:
+        _tabulate(self, "updates", self.updates)
+        _tabulate(self, "refused", self.refused)
+
+    def is_absent(self, name: str) -> bool:
+        """Return True for a member that has delivered neither a good nor a refused update."""
+        return name in self.cohort and name not in self.updates and name not in self.refused
 
     @property
     def absent(self) -> dict[str, Member]:
@@ -214,36 +227,40 @@ class Past(msgspec.Struct, frozen=True):
 
     Attributes:
         attempt: number of its last opening.
-        absent: members that did not deliver.
+        absent: members that did not deliver; any mapping becomes a `Table`.
     """
 
     attempt: int
-    absent: dict[str, Member]
+    absent: Mapping[str, Member]
+
+    def __post_init__(self) -> None:
+        _tabulate(self, "absent", self.absent)
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole saved state of a federation.
+    """The whole saved state of a federation. `records` has the form in which it is saved.
 
     Attributes:
         phase: phase of the machine.
         round: number of the last closed round; 0 before the first.
         attempt: number of openings so far. An abandoned round is opened again with the same number, perhaps other
             clusters, and the next attempt.
-        devices: all devices that have joined, by name.
+        devices: all devices that have joined, by name; any mapping becomes a `Table`.
         current: the open round; None if there is none.
         past: the last closed rounds, as long as late updates of them may count.
         root: the root.
         clusters: the clusters, by number.
         next_cluster: the first cluster number never used.
         margin: margin of the clusters when they were found; None if it is not known.
-        pace: seconds from the opening of the last round to its last update; None if it is not known.
+        pace: pace of the last round that had one; None if it is not known.
         ends: time until which devices may fetch their adapters after the last round.
+        crowd: the devices, counted; not saved. It is made anew for other devices or another round than it was made of.
     """
 
     phase: Phase = "gathering"
     round: int = 0
     attempt: int = 0
-    devices: dict[str, Device] = {}
+    devices: Mapping[str, Device] = {}
     current: Round | None = None
     past: dict[int, Past] = {}
     root: Lineage = Lineage()
@@ -252,6 +269,27 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     margin: float | None = None
     pace: float | None = None
     ends: float | None = None
+    crowd: Crowd | None = None
+
+    def __post_init__(self) -> None:
+        devices = _tabulate(self, "devices", self.devices)
+        if self.crowd is None or not self.crowd.is_of(devices, self.current):
+            force_setattr(self, "crowd", Crowd(devices, self.current))
+
+    @property
+    def table(self) -> Table[Device]:
+        """The devices, as a table."""
+        assert isinstance(self.devices, Table), "any mapping becomes one"
+        return self.devices
+
+    def at(self, now: float) -> Crowd:
+        """Return the devices, counted at that time."""
+        assert self.crowd is not None, "it was made with the state"
+        return self.crowd.by(now)
+
+    def kinds(self, now: float) -> ItemsView[Kind, int]:
+        """Return the kinds of devices at that time, each with the number of its devices."""
+        return self.at(now).kinds.items()
 
     def lineage(self, cluster: int | None) -> Lineage:
         """Return the lineage of a cluster, or the root for None."""
@@ -270,3 +308,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             members += self.current.cohort.values()
             members += (update.member for update in self.current.updates.values())
         return needed | {member.start.sha256 for member in members if member.start}
+
+
+def _tabulate(of: msgspec.Struct, name: str, entries: Mapping[str, V]) -> Table[V]:
+    """Make an attribute of a new struct a table."""
+    if isinstance(entries, Table):
+        return entries
+    made = Table(entries)
+    force_setattr(of, name, made)
+    return made

@@ -29,17 +29,26 @@ class Awaited(msgspec.Struct, frozen=True):
     until: float | None = None
 
 
-def awaited(rules: Rules, state: State, now: float) -> Awaited | None:
-    """Return what the federation waits for from outside; None if nothing."""
-    present = sorted(name for name, device in state.devices.items() if device.is_present(now))
+def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Awaited | None:
+    """Return what the federation waits for from outside; None if nothing.
+
+    Args:
+        rules: the rules.
+        state: the state.
+        now: the time.
+        named: False leaves the names out, and looks through no devices.
+    """
     if state.phase == "gathering":
-        return Awaited("devices", len(present), patience.enough_to_begin(rules, state))
+        return Awaited("devices", patience.present(state, now), patience.enough_to_begin(rules, state))
     if state.phase == "training" and state.current:
-        names = tuple(sorted(patience.awaited(rules, state, now)))
+        names = tuple(sorted(patience.awaited(rules, state, now))) if named else ()
         enough = patience.enough_updates(rules, state, now)
         return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
     if state.phase == "finished":
-        names = tuple(name for name in present if not state.devices[name].served)
-        if names:
-            return Awaited("goodbyes", len(state.devices) - len(names), len(state.devices), names, state.ends)
+        unserved = sum(n for kind, n in state.kinds(now) if patience.is_present(kind) and not kind.served)
+        devices = state.devices
+        if unserved:
+            here = (name for name, device in devices.items() if device.is_present(now) and not device.served)
+            names = tuple(sorted(here)) if named else ()
+            return Awaited("goodbyes", len(devices) - unserved, len(devices), names, state.ends)
     return None

@@ -2,7 +2,8 @@
 
 One thread owns everything. The transport's callbacks only put arrivals into a bounded inbox. The loop takes all of them
 out, feeds the round machine, saves its state once for all, and only then carries out the machine's actions: only a
-saved state takes effect. Another thread checks and stores complete updates, see `transfers.ingest`.
+saved state takes effect. Two other threads do what takes long: one checks and stores complete updates, see
+`transfers.ingest`, one clusters and aggregates, see `learning.worker`.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from coordinator import rounds
 from coordinator.config import BaseModel, Federation, read_base_model
 from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Home, Keys, Leadership, Presences, Refusal
 from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
-from coordinator.learning import Learning
+from coordinator.learning import Answer, Learning, LearningWorker
 from coordinator.runner import Runner
 from coordinator.server import takeover
-from coordinator.store import Database, open_blobs
+from coordinator.store import Backoff, Database, open_blobs
 from coordinator.telemetry import (
     CHUNK,
     CLEARING,
@@ -36,6 +37,7 @@ from coordinator.telemetry import (
     Counters,
     OnEvent,
     Reports,
+    Troubles,
 )
 from coordinator.transfers import Deliveries, Publisher, Sessions, Spool, Uploads
 from edge_sdk.errors import (
@@ -78,12 +80,10 @@ _BATCH = 0.05
 _LOOK = 5.0
 # Seconds that an older instance on this home may take to stop, and seconds between two checks.
 _GIVE_WAY, _GLANCE = 30.0, 0.05
-# Seconds between two retries after the disk, the database or the blob store has failed.
-_RETRY = 5.0
-# Seconds after which the same trouble is reported again.
-_TELL_AGAIN = 60.0
 # Longest sleep of the loop, so that a stop is noticed.
 _NAP = 0.5
+# Seconds to wait at the end for a computation; the next start begins it anew.
+_END = 5.0
 # Seconds of a wait before it is reported, and seconds between two checks of a changing wait.
 _SILENCE, _LOOKS = 5.0, 1.0
 # Seconds that our own state may take to come back from the broker.
@@ -101,7 +101,9 @@ class Service:
             the client id if it is empty. Their callbacks are called as well.
         on_event: called with a dict of plain values for every event. It always contains "event", "time" (Unix seconds)
             and "bytes" ({"up", "down"}: payload bytes since the federation began); docs/coordinator.md lists the rest.
-            One call at a time, on the thread of `run`, or on the transport's for events of the connection.
+            One call at a time, on the thread of `run`, or on the transport's for events of the connection. An error
+            that it raises is logged and costs the event, except a ConfigurationError by the first event: that ends
+            `run`.
 
     The home is opened here, unless another coordinator has it open; `run` then asks that one to stop. `run` releases
     the home at its end; call `close` if `run` is never called.
@@ -160,7 +162,8 @@ class Service:
         self._sessions = Sessions(self._blobs, spool, 2 * self._rules.max_update, connection.bandwidth, self._downloads)
         self._look_at = 0.0
         self._retry_at: float | None = None
-        self._trouble = ("", float("-inf"))  # the last reported trouble, and its time
+        self._backoff = Backoff()
+        self._troubles = Troubles(self._report)
         self._begun = False
         # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
@@ -184,8 +187,14 @@ class Service:
         self._deliveries = Deliveries(self._runner, self._report)
         self._uploads = Uploads(
             self._rules, self._runner, self._sessions, self._publisher, self._deliveries, self._learning, self._blobs,
-            self._limits, self._inbox, self._store_troubled,
+            self._limits, self._inbox, self._troubles,
         )  # fmt: skip
+        self._worker = LearningWorker(
+            self._learning,
+            self._blobs,
+            lambda answer: self._inbox.put(lambda: self._answered(answer), 0),
+            lambda reason: self._inbox.put(lambda: self._troubles.note("learning", reason), 0),
+        )
 
     def close(self) -> None:
         """Release the home without having run. Not needed after `run`."""
@@ -226,6 +235,7 @@ class Service:
         superseded: Superseded | None = None
         try:
             self._uploads.start()
+            self._worker.start()
             if self._connection.exposed:
                 self._report("password_exposed", broker=self._connection.address.endpoint)
             self._transport.connect(
@@ -250,6 +260,7 @@ class Service:
             else:  # the other coordinator publishes its own state
                 self._transport.close()
             self._uploads.close()
+            self._worker.close(_END)
             self._sessions.close()
             self._database.close()
             self._home.close()
@@ -272,12 +283,10 @@ class Service:
             if self._stopped.is_set():
                 return
         self._begun = True
-        takeover.tell_of_key(self._database, self._keys, self._federation.name, self._report)
-        takeover.take_over(
-            self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
-            self._report,
-        )  # fmt: skip
-        self._counters.go_on_from(*self._database.traffic())
+        while not self._has_taken_over():
+            if self._stopped.wait(self._backoff.next()):
+                return
+        self._backoff.reset()
         self._swept = self._state.round
         for topic_filter in (self._topics.all_up, self._topics.all_presence, self._topics.coordinator_state):
             self._transport.subscribe(topic_filter, self._gate.arrived)
@@ -289,6 +298,18 @@ class Service:
         self._deaf_at = time.monotonic() + _ECHO
         self._runner.feed(rounds.Restarted())
         self._settle()
+
+    def _has_taken_over(self) -> bool:
+        """Take the federation over; return False if a store does not allow it at present."""
+        with self._enduring():
+            takeover.take_over(
+                self._database, self._runner, self._blobs, self._federation, self._base, self._keys, self._epoch,
+                self._report,
+            )  # fmt: skip
+            self._counters.go_on_from(*self._database.traffic())
+            self._troubles.over("state")
+            return True
+        return False
 
     def _wait_for_home(self) -> None:
         """Wait until the older instance releases the home; raise HomeInUse if it does not."""
@@ -334,15 +355,16 @@ class Service:
         now, away = time.monotonic(), self._away_since
         state, was_away = self._reminded
         if now < self._remind_at or (state is self._state and was_away == away and not self._reminder.may_be_due(now)):
-            return  # the check walks over all devices
+            return
         self._remind_at, self._reminded = now + min(_SILENCE, _LOOKS), (self._state, away)
-        found = rounds.awaited(self._rules, self._state, now)
+        found = rounds.awaited(self._rules, self._state, now, named=False)
         if found and found.what == "goodbyes" and not once:
             found = None
         told = (found.what, self._state.round, found.there) if found else None
         subject = told if self._away_since is None else "broker"
         if (waited := self._reminder.due(subject, now)) is None:
             return
+        found = found and rounds.awaited(self._rules, self._state, now)
         if self._away_since is not None:
             self._report("waiting", what="broker", seconds=waited, reason=str(self._transport.trouble or ""))
         elif found:
@@ -404,13 +426,17 @@ class Service:
         now = time.monotonic()
         if self._retry_at is not None and now < self._retry_at:
             return
-        self._retry_at = now + _RETRY
+        due = not self._runner.settled
         with self._enduring():
+            self._retry_at = now + self._backoff.next()
             self._runner.settle(self._act)
-            if self._state.round != self._swept:
+            if self._state.round != self._swept and not self._worker.is_busy:
                 self._forget_what_is_over()
                 self._swept = self._state.round
             self._retry_at = None
+            self._backoff.reset()
+            if due:
+                self._troubles.over("state")
 
     @contextmanager
     def _enduring(self) -> Iterator[None]:
@@ -418,14 +444,7 @@ class Service:
         try:
             yield
         except StoreUnavailable as error:
-            self._store_troubled(str(error))
-
-    def _store_troubled(self, reason: str) -> None:
-        now = time.monotonic()
-        told, at = self._trouble
-        if reason != told or now - at >= _TELL_AGAIN:
-            self._trouble = (reason, now)
-            self._report("store_unavailable", reason=reason)
+            self._troubles.note("state", str(error))
 
     def _patience(self) -> float:
         now = time.monotonic()
@@ -632,14 +651,21 @@ class Service:
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
-            case rounds.Cluster():  # a round is about to be opened
-                self._shut_out()
-                return takeover.lost_blobs(self._state, self._blobs) or self._learning.try_cluster(action)
-            case rounds.Place():
-                return self._learning.place(action)
-            case rounds.Aggregate():
-                return self._learning.try_aggregate(action)
+            case rounds.Cluster() | rounds.Aggregate() | rounds.Place():
+                if isinstance(action, rounds.Cluster):  # a round is about to be opened
+                    self._shut_out()
+                self._worker.put(action, self._state)
         return None
+
+    def _answered(self, answer: Answer) -> None:
+        """Feed an answer of the learning thread to the machine, unless its question has become void."""
+        if not self._worker.taken(answer):
+            return
+        self._troubles.over("learning")
+        if answer.error is not None:
+            raise answer.error
+        if answer.event is not None:
+            self._runner.feed(answer.event)
 
     def _cannot_send(self, device: str, message: Message, error: BlobLost) -> rounds.Event:
         """Handle a lost adapter that a device needs. After the last round only the operator can restore it."""

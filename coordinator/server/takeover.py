@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from coordinator import rounds
 from coordinator.config import BaseModel, Federation, adopt, settings_of
 from coordinator.identity import Keys
+from coordinator.learning import lost_blobs
 from coordinator.runner import Runner
 from coordinator.store import Database, StoredBlobs
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted
@@ -41,11 +41,14 @@ def take_over(
 ) -> None:  # fmt: skip
     """Begin the instance with this epoch: no older one can write any more, and its last state is read only then.
 
+    May be repeated after StoreUnavailable.
+
     Raises:
         Superseded: another instance has begun meanwhile.
+        StoreUnavailable: database or blob store do not answer.
         ConfigurationError: as `check`.
     """
-    last = database.latest_epoch()
+    known, last = database.known_key(), database.latest_epoch()
     database.begin(epoch)
     blobs.sweep()
     runner.reload()
@@ -53,35 +56,21 @@ def take_over(
     adopted = adopt(runner.state, before, federation, base)
     if adopted.state is not runner.state:
         runner.replace(adopted.state)
+    lost = lost_blobs(runner.state, blobs)
     database.put_settings(settings_of(federation, base), keys.signer.public)
+    _tell_of_key(known, keys, federation.name, report)
     if adopted.changed or adopted.notes:
         report("settings_changed", changed=adopted.changed, notes=adopted.notes)
-    if reason := clock_trouble(last, time.time()):
+    if last < epoch and (reason := clock_trouble(last, time.time())):
         report("clock_suspect", reason=reason)
-    _look_for_blobs(runner, blobs)
+    if lost:
+        runner.feed(lost)
 
 
-def tell_of_key(database: Database, keys: Keys, federation: str, report: Report) -> None:
-    """Report a key that devices will not accept. Call it before `take_over`, which records the new key."""
-    known = database.known_key()
+def _tell_of_key(known: bytes | None, keys: Keys, federation: str, report: Report) -> None:
+    """Report a key that devices will not accept."""
     try:
         trusted(known, keys.signer.public, keys.successions, federation)
     except CoordinatorUntrusted:
         assert known is not None, "nothing is trusted that was not known"
         report("key_changed", before=fingerprint(known), now=fingerprint(keys.signer.public))
-
-
-def lost_blobs(state: rounds.State, blobs: StoredBlobs) -> rounds.Lost | None:
-    """Return the blobs that the state needs and the store lacks, or None.
-
-    Raises:
-        StoreUnavailable: the store cannot be listed.
-    """
-    needed = state.blobs()
-    missing = needed - blobs.names() if needed else set()
-    return rounds.Lost(frozenset(missing)) if missing else None
-
-
-def _look_for_blobs(runner: Runner, blobs: StoredBlobs) -> None:
-    if lost := lost_blobs(runner.state, blobs):
-        runner.feed(lost)

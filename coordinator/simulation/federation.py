@@ -7,8 +7,7 @@ that it does not have yet.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
-from coordinator.store import Blobs
+from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
 from edge_sdk.errors import AdapterError, NothingLearnt
 from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack_update, to_keep
@@ -123,8 +122,7 @@ def deliver(
         AdapterError: an update that the coordinator would refuse.
     """
     data = pack_update(plan, trained, learning.base_id)
-    norm = learning.check_update(data, member)
-    blobs.put(data)
+    _, norm = learning.check_update(data, member, blobs.put(data))
     home.up += len(data)
     home.own = trained.adapter if plan.share is Share.A_ONLY else None
     return rounds.Update(
@@ -158,7 +156,8 @@ class _Simulation:
         # No clock runs here: a round ends when all have delivered or been refused.
         self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices))
         self._blobs = MemoryBlobs()
-        self._learning = Learning(federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
+        profiles = {name: device.profile for name, device in devices.items()}
+        self._learning = Learning(federation, base, profiles.copy, self._blobs, secret=federation.seed)
         self._homes = {name: Home() for name in devices}
         self._state = rounds.State()
         self._events: list[rounds.Event] = []
@@ -224,24 +223,3 @@ def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTH
         last_loss=trained.last_loss,
         train_seconds=trained.seconds,
     )
-
-
-class MemoryBlobs(Blobs):
-    """Adapters by hash, in memory for as long as the simulation runs."""
-
-    def __init__(self) -> None:
-        self._data: dict[str, bytes] = {}
-
-    def put(self, data: bytes) -> str:
-        sha256 = hashlib.sha256(data).hexdigest()
-        self._data[sha256] = data
-        return sha256
-
-    def get(self, sha256: str) -> bytes:
-        return self._data[sha256]
-
-    def prune(self, keep: Set[str]) -> int:
-        gone = self._data.keys() - keep
-        for sha256 in gone:
-            del self._data[sha256]
-        return len(gone)

@@ -29,7 +29,8 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.methods.clustering import IFCA
 from coordinator.methods.interaction import Alone
-from coordinator.simulation.federation import Home, MemoryBlobs, OnEvent, Outcome, SimulatedDevice, deliver, traffic
+from coordinator.simulation.federation import Home, OnEvent, Outcome, SimulatedDevice, deliver, traffic
+from coordinator.store import MemoryBlobs
 from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
@@ -100,7 +101,8 @@ class _Ifca:
         self._devices = devices
         self._on_event = on_event
         self._blobs = MemoryBlobs()
-        self._learning = Learning(self._federation, base, {n: d.profile for n, d in devices.items()}.copy, self._blobs)
+        profiles = {name: device.profile for name, device in devices.items()}
+        self._learning = Learning(self._federation, base, profiles.copy, self._blobs, secret=federation.seed)
         self._homes = {name: Home() for name in devices}
         self._root = rounds.Lineage()
         self._models: dict[int, rounds.Lineage] = {}

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from coordinator.store.blobs import Blobs, StoredBlobs, open_blobs
+from coordinator.store.backoff import Backoff
+from coordinator.store.blobs import Blobs, MemoryBlobs, StoredBlobs, open_blobs
 from coordinator.store.database import Database, newly_counted
 from coordinator.store.sketches import MemorySketches, SketchStore
 
-__all__ = ["Blobs", "Database", "MemorySketches", "SketchStore", "StoredBlobs", "newly_counted", "open_blobs"]
+__all__ = [
+    "Backoff",
+    "Blobs",
+    "Database",
+    "MemoryBlobs",
+    "MemorySketches",
+    "SketchStore",
+    "StoredBlobs",
+    "newly_counted",
+    "open_blobs",
+]

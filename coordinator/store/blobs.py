@@ -1,7 +1,8 @@
 """Blobs named by the sha256 of their content: written whole and synced, or not at all; verified when read.
 
 A missing or damaged blob is lost for good (BlobLost). A store that does not answer, or has no room, may recover
-(StoreUnavailable), and the operation is to be retried.
+(StoreUnavailable), and the operation is to be retried. A single faulty answer is no loss: a blob is damaged if it reads
+twice in the same wrong way, and missing if the list of all blobs lacks it, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
-from collections.abc import Iterator, Set
+import time
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +22,8 @@ from edge_sdk import durable
 from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, ImpastoError, StoreUnavailable, TransferError
 
 _NAME = re.compile(r"[0-9a-f]{64}")
+# Seconds before each reading of a blob; later ones are made only if an earlier one says that it is lost.
+_PAUSES = (0.0, 0.02, 0.1, 0.5)
 _OWNER = ".federation"  # contains the name of the federation that owns the blobs
 
 
@@ -93,13 +97,14 @@ class FolderBlobs:
             file.unlink()
 
     def get(self, sha256: str) -> bytes:
-        path = self._folder / _checked(sha256)
+        return _confirmed(lambda: self._read(_checked(sha256)), self.names, sha256, str(self._folder))
+
+    def _read(self, sha256: str) -> bytes | None:
         with self._working():
             try:
-                data = path.read_bytes()
-            except FileNotFoundError as error:
-                raise _lost(sha256, str(self._folder)) from error
-        return _verified(data, sha256, str(self._folder))
+                return (self._folder / sha256).read_bytes()
+            except FileNotFoundError:
+                return None
 
     def names(self) -> set[str]:
         with self._working():
@@ -157,18 +162,21 @@ class RemoteBlobs:
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
+        file.stat()  # a missing file is no fault of the store
         with self._working():
             self._fs.put_file(str(file), f"{self._root}/{_checked(sha256)}")
         file.unlink()
 
     def get(self, sha256: str) -> bytes:
-        path = f"{self._root}/{_checked(sha256)}"
+        return _confirmed(lambda: self._read(_checked(sha256)), self.names, sha256, self._url)
+
+    def _read(self, sha256: str) -> bytes | None:
         with self._working():
             try:
-                data: bytes = self._fs.cat_file(path)
-            except FileNotFoundError as error:
-                raise _lost(sha256, self._url) from error
-        return _verified(data, sha256, self._url)
+                data: bytes = self._fs.cat_file(f"{self._root}/{sha256}")
+            except FileNotFoundError:
+                return None
+        return data
 
     def names(self) -> set[str]:
         with self._working():
@@ -209,13 +217,76 @@ class RemoteBlobs:
             raise _unavailable(self._url, error) from error
 
 
-def _lost(sha256: str, place: str) -> BlobLost:
-    return BlobLost(f"Blob {sha256[:12]}… is not in {place}: restore it from a backup.", sha256)
+class MemoryBlobs:
+    """Blobs in the memory of this process, for simulations."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, bytes] = {}
+        self._owner = b""
+
+    def put(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._data[sha256] = bytes(data)
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        found = self._data.get(_checked(sha256))
+        if found is None:
+            raise BlobLost(f"Blob {sha256[:12]}… is not in memory.", sha256)
+        return found
+
+    def names(self) -> set[str]:
+        return set(self._data)
+
+    def prune(self, keep: Set[str]) -> int:
+        gone = self._data.keys() - keep
+        for sha256 in gone:
+            del self._data[sha256]
+        return len(gone)
+
+    def take(self, file: Path, sha256: str) -> None:
+        self._data[_checked(sha256)] = file.read_bytes()
+        file.unlink()
+
+    def sweep(self) -> None:
+        """Do nothing: blobs appear whole or not at all."""
+
+    def claim(self, federation: str) -> None:
+        _check_owner(self._owner, federation, "in memory")
+        self._owner = federation.encode()
 
 
-def _unavailable(place: str, error: Exception) -> StoreUnavailable:
+def _confirmed(read: Callable[[], bytes | None], names: Callable[[], Set[str]], sha256: str, place: str) -> bytes:
+    """Return a blob; an answer that says it is lost has to be confirmed by another one.
+
+    Args:
+        read: returns the blob as it is found, None if it is not.
+        names: returns the hashes of all blobs.
+        sha256: its hash.
+        place: the store, for errors.
+    """
+    found: set[bytes] = set()
+    for pause in _PAUSES:
+        time.sleep(pause)
+        data = read()
+        if data is None:
+            if sha256 not in names():
+                raise BlobLost(f"Blob {sha256[:12]}… is not in {place}: restore it from a backup.", sha256)
+            continue
+        if (digest := hashlib.sha256(data)).hexdigest() == sha256:
+            return data
+        if digest.digest() in found:
+            raise BlobLost(
+                f"Blob {sha256[:12]}… in {place} is damaged (another hash): restore it from a backup.", sha256
+            )
+        found.add(digest.digest())
+    raise _unavailable(place, f"blob {sha256[:12]}… reads each time in another way")
+
+
+def _unavailable(place: str, error: Exception | str) -> StoreUnavailable:
+    reason = str(error) or type(error).__name__
     return StoreUnavailable(
-        f"The blob store {place} cannot be used ({error}): see whether its disk is full, is there, and may be written."
+        f"The blob store {place} cannot be used ({reason}): see whether its disk is full, is there, and may be written."
     )
 
 
@@ -232,9 +303,3 @@ def _checked(sha256: str) -> str:
     if not _NAME.fullmatch(sha256):
         raise TransferError(f"{sha256[:80]!r} is no sha256.")
     return sha256
-
-
-def _verified(data: bytes, sha256: str, place: str) -> bytes:
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise BlobLost(f"Blob {sha256[:12]}… in {place} is damaged (another hash): restore it from a backup.", sha256)
-    return data

@@ -1,7 +1,8 @@
 """The coordinator's facts in SQL: the state of the rounds, the devices' profiles, one row per counted update and round.
 
-SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. One `save` is one transaction:
-the state and the rows that explain it are written together or not at all.
+SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. The state is a head and one row
+a device, and only the rows of devices that have changed are written. One `save` is one transaction: the state and the
+rows that explain it are written together or not at all.
 
 Of several coordinators on one database only the newest instance writes. An instance takes the federation over by
 `begin` with its epoch, and reads the state only then; from that moment every transaction of an older one fails.
@@ -16,19 +17,33 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 
-from coordinator.rounds import State
+from coordinator.rounds import (
+    Head,
+    Record,
+    State,
+    Table,
+    from_first_form,
+    head_of,
+    record_of,
+    restored,
+    touched,
+)
 from coordinator.store.sketches import SqlSketches
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, StoreUnavailable, Superseded
 from edge_sdk.wire import DeviceProfile, following
+
+_AT_ONCE = 500  # names in one statement
+_NO_PROFILES: Mapping[str, DeviceProfile | None] = MappingProxyType({})
 
 _METADATA = sa.MetaData()
 _FEDERATION = sa.Table(
@@ -46,6 +61,13 @@ _DEVICES = sa.Table(
     _METADATA,
     sa.Column("device", sa.String(64), primary_key=True),
     sa.Column("profile", sa.LargeBinary, nullable=False),
+)
+# What the state of the rounds has of each device.
+_RECORDS = sa.Table(
+    "records",
+    _METADATA,
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("record", sa.LargeBinary, nullable=False),
 )
 _UPDATES = sa.Table(
     "updates",
@@ -100,6 +122,8 @@ class Database:
 
     def __init__(self, url: str, name: str, base_id: str) -> None:
         self._name = name
+        self._begun: int | None = None
+        self._stored: State | None = None  # the state in the database; None if it is not known, or of the first form
         try:
             parsed = sa.make_url(url)
             if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
@@ -121,7 +145,7 @@ class Database:
         with self._engine.begin() as connection:
             row = connection.execute(sa.select(_FEDERATION.c.name, _FEDERATION.c.base_id)).first()
             if row is None:
-                state = msgspec.msgpack.encode(State())
+                state = msgspec.msgpack.encode(head_of(State()))
                 values = {"name": self._name, "base_id": base_id, "epoch": 0, "state": state}
                 connection.execute(_FEDERATION.insert().values(values))
             elif (row.name, row.base_id) != (self._name, base_id):
@@ -147,14 +171,18 @@ class Database:
     def begin(self, epoch: int) -> None:
         """Take the federation over, for the instance with that epoch; older instances cannot write from now on.
 
+        May be repeated.
+
         Raises:
             Superseded: an instance with this epoch or a later one has begun meanwhile.
         """
+        if self._begun == epoch:
+            return
         with self._changing() as connection:
             taken = connection.execute(_FEDERATION.update().where(_FEDERATION.c.epoch < epoch).values(epoch=epoch))
             if not taken.rowcount:
                 raise self._superseded(connection)
-        self.epoch = epoch
+        self.epoch = self._begun = epoch
 
     def note_epoch(self, epoch: int) -> None:
         """Record the epoch of a newer instance: the next start takes a later one, whatever the clock says."""
@@ -228,13 +256,20 @@ class Database:
         """
         with self._reading() as connection:
             data = connection.execute(sa.select(_FEDERATION.c.state)).scalar_one()
+            rows = connection.execute(sa.select(_RECORDS)).all()
         try:
-            return msgspec.msgpack.decode(data, type=State)
+            if _is_first_form(data):
+                self._stored = None  # the next save writes all of it in the present form
+                return from_first_form(data)
+            head = msgspec.msgpack.decode(data, type=Head)
+            read = msgspec.msgpack.Decoder(Record).decode
+            self._stored = restored(head, {row.device: read(row.record) for row in rows})
         except msgspec.DecodeError as error:
             raise ConfigurationError(
                 f"The database of federation {self._name!r} was written by another version of Impasto ({error}): go on "
                 "with that version to the last round, or give this federation a new `home`."
             ) from error
+        return self._stored
 
     def settings(self) -> dict[str, Any] | None:
         """Return the settings of the federation file recorded by the last start; None if there are none."""
@@ -264,32 +299,48 @@ class Database:
             up, down = connection.execute(sa.select(_FEDERATION.c.bytes_up, _FEDERATION.c.bytes_down)).one()
         return int(up), int(down)
 
-    def save(self, state: State, updates: Iterable[dict[str, Any]] = (), traffic: tuple[int, int] = (0, 0)) -> None:
-        """Write the state, the newly counted updates and the traffic so far, in one synced transaction.
+    def save(
+        self,
+        state: State,
+        updates: Iterable[dict[str, Any]] = (),
+        traffic: tuple[int, int] = (0, 0),
+        profiles: Mapping[str, DeviceProfile | None] = _NO_PROFILES,
+    ) -> None:
+        """Write what has changed since the last save or load, in one synced transaction.
 
         A second row for the same round and device violates the primary key, so no update can count twice unnoticed.
+
+        Args:
+            state: the state of the rounds.
+            updates: rows of newly counted updates.
+            traffic: payload bytes received and sent so far.
+            profiles: new or changed profiles; None: to be deleted.
         """
-        rows, encoded = list(updates), msgspec.msgpack.encode(state)
-        with self._writing(state=encoded, bytes_up=traffic[0], bytes_down=traffic[1]) as connection:
+        rows, before = list(updates), self._stored
+        head = msgspec.msgpack.encode(head_of(state))
+        names = touched(before, state)
+        changed = {name: record_of(state, name) for name in names}
+        with self._writing(state=head, bytes_up=traffic[0], bytes_down=traffic[1]) as connection:
+            if before is None:
+                connection.execute(_RECORDS.delete())
+            _replace(connection, _RECORDS, "record", changed, known=before is not None)
+            _replace(connection, _DEVICES, "profile", profiles)
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
+        self._stored = state
 
-    def put_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> None:
-        """Write new or changed profiles, and delete those that are None, in one synced transaction.
-
-        Equal profiles cost no write: devices send theirs again and again.
-        """
-        with self._writing() as connection:
-            for device, profile in profiles.items():
-                if profile is None:
-                    connection.execute(_DEVICES.delete().where(_DEVICES.c.device == device))
-                    continue
-                data, own = msgspec.msgpack.encode(profile), _DEVICES.c.device == device
-                known = connection.execute(sa.select(_DEVICES.c.profile).where(own)).scalar()
-                if known is None:
-                    connection.execute(_DEVICES.insert().values(device=device, profile=data))
-                elif known != data:
-                    connection.execute(_DEVICES.update().where(own).values(profile=data))
+    def new_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> dict[str, DeviceProfile | None]:
+        """Return the profiles that differ from those in the database: devices send theirs again and again."""
+        known: dict[str, bytes] = {}
+        with self._reading() as connection:
+            for names in _batches(list(profiles)):
+                rows = connection.execute(sa.select(_DEVICES).where(_DEVICES.c.device.in_(names)))
+                known |= {row.device: row.profile for row in rows}
+        return {
+            name: profile
+            for name, profile in profiles.items()
+            if known.get(name) != (None if profile is None else msgspec.msgpack.encode(profile))
+        }
 
     def profiles(self) -> dict[str, DeviceProfile]:
         """Return all profiles, by device."""
@@ -364,14 +415,16 @@ class _OpenFile:
 
 
 def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
-    """Return rows for the updates that count in `after` and not in `before`."""
-    if not after.current or (before.current and after.current.updates is before.current.updates):
+    """Return rows for the updates that count in `after` and not in `before`, sorted by device."""
+    current = after.current
+    if current is None or (before.current and current.updates is before.current.updates):
         return []
-    same = before.current and before.current.number == after.current.number
+    same = before.current and before.current.number == current.number
     known = before.current.updates if same and before.current else {}
+    new = (name for name in Table(current.updates).changed_from(known) if name in current.updates and name not in known)
     return [
         {
-            "round": after.current.number,
+            "round": current.number,
             "device": name,
             "cluster": update.member.cluster,
             "sha256": update.manifest.sha256,
@@ -381,9 +434,45 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
             "train_seconds": update.train_seconds,
             "size": update.manifest.size,
         }
-        for name, update in after.current.updates.items()
-        if name not in known
+        for name in sorted(new)
+        for update in [current.updates[name]]
     ]
+
+
+def _is_first_form(data: bytes) -> bool:
+    """Return True for a state in one piece, which is a map; a head is an array."""
+    return data[:1] == b"\xde" or b"\x80" <= data[:1] <= b"\x8f"
+
+
+def _replace(
+    connection: sa.Connection,
+    table: sa.Table,
+    column: str,
+    values: Mapping[str, msgspec.Struct | None],
+    *,
+    known: bool = True,
+) -> None:
+    """Write values into rows by device, and delete the rows of those that are None.
+
+    Args:
+        connection: the transaction.
+        table: a table with rows by device.
+        column: the column of the encoded values.
+        values: the values, by device.
+        known: False if the table is known to have none of these rows.
+    """
+    if known:
+        for names in _batches(list(values)):
+            connection.execute(table.delete().where(table.c.device.in_(names)))
+    rows = [{"device": n, column: msgspec.msgpack.encode(v)} for n, v in values.items() if v is not None]
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the names in parts that one statement may have."""
+    for first in range(0, len(names), _AT_ONCE):
+        yield names[first : first + _AT_ONCE]
 
 
 def _is_file(url: sa.URL) -> bool:

@@ -17,9 +17,10 @@ from coordinator.telemetry.counters import (
     Counters,
 )
 from coordinator.telemetry.event_file import EventFile
-from coordinator.telemetry.events import OnEvent, Reports
+from coordinator.telemetry.events import Observers, OnEvent, Reports
 from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
+from coordinator.telemetry.troubles import Troubles
 
 __all__ = [
     "CHUNK",
@@ -37,8 +38,10 @@ __all__ = [
     "Exposition",
     "Metrics",
     "Narrator",
+    "Observers",
     "OnEvent",
     "Reports",
+    "Troubles",
     "describe",
     "look",
     "print_status",

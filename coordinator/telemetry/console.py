@@ -18,6 +18,7 @@ from coordinator.rounds import Awaited, State
 from coordinator.telemetry.glance import Glance
 from edge_sdk.streams import printable
 
+_WORK = {"state": "everything", "updates": "an update", "learning": "learning"}
 _MUTED = frozenset({"adapter_delivered", "device_online", "status"})
 
 
@@ -63,7 +64,9 @@ def describe(event: Mapping[str, Any]) -> str:
                 f"[yellow]no locks[/yellow] on the disk of {e['home']}: see that no second coordinator is started there"
             )
         case "store_unavailable":
-            return f"[red]nothing can be stored[/red], it is tried again: {e['reason']}"
+            return f"[red]the store does not work[/red] ({_WORK[e['work']]} waits), it is tried again: {e['reason']}"
+        case "store_back":
+            return f"the store works again after {e['seconds']:.0f} s ({_WORK[e['work']]} goes on)"
         case "adapters_lost":
             return _lost(event)
         case "device_doubled":

@@ -6,29 +6,75 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from coordinator.rounds import State
 from coordinator.telemetry.counters import Counters
+from edge_sdk.errors import ConfigurationError
 
 OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 
 STATUS_EVERY = 5.0  # seconds
+# Seconds after which an observer that goes on failing is logged again.
+_TELL_AGAIN = 60.0
 
 _log = logging.getLogger(__name__)
+
+
+class Observers:
+    """Calls several observers of events, each with every event. One that fails costs its own events only.
+
+    It is called again with the next event. Its first failure, and then one a minute, is logged with its traceback.
+
+    Args:
+        observers: the observers.
+        warn: called with the reason of each failure that is logged; None: nobody.
+
+    Raises (by the first event only):
+        ConfigurationError: an observer cannot do its work with its settings.
+    """
+
+    def __init__(self, observers: Iterable[OnEvent], warn: Callable[[str], None] | None = None) -> None:
+        self._observers = list(observers)
+        self._warn = warn
+        self._began = False
+        self._told: dict[int, float] = {}
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        for number, observe in enumerate(self._observers):
+            self._call(number, observe, event)
+        self._began = True
+
+    def _call(self, number: int, observe: OnEvent, event: dict[str, Any]) -> None:
+        try:
+            observe(event)
+        except Exception as error:
+            if isinstance(error, ConfigurationError) and not self._began:
+                raise
+            now = time.monotonic()
+            if now - self._told.get(number, float("-inf")) < _TELL_AGAIN:
+                return
+            self._told[number] = now
+            reason = f"{type(error).__name__}: {error}"
+            said = f"An observer of events has failed at {event['event']}, and misses it ({reason})."
+            _log.error("%s", said, exc_info=True)
+            if self._warn:
+                with suppress(OSError):
+                    self._warn(said)
 
 
 class Reports:
     """Reports an event by its name and plain values, from any thread, one at a time.
 
     Args:
-        on_event: called with every event; None: nobody listens.
+        on_event: called with every event, as one of `Observers`; None: nobody listens.
         counters: their totals are added to every event.
     """
 
     def __init__(self, on_event: OnEvent | None, counters: Counters) -> None:
-        self._on_event = on_event
+        self._on_event = Observers([on_event]) if on_event else None
         self._counters = counters
         self._lock = threading.Lock()
         self._status: dict[str, Any] = {}

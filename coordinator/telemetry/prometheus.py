@@ -47,6 +47,10 @@ class Metrics:
         self._delivered = counter("adapters_delivered", "Adapters that a device has stored.")
         self._updates = counter("updates", "Updates: counted, late (counted in a later round), refused.", "result")
         self._closed = counter("rounds_ended", "Rounds that have ended: closed, failed, abandoned.", "how")
+        self._faults = counter("store_faults", "Reported faults of a store, by the work that waits for it.", "work")
+        self._waiting = gauge("store_waits", "Work that waits for a store: 1, or 0.", "work")
+        for work in ("state", "updates", "learning"):
+            self._waiting.labels(work).set(0)
         self._losses = counter("broker_losses", "Connections to the broker that were lost.")
         self._connected = gauge("broker_connected", "Whether there is a connection to the broker: 1 or 0.")
         self._rounds = gauge("rounds", "Rounds in all.")
@@ -87,6 +91,11 @@ class Metrics:
                 self._connected.set(1)
             case "broker_refused":
                 self._unsent.labels(event["code"]).inc()
+            case "store_unavailable":
+                self._faults.labels(event["work"]).inc()
+                self._waiting.labels(event["work"]).set(1)
+            case "store_back":
+                self._waiting.labels(event["work"]).set(0)
             case "update_counted":
                 self._updates.labels("late" if event["late"] else "counted").inc()
             case "round_started":

@@ -17,9 +17,12 @@ from pathlib import Path
 from coordinator import rounds
 from coordinator.learning import Learning
 from coordinator.methods.clustering import Sketch
-from coordinator.store import StoredBlobs
-from edge_sdk.errors import TransferError
+from coordinator.store import Backoff, StoredBlobs
+from edge_sdk.errors import StoreUnavailable, TransferError
 from edge_sdk.wire import Offer
+
+# Attempts at storing an update, in some seconds; after that its device offers it again.
+_ATTEMPTS = 4
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,18 @@ class IngestWorker:
         learning: checks and sketches updates.
         blobs: stores them.
         done: called on the thread with each outcome, in the order of the arrivals.
+        troubled: called on the thread with the reason whenever the blob store does not work; it is tried again with
+            growing delays, `_ATTEMPTS` times in all.
     """
 
-    def __init__(self, learning: Learning, blobs: StoredBlobs, done: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        learning: Learning,
+        blobs: StoredBlobs,
+        done: Callable[[Outcome], None],
+        troubled: Callable[[str], None],
+    ) -> None:
+        self._troubled = troubled
         self._learning = learning
         self._blobs = blobs
         self._done = done
@@ -115,15 +127,25 @@ class IngestWorker:
 
     def _serve(self) -> None:
         while (arrival := self._arrivals.get()) is not None and not self._closed.is_set():
-            try:
-                outcome = self._store(arrival)
-            except Exception as error:  # the loop decides about it
-                outcome = Outcome(arrival, error=error)
+            backoff = Backoff()
+            for attempt in range(_ATTEMPTS):
+                outcome = self._outcome(arrival)
+                if not isinstance(outcome.error, StoreUnavailable) or attempt == _ATTEMPTS - 1:
+                    break
+                self._troubled(str(outcome.error))
+                if self._closed.wait(backoff.next()):
+                    break
             self._done(outcome)
 
+    def _outcome(self, arrival: Arrival) -> Outcome:
+        try:
+            return self._store(arrival)
+        except Exception as error:  # the loop decides about it
+            return Outcome(arrival, error=error)
+
     def _store(self, arrival: Arrival) -> Outcome:
-        norm = self._learning.check_update(arrival.data, arrival.member)
+        update, norm = self._learning.check_update(arrival.data, arrival.member, arrival.sha256)
         if arrival.file.stat().st_size != len(arrival.data):
             raise TransferError(f"{arrival.file} was changed by somebody else.")
         self._blobs.take(arrival.file, arrival.sha256)
-        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices))
+        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices, update))

@@ -7,19 +7,20 @@ machine has counted it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from coordinator import rounds
 from coordinator.ingress import TOO_MUCH_STORAGE, Inbox, Item, Limits, Storage
 from coordinator.learning import Learning
 from coordinator.runner import Runner
 from coordinator.store import StoredBlobs
+from coordinator.telemetry import Troubles
 from coordinator.transfers.deliveries import Deliveries
 from coordinator.transfers.ingest import Arrival, IngestWorker, Outcome
 from coordinator.transfers.publisher import Publisher
 from coordinator.transfers.queue import PLACES, UploadQueue
 from coordinator.transfers.sessions import UPDATE, Sessions
-from edge_sdk.errors import AdapterError, BlobLost, ImpastoError, StoreUnavailable
+from edge_sdk.errors import AdapterError, BlobLost, ImpastoError, StoreUnavailable, TransferError
 from edge_sdk.wire import Manifest, Offer, exchange
 
 # Seconds of silence after which a device may lose its place to another one.
@@ -43,7 +44,7 @@ class Uploads:
         blobs: stores them.
         limits: the limits of one device.
         inbox: the loop's inbox, for outcomes of the ingest thread.
-        troubled: called with the reason why updates cannot be stored.
+        troubles: is told of updates that cannot be stored.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Uploads:
         blobs: StoredBlobs,
         limits: Limits,
         inbox: Inbox[Item],
-        troubled: Callable[[str], None],
+        troubles: Troubles,
     ) -> None:
         self._rules = rules
         self._runner = runner
@@ -67,10 +68,12 @@ class Uploads:
         self._inbox = inbox
         self._publisher = publisher
         self._deliveries = deliveries
-        self._troubled = troubled
+        self._troubles = troubles
         self._storage = Storage(limits)
         self._queue = UploadQueue(PLACES, _PATIENCE)
-        self._ingest = IngestWorker(learning, blobs, self._was_stored)
+        self._ingest = IngestWorker(
+            learning, blobs, self._was_stored, lambda reason: inbox.put(lambda: troubles.note("updates", reason), 0)
+        )
 
     def start(self) -> None:
         """Start the ingest thread. At most once."""
@@ -240,6 +243,10 @@ class Uploads:
         if isinstance(error, OSError | StoreUnavailable):
             self._put_off(device, offer, error)
             return
+        if isinstance(error, TransferError) and not isinstance(error, BlobLost):  # its file was changed
+            self._put_off(device, offer, error)
+            self._sessions.settle(device, offer.manifest.sha256)  # to be pulled anew
+            return
         if isinstance(error, AdapterError):
             self._runner.feed(rounds.Spoiled(device, offer, type(error).__name__, str(error), final=True))
         elif isinstance(error, BlobLost):  # its start is lost, which is no fault of the device
@@ -247,14 +254,15 @@ class Uploads:
         elif error is not None:
             raise error
         else:
+            self._troubles.over("updates")
             if outcome.sketch is not None:
                 self._learning.remember(outcome.arrival.trace, outcome.sketch)
             self._runner.feed(rounds.Stored(device, offer, outcome.norm))
         self._end(device, offer)
 
-    def _put_off(self, device: str, offer: Offer, error: OSError | StoreUnavailable) -> None:
+    def _put_off(self, device: str, offer: Offer, error: OSError | StoreUnavailable | TransferError) -> None:
         """Report a failing disk of our own. The update was not acknowledged; its device offers it again."""
-        self._troubled(f"The update of {device} cannot be stored: {error}")
+        self._troubles.note("updates", f"The update of {device} cannot be stored: {error}")
         self._queue.end(device, offer.manifest.sha256)
 
     def _end(self, device: str, offer: Offer) -> None:

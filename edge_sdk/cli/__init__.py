@@ -1,6 +1,6 @@
 """`impasto`, the device on the command line. Each command is a module, and imports what it needs when it runs.
 
-Exit codes: 0 done; 1 an error that Impasto names, in one line on stderr; 2 a command line that makes no sense.
+Exit codes: docs/exit-codes.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from edge_sdk.cli.prepare import prepare
 from edge_sdk.cli.terminal import print_error
 from edge_sdk.cli.train import train
 from edge_sdk.errors import ImpastoError, OutOfMemory
+from edge_sdk.exits import exit_by_fault, exit_code
 from edge_sdk.streams import take_any_text
 
 __all__ = ["app", "main"]
@@ -45,7 +46,9 @@ def main() -> None:
         app()
     except (ImpastoError, OSError) as error:
         print_error(error)
-        sys.exit(1)
-    except MemoryError:  # raised by numpy, for instance for latents of a huge size
+        sys.exit(exit_code(error))
+    except MemoryError as error:  # raised by numpy, for instance for latents of a huge size
         print_error(OutOfMemory("There is not enough memory for this: ask for less at once."))
-        sys.exit(1)
+        sys.exit(exit_code(error))
+    except Exception as error:
+        exit_by_fault(error)

@@ -10,6 +10,7 @@ import typer
 
 from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console
+from edge_sdk.exits import Exit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -92,7 +93,7 @@ def doctor(
         print(json.dumps(found))
     whole = "bundle" not in found or found["bundle"]["whole"]
     if not whole or any(finding["status"] == "broken" for finding in found.get("way", ())):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.UNUSABLE)
 
 
 def _drawing(bundle: Path | None, cache: Path | None, threads: int | None, empty_cache: bool) -> dict[str, Any]:

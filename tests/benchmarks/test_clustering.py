@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.clustering import DEFAULT, NO_GROUPS, bars
 from benchmarks.crowd.cost import arrival, in_own_process
+from benchmarks.crowd.events import EVENTS, events
 from benchmarks.crowd.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
 
 RESULTS = Path("benchmarks/results/clustering.json")
@@ -31,6 +32,16 @@ def test_bars_are_computed_from_rows() -> None:
         _row("dense", 0.1, rule="eigengap"),
         _row("coarse", 0.6, rule="eigengap"),
         {"part": "many", "devices": 10_000, "noise": "low", "seconds": 20.0, "peak_gb": 2.5},
+        *(
+            {"part": "event", "devices": devices, "event": event, "step_us": step, "saved_ms": saved}
+            for devices, event, step, saved in (
+                (100, "heard", 50.0, 2.0),
+                (1000, "heard", 99.0, 9.0),
+                (10_000, "heard", 60.0, 2.0),
+                (100, "stored", 20.0, 4.0),
+                (10_000, "stored", 40.0, 5.0),
+            )
+        ),
         {**_row("dense", 0.0, devices=16, rule=DEFAULT), "noise": NO_GROUPS, "most_found": 3},
     ]
     found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
@@ -39,6 +50,8 @@ def test_bars_are_computed_from_rows() -> None:
     assert found[lost.format("eigengap")] == (-0.5, True)
     assert found["10000 devices, low noise: seconds, all that is read included"] == (20.0, True)
     assert found["10000 devices, low noise: peak memory, GB"] == (2.5, False)
+    assert found["an event of 10000 devices, round machine: cost in that of 100"] == (2.0, False)
+    assert found["an event of 10000 devices, saved and carried out: cost in that of 100"] == (1.25, True)
     assert found["16 devices without groups, fused: groups by the default rule"] == (3, False)
 
 
@@ -67,6 +80,12 @@ def test_an_update_that_arrives() -> None:
     row = arrival(2)
     assert isinstance(row["ms_a_device"], float)
     assert row["ms_a_device"] > 0
+
+
+def test_an_event_of_each_kind() -> None:
+    rows = events(40, 3)
+    assert [row["event"] for row in rows] == list(EVENTS)
+    assert all(isinstance(row[name], float) and row[name] > 0 for row in rows for name in ("step_us", "saved_ms"))
 
 
 def test_committed_results_give_the_committed_bars() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import numpy as np
 
 from coordinator.rounds import (
@@ -12,13 +13,19 @@ from coordinator.rounds import (
     Aggregated,
     Cluster,
     Clustered,
+    Head,
     Joined,
     Lineage,
+    Record,
     Rules,
     Send,
     State,
     Stored,
+    head_of,
+    record_of,
+    restored,
     step,
+    touched,
 )
 from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer, Presence
 
@@ -104,6 +111,13 @@ def aggregate_by_name(action: Aggregate) -> Aggregated:
 def stored(device: str, number: int, variant: int = 0, *, norm: float = 1.0, **changes: object) -> Stored:
     """An update that lies on disk."""
     return Stored(device, offer(device, number, variant, **changes), norm)
+
+
+def saved_and_loaded(state: State) -> State:
+    """A state as the next start of a coordinator finds it."""
+    pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+    records = {name: unpack(pack(record_of(state, name)), type=Record) for name in touched(None, state)}
+    return restored(unpack(pack(head_of(state)), type=Head), records)
 
 
 class Machine:

@@ -118,7 +118,7 @@ def test_serving_without_a_broker_ends_with_its_name(run: Run, tmp_path: Path) -
     path.write_text('name = "stickers"\nslots = "impasto.json"\nbroker = "memory://nobody"\n')
     (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
     code, said = run("serve", str(path))
-    assert code == 1
+    assert code == 3
     assert said.startswith("BrokerUnreachable")
 
 
@@ -136,7 +136,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         return create(settings)
 
     monkeypatch.setattr("coordinator.server.service.create", noted)
-    assert run("serve", str(path), *options)[0] == 1
+    assert run("serve", str(path), *options)[0] == 3
     assert len(ids) == 1
     assert re.fullmatch(expected, ids[0])
 
@@ -165,7 +165,7 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
         connection.execute("CREATE TABLE updates (other INTEGER)")
         connection.commit()
     code, said = run("status", str(path))
-    assert code == 1
+    assert code == 6
     assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")
 
 
@@ -188,7 +188,7 @@ def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None
     path = tmp_path / "stickers.toml"
     path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n')
     code, said = run("serve", str(path))
-    assert code == 1
+    assert code == 3
     assert "note: staleness: without effect, as late = 0" in said
     code, said = run("init", str(tmp_path / "new.toml"), "--broker", "mqtt://anna:h7#Kq@host")
     assert code == 1

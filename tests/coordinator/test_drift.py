@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
@@ -22,6 +21,7 @@ from edge_sdk.adapter.algebra import Bases
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
+from tests.coordinator.federations import saved_and_loaded
 from tests.coordinator.learners import Learner
 from tests.coordinator.settings import federation_of
 
@@ -181,7 +181,7 @@ def test_the_state_survives_being_written_down() -> None:
     world = World([i % GROUPS for i in range(18)])
     for _ in range(3):
         world.turn()
-    read = msgspec.msgpack.decode(msgspec.msgpack.encode(world.state), type=rounds.State)
+    read = saved_and_loaded(world.state)
     assert read == world.state
     world.state = read
     assert kept(world.turn())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.methods.robust import CLIP, FILTERS, Belief, Filter, capped, changes_of, gram, shrunk
+from coordinator.methods.robust import CLIP, FILTERS, Belief, Filter, capped, changes_of, shrunk
+from coordinator.methods.robust.changes import gram
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, norm
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
 

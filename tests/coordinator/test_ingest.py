@@ -15,7 +15,7 @@ from coordinator.rounds import Member
 from coordinator.store import StoredBlobs, open_blobs
 from coordinator.transfers.ingest import Arrival, IngestWorker, Outcome
 from edge_sdk.adapter import Adapter, Share, to_bytes
-from edge_sdk.errors import AdapterMismatch, TransferError
+from edge_sdk.errors import AdapterMismatch, StoreUnavailable, TransferError
 from edge_sdk.wire.transfer import make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.coordinator.federations import offer
@@ -30,7 +30,8 @@ class Place:
         self.blobs: StoredBlobs = open_blobs(str(folder / "blobs"))
         learning = Learning(federation_of(), BaseModel(BASE_ID, SLOTS), dict, self.blobs)
         self.outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
-        self.storing = IngestWorker(learning, self.blobs, self.outcomes.put)
+        self.troubles: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.storing = IngestWorker(learning, self.blobs, self.outcomes.put, self.troubles.put)
         self.storing.start()
 
     def arrival(self, data: bytes, device: str = "pi") -> Arrival:
@@ -100,10 +101,10 @@ def test_the_end_leaves_what_waits(place: Place, monkeypatch: pytest.MonkeyPatch
     begun, end = threading.Event(), threading.Event()
     check = Learning.check_update
 
-    def slow(learning: Learning, data: bytes, member: Member) -> float:
+    def slow(learning: Learning, data: bytes, member: Member, sha256: str) -> tuple[Adapter, float]:
         begun.set()
         assert end.wait(60)
-        return check(learning, data, member)
+        return check(learning, data, member, sha256)
 
     monkeypatch.setattr(Learning, "check_update", slow)
     arrivals = [place.arrival(to_bytes(random_adapter(seed, 4))) for seed in (1, 2)]
@@ -128,3 +129,21 @@ def test_hashes_are_needed_until_the_loop_has_taken_them_in(place: Place) -> Non
     assert place.storing.hashes == {sha256}
     place.storing.finished(second)
     assert place.storing.hashes == set()
+
+
+def test_a_store_that_does_not_work_is_tried_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.store.backoff.FIRST", 0.01)
+    blobs = place.folder / "blobs"
+    (place.folder / "aside").mkdir()
+    arrival = place.arrival(to_bytes(random_adapter(1, 4)))
+    blobs.rename(place.folder / "aside" / "blobs")
+    blobs.write_text("something else")
+    place.storing.put(arrival)
+    assert "cannot be used" in place.troubles.get(timeout=60)
+    blobs.unlink()
+    outcome = place.outcome()
+    assert outcome.error is None or isinstance(outcome.error, StoreUnavailable), "it may have been too late"
+    if outcome.error is not None:
+        place.storing.put(arrival)
+        assert place.outcome().error is None
+    assert place.blobs.names() == {arrival.sha256}

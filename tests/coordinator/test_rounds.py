@@ -47,7 +47,7 @@ from edge_sdk.wire.messages import (
     decode,
     encode,
 )
-from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, stored
+from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, saved_and_loaded, stored
 
 DEVICES = ("a1", "a2", "b1", "b2")
 
@@ -873,7 +873,7 @@ class TestTheEnd:
 
 class TestRestart:
     def restarted(self, machine: Machine) -> Machine:
-        return Machine(machine.rules, msgspec.msgpack.decode(msgspec.msgpack.encode(machine.state), type=State))
+        return Machine(machine.rules, saved_and_loaded(machine.state))
 
     def test_the_state_survives_msgpack(self) -> None:
         machine = started()
@@ -911,3 +911,52 @@ class TestRestart:
         state, actions = step(given, State(), Joined("a1", profile()), 0.0)
         (question,) = [action for action in actions if isinstance(action, Cluster)]
         assert step(given, state, Restarted(), 0.0)[1] == [question]
+
+
+class TestPace:
+    """How long a round waits for devices on trial is for proven devices to show."""
+
+    def test_a_newcomer_that_delivers_late_does_not_set_it(self) -> None:
+        machine = Machine(rules(min_devices=2, rounds=4, root_rounds=4, extensions=0))
+        machine(joined("a1"), joined("a2"))
+        machine.now += 12
+        machine(stored("a1", 1), stored("a2", 1), joined("c1"))
+        assert machine.state.pace == 12
+        machine(Tick())
+        current = machine.state.current
+        assert current is not None
+        if "c1" not in current.cohort:  # it came after the round was opened
+            machine.now += 12
+            machine(stored("a1", 2), stored("a2", 2))
+            current = machine.state.current
+            assert current is not None
+        number, opened = current.number, current.opened
+        assert current.probation == opened + 24
+        machine.now = opened + 12
+        machine(stored("a1", number), stored("a2", number))
+        machine.now = opened + 23
+        machine(stored("c1", number))
+        assert machine.state.round == number
+        assert machine.state.pace == 12, "before, 23: the next round would have waited twice as long for newcomers"
+
+    def test_where_nobody_is_proven_all_do(self) -> None:
+        machine = Machine(rules(min_devices=2))
+        machine(joined("a1"), joined("a2"))
+        machine.now += 5
+        machine(stored("a1", 1))
+        machine.now += 5
+        machine(stored("a2", 1))
+        assert machine.state.pace == 10
+
+
+def test_the_last_member_to_leave_may_be_one_whose_update_was_refused() -> None:
+    machine = Machine(rules(min_devices=2))
+    machine(joined("a1"), joined("a2"))
+    machine(Spoiled("a1", offer("a1", 1), "AdapterValueError", "NaN", True))
+    machine(Left("a2", shut_out=True), Left("a1"))
+    wake = next_wake(machine.rules, machine.state, machine.now)
+    assert wake is not None
+    assert wake <= machine.now + 5.0
+    machine.now = wake
+    machine(Tick())
+    assert machine.state.phase == "gathering"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -22,6 +21,7 @@ from coordinator.rounds import (
     Place,
     Placed,
     Reconnected,
+    Record,
     Restarted,
     Round,
     Seen,
@@ -32,12 +32,25 @@ from coordinator.rounds import (
     Stored,
     Tick,
     all_served,
+    head_of,
     next_wake,
+    record_of,
     replaceable,
+    restored,
     step,
+    touched,
 )
 from edge_sdk.wire.messages import Committed, Finished, Manifest, Offer, Refused, RoundDone, RoundStart
-from tests.coordinator.federations import aggregate_by_name, cluster_by_name, joined, manifest, offer, profile, rules
+from tests.coordinator.federations import (
+    aggregate_by_name,
+    cluster_by_name,
+    joined,
+    manifest,
+    offer,
+    profile,
+    rules,
+    saved_and_loaded,
+)
 
 DEVICES = st.sampled_from(["a1", "a2", "b1", "b2", "c1"])
 
@@ -67,6 +80,8 @@ class Rounds(RuleBasedStateMachine):
         self.failed: set[int] = set()
         self.epochs = 0
         self.dying = False
+        self.records: dict[str, Record] = {}  # as a database has them, of which only what changes is written
+        self.saved = self.state
 
     def feed(self, event: Event) -> None:
         before = self.state
@@ -272,7 +287,7 @@ class Rounds(RuleBasedStateMachine):
     def crash(self) -> None:
         self.questions = []
         self.now = 0.0
-        self.state = msgspec.msgpack.decode(msgspec.msgpack.encode(self.state), type=State)
+        self.state = saved_and_loaded(self.state)
         self.feed(Restarted())
 
     @rule()
@@ -295,6 +310,27 @@ class Rounds(RuleBasedStateMachine):
         at = self.now + 0.999 * ((1e6 if wake is None else wake) - self.now)
         assert step(self.rules, self.state, Tick(), at) == (self.state, []), "nobody would have looked"
         assert all_served(self.rules, self.state, at) == all_served(self.rules, self.state, self.now)
+
+    @invariant()
+    def what_changed_is_all_that_need_be_saved(self) -> None:
+        for name in touched(self.saved, self.state):
+            record = record_of(self.state, name)
+            if record is None:
+                del self.records[name]
+            else:
+                self.records[name] = record
+        self.saved = self.state
+        assert restored(head_of(self.state), self.records) == self.state == saved_and_loaded(self.state)
+
+    @invariant()
+    def counts_are_those_of_all_devices(self) -> None:
+        """And the devices that are gone are found in their order."""
+        devices, current = dict(self.state.devices), self.state.current
+        for now in (self.now, self.now + 5.0, self.now + 1000.0):
+            crowd, anew = self.state.at(now), State(devices=devices, current=current).at(now)
+            assert crowd.kinds == anew.kinds
+            away = [(d.until or 0.0, name) for name, d in devices.items() if not d.is_near(now) and not d.proven]
+            assert list(crowd.gone()) == [name for _, name in sorted(away)] == list(anew.gone())
 
     def teardown(self) -> None:
         """From wherever it stands, devices that behave get to the end: nobody waits for ever."""

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from coordinator import config
 from coordinator.identity.admission import REVOKED
 from coordinator.identity.keys import Keys
-from coordinator.rounds import Member, Trace
+from coordinator.rounds import Event, Joined, Member, Trace
+from coordinator.runner import Runner
 from coordinator.server.service import Service
 from coordinator.store import Database, open_blobs
 from edge_sdk.adapter import Adapter, Factors, Share, to_bytes
@@ -176,14 +177,16 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     again.stop()
 
 
-def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path) -> None:
-    devices = Devices(url)
+def test_whatever_ends_it_devices_are_told(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices, feed = Devices(url), Runner.feed
 
-    def fail(event: dict[str, Any]) -> None:
-        if event["event"] == "device_joined":
+    def fail(runner: Runner, event: Event) -> None:
+        if isinstance(event, Joined):
             raise OSError("no space left on device")
+        feed(runner, event)
 
-    coordinator = Coordinator(federation(tmp_path, url, 2), on_event=fail)
+    monkeypatch.setattr(Runner, "feed", fail)
+    coordinator = Coordinator(federation(tmp_path, url, 2))
     assert devices.states.get(timeout=DEADLINE).online
     devices.say("a", Join(profile=profile("apples", 0)))
     coordinator.join(OSError)

@@ -17,8 +17,7 @@ from coordinator.methods.clustering import MOST_DENSE, Sketcher, Sketches
 from coordinator.methods.clustering.dense import basis_similarities
 from coordinator.methods.clustering.micro_clusters.gram import Gram, indicators
 from coordinator.methods.clustering.sketch import sketches_of
-from coordinator.simulation.federation import MemoryBlobs
-from coordinator.store import Database, MemorySketches, SketchStore
+from coordinator.store import Database, MemoryBlobs, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Shape, Share, left_basis, to_bytes
 from edge_sdk.adapter.algebra import Bases
 from edge_sdk.wire.transfer import make_manifest

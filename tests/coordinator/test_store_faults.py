@@ -32,7 +32,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.server.service._RETRY", 0.05)
+    monkeypatch.setattr("coordinator.store.backoff.FIRST", 0.05)
 
 
 def whole(folder: Path, url: str) -> tuple[Path, Path]:

@@ -86,11 +86,11 @@ class Held:
         self.begun, self.end = threading.Event(), threading.Event()
         check, held = Learning.check_update, to_bytes(adapter)
 
-        def slow(learning: Learning, data: bytes, member: Any) -> float:
+        def slow(learning: Learning, data: bytes, member: Any, sha256: str) -> tuple[Adapter, float]:
             if data == held:
                 self.begun.set()
                 assert self.end.wait(DEADLINE)
-            return check(learning, data, member)
+            return check(learning, data, member, sha256)
 
         monkeypatch.setattr(Learning, "check_update", slow)
 

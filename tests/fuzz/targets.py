@@ -185,7 +185,7 @@ def _updates() -> Updates:
 def _update(data: bytes) -> None:
     """The whole way of an update into a round; the first byte says which part of it is asked for."""
     share = (Share.BOTH, Share.A, Share.B, Share.A_ONLY)[data[0] % 4] if data else Share.BOTH
-    norm = _updates().check(data[1:], Member(None, 4, None, 7, share))
+    _, norm = _updates().check(data[1:], Member(None, 4, None, 7, share))
     assert math.isfinite(norm), "or the round could not be closed"
 
 

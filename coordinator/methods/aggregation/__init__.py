@@ -37,6 +37,8 @@ __all__ = [
     "FactorSum",
     "ProductSum",
     "paired",
+    "products_of_changes",
+    "products_of_cores",
     "rebased",
     "staleness_weight",
 ]

@@ -19,8 +19,9 @@ from __future__ import annotations
 
 from coordinator.methods import Registry, not_subclass_of
 from coordinator.methods.robust.base import Belief, Filter
-from coordinator.methods.robust.changes import changes_of, gram, shrunk
+from coordinator.methods.robust.changes import changes_of, shrunk
 from coordinator.methods.robust.clip import CLIP, Clip
+from coordinator.methods.robust.cores import Core, Cores, products_of_changes, products_of_cores
 from coordinator.methods.robust.gauge import Scales, scales, to_scale, usual
 from coordinator.methods.robust.krum import Krum
 from coordinator.methods.robust.median import GeometricMedian
@@ -42,6 +43,8 @@ __all__ = [
     "FILTERS",
     "Belief",
     "Clip",
+    "Core",
+    "Cores",
     "Filter",
     "GeometricMedian",
     "Krum",
@@ -50,7 +53,8 @@ __all__ = [
     "Trusting",
     "capped",
     "changes_of",
-    "gram",
+    "products_of_changes",
+    "products_of_cores",
     "scales",
     "shrunk",
     "to_scale",
