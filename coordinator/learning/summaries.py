@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +117,7 @@ class Summaries:
     def __init__(self, updates: Updates, cores: Cores | None) -> None:
         self._updates = updates
         self._cores = cores
+        self._core_of_start = lru_cache(maxsize=32)(self._made_of_start)
         self._lock = threading.Lock()
         self._kept: dict[tuple[str, rounds.Member], Summary] = {}
 
@@ -143,7 +145,11 @@ class Summaries:
     def _made(self, member: rounds.Member, update: Adapter) -> Summary:
         core = None
         if self._cores is not None:
-            core = (self._cores(update) - self._cores(self._updates.start(member))).astype(np.float32)
+            core = (self._cores(update) - self._core_of_start(member)).astype(np.float32)
         of_layers = scales(update)
         size = sum(factors.a.nbytes + factors.b.nbytes for factors in update.layers.values())
         return Summary(np.array([of_layers[name] for name in sorted(of_layers)]), core, size)
+
+    def _made_of_start(self, member: rounds.Member) -> npt.NDArray[np.float64]:
+        assert self._cores is not None, "there is a filter"
+        return self._cores(self._updates.start(member))

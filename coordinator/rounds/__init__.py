@@ -29,7 +29,7 @@ from coordinator.rounds.offers import member_for, wants
 from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.patience import all_served, next_wake
 from coordinator.rounds.places import replaceable
-from coordinator.rounds.records import Head, Record, from_first_form, head_of, record_of, restored, touched
+from coordinator.rounds.records import FORMAT, Head, Record, from_first_form, head_of, record_of, restored, touched
 from coordinator.rounds.sessions import is_death
 from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
 from coordinator.rounds.table import Table
@@ -37,6 +37,7 @@ from coordinator.rounds.waiting import Awaited, awaited
 
 __all__ = [
     "ADAPTERS_LOST",
+    "FORMAT",
     "OUTLIER",
     "UPDATE_LOST",
     "UPDATE_OUTLIER",

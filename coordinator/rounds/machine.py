@@ -101,11 +101,16 @@ from edge_sdk.wire import (
 
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
     """Return the state after one event, and the actions. Never raises for a device's fault: that is refused by name."""
-    crowd = state.at(now)
-    turn = _Turn(rules, state if crowd is state.crowd else replace(state, crowd=crowd), now)
+    turn = _Turn(rules, _at(state, now), now)
     turn.take(event)
     turn.settle()
     return turn.state, turn.actions
+
+
+def _at(state: State, now: float) -> State:
+    """Return the state with its devices counted at that time."""
+    crowd = state.at(now)
+    return state if crowd is state.crowd else replace(state, crowd=crowd)
 
 
 class _Turn:
@@ -608,7 +613,7 @@ class _Turn:
 
     def _set(self, **changes: Any) -> None:
         """Change the state. New devices, or another open round, are counted anew: for changes of many devices."""
-        self.state = replace(self.state, **changes)
+        self.state = _at(replace(self.state, **changes), self.now)
 
     def _change(self, names: Iterable[str], **changes: Any) -> None:
         """Change the devices, or their parts in the open round, of these names only."""

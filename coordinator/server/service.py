@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 
 from coordinator import rounds
@@ -253,7 +253,8 @@ class Service:
             self._report("coordinator_stopped", round=self._state.round)
         except Superseded as error:
             superseded = error
-            self._report("coordinator_superseded", epoch=self._database.latest_epoch())
+            with suppress(StoreUnavailable):
+                self._report("coordinator_superseded", epoch=self._database.latest_epoch())
         finally:
             if self._begun and superseded is None and self._superseded_by is None:
                 hang_up(self._transport, self._topics.coordinator_state, self._leadership.offline)

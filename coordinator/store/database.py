@@ -27,6 +27,7 @@ import msgspec
 import sqlalchemy as sa
 
 from coordinator.rounds import (
+    FORMAT,
     Head,
     Record,
     State,
@@ -262,6 +263,8 @@ class Database:
                 self._stored = None  # the next save writes all of it in the present form
                 return from_first_form(data)
             head = msgspec.msgpack.decode(data, type=Head)
+            if head.format != FORMAT:
+                raise msgspec.ValidationError(f"form {head.format} of its state, not {FORMAT}")
             read = msgspec.msgpack.Decoder(Record).decode
             self._stored = restored(head, {row.device: read(row.record) for row in rows})
         except msgspec.DecodeError as error:

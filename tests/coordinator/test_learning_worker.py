@@ -31,14 +31,15 @@ def url() -> Iterator[str]:
 class Asleep:
     """A method of `Learning` that sleeps until it is woken."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, call: int = 1) -> None:
         self.begun, self.wake, self.calls = threading.Event(), threading.Event(), 0
         original = getattr(Learning, name)
 
         def slow(learning: Learning, action: Any) -> Any:
             self.calls += 1
-            self.begun.set()
-            assert self.wake.wait(60)
+            if self.calls == call:
+                self.begun.set()
+                assert self.wake.wait(60)
             return original(learning, action)
 
         monkeypatch.setattr(Learning, name, slow)
@@ -68,6 +69,33 @@ def test_a_device_joins_and_is_welcomed_meanwhile(
         devices.hear(RoundStart, {"a", "b", "c"})
     else:
         devices.hear(RoundStart, {"a", "b"})
+    coordinator.stop()
+
+
+def test_nothing_is_pruned_while_a_computation_writes_blobs(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has written is named by no state yet."""
+    asleep, path = Asleep(monkeypatch, "cluster", call=2), federation(tmp_path, url, 2)
+    coordinator, devices = Coordinator(path, once=False), Devices(url)
+    coordinator.wait_for("coordinator_started")
+    for i, device in enumerate(("a", "b")):
+        devices.say(device, Join(profile=profile("apples", i)))
+    devices.hear(RoundStart, {"a", "b"})
+    for i, device in enumerate(("a", "b")):
+        devices.offer(device, random_adapter(i))
+    assert asleep.begun.wait(60)
+    written = open_blobs(str(config.load(path).blobs))
+    sha256 = written.put(b"written by the computation")
+    for newcomer in ("c", "d"):  # the loop has turned meanwhile
+        devices.say(newcomer, Join(profile=profile("apples", 2)))
+        devices.hear(Welcome, {newcomer})
+    assert sha256 in written.names()
+    asleep.wake.set()
+    devices.hear(RoundStart, {"a", "b"})
+    devices.say("e", Join(profile=profile("apples", 3)))
+    devices.hear(Welcome, {"e"})
+    assert sha256 not in written.names(), "it is pruned once no computation is open"
     coordinator.stop()
 
 

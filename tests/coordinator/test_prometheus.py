@@ -69,6 +69,21 @@ def test_a_real_run_in_figures(tmp_path: Path) -> None:
         assert total == last["bytes"][direction] > 0
 
 
+def test_work_that_waits_for_a_store(tmp_path: Path) -> None:
+    metrics = Metrics()
+    for event in (
+        {"event": "store_unavailable", "work": "learning", "reason": "away"},
+        {"event": "store_unavailable", "work": "updates", "reason": "away"},
+        {"event": "store_unavailable", "work": "updates", "reason": "full"},
+        {"event": "store_back", "work": "learning", "seconds": 3.0},
+    ):
+        metrics.observe(event)
+    with Exposition(metrics, "0") as exposition:
+        found = scraped(exposition.port)
+    assert of(found, "impasto_store_waits") == {("state",): 0, ("updates",): 1, ("learning",): 0}
+    assert of(found, "impasto_store_faults_total") == {("updates",): 2, ("learning",): 1}
+
+
 def test_what_went_wrong_in_figures(tmp_path: Path) -> None:
     metrics = Metrics()
     with MemoryBroker() as broker, Exposition(metrics, "127.0.0.1:0") as exposition:

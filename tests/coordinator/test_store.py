@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 
-from coordinator.rounds import State
+from coordinator.rounds import FORMAT, State, head_of
 from coordinator.store import Database, MemoryBlobs, StoredBlobs, open_blobs
 from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, StoreUnavailable, TransferError
 from tests.coordinator.federations import BASE_ID, profile, stored
@@ -261,10 +261,13 @@ class TestDatabase:
             with pytest.raises(ConfigurationError, match="home"):
                 Database(address, name, base_id)
 
-    def test_a_state_of_another_version_is_refused(self, address: str) -> None:
+    @pytest.mark.parametrize("form", ["damaged", "later"])
+    def test_a_state_of_another_version_is_refused(self, address: str, form: str) -> None:
         database = Database(address, "stickers", BASE_ID)
+        later = msgspec.structs.replace(head_of(State()), format=FORMAT + 1)
+        state = {"phase": "training", "root": 7} if form == "damaged" else later
         with database._engine.begin() as connection:
-            old = msgspec.msgpack.encode({"phase": "training", "root": 7})
+            old = msgspec.msgpack.encode(state)
             connection.execute(sa.text("UPDATE federation SET state = :state"), {"state": old})
         with pytest.raises(ConfigurationError, match="another version of Impasto"):
             database.load()

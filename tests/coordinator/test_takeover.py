@@ -313,6 +313,7 @@ def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, mon
         {"event": "home_awaited", "holder": "process 7 on [host]"},
         {"event": "home_unlocked", "home": "/[home]"},
         {"event": "store_unavailable", "work": "updates", "reason": "[Errno 28]"},
+        {"event": "store_back", "work": "learning", "seconds": 3.4},
         {"event": "adapters_lost", "names": ["root"], "anew": True},
         {"event": "adapters_lost", "names": ["root"], "anew": False},
         {"event": "device_doubled", "device": "pi-4"},
