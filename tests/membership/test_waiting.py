@@ -26,7 +26,7 @@ from edge_sdk.membership.work import plan_id
 from edge_sdk.transport import Settings, Will
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.invitation import Invitation
-from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Join, Manifest, Offer, RoundStart, Welcome
+from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Hello, Join, Manifest, Offer, RoundStart, Welcome
 from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, make_manifest, refitted
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
@@ -39,8 +39,9 @@ DEADLINE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.2)
-    monkeypatch.setattr("edge_sdk.membership.membership.SILENCE", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.runner.SILENCE", 0.2)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_one_that_answers_is_not_suspected(broker: Mosquitto, tmp_path: Path) ->
     me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
     join(stage)
     for _ in range(5):
-        stage.hear(Join)
+        stage.hear(Hello)
         stage.say(Welcome(round=0, rounds=3))
     error = me.error()
     assert not any(event["trouble"] for event in me.named("waiting")[:1])
