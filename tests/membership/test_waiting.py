@@ -157,20 +157,30 @@ def test_where_nobody_shows_himself_the_rules_are_named(broker: Mosquitto, tmp_p
     assert "impasto doctor" in str(error)
 
 
-def test_a_join_that_the_rules_forbid_is_told_and_raised_with_the_brokers_word(tmp_path: Path) -> None:
+FORBIDDEN = {"state": "state", "messages": "up/control", "chunks": "up/chunk"}
+
+
+@pytest.mark.parametrize("topic", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_a_topic_that_the_rules_forbid_is_told_and_raised_by_name(tmp_path: Path, topic: str) -> None:
+    """The device heard that the coordinator did not answer, or did not take its update."""
+    allowed = "".join(f"topic write impasto/1/tastes/dev/me/{t}\n" for t in FORBIDDEN.values() if t != topic)
     acl = tmp_path / "acl"
-    acl.write_text("topic read impasto/#\nuser stage\ntopic readwrite impasto/#\n", "utf-8")
+    acl.write_text(f"topic read impasto/#\n{allowed}user stage\ntopic readwrite impasto/#\n", "utf-8")
     with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
         stage = Stage(Settings(broker.url, username="stage"))
         stage.online()
-        me = Me(quick(broker.url), tmp_path / "home", Learner(), answer=2.0)
+        me = Me(quick(broker.url), tmp_path / "home", Learner(), answer=20.0)
+        if topic == "up/chunk":
+            join(stage)
+            stage.say(start())
+            stage.take_in_vain(stage.hear(Offer))
         error = me.error()
-        assert isinstance(error, DeadlineExceeded)
-        assert "did not answer Join" in str(error)
-        assert "/up/control: Not authorized" in str(error)
+        assert isinstance(error, AccessDenied)
+        assert f"on impasto/1/tastes/dev/me/{topic}: Not authorized" in str(error)
+        assert "Let users without a name publish there" in str(error)
         assert "samples/broker/acl" in str(error)
         refused = me.told("broker_refused")
-        assert refused["code"] == AccessDenied.__name__
+        assert (refused["code"], refused["reason"]) == (AccessDenied.__name__, str(error))
         stage.transport.close()
 
 
