@@ -9,6 +9,7 @@ from coordinator.rounds.events import (
     Event,
     Failed,
     Forgotten,
+    Greeted,
     Heard,
     Joined,
     Left,
@@ -23,6 +24,7 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
+from coordinator.rounds.greetings import has_all
 from coordinator.rounds.losses import ADAPTERS_LOST, UPDATE_LOST
 from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
@@ -49,6 +51,7 @@ __all__ = [
     "Failed",
     "Fetch",
     "Forgotten",
+    "Greeted",
     "Heard",
     "Joined",
     "Left",
@@ -76,6 +79,7 @@ __all__ = [
     "Update",
     "all_served",
     "awaited",
+    "has_all",
     "is_death",
     "member_for",
     "next_wake",

@@ -137,6 +137,10 @@ def _times(rules: Rules, state: State) -> Iterator[float]:
         yield current.deadline
         for name in current.absent:
             yield from _ends(rules, state, current, name)
+        for name in current.refused:  # the last member to leave may be one whose update was refused
+            until = state.devices[name].until
+            if until is not None and state.devices[name].left:
+                yield until
 
 
 def _ends(rules: Rules, state: State, current: Round, name: str) -> Iterator[float]:
