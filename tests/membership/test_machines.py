@@ -126,20 +126,30 @@ class World(RuleBasedStateMachine):
                 line.append(line[position])
             self.take_up(position) if up else self.take_down(position)
 
-    @rule(count=st.integers(1, 30))
-    def deliver_in_order(self, count: int) -> None:
-        for _ in range(count):
-            if self.up:
+    @rule(count=st.integers(1, 30), every=st.integers(2, 9))
+    def deliver_in_order(self, count: int, every: int = 0) -> None:
+        """All but every so many."""
+        for number in range(1, count + 1):
+            lost = every and number % every == 0
+            if self.up and not (lost and self.lose(0, up=True)):
                 self.take_up(0)
-            if self.down:
+            if self.down and not (lost and self.lose(0, up=False)):
                 self.take_down(0)
 
-    @rule(which=st.integers(0, 20), up=st.booleans())
-    def lose(self, which: int, up: bool) -> None:
-        """All but what the broker retains."""
+    def lose(self, position: int, *, up: bool) -> bool:
+        """Lose a message, unless the broker retains it; return True if it is lost."""
         line = self.up if up else self.down
-        if line and not isinstance(line[which % len(line)][1], CoordinatorState | Presence):
-            del line[which % len(line)]
+        if isinstance(line[position][1], CoordinatorState | Presence):
+            return False
+        del line[position]
+        return True
+
+    @rule()
+    def the_line_breaks(self) -> None:
+        """Only what the broker retains is left."""
+        for up in (True, False):
+            for position in reversed(range(len(self.up if up else self.down))):
+                self.lose(position, up=up)
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 31.0, 101.0]))
     def pass_time(self, seconds: float) -> None:
@@ -148,13 +158,12 @@ class World(RuleBasedStateMachine):
         for name in NAMES:
             self.at_device(name, "tick")
 
-    @rule()
-    def go_on(self) -> None:
+    @rule(messages=st.integers(1, 60))
+    def go_on(self, messages: int) -> None:
         """A good moment, so that some runs come far."""
-        for name in NAMES:
-            for _ in range(4):
-                self.deliver_in_order(10)
-                self.train(name)
+        for number in range(messages):
+            self.deliver_in_order(1)
+            self.train(NAMES[number % 2])
 
     # what must hold -------------------------------------------------------------------------------------------------
 
@@ -183,6 +192,7 @@ class World(RuleBasedStateMachine):
         """From wherever they stand, devices come home in one session: nobody waits for ever, or gives up."""
         for device in self.devices.values():
             device.left, device.given_up = None, []
+        self.the_line_breaks()
         for _ in range(300):
             while self.up or self.down:
                 self.deliver_in_order(1)
@@ -251,12 +261,15 @@ class AmnesiaWorld(World):
         self.coordinator_dies()
 
 
+SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestWorld = World.TestCase
+TestWorld.settings = SETTINGS
 TestLateWorld = LateWorld.TestCase
+TestLateWorld.settings = SETTINGS
 TestForgersWorld = ForgersWorld.TestCase
+TestForgersWorld.settings = SETTINGS
 TestAmnesiaWorld = AmnesiaWorld.TestCase
-for case in (TestWorld, TestLateWorld, TestForgersWorld, TestAmnesiaWorld):
-    case.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestAmnesiaWorld.settings = SETTINGS
 
 
 def test_the_table_has_every_phase_and_all_but_home_lead_home() -> None:
