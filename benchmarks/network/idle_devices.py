@@ -14,6 +14,7 @@ import random
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,8 @@ from edge_sdk.wire import DeviceProfile, Greeter, Join, Message, Presence, Topic
 
 _DEADLINE = 600.0
 _REPEAT = 10.0  # seconds between two Joins of a device that knows no hello
+_AT_ONCE = 100  # devices that join together
+_SILENCE = 3.0  # seconds without an answer after which the coordinator has answered all
 _EPOCH = 1_780_000_000
 
 
@@ -53,8 +56,8 @@ class Player:
         self._random = random.Random(seed)
         self._devices = {f"device-{number}": self._device(federation, number) for number in range(count)}
         self._awaited = set(self._devices)
-        self._joined = threading.Event()
         self._lock = threading.Lock()  # the machines hear on the transport's thread
+        self._changed = threading.Condition(self._lock)
         self.counts = {"said": 0, "answered": 0, "up": 0, "down": 0}
         self._transport = connect(url, client_id="idle", publish_deadline=120.0)
         self._transport.subscribe(f"impasto/1/{federation}/dev/+/down/control", self._arrived)
@@ -70,19 +73,28 @@ class Player:
         return Idle(name, greeter, own, Rules(federation=federation, spread=self._random.random()))
 
     def join(self) -> None:
-        """Show presence and join, all of them; those that were dropped on the way join again.
+        """Show presence and join, a few at a time; return when all are welcomed and the coordinator has fallen silent.
 
         Raises:
             TimeoutError: some were not welcomed.
         """
-        until = time.monotonic() + _DEADLINE
-        while not self._joined.is_set():
-            for name in sorted(self._awaited):
-                birth = encode(Presence(online=True, epoch=_EPOCH))
-                self._transport.publish(self._topics.presence(name), birth, retain=True)
-                self._say(name, Join(profile=self._devices[name].profile))
-            if not self._joined.wait(_REPEAT) and time.monotonic() > until:
-                raise TimeoutError(f"{len(self._awaited)} devices were not welcomed")
+        until, names = time.monotonic() + _DEADLINE, sorted(self._devices)
+        for first in range(0, len(names), _AT_ONCE):
+            few = names[first : first + _AT_ONCE]
+            while missing := self._awaited.intersection(few):
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{len(self._awaited)} devices were not welcomed")
+                for name in sorted(missing):
+                    birth = encode(Presence(online=True, epoch=_EPOCH))
+                    self._transport.publish(self._topics.presence(name), birth, retain=True)
+                    self._say(name, Join(profile=self._devices[name].profile))
+                self._wait_for(lambda few=few: not self._awaited.intersection(few), _REPEAT)
+        while self._wait_for(lambda heard=self.counts["down"]: self.counts["down"] > heard, _SILENCE):
+            pass
+
+    def _wait_for(self, so: Callable[[], bool], seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(so, seconds)
 
     def be_idle(self, ended: threading.Event) -> None:
         """Say what is due until `ended`."""
@@ -128,6 +140,7 @@ class Player:
         name, message = self._topics.device_of(topic), decode(payload)
         with self._lock:
             self.counts["down"] += len(payload)
+            self._changed.notify_all()
             if not isinstance(message, Welcome):
                 return
             self.counts["answered"] += 1
@@ -135,8 +148,6 @@ class Player:
             device = self._devices[name]
             if device.state.phase == "waiting":
                 device.state, _ = step(device.rules, device.state, message, time.monotonic())
-        if not self._awaited:
-            self._joined.set()
 
 
 def main() -> None:

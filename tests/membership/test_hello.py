@@ -77,7 +77,7 @@ def test_an_idle_day_takes_a_few_kilobytes(spread: float) -> None:
         longest = min(REPEAT * 2**number, LONGEST)
         assert longest / 2 <= pause <= longest + 0.2
     greeter = Greeter(bytes(32), "tastes", "me")
-    assert len(moments) * len(encode(greeter.hello(profile("apples", 0), 2**40, 2**20))) < 40_000
+    assert len(moments) * len(encode(greeter.hello(profile("apples", 0), 2**40, 2**20))) < 20_000
 
 
 def test_many_devices_do_not_speak_at_once() -> None:
