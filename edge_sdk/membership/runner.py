@@ -120,8 +120,9 @@ class Runner:
     def run(self) -> MembershipResult:
         """Take part until the device is home."""
         self._feed(rounds.Opened())
-        while self._state.phase != "home":
-            if not self._take_all():
+        while not self._is_home:
+            more = self._take_some()
+            if not self._is_home and not (more and self._to_train):
                 self._go_on()
         return self._result()
 
@@ -140,18 +141,22 @@ class Runner:
             return None
         return ending
 
+    @property
+    def _is_home(self) -> bool:
+        return self._state.phase == "home"
+
     # the loop -------------------------------------------------------------------------------------------------------
 
-    def _take_all(self) -> bool:
-        """Take what has arrived; True if the device is home, or there may be more."""
+    def _take_some(self) -> bool:
+        """Take what has arrived; True if there may be more. A flood of messages does not stop the machine's clock."""
         for _ in range(_AT_ONCE):
             heard = self._link.hear(0)
             if heard is None:
-                break
+                return False
             self._take(heard)
-            if self._state.phase == "home":
-                return True
-        return False
+            if self._is_home:
+                return False
+        return True
 
     def _go_on(self) -> None:
         """Do what is due: train, let the machine look at the time, or wait for what comes."""

@@ -6,12 +6,13 @@ the line is good and nobody dies any more.
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coordinator import rounds as theirs
-from edge_sdk.membership.rounds import LEGAL
+from edge_sdk.membership.rounds import LEGAL, moves
 from edge_sdk.wire import CoordinatorState, Presence, RoundDone
 from tests.coordinator.federations import rules
 from tests.membership.machines import Coordinator, Device, Packet, PowerCutError, forged
@@ -278,3 +279,16 @@ def test_the_table_has_every_phase_and_all_but_home_lead_home() -> None:
         before = set(reached)
         reached |= {phase for phase, after in LEGAL.items() if after & reached}
     assert reached == set(LEGAL) == {phase for after in LEGAL.values() for phase in after} | {"seeking"}
+
+
+def test_the_drawing_names_every_phase() -> None:
+    drawing = moves.__doc__ or ""
+    assert all(phase in drawing for phase in LEGAL)
+
+
+def test_a_move_that_is_not_in_the_table_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.is_legal", lambda before, after: before == after)
+    world = World()
+    world.begin()
+    with pytest.raises(AssertionError, match="no move from seeking to joining"):
+        world.deliver_in_order(10)

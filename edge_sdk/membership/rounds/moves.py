@@ -1,27 +1,28 @@
-"""The legal moves of a device between the phases of its membership, as one table.
+"""The legal moves of a device between the phases of its membership, as one table; `machine` asserts every move.
 
-    seeking ──its state──> joining ──Welcome──> waiting <──────────────────────┐
-                                      │   ^ │                                  │ counts, is refused, or is too late
-                    a step came before│   │ │RoundStart, Finished              │
-                                      v   │ v            all there             │
-                                     bringing ─────────────────> training ──> handing_in
-                                      │ ^  │ ^ a newer step came first│        ^    │ a step came meanwhile
-                                      │ └──┼─┴────────────────────────┴────────┼────┘
-              Finished, or enough     │    └──its work was done before─────────┘
-              rounds: all there       v
-                                   going_home ──adapters in place──> home
+    seeking ──its state──> joining ──Welcome──> waiting <─────────────────────────────────────┐
+                                                  │ ^                                         │ settled, or its
+                             RoundStart, Finished │ │ a transfer failed                       │ time is over
+                                                  v │                                         │
+                                                bringing ──all there──> training ──kept──> handing_in
+                                                  │ ^                      │                  │
+                                                  │ └─────a newer step─────┴──its file lost───┘
+                Finished, or enough rounds: all there
+                                                  v
+                                              going_home ──in place──> home
 
     seeking     the coordinator has not shown itself
     joining     it has not answered Join
     waiting     nothing to do until the next step
-    bringing    the adapters of a step are fetched, one by one
+    bringing    the adapters of a step are fetched, one by one; a newer step begins anew
     training    a round's work is to be done, or is being done
     handing_in  an update is offered, until the coordinator has taken or refused it, or its time is over
     going_home  the last adapters are put in place
     home        the end
 
-An update that is left over from an earlier session is handed in from `waiting`. A device that finds nobody, and has all
-adapters of a federation that has ended, goes home from `seeking` or `joining`.
+Two moves skip a phase: an update that was trained before is handed in from `waiting` (of an earlier round) or from
+`bringing` (of this one); and a device that finds nobody, but has all adapters of a federation that has ended, goes home
+from `seeking` or `joining`.
 """
 
 from __future__ import annotations
