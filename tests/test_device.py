@@ -95,6 +95,7 @@ def test_its_loss_says_what_it_has_learnt(device: Device, tmp_path: Path) -> Non
     assert device.evaluate(held_out, adapters={}) == base["held out"] != base["own"]
     assert device.trainer is trainer, "it stays open"
     assert device._new_trainer()._unet is trainer._unet
+    assert device._new_trainer()._pictures is trainer._pictures, "not encoded again"
     del device.trainer
     assert device._new_trainer()._unet is not trainer._unet
     with pytest.raises(AdapterError, match="cluster"):

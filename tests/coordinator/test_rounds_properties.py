@@ -15,6 +15,7 @@ from coordinator.rounds import (
     Event,
     Failed,
     Forgotten,
+    Greeted,
     Heard,
     Joined,
     Left,
@@ -32,6 +33,7 @@ from coordinator.rounds import (
     Stored,
     Tick,
     all_served,
+    has_all,
     next_wake,
     replaceable,
     step,
@@ -203,6 +205,13 @@ class Rounds(RuleBasedStateMachine):
     @rule(device=DEVICES, offers=st.booleans())
     def hear(self, device: str, offers: bool) -> None:
         self.feed(Heard(device, offers))
+
+    @rule(device=DEVICES)
+    def greet(self, device: str) -> None:
+        before = self.state
+        nothing = has_all(self.state, device)
+        self.feed(Greeted(device))
+        assert not nothing or self.state == before or self.dying, "a step was needed"
 
     @rule(device=DEVICES)
     def serve(self, device: str) -> None:

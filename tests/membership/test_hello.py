@@ -13,21 +13,26 @@ from edge_sdk.membership.home import Home
 from edge_sdk.membership.rounds import (
     Action,
     Event,
+    HandIn,
     Line,
     Opened,
     Rules,
     SayHello,
     SayJoin,
+    SayOffer,
     State,
     Tick,
+    Train,
+    Trained,
     awaited,
     next_wake,
     step,
     unanswered,
 )
 from edge_sdk.membership.rounds.machine import LONGEST, REPEAT
-from edge_sdk.wire import CoordinatorState, Greeter, Refused, Welcome, encode
+from edge_sdk.wire import CoordinatorState, Greeter, Offer, Refused, Welcome, encode, make_manifest
 from tests.integration.devices import profile
+from tests.membership.test_membership import start
 
 DAY = 86_400.0
 
@@ -142,6 +147,25 @@ def test_a_coordinator_that_does_not_know_the_device_hears_a_join() -> None:
     machine.wake()
     assert machine(Refused(code="JoinNeeded", reason="", about="hello")) == [SayJoin()]
     assert "the next round" in awaited(machine.rules, machine.state)
+
+
+def test_an_offer_that_gets_no_answer_is_said_less_and_less_until_there_is_news() -> None:
+    """No round is open, for days perhaps: the update may come late in the next one."""
+    machine = Machine().joined()
+    (*_, order) = machine(start(1, late=1))
+    assert isinstance(order, Train)
+    made = make_manifest(b"update", "update", "update-1")
+    offer = Offer(round=1, attempt=1, manifest=made, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
+    assert machine(Trained(order.plan, offer))[-1] == HandIn(order.plan, offer)
+    moments = [machine.now]
+    for _ in range(12):
+        assert machine.wake() == [SayOffer(offer)]
+        moments.append(machine.now)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert pauses[0] == REPEAT
+    assert all(LONGEST / 2 <= pause <= LONGEST for pause in pauses[-3:])
+    assert machine(start(2, late=1)) == [SayOffer(offer)]
+    assert next_wake(machine.state) - machine.now == REPEAT
 
 
 def test_the_key_that_signs_them_stays_with_the_home(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ the line is good and nobody dies any more.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ class World(RuleBasedStateMachine):
     """Two devices, each of a cluster of its own, and their coordinator."""
 
     late = 0
+    times: ClassVar[dict[str, float]] = {}
     believed = True  # what a device believes of its updates is true
 
     def __init__(self) -> None:
@@ -33,7 +36,7 @@ class World(RuleBasedStateMachine):
         self.up: list[tuple[str, Packet]] = []
         self.down: list[tuple[str, Packet]] = []
         self.state: CoordinatorState | None = None  # retained
-        given = rules(min_devices=2, rounds=3, root_rounds=1, quorum=1.0, late=self.late)
+        given = rules(min_devices=2, rounds=3, root_rounds=1, quorum=1.0, late=self.late, **self.times)
         self.coordinator = Coordinator(
             rules=given, say=lambda device, packet: self.down.append((device, packet)), show=self.retain
         )
@@ -154,6 +157,9 @@ class World(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([1.0, 6.0, 11.0, 31.0, 101.0]))
     def pass_time(self, seconds: float) -> None:
+        self.time_passes(seconds)
+
+    def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.at_coordinator("tick")
         for name in NAMES:
@@ -203,10 +209,24 @@ class World(RuleBasedStateMachine):
                 continue
             if all(device.at_home for device in self.devices.values()):
                 break
-            self.pass_time(5.0)
+            self.time_passes(5.0)
         for device in self.devices.values():
             assert device.at_home, f"waits for ever, {device.state.phase}, {self.coordinator.state.phase}"
             assert device.given_up == []
+
+
+class PatientWorld(World):
+    """No round closes for the lack of time: every update that was ever kept counts, each once."""
+
+    times: ClassVar[dict[str, float]] = {"deadline": 1e6, "grace": 1e6}
+    pass_time = None
+
+    def teardown(self) -> None:
+        super().teardown()
+        assert all(set(content) == set(NAMES) for content in self.coordinator.aggregated.values())
+        counted = set(self.coordinator.counted())
+        for name in NAMES:
+            assert {sha256 for other, sha256 in counted if other == name} == self.kept[name]
 
 
 class LateWorld(World):
@@ -265,6 +285,8 @@ class AmnesiaWorld(World):
 SETTINGS = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestWorld = World.TestCase
 TestWorld.settings = SETTINGS
+TestPatientWorld = PatientWorld.TestCase
+TestPatientWorld.settings = SETTINGS
 TestLateWorld = LateWorld.TestCase
 TestLateWorld.settings = SETTINGS
 TestForgersWorld = ForgersWorld.TestCase

@@ -11,13 +11,13 @@ loses, repeats and reorders, with crashes of either side at every step:
 This is the one place that decides what is said, how long an answer is waited for, and when something is said again:
 
     joining                Join, every `REPEAT` seconds
-    handing_in             the offer, every `REPEAT` seconds
-    waiting, bringing      a Hello after at most `REPEAT` seconds; after each answer twice as late as before, at most
-                           `LONGEST`. It shows what repetition shows: whether the coordinator is there and knows the
-                           device, whether a step was lost, and whether what others have said in either's name is true
+    handing_in             the offer again after `REPEAT` seconds, then each time twice as late as before
+    waiting, bringing      a Hello after `REPEAT` seconds; after each answer twice as late as before. It shows what
+                           repetition shows: whether the coordinator is there and knows the device, whether a step was
+                           lost, and whether what others have said in either's name is true
 
-Unanswered hellos are repeated at a growing interval as well. All intervals of hellos are shortened by up to half, by
-`Rules.spread`, so that the hellos of many devices do not come together.
+Unanswered hellos are repeated at a growing interval as well. No interval is longer than `LONGEST`, and all that grow
+are shortened by up to half, by `Rules.spread`, so that many devices do not speak at once.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -70,7 +70,7 @@ from edge_sdk.wire import CoordinatorState, Finished, Offer, Refused, RoundDone,
 
 # Seconds after which an unanswered Join or Offer is said again, any number of times; the first hello comes as soon.
 REPEAT = 10.0
-# Longest time in seconds between two hellos.
+# Longest time in seconds between two hellos, or two offers of the same update.
 LONGEST = 900.0
 # Unanswered repetitions before the coordinator counts as silent: some are lost, and a coordinator may be busy.
 PATIENCE = 3
@@ -323,7 +323,7 @@ class _Turn:
         if not counted and isinstance(start, RoundStart) and self._plan(start) == work.plan:
             self._restate(work, start.attempt)
         self._move("handing_in")
-        self._set(late=late, next=instead_of, restated=False, counted=counted)
+        self._set(late=late, next=instead_of, restated=False, counted=counted, vain=0)
         self._progress("offered")
         self._set(
             until=self.now + (CONFIRM if counted else self.rules.deadline), say_at=self.now + REPEAT, asked_at=None
@@ -464,7 +464,7 @@ class _Turn:
             elif state.phase == "joining":
                 self._say_join()
             elif state.phase == "handing_in":
-                self._say_offer()
+                self._say_offer(again=True)
             elif state.phase in ("waiting", "bringing"):
                 self._say_hello()
 
@@ -493,14 +493,20 @@ class _Turn:
         if self.state.phase != "handing_in":  # there the offer is said next
             self._set(say_at=self.now + REPEAT)
 
-    def _say_offer(self) -> None:
+    def _say_offer(self, *, again: bool = False) -> None:
+        """Say the offer.
+
+        Args:
+            again: true if nothing has changed since it was said last; while no round is open, it may get no answer.
+        """
         self.actions.append(SayOffer(self._offered()[1]))
-        self._set(say_at=self.now + REPEAT)
+        vain = self.state.vain + 1 if again else 0
+        self._set(vain=vain, say_at=self.now + (self._spread(_growing(vain)) if again else REPEAT))
 
     def _say_hello(self) -> None:
         number = self.state.hellos + 1
         self.actions.append(SayHello(number))
-        pause = min(REPEAT * 2.0 ** min(self.state.vain, 64), LONGEST)
+        pause = _growing(self.state.vain)
         self._set(hellos=number, vain=self.state.vain + 1)
         self._asked()
         self._set(say_at=self.now + self._spread(pause))
@@ -547,6 +553,11 @@ class _Turn:
 
     def _tell(self, event: str, **values: Any) -> None:
         self.actions.append(Tell(event, values))
+
+
+def _growing(vain: int) -> float:
+    """Return the seconds to wait after so many sayings in vain."""
+    return min(REPEAT * 2.0 ** min(vain, 64), LONGEST)
 
 
 def _is_answer(event: Event) -> bool:

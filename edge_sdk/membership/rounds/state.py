@@ -56,7 +56,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         epoch: epoch of the coordinator's state; None before the first one.
         answered: true once the coordinator has sent anything but its state.
         asked_at: time of the first Join or Hello since the last answer; None if none is unanswered.
-        vain: hellos in a row without an answer.
+        vain: hellos, or repeated offers, in a row without an answer.
         pause: seconds until the next hello after an answer; grows with every answer.
         hellos: hellos said so far.
         step: the step that is worked on; None if there is none.
