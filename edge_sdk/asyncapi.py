@@ -28,7 +28,9 @@ _QOS = {"mqtt": {"qos": 1, "retain": False, "bindingVersion": "0.2.0"}}
 _RETAINED = {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}}
 _SCHEMAS = "#/components/schemas/"
 # Messages that a device sends and receives on its control topics; transfers go both ways.
-DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (m.Join, m.Offer, m.Leave, m.Pull, m.Committed, m.Refused)
+DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (
+    m.Join, m.Hello, m.Offer, m.Leave, m.Pull, m.Committed, m.Refused,
+)  # fmt: skip
 DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
     m.Welcome, m.SignedStep, m.RoundDone, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from edge_sdk.training import Guard, Progress, Trainer, TrainingResult
 
 _WEIGHTS = "weights.json"
+# Name -> weight of adapters at home, or (adapter, weight) pairs of any others.
+Weighted: TypeAlias = Mapping[str, float] | Sequence[tuple[Adapter, float]]
 # Share of the time left until a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
 _RANK = 8  # of a leaf, by default
@@ -101,6 +103,17 @@ class Device:
             self.bundle, threads=self._threads, backend=self._backend, memory_limit=self._memory_limit
         )
 
+    @cached_property
+    def trainer(self) -> Trainer:
+        """The trainer behind `evaluate`; it keeps UNet and encoded pictures in memory until `del device.trainer`.
+
+        While it is open, `learn` and `join` train with its UNet; otherwise they open a trainer and close it again.
+
+        Raises:
+            TrainingError, NoPictures, PictureError: as `learn`.
+        """
+        return self._opened_trainer(self._divided_pictures()[0])
+
     @property
     def adapters(self) -> dict[str, Path]:
         """The adapters at home, name -> file: "root", "cluster", "leaf", and "cluster-<n>" of other clusters."""
@@ -131,7 +144,7 @@ class Device:
         steps: int | None = None,
         guidance: float | None = None,
         scheduler: str | None = None,
-        adapters: Mapping[str, float] | None = None,
+        adapters: Weighted | None = None,
         hybrid: str = "merge",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
@@ -141,8 +154,8 @@ class Device:
         """Draw one picture, offline.
 
         Args:
-            adapters: name -> weight of adapters at home. None takes root, cluster and leaf, as far as they are there,
-                with the `weights` of this device; {} draws with the base model alone.
+            adapters: name -> weight of adapters at home, or (adapter, weight) pairs. None takes root, cluster and leaf,
+                as far as they are there, with the `weights` of this device; {} draws with the base model alone.
             The others: see `Generator.generate`.
 
         Raises:
@@ -152,7 +165,6 @@ class Device:
             PictureError: `picture` cannot be used.
             ImpastoError: `on_step` cancelled.
         """
-        chosen = self.weights if adapters is None else adapters
         pictures = self.generator.generate(
             prompt,
             negative_prompt=negative_prompt,
@@ -160,7 +172,7 @@ class Device:
             steps=steps,
             guidance=guidance,
             scheduler=scheduler,
-            adapters=[(self.adapter(name), weight) for name, weight in chosen.items()],
+            adapters=self._weighted(adapters),
             hybrid=hybrid,
             size=size,
             picture=picture,
@@ -170,6 +182,35 @@ class Device:
         if not pictures:
             raise ImpastoError("The drawing was cancelled.")
         return pictures[0]
+
+    def evaluate(
+        self,
+        pictures: Path | str | None = None,
+        *,
+        adapters: Weighted | None = None,
+        seed: int = 0,
+        levels: int = 8,
+    ) -> float:
+        """Mean denoising loss on captioned pictures, for comparing adapters; smaller is better.
+
+        Args:
+            pictures: folder of pictures that were not learnt from; None takes those that are.
+            adapters: as for `generate`.
+            seed, levels: see `edge_sdk.training.Trainer.evaluate`.
+
+        Raises:
+            AdapterError, AdapterMismatch: as `generate`.
+            TrainingError, NoPictures, PictureError: as `learn`.
+        """
+        folder = expanded(pictures) if pictures is not None else None
+        return self.trainer.evaluate(self._weighted(adapters), folder, seed=seed, levels=levels)
+
+    def _weighted(self, adapters: Weighted | None) -> list[tuple[Adapter, float]]:
+        if adapters is None:
+            adapters = self.weights
+        if isinstance(adapters, Mapping):
+            return [(self.adapter(name), weight) for name, weight in adapters.items()]
+        return list(adapters)
 
     def adapter(self, name: str) -> Adapter:
         """Read an adapter at home.
@@ -340,6 +381,7 @@ class Device:
         bandwidth: str | float | None = None,
         on_event: OnEvent | None = None,
         on_step: Callable[[Progress], None] | None = None,
+        on_plan: Callable[[RoundPlan], None] | None = None,
     ) -> Membership:
         """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
 
@@ -361,6 +403,7 @@ class Device:
                 transport's settings, if there is one.
             on_event: called for events worth showing, see `Membership`.
             on_step: called after every training step.
+            on_plan: called before a round's training, with its plan and the adapters that it starts from.
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
@@ -388,38 +431,57 @@ class Device:
             device_id or (invited.device if invited else self._own_id()),
             profile,
             self.home,
-            lambda plan: self._train_round(trainer, plan, on_step),
+            lambda plan: self._train_round(trainer, plan, on_step, on_plan),
             on_event,
             None if trust is None else read_fingerprint(trust),
             invited,
         )
 
     def _train_round(
-        self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None
+        self,
+        trainer: Trainer,
+        plan: RoundPlan,
+        on_step: Callable[[Progress], None] | None,
+        on_plan: Callable[[RoundPlan], None] | None = None,
     ) -> TrainedUpdate:
         """Train all of the plan's steps, or as many as there is time for before the round may close."""
         from edge_sdk.training import train_round
 
+        if on_plan:
+            on_plan(plan)
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
     def _new_trainer(self) -> tuple[Trainer, list[Picture]]:
-        """A trainer for the owner's pictures but for a few, and those few; see `edge_sdk.training.keep_back`."""
+        """A trainer for the pictures as they are now, with the UNet of the open one if there is one; and those pictures
+        that are kept from training, see `edge_sdk.training.keep_back`."""
+        pictures, held_out = self._divided_pictures()
+        opened: Trainer | None = self.__dict__.get("trainer")
+        return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures), held_out
+
+    def _divided_pictures(self) -> tuple[list[Picture], list[Picture]]:
+        from edge_sdk.training import image_size, keep_back
+
+        return keep_back(load_pictures(self._own_pictures(), image_size(self._base_model())))
+
+    def _base_model(self) -> Path:
         if self.model is None:
             raise TrainingError(
                 "Learning needs the base model itself, not only its bundle: Device(..., model='folder'), "
                 "the diffusers folder that the bundle was exported from."
             )
-        from edge_sdk.training import Trainer, image_size, keep_back
+        return self.model
 
-        pictures, held_out = keep_back(load_pictures(self._own_pictures(), image_size(self.model)))
-        trainer = Trainer(self.model, pictures, mirror=self._mirror, threads=self._threads)
+    def _opened_trainer(self, pictures: Sequence[Picture]) -> Trainer:
+        from edge_sdk.training import Trainer
+
+        trainer = Trainer(self._base_model(), pictures, mirror=self._mirror, threads=self._threads)
         if trainer.base_id != self.generator.base_id:
             raise TrainingError(
                 f"{self.model} is not the base model that {self.bundle} was exported from "
                 f"({trainer.base_id[:12]}… and {self.generator.base_id[:12]}…). Export this model, or find its bundle."
             )
-        return trainer, held_out
+        return trainer
 
     def _own_pictures(self) -> Path:
         if self.pictures is None:

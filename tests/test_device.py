@@ -129,6 +129,31 @@ def test_a_few_pictures_choose_no_weights(device: Device) -> None:
     assert not (device.home / "weights.json").exists()
 
 
+def test_its_loss_says_what_it_has_learnt(device: Device, tmp_path: Path) -> None:
+    held_out = write_squares(tmp_path / "held_out", 3)
+    base = {"own": device.evaluate(), "held out": device.evaluate(held_out)}
+    trainer, taken = device.trainer, []
+    result = device.learn(steps=10, learning_rate=1e-2, on_step=lambda progress: taken.append(progress.adapter()))
+    assert adapters.to_bytes(taken[-1]) == adapters.to_bytes(result.adapter)
+    assert len({adapters.to_bytes(adapter) for adapter in taken}) == 10
+    assert device.evaluate() < base["own"]
+    assert device.evaluate() == device.evaluate(adapters={"leaf": 1.0}) == device.evaluate(adapters=[(taken[-1], 1.0)])
+    assert device.evaluate(held_out, adapters={}) == base["held out"] != base["own"]
+    assert device.trainer is trainer, "it stays open"
+    assert device._new_trainer()[0]._unet is trainer._unet
+    assert device._new_trainer()[0]._pictures is trainer._pictures, "not encoded again"
+    del device.trainer
+    assert device._new_trainer()[0]._unet is not trainer._unet
+    with pytest.raises(AdapterError, match="cluster"):
+        device.evaluate(adapters={"cluster": 1.0})
+
+
+def test_it_draws_with_adapters_from_anywhere(device: Device) -> None:
+    leaf = device.learn(steps=5, learning_rate=1e-2).adapter
+    assert np.array_equal(drawing(device, adapters=[(leaf, 0.5)]), drawing(device, adapters={"leaf": 0.5}))
+    assert np.array_equal(drawing(device, adapters=[]), drawing(device, adapters={}))
+
+
 def test_learning_goes_on_from_the_leaf_unless_asked_afresh(device: Device) -> None:
     first = device.learn(steps=2).adapter
     second = device.learn(steps=2).adapter
@@ -217,10 +242,11 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
         coordinating = threading.Thread(target=service.run, kwargs={"once": True}, daemon=True)
         coordinating.start()
         events: list[dict[str, Any]] = []
+        plans: list[RoundPlan] = []
         overheard: list[bytes] = []
         listener = connect(broker.url, client_id="listener")
         listener.subscribe("#", lambda _, payload: overheard.append(payload))
-        with device.join(broker.url, federation="squares", on_event=events.append) as membership:
+        with device.join(broker.url, federation="squares", on_event=events.append, on_plan=plans.append) as membership:
             result = membership.run(deadline=120.0)
         service.stop()
         coordinating.join(60)
@@ -234,6 +260,7 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert result.finished
     assert result.updates == 2
     assert [event["stage"] for event in events if event["event"] == "round_started"] == ["root", "cluster"]
+    assert [(plan.round, plan.stage, len(plan.frozen)) for plan in plans] == [(1, "root", 0), (2, "cluster", 1)]
     assert {"root", "cluster", "leaf"} <= set(device.adapters)
     assert all(device.adapter(name).base_id == device.generator.base_id for name in device.adapters)
     everything = drawing(device)

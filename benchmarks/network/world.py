@@ -27,7 +27,7 @@ slots = "impasto.json"
 min_devices = {devices}
 rounds = {rounds}
 root_rounds = {rounds}
-quorum = 1.0
+{more}quorum = 1.0
 rank = {rank}
 
 [clustering]
@@ -105,19 +105,27 @@ class Workers:
 
 
 class Coordinator:
-    """`impasto-coordinator serve` of a federation; a context manager."""
+    """`impasto-coordinator serve` of a federation; a context manager.
 
-    def __init__(self, folder: Path, url: str, name: str, devices: int, rounds: int) -> None:
+    Args:
+        more: further lines of the federation file.
+    """
+
+    def __init__(self, folder: Path, url: str, name: str, devices: int, rounds: int, more: str = "") -> None:
         slots = [
             {"name": name, "in_features": shape.in_features, "out_features": shape.out_features}
             for name, shape in SLOTS.items()
         ]
         (folder / "impasto.json").write_text(json.dumps({"base_id": BASE_ID, "slots": slots}), "utf-8")
-        text = _TOML.format(name=name, url=url, devices=devices, rounds=rounds, rank=RANK)
+        text = _TOML.format(name=name, url=url, devices=devices, rounds=rounds, rank=RANK, more=more)
         self._path = folder / f"{name}.toml"
         self._path.write_text(text, "utf-8")
         self._events = folder / f"{name}.jsonl"
         self.peak = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> Coordinator:
         command = ["-m", "coordinator.cli", "serve", str(self._path), "--events", str(self._events)]

@@ -9,6 +9,7 @@ from coordinator.rounds.events import (
     Event,
     Failed,
     Forgotten,
+    Greeted,
     Heard,
     Joined,
     Left,
@@ -23,6 +24,7 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
+from coordinator.rounds.greetings import has_all
 from coordinator.rounds.losses import ADAPTERS_LOST, UPDATE_LOST
 from coordinator.rounds.machine import step
 from coordinator.rounds.offers import member_for, wants
@@ -52,6 +54,7 @@ __all__ = [
     "Failed",
     "Fetch",
     "Forgotten",
+    "Greeted",
     "Head",
     "Heard",
     "Joined",
@@ -83,6 +86,7 @@ __all__ = [
     "all_served",
     "awaited",
     "from_first_form",
+    "has_all",
     "head_of",
     "is_death",
     "member_for",

@@ -24,6 +24,12 @@ class Joined(msgspec.Struct, frozen=True):
     presence: Presence | None = None
 
 
+class Greeted(msgspec.Struct, frozen=True):
+    """A device that takes part has said a good Hello: it is there, and asks for what it may have missed."""
+
+    device: str
+
+
 class Left(msgspec.Struct, frozen=True):
     """A device has sent Leave, or was shut out.
 
@@ -196,6 +202,7 @@ class Restarted(msgspec.Struct, frozen=True):
 
 Event: TypeAlias = (
     Joined
+    | Greeted
     | Left
     | Forgotten
     | Heard

@@ -45,6 +45,7 @@ from coordinator.rounds.events import (
     Event,
     Failed,
     Forgotten,
+    Greeted,
     Heard,
     Joined,
     Left,
@@ -59,6 +60,7 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
+from coordinator.rounds.greetings import owes_update
 from coordinator.rounds.losses import (
     ADAPTERS_LOST,
     UPDATE_LOST,
@@ -67,6 +69,7 @@ from coordinator.rounds.losses import (
     round_is_lost,
     without,
 )
+from coordinator.rounds.moves import is_legal
 from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
 from coordinator.rounds.opening import opened, round_start
 from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
@@ -126,6 +129,8 @@ class _Turn:
         match event:
             case Joined():
                 self._joined(event)
+            case Greeted():
+                self._greeted(event)
             case Left():
                 self._left(event)
             case Forgotten():
@@ -190,6 +195,21 @@ class _Turn:
         if self.state.phase == "finished":
             self._hand_back(name)
         elif self.state.phase == "training" and current and name in current.cohort and name not in current.updates:
+            self._send_start(name)
+
+    def _greeted(self, event: Greeted) -> None:
+        """Answer as `_joined`, but tell only what the device may have missed."""
+        name, known = event.device, self.state.devices.get(event.device)
+        if known is None or known.left:
+            return
+        if known.until is not None:
+            self._put_device(name, replace(known, until=self.now + self.rules.grace, away=False))
+        self._send(name, Welcome(round=self.state.round, rounds=self.rules.rounds))
+        if known.seen and known.until is not None:
+            self._question(name, PRESENCE_LOST)
+        if self.state.phase == "finished" and not known.served:
+            self._hand_back(name)
+        elif self.state.phase == "training" and owes_update(self.state, name):
             self._send_start(name)
 
     def _problem_of(self, profile: DeviceProfile) -> tuple[str, str] | None:
@@ -613,6 +633,7 @@ class _Turn:
 
     def _set(self, **changes: Any) -> None:
         """Change the state. New devices, or another open round, are counted anew: for changes of many devices."""
+        assert is_legal(self.state.phase, phase := changes.get("phase", self.state.phase)), f"moves to {phase}"
         self.state = _at(replace(self.state, **changes), self.now)
 
     def _change(self, names: Iterable[str], **changes: Any) -> None:

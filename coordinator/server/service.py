@@ -17,7 +17,18 @@ from dataclasses import replace
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation, read_base_model
-from coordinator.identity import HAS_LEFT, REVOKED, Admissions, Home, Keys, Leadership, Presences, Refusal
+from coordinator.identity import (
+    HAS_LEFT,
+    JOIN_NEEDED,
+    REVOKED,
+    Admissions,
+    Greetings,
+    Home,
+    Keys,
+    Leadership,
+    Presences,
+    Refusal,
+)
 from coordinator.ingress import FEDERATION_FULL, TOO_MANY_DOWNLOADS, Gate, Inbox, Item, Rates, Reaction
 from coordinator.learning import Answer, Learning, LearningWorker
 from coordinator.runner import Runner
@@ -28,6 +39,7 @@ from coordinator.telemetry import (
     CLEARING,
     INVALID,
     REPEATED_CHUNK,
+    REPEATED_HELLO,
     STALE_COORDINATOR,
     STALE_PRESENCE,
     STRANGERS_LEAVE,
@@ -55,6 +67,7 @@ from edge_sdk.wire import (
     Committed,
     CoordinatorState,
     Finished,
+    Hello,
     Join,
     Leave,
     Message,
@@ -64,6 +77,7 @@ from edge_sdk.wire import (
     Refused,
     RoundStart,
     Topics,
+    Welcome,
     check_room,
     decode,
     decode_chunk,
@@ -167,6 +181,7 @@ class Service:
         self._begun = False
         # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
+        self._greetings = Greetings(federation.name)
         self._shown: set[str] = set()  # devices that showed presence since the last lost connection
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
@@ -294,6 +309,7 @@ class Service:
         self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
         if not self._home.locked:
             self._report("home_unlocked", home=str(self._home.folder))
+        self._greetings.load(self._database.profiles())
         # The state first: devices accept steps only from a coordinator that has shown its key.
         self._publish_state()
         self._deaf_at = time.monotonic() + _ECHO
@@ -500,6 +516,10 @@ class Service:
                 return lambda: self._see(device, message)
             case Join() if not on_presence:
                 return lambda: self._admit(device, message)
+            case Hello() if not on_presence and self._greetings.is_repeated(device, message):
+                return self._ignoring(REPEATED_HELLO)
+            case Hello() if not on_presence:
+                return lambda: self._greet(device, message)
             case Leave() if not on_presence:
                 return (lambda: self._leave(device, message.reason)) if known else self._ignoring(STRANGERS_LEAVE)
             case Offer() if not on_presence:
@@ -534,8 +554,20 @@ class Service:
             self._turn_away(device, refusal, about="join")
         else:
             self._runner.feed(rounds.Joined(device, join.profile, self._presences.last(device)))
+            if device in self._state.devices:
+                self._greetings.joined(device, join.profile)
             if spare is not None and device in self._state.devices:
                 self._forget(spare)
+
+    def _greet(self, device: str, hello: Hello) -> None:
+        """Answer a hello; a step of the machine is needed only for a device that may have missed something."""
+        known = self._state.devices.get(device)
+        if known is None or known.left or not self._greetings.accept(device, hello):
+            self._send(device, Refused(code=JOIN_NEEDED.code, reason=JOIN_NEEDED.reason, about="hello"))
+        elif self._runner.settled and rounds.has_all(self._state, device):
+            self._send(device, Welcome(round=self._state.round, rounds=self._rules.rounds))
+        else:
+            self._runner.feed(rounds.Greeted(device))
 
     def _replaceable(self) -> str | None:
         """Return a device that a newcomer may replace, None if there is none."""
@@ -552,6 +584,7 @@ class Service:
         self._uploads.forget_device(device)
         self._sessions.forget(device)
         self._gate.forget(device)
+        self._greetings.forget(device)
         self._deliveries.forget(device)
         self._shown.discard(device)
 

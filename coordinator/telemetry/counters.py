@@ -11,6 +11,7 @@ Direction = Literal["up", "down"]
 CHUNK, CLEARING, INVALID = "chunk", "clearing", "invalid"
 # Harmless messages without an effect: not refused, but counted.
 UNASKED_CHUNK, REPEATED_CHUNK, STALE_PRESENCE = "UnaskedChunk", "RepeatedChunk", "StalePresence"
+REPEATED_HELLO = "RepeatedHello"
 # From devices that have not joined: Pull, Committed or Refused; Leave; Presence, which most send before they join.
 STRANGERS_TRANSFER, STRANGERS_LEAVE, STRANGERS_PRESENCE = "StrangersTransfer", "StrangersLeave", "StrangersPresence"
 # From a coordinator that started before this one, and states that it is online.

@@ -8,6 +8,7 @@
     transfer     contents that are being fetched or have come, with their manifests
     chunk        their chunks; the chunks that exist make the bitmap from which a transfer resumes
     ending       the step that ended the federation, until its adapters are put in place
+    own_key      the private key that signs this device's hellos
 
 Durability: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training is not
 repeated afterwards, and the coordinator gets the acknowledgement "committed". The same holds for the session and the
@@ -28,15 +29,14 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
-from edge_sdk.wire import Finished, Manifest, Offer, RoundStart, following
-
-Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
+from edge_sdk.membership.rounds import Progress, Work
+from edge_sdk.wire import Finished, Manifest, Offer, following, new_key
 
 _T = TypeVar("_T", Offer, Manifest, Finished)
 
@@ -69,20 +69,8 @@ _LATER = (
         one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
     )""",
     "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS own_key (one INTEGER PRIMARY KEY CHECK (one = 1), private BLOB NOT NULL)",
 )
-
-
-class Work(msgspec.Struct, frozen=True):
-    """A plan and this device's progress with it; `offer` is set from "trained" on."""
-
-    plan: str
-    round: int
-    progress: Progress
-    offer: Offer | None
-
-    def may_count_in(self, start: RoundStart) -> bool:
-        """True if its update, of an earlier round, may still count in the round of `start` instead of a new one."""
-        return self.progress in ("trained", "offered") and self.round < start.round <= self.round + start.late
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -203,6 +191,15 @@ class Journal:
             epoch = following(int(last), time.time())
             sql.execute("UPDATE session SET epoch = ?", (epoch,))
         return epoch
+
+    def own_key(self) -> bytes:
+        """The private key that signs this device's hellos, 32 bytes; it is made at the first call."""
+        with self._writing(promised=True) as sql:
+            sql.execute("INSERT OR IGNORE INTO own_key VALUES (1, ?)", (new_key(),))
+            (key,) = sql.execute("SELECT private FROM own_key").fetchone()
+        if not isinstance(key, bytes) or len(key) != 32:
+            raise _damaged(self._path, "the device's own key has no 32 bytes")
+        return key
 
     @property
     def trusted_key(self) -> bytes | None:

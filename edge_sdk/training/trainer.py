@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,12 +41,14 @@ class Progress:
         steps: steps to do; None if the training ends by time.
         loss: loss of the last step.
         seconds: training time so far, without steps that an interruption has lost.
+        adapter: function that returns the adapter as it is now, copied; call it while the training waits.
     """
 
     step: int
     steps: int | None
     loss: float
     seconds: float
+    adapter: Callable[[], Adapter] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,17 @@ class Trainer:
         return len(self._pictures)
 
     def with_pictures(self, pictures: Pictures) -> Trainer:
-        """A trainer for other pictures with the same UNet, which is in memory once: use one of the two at a time.
+        """A trainer for these pictures with the same UNet, which is in memory once: use one of the two at a time.
+
+        If they are the same as before, they are not encoded again.
 
         Raises:
             NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
         """
-        other = copy.copy(self)
-        with limited_threads(self._threads):
-            other._pictures = encode(self._model, gather(pictures, self.image_size), self._mirror)
+        other, captioned = copy.copy(self), gather(pictures, self.image_size)
+        if captioned.digest != self._pictures.digest:
+            with limited_threads(self._threads):
+                other._pictures = encode(self._model, captioned, self._mirror)
         other._judged = {}
         return other
 
@@ -258,7 +263,7 @@ class Trainer:
                     keep_checkpoint(path, run, state, lora.parameters, optimizer)
                     saved = time.monotonic()
                 if on_step:
-                    on_step(Progress(len(state.losses), steps, loss.item(), state.seconds))
+                    on_step(Progress(len(state.losses), steps, loss.item(), state.seconds, lora.adapter))
             return _result(lora, state, guard)
 
     def evaluate(

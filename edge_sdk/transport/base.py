@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -167,6 +168,7 @@ class Transport(Protocol):
 
         Raises:
             DeadlineExceeded: not within `deadline` seconds.
+            AccessDenied, PayloadTooLarge, TransportError: it has refused one since the last call; the first of them.
         """
 
     def hurry(self) -> None:
@@ -185,6 +187,8 @@ class Transport(Protocol):
 def hang_up(transport: Transport, topic: str, payload: bytes) -> None:
     """Publish a last retained message and close. If it cannot be sent, abort, so that the broker publishes the will."""
     transport.hurry()
+    with suppress(TransportError):
+        transport.flush(0)  # refusals of earlier messages say nothing about this one
     try:
         transport.publish(topic, payload, retain=True)
         transport.flush(_FAREWELL)

@@ -66,6 +66,7 @@ class MqttTransport:
         self._generation = 0  # counts connections: message ids are only valid within one
         self._failure: Reason | None = None  # of the last attempt to connect; None once one has succeeded
         self._refused: TransportError | None = None  # the broker's last refusal of a message or a subscription
+        self._unflushed: TransportError | None = None  # its first refusal of a message since the last `flush`
         self._answered = False  # True if the broker has answered this attempt
         self._ended_by: OSError | None = None  # the error that ended this attempt's encrypted connection
         self._in_flight = 0
@@ -186,6 +187,9 @@ class MqttTransport:
                 raise DeadlineExceeded(
                     f"{self._in_flight} messages were not acknowledged by {self._address.endpoint} in {deadline:g} s."
                 )
+            refused, self._unflushed = self._unflushed, None
+        if refused is not None:
+            raise refused
 
     def hurry(self) -> None:
         with self._changed:
@@ -290,10 +294,10 @@ class MqttTransport:
         return BrokerUnreachable(f"No MQTT broker at {endpoint}{within}: {why}")
 
     def _not_subscribed(self, topic_filter: str, answer: ReasonCode) -> TransportError:
-        denied = answer.value == reasons.NOT_AUTHORISED
+        denied = answer.value in reasons.FORBIDDEN
         return (AccessDenied if denied else TransportError)(
             f"The broker at {self._address.endpoint} refuses the subscription to {topic_filter!r}: {answer}. "
-            "Check its access rules for this user (docs/protocol.md, section 3; samples/broker/acl)."
+            f"Check its access rules for {self._who()} (docs/protocol.md, section 3; samples/broker/acl)."
         )
 
     def _not_published(self, topic: str, size: int, answer: ReasonCode) -> TransportError:
@@ -303,12 +307,21 @@ class MqttTransport:
                 f"{said} Raise its `message_size_limit` (mosquitto.conf) to {self._settings.max_payload}, or its like; "
                 "chunks are made to fit only a limit that is stated when clients connect (`max_packet_size`)."
             )
-        if answer.value == reasons.NOT_AUTHORISED:
+        if answer.value in reasons.FORBIDDEN:
             return AccessDenied(
-                f"{said} Let this user publish there (docs/protocol.md, section 3; samples/broker/acl), or connect as "
-                "the user who may."
+                f"{said} Let {self._who()} publish there (docs/protocol.md, section 3; samples/broker/acl), or connect "
+                "as the user who may."
             )
+        if answer.value == reasons.QUOTA_EXCEEDED:
+            return TransportError(f"{said} Raise what the broker grants {self._who()}, or publish less (`bandwidth`).")
         return TransportError(f"{said} Look into the broker's log.")
+
+    def _who(self) -> str:
+        """The user that the broker's rules are about, as far as it is known here."""
+        user, tls = self._settings.credentials[0], self._settings.tls
+        if user:
+            return f"user {user!r}"
+        return "the user of this client's certificate" if tls and tls.certificate else "users without a name"
 
     def _failed(self, reason: Reason, *, silently: bool = False) -> None:
         """Note the reason for a missing connection, and report it if it is new and not `silently`.
@@ -452,11 +465,14 @@ class MqttTransport:
     def _on_publish(
         self, client: Client, _: object, message_id: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
+        sent = client._out_messages.get(message_id) if reason.is_failure else None  # there during this call only
+        error = self._not_published(sent.topic, len(sent.payload), reason) if sent else None
         with self._changed:
             self._in_flight -= 1
+            self._unflushed = self._unflushed or error
             self._changed.notify_all()
-        if reason.is_failure and (sent := client._out_messages.get(message_id)):  # it is there during this call only
-            self._note_refusal(self._not_published(sent.topic, len(sent.payload), reason))
+        if error is not None:
+            self._note_refusal(error)
 
     def _note_refusal(self, error: TransportError) -> None:
         with self._changed:

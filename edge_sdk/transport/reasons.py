@@ -25,6 +25,8 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNEXPECTED_EOF_WHILE_READING", "RE
 # Reason codes of MQTT 5.
 UNSUPPORTED_VERSION, BAD_CLIENT_ID, BAD_CREDENTIALS, NOT_AUTHORISED = 0x84, 0x85, 0x86, 0x87
 BANNED, PACKET_TOO_LARGE, TAKEN_OVER = 0x8A, 0x95, 0x8E
+TOPIC_REFUSED, QUOTA_EXCEEDED = 0x90, 0x97
+FORBIDDEN = frozenset({NOT_AUTHORISED, TOPIC_REFUSED})  # by the broker's rules; trying again would not help
 BUSY = frozenset({0x88, 0x89, 0x8B, 0x97, 0x9F})  # unavailable, busy, shutting down, quota, connection rate
 
 # Reason code -> a feature that a federation needs and the broker lacks, and what to do.
@@ -240,7 +242,10 @@ def of_farewell(code: int, words: str) -> Reason:
     elif code in _CANNOT:
         what, advice = _CANNOT[code]
     elif code in (BAD_CREDENTIALS, NOT_AUTHORISED):
-        advice = "Ask the broker's operator whether this user may still connect."
+        advice = (
+            "Ask the broker's operator whether this user may still connect, and publish on all topics that it needs "
+            "(docs/protocol.md, section 3): some brokers end the connection over a topic that it may not use."
+        )
     elif code in BUSY:
         advice = "It should be back soon."
     else:

@@ -15,6 +15,7 @@ from edge_sdk.wire.messages import (
     Count,
     DeviceProfile,
     Finished,
+    Hello,
     Join,
     Key,
     Leave,
@@ -38,7 +39,18 @@ from edge_sdk.wire.messages import (
     decode_step,
     encode,
 )
-from edge_sdk.wire.signing import Signer, fingerprint, new_key, read_fingerprint, recognised, trusted, verified
+from edge_sdk.wire.signing import (
+    Greeter,
+    Signer,
+    fingerprint,
+    greets,
+    new_key,
+    profile_hash,
+    read_fingerprint,
+    recognised,
+    trusted,
+    verified,
+)
 from edge_sdk.wire.topics import NAME, ROOT, Topics, check_name
 from edge_sdk.wire.transfer import (
     DEFAULT_CHUNK,
@@ -75,6 +87,8 @@ __all__ = [
     "Exchange",
     "Failed",
     "Finished",
+    "Greeter",
+    "Hello",
     "Invitation",
     "Join",
     "Key",
@@ -111,9 +125,11 @@ __all__ = [
     "fingerprint",
     "fitting_chunk",
     "following",
+    "greets",
     "make_manifest",
     "messages",
     "new_key",
+    "profile_hash",
     "read_fingerprint",
     "read_invitation",
     "recognised",

@@ -76,7 +76,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: number of
     pictures that it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept,
-    never acted on.
+    never acted on; key: the Ed25519 public key that signs its hellos, empty for a device that says none.
     """
 
     base_id: BaseId
@@ -86,8 +86,11 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     capabilities: Annotated[
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=200)]], Meta(max_length=32)
     ] = {}
+    key: Annotated[bytes, Meta(max_length=32)] = b""
 
     def __post_init__(self) -> None:
+        if len(self.key) not in (0, 32):
+            raise ValueError("key must be a public key of 32 bytes, or empty")
         if len(self.prompt_code) % 4 or not np.isfinite(np.frombuffer(self.prompt_code, "<f4")).all():
             raise ValueError("prompt_code must be finite float32 numbers")
 
@@ -135,6 +138,18 @@ class Join(_Message, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """The message without the invitation's secret."""
         return f"Join({self.profile!r}, {'invited' if self.invitation else 'uninvited'})"
+
+
+class Hello(_Message, frozen=True, kw_only=True):
+    """A device that has joined is still there, with the profile of its last Join, and asks for what it may have missed.
+
+    epoch: of its session, as in its presence; number: grows with every hello of the session; signature: by the key in
+    its profile, see `signing`.
+    """
+
+    epoch: Epoch
+    number: Positive
+    signature: Signature
 
 
 class Offer(_Message, frozen=True, kw_only=True):
@@ -276,7 +291,9 @@ class Presence(_Message, frozen=True, kw_only=True):
 
 Step: TypeAlias = RoundStart | Finished
 """Steps that the coordinator may ask of a device: train, or finish."""
-Control: TypeAlias = Pull | Committed | Refused | Join | Offer | Leave | Welcome | Step | RoundDone | SignedStep
+Control: TypeAlias = (
+    Pull | Committed | Refused | Join | Hello | Offer | Leave | Welcome | Step | RoundDone | SignedStep
+)  # fmt: skip
 Message: TypeAlias = Control | CoordinatorState | Presence
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -1,20 +1,26 @@
-"""Ed25519 signatures (RFC 8032) of a coordinator's steps and states, and of keys that vouch for their successors.
+"""Ed25519 signatures (RFC 8032) of a coordinator's steps and states, of keys that vouch for their successors, and of
+devices' hellos.
 
 Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...]]
     ["impasto/1 key", federation, new key]
+    ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
 
 A step holds the hashes of the adapters that it names, so that its signature covers their contents, too. It is for one
 device and one epoch of the coordinator, by which a device recognises replays of earlier epochs.
 
 A device keeps the first public key that a coordinator shows it, and refuses others. A key is replaced by one that it
-has signed itself; a device that has missed several replacements follows the chain. No I/O here.
+has signed itself; a device that has missed several replacements follows the chain.
+
+A device's key is not kept to: its Join names one, which may be another every time. A good hello shows that the last
+Join which the coordinator has was this device's own. No I/O here.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +28,16 @@ import msgspec
 from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, SignatureInvalid
-from edge_sdk.wire.messages import CoordinatorState, SignedStep, Step, Succession, decode_step, encode
+from edge_sdk.wire.messages import (
+    CoordinatorState,
+    DeviceProfile,
+    Hello,
+    SignedStep,
+    Step,
+    Succession,
+    decode_step,
+    encode,
+)
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -74,6 +89,44 @@ class Signer:
     def succession(self, new: bytes) -> Succession:
         """This key's signed statement that another public key succeeds it."""
         return Succession(old=self.public, new=new, signature=self._key.sign(_of_key(self._federation, new)))
+
+
+class Greeter:
+    """A device's private key, which signs its hellos.
+
+    Args:
+        private: 32 bytes, as `new_key` makes them.
+    """
+
+    def __init__(self, private: bytes, federation: str, device: str) -> None:
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+        self._key: Ed25519PrivateKey = Ed25519PrivateKey.from_private_bytes(private)
+        self._federation = federation
+        self._device = device
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes, for the device's profile."""
+        return self._key.public_key().public_bytes_raw()
+
+    def hello(self, profile: DeviceProfile, epoch: int, number: int) -> Hello:
+        """The signed hello of a device whose last Join had this profile."""
+        content = _of_hello(self._federation, self._device, epoch, number, profile_hash(profile))
+        return Hello(epoch=epoch, number=number, signature=self._key.sign(content))
+
+
+def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: str) -> bool:
+    """True if a hello is signed by the device with this public key, for a profile of this hash."""
+    content = _of_hello(federation, device, hello.epoch, hello.number, profile)
+    return len(key) == 32 and _signed_by(key, hello.signature, content)
+
+
+def profile_hash(profile: DeviceProfile) -> bytes:
+    """SHA-256 of a profile, encoded as an array of its fields; capabilities are pairs, sorted by their names."""
+    capabilities = [list(pair) for pair in sorted(profile.capabilities.items())]
+    fields = [profile.base_id, profile.prompt_code, profile.pictures, profile.max_rank, capabilities, profile.key]
+    return hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
 
 
 def new_key() -> bytes:
@@ -185,6 +238,10 @@ def _of_state(federation: str, state: CoordinatorState) -> bytes:
     return msgspec.msgpack.encode(
         ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said]
     )
+
+
+def _of_hello(federation: str, device: str, epoch: int, number: int, profile: bytes) -> bytes:
+    return msgspec.msgpack.encode(["impasto/1 hello", federation, device, epoch, number, profile])
 
 
 def _of_key(federation: str, new: bytes) -> bytes:

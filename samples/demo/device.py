@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edge_sdk import durable
+from edge_sdk import Device, durable
 from edge_sdk.adapter import Adapter, load, save
-from edge_sdk.inference import Generator
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
-from edge_sdk.pictures import load_pictures
-from edge_sdk.privacy import prompt_code
-from edge_sdk.training import Progress, Trainer, train_round
-from edge_sdk.wire import DeviceProfile
+from edge_sdk.membership import RoundPlan
+from edge_sdk.training import Progress
 from samples.demo.live import Tail
 from samples.demo.settings import FEDERATION, RESULT, Settings
 
@@ -34,7 +30,7 @@ CURVE_LEVELS, FINAL_LEVELS = 4, 8
 
 
 class DemoDevice:
-    """A device of the demo: its trainer, its generator, and its events so far."""
+    """A device of the demo, twice: as a member of the federation, and as one that learns alone; and its events."""
 
     def __init__(self, settings: Settings, device: str) -> None:
         self.settings, self.id = settings, device
@@ -43,39 +39,53 @@ class DemoDevice:
         self._told = list(events.read())
         self._events = events.going_on()
         self.tell("opening")
-        self.trainer = Trainer(settings.model, self.folder / "pictures", threads=1)
-        self.generator = Generator.load(settings.bundle, threads=1)
-        self.held_out = load_pictures(self.folder / "held_out", self.trainer.image_size)
+        self.member, self.alone = (
+            Device(
+                settings.bundle,
+                model=settings.model,
+                pictures=self.folder / "pictures",
+                home=self.folder / home,
+                threads=1,
+            )
+            for home in ("home", "alone")
+        )
 
     def tell(self, event: str, **values: Any) -> None:
         self._events.write(json.dumps({"event": event, "time": time.time(), "device": self.id, **values}) + "\n")
 
     def loss(self, adapters: Weighted, levels: int = FINAL_LEVELS) -> float:
-        return self.trainer.evaluate(adapters, self.held_out, seed=self.settings.seed, levels=levels)
+        return self.member.evaluate(self.folder / "held_out", adapters=adapters, seed=self.settings.seed, levels=levels)
 
     def learn_alone(self) -> tuple[Adapter, Curve]:
-        """Train as many steps as the federation will ask for, in one go: no exchange, one optimiser for all steps."""
-        s, checkpoint = self.settings, self.folder / "alone.checkpoint"
-        adapter, done = self.folder / "alone.safetensors", self.folder / "alone.json"
+        """Learn as many steps as the federation will ask for, in one go: no exchange, one optimiser for all steps."""
+        s, done = self.settings, self.folder / "alone.json"
         if done.exists():
-            return load(adapter), json.loads(done.read_text("utf-8"))
-        curve: Curve = [(0, self.loss([], CURVE_LEVELS))]
-        for rounds in sorted({(s.rounds + 1) // 2, s.rounds}):
-            result = self.trainer.train(
-                steps=rounds * s.steps,
-                seed=s.seed,
+            return self.alone.adapter("leaf"), json.loads(done.read_text("utf-8"))
+        rounds, halfway = (s.rounds + 1) // 2, self.folder / "halfway.safetensors"
+        show = self._progress("alone", s.rounds * s.steps)
+
+        def on_step(progress: Progress) -> None:
+            show(progress)
+            if progress.step >= rounds * s.steps and not halfway.exists():
+                save(progress.adapter(), halfway)
+
+        if "leaf" not in self.alone.adapters:
+            self.alone.learn(
+                steps=s.rounds * s.steps,
                 rank=s.rank,
                 batch_size=s.batch_size,
                 learning_rate=s.learning_rate,
-                checkpoint=checkpoint,
-                on_step=self._progress("alone", s.rounds * s.steps),
+                guard=False,  # as many steps as the federation asks for
+                seed=s.seed,
+                on_step=on_step,
             )
-            curve.append((rounds, self.loss([(result.adapter, 1.0)], CURVE_LEVELS)))
-            self.tell("alone", loss=curve[-1][1], rounds=rounds)
-        save(result.adapter, adapter)
+        leaf = self.alone.adapter("leaf")
+        curve: Curve = [(0, self.loss([], CURVE_LEVELS))]
+        for number, adapter in sorted({rounds: load(halfway), s.rounds: leaf}.items()):
+            curve.append((number, self.loss([(adapter, 1.0)], CURVE_LEVELS)))
+            self.tell("alone", loss=curve[-1][1], rounds=number)
         durable.write(done, json.dumps(curve).encode())
-        checkpoint.unlink()
-        return result.adapter, curve
+        return leaf, curve
 
     def learn_together(self) -> dict[str, Any]:
         """Take part in the federation; return "cluster", "adapters" (name -> file), "bytes" and its loss "curve"."""
@@ -85,22 +95,23 @@ class DemoDevice:
             return found
         # By round, because a round that a crash interrupted is trained once more.
         curve = {event["round"] - 1: event["loss"] for event in self._told if event["event"] == "round"}
+        number = 0
 
-        def train(plan: RoundPlan) -> TrainedUpdate:
-            below = [(adapter, 1.0) for adapter in plan.frozen]
-            now = self.loss([*below, *([(plan.start, 1.0)] if plan.start else [])], CURVE_LEVELS)
-            curve[plan.round - 1] = now
-            self.tell("round", round=plan.round, stage=plan.stage, cluster=plan.cluster, loss=now)
-            return train_round(self.trainer, plan, on_step=self._progress(f"round {plan.round}", plan.steps))
+        def on_plan(plan: RoundPlan) -> None:
+            nonlocal number
+            number = plan.round
+            start = [(adapter, 1.0) for adapter in (*plan.frozen, *([plan.start] if plan.start else []))]
+            curve[plan.round - 1] = loss = self.loss(start, CURVE_LEVELS)
+            self.tell("round", round=plan.round, stage=plan.stage, cluster=plan.cluster, loss=loss)
 
-        captions = [text for text, _ in self._asked(self.folder / "pictures")]
-        profile = DeviceProfile(
-            base_id=self.trainer.base_id,
-            prompt_code=prompt_code(self.generator.encode_prompt(captions)[1], "plain").astype("<f4").tobytes(),
-            pictures=self.trainer.pictures,
+        with self.member.join(
+            self.settings.broker,
+            federation=FEDERATION,
+            device_id=self.id,
             max_rank=self.settings.rank,
-        )
-        with Membership(self.settings.broker, FEDERATION, self.id, profile, self.folder / "home", train) as membership:
+            on_plan=on_plan,
+            on_step=lambda progress: self._progress(f"round {number}", self.settings.steps)(progress),
+        ) as membership:
             self.tell("joining")
             result = membership.run(deadline=self.settings.deadline)
         brought = {
@@ -118,13 +129,13 @@ class DemoDevice:
         for done, (text, _) in enumerate(asked):
             self.tell("drawing", done=done, of=len(asked))
             for arm, adapters in arms.items():
-                picture = self.generator.generate(
+                picture = self.member.generate(
                     text,
                     seed=self.settings.seed + done,
                     steps=self.settings.draw_steps,
                     guidance=self.settings.guidance,
                     adapters=adapters,
-                )[0]
+                )
                 file = self.folder / "drawn" / arm / f"{done:02d}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 picture.save(file)
@@ -151,7 +162,7 @@ class DemoDevice:
         durable.write(self.folder / RESULT, json.dumps(result).encode())
         self.tell("done")
 
-    def _progress(self, what: str, steps: int) -> Any:
+    def _progress(self, what: str, steps: int) -> Callable[[Progress], None]:
         def on_step(progress: Progress) -> None:
             if progress.step % 4 == 0 or progress.step == progress.steps:
                 self.tell("step", what=what, step=progress.step, steps=steps)

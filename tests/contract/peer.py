@@ -15,7 +15,7 @@ from typing import Any
 import msgspec.msgpack as msgpack
 import numpy as np
 import paho.mqtt.client as mqtt
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from safetensors.numpy import load, save
@@ -84,6 +84,15 @@ class Peer:
 
     def join(self, **changes: Any) -> None:
         self.say("join", profile=self.profile | changes)
+
+    def hello(self, own: Ed25519PrivateKey, number: int) -> None:
+        """Signed over the profile that it joins with."""
+        told = self.profile
+        capabilities = sorted([name, value] for name, value in told.get("capabilities", {}).items())
+        fields = [told["base_id"], told["prompt_code"], told["pictures"], told["max_rank"], capabilities, told["key"]]
+        digest = hashlib.sha256(msgpack.encode(fields)).digest()
+        content = ["impasto/1 hello", self.federation, self.device, 1, number, digest]
+        self.say("hello", epoch=1, number=number, signature=own.sign(msgpack.encode(content)))
 
     def offer(
         self, start: Message, tensors: Tensors, *, pictures: int = 5, base_id: str | None = "", **changes: Any

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec.msgpack as msgpack
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save
 
 from tests.contract.peer import Message, Peer, products
@@ -132,6 +133,45 @@ class TestJoining:
         peer.show(online=False, epoch=5)
         assert peer.hear("refused")["code"] == "PresenceLost"
         assert coordinator.named("device_offline")
+
+
+class TestHello:
+    """Peers that never say it are in all other tests."""
+
+    def test_is_answered_as_the_page_says(self, world: World) -> None:
+        coordinator = world.serve(2, rounds=1)
+        own = Ed25519PrivateKey.generate()
+        peer = world.peer("a", key=own.public_key().public_bytes_raw(), capabilities={"z": "1", "cpu": "x86"})
+        peer.hello(own, 1)
+        refused = peer.hear("refused")
+        assert (refused["code"], refused["about"]) == ("JoinNeeded", "hello")
+        peer.join()
+        peer.hear("welcome")
+        peer.hello(own, 2)
+        assert peer.hear("welcome")["round"] == 0
+        assert [message["type"] for message in peer.passed] == []
+        peer.hello(Ed25519PrivateKey.generate(), 3)
+        assert peer.hear("refused")["code"] == "JoinNeeded"
+        other = world.peer("b")
+        other.join()
+        start = peer.hear("roundstart")
+        peer.hello(own, 4)
+        assert peer.hear("roundstart", attempt=start["attempt"])["round"] == 1
+        for number, member in enumerate((peer, other)):
+            member.hear("committed", sha256=member.offer(start, member.update(number)))
+        peer.hear("finished")
+        peer.said_meanwhile()
+        peer.hello(own, 5)
+        for manifest in peer.hear("finished")["adapters"]:
+            peer.fetch(manifest)
+        coordinator.wait_for("adapter_delivered")
+        peer.said_meanwhile()
+        peer.hello(own, 6)
+        peer.hear("welcome")
+        peer.say("leave")
+        peer.hello(own, 7)
+        assert peer.hear("refused")["code"] == "JoinNeeded"
+        assert "finished" not in {message["type"] for message in peer.passed}
 
 
 class TestUpdates:

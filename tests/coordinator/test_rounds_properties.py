@@ -14,6 +14,7 @@ from coordinator.rounds import (
     Event,
     Failed,
     Forgotten,
+    Greeted,
     Heard,
     Joined,
     Left,
@@ -32,6 +33,7 @@ from coordinator.rounds import (
     Stored,
     Tick,
     all_served,
+    has_all,
     head_of,
     next_wake,
     record_of,
@@ -218,6 +220,12 @@ class Rounds(RuleBasedStateMachine):
     @rule(device=DEVICES, offers=st.booleans())
     def hear(self, device: str, offers: bool) -> None:
         self.feed(Heard(device, offers))
+
+    @rule(device=DEVICES)
+    def greet(self, device: str) -> None:
+        before, has_nothing_to_hear = self.state, has_all(self.state, device) and not self.dying
+        self.feed(Greeted(device))
+        assert not has_nothing_to_hear or self.state == before, "a step was needed"
 
     @rule(device=DEVICES)
     def serve(self, device: str) -> None:

@@ -36,7 +36,7 @@ def test_a_coordinator_killed_in_the_middle_of_an_upload_pulls_only_what_is_miss
         return publish(self, topic, payload, retain=retain)
 
     monkeypatch.setattr(Link, "_publish", watched)
-    monkeypatch.setattr("edge_sdk.membership.membership.make_manifest", partial(make_manifest, chunk_size=CHUNK))
+    monkeypatch.setattr("edge_sdk.membership.runner.make_manifest", partial(make_manifest, chunk_size=CHUNK))
     with Mosquitto(tmp_path) as broker:
         path = write_federation(tmp_path, broker.url, rounds=1)
         path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
-from edge_sdk.membership import membership as client
+from edge_sdk.membership import runner as client
 from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal

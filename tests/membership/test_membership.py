@@ -40,6 +40,7 @@ from edge_sdk.wire.messages import (
     Committed,
     CoordinatorState,
     Finished,
+    Hello,
     Join,
     Leave,
     Manifest,
@@ -761,7 +762,7 @@ def test_a_forged_commitment_costs_no_update(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
-    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
     learn = Learner()
     me = Me(url, tmp_path, learn)
     join(stage)
@@ -769,7 +770,7 @@ def test_a_forged_commitment_costs_no_update(
     offer = stage.hear(Offer)
     stage.say(Committed(sha256=offer.manifest.sha256))
     while me.named("update_committed") == []:
-        stage.hear(Join)  # with which the device comes back
+        stage.hear(Hello)  # with which the device comes back
     stage.say(start())
     assert stage.take(stage.hear(Offer)) == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
     assert len(learn.plans) == 1
@@ -852,18 +853,21 @@ def test_silence_ends_with_a_named_error(url: str, stage: Stage, tmp_path: Path)
 def test_being_welcomed_again_and_again_is_no_progress(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A coordinator that answers every repeated Join but never starts a round."""
-    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.05)
-    me = Me(url, tmp_path, Learner(), deadline=1.0)
+    """A coordinator that answers Join and every hello but never starts a round."""
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.05)
+    me, greeted = Me(url, tmp_path, Learner(), deadline=1.0), 0
     stage.online()
     while me.outcome.empty():
         try:
             message = stage.heard.get(timeout=0.1)
         except queue.Empty:
             continue
-        if isinstance(message, Join):
+        if isinstance(message, Join | Hello):
+            greeted += isinstance(message, Hello)
             stage.say(Welcome(round=0, rounds=3))
     assert isinstance(me.error(), DeadlineExceeded)
+    assert greeted > 5
 
 
 def test_leaving_early_waits_for_adapters_that_can_be_had(url: str, stage: Stage, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from edge_sdk.membership.work import plan_id
 from edge_sdk.transport import Settings, Will
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.invitation import Invitation
-from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Join, Manifest, Offer, RoundStart, Welcome
+from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Hello, Join, Manifest, Offer, RoundStart, Welcome
 from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, make_manifest, refitted
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
@@ -39,8 +39,9 @@ DEADLINE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("edge_sdk.membership.membership._REPEAT", 0.2)
-    monkeypatch.setattr("edge_sdk.membership.membership.SILENCE", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.runner.SILENCE", 0.2)
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_one_that_answers_is_not_suspected(broker: Mosquitto, tmp_path: Path) ->
     me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
     join(stage)
     for _ in range(5):
-        stage.hear(Join)
+        stage.hear(Hello)
         stage.say(Welcome(round=0, rounds=3))
     error = me.error()
     assert not any(event["trouble"] for event in me.named("waiting")[:1])
@@ -156,20 +157,30 @@ def test_where_nobody_shows_himself_the_rules_are_named(broker: Mosquitto, tmp_p
     assert "impasto doctor" in str(error)
 
 
-def test_a_join_that_the_rules_forbid_is_told_and_raised_with_the_brokers_word(tmp_path: Path) -> None:
+FORBIDDEN = {"state": "state", "messages": "up/control", "chunks": "up/chunk"}
+
+
+@pytest.mark.parametrize("topic", FORBIDDEN.values(), ids=FORBIDDEN)
+def test_a_topic_that_the_rules_forbid_is_told_and_raised_by_name(tmp_path: Path, topic: str) -> None:
+    """The device heard that the coordinator did not answer, or did not take its update."""
+    allowed = "".join(f"topic write impasto/1/tastes/dev/me/{t}\n" for t in FORBIDDEN.values() if t != topic)
     acl = tmp_path / "acl"
-    acl.write_text("topic read impasto/#\nuser stage\ntopic readwrite impasto/#\n", "utf-8")
+    acl.write_text(f"topic read impasto/#\n{allowed}user stage\ntopic readwrite impasto/#\n", "utf-8")
     with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
         stage = Stage(Settings(broker.url, username="stage"))
         stage.online()
-        me = Me(quick(broker.url), tmp_path / "home", Learner(), answer=2.0)
+        me = Me(quick(broker.url), tmp_path / "home", Learner(), answer=20.0)
+        if topic == "up/chunk":
+            join(stage)
+            stage.say(start())
+            stage.take_in_vain(stage.hear(Offer))
         error = me.error()
-        assert isinstance(error, DeadlineExceeded)
-        assert "did not answer Join" in str(error)
-        assert "/up/control: Not authorized" in str(error)
+        assert isinstance(error, AccessDenied)
+        assert f"on impasto/1/tastes/dev/me/{topic}: Not authorized" in str(error)
+        assert "Let users without a name publish there" in str(error)
         assert "samples/broker/acl" in str(error)
         refused = me.told("broker_refused")
-        assert refused["code"] == AccessDenied.__name__
+        assert (refused["code"], refused["reason"]) == (AccessDenied.__name__, str(error))
         stage.transport.close()
 
 

@@ -143,11 +143,11 @@ def test_a_demo_that_was_killed_goes_on(demos: Path) -> None:
             _wait_for_event(device / "events.jsonl", "round")
         finally:
             os.killpg(first.pid, signal.SIGKILL)
-    alone = (device / "alone.safetensors").stat().st_mtime_ns
+    alone = (device / "alone" / "leaf.safetensors").stat().st_mtime_ns
     done = _run_demo(out, *SMALL)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "Going on with the demo" in done.stdout
-    assert (device / "alone.safetensors").stat().st_mtime_ns == alone
+    assert (device / "alone" / "leaf.safetensors").stat().st_mtime_ns == alone
     curve = json.loads((device / "result.json").read_text("utf-8"))["curve"]["federated"]
     assert [round_ for round_, _ in curve] == [0, 1, 2]
     # What is finished is replaced.

@@ -103,7 +103,9 @@ def test_a_reason_that_a_puback_should_not_have_is_heard_out(code: int, words: s
         broker.wait_for_publishes(0, 1)
         broker.say(bytes([0x40, 4, 0, 1, code, 0]))
         assert words in str(told.next())
-        transport.flush(DEADLINE)
+        with pytest.raises(TransportError, match=words):
+            transport.flush(DEADLINE)
+        transport.flush(DEADLINE)  # once for each refusal
         assert len(broker.connections) == 1
         transport.abort()
 
@@ -119,8 +121,22 @@ def test_a_message_that_the_rules_forbid(tmp_path: Path) -> None:
         error = told.next()
         assert isinstance(error, AccessDenied)
         assert "others/a: Not authorized" in str(error)
+        assert "Let users without a name publish there" in str(error)
         assert str(transport.trouble) == str(error)
+        with pytest.raises(AccessDenied, match="others/a"):
+            transport.flush(DEADLINE)
         transport.close()
+
+
+def test_a_topic_that_a_broker_does_not_take_is_forbidden_by_its_rules() -> None:
+    with ScriptedBroker() as broker:
+        transport = connect(broker.url, username="pi-4", password="x", deadline=DEADLINE)
+        transport.publish("a", b"1")
+        broker.wait_for_publishes(0, 1)
+        broker.say(bytes([0x40, 4, 0, 1, 0x90, 0]))
+        with pytest.raises(AccessDenied, match="Let user 'pi-4' publish there"):
+            transport.flush(DEADLINE)
+        transport.abort()
 
 
 def test_a_subscription_that_the_rules_forbid() -> None:

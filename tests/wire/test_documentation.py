@@ -6,12 +6,13 @@ import re
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.exchange import NOT_OFFERED
-from edge_sdk.wire.signing import Signer, recognised, verified
+from edge_sdk.wire.signing import Greeter, Signer, recognised, verified
 from edge_sdk.wire.transfer import DEFAULT_CHUNK, decode_chunk, make_manifest
 from tests.wire.test_messages import EXAMPLES
 
@@ -62,6 +63,21 @@ def test_the_examples_of_signatures() -> None:
     assert (state.online, state.epoch, state.base_id) == (True, 7, "b1")
     for pinned in (signer.public, Signer(bytes(32), "tastes").public):
         assert recognised(pinned, state, "tastes") == signer.public
+
+
+def test_the_example_of_a_hello() -> None:
+    greeter = Greeter(bytes(range(32)), "tastes", "pi-4")
+    profile = m.DeviceProfile(
+        base_id="b1",
+        prompt_code=np.ones(2, "<f4").tobytes(),
+        pictures=12,
+        max_rank=8,
+        capabilities={"cpu": "x86"},
+        key=greeter.public,
+    )
+    data = example("hello")
+    assert m.decode(data) == greeter.hello(profile, 7, 3)
+    assert f"it has {len(data)} bytes" in PAGE
 
 
 def test_the_numbers() -> None:

@@ -54,6 +54,7 @@ EXAMPLES: list[m.Message] = [
     ),
     m.Presence(online=False, epoch=7),
 ]
+EXAMPLES.append(m.Hello(epoch=7, number=3, signature=bytes(64)))
 EXAMPLES.append(m.SignedStep(epoch=3, step=m.encode(EXAMPLES[9]), signature=bytes(64)))
 
 

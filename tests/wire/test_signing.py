@@ -1,7 +1,8 @@
-"""Signatures of steps and states, and keys that vouch for their successors."""
+"""Signatures of steps, states and hellos, and keys that vouch for their successors."""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -10,8 +11,30 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, MessageInvalid, SignatureInvalid
-from edge_sdk.wire.messages import CoordinatorState, Finished, SignedStep, Step, Succession, Welcome, decode, encode
-from edge_sdk.wire.signing import Signer, fingerprint, new_key, read_fingerprint, recognised, trusted, verified
+from edge_sdk.wire.messages import (
+    CoordinatorState,
+    DeviceProfile,
+    Finished,
+    Join,
+    SignedStep,
+    Step,
+    Succession,
+    Welcome,
+    decode,
+    encode,
+)
+from edge_sdk.wire.signing import (
+    Greeter,
+    Signer,
+    fingerprint,
+    greets,
+    new_key,
+    profile_hash,
+    read_fingerprint,
+    recognised,
+    trusted,
+    verified,
+)
 from edge_sdk.wire.transfer import make_manifest
 from tests.membership.test_membership import start
 
@@ -124,6 +147,35 @@ def test_what_is_signed_is_what_the_protocol_says() -> None:
     pairs = [[s.old, s.new, s.signature] for s in said]
     assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs)
     assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
+
+
+class TestHellos:
+    greeter = Greeter(bytes(32), "tastes", "pi-4")
+    profile = DeviceProfile(
+        base_id="b1", prompt_code=bytes(8), pictures=12, max_rank=8, capabilities={"z": "1", "a": "2"},
+        key=greeter.public,
+    )  # fmt: skip
+
+    def test_are_signed_as_the_protocol_says(self) -> None:
+        """By hand, as in docs/protocol.md."""
+        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public]
+        digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
+        assert profile_hash(self.profile) == digest
+        content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])
+        hello = self.greeter.hello(self.profile, 7, 3)
+        assert hello.signature == Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(content)
+        assert greets(hello, self.greeter.public, digest, "tastes", "pi-4")
+        assert len(encode(hello)) < 130
+
+    def test_need_a_key(self) -> None:
+        assert not greets(self.greeter.hello(self.profile, 7, 3), b"", profile_hash(self.profile), "tastes", "pi-4")
+
+    @pytest.mark.parametrize("size", [1, 31, 33])
+    def test_need_a_whole_one(self, size: int) -> None:
+        join = msgspec.msgpack.decode(encode(Join(profile=self.profile)))
+        join["profile"]["key"] = bytes(size)
+        with pytest.raises(MessageInvalid):
+            decode(msgspec.msgpack.encode(join))
 
 
 class TestTrust:

@@ -1,0 +1,81 @@
+"""Errors with which a membership gives up: each says what is wrong and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_sdk.errors import DeadlineExceeded, ImpastoError, Rejected, UnknownFederation
+from edge_sdk.membership.rounds import GiveUp, NobodyThere, Silent, Stuck, TurnedAway
+from edge_sdk.wire import CoordinatorState, shown
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Facts about the line and the coordinator at the moment of giving up.
+
+    Attributes:
+        federation: name of the federation.
+        away: True while there is no connection to the broker.
+        trouble: the last trouble on the line in words; empty if there was none.
+        state: the coordinator's last accepted state; None before the first one.
+        untrusted: the error for the last state that was refused; None if there was none.
+        answered: True once the coordinator has sent anything but its state.
+        unanswered: seconds since the first unanswered Join or Hello, see `rounds.unanswered`.
+    """
+
+    federation: str
+    away: bool
+    trouble: str
+    state: CoordinatorState | None
+    untrusted: ImpastoError | None
+    answered: bool
+    unanswered: float
+
+    @property
+    def last_trouble(self) -> str:
+        trouble = str(self.untrusted or self.trouble)
+        return f" Last trouble: {trouble}" if trouble else ""
+
+
+def error_of(given_up: GiveUp, at: Circumstances) -> ImpastoError:
+    """The error for a reason to give up."""
+    match given_up:
+        case NobodyThere(seconds):
+            return at.untrusted or _nobody_there(seconds, at)
+        case Silent(what, seconds):
+            return _silence(what, seconds, at)
+        case TurnedAway(refused):
+            return Rejected(f"Federation {at.federation!r} refused this device ({refused.code}): {refused.reason}")
+        case Stuck(error):
+            return error
+
+
+def _nobody_there(seconds: float, at: Circumstances) -> UnknownFederation:
+    state = "is offline" if at.state else "does not exist"
+    return UnknownFederation(
+        f"The coordinator of federation {at.federation!r} {state} on this broker (waited {seconds:g} s). "
+        "Check the federation's name, or start it with `impasto-coordinator serve`; if it runs, the "
+        "broker's rules may keep this device from hearing it: let `impasto doctor` look at them."
+        f"{at.last_trouble}"
+    )
+
+
+def _silence(what: str, seconds: float, at: Circumstances) -> DeadlineExceeded:
+    if at.away:
+        return DeadlineExceeded(
+            f"There is no connection to the broker, so that the coordinator of {at.federation!r} {what} within "
+            f"{seconds:g} s.{at.last_trouble} Run again to resume; what was trained is kept."
+        )
+    online = at.state is not None and at.state.online
+    if at.state and online and (not at.answered or at.unanswered):
+        since = f" for {at.unanswered:.0f} s" if at.unanswered else ""
+        return DeadlineExceeded(
+            f"The coordinator of {at.federation!r} {what} within {seconds:g} s. Its sign on the broker says "
+            f"that it is online since {shown(at.state.epoch)}, but nothing else was heard of it{since}: it may have "
+            f"ended without a word.{at.last_trouble} Start `impasto-coordinator serve` again, or let "
+            "`impasto doctor` look at the broker's rules."
+        )
+    return DeadlineExceeded(
+        f"The coordinator of {at.federation!r} ({'online' if online else 'offline'}) {what} within {seconds:g} s."
+        f"{at.last_trouble} Run again to resume; what was trained is kept."
+    )
