@@ -86,7 +86,7 @@ def serve(
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
         narrator = Narrator(screen)
-        unstated = loaded.rules(config.read_base_model(loaded.description)).code_dimensions is None
+        unstated = loaded.rules(config.read_base_model(loaded.description, loaded.layers)).code_dimensions is None
 
         def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
@@ -133,7 +133,7 @@ def status(federation: FederationFile) -> None:
         raise ConfigurationError(
             f"Federation {loaded.name!r} has not been served yet: impasto-coordinator serve {federation}"
         )
-    base = config.read_base_model(loaded.description)
+    base = config.read_base_model(loaded.description, loaded.layers)
     database = Database(loaded.database, loaded.name, base.base_id)
     try:
         state = database.load()
@@ -298,7 +298,7 @@ def _tell_what_has_no_effect(loaded: config.Federation) -> None:
 @contextmanager
 def _admissions(loaded: config.Federation) -> Iterator[tuple[Admissions, int]]:
     """Open the admissions of a federation, with the epoch of the coordinator's latest start."""
-    database = Database(loaded.database, loaded.name, config.read_base_model(loaded.description).base_id)
+    database = Database(loaded.database, loaded.name, config.read_base_model(loaded.description, loaded.layers).base_id)
     try:
         yield Admissions(database.engine, by_invitation=loaded.join == "invited"), database.latest_epoch()
     finally:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from edge_sdk.adapter import Shape, in_layer_set
+from edge_sdk.adapter import LAYER_SETS, LayerSet, Shape, in_layer_set
 from edge_sdk.errors import ConfigurationError
 
 # Slots whose input is the UNet's condition.
@@ -43,6 +43,7 @@ class _Slot(msgspec.Struct, frozen=True):
     name: Annotated[str, Meta(min_length=1, max_length=500)]
     in_features: Annotated[int, Meta(ge=1, le=2**20)]
     out_features: Annotated[int, Meta(ge=1, le=2**20)]
+    kernel: tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=1, le=64)]] | None = None
 
 
 class _Impasto(msgspec.Struct, frozen=True):
@@ -52,11 +53,13 @@ class _Impasto(msgspec.Struct, frozen=True):
     slots: Annotated[list[_Slot], Meta(min_length=1)]
 
 
-def read_base_model(path: Path) -> BaseModel:
+def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
     """Read the base id and the slots that devices train from a bundle's impasto.json, or from a copy of it.
 
+    layers: the set of layers that devices train.
+
     Raises:
-        ConfigurationError: the file is missing, was not written by the export, or has no slot that devices train.
+        ConfigurationError: the file is missing, was not written by the export, or lacks slots that devices train.
     """
     try:
         content = msgspec.json.decode(path.read_bytes(), type=_Impasto)
@@ -66,8 +69,17 @@ def read_base_model(path: Path) -> BaseModel:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
-    trained = [slot for slot in content.slots if in_layer_set(slot.name, "attention")]
-    slots = {slot.name: Shape(slot.in_features, slot.out_features) for slot in trained}
-    if not slots:
-        raise ConfigurationError(f"{path} has no LoRA slot that devices train: export the bundle with attention slots.")
+    trained = [slot for slot in content.slots if in_layer_set(slot.name, layers)]
+    if not _is_whole([slot.name for slot in trained], layers):
+        raise ConfigurationError(
+            f"{path} has no LoRA slots for the layers that devices train (layers = {layers!r}): export the bundle with "
+            f"--slots {layers}."
+        )
+    slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
     return BaseModel(base_id=content.base_id, slots=slots)
+
+
+def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:
+    """True if some of these slots are in no smaller set than `layers`: a bundle has the slots of a whole set."""
+    smaller = LAYER_SETS[: LAYER_SETS.index(layers)][-1:]
+    return any(not any(in_layer_set(name, which) for which in smaller) for name in names)

@@ -52,7 +52,9 @@ _GROUPS: dict[How, tuple[str, ...]] = {
         "filter.liars", "clustering.method", "clustering.clusters", "clustering.choose", "clustering.recluster",
         "clustering.min_cluster", "interaction.method", "interaction.rho", "interaction.tau",
     ),
-    "fixed": ("root_rounds", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry"),
+    "fixed": (
+        "root_rounds", "layers", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry",
+    ),
 }  # fmt: skip
 CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})
 """Key of the file, or table.key -> effect of its change."""
@@ -61,8 +63,8 @@ _THEIRS: Mapping[str, How] = MappingProxyType(
     {table: "fixed" if table == "aggregation" else "next" for table in FAMILIES}
 )
 
-# Recorded beside the file's keys: the layers that devices train and that make up an update.
-_LAYERS = "layers"
+# Recorded beside the file's keys: names and shapes of the layers that devices train and that make up an update.
+_SHAPES = "layer_shapes"
 
 Settings: TypeAlias = dict[str, Any]
 
@@ -93,7 +95,7 @@ def settings_of(federation: Federation, base: BaseModel) -> Settings:
     for table in FAMILIES:
         noted |= {f"{table}.{key}": value for key, value in msgspec.to_builtins(getattr(federation, table)).items()}
     shapes = sorted((name, shape.in_features, shape.out_features) for name, shape in base.slots.items())
-    return {**noted, _LAYERS: hashlib.sha256(msgspec.msgpack.encode(shapes)).hexdigest()}
+    return {**noted, _SHAPES: hashlib.sha256(msgspec.msgpack.encode(shapes)).hexdigest()}
 
 
 def adopt(state: State, before: Settings | None, federation: Federation, base: BaseModel) -> Adopted:
@@ -130,10 +132,10 @@ def adopt(state: State, before: Settings | None, federation: Federation, base: B
 
 def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
     for key, (old, new) in changed.items():
-        fixed = key == _LAYERS or how_of(key) == "fixed"
+        fixed = key == _SHAPES or how_of(key) == "fixed"
         if fixed or (key == "interaction.method" and _keeps_a(old, new)):
-            what = f"{key} is {new!r}" if key != _LAYERS else "the bundle has other layers that devices train"
-            was = f"began with {key} = {old!r}" if key != _LAYERS else "began with others"
+            what = f"{key} is {new!r}" if key != _SHAPES else "the bundle has other layers that devices train"
+            was = f"began with {key} = {old!r}" if key != _SHAPES else "began with others"
             raise ConfigurationError(
                 f"Federation {federation.name!r} {was}, and now {what}: what its rounds have learnt would be lost. Set "
                 f"it back; or begin anew with a new `home`, into which you copy keys.json of {federation.home}, so "

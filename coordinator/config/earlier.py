@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from coordinator.config.tables import FAMILIES
+from edge_sdk.adapter import LAYER_SETS
 from edge_sdk.errors import ConfigurationError
 
 # Table -> its key now -> the flat key.
@@ -33,6 +34,9 @@ def in_tables(recorded: Mapping[str, Any]) -> dict[str, Any]:
     Of the flat settings only those are kept that the method of that time has: the others had no effect.
     """
     found = dict(recorded)
+    # Before there was a key of that name, "layers" stood for the hash of their shapes.
+    if "layers" in found and found["layers"] not in LAYER_SETS:
+        found["layer_shapes"] = found.pop("layers")
     for table, keys in _FLAT.items():
         if table not in recorded:
             continue

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from edge_sdk.adapter import LayerSet
 from edge_sdk.transport import Settings
 from edge_sdk.wire import Count, Name, Positive, Rank
 
@@ -42,6 +43,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         extensions: number of further deadlines that a round without quorum waits.
         late: number of rounds after its own in which an update still counts.
         staleness: exponent of a late update's weight, (1 + rounds late)^-staleness.
+        layers: set of layers that devices train; the bundle has to have slots for them.
         rank: LoRA rank that devices train; a device may train less if the method mixes ranks.
         steps: training steps in a round.
         batch_size: pictures in a training step.
@@ -72,6 +74,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     late: Annotated[int, Meta(ge=0, le=100)] = 0
     staleness: Annotated[float, Meta(ge=0, le=100)] = 0.5
 
+    layers: LayerSet = "attention"
     rank: Rank = 8
     steps: Positive = 40
     batch_size: Positive = 8

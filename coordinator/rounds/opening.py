@@ -51,6 +51,7 @@ def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart
         start=member.start,
         keep_rest=rules.keep_rest,
         share=member.share,
+        layers=rules.layers,
         rank=member.rank,
         seed=member.seed,
         steps=rules.steps,

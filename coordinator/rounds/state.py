@@ -11,7 +11,7 @@ from msgspec.structs import force_setattr
 
 from coordinator.rounds.crowd import Crowd, Kind
 from coordinator.rounds.table import Table
-from edge_sdk.adapter import Share
+from edge_sdk.adapter import LayerSet, Share
 from edge_sdk.wire import Manifest, Stage
 
 V = TypeVar("V")
@@ -48,6 +48,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     max_update: int
     code_dimensions: int | None = None
     late: int = 0
+    layers: LayerSet = "attention"
     keep_rest: bool = False
     shares: tuple[Share, ...] = (Share.BOTH,)
 

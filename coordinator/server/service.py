@@ -133,7 +133,7 @@ class Service:
     def __init__(
         self, federation: Federation, *, settings: Settings | None = None, on_event: OnEvent | None = None
     ) -> None:
-        base = read_base_model(federation.description)
+        base = read_base_model(federation.description, federation.layers)
         self._federation = federation
         self._base = base
         self._rules = federation.rules(base)

@@ -208,6 +208,7 @@ class _Ifca:
             start=member.start,
             keep_rest=settings.carries,
             share=member.share,
+            layers=settings.layers,
             rank=member.rank,
             seed=member.seed,
             steps=settings.steps,

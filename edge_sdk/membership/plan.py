@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from edge_sdk.adapter import Adapter, Share
+from edge_sdk.adapter import Adapter, LayerSet, Share
 from edge_sdk.wire import Stage
 
 
@@ -22,6 +22,7 @@ class RoundPlan:
         frozen: adapters to keep under the trained one at weight 1: the root in a cluster round, and the part of `start`
             that this device's rank cannot hold.
         share: which factors to train; `Trainer.train` takes it.
+        layers: which layers to train, see `edge_sdk.adapter.LayerSet`.
         start: the adapter to go on from, of at most rank `rank`; None starts from the common initialisation of `seed`.
         rank, steps, batch_size, learning_rate, seed: how to train.
         deadline: seconds left until the round may close without this device.
@@ -43,6 +44,7 @@ class RoundPlan:
     learning_rate: float
     deadline: float
     checkpoint: Path | None = None
+    layers: LayerSet = "attention"
 
 
 @dataclass(frozen=True)

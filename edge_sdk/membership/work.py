@@ -56,6 +56,7 @@ def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter |
         frozen=(*(adapters[manifest.sha256] for manifest in start.frozen), *([rest] if rest else [])),
         start=begin,
         share=start.share,
+        layers=start.layers,
         rank=start.rank,
         seed=start.seed,
         steps=start.steps,

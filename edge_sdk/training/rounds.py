@@ -45,6 +45,7 @@ def _trained(
         rank=plan.rank,
         batch_size=plan.batch_size,
         learning_rate=plan.learning_rate,
+        layers=plan.layers,
         on_step=on_step,
         checkpoint=plan.checkpoint,
     )

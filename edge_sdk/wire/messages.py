@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from edge_sdk.adapter import Share
+from edge_sdk.adapter import LayerSet, Share
 from edge_sdk.errors import MessageInvalid
 
 VERSION = 1
@@ -191,8 +191,8 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     stage: which adapter the round trains; frozen: adapters to keep under it (the root in a cluster round, and adapters
     that a method has folded into the base); start: the adapter to go on from, absent when the device starts from the
     common initialisation `seed`; keep_rest: the part of `start` beyond the device's rank lies frozen under the trained
-    adapter, rather than being cut off; share: which factors to train and to send; late: number of rounds later in which
-    an update may still come.
+    adapter, rather than being cut off; share: which factors to train and to send; layers: which layers to train; late:
+    number of rounds later in which an update may still come.
     """
 
     round: Positive
@@ -204,6 +204,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     start: Manifest | None
     keep_rest: bool = False
     share: Share = Share.BOTH
+    layers: LayerSet = "attention"
     rank: Rank
     seed: Count
     steps: Positive

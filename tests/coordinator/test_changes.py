@@ -63,6 +63,7 @@ OTHER: dict[str, str] = {
     "extensions": "extensions = 7",
     "late": "late = 7",
     "staleness": "staleness = 0.7",
+    "layers": 'layers = "all"',
     "rank": "rank = 16",
     "steps": "steps = 7",
     "batch_size": "batch_size = 7",
@@ -198,6 +199,16 @@ def test_other_layers_are_refused() -> None:
     assert adopt(State(), noted, federation(), other).state == State()
     with pytest.raises(ConfigurationError, match="other layers"):
         adopt(started().state, noted, federation(), other)
+
+
+def test_a_start_after_a_version_that_knew_one_set_of_layers() -> None:
+    noted = settings_of(federation(), BASE)
+    earlier = {key: value for key, value in noted.items() if key not in ("layers", "layer_shapes")}
+    earlier["layers"] = noted["layer_shapes"]
+    assert adopt(started().state, earlier, federation(), BASE).changed == {}
+    other = BaseModel(BASE.base_id, {"layer.to_k": Shape(4, 4)})
+    with pytest.raises(ConfigurationError, match="other layers"):
+        adopt(started().state, earlier, federation(), other)
 
 
 def test_a_start_after_a_version_that_noted_nothing() -> None:

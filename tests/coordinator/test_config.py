@@ -231,8 +231,10 @@ def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
     content["slots"].append(convolution)
     (bundle / "impasto.json").write_text(json.dumps(content))
     assert config.read_base_model(parse(MINIMAL, tmp_path).description).slots == SLOTS
+    whole = config.read_base_model(parse(MINIMAL, tmp_path).description, "all").slots
+    assert whole == {**SLOTS, "unet.mid.conv1": Shape(36, 4, (3, 3))}
     (bundle / "impasto.json").write_text(json.dumps({**content, "slots": [convolution]}))
-    with pytest.raises(ConfigurationError, match="no LoRA slot that devices train"):
+    with pytest.raises(ConfigurationError, match=r"no LoRA slots .*layers = 'attention'.*--slots attention"):
         config.read_base_model(parse(MINIMAL, tmp_path).description)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from coordinator import config
@@ -17,9 +18,11 @@ from coordinator.cli import main
 from coordinator.config.tables import FAMILIES
 from coordinator.server.service import Service
 from coordinator.simulation.offline.folders import read_folders
-from edge_sdk.adapter import load
+from edge_sdk.adapter import LayerSet, load
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id
+from edge_sdk.training.encoding import load_unet
+from export.slots import slots_of
 from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
@@ -87,6 +90,29 @@ def test_a_federation_is_tried_out(run: Run, devices: Path, tmp_path: Path) -> N
     clusters = sorted({f"clusters/{device['cluster']}.safetensors" for device in (anna, ben)})
     assert written == [*clusters, "root.safetensors"]
     assert load(out / "root.safetensors").base_id == result["base_id"]
+
+
+@pytest.mark.parametrize("layers", ["transformer", "all"])
+def test_other_sets_of_layers_are_trained_and_averaged(
+    run: Run, devices: Path, tmp_path: Path, layers: LayerSet
+) -> None:
+    code, said = run(federation(tmp_path, layers=layers), devices, "--model", tiny_model(), "--out", tmp_path / "out")
+    assert code != 0
+    assert f"export the bundle with --slots {layers}" in said
+    # The simulation draws nothing: a bundle whose description has more slots is enough.
+    bundle = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle(), bundle)
+    slots = [msgspec.to_builtins(slot) for slot in slots_of(load_unet(tiny_model()), layers)]
+    description = json.loads((bundle / "impasto.json").read_text())
+    (bundle / "impasto.json").write_text(json.dumps({**description, "slots": slots}))
+    wide = federation(tmp_path, bundle, layers=layers)
+    code, said = run(wide, devices, "--model", tiny_model(), "--out", tmp_path / "out")
+    assert code == 0, said
+    found = [load(file) for file in (tmp_path / "out").rglob("*.safetensors")]
+    assert found
+    for adapter in found:
+        assert set(adapter.layers) == {slot["name"] for slot in slots}
+        assert all(abs(factors.b).max() > 0 for factors in adapter.layers.values())
 
 
 def test_the_same_seed_gives_the_same_adapters(run: Run, devices: Path, tmp_path: Path) -> None:

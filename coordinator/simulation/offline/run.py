@@ -107,7 +107,7 @@ class Run:
                         f"= {settings.aggregation.method!r} needs rank {settings.rank} of every device: raise it, or "
                         "choose a method that mixes ranks."
                     )
-        base = read_base_model(settings.description)
+        base = read_base_model(settings.description, settings.layers)
         found = compute_base_id(self.model)
         if found != base.base_id:
             raise ConfigurationError(
