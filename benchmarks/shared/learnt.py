@@ -38,7 +38,8 @@ class Learnt:
     def update(self, plan: RoundPlan, train: Callable[[RoundPlan], TrainedUpdate]) -> TrainedUpdate:
         """The update that a round's plan gives: read if kept, otherwise trained."""
         asked = [
-            plan.stage, plan.share.value, plan.layers, plan.rank, plan.steps, plan.batch_size, plan.learning_rate, plan.seed,
+            plan.stage, plan.share.value, plan.layers, plan.rank, plan.steps, plan.batch_size, plan.learning_rate,
+            plan.seed,
             [_content(adapter) for adapter in plan.frozen], _content(plan.start) if plan.start else None,
         ]  # fmt: skip
         path = self._folder / f"{self._key('update', asked)}.safetensors"

@@ -40,7 +40,8 @@ def generate(
     hybrid: Annotated[
         str,
         typer.Option(
-            help="How several adapters draw together: merge, switch (turns by step), composite (averaged guidance, "
+            help="How several adapters draw together: merge, guide (merged, and their styles strengthened by "
+            "guidance; also for one adapter), switch (turns by step), composite (averaged guidance, "
             "as many times as long), select (one of two in each layer, content first), steer, patches or bands (what "
             "each changes in the picture, added up everywhere, by places or by frequencies; 1 + half their number "
             "times as long)."
@@ -160,8 +161,8 @@ def _refuse_what_would_have_no_effect(
             "--home says where adapters are, and no --adapter says which: add -a root -a cluster -a leaf, or those of "
             "them that you want."
         )
-    # `select` itself says how many adapters it takes; `steer` differs from `merge` even with one adapter.
-    if hybrid not in ("merge", "select", "steer") and len(names) < 2:
+    # `select` itself says how many adapters it takes; `guide` and `steer` differ from `merge` even with one adapter.
+    if hybrid not in ("merge", "guide", "select", "steer") and len(names) < 2:
         raise typer.BadParameter(
             f"--hybrid {hybrid} says how several adapters draw together: give two of them with --adapter, or leave it "
             "out."

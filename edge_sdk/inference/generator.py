@@ -185,7 +185,8 @@ class Generator:
                 bundle's default.
             scheduler: a key of `SCHEDULERS`. None: the bundle's default.
             adapters: {name: weight} of adapters added before, or pairs (adapter, weight).
-            hybrid: a key of `HYBRIDS`, the way in which several adapters draw together: "merge" adds them up, "switch"
+            hybrid: a key of `HYBRIDS`, the way in which several adapters draw together: "merge" adds them up, "guide"
+                too, and lets guidance strengthen what they changed ("merge" lets it strengthen the prompt), "switch"
                 lets them take turns by step, "composite" averages their guidance (k times as long for k adapters),
                 "select" chooses one of two in each layer, content first and style second; "steer", "patches" and
                 "bands" add up their changes to the base model's prediction: everywhere, by places, and by frequencies

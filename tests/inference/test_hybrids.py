@@ -107,8 +107,8 @@ def by_hand(
     return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1]
 
 
-# Those that compare every adapter with the base model.
-APART = ("steer", "patches", "bands")
+# Those that differ from `merge` even with one adapter: the base model alone predicts without the prompt.
+APART = ("guide", "steer", "patches", "bands")
 
 
 def latents() -> Latents:
@@ -226,6 +226,37 @@ def test_select_leaves_a_layer_that_one_adapter_has_to_that_one() -> None:
     zero = Adapter({name: Factors(factors.a, np.zeros_like(factors.b))})
     assert content_leads(Adapter({name: factors}), zero) == {name: np.inf}
     assert content_leads(zero, Adapter({name: factors})) == content_leads(zero, zero) == {name: 0}
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_guide_leads_from_the_base_model_without_a_prompt_to_the_merged_adapters_with_it(guidance: float) -> None:
+    terms = [(random_adapter(1), 1.0), (random_adapter(2, rank=2, every=2), 0.5)]
+    mixed = to_feed(terms, slots())
+    own, hidden = stages("v_prediction"), generator().encode_prompt(["", PROMPT])[0]
+
+    def denoise(x: Latents, t: float) -> Latents:
+        given = {"sample": x, "timestep": np.array(t, np.float32)}
+        prompted = own.run("unet", ["out_sample"], {**given, "encoder_hidden_states": hidden[1:], **mixed})[0]
+        without = own.run("unet", ["out_sample"], {**given, "encoder_hidden_states": hidden[:1]})[0]
+        return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
+
+    schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
+    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1]
+    found = drawn(adapters=terms, hybrid="guide", latents=latents(), guidance=guidance)
+    assert same(found, wanted)
+    merged = drawn(adapters=terms, latents=latents(), guidance=guidance)
+    assert same(found, merged) == (guidance == 1)
+
+
+def test_one_adapter_is_guided_as_it_is_steered() -> None:
+    options: dict[str, Any] = {"adapters": [(random_adapter(1), 1.0)], "latents": latents()}
+    assert same(drawn(hybrid="guide", **options), drawn(hybrid="steer", **options))
+
+
+def test_guide_takes_as_many_runs_as_merge() -> None:
+    """A run with the prompt and one without it, which `merge` does as a pair."""
+    (step, *_) = HYBRIDS["guide"]([(random_adapter(1), 1.0), (random_adapter(2), 1.0)], slots(), range(4))
+    assert [(branch.prompted, branch.unprompted) for branch in step.branches] == [(False, True), (True, False)]
 
 
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
@@ -373,7 +404,7 @@ def test_select_with_step_reuse_goes_on_with_the_last_whole_run() -> None:
 
 def test_what_cannot_be_combined_is_refused() -> None:
     one = random_adapter(1)
-    with pytest.raises(ValueError, match="no hybrid 'blend'; choose one of merge, switch, composite, select"):
+    with pytest.raises(ValueError, match="no hybrid 'blend'; choose one of merge, guide, switch, composite, select"):
         generator().generate(PROMPT, adapters=[(one, 1.0)], hybrid="blend")
     for terms in ([], [(one, 1.0)], [(one, 1.0), (random_adapter(2), 1.0), (random_adapter(3), 1.0)]):
         with pytest.raises(HybridUnsupported, match=f"two adapters, .*, not {len(terms)}: give two, or take merge"):

@@ -63,13 +63,16 @@ class Denoiser:
         prompted, unprompted = [], []
         for branch in step.branches:
             if not self._guided:
-                prompted.append(self._predict(x, t, 0, branch))
-            elif branch.unprompted:
+                if branch.prompted:
+                    prompted.append(self._predict(x, t, 0, branch))
+            elif branch.prompted and branch.unprompted:
                 without, with_prompt = np.split(self._predict(np.concatenate([x, x]), t, 0, branch), 2)
                 unprompted.append(without)
                 prompted.append(with_prompt)
-            else:
+            elif branch.prompted:
                 prompted.append(self._predict(x, t, len(x), branch))
+            else:
+                unprompted.append(self._predict(x, t, 0, branch))
         return step.combine(Predictions(prompted, unprompted, self._guidance if self._guided else 1.0))
 
     def _predict(self, x: Latents, t: float, first: int, branch: Branch) -> Latents:

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from edge_sdk.inference.adapters.hybrids.apart import bands, patches, steer
 from edge_sdk.inference.adapters.hybrids.base import Branch, Hybrid, Predictions, Step, Terms
 from edge_sdk.inference.adapters.hybrids.composite import composite
+from edge_sdk.inference.adapters.hybrids.guide import guide
 from edge_sdk.inference.adapters.hybrids.merge import merge
 from edge_sdk.inference.adapters.hybrids.select import select
 from edge_sdk.inference.adapters.hybrids.switch import switch
@@ -20,6 +21,7 @@ from edge_sdk.inference.adapters.hybrids.switch import switch
 HYBRIDS: Mapping[str, Hybrid] = MappingProxyType(
     {
         "merge": merge,
+        "guide": guide,
         "switch": switch,
         "composite": composite,
         "select": select,

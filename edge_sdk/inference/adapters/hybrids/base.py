@@ -25,11 +25,13 @@ class Branch:
     Attributes:
         feed: the adapters, as inputs.
         number: with step reuse, a branch uses the deep features that the branch of the same number computed earlier.
-        unprompted: True if it also predicts without the prompt under guidance, which takes as long again.
+        prompted: True if it predicts with the prompt.
+        unprompted: True if it predicts without the prompt under guidance; both takes twice as long as one.
     """
 
     feed: Feed
     number: int = 0
+    prompted: bool = True
     unprompted: bool = True
 
 
@@ -38,7 +40,7 @@ class Predictions:
     """Predictions of a step's branches, latents (n, c, h, w) each.
 
     Attributes:
-        prompted: with the prompt, one for each branch, in their order.
+        prompted: with the prompt, of the branches that predict it, in their order.
         unprompted: without the prompt, of the branches that predict it, in their order; none without guidance.
         guidance: the guidance scale, the weight of prompted minus unprompted; 1 without guidance.
     """
