@@ -71,7 +71,7 @@ from edge_sdk.wire import CoordinatorState, Finished, Offer, Refused, RoundDone,
 # Seconds after which an unanswered Join or Offer is said again, any number of times; the first hello comes as soon.
 REPEAT = 10.0
 # Longest time in seconds between two hellos, or two offers of the same update.
-LONGEST = 900.0
+LONGEST = 1200.0
 # Unanswered repetitions before the coordinator counts as silent: some are lost, and a coordinator may be busy.
 PATIENCE = 3
 # Seconds to wait for the answer that says whether this very update counts.
