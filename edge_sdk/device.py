@@ -292,7 +292,7 @@ class Device:
 
         from edge_sdk.training import resumed
 
-        with self._learning():
+        with self._leaf_lock():
             result = resumed(train, checkpoint, None if afresh else self.home / "leaf.checkpoint.aside")
             try:
                 adapters_.save(result.adapter, self.home / "leaf.safetensors")
@@ -359,7 +359,7 @@ class Device:
         except OSError as error:
             raise no_home(self.home, error) from error
 
-    def _learning(self) -> LockFile:
+    def _leaf_lock(self) -> LockFile:
         """The lock under which one call at a time learns the leaf."""
         busy = f"A leaf is being learnt in {self.home} already: wait for that, or use another home."
         try:

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [file for name in ("coordinator", "benchmarks", "export", "samples") for file in (ROOT / name).rglob("*.py")]
+FILES = [
+    file
+    for name in ("edge_sdk", "coordinator", "benchmarks", "export", "samples")
+    for file in (ROOT / name).rglob("*.py")
+]
 PROPERTIES = {"property", "cached_property"}
 
 

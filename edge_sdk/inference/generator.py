@@ -244,8 +244,8 @@ class Generator:
             picture=None if picture is None else self._encode(picture, (wide, tall)),
             strength=_checked_strength(strength),
         )
-        left_out = start.left_out(chosen.steps)
-        drawn_with = HYBRIDS[chosen.hybrid](terms, self._slots, range(left_out, chosen.steps))
+        skipped = start.skipped_steps(chosen.steps)
+        drawn_with = HYBRIDS[chosen.hybrid](terms, self._slots, range(skipped, chosen.steps))
         guided = chosen.guidance > 1 and index.guidance_dim is None
         texts = [*negatives, *prompts] if guided else prompts
         tokens = self._prompts.tokens(texts, stacklevel=2)
@@ -254,7 +254,7 @@ class Generator:
             self._stages, index, condition,
             guidance=chosen.guidance, guided=guided, size=(wide, tall), hybrid=drawn_with, reuse=reuse,
         )  # fmt: skip
-        x, total = unit, chosen.steps - left_out
+        x, total = unit, chosen.steps - skipped
         drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
         for step, x in enumerate(drawing, 1):
             if on_step is not None and on_step(step, total, x) is False:

@@ -37,45 +37,45 @@ class Circumstances:
         return f" Last trouble: {trouble}" if trouble else ""
 
 
-def error_of(given_up: GiveUp, at: Circumstances) -> ImpastoError:
+def error_of(given_up: GiveUp, facts: Circumstances) -> ImpastoError:
     """The error for a reason to give up."""
     match given_up:
         case NobodyThere(seconds):
-            return at.untrusted or _nobody_there(seconds, at)
+            return facts.untrusted or _nobody_there(seconds, facts)
         case Silent(what, seconds):
-            return _silence(what, seconds, at)
+            return _silence(what, seconds, facts)
         case TurnedAway(refused):
-            return Rejected(f"Federation {at.federation!r} refused this device ({refused.code}): {refused.reason}")
+            return Rejected(f"Federation {facts.federation!r} refused this device ({refused.code}): {refused.reason}")
         case Stuck(error):
             return error
 
 
-def _nobody_there(seconds: float, at: Circumstances) -> UnknownFederation:
-    state = "is offline" if at.state else "does not exist"
+def _nobody_there(seconds: float, facts: Circumstances) -> UnknownFederation:
+    state = "is offline" if facts.state else "does not exist"
     return UnknownFederation(
-        f"The coordinator of federation {at.federation!r} {state} on this broker (waited {seconds:g} s). "
+        f"The coordinator of federation {facts.federation!r} {state} on this broker (waited {seconds:g} s). "
         "Check the federation's name, or start it with `impasto-coordinator serve`; if it runs, the "
         "broker's rules may keep this device from hearing it: let `impasto doctor` look at them."
-        f"{at.last_trouble}"
+        f"{facts.last_trouble}"
     )
 
 
-def _silence(what: str, seconds: float, at: Circumstances) -> DeadlineExceeded:
-    if at.away:
+def _silence(what: str, seconds: float, facts: Circumstances) -> DeadlineExceeded:
+    if facts.away:
         return DeadlineExceeded(
-            f"There is no connection to the broker, so that the coordinator of {at.federation!r} {what} within "
-            f"{seconds:g} s.{at.last_trouble} Run again to resume; what was trained is kept."
+            f"There is no connection to the broker, so that the coordinator of {facts.federation!r} {what} within "
+            f"{seconds:g} s.{facts.last_trouble} Run again to resume; what was trained is kept."
         )
-    online = at.state is not None and at.state.online
-    if at.state and online and (not at.answered or at.unanswered):
-        since = f" for {at.unanswered:.0f} s" if at.unanswered else ""
+    online = facts.state is not None and facts.state.online
+    if facts.state and online and (not facts.answered or facts.unanswered):
+        since = f" for {facts.unanswered:.0f} s" if facts.unanswered else ""
         return DeadlineExceeded(
-            f"The coordinator of {at.federation!r} {what} within {seconds:g} s. Its sign on the broker says "
-            f"that it is online since {shown(at.state.epoch)}, but nothing else was heard of it{since}: it may have "
-            f"ended without a word.{at.last_trouble} Start `impasto-coordinator serve` again, or let "
+            f"The coordinator of {facts.federation!r} {what} within {seconds:g} s. Its sign on the broker says "
+            f"that it is online since {shown(facts.state.epoch)}, but nothing else was heard of it{since}: it may have "
+            f"ended without a word.{facts.last_trouble} Start `impasto-coordinator serve` again, or let "
             "`impasto doctor` look at the broker's rules."
         )
     return DeadlineExceeded(
-        f"The coordinator of {at.federation!r} ({'online' if online else 'offline'}) {what} within {seconds:g} s."
-        f"{at.last_trouble} Run again to resume; what was trained is kept."
+        f"The coordinator of {facts.federation!r} ({'online' if online else 'offline'}) {what} within {seconds:g} s."
+        f"{facts.last_trouble} Run again to resume; what was trained is kept."
     )

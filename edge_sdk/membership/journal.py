@@ -336,7 +336,7 @@ class Journal:
                 sql.execute("INSERT INTO chunk VALUES (?, ?, ?)", (manifest.sha256, number, chunk))
             sql.execute("UPDATE transfer SET whole = 1 WHERE sha256 = ?", (manifest.sha256,))
 
-    def received(self, sha256: str) -> bytes | None:
+    def content_of(self, sha256: str) -> bytes | None:
         """A content that was received completely, in this round or earlier; None if it was not, or is damaged."""
         with self._reading() as sql:
             if not sql.execute("SELECT 1 FROM transfer WHERE sha256 = ? AND whole", (sha256,)).fetchone():

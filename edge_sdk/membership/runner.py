@@ -135,7 +135,9 @@ class Runner:
         """The step that has ended the federation in an earlier session, if all of its adapters came."""
         try:
             ending = self._journal.ending
-            if ending is None or any(self._journal.received(manifest.sha256) is None for manifest in ending.manifests):
+            if ending is None or any(
+                self._journal.content_of(manifest.sha256) is None for manifest in ending.manifests
+            ):
                 return None
         except JournalError:  # closed meanwhile, or damaged: the error of the line says more
             return None
@@ -299,7 +301,7 @@ class Runner:
         return None if kept is None else kept[1]
 
     def _bring(self, manifest: Manifest, seconds: float) -> rounds.Event | None:
-        if self._journal.received(manifest.sha256) is None:
+        if self._journal.content_of(manifest.sha256) is None:
             self._link.fetch(manifest, seconds)
             return None
         self._link.commit(manifest.sha256)
@@ -372,7 +374,7 @@ class Runner:
 
     def _adapter(self, manifest: Manifest) -> Adapter:
         """A fetched adapter, checked to be of this base model."""
-        data, base_id = self._journal.received(manifest.sha256), self._device.greeting.profile.base_id
+        data, base_id = self._journal.content_of(manifest.sha256), self._device.greeting.profile.base_id
         if data is None:
             raise TransferError(f"{manifest.name!r} has vanished from the home folder, or is damaged: run again.")
         adapter = from_bytes(data)

@@ -84,7 +84,7 @@ class MemoryBroker:
                 will = client.settings.will
                 self.route(will.topic, will.payload, retain=will.retain)
 
-    def attached(self, client: MemoryTransport) -> bool:
+    def is_attached(self, client: MemoryTransport) -> bool:
         with self._lock:
             return self._clients.get(client.settings.client_id) is client
 
@@ -109,7 +109,7 @@ class MemoryBroker:
 
     def _deliver(self, client: MemoryTransport, handler: Handler, topic: str, payload: bytes) -> None:
         def call() -> None:
-            if self.attached(client) and client.arrivals.admits(topic, payload):
+            if self.is_attached(client) and client.arrivals.admits(topic, payload):
                 handler(topic, payload)
 
         self.delivery.put(call)
@@ -163,14 +163,14 @@ class MemoryTransport:
         pass  # nothing here ever waits
 
     def close(self) -> None:
-        if self._broker is not None and self._broker.attached(self):
+        if self._broker is not None and self._broker.is_attached(self):
             self._broker.detach(self.settings.client_id, goodbye=True)
 
     def abort(self) -> None:
-        if self._broker is not None and self._broker.attached(self):
+        if self._broker is not None and self._broker.is_attached(self):
             self._broker.detach(self.settings.client_id, goodbye=False)
 
     def _attached(self) -> MemoryBroker:
-        if self._broker is None or not self._broker.attached(self):
+        if self._broker is None or not self._broker.is_attached(self):
             raise TransportError("This transport is closed, or another client of the same id has taken over.")
         return self._broker

@@ -194,7 +194,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(cache: Path, graph: Grap
     assert np.array_equal(session.run(["y"], ones())[0], wanted)
     # And the memory limit counts the weights, which are in memory then.
     settings = Settings(threads=1, cache=cache)
-    assert BACKENDS["cpu"].resident(graph, settings) > graph.size
+    assert BACKENDS["cpu"].resident_bytes(graph, settings) > graph.size
 
 
 @pytest.mark.usefixtures("everything_pays")
@@ -215,10 +215,10 @@ def test_prepared_weights_do_not_count_as_memory(cache: Path, tmp_path: Path) ->
     graph = write_chain(tmp_path / "unet", side=1024, layers=10)
     backend, settings = BACKENDS["cpu"], Settings(threads=1, cache=cache)
     assert prepare.pays(graph)
-    assert backend.resident(graph, settings) < graph.size / 10
-    assert backend.opening(graph, settings) > graph.size
+    assert backend.resident_bytes(graph, settings) < graph.size / 10
+    assert backend.opening_bytes(graph, settings) > graph.size
     backend.open(graph, settings)
-    assert backend.opening(graph, settings) == backend.resident(graph, settings)
+    assert backend.opening_bytes(graph, settings) == backend.resident_bytes(graph, settings)
 
 
 # --- several processes, and power cuts ------------------------------------------------------------------------------

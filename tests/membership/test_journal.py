@@ -191,7 +191,7 @@ class Model(RuleBasedStateMachine):
             assert journal.update(name) == ((outbox.offer, data) if outbox and name == plan else None)
         for which in range(3):
             expected = content(which) if which in self.whole else None
-            assert journal.received(manifest(content(which)).sha256) == expected
+            assert journal.content_of(manifest(content(which)).sha256) == expected
 
 
 Model.TestCase.settings = settings(max_examples=10, stateful_step_count=20, deadline=None)
@@ -252,7 +252,7 @@ def test_a_damaged_content_is_fetched_anew(tmp_path: Path) -> None:
         journal.receive(manifest(data), data)
     damage(tmp_path, "UPDATE chunk SET data = ? WHERE number = 3", bytes(CHUNK))
     with opened(tmp_path) as journal:
-        assert journal.received(manifest(data).sha256) is None
+        assert journal.content_of(manifest(data).sha256) is None
         assert journal.resume(manifest(data)) is None
 
 
@@ -465,7 +465,7 @@ def test_killed_in_the_middle_of_writing_it_loses_nothing_of_what_it_had_noted(t
                     assert resumed is not None
                     assert int.from_bytes(resumed[0], "little") & (1 << 40) - 1 == (1 << 40) - 1
                 else:
-                    assert journal.received(manifest(data).sha256) == data
+                    assert journal.content_of(manifest(data).sha256) == data
 
 
 def test_whatever_a_power_cut_leaves_of_the_log_is_a_state_that_there_was(tmp_path: Path) -> None:
@@ -473,7 +473,7 @@ def test_whatever_a_power_cut_leaves_of_the_log_is_a_state_that_there_was(tmp_pa
 
     def state(journal: Journal) -> tuple[Any, ...]:
         update = journal.update("plan")
-        return journal.trusted_key, journal.outbox, update, journal.received(manifest(content(1)).sha256)
+        return journal.trusted_key, journal.outbox, update, journal.content_of(manifest(content(1)).sha256)
 
     live, file = tmp_path / "live", "journal.sqlite"
     live.mkdir()

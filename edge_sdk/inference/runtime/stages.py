@@ -277,7 +277,7 @@ class Stages:
 
     def _estimate_with(self, stage: str, settings: Settings) -> _Estimate:
         backend, graph = self._choice.backend, graph_of(self._bundle, stage)
-        return _Estimate(backend.resident(graph, settings), backend.opening(graph, settings), settings)
+        return _Estimate(backend.resident_bytes(graph, settings), backend.opening_bytes(graph, settings), settings)
 
     def _fits(self, estimate: _Estimate, working: int) -> bool:
         needed = memory.PROCESS + max(estimate.opening, estimate.resident + working)

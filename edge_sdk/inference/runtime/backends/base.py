@@ -70,11 +70,11 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def resident(self, graph: Graph, settings: Settings) -> int:
+    def resident_bytes(self, graph: Graph, settings: Settings) -> int:
         """Bytes of anonymous memory that the opened graph holds between runs, estimated from its files."""
 
     @abstractmethod
-    def opening(self, graph: Graph, settings: Settings) -> int:
+    def opening_bytes(self, graph: Graph, settings: Settings) -> int:
         """Bytes of anonymous memory that opening the graph takes at its peak."""
 
     def can_be_lean(self, graph: Graph) -> bool:

@@ -32,15 +32,15 @@ class Cpu(Backend):
                 warnings.warn(prepare.NotPrepared(graph.path, error), stacklevel=2)
         return Opened(open_session(graph.path, settings.threads), frugal=settings.frugal)
 
-    def resident(self, graph: Graph, settings: Settings) -> int:
+    def resident_bytes(self, graph: Graph, settings: Settings) -> int:
         if self._maps_weights(graph, settings):
             # Mapped weights do not count: the system can drop them.
             return int(0.03 * graph.size)
         return int(1.1 * graph.size)
 
-    def opening(self, graph: Graph, settings: Settings) -> int:
+    def opening_bytes(self, graph: Graph, settings: Settings) -> int:
         if settings.lean or (settings.cache and prepare.pays(graph) and prepare.find(graph, settings.cache)):
-            return self.resident(graph, settings)
+            return self.resident_bytes(graph, settings)
         return reading(graph)
 
     def can_be_lean(self, graph: Graph) -> bool:

@@ -64,11 +64,11 @@ class OpenVino(Backend):
                 "export or copy the bundle again, or draw with backend='cpu'."
             ) from error
 
-    def resident(self, graph: Graph, settings: Settings) -> int:
+    def resident_bytes(self, graph: Graph, settings: Settings) -> int:
         return int((0.9 if graph.maps else 1.9) * graph.size)
 
-    def opening(self, graph: Graph, settings: Settings) -> int:
-        return max(self.resident(graph, settings), 0 if graph.maps else reading(graph))
+    def opening_bytes(self, graph: Graph, settings: Settings) -> int:
+        return max(self.resident_bytes(graph, settings), 0 if graph.maps else reading(graph))
 
 
 class _Compiled:

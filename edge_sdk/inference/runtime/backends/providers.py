@@ -57,9 +57,9 @@ class Provider(Backend):
             )
         return Opened(session)
 
-    def resident(self, graph: Graph, settings: Settings) -> int:
+    def resident_bytes(self, graph: Graph, settings: Settings) -> int:
         # Weights count in full, as graphics and processor may share memory. This was not measured.
         return int(1.1 * graph.size)
 
-    def opening(self, graph: Graph, settings: Settings) -> int:
+    def opening_bytes(self, graph: Graph, settings: Settings) -> int:
         return reading(graph)

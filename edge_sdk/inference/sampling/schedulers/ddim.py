@@ -11,7 +11,7 @@ def ddim(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
 ) -> Iterator[Latents]:
     """x <- sqrt(alpha') x_0 + sqrt(1 - alpha') noise, with the x_0 and the noise that the model predicts at x."""
-    timesteps = schedule.timesteps(steps, "leading").round().astype(int)[start.left_out(steps) :]
+    timesteps = schedule.timesteps(steps, "leading").round().astype(int)[start.skipped_steps(steps) :]
     x, stride = start.at(schedule.alphas[timesteps[0]]), schedule.length // steps
     for t in timesteps.tolist():
         x_0, epsilon = schedule.split(denoise(x, t), x, schedule.alphas[t])

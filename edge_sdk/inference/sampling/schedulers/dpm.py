@@ -19,7 +19,7 @@ def dpm_solver_2m(
 
     D is the model's x_0, extrapolated by half a step with the previous one; the first and the last step use x_0 alone.
     """
-    timesteps = schedule.timesteps(steps, "linspace", beyond=1).round()[start.left_out(steps) :]
+    timesteps = schedule.timesteps(steps, "linspace", extra_points=1).round()[start.skipped_steps(steps) :]
     sigmas = schedule.sigmas(timesteps)
     x, previous, previous_h = start.at(1 / (sigmas[0] ** 2 + 1)), None, 0.0
     for t, (sigma, after) in zip(timesteps.astype(int).tolist(), pairwise(sigmas.tolist()), strict=True):

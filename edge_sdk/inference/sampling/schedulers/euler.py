@@ -20,7 +20,7 @@ def euler(
 
     Yields y, which ends as x_0. Timesteps may lie between trained ones.
     """
-    timesteps = schedule.timesteps(steps, "linspace")[start.left_out(steps) :]
+    timesteps = schedule.timesteps(steps, "linspace")[start.skipped_steps(steps) :]
     sigmas = schedule.sigmas(timesteps)
     if start.picture is None:
         # Timesteps spaced "leading" do not start at pure noise: y gets the variance sigma^2 + 1 of signal and noise.

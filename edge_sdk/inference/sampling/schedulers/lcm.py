@@ -31,7 +31,7 @@ def lcm(
     stride = schedule.length // schedule.distilled_steps
     reached = schedule.distilled_steps if start.picture is None else int(schedule.distilled_steps * start.strength)
     distilled = np.arange(reached, 0, -1) * stride - 1
-    chosen = np.floor(np.linspace(0, reached, steps - start.left_out(steps), endpoint=False)).astype(int)
+    chosen = np.floor(np.linspace(0, reached, steps - start.skipped_steps(steps), endpoint=False)).astype(int)
     timesteps = distilled[chosen].tolist()
     x = start.at(schedule.alphas[timesteps[0]])
     for t, after in pairwise([*timesteps, None]):

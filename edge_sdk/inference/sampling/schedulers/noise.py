@@ -39,7 +39,7 @@ class Start:
     picture: Latents | None = None
     strength: float = 1.0
 
-    def left_out(self, steps: int) -> int:
+    def skipped_steps(self, steps: int) -> int:
         """Number of the first steps, of `steps`, that are left out because the drawing starts from a picture.
 
         Source: Meng et al. (SDEdit), arXiv 2108.01073.
@@ -223,16 +223,16 @@ class NoiseSchedule:
         trained = np.sqrt((1 - alphas) / alphas)
         return np.append(np.interp(timesteps, np.arange(self.length), trained), 0.0)
 
-    def timesteps(self, steps: int, default: Spacing, *, beyond: int = 0) -> npt.NDArray[np.float64]:
+    def timesteps(self, steps: int, default: Spacing, *, extra_points: int = 0) -> npt.NDArray[np.float64]:
         """Timesteps to visit, (steps,), falling; not rounded when spaced "linspace".
 
-        beyond: number of points after the last one that are spaced out but not visited ("linspace" and "leading").
+        extra_points: number of points after the last one that are spaced out but not visited ("linspace", "leading").
 
         Source: Lin et al., arXiv 2305.08891, table 2.
         """
         if not 1 <= steps <= self.length:
             raise ValueError(f"steps must be between 1 and {self.length}, not {steps}.")
-        spacing, points = self.spacing or default, steps + beyond
+        spacing, points = self.spacing or default, steps + extra_points
         if spacing == "trailing":
             found = np.arange(self.length, 0, -self.length / steps).round() - 1
         elif spacing == "leading":
