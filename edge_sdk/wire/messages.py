@@ -155,7 +155,8 @@ class Hello(_Message, frozen=True, kw_only=True):
 class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.
 
-    attempt: that of the RoundStart that it answers; pictures: its weight in the mean, at most four times the median.
+    attempt: that of the RoundStart that it answers; pictures: its weight in the mean, within the
+    federation's bounds.
     """
 
     round: Positive
