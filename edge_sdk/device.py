@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,8 @@ Weighted: TypeAlias = Mapping[str, float] | Sequence[tuple[Adapter, float]]
 _TRAINING_SHARE = 0.8
 _RANK = 8  # of a leaf, by default
 _ROLES = ("root", "cluster", "leaf")
+# Share of a training's time in which weights are chosen after it.
+_WEIGHTS_SHARE = 0.2
 # The longest time to draw prior pictures in: a share of the training's minutes, or seconds if it goes by steps.
 _PRIOR_SHARE, _PRIOR_SECONDS = 0.1, 60.0
 
@@ -299,14 +302,14 @@ class Device:
                 checkpoint.unlink(missing_ok=True)
             except OSError as error:
                 raise no_home(self.home, error) from error
-        self._choose_weights(trainer, held_out)
+        self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.seconds)
         return result
 
     def choose_weights(self) -> dict[str, float]:
         """Choose how much of root, cluster and leaf to draw with, by the loss on own pictures that were not trained on.
 
         With fewer than twelve pictures none is kept from training, and all weights stay at 1. `learn` does this at its
-        end; call it after a federation has brought other adapters.
+        end, as far as a fifth of its time suffices; call it after a federation has brought other adapters.
 
         Raises:
             As `learn`.
@@ -314,7 +317,9 @@ class Device:
         self._check_home()
         return self._choose_weights(*self._new_trainer())
 
-    def _choose_weights(self, trainer: Trainer, held_out: Sequence[Picture]) -> dict[str, float]:
+    def _choose_weights(
+        self, trainer: Trainer, held_out: Sequence[Picture], seconds: float = math.inf
+    ) -> dict[str, float]:
         present = [name for name in _ROLES if name in self.adapters]
         if not held_out or not present:
             return self.weights
@@ -325,7 +330,7 @@ class Device:
         def loss(weights: Mapping[str, float]) -> float:
             return trainer.evaluate([(found[name], weight) for name, weight in weights.items()], held_out)
 
-        chosen = choose_weights(present, loss)
+        chosen = choose_weights(present, loss, seconds=seconds)
         try:
             content = json.dumps({"weights": chosen, "adapters": self._digests(present)}).encode()
             durable.write(self.home / _WEIGHTS, content)

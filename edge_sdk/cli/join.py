@@ -76,6 +76,9 @@ def join(
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
     deadline: Annotated[float, typer.Option(min=1, help="Longest wait for the coordinator, in seconds.")] = 3600.0,
+    mirror: Annotated[
+        bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for programs.")] = False,
 ) -> None:
@@ -99,7 +102,7 @@ def join(
             words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
             console().print(printable(words), markup=False, soft_wrap=True)
 
-    device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads)
+    device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
     with printed_warnings(PictureLeftOut):
         membership = device.join(
             settings,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 GRID = (1.0, 0.75, 0.5, 0.0)
@@ -9,7 +11,12 @@ _SWEEPS = 2
 
 
 def choose_weights(
-    names: Sequence[str], loss: Callable[[Mapping[str, float]], float], grid: Sequence[float] = GRID
+    names: Sequence[str],
+    loss: Callable[[Mapping[str, float]], float],
+    grid: Sequence[float] = GRID,
+    *,
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, float]:
     """Weights of least loss, found by coordinate descent: one adapter after the other, all others held.
 
@@ -20,12 +27,18 @@ def choose_weights(
         names: the adapters, in the order in which they are tried.
         loss: mean loss with these weights, on held-out pictures at fixed noise.
         grid: the weights to choose from, the preferred one first.
+        seconds: time that losses may take; weights that there is no time to try are not chosen.
+        clock: seconds since any moment.
     """
     known: dict[tuple[float, ...], float] = {}
+    began = clock()
 
     def measured(weights: Mapping[str, float]) -> float:
         key = tuple(weights[name] for name in names)
         if key not in known:
+            spent = clock() - began
+            if known and spent + spent / len(known) > seconds:
+                return math.inf
             known[key] = loss(weights)
         return known[key]
 

@@ -36,3 +36,19 @@ def test_a_second_sweep_sees_what_the_first_changed() -> None:
         return abs(weights["cluster"] - best) + 2 * abs(weights["leaf"] - 0.5)
 
     assert choose_weights(["cluster", "leaf"], loss) == {"cluster": 1.0, "leaf": 0.5}
+
+
+def test_when_time_is_up_the_best_so_far_is_kept() -> None:
+    now = 0.0
+
+    def loss(weights: Mapping[str, float]) -> float:
+        nonlocal now
+        now += 10.0
+        return weights["root"] + weights["leaf"]
+
+    def chosen(seconds: float) -> dict[str, float]:
+        return choose_weights(["root", "leaf"], loss, seconds=seconds, clock=lambda: now)
+
+    assert chosen(5.0) == {"root": 1.0, "leaf": 1.0}, "there is no time to try another"
+    assert chosen(30.0) == {"root": 0.5, "leaf": 1.0}
+    assert chosen(1000.0) == {"root": 0.0, "leaf": 0.0}
