@@ -84,6 +84,8 @@ WAYS: Mapping[str, Way] = {
     "merge": Way(),
     # The demo's weights.
     "merge at 0.6": Way((0.6, 0.6)),
+    "guide": Way(hybrid="guide"),
+    "guide at 0.6": Way((0.6, 0.6), "guide"),
     "switch": Way(hybrid="switch"),
     "composite": Way(hybrid="composite"),
     "select": Way(hybrid="select"),
