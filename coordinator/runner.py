@@ -46,7 +46,11 @@ class Runner:
         """Do one step of the machine; its actions wait for `settle`."""
         before, self._at = self.state, time.monotonic()
         self.state, actions = rounds.step(self._rules, before, event, self._at)
-        if isinstance(event, rounds.Joined) and event.device in self.state.devices and not _refused(actions):
+        if (
+            isinstance(event, rounds.Joined)
+            and event.device in self.state.devices
+            and not _turned_away(event.device, actions)
+        ):
             self._profiles[event.device] = event.profile
         if isinstance(event, rounds.Forgotten) and event.device not in self.state.devices:
             self._profiles[event.device] = None
@@ -96,5 +100,7 @@ class Runner:
         self._unsaved, self._counted, self._profiles = False, [], {}
 
 
-def _refused(actions: list[rounds.Action]) -> bool:
-    return any(isinstance(action, rounds.Send) and isinstance(action.message, Refused) for action in actions)
+def _turned_away(device: str, actions: list[rounds.Action]) -> bool:
+    """Return True if a device's Join was refused; other refusals may follow from the same step."""
+    sent = (action for action in actions if isinstance(action, rounds.Send) and action.device == device)
+    return any(isinstance(send.message, Refused) and send.message.about == "join" for send in sent)

@@ -36,12 +36,13 @@ from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
-from edge_sdk.prior import prior_pictures
+from edge_sdk.prior import PriorNotDrawn, prior_pictures
 from edge_sdk.privacy import prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
 if TYPE_CHECKING:
+    from edge_sdk.inference.runtime import DrawingOptions
     from edge_sdk.membership import OnEvent
     from edge_sdk.training import Guard, Progress, Trainer, TrainingResult
 
@@ -89,8 +90,7 @@ class Device:
         self.pictures = expanded(pictures) if pictures is not None else None
         self.home = expanded(home)
         self._threads = threads
-        self._backend = backend
-        self._memory_limit = memory_limit
+        self._drawing: DrawingOptions = {"threads": threads, "backend": backend, "memory_limit": memory_limit}
         self._mirror = mirror
 
     @cached_property
@@ -102,9 +102,7 @@ class Device:
             BackendUnavailable: the back end does not work here.
             MemoryLimitTooSmall: no stage of the bundle could run within the limit.
         """
-        return Generator.load(
-            self.bundle, threads=self._threads, backend=self._backend, memory_limit=self._memory_limit
-        )
+        return Generator.load(self.bundle, **self._drawing)
 
     @cached_property
     def trainer(self) -> Trainer:
@@ -258,6 +256,7 @@ class Device:
         Warns:
             PictureLeftOut: files that look like pictures are not used.
             TrainingPutAside: an interrupted call had other pictures or settings; its state is kept in another file.
+            PriorNotDrawn: this device cannot draw, for lack of memory or room for prepared graphs, say.
 
         Raises:
             TrainingError: no base model was given, or it is not the bundle's; torch is missing; `rank` is not the
@@ -348,10 +347,15 @@ class Device:
         seconds = _PRIOR_SECONDS if minutes is None else _PRIOR_SHARE * 60 * minutes
         if checkpoint.exists():
             seconds = 0.0  # an interrupted training goes on with the pictures that it had
+        prior: list[Picture] = []
         try:
-            prior = prior_pictures(self.generator, self.home / "prior", seconds)
+            # A generator of its own, so that no graph stays in memory beside the training.
+            with Generator(self.generator.bundle, **self._drawing) as generator:
+                prior = prior_pictures(generator, self.home / "prior", seconds)
         except OSError as error:
             raise no_home(self.home, error) from error
+        except ImpastoError as error:  # what keeps this device from drawing need not keep it from learning
+            warnings.warn(PriorNotDrawn(error), stacklevel=3)
         return Guard(held_out or None, prior or None) if held_out or prior else None
 
     def _check_home(self) -> None:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from edge_sdk.errors import PictureError
+from edge_sdk.errors import ImpastoError, PictureError
 from edge_sdk.inference import Generator
 from edge_sdk.pictures import Picture, open_picture, save_picture
 
 CAPTIONS = ("a cat", "a house", "a car", "a tree", "a boat", "a flower", "a cup", "a guitar")
+
+
+class PriorNotDrawn(UserWarning):
+    """A device cannot draw prior pictures: a guard looks at held-out pictures alone, if there are any."""
+
+    def __init__(self, error: ImpastoError) -> None:
+        super().__init__(f"No prior pictures are drawn, so that the guard cannot see a drift from them: {error}")
 
 
 def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[Picture]:

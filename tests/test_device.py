@@ -21,11 +21,13 @@ from edge_sdk.errors import (
     DeviceBusy,
     ImpastoError,
     NoPictures,
+    NoRoomToPrepare,
     TrainingError,
     UnknownFederation,
 )
+from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan
-from edge_sdk.prior import CAPTIONS, prior_pictures
+from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
@@ -96,6 +98,21 @@ def test_prior_pictures_are_drawn_once(device: Device) -> None:
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == drawn
     changed = {file.name for file in folder.iterdir() if file.stat().st_mtime_ns != times[file.name]}
     assert changed == {"03.png"}
+
+
+def test_prior_pictures_leave_no_graph_in_memory(device: Device) -> None:
+    device.learn(steps=1)
+    assert device.generator._stages.opened == ()
+
+
+def test_a_device_that_cannot_draw_can_learn(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any, **named: Any) -> Any:
+        raise NoRoomToPrepare("There is no room for prepared graphs.")
+
+    monkeypatch.setattr(Generator, "generate", full)
+    with pytest.warns(PriorNotDrawn, match="no room for prepared graphs"):
+        assert device.learn(steps=1).steps == 1
+    assert "leaf" in device.adapters
 
 
 def test_prior_pictures_take_no_longer_than_they_may(device: Device, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def in_tables(recorded: Mapping[str, Any]) -> dict[str, Any]:
     Of the flat settings only those are kept that the method of that time has: the others had no effect.
     """
     found = dict(recorded)
-    # Before there was a key of that name, "layers" stood for the hash of their shapes.
+    # Before there was a key of that name, "layers" stood for the hash of their shapes, and devices trained attention.
     if "layers" in found and found["layers"] not in LAYER_SETS:
-        found["layer_shapes"] = found.pop("layers")
+        found = {**found, "layers": "attention", "layer_shapes": found["layers"]}
     for table, keys in _FLAT.items():
         if table not in recorded:
             continue

@@ -407,9 +407,21 @@ class _Turn:
         elif late or not has_members(self.state, now) or is_vain(rules, self.state, now):
             self._abandon()
 
-    def _abandon(self) -> None:
-        self._report("round_abandoned", round=self._open_round().number, reason="no device delivered an update")
+    def _abandon(self, reason: str = "no device delivered an update") -> None:
+        """End the open round, in which no update counts; it is opened anew under its number."""
+        current = self._open_round()
+        if UPDATE_LOST in current.refused.values():
+            self._fail_training(UPDATE_LOST, "all of its updates were lost")
+            return
+        self._report("round_abandoned", round=current.number, reason=reason)
         self._set(phase="gathering", current=None)
+
+    def _fail_training(self, code: str, reason: str) -> None:
+        """End the open round in which updates have counted: each counts under one number, once."""
+        current = self._open_round()
+        self._report("round_failed", round=current.number, code=code, reason=reason)
+        self._end(current)
+        self._after(current, accepted=frozenset())
 
     def _extend(self, awaited: Iterable[str]) -> None:
         current = self._open_round()
@@ -550,6 +562,8 @@ class _Turn:
         """Continue without the lost blobs. After the last round the state is kept: a backup can restore them."""
         lost = event.blobs & self.state.blobs()
         if not lost:
+            if self.state.phase == "clustering":  # this was the answer, about blobs that nobody needs any more
+                self._ask_for_clusters()
             return
         names = lost_lineages(self.state, lost)
         finished, over = self.state.phase == "finished", round_is_lost(self.state, lost)
@@ -569,14 +583,11 @@ class _Turn:
 
     def _give_up_round(self) -> None:
         """End the open round, whose adapters are lost."""
-        current, reason = self._open_round(), "adapters that it needs are lost"
-        if not current.updates:
-            self._report("round_abandoned", round=current.number, reason=reason)
-            self._set(phase="gathering", current=None)
-            return
-        self._report("round_failed", round=current.number, code=ADAPTERS_LOST, reason=reason)
-        self._end(current)
-        self._after(current, accepted=frozenset())
+        reason = "adapters that it needs are lost"
+        if self._open_round().updates:
+            self._fail_training(ADAPTERS_LOST, reason)
+        else:
+            self._abandon(reason)
 
     def _forget_updates(self, devices: Iterable[str]) -> None:
         """Discard lost updates, and tell their devices."""

@@ -309,7 +309,6 @@ class Service:
         self._report("coordinator_started", epoch=self._epoch, rounds=self._rules.rounds, round=self._state.round)
         if not self._home.locked:
             self._report("home_unlocked", home=str(self._home.folder))
-        self._greetings.load(self._database.profiles())
         # The state first: devices accept steps only from a coordinator that has shown its key.
         self._publish_state()
         self._deaf_at = time.monotonic() + _ECHO
@@ -324,6 +323,7 @@ class Service:
                 self._report,
             )  # fmt: skip
             self._counters.go_on_from(*self._database.traffic())
+            self._greetings.load(self._database.profiles())
             self._troubles.over("state")
             return True
         return False

@@ -20,10 +20,18 @@ class Deliveries:
         self._runner = runner
         self._report = report
         self._owed: dict[str, set[str]] = {}
+        self._begun: dict[str, tuple[int | None, frozenset[str]]] = {}  # session of the device, and all its adapters
 
     def begin(self, device: str, finished: Finished) -> rounds.Event | None:
-        """Note the adapters that a device's Finished names; return Served if there are none."""
-        self._owed[device] = {manifest.sha256 for manifest in finished.manifests}
+        """Note the adapters that a device's Finished names; return Served if there are none.
+
+        A Finished that is repeated in a session, as an answer to Hello, changes nothing: the device acknowledges each
+        adapter once.
+        """
+        known = self._runner.state.devices.get(device)
+        begun = known.epoch if known else None, frozenset(manifest.sha256 for manifest in finished.manifests)
+        if device not in self._owed or self._begun.get(device) != begun:
+            self._owed[device], self._begun[device] = set(begun[1]), begun
         return self._served(device)
 
     def stored(self, device: str, manifest: Manifest) -> None:
@@ -38,9 +46,10 @@ class Deliveries:
     def forget(self, device: str) -> None:
         """Forget a device."""
         self._owed.pop(device, None)
+        self._begun.pop(device, None)
 
     def _served(self, device: str) -> rounds.Event | None:
         if self._owed[device]:
             return None
-        del self._owed[device]
+        self.forget(device)
         return rounds.Served(device)

@@ -72,10 +72,15 @@ def _silence(what: str, seconds: float, facts: Circumstances) -> DeadlineExceede
         return DeadlineExceeded(
             f"The coordinator of {facts.federation!r} {what} within {seconds:g} s. Its sign on the broker says "
             f"that it is online since {shown(facts.state.epoch)}, but nothing else was heard of it{since}: it may have "
-            f"ended without a word.{facts.last_trouble} Start `impasto-coordinator serve` again, or let "
-            "`impasto doctor` look at the broker's rules."
+            f"ended without a word{_or_is_older(facts)}.{facts.last_trouble} Start `impasto-coordinator serve` again, "
+            "or let `impasto doctor` look at the broker's rules."
         )
     return DeadlineExceeded(
         f"The coordinator of {facts.federation!r} ({'online' if online else 'offline'}) {what} within {seconds:g} s."
         f"{facts.last_trouble} Run again to resume; what was trained is kept."
     )
+
+
+def _or_is_older(facts: Circumstances) -> str:
+    """A further cause if the coordinator has never answered: it does not answer a Join that it cannot read."""
+    return "" if facts.answered else ", or be of an earlier version than this device (docs/protocol.md, section 8)"

@@ -33,7 +33,10 @@ def plan_id(federation: str, start: RoundStart) -> str:
     pieces = [replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.frozen]
     begin = start.start and replace(start.start, chunk_size=DEFAULT_CHUNK)
     work = replace(start, deadline=0.0, attempt=0, frozen=pieces, start=begin)
-    return hashlib.sha256(msgspec.msgpack.encode((federation, work))).hexdigest()
+    said = msgspec.msgpack.decode(msgspec.msgpack.encode(work))
+    if said["layers"] == "attention":  # not said by earlier versions, whose journals name plans without it
+        del said["layers"]
+    return hashlib.sha256(msgspec.msgpack.encode((federation, said))).hexdigest()
 
 
 def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:

@@ -87,7 +87,7 @@ def reason_to_stop(looks: Sequence[Look], guard: Guard) -> Reason | None:
 def keep_back(pictures: Sequence[Picture]) -> tuple[list[Picture], list[Picture]]:
     """Divide pictures into those to train on and those for a guard to look at: one in eight, from twelve on.
 
-    The choice follows from each picture alone, so that a picture more moves no other to the other side.
+    The choice follows from each picture alone, so that a picture more moves at most one other to the other side.
     """
     count = len(pictures) // _SHARE if len(pictures) >= _FEW else 0
     order = sorted(pictures, key=lambda one: hashlib.sha256(one.image.tobytes() + one.text.encode()).digest())

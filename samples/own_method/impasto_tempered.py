@@ -9,10 +9,12 @@ the rank and written in the gauge that the devices trained in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta
 
+from coordinator.methods import Idle
 from coordinator.methods.aggregation import Aggregate, Aggregator, CarryingSettings, FactorSum, ProductSum, paired
 from edge_sdk.adapter import Adapter, align, concatenate, truncate
 
@@ -25,6 +27,10 @@ class TemperedSettings(CarryingSettings, frozen=True, kw_only=True):
     """
 
     power: Annotated[float, Meta(ge=0, le=1)] = 0.5
+
+    def idle(self) -> Sequence[Idle]:
+        """Return the keys that have no effect beside this power."""
+        return [(("max_weight",), "power = 0 weighs all devices alike")] if self.power == 0 else []
 
 
 class Tempered(Aggregator):

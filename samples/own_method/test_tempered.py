@@ -28,6 +28,11 @@ def test_a_device_with_a_hundred_times_the_pictures_weighs_ten_times_as_much() -
         assert found[layer] == pytest.approx(wanted, abs=1e-9)
 
 
+def test_where_all_weigh_alike_a_largest_weight_has_no_effect() -> None:
+    assert [keys for keys, _ in TemperedSettings(power=0.0).idle()] == [("max_weight",)]
+    assert not TemperedSettings().idle()
+
+
 def test_its_key_is_the_power() -> None:
     updates = updates_of(Tempered, ranks=(2, 2))
     aggregator = Tempered(4, TemperedSettings(power=0.0))

@@ -209,6 +209,8 @@ def test_a_start_after_a_version_that_knew_one_set_of_layers() -> None:
     other = BaseModel(BASE.base_id, {"layer.to_k": Shape(4, 4)})
     with pytest.raises(ConfigurationError, match="other layers"):
         adopt(started().state, earlier, federation(), other)
+    with pytest.raises(ConfigurationError, match="began with layers = 'attention', and now layers is 'all'"):
+        adopt(started().state, earlier, federation('layers = "all"'), other)
 
 
 def test_a_start_after_a_version_that_noted_nothing() -> None:

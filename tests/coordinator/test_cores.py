@@ -14,13 +14,13 @@ from coordinator.config import BaseModel
 from coordinator.learning import Learning
 from coordinator.learning.summaries import HELD
 from coordinator.methods.robust import FILTERS
-from coordinator.methods.robust.changes import changes_of, gram
+from coordinator.methods.robust.changes import changes_of
 from coordinator.methods.robust.cores import NUMBERS, Cores, products_of_changes, products_of_cores
 from coordinator.store import MemoryBlobs
 from edge_sdk.adapter import Adapter, Factors, Shape, Share, norm, to_bytes
 from edge_sdk.wire.messages import Manifest
 from edge_sdk.wire.transfer import make_manifest
-from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
+from tests.coordinator.adapters import BASE_ID, SLOTS, gram, random_adapter, rotated
 from tests.coordinator.settings import federation_of
 
 WIDE = {f"unet.layer_{number}": Shape(96, 120) for number in range(40)}

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from coordinator.methods.robust import CLIP, FILTERS, Belief, Filter, capped, changes_of, shrunk
-from coordinator.methods.robust.changes import gram
 from edge_sdk.adapter import Adapter, Factors, concatenate, distance, norm
-from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter, rotated
+from tests.coordinator.adapters import BASE_ID, SLOTS, gram, random_adapter, rotated
 
 HONEST, LIARS = 7, 3
 SHARE = LIARS / (HONEST + LIARS)

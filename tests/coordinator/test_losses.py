@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from msgspec.structs import replace
 
-from coordinator.rounds import Aggregate, Cluster, Joined, Lineage, Lost, Report, Restarted, State, step
+from coordinator.rounds import (
+    Aggregate,
+    Cluster,
+    Joined,
+    Lineage,
+    Lost,
+    Report,
+    Restarted,
+    State,
+    Tick,
+    next_wake,
+    step,
+)
+from coordinator.store import Database, newly_counted
 from edge_sdk.wire.messages import Finished, Refused, RoundDone, RoundStart
-from tests.coordinator.federations import Machine, offer, profile, rules, stored
+from tests.coordinator.federations import BASE_ID, Machine, joined, offer, profile, rules, stored
 from tests.coordinator.test_rounds import DEVICES, deliver, started
 
 
@@ -85,6 +101,33 @@ def test_an_update_that_is_lost_does_not_count_and_its_device_is_told() -> None:
     assert told(machine)["round_closed"]["refused"] == {"a1": "UpdateLost"}
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_round_whose_updates_are_all_lost_fails_as_its_number_is_used_up(rounds: int, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'coordinator.sqlite'}", "stickers", BASE_ID)
+    machine = started(rounds=rounds)
+
+    def feed(*events: object) -> None:
+        before = machine.state
+        machine(*events)
+        database.save(machine.state, newly_counted(before, machine.state))
+
+    feed(stored("a1", 1))
+    feed(Lost(frozenset([offer("a1", 1).manifest.sha256])))
+    failed: list[dict[str, object]] = []
+    while machine.state.round == 0:
+        machine.now = next_wake(machine.rules, machine.state, machine.now) or machine.now
+        feed(Tick())
+        failed += [told(machine)["round_failed"]] if "round_failed" in told(machine) else []
+    assert [failure["code"] for failure in failed] == ["UpdateLost"]
+    if rounds == 1:
+        assert machine.state.phase == "finished"
+    else:
+        feed(*(joined(name) for name in DEVICES))
+        feed(*(stored(name, 2) for name in DEVICES))
+        assert machine.state.round == 2
+    database.close()
+
+
 def test_evidence_and_memory_that_are_lost_are_forgotten() -> None:
     machine = in_round(2)
     trace = machine.state.devices["a1"].trace
@@ -133,6 +176,12 @@ def test_while_something_is_computed_it_is_asked_again() -> None:
     state, actions = step(rules(min_devices=4), aggregating, Lost(frozenset([lost])), 0.0)
     assert state.phase == "aggregating", "its answer says that nothing can be made of it"
     assert not [action for action in actions if isinstance(action, Aggregate)]
+
+
+def test_a_loss_that_concerns_nobody_any_more_is_answered_by_the_same_question() -> None:
+    clustering = replace(in_round(3).state, phase="clustering", current=None)
+    _, actions = step(rules(min_devices=4), clustering, Lost(frozenset(["e" * 64])), 0.0)
+    assert [action for action in actions if isinstance(action, Cluster)], "a thread has answered it, and no other will"
 
 
 def test_after_the_end_all_stays_for_it_may_be_restored() -> None:

@@ -12,7 +12,7 @@ from coordinator import rounds
 from coordinator.runner import Runner
 from coordinator.store import Database
 from edge_sdk.errors import StoreUnavailable
-from edge_sdk.wire.messages import Committed, RoundDone
+from edge_sdk.wire.messages import Committed, Refused, RoundDone
 from tests.coordinator.federations import BASE_ID, aggregate_by_name, cluster_by_name, joined, profile, rules, stored
 
 NAMES = ("a1", "a2", "a3")
@@ -145,3 +145,19 @@ def test_the_profile_of_a_device_that_is_refused_is_not_kept(book: Book) -> None
     book.runner.feed(rounds.Joined("a2", profile(pictures=11)))
     book.settle()
     assert book.database.profiles() == {"a1": profile(), "a2": profile(pictures=11), "a3": profile()}
+
+
+def test_a_profile_is_kept_whatever_else_its_join_calls_for(book: Book) -> None:
+    """A device that was said to be gone is asked about it in the same step, by a Refused; its new profile was lost."""
+    for name in NAMES:
+        book.runner.feed(joined(name))
+    book.runner.feed(rounds.Seen("a1", online=False, epoch=1))
+    book.settle()
+    book.done.clear()
+    book.runner.feed(rounds.Joined("a1", profile(pictures=77)))
+    book.settle()
+    assert book.sent(Refused) == ["a1"]
+    assert book.database.profiles()["a1"] == profile(pictures=77)
+    book.runner.feed(rounds.Joined("a1", profile(base_id="c" * 64)))
+    book.settle()
+    assert book.database.profiles()["a1"] == profile(pictures=77), "a profile that is turned away is none"

@@ -13,7 +13,7 @@ import pytest
 
 from coordinator import config
 from coordinator.store import Database
-from edge_sdk.errors import Rejected
+from edge_sdk.errors import Rejected, StoreUnavailable
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart, Welcome
 from tests.coordinator.adapters import BASE_ID, random_adapter
@@ -68,6 +68,28 @@ def test_a_blobs_folder_that_disappears_ends_nothing(url: str, tmp_path: Path, m
     assert gone
     assert coordinator.named("adapters_lost")
     assert coordinator.service.state.round == ROUNDS
+
+
+@pytest.mark.parametrize("reading", ["profiles", "traffic", "settings"])
+def test_a_database_that_does_not_answer_at_the_start_is_waited_for(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: str
+) -> None:
+    path, _ = whole(tmp_path, url)
+    before, asked = getattr(Database, reading), []
+
+    def faulty(database: Database) -> Any:
+        if database.epoch:  # it has begun
+            asked.append(reading)
+            if len(asked) == 1:
+                raise StoreUnavailable("no answer")
+        return before(database)
+
+    monkeypatch.setattr(Database, reading, faulty)
+    coordinator = Coordinator(path, once=False)
+    coordinator.wait_for("coordinator_started")
+    coordinator.stop()
+    assert len(asked) >= 2
+    assert [event["work"] for event in coordinator.named("store_unavailable")] == ["state"]
 
 
 def test_nor_does_one_that_was_deleted_while_nobody_served(url: str, tmp_path: Path) -> None:

@@ -192,6 +192,7 @@ def test_a_sign_that_a_dead_coordinator_left_is_told_for_what_it_is(url: str, st
     assert isinstance(error, DeadlineExceeded)
     assert "online since 2026-" in str(error)
     assert "nothing else was heard of it" in str(error)
+    assert "or be of an earlier version than this device" in str(error)
     assert "impasto-coordinator serve" in str(error)
 
 

@@ -63,9 +63,16 @@ def test_a_federation_goes_by_the_method_of_another_package(package: Path, tmp_p
 def test_it_makes_the_promises_of_every_aggregator(package: Path) -> None:
     path = os.pathsep.join((str(package / "installed"), str(ROOT)))
     said = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tempered.py", PYTHONPATH=path)
-    assert "50 passed" in said
+    assert "51 passed" in said
 
 
 def test_without_the_package_the_method_is_unknown() -> None:
     with pytest.raises(ConfigurationError, match=r"\[aggregation\] method = 'tempered' is unknown; use one of product"):
         config.load(SAMPLE / "federation.toml")
+
+
+def test_the_page_shows_its_settings_as_they_are() -> None:
+    page, module = (ROOT / "docs" / "methods.md").read_text(), (SAMPLE / "impasto_tempered.py").read_text()
+    shown = page.partition("class TemperedSettings")[2].partition("```")[0]
+    for line in shown.splitlines():
+        assert line in module, line

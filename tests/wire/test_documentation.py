@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_sdk.adapter import LAYER_SETS, LayerSet, in_layer_set
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.exchange import NOT_OFFERED
@@ -78,6 +79,20 @@ def test_the_example_of_a_hello() -> None:
     data = example("hello")
     assert m.decode(data) == greeter.hello(profile, 7, 3)
     assert f"it has {len(data)} bytes" in PAGE
+
+
+@pytest.mark.parametrize("which", LAYER_SETS)
+def test_the_layers_of_an_update_are_those_of_its_set(which: LayerSet) -> None:
+    (row,) = re.findall(r"^\| layers \| .*$", PAGE, flags=re.MULTILINE)
+    assert f'`"{which}"`: ' in row
+    for name, smallest in {
+        "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": "attention",
+        "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0": "attention",
+        "unet.mid_block.attentions.0.proj_in": "transformer",
+        "unet.mid_block.attentions.0.transformer_blocks.0.ff.net.2": "transformer",
+        "unet.conv_in": "all",
+    }.items():
+        assert in_layer_set(name, which) is (LAYER_SETS.index(which) >= LAYER_SETS.index(smallest))
 
 
 def test_the_numbers() -> None:

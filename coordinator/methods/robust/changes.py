@@ -1,27 +1,13 @@
-"""Changes by training, d_i = update_i - start, as products of factors: what filters compare.
+"""Changes by training, d_i = update_i - start, as products of factors, never as a matrix of a layer's size.
 
-Only the inner products <d_i, d_j> are formed, never a matrix of a layer's size. Rotating the factors of an update
-changes nothing.
+Rotating the factors of an update changes nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from coordinator.methods.robust.base import Gram
-from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, inner_product, truncate
-
-
-def gram(changes: Sequence[Adapter]) -> Gram:
-    """Return the Frobenius inner products of the changes, (n, n)."""
-    n = len(changes)
-    products = np.zeros((n, n))
-    for i in range(n):
-        for j in range(i + 1):
-            products[i, j] = products[j, i] = inner_product(changes[i], changes[j])
-    return products
+from edge_sdk.adapter import Adapter, Factors, Share, align, concatenate, truncate
 
 
 def changes_of(updates: Sequence[Adapter], starts: Sequence[Adapter]) -> list[Adapter]:
