@@ -14,6 +14,9 @@ from edge_sdk.pictures import Picture, open_picture, save_picture
 
 CAPTIONS = ("a cat", "a house", "a car", "a tree", "a boat", "a flower", "a cup", "a guitar")
 
+# File with the seconds in which the next picture could not be drawn.
+_SLOW = "too-slow.txt"
+
 
 class PriorNotDrawn(UserWarning):
     """A device cannot draw prior pictures: a guard looks at held-out pictures alone, if there are any."""
@@ -30,13 +33,15 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
     Args:
         generator: draws with the base model alone.
         folder: where they are kept, in a folder for each base model.
-        seconds: longest time to draw in; the picture that would take longer is given up.
+        seconds: longest time to draw in; the picture that would take longer is given up, and not begun again by a later
+            call with no more time.
 
     Raises:
         OSError: a picture cannot be written.
     """
     own = folder / generator.base_id[:16]
-    end = time.monotonic() + seconds
+    slow = own / _SLOW
+    end = time.monotonic() + (seconds if seconds > _read_seconds(slow) else 0.0)
 
     def in_time(step: int, steps: int, latents: object) -> bool:
         return time.monotonic() < end
@@ -51,11 +56,21 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
             except PictureError:
                 file.unlink()
         if image is None:
-            drawn = generator.generate(caption, seed=number, on_step=in_time) if time.monotonic() < end else []
+            if time.monotonic() >= end:
+                break
+            drawn = generator.generate(caption, seed=number, on_step=in_time)
+            own.mkdir(parents=True, exist_ok=True)
             if not drawn:
+                slow.write_text(f"{seconds}\n", "utf-8")
                 break
             image = drawn[0]
-            own.mkdir(parents=True, exist_ok=True)
             save_picture(image, file)
         found.append(Picture(image, caption, file))
     return found
+
+
+def _read_seconds(file: Path) -> float:
+    try:
+        return float(file.read_text("utf-8"))
+    except (OSError, ValueError):
+        return 0.0

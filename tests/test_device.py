@@ -122,6 +122,26 @@ def test_prior_pictures_take_no_longer_than_they_may(device: Device, tmp_path: P
     assert not (device.home / "prior").exists()
 
 
+def test_a_picture_that_takes_too_long_is_not_begun_at_every_call(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    whole = Generator.generate
+
+    def slowly(self: Generator, prompt: str, **options: Any) -> list[Image.Image]:
+        drawn.append(prompt)
+        now[0] += 10.0
+        return whole(self, prompt, **options)
+
+    now = [0.0]
+    monkeypatch.setattr(Generator, "generate", slowly)
+    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 3), (15.0, 3), (1000.0, 3 + len(CAPTIONS) - 1)):
+        found = prior_pictures(device.generator, tmp_path, seconds)
+        assert len(drawn) == begun
+    assert [one.text for one in found] == list(CAPTIONS)
+
+
 def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device, tmp_path: Path) -> None:
     device.pictures = write_squares(tmp_path / "many", 24)
     leaf = device.learn(steps=30, learning_rate=1e-2, guard=False).adapter

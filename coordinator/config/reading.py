@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -84,10 +84,18 @@ def _checked(table: Mapping[str, Any], source: str) -> FederationFile:
     try:
         file = msgspec.convert(dict(table), FederationFile)
     except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{source}: {str(error)[:500]}. See docs/coordinator.md for the keys.") from error
+        why = f"{str(error)[:500]}{_choices(error)}"
+        raise ConfigurationError(f"{source}: {why}. See docs/coordinator.md for the keys.") from error
     if bool(file.bundle) == bool(file.slots):
         raise ConfigurationError(f"{source}: give either `bundle` (a folder) or `slots` (a copy of its impasto.json).")
     return file
+
+
+def _choices(error: msgspec.ValidationError) -> str:
+    """Return the texts that the key of an error may have, in words; nothing if it takes others than a few."""
+    key = re.search(r"at `\$\.(\w+)`$", str(error))
+    kind = get_type_hints(FederationFile).get(key[1]) if key else None
+    return f" (one of {', '.join(get_args(kind))})" if get_origin(kind) is Literal else ""
 
 
 def _placed(file: FederationFile, folder: Path, source: str) -> Federation:

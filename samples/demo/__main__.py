@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -256,6 +257,8 @@ def _last_words(who: str, log: Path) -> str:
 
 
 def _run() -> NoReturn:
+    # SIGTERM raises an exception like Ctrl-C, so that no device, coordinator or broker is left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         typer.run(main)
     except ImpastoError as error:

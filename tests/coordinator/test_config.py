@@ -15,7 +15,7 @@ from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.clustering import Fused
 from coordinator.methods.optimisers import Adam
 from coordinator.methods.robust import Trusting
-from edge_sdk.adapter import Shape, to_bytes
+from edge_sdk.adapter import LAYER_SETS, Shape, to_bytes
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 
@@ -236,6 +236,14 @@ def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
     (bundle / "impasto.json").write_text(json.dumps({**content, "slots": [convolution]}))
     with pytest.raises(ConfigurationError, match=r"no LoRA slots .*layers = 'attention'.*--slots attention"):
         config.read_base_model(parse(MINIMAL, tmp_path).description)
+
+
+@pytest.mark.parametrize(("key", "choices"), [("layers", LAYER_SETS), ("join", ("open", "invited"))])
+def test_a_word_that_a_key_does_not_have_is_answered_with_those_it_has(
+    key: str, choices: tuple[str, ...], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"'some'.*\$\.{key}.*one of {', '.join(choices)}"):
+        parse(f'{MINIMAL}\n{key} = "some"', tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"base_id": "x", "slots": []}', '{"base_id": "x"}'])

@@ -197,3 +197,18 @@ def test_recorded_runs_reach_the_bars() -> None:
         assert len(report["devices"]) == 8
         assert report["seconds"]["total"] <= 600
         assert [bar.name for bar in bars(report) if not bar.holds] == []
+
+
+def test_a_demo_that_is_terminated_leaves_no_process_behind(demos: Path) -> None:
+    out = demos / "terminated"
+    command = [sys.executable, "-m", "samples.demo", *SMALL, "--out", str(out)]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as demo_:
+        try:
+            _wait_for_event(out / "devices" / "device-00" / "events.jsonl", "opening")
+            demo_.terminate()
+            assert demo_.wait(60) == 128 + signal.SIGTERM
+            with pytest.raises(ProcessLookupError):
+                os.killpg(demo_.pid, 0)
+        except BaseException:
+            os.killpg(demo_.pid, signal.SIGKILL)
+            raise
