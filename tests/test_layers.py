@@ -16,12 +16,16 @@ COORDINATOR: dict[str, set[str]] = {
     "methods": set(),
     "ingress": set(),
     "store": {"rounds"},
+    "worker_thread": set(),
     "runner": {"rounds", "store"},
     "identity": set(),
     "config": {"rounds", "methods", "ingress"},
     "telemetry": {"rounds", "config", "identity"},
-    "learning": {"rounds", "methods", "store", "config"},
-    "transfers": {"rounds", "methods", "ingress", "store", "runner", "learning", "telemetry"},
+    "learning": {"rounds", "methods", "store", "config", "worker_thread"},
+    "transfers": {
+        *("rounds", "methods", "ingress", "store", "runner", "learning", "telemetry"),
+        "worker_thread",
+    },
     "server": {
         *("rounds", "methods", "ingress", "store", "runner", "identity", "config", "telemetry", "learning"),
         "transfers",

@@ -14,12 +14,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.network.world import peak_of
+from benchmarks.shared.memory import Sampler
 from tests.faults.proxy import Proxy
 from tests.transport.brokers import free_port, wait_until_listening
 
@@ -87,7 +87,7 @@ def run(commands: Path, folder: Path, nodes: int, rounds: int, seconds: float) -
     try:
         link = start("flower-superlink", "--insecure", "--port", str(port), "--disable-runtime-dependency-installation")
         wait_until_listening(port, link)
-        with Proxy(port) as proxy, _Peaks(lambda: processes) as peaks:
+        with Proxy(port) as proxy, _Peaks(processes) as peaks:
             for _ in range(nodes):
                 start(
                     "flower-supernode",
@@ -127,35 +127,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(_END)
 
 
-class _Peaks:
+class _Peaks(Sampler):
     """Peaks of memory, in bytes, of the process trees of the SuperLink and the SuperNodes, read twice a second.
 
     server: the sum over the SuperLink and its child processes. client: the largest such sum of a SuperNode.
     """
 
-    def __init__(self, processes: Callable[[], list[subprocess.Popen[bytes]]]) -> None:
+    def __init__(self, processes: list[subprocess.Popen[bytes]]) -> None:
+        super().__init__(0.5)
         self.server = self.client = 0
-        self._processes = processes
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._processes = processes  # those to come are added to this list
 
-    def __enter__(self) -> _Peaks:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._done.wait(0.5):
-            parents = _parents()
-            for number, process in enumerate(list(self._processes())):
-                total = sum(peak_of(member) for member in _tree(process.pid, parents))
-                if number == 0:
-                    self.server = max(self.server, total)
-                else:
-                    self.client = max(self.client, total)
+    def sample(self) -> None:
+        parents = _parents()
+        for number, process in enumerate(list(self._processes)):
+            total = sum(peak_of(member) for member in _tree(process.pid, parents))
+            if number == 0:
+                self.server = max(self.server, total)
+            else:
+                self.client = max(self.client, total)
 
 
 def _tree(root: int, parents: Mapping[int, int]) -> set[int]:

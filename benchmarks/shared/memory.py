@@ -7,15 +7,28 @@ when memory is short.
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TypeVar
+
+S = TypeVar("S", bound="Sampler")
 
 
-class Peak:
-    """Context manager that records the largest anonymous memory inside it, sampled every 5 ms."""
+class Sampler(ABC):
+    """Context manager that takes a sample again and again inside it, on a thread of its own.
 
-    def __enter__(self) -> Peak:
-        self.bytes, self._done = anonymous(), threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+    seconds: time between two samples.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._done = seconds, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    @abstractmethod
+    def sample(self) -> None:
+        """Take a sample."""
+
+    def __enter__(self: S) -> S:
         self._thread.start()
         return self
 
@@ -24,8 +37,19 @@ class Peak:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._done.wait(0.005):
-            self.bytes = max(self.bytes, anonymous())
+        while not self._done.wait(self._seconds):
+            self.sample()
+
+
+class Peak(Sampler):
+    """The largest anonymous memory of this process inside it, sampled every 5 ms."""
+
+    def __init__(self) -> None:
+        super().__init__(0.005)
+        self.bytes = anonymous()
+
+    def sample(self) -> None:
+        self.bytes = max(self.bytes, anonymous())
 
 
 def anonymous() -> int:

@@ -7,8 +7,6 @@ that a coordinator killed in the middle loses only time: its next start asks the
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -16,6 +14,7 @@ from typing import TypeAlias
 from coordinator import rounds
 from coordinator.learning.aggregate import Learning
 from coordinator.store import Backoff, StoredBlobs
+from coordinator.worker_thread import WorkerThread
 from edge_sdk.errors import StoreUnavailable
 
 Question: TypeAlias = rounds.Cluster | rounds.Aggregate | rounds.Place
@@ -58,10 +57,8 @@ class LearningWorker:
         self._blobs = blobs
         self._done = done
         self._troubled = troubled
-        self._questions: queue.SimpleQueue[tuple[Question, rounds.State] | None] = queue.SimpleQueue()
         self._open: list[Question] = []  # handed over, and their answers not `taken`
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="impasto-learning", daemon=True)
+        self._thread: WorkerThread[tuple[Question, rounds.State]] = WorkerThread("impasto-learning", self._work)
 
     @property
     def is_busy(self) -> bool:
@@ -83,7 +80,7 @@ class LearningWorker:
             self._open.append(question)
         else:
             self._open = [*(other for other in self._open if isinstance(other, rounds.Place)), question]
-        self._questions.put((question, state))
+        self._thread.put((question, state))
 
     def taken(self, answer: Answer) -> bool:
         """Note that the loop has an answer; return False if its question is void."""
@@ -93,29 +90,25 @@ class LearningWorker:
 
     def close(self, seconds: float) -> None:
         """Drop all questions, and wait up to `seconds` for the present one; the next start asks them again."""
-        self._closed.set()
-        self._questions.put(None)
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self._thread.close(seconds)
 
-    def _serve(self) -> None:
-        while (asked := self._questions.get()) is not None and not self._closed.is_set():
-            question, state = asked
-            try:
-                event = self._answer(question, state)
-            except Exception as error:  # the loop decides about it
-                self._done(Answer(question, error=error))
-            else:
-                if event is not None:
-                    self._done(Answer(question, event))
+    def _work(self, asked: tuple[Question, rounds.State]) -> None:
+        question, state = asked
+        try:
+            event = self._answer(question, state)
+        except Exception as error:  # the loop decides about it
+            self._done(Answer(question, error=error))
+        else:
+            if event is not None:
+                self._done(Answer(question, event))
 
     def _answer(self, question: Question, state: rounds.State) -> rounds.Event | None:
         """Return the answer as soon as the stores allow it; None if the question has become void meanwhile."""
         backoff = Backoff()
-        while self._is_open(question) and not self._closed.is_set():
+        while self._is_open(question) and not self._thread.is_closed:
             if (event := self._attempt(question, state)) is not None:
                 return event
-            self._closed.wait(backoff.next())
+            self._thread.pause(backoff.next())
         return None
 
     def _attempt(self, question: Question, state: rounds.State) -> rounds.Event | None:

@@ -5,31 +5,16 @@ A change of one device changes its record alone, and mostly not even the head. `
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, State, Update
+from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, RoundHead, State, Update
 from coordinator.rounds.table import Table
-from edge_sdk.wire import Stage
 
 FORMAT = 2
 """Version of the form. Version 1 was the whole state in one piece."""
-
-
-class RoundHead(msgspec.Struct, frozen=True):
-    """The open round without its devices; attributes as of `Round`."""
-
-    number: int
-    attempt: int
-    stage: Stage
-    deadline: float
-    opened: float = 0.0
-    probation: float = math.inf
-    pace: float | None = None
-    extended: int = 0
 
 
 class Head(msgspec.Struct, frozen=True, array_like=True):
@@ -176,5 +161,5 @@ def _touched_in_round(old: Round | None, new: Round | None) -> Iterator[str]:
         yield from Table(new.refused).changed_from(old.refused)
 
 
-def _fields(current: Round | RoundHead) -> dict[str, Any]:
+def _fields(current: RoundHead) -> dict[str, Any]:
     return {name: getattr(current, name) for name in RoundHead.__struct_fields__}

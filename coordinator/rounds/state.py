@@ -179,8 +179,8 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     late: int = 0
 
 
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """The open round.
+class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
+    """The open round without its devices.
 
     Attributes:
         number: number of the round, from 1.
@@ -192,9 +192,6 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
         pace: seconds from the opening to the last counted update that shows it, see `patience.sets_pace`; None if there
             is none.
         extended: number of extensions so far.
-        cohort: its members; the same object as long as nobody comes or goes.
-        updates: counted updates, by device; any mapping becomes a `Table`.
-        refused: devices whose update was refused for its content, with the name of the reason; nobody waits for them.
     """
 
     number: int
@@ -205,6 +202,17 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     probation: float = math.inf
     pace: float | None = None
     extended: int = 0
+
+
+class Round(RoundHead, frozen=True, kw_only=True):
+    """The open round.
+
+    Attributes:
+        cohort: its members; the same object as long as nobody comes or goes.
+        updates: counted updates, by device; any mapping becomes a `Table`.
+        refused: devices whose update was refused for its content, with the name of the reason; nobody waits for them.
+    """
+
     cohort: dict[str, Member]
     updates: Mapping[str, Update] = {}
     refused: Mapping[str, str] = {}

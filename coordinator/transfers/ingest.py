@@ -7,8 +7,6 @@ for the interpreter.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from coordinator import rounds
 from coordinator.learning import Learning
 from coordinator.methods.clustering import Sketch
 from coordinator.store import Backoff, StoredBlobs
+from coordinator.worker_thread import WorkerThread
 from edge_sdk.errors import StoreUnavailable, TransferError
 from edge_sdk.wire import Offer
 
@@ -95,10 +94,8 @@ class IngestWorker:
         self._learning = learning
         self._blobs = blobs
         self._done = done
-        self._arrivals: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
-        self._closed = threading.Event()
         self._hashes: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._serve, name="impasto-storing", daemon=True)
+        self._thread: WorkerThread[Arrival] = WorkerThread("impasto-storing", self._work)
 
     @property
     def hashes(self) -> set[str]:
@@ -112,7 +109,7 @@ class IngestWorker:
     def put(self, arrival: Arrival) -> None:
         """Hand an update over. As many may wait as are pulled at once."""
         self._hashes[arrival.sha256] += 1
-        self._arrivals.put(arrival)
+        self._thread.put(arrival)
 
     def finished(self, outcome: Outcome) -> None:
         """Note that the loop has taken an outcome."""
@@ -120,22 +117,18 @@ class IngestWorker:
 
     def close(self, seconds: float) -> None:
         """Drop waiting updates, and wait up to `seconds` for the one being stored; neither was acknowledged."""
-        self._closed.set()
-        self._arrivals.put(None)
-        if self._thread.is_alive():
-            self._thread.join(seconds)
+        self._thread.close(seconds)
 
-    def _serve(self) -> None:
-        while (arrival := self._arrivals.get()) is not None and not self._closed.is_set():
-            backoff = Backoff()
-            for attempt in range(_ATTEMPTS):
-                outcome = self._outcome(arrival)
-                if not isinstance(outcome.error, StoreUnavailable) or attempt == _ATTEMPTS - 1:
-                    break
-                self._troubled(str(outcome.error))
-                if self._closed.wait(backoff.next()):
-                    break
-            self._done(outcome)
+    def _work(self, arrival: Arrival) -> None:
+        backoff = Backoff()
+        for attempt in range(_ATTEMPTS):
+            outcome = self._outcome(arrival)
+            if not isinstance(outcome.error, StoreUnavailable) or attempt == _ATTEMPTS - 1:
+                break
+            self._troubled(str(outcome.error))
+            if self._thread.pause(backoff.next()):
+                break
+        self._done(outcome)
 
     def _outcome(self, arrival: Arrival) -> Outcome:
         try:
