@@ -61,7 +61,7 @@ OTHERS = {
     "coordinator": {"adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"},
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.
-NESTED = {"coordinator.methods", "coordinator.simulation", "edge_sdk.inference"}
+NESTED = {"coordinator.methods", "coordinator.rounds", "coordinator.simulation", "edge_sdk.inference"}
 # Not in an `__init__`: they load what most who import the package do without (pytest, a broker, paho).
 PUBLIC_MODULES = {
     "coordinator.methods.aggregation.contract",

@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from coordinator.rounds.crowd import Kind
-from coordinator.rounds.state import Round, Rules, State
+from coordinator.rounds.state import Kind, Round, Rules, State
 
 # Seconds in which a device may contradict a `leave` sent in its name; `grace` if that is shorter.
 LEAVING = 5.0
@@ -57,7 +56,7 @@ def has_members(state: State, now: float) -> bool:
     return any(_stays(kind) for kind, _ in state.kinds(now))
 
 
-def awaited(rules: Rules, state: State, now: float) -> list[str]:
+def awaited_members(rules: Rules, state: State, now: float) -> list[str]:
     """Return the members of the open round that it waits for; it does not close before its deadline without them."""
     current = _open(state)
     return [name for name in current.absent if all(now < time for time in _ends(rules, state, current, name))]

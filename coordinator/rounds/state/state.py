@@ -9,8 +9,8 @@ from typing import Literal, TypeVar
 import msgspec
 from msgspec.structs import force_setattr
 
-from coordinator.rounds.crowd import Crowd, Kind
-from coordinator.rounds.table import Table
+from coordinator.rounds.state.census import Crowd, Kind
+from coordinator.rounds.state.table import Table
 from edge_sdk.adapter import LayerSet, Share
 from edge_sdk.wire import Manifest, Stage
 
@@ -115,7 +115,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         max_rank: largest rank that it trains.
         epoch: epoch of its last birth; None if it has never shown presence.
         former: epoch of the birth before.
-        outlived: all other sessions up to this epoch are over, see `sessions`.
+        outlived: all other sessions up to this epoch are over, see `decisions.sessions`.
         until: time from which on nobody waits for it; None while its presence is online.
         away: true if its presence is offline and nothing was heard since.
         left: true if it has left or was shut out.
@@ -189,8 +189,8 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
         deadline: time from which on it closes with its quorum, or is extended.
         opened: time of opening.
         probation: time until which it waits for devices without a counted update.
-        pace: seconds from the opening to the last counted update that shows it, see `patience.sets_pace`; None if there
-            is none.
+        pace: seconds from the opening to the last counted update that shows it, see `decisions.sets_pace`; None if
+            there is none.
         extended: number of extensions so far.
     """
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, RoundHead, State, Update
-from coordinator.rounds.table import Table
+from coordinator.rounds.state.state import Device, Lineage, Member, Past, Phase, Round, RoundHead, State, Update
+from coordinator.rounds.state.table import Table
 
 FORMAT = 2
 """Version of the form. Version 1 was the whole state in one piece."""

@@ -1,11 +1,11 @@
 """The rounds of a federation as a pure state machine: `step(rules, state, event, now) -> (state, actions)`.
 
 No clock, no socket, no disk: `coordinator.server` feeds it events and carries out its actions; tests and simulations do
-the same without a network. The state can be saved at any point, see `records`, and continued with `Restarted`.
+the same without a network. The state can be saved at any point, see `state.records`, and continued with `Restarted`.
 
 An event of one device costs the same among a hundred and among ten thousand devices: the state is immutable, but its
-tables share what does not change (`table`), and devices are counted, not looked through (`crowd`). Only what concerns
-all devices takes time in proportion: a round that opens, closes or is extended, a restart, a loss.
+tables share what does not change (`state.table`), and devices are counted, not looked through (`state.census`). Only
+what concerns all devices takes time in proportion: a round that opens, closes or is extended, a restart, a loss.
 
     gathering ──enough devices──> clustering ──Clustered──> training ──quorum or deadline──> aggregating
         ^                                                      │ nobody delivered                │ Aggregated, Failed
@@ -24,8 +24,8 @@ top of the frozen root. Guarantees, tested by tests/coordinator/test_rounds_prop
   it started.
 
 On a broker without access rules, others may send presence in a device's name. So presence never does more than end the
-waiting for a device: a device taken for gone is told so, and takes part again with one message. See `patience` for the
-rules of waiting.
+waiting for a device: a device taken for gone is told so, and takes part again with one message. See `decisions.waiting`
+for the rules of waiting.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -38,8 +38,39 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from coordinator.rounds.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
-from coordinator.rounds.events import (
+from coordinator.rounds.decisions import (
+    ADAPTERS_LOST,
+    LEAVING,
+    UPDATE_LOST,
+    UPDATE_OUTLIER,
+    awaited_members,
+    born,
+    counted_before,
+    enough_to_begin,
+    has_members,
+    has_quorum,
+    is_at_work,
+    is_death,
+    is_doubled,
+    is_vain,
+    is_waiting,
+    lost_lineages,
+    lost_updates,
+    may_count_later,
+    member_for,
+    next_round,
+    outliers,
+    owes_update,
+    present,
+    problem_with,
+    round_is_lost,
+    round_start,
+    sets_pace,
+    without_blobs,
+)
+from coordinator.rounds.machine.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
+from coordinator.rounds.machine.challenges import HAS_LEFT, PRESENCE_LOST, Questioned
+from coordinator.rounds.machine.events import (
     Aggregated,
     Clustered,
     Event,
@@ -60,35 +91,8 @@ from coordinator.rounds.events import (
     Stored,
     Tick,
 )
-from coordinator.rounds.greetings import owes_update
-from coordinator.rounds.losses import (
-    ADAPTERS_LOST,
-    UPDATE_LOST,
-    lost_lineages,
-    lost_updates,
-    round_is_lost,
-    without,
-)
-from coordinator.rounds.moves import is_legal
-from coordinator.rounds.offers import counted_before, may_count_later, member_for, problem_with
-from coordinator.rounds.opening import opened, round_start
-from coordinator.rounds.outliers import UPDATE_OUTLIER, outliers
-from coordinator.rounds.patience import (
-    LEAVING,
-    awaited,
-    enough_to_begin,
-    has_members,
-    has_quorum,
-    is_vain,
-    is_waiting,
-    present,
-    sets_pace,
-)
-from coordinator.rounds.places import is_at_work
-from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
-from coordinator.rounds.sessions import born, is_death, is_doubled
-from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
-from coordinator.rounds.table import Table
+from coordinator.rounds.machine.moves import is_legal
+from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Table, Trace, Update
 from edge_sdk.wire import (
     MAX_ADAPTERS,
     Committed,
@@ -377,7 +381,7 @@ class _Turn:
         self._open()
 
     def _open(self) -> None:
-        current = opened(self.rules, self.state, self.now)
+        current = next_round(self.rules, self.state, self.now)
         if current is None:  # everybody left while the clusters were being computed
             self._set(phase="gathering")
             return
@@ -401,7 +405,7 @@ class _Turn:
         if has_quorum(rules, self.state, now) and (late or not missing):
             self._close()
         elif late and missing and current.extended < rules.extensions:
-            self._extend(awaited(rules, self.state, now))
+            self._extend(awaited_members(rules, self.state, now))
         elif late and current.updates:
             self._close()
         elif late or not has_members(self.state, now) or is_vain(rules, self.state, now):
@@ -572,12 +576,13 @@ class _Turn:
         if finished:
             return
         gone = lost_updates(self.state, lost)
-        self.state = without(self.state, lost)
+        self.state = without_blobs(self.state, lost)
         if self.state.phase == "clustering":
             self._ask_for_clusters()
         if self.state.phase == "training" and over:
             self._give_up_round()
-            self.state = without(self.state, lost)  # again, as the closed round is now among those with late updates
+            # Again, as the closed round is now among those with late updates.
+            self.state = without_blobs(self.state, lost)
         elif self.state.phase == "training":
             self._forget_updates(gone)
 

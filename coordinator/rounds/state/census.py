@@ -10,11 +10,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from coordinator.rounds.queue import Queue, popped, pushed, queued
-from coordinator.rounds.table import Table
+from coordinator.rounds.state.heap import Queue, popped, pushed, queued
+from coordinator.rounds.state.table import Table
 
 if TYPE_CHECKING:
-    from coordinator.rounds.state import Device, Round
+    from coordinator.rounds.state.state import Device, Round
 
 Part: TypeAlias = Literal["outside", "absent", "counted", "refused"]
 """A device's part in the open round: not a member; a member without an update, with a counted or a refused one."""
