@@ -32,6 +32,8 @@ COORDINATOR: dict[str, set[str]] = {
     },
     "simulation": {"rounds", "methods", "store", "config", "learning", "telemetry"},
 }
+# The same inside the rounds.
+ROUNDS: dict[str, set[str]] = {"state": set(), "decisions": {"state"}, "machine": {"state", "decisions"}}
 # The same of the device's half. Modules that stand by themselves (errors, paths, durable, ...) are for all.
 ALONE = {"errors", "exits", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
 EDGE_SDK: dict[str, set[str]] = {
@@ -124,6 +126,15 @@ def test_no_import_runs_back_up(file: Path) -> None:
         allowed = {rest[0], *LAYERS[top][rest[0]], *(ALONE if top == "edge_sdk" else ())}
     used = {name.split(".")[1] for name in imports(file) if name.startswith(f"{top}.")}
     assert used <= allowed, f"{module_of(file)} may not import {sorted(used - allowed)}"
+
+
+@pytest.mark.parametrize("package", ROUNDS)
+def test_no_import_runs_back_up_inside_the_rounds(package: str) -> None:
+    files = [*(ROOT / "coordinator" / "rounds" / package).rglob("*.py")]
+    assert files
+    for file in files:
+        used = {name.split(".")[2] for name in imports(file) if name.startswith("coordinator.rounds.")}
+        assert used <= {package, *ROUNDS[package]}, module_of(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)

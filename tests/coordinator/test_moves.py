@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import get_args
 
 import pytest
@@ -20,7 +19,7 @@ def test_the_table_has_every_phase() -> None:
 
 
 def test_a_move_that_is_not_in_the_table_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules[step.__module__], "is_legal", lambda before, after: before == after)
+    monkeypatch.setattr("coordinator.rounds.machine.turn.is_legal", lambda before, after: before == after)
     with pytest.raises(AssertionError, match="clustering"):
         step(rules(min_devices=1), State(), joined("a"), 0.0)
 

@@ -151,20 +151,20 @@ def all_served(rules: Rules, state: State, now: float) -> bool:
 
 def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
     """Yield times at which the state may change; a device that is near until then may have been heard meanwhile."""
-    crowd, current = state.at(since), state.current
+    census, current = state.at(since), state.current
     if state.phase == "finished":
         if state.ends is not None:
             yield state.ends
-        if any(kind.timed and is_present(kind) and not kind.served for kind in crowd.kinds):
-            yield crowd.next_due or since
+        if any(kind.timed and is_present(kind) and not kind.served for kind in census.kinds):
+            yield census.next_due or since
     if state.phase == "training" and current:
         yield current.deadline
-        absent = [kind for kind in crowd.kinds if kind.part == "absent"]
+        absent = [kind for kind in census.kinds if kind.part == "absent"]
         # The last member to leave may be one whose update was refused.
         if any(
-            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in crowd.kinds
+            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in census.kinds
         ):
-            yield crowd.next_due or since
+            yield census.next_due or since
         if any(not kind.seen for kind in absent):
             yield current.opened + rules.grace
         if current.updates and any(not kind.proven for kind in absent):

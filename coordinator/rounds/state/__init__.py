@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 from coordinator.rounds.state.census import Kind
+from coordinator.rounds.state.device import Device, Member, Trace, Update
+from coordinator.rounds.state.lineage import Lineage
 from coordinator.rounds.state.records import (
     FORMAT,
     Head,
@@ -16,18 +18,9 @@ from coordinator.rounds.state.records import (
     restored,
     touched,
 )
-from coordinator.rounds.state.state import (
-    Device,
-    Lineage,
-    Member,
-    Past,
-    Phase,
-    Round,
-    Rules,
-    State,
-    Trace,
-    Update,
-)
+from coordinator.rounds.state.round import Past, Round
+from coordinator.rounds.state.rules import Rules
+from coordinator.rounds.state.state import Phase, State
 from coordinator.rounds.state.table import Table
 
 __all__ = [

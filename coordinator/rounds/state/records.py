@@ -10,7 +10,10 @@ from typing import Any
 
 import msgspec
 
-from coordinator.rounds.state.state import Device, Lineage, Member, Past, Phase, Round, RoundHead, State, Update
+from coordinator.rounds.state.device import Device, Member, Update
+from coordinator.rounds.state.lineage import Lineage
+from coordinator.rounds.state.round import Past, Round, RoundHead
+from coordinator.rounds.state.state import Phase, State
 from coordinator.rounds.state.table import Table
 
 FORMAT = 2
