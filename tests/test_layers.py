@@ -169,6 +169,27 @@ def test_no_circle_and_every_package_has_its_line(top: str) -> None:
     assert done == set(layers)
 
 
+def files_used(file: Path) -> Iterator[str]:
+    """The modules and packages whose files a file imports, at any place in it; a module's package is not counted."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            yield from (module if is_module(module) else node.module for module in names.values())
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Neither at once, nor for types only, nor as the program runs."""
+    files = {module_of(file): file for file in FILES}
+    left = {name: {used for used in files_used(file) if used in files} - {name} for name, file in files.items()}
+    assert sum(map(len, left.values())) > 1000
+    while free := [name for name, used in left.items() if not used & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
 def test_nobody_stands_beside_more_than_two_dozen_others() -> None:
     for folder in {file.parent for file in FILES}:
         beside = [path for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]

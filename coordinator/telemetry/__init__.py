@@ -21,6 +21,7 @@ from coordinator.telemetry.event_file import EventFile
 from coordinator.telemetry.events import Observers, OnEvent, Reports
 from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
+from coordinator.telemetry.reminders import Reminders
 from coordinator.telemetry.troubles import Troubles
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Narrator",
     "Observers",
     "OnEvent",
+    "Reminders",
     "Reports",
     "Troubles",
     "describe",
