@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.telemetry.broker import look
 from coordinator.telemetry.console import Narrator, describe, print_status, print_waiting, show_bytes
 from coordinator.telemetry.counters import (
     CHUNK,
@@ -19,7 +20,6 @@ from coordinator.telemetry.counters import (
 )
 from coordinator.telemetry.event_file import EventFile
 from coordinator.telemetry.events import Observers, OnEvent, Reports
-from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
 from coordinator.telemetry.reminders import Reminders
 from coordinator.telemetry.troubles import Troubles

@@ -11,7 +11,7 @@ from coordinator import config
 from coordinator.cli import main
 from coordinator.rounds import Awaited, Device, Member, Round, Rules, State, awaited
 from coordinator.server.service import Service
-from coordinator.telemetry.glance import look
+from coordinator.telemetry.broker import look
 from edge_sdk.adapter import Share
 from edge_sdk.errors import AccessDenied, BrokerSettingsInvalid, PayloadTooLarge
 from edge_sdk.transport import Settings, Will, create
