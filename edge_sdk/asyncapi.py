@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
-from edge_sdk.transport.mqtt import RECEIVE_MAXIMUM, SESSION_EXPIRY
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN, RECEIVE_MAXIMUM, SESSION_EXPIRY
 from edge_sdk.wire import NAME, ROOT, Topics
 from edge_sdk.wire import messages as m
 

@@ -201,8 +201,8 @@ def hang_up(transport: Transport, topic: str, payload: bytes) -> None:
 # Scheme -> "module:class"; the class takes `Settings`. Modules are imported on use, so that a device loads one client.
 _REGISTRY = {
     "memory": "edge_sdk.transport.memory:MemoryTransport",
-    "mqtt": "edge_sdk.transport.mqtt:MqttTransport",
-    "mqtts": "edge_sdk.transport.mqtt:MqttTransport",
+    "mqtt": "edge_sdk.transport.mqtt.transport:MqttTransport",
+    "mqtts": "edge_sdk.transport.mqtt.transport:MqttTransport",
 }
 
 

@@ -135,7 +135,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         ids.append(settings.client_id)
         return create(settings)
 
-    monkeypatch.setattr("coordinator.server.service.create", noted)
+    monkeypatch.setattr("coordinator.server.connection.create", noted)
     assert run("serve", str(path), *options)[0] == 3
     assert len(ids) == 1
     assert re.fullmatch(expected, ids[0])

@@ -101,7 +101,7 @@ def test_nothing_is_pruned_while_a_computation_writes_blobs(
 
 @pytest.mark.parametrize("name", ["aggregate", "cluster"])
 def test_the_next_start_asks_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("coordinator.server.service._END", 0.0)
+    monkeypatch.setattr("coordinator.server.performer._END", 0.0)
     path = federation(tmp_path, url, 2)
     with monkeypatch.context() as patched:
         asleep = Asleep(patched, name)

@@ -404,7 +404,7 @@ class TestThoseWhoTakeNoPart:
     def test_no_round_is_opened_with_one_that_was_revoked(
         self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("coordinator.server.service._LOOK", 1e9)  # from the start on it is looked at rounds only
+        monkeypatch.setattr("coordinator.server.departures._LOOK", 1e9)  # from the start on it is looked at rounds only
         coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
         for i, name in enumerate(("a", "silent")):

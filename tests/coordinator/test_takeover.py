@@ -78,7 +78,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
 def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = federation(tmp_path, url, 2)
     hanging = Home(config.load(path).home, "tastes")
-    monkeypatch.setattr("coordinator.server.service._GIVE_WAY", 0.2)
+    monkeypatch.setattr("coordinator.server.takeover._GIVE_WAY", 0.2)
     with pytest.raises(HomeInUse, match=rf"tastes\.coordinator open \(process {os.getpid()} on .*, since .*\)"):
         Service(config.load(path)).run()
     hanging.close()

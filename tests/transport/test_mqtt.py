@@ -17,7 +17,7 @@ import pytest
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.transport.tls import is_hopeless
+from edge_sdk.transport.mqtt.tls import is_hopeless
 from tests.faults.proxy import Fault, Proxy
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import DEADLINE, Inbox

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from coordinator.methods import Registry, not_subclass_of
 from coordinator.methods.clustering.blends import IFCA, ByAdapter, ByPrompt, Clusterer, Fused, Grouping, Single
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import Dense, similarity
 from coordinator.methods.clustering.drift import is_stale, margin, with_newcomers
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
@@ -21,6 +20,7 @@ from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.methods.clustering.partition import groups, partition
 from coordinator.methods.clustering.place import place
 from coordinator.methods.clustering.rules import RULES, Cuts, Rule
+from coordinator.methods.clustering.similarities import Crowd
 from coordinator.methods.clustering.sketch import Sketch, Sketcher, Sketches, gathered
 
 _BUILT_IN: dict[str, type[Clusterer]] = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
+from coordinator.methods.clustering.similarities import Crowd, means_to_groups, own_and_best_other
 
 # Clusters are stale when the margin has lost this share. The margin of a device whose taste moves to another cluster
 # turns into about its opposite, so a tenth of the devices costs a fifth. Noise between rounds costs less than 0.1.

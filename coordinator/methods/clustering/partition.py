@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, numbered
 from coordinator.methods.clustering.evidence import Labels
 from coordinator.methods.clustering.rules import RULES, Cuts
+from coordinator.methods.clustering.similarities import Crowd, means_to_groups, numbered
 
 _PASSES = 2  # of refinement
 

@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 
 from coordinator.methods import Idle, MethodSettings
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels
 from coordinator.methods.clustering.partition import partition
 from coordinator.methods.clustering.rules import RULES
+from coordinator.methods.clustering.similarities import Crowd
 from edge_sdk.wire import Count, Positive
 
 

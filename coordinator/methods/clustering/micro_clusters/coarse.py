@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import LEAST_TRAINED
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
 from coordinator.methods.clustering.micro_clusters.gram import Gram, Vectors, indicators, sums
 from coordinator.methods.clustering.micro_clusters.kmeans import k_means
 from coordinator.methods.clustering.plane import with_fixed_signs
+from coordinator.methods.clustering.similarities import Crowd
 from coordinator.methods.clustering.sketch import Sketches, sketches_of
 
 _DENSITY = 4.0  # micro-clusters: this times sqrt(n); five devices each at n = 500, 25 at n = 10,000

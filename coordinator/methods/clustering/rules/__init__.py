@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from coordinator.methods import Registry, not_callable
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Labels
 from coordinator.methods.clustering.rules.cuts import Cuts
 from coordinator.methods.clustering.rules.eigengap import eigengap
 from coordinator.methods.clustering.rules.significant import significant
 from coordinator.methods.clustering.rules.silhouette import silhouette
+from coordinator.methods.clustering.similarities import Crowd
 
 Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
 """Rule: (crowd, cuts of its tree, present number of clusters) -> group of each item.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, numbered
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.linkage import average_linkage
+from coordinator.methods.clustering.similarities import Crowd, numbered
 
 # Another number of clusters must be better by this much than the present one, so that noise does not change it.
 HYSTERESIS = 0.03

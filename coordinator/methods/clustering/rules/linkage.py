@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Matrix
+from coordinator.methods.clustering.similarities import Crowd
 
 
 def average_linkage(crowd: Crowd) -> Matrix:

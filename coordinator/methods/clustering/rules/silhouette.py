@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.cuts import HYSTERESIS, Cuts
+from coordinator.methods.clustering.similarities import Crowd, means_to_groups, own_and_best_other
 
 # Below this mean silhouette the devices are one group: "no substantial structure" (Kaufman and Rousseeuw 1990, ch. 2).
 # Measured with 8 to 12 devices: random codes of 64 dimensions reach 0.1 to 0.2, four groups of two 0.4 to 0.7.

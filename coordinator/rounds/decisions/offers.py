@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from coordinator.rounds.opening import share_of, stage_of
+from coordinator.rounds.decisions.opening import share_of, stage_of
 from coordinator.rounds.state import Member, Past, Rules, State
 from edge_sdk.wire import Offer
 

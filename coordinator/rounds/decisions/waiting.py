@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from coordinator.rounds.crowd import Kind
-from coordinator.rounds.state import Round, Rules, State
+from coordinator.rounds.state import Kind, Round, Rules, State
 
 # Seconds in which a device may contradict a `leave` sent in its name; `grace` if that is shorter.
 LEAVING = 5.0
@@ -57,7 +56,7 @@ def has_members(state: State, now: float) -> bool:
     return any(_stays(kind) for kind, _ in state.kinds(now))
 
 
-def awaited(rules: Rules, state: State, now: float) -> list[str]:
+def awaited_members(rules: Rules, state: State, now: float) -> list[str]:
     """Return the members of the open round that it waits for; it does not close before its deadline without them."""
     current = _open(state)
     return [name for name in current.absent if all(now < time for time in _ends(rules, state, current, name))]
@@ -152,20 +151,20 @@ def all_served(rules: Rules, state: State, now: float) -> bool:
 
 def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
     """Yield times at which the state may change; a device that is near until then may have been heard meanwhile."""
-    crowd, current = state.at(since), state.current
+    census, current = state.at(since), state.current
     if state.phase == "finished":
         if state.ends is not None:
             yield state.ends
-        if any(kind.timed and is_present(kind) and not kind.served for kind in crowd.kinds):
-            yield crowd.next_due or since
+        if any(kind.timed and is_present(kind) and not kind.served for kind in census.kinds):
+            yield census.next_due or since
     if state.phase == "training" and current:
         yield current.deadline
-        absent = [kind for kind in crowd.kinds if kind.part == "absent"]
+        absent = [kind for kind in census.kinds if kind.part == "absent"]
         # The last member to leave may be one whose update was refused.
         if any(
-            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in crowd.kinds
+            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in census.kinds
         ):
-            yield crowd.next_due or since
+            yield census.next_due or since
         if any(not kind.seen for kind in absent):
             yield current.opened + rules.grace
         if current.updates and any(not kind.proven for kind in absent):

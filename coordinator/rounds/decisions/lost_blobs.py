@@ -18,7 +18,7 @@ def lost_lineages(state: State, lost: Set[str]) -> list[str]:
     return [name for name, lineage in lineages.items() if any(m.sha256 in lost for m in lineage.adapters)]
 
 
-def without(state: State, lost: Set[str]) -> State:
+def without_blobs(state: State, lost: Set[str]) -> State:
     """Return the state without anything that needs these blobs, apart from the open round.
 
     Root and clusters start anew, a server optimiser loses its moments, and updates neither serve as evidence for

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from coordinator.rounds.queue import Queue, popped, pushed, queued
-from coordinator.rounds.table import Table
-
-if TYPE_CHECKING:
-    from coordinator.rounds.state import Device, Round
+from coordinator.rounds.state.device import Device
+from coordinator.rounds.state.heap import Queue, popped, pushed, queued
+from coordinator.rounds.state.round import Round
+from coordinator.rounds.state.table import Table
 
 Part: TypeAlias = Literal["outside", "absent", "counted", "refused"]
 """A device's part in the open round: not a member; a member without an update, with a counted or a refused one."""
@@ -42,7 +41,7 @@ class Kind(NamedTuple):
     part: Part
 
 
-class Crowd:
+class Census:
     """The devices of a state by kind, at one time. Immutable; made from the state, and no part of what is saved.
 
     Attributes:
@@ -70,7 +69,7 @@ class Crowd:
         self._gone_count = 0
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Crowd)  # it follows from the rest of its state
+        return isinstance(other, Census)  # it follows from the rest of its state
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -78,8 +77,8 @@ class Crowd:
         """Return True if these are the devices and the open round that it was made from."""
         return devices is self._devices and current is self._current
 
-    def after(self, devices: Table[Device], current: Round | None, names: Iterable[str]) -> Crowd:
-        """Return the crowd after a change of the state that concerns only the devices with these names."""
+    def after(self, devices: Table[Device], current: Round | None, names: Iterable[str]) -> Census:
+        """Return the census after a change of the state that concerns only the devices with these names."""
         kinds, due, gone, count = dict(self.kinds), self._due, self._gone, self._gone_count
         for name in names:
             old, new = self._devices.get(name), devices.get(name)
@@ -97,13 +96,13 @@ class Crowd:
             elif not kind.near and not kind.proven:
                 gone, count = pushed(gone, (until, name)), count + 1
         if count > 2 * len(devices) + _OUTDATED:
-            return Crowd(devices, current).by(self.at)
+            return Census(devices, current).by(self.at)
         return self._copy(devices, current, self.at, kinds, due, gone, count)
 
-    def by(self, now: float) -> Crowd:
-        """Return the crowd at that time; itself if nothing has changed since."""
+    def by(self, now: float) -> Census:
+        """Return the census at that time; itself if nothing has changed since."""
         if now < self.at:  # a clock that began anew
-            return Crowd(self._devices, self._current).by(now)
+            return Census(self._devices, self._current).by(now)
         if self._due is None or now < self._due.first[0]:
             return self
         kinds, gone, count = dict(self.kinds), self._gone, self._gone_count
@@ -152,7 +151,7 @@ class Crowd:
         due: Queue,
         gone: Queue,
         count: int,
-    ) -> Crowd:
+    ) -> Census:
         made = cls.__new__(cls)
         made._devices, made._current, made.at, made.kinds = devices, current, at, kinds
         made._due, made._gone, made._gone_count = due, gone, count

@@ -10,8 +10,11 @@ from typing import Any
 
 import msgspec
 
-from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, RoundHead, State, Update
-from coordinator.rounds.table import Table
+from coordinator.rounds.state.device import Device, Member, Update
+from coordinator.rounds.state.lineage import Lineage
+from coordinator.rounds.state.round import Past, Round, RoundHead
+from coordinator.rounds.state.state import Phase, State
+from coordinator.rounds.state.table import Table
 
 FORMAT = 2
 """Version of the form. Version 1 was the whole state in one piece."""

@@ -1,4 +1,4 @@
-"""The legal moves of a federation between its phases, as one table; `machine` asserts every move against it.
+"""The legal moves of a federation between its phases, as one table; `turn` asserts every move against it.
 
     gathering ──enough devices──> clustering ──Clustered, Failed──> training ──quorum or deadline──> aggregating
        ^ ^ ^                          │ nobody is left               │   │                             │   │

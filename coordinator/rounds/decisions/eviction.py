@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from coordinator.rounds.patience import is_idle
+from coordinator.rounds.decisions.waiting import is_idle
 from coordinator.rounds.state import Rules, State
 
 

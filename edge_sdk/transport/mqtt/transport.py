@@ -22,32 +22,29 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge_sdk.errors import AccessDenied, BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
-from edge_sdk.transport import reasons
+from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport.address import ENCRYPTED
 from edge_sdk.transport.arrivals import Arrivals
 from edge_sdk.transport.base import PACKET_MARGIN, Handler, OnTrouble, Settings, Tls
 from edge_sdk.transport.delivery import Delivery
 from edge_sdk.transport.filters import check_filter, check_topic, matches
-from edge_sdk.transport.reasons import Reason
-from edge_sdk.transport.reconnection import Reconnection
-from edge_sdk.transport.tls import make_context
-from edge_sdk.transport.tolerant import TolerantClient
+from edge_sdk.transport.mqtt import reasons, refusals
+from edge_sdk.transport.mqtt.client import make_client, packet_properties
+from edge_sdk.transport.mqtt.reasons import Reason
+from edge_sdk.transport.mqtt.reconnection import Reconnection
+from edge_sdk.transport.mqtt.session import RECEIVE_MAXIMUM, SESSION_EXPIRY
 
 _LOG = logging.getLogger(__name__)
 
-RECEIVE_MAXIMUM = 64  # messages that the broker may send before we have handled earlier ones
 _MAX_UNACKNOWLEDGED = 1000  # waiting messages of QoS 0, which Receive Maximum does not cover; beyond, they are dropped
 _MAX_TOPIC = 256
-SESSION_EXPIRY = 60  # seconds that the broker keeps our session (and delays our will) after a loss
 _CLOSE_DEADLINE = 5.0
 
 
@@ -95,7 +92,7 @@ class MqttTransport:
         self._client.connect_timeout = max(0.1, min(5.0, deadline))
         # The session outlives a lost connection for a while, so that messages on their way still come.
         delay = self._settings.will.delay if self._settings.will else 0.0
-        properties = _properties(
+        properties = packet_properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=max(SESSION_EXPIRY, int(delay)),
             ReceiveMaximum=RECEIVE_MAXIMUM,
@@ -178,7 +175,7 @@ class MqttTransport:
                 f"The broker at {self._address.endpoint} did not confirm the subscription in time.{why}"
             )
         if answer.is_failure:
-            raise self._not_subscribed(topic_filter, answer)
+            raise refusals.not_subscribed(self._settings, topic_filter, answer)
 
     def flush(self, deadline: float) -> None:
         with self._changed:
@@ -204,7 +201,7 @@ class MqttTransport:
                 self._changed.wait_for(lambda: self._in_flight <= 0 or not self._connected, _CLOSE_DEADLINE)
             connected, self._closed = self._connected, True
             self._changed.notify_all()
-        self._client.disconnect(properties=_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
+        self._client.disconnect(properties=packet_properties(PacketTypes.DISCONNECT, SessionExpiryInterval=0))
         self._stop(connected)
 
     def abort(self) -> None:
@@ -245,20 +242,7 @@ class MqttTransport:
         self._client._reset_sockets(sockpair_only=True)
 
     def _make_client(self) -> Client:
-        settings = self._settings
-        encrypted = self._address.scheme == ENCRYPTED
-        context = make_context(settings.tls or Tls(), self._note_end) if encrypted else None
-        client = TolerantClient(CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTv5, manual_ack=True)
-        username, password = settings.credentials
-        if username is not None:
-            client.username_pw_set(username, password)
-        if context is not None:
-            client.tls_set_context(context)
-        if settings.will is not None:
-            properties = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=int(settings.will.delay))
-            client.will_set(settings.will.topic, settings.will.payload, 1, settings.will.retain, properties)
-        client.max_inflight_messages_set(settings.window)
-        client.on_socket_open = _without_delay
+        client = make_client(self._settings, self._note_end)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -284,44 +268,7 @@ class MqttTransport:
                 self._subscribing[message_id] = topic_filter
 
     def _unreachable(self, deadline: float | None = None) -> BrokerUnreachable:
-        """The error for a missing connection. deadline: seconds without one, if the attempt is given up."""
-        failure, endpoint = self._failure, self._address.endpoint
-        if failure is not None and failure.final:
-            said = f"{failure.said}. " if failure.said else ""
-            return BrokerUnreachable(f"The broker at {endpoint} refused the connection: {said}{failure}")
-        within = "" if deadline is None else f" within {deadline:g} s"
-        why = failure or "No answer. Check the address, and that the broker is running and reachable from here."
-        return BrokerUnreachable(f"No MQTT broker at {endpoint}{within}: {why}")
-
-    def _not_subscribed(self, topic_filter: str, answer: ReasonCode) -> TransportError:
-        denied = answer.value in reasons.FORBIDDEN
-        return (AccessDenied if denied else TransportError)(
-            f"The broker at {self._address.endpoint} refuses the subscription to {topic_filter!r}: {answer}. "
-            f"Check its access rules for {self._who()} (docs/protocol.md, section 3; samples/broker/acl)."
-        )
-
-    def _not_published(self, topic: str, size: int, answer: ReasonCode) -> TransportError:
-        said = f"The broker at {self._address.endpoint} refuses a message of {size} bytes on {topic[:300]}: {answer}."
-        if answer.value == reasons.PACKET_TOO_LARGE:
-            return PayloadTooLarge(
-                f"{said} Raise its `message_size_limit` (mosquitto.conf) to {self._settings.max_payload}, or its like; "
-                "chunks are made to fit only a limit that is stated when clients connect (`max_packet_size`)."
-            )
-        if answer.value in reasons.FORBIDDEN:
-            return AccessDenied(
-                f"{said} Let {self._who()} publish there (docs/protocol.md, section 3; samples/broker/acl), or connect "
-                "as the user who may."
-            )
-        if answer.value == reasons.QUOTA_EXCEEDED:
-            return TransportError(f"{said} Raise what the broker grants {self._who()}, or publish less (`bandwidth`).")
-        return TransportError(f"{said} Look into the broker's log.")
-
-    def _who(self) -> str:
-        """The user that the broker's rules are about, as far as it is known here."""
-        user, tls = self._settings.credentials[0], self._settings.tls
-        if user:
-            return f"user {user!r}"
-        return "the user of this client's certificate" if tls and tls.certificate else "users without a name"
+        return refusals.unreachable(self._address.endpoint, self._failure, deadline)
 
     def _failed(self, reason: Reason, *, silently: bool = False) -> None:
         """Note the reason for a missing connection, and report it if it is new and not `silently`.
@@ -459,14 +406,14 @@ class MqttTransport:
             self._changed.notify_all()
             refused = self._returning and answers[0].is_failure and topic_filter is not None
         if refused:
-            self._note_refusal(self._not_subscribed(topic_filter or "", answers[0]))
+            self._note_refusal(refusals.not_subscribed(self._settings, topic_filter or "", answers[0]))
         self._report_return()
 
     def _on_publish(
         self, client: Client, _: object, message_id: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         sent = client._out_messages.get(message_id) if reason.is_failure else None  # there during this call only
-        error = self._not_published(sent.topic, len(sent.payload), reason) if sent else None
+        error = refusals.not_published(self._settings, sent.topic, len(sent.payload), reason) if sent else None
         with self._changed:
             self._in_flight -= 1
             self._unflushed = self._unflushed or error
@@ -522,16 +469,3 @@ class MqttTransport:
         callback = self._settings.on_connection
         if callback is not None:
             self._delivery.put(lambda: callback(online))
-
-
-def _properties(packet: int, **values: int) -> Properties:
-    """MQTT 5 properties of a packet."""
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    for name, value in values.items():
-        setattr(properties, name, value)
-    return properties
-
-
-def _without_delay(client: Client, _: object, connection: Any) -> None:
-    """Switch Nagle's algorithm off: it costs 40 ms a round trip together with delayed acknowledgements."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

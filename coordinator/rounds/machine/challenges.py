@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Questioned(NamedTuple):
+class Challenge(NamedTuple):
     """The fields of such a Refused.
 
     Attributes:
@@ -19,12 +19,12 @@ class Questioned(NamedTuple):
     about: str
 
 
-PRESENCE_LOST = Questioned(
+PRESENCE_LOST = Challenge(
     "PresenceLost",
     "Your presence says that you are gone: nobody waits for you. If you are there, say your presence again.",
     "presence",
 )
-HAS_LEFT = Questioned(
+HAS_LEFT = Challenge(
     "HasLeft",
     "You take no part any more: Leave was said in your name. If that was not you, say Join again.",
     "leave",

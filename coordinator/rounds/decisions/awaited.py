@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from coordinator.rounds import patience
+from coordinator.rounds.decisions import waiting
 from coordinator.rounds.state import Rules, State
 
 
@@ -39,13 +39,13 @@ def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Aw
         named: False leaves the names out, and looks through no devices.
     """
     if state.phase == "gathering":
-        return Awaited("devices", patience.present(state, now), patience.enough_to_begin(rules, state))
+        return Awaited("devices", waiting.present(state, now), waiting.enough_to_begin(rules, state))
     if state.phase == "training" and state.current:
-        names = tuple(sorted(patience.awaited(rules, state, now))) if named else ()
-        enough = patience.enough_updates(rules, state, now)
+        names = tuple(sorted(waiting.awaited_members(rules, state, now))) if named else ()
+        enough = waiting.enough_updates(rules, state, now)
         return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
     if state.phase == "finished":
-        unserved = sum(n for kind, n in state.kinds(now) if patience.is_present(kind) and not kind.served)
+        unserved = sum(n for kind, n in state.kinds(now) if waiting.is_present(kind) and not kind.served)
         devices = state.devices
         if unserved:
             here = (name for name, device in devices.items() if device.is_present(now) and not device.served)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from coordinator.rounds.patience import probation, promised_until
+from coordinator.rounds.decisions.waiting import probation, promised_until
 from coordinator.rounds.state import Member, Round, Rules, State
 from edge_sdk.adapter import Share
 from edge_sdk.wire import Manifest, RoundStart, Stage
 
 
-def opened(rules: Rules, state: State, now: float) -> Round | None:
+def next_round(rules: Rules, state: State, now: float) -> Round | None:
     """Return the next round, with all present devices that have a cluster; None if there are none."""
     number = state.round + 1
     stage = stage_of(rules, number)

@@ -45,7 +45,7 @@ class Left(msgspec.Struct, frozen=True):
 
 
 class Forgotten(msgspec.Struct, frozen=True):
-    """A device makes room for another one, see `places`; the state forgets that it ever joined."""
+    """A device makes room for another one, see `decisions.eviction`; the state forgets that it ever joined."""
 
     device: str
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar, cast
 
+import msgspec
+from msgspec.structs import force_setattr
+
 V = TypeVar("V")
 _Node: TypeAlias = Any
 """A leaf (a dict) or a tuple of `_WIDTH` nodes."""
@@ -85,6 +88,15 @@ class Table(Mapping[str, V]):
         made = cls.__new__(cls)
         made._root, made._count = root, count
         return made
+
+
+def tabulate(of: msgspec.Struct, name: str, entries: Mapping[str, V]) -> Table[V]:
+    """Make an attribute of a new struct a table."""
+    if isinstance(entries, Table):
+        return entries
+    made = Table(entries)
+    force_setattr(of, name, made)
+    return made
 
 
 def _bits(name: str) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_sdk.transport.tls import CRL_NOT_YET, NOT_YET, is_hopeless
+from edge_sdk.transport.mqtt.tls import CRL_NOT_YET, NOT_YET, is_hopeless
 
 Section = Literal["broker", "certificate", "clock"]
 
