@@ -301,7 +301,7 @@ class Device:
                 checkpoint.unlink(missing_ok=True)
             except OSError as error:
                 raise no_home(self.home, error) from error
-        self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.seconds)
+        self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.stats.train_seconds)
         return result
 
     def choose_weights(self) -> dict[str, float]:

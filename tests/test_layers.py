@@ -43,7 +43,7 @@ EDGE_SDK: dict[str, set[str]] = {
     "asyncapi": {"wire", "transport"},
     "inference": {"adapter", "pictures"},
     "membership": {"adapter", "wire", "transport"},
-    "training": {"adapter", "pictures", "inference", "membership"},
+    "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "prior": {"inference", "pictures"},
     "device": {

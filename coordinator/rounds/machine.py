@@ -32,7 +32,6 @@ rules of waiting.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable
 from typing import Any
 
@@ -298,12 +297,9 @@ class _Turn:
         update = Update(
             manifest=offer.manifest,
             member=member,
-            pictures=offer.pictures,
-            first_loss=offer.first_loss,
-            last_loss=offer.last_loss,
-            train_seconds=offer.train_seconds,
             norm=event.norm,
             late=current.number - offer.round,
+            **offer.stats.figures(),
         )
         pace = self.now - current.opened if not update.late and sets_pace(self.state, name, self.now) else current.pace
         counted = replace(current, updates=Table(current.updates).put(name, update), pace=pace)
@@ -315,10 +311,7 @@ class _Turn:
             device=name,
             cluster=member.cluster,
             late=update.late,
-            pictures=update.pictures,
-            first_loss=update.first_loss,
-            last_loss=update.last_loss,
-            train_seconds=update.train_seconds,
+            **update.figures(),
             size=update.manifest.size,
         )
 
@@ -512,7 +505,6 @@ class _Turn:
                 self._hand_back(name)
 
     def _report_closed(self, closed: Round, figures: dict[str, Any]) -> None:
-        updates = closed.updates.values()
         self._report(
             "round_closed",
             round=closed.number,
@@ -521,8 +513,7 @@ class _Turn:
             late={name: update.late for name, update in closed.updates.items() if update.late},
             missing=sorted(set(closed.cohort) - set(closed.updates)),
             refused=dict(sorted(closed.refused.items())),
-            first_loss=statistics.median(update.first_loss for update in updates),
-            last_loss=statistics.median(update.last_loss for update in updates),
+            **closed.median_losses,
             **figures,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import ItemsView, Iterator, Mapping
 from typing import Literal, TypeVar
 
@@ -12,7 +13,7 @@ from msgspec.structs import force_setattr
 from coordinator.rounds.crowd import Crowd, Kind
 from coordinator.rounds.table import Table
 from edge_sdk.adapter import LayerSet, Share
-from edge_sdk.wire import Manifest, Stage
+from edge_sdk.wire import Manifest, Stage, TrainingStats
 
 V = TypeVar("V")
 Phase = Literal["gathering", "clustering", "training", "aggregating", "finished"]
@@ -156,25 +157,18 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         return not self.left and self.is_near(now)
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """A counted update.
+class Update(TrainingStats, frozen=True, kw_only=True):
+    """A counted update, with the figures of its training.
 
     Attributes:
         manifest: manifest of its content.
         member: the role that it was trained in.
-        pictures: number of pictures, its weight.
-        first_loss, last_loss: training losses at the beginning and the end.
-        train_seconds: duration of the training.
         norm: Frobenius norm of the change by training.
         late: number of rounds between its own and the one that it counts in.
     """
 
     manifest: Manifest
     member: Member
-    pictures: int
-    first_loss: float
-    last_loss: float
-    train_seconds: float
     norm: float
     late: int = 0
 
@@ -229,6 +223,15 @@ class Round(RoundHead, frozen=True, kw_only=True):
     def absent(self) -> dict[str, Member]:
         """Members that have delivered neither a good nor a refused update."""
         return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
+
+    @property
+    def median_losses(self) -> dict[str, float]:
+        """Medians of the counted updates' `first_loss` and `last_loss`."""
+        updates = self.updates.values()
+        return {
+            "first_loss": statistics.median(update.first_loss for update in updates),
+            "last_loss": statistics.median(update.last_loss for update in updates),
+        }
 
 
 class Past(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ _WORDS = {
     "joined": "joined; {rounds} rounds",
     "round_started": "round {round} of {rounds} starts: {stage} adapter",
     "adapter_received": "received {name} ({size:,} bytes)",
-    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {seconds:.0f} s",
+    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {train_seconds:.0f} s",
     "update_committed": "round {round}: update handed in ({size:,} bytes)",
     "update_refused": "round {round}: update refused: {reason}",
     "update_resumed": "round {round}: update was trained before",

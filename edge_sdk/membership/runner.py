@@ -348,15 +348,8 @@ class Runner:
         asked = replace(make_plan(start, adapters, self._own()), checkpoint=checkpoint)
         trained = self._device.train(asked)
         data = pack_update(asked, trained, self._device.greeting.profile.base_id)
-        offer = Offer(
-            round=start.round,
-            attempt=start.attempt,
-            manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
-            pictures=trained.pictures,
-            first_loss=float(trained.first_loss),
-            last_loss=float(trained.last_loss),
-            train_seconds=max(0.0, float(trained.seconds)),
-        )
+        manifest = make_manifest(data, role="update", name=f"update-{start.round}")
+        offer = Offer.of(start, manifest, trained.stats)
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
         try:
             self._journal.keep_update(order.plan, offer, data, own)

@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, core, distance, frames
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, SLOTS, dense, random_adapter
 
@@ -63,7 +64,13 @@ class Learner:
             for name, factors in start.layers.items()
         }
         trained = Adapter(layers, BASE_ID)
-        return TrainedUpdate(trained, 10 + self.number, _loss(start, goal), _loss(trained, goal), 0.01)
+        stats = TrainingStats(
+            pictures=10 + self.number,
+            first_loss=_loss(start, goal),
+            last_loss=_loss(trained, goal),
+            train_seconds=0.01,
+        )
+        return TrainedUpdate(trained, stats)
 
 
 def _descend(start: Factors, goal: np.ndarray, share: Share, steps: int, rate: float) -> Factors:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -214,7 +215,8 @@ def test_no_device_owns_its_cluster_by_its_own_word() -> None:
 
     def boast(plan: RoundPlan) -> TrainedUpdate:
         learnt = learners[0].train(plan)
-        return replace(learnt, adapter=concatenate([(learnt.adapter, -1.0)]), pictures=2**31)
+        stats = msgspec.structs.replace(learnt.stats, pictures=2**31)
+        return replace(learnt, adapter=concatenate([(learnt.adapter, -1.0)]), stats=stats)
 
     errors = {}
     for limit in (1.0, 4.0, 2**31):

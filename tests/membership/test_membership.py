@@ -35,7 +35,7 @@ from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire import exchange
+from edge_sdk.wire import TrainingStats, exchange
 from edge_sdk.wire.messages import (
     Committed,
     CoordinatorState,
@@ -228,7 +228,8 @@ class Learner:
 
     def __call__(self, plan: RoundPlan) -> TrainedUpdate:
         self.plans.append(plan)
-        return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
+        stats = TrainingStats(pictures=12, first_loss=1.0, last_loss=0.5, train_seconds=3.0)
+        return TrainedUpdate(self.adapter, stats)
 
 
 def trust(home: Path, key: bytes) -> None:
@@ -249,8 +250,8 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
     join(stage)
     stage.say(start())
     offer = stage.hear(Offer)
-    assert (offer.round, offer.pictures) == (1, 12)
-    assert (offer.first_loss, offer.last_loss, offer.train_seconds) == (1.0, 0.5, 3.0)
+    assert offer.round == 1
+    assert offer.stats == TrainingStats(pictures=12, first_loss=1.0, last_loss=0.5, train_seconds=3.0)
     data = stage.take(offer)
     assert data == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
     stage.say(RoundDone(round=1, accepted=True, updates=1))

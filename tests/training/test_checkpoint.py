@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Share
@@ -50,7 +51,7 @@ def test_a_training_killed_at_any_moment_ends_like_an_uninterrupted_one(trainer:
     uninterrupted = trainer.train(steps=STEPS)
     assert steps == [6, 7, 8]
     assert resumed.steps == STEPS
-    assert (resumed.first_loss, resumed.last_loss) == (uninterrupted.first_loss, uninterrupted.last_loss)
+    assert replace(resumed.stats, train_seconds=0) == replace(uninterrupted.stats, train_seconds=0)
     assert adapters.to_bytes(resumed.adapter) == adapters.to_bytes(uninterrupted.adapter)
 
 

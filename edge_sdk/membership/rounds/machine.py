@@ -301,13 +301,7 @@ class _Turn:
         offer, start = trained.offer, self.state.step
         assert isinstance(start, RoundStart), "a round is trained for"
         self._set(outbox=Work(trained.plan, offer.round, "trained", offer))
-        self._tell(
-            "trained",
-            round=offer.round,
-            first_loss=offer.first_loss,
-            last_loss=offer.last_loss,
-            seconds=offer.train_seconds,
-        )
+        self._tell("trained", round=offer.round, **offer.stats.figures())
         self._hand_in(late=start.late)
 
     def _hand_in(self, *, late: int = 0, instead_of: RoundStart | None = None, counted: bool = False) -> None:
