@@ -30,10 +30,10 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
-from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
+from edge_sdk.errors import AdapterError, ImpastoError, MembershipStopped, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep, PromptTruncated
 from edge_sdk.lockfile import LockFile
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
+from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
@@ -158,6 +158,7 @@ class Device:
             adapters: name -> weight of adapters at home, or (adapter, weight) pairs. None takes root, cluster and leaf,
                 as far as they are there, with the `weights` of this device; {} draws with the base model alone.
             The others: see `Generator.generate`.
+            on_step: called after every step; returning False cancels the drawing.
 
         Raises:
             AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
@@ -165,6 +166,7 @@ class Device:
             BundleMissing, BundleCorrupt: the bundle cannot be used.
             PictureError: `picture` cannot be used.
             ImpastoError: `on_step` cancelled.
+            Any error that `on_step` raises.
         """
         pictures = self.generator.generate(
             prompt,
@@ -251,6 +253,8 @@ class Device:
                 the best one; see `edge_sdk.training.Guard`. One picture in eight, from twelve on, is kept from training
                 for that, and a few prior pictures are drawn at the first call.
             afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
+            on_step: called after every step. An error that it raises ends the training, and is raised here; the next
+                call goes on from the last checkpoint, which is some 20 s old at most.
             The others: see `edge_sdk.training.Trainer`.
 
         Warns:
@@ -414,6 +418,9 @@ class Device:
             on_step: called after every training step.
             on_plan: called before a round's training, with its plan and the adapters that it starts from.
 
+        The three callbacks watch: an error that one raises is logged, once for each type, and ends nothing. To end the
+        membership, call its `stop`, also from a callback; a training ends after its present step then.
+
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
             ConfigurationError: the home folder cannot be used, there is no such privacy level, or `trust`, `invitation`
@@ -434,30 +441,39 @@ class Device:
             max_rank=max_rank,
             capabilities={"precision": trainer.precision},
         )
-        return Membership(
+        planned = Observer("on_plan", on_plan) if on_plan else None
+        stepped = Observer("on_step", on_step) if on_step else None
+
+        def after_step(progress: Progress) -> None:
+            if stepped:
+                stepped(progress)
+            if membership.stopped:
+                raise MembershipStopped("The membership was stopped; a new one goes on with this training.")
+
+        def train(plan: RoundPlan) -> TrainedUpdate:
+            if planned:
+                planned(plan)
+            return self._train_round(trainer, plan, after_step)
+
+        membership = Membership(
             settings,
             federation,
             device_id or (invited.device if invited else self._own_id()),
             profile,
             self.home,
-            lambda plan: self._train_round(trainer, plan, on_step, on_plan),
+            train,
             on_event,
             None if trust is None else read_fingerprint(trust),
             invited,
         )
+        return membership
 
     def _train_round(
-        self,
-        trainer: Trainer,
-        plan: RoundPlan,
-        on_step: Callable[[Progress], None] | None,
-        on_plan: Callable[[RoundPlan], None] | None = None,
+        self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None = None
     ) -> TrainedUpdate:
         """Train all of the plan's steps, or as many as there is time for before the round may close."""
         from edge_sdk.training import train_round
 
-        if on_plan:
-            on_plan(plan)
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 

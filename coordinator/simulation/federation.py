@@ -76,7 +76,7 @@ def simulate(
     Raises:
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices.
-        Any error raised by a device's `train`.
+        Any error raised by a device's `train`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")

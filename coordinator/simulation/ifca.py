@@ -63,7 +63,7 @@ def simulate_ifca(
         ConfigurationError: the clustering is not IFCA, or the aggregation's result is not one adapter.
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices, or a choice is not one of the models.
-        Any error raised by a device's `train` or `choose`.
+        Any error raised by a device's `train` or `choose`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")

@@ -94,13 +94,14 @@ def join(
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
+    unwritten: list[OSError] = []
+
     def show(event: dict[str, Any]) -> None:
-        if as_json:
-            print(json.dumps(event), flush=True)
-        elif event["event"] in _WORDS:
-            trouble = event.get("trouble")
-            words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
-            console().print(printable(words), markup=False, soft_wrap=True)
+        try:
+            _print_event(event, as_json)
+        except OSError as error:  # nobody reads on, or the disk is full
+            unwritten.append(error)
+            membership.stop()
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
     with printed_warnings(PictureLeftOut):
@@ -117,6 +118,17 @@ def join(
 
     with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
+    if unwritten:
+        raise unwritten[0]
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"
         console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_event(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event), flush=True)
+    elif event["event"] in _WORDS:
+        trouble = event.get("trouble")
+        words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
+        console().print(printable(words), markup=False, soft_wrap=True)

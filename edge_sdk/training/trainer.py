@@ -215,7 +215,7 @@ class Trainer:
             guard: what to look at while training, and when to stop before the time is over; None never does.
             checkpoint: file for the state of the training; None saves none.
             checkpoint_seconds: seconds between two saves of the state.
-            on_step: called after every step; an error that it raises ends the training.
+            on_step: called after every step; an error that it raises ends the training, and is raised here.
 
         Raises:
             TrainingError: neither steps nor minutes are given, or the loss is not finite.
