@@ -34,7 +34,7 @@ GROUPS = ("apples", "boats")
 
 
 def target(group: str) -> Adapter:
-    """What the devices of a group would learn from endless training: root knowledge plus the group's own."""
+    """The adapter that a group would learn from endless training: root knowledge plus the group's own."""
     own = random_adapter(10 + GROUPS.index(group), 2)
     return concatenate([(random_adapter(5, 1), 1.0), (own, 0.5)])
 

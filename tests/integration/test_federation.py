@@ -254,7 +254,7 @@ def test_the_coordinator_is_killed_and_resumes(embedded: str, tmp_path: Path) ->
 
 
 def test_what_a_server_optimiser_remembers_outlives_a_restart(tmp_path: Path) -> None:
-    """Stopped before the last round, whose step goes on from the steps of the rounds before."""
+    """It stops before the last round, whose step goes on from the earlier ones."""
 
     def learnt(optimiser: str, restart: bool) -> Adapter:
         folder = tmp_path / f"{optimiser}-{restart}"

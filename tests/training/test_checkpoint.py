@@ -107,7 +107,7 @@ def test_the_training_of_a_round_goes_on_for_as_long_as_there_is_time_now(traine
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_nothing(trainer: Trainer, tmp_path: Path) -> None:
-    """Not even at the last step: a training of hours was lost when the disk was full at its end."""
+    """This holds for the last step, too: a training of hours was lost when the disk was full at its end."""
     (tmp_path / "file").write_text("")
     checkpoint = tmp_path / "file" / "state.safetensors"  # no folder can be made there
     with pytest.warns(CheckpointUnwritten, match=f"{checkpoint} cannot be written"):

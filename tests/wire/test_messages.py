@@ -177,7 +177,7 @@ def test_too_large_and_too_deep_messages_are_refused() -> None:
 
 
 def test_an_offer_has_the_figures_of_its_training_beside_the_rest() -> None:
-    """Flat, by these names: so the message was before its figures had a type, and other languages read it."""
+    """They are flat, by these names, as other languages read them."""
     stats = m.TrainingStats(
         pictures=12,
         first_loss=np.float32(0.5),
