@@ -93,7 +93,7 @@ def _write(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, seed
     file, random = folder / "diffusion_pytorch_model.safetensors", np.random.default_rng(seed)
     with file.open("wb") as stream:
         stream.write(len(said).to_bytes(8, "little") + said)
-        # The same numbers again and again: neither reading nor hashing knows.
+        # The same numbers again and again, which changes neither reading nor hashing.
         numbers = random.standard_normal(_PIECE // 4, np.float32).clip(-2, 2)
         for begin in range(0, end // _DTYPES[dtype], len(numbers)):
             stream.write(_stored(numbers[: end // _DTYPES[dtype] - begin], dtype))
@@ -103,7 +103,7 @@ def _write(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str, seed
 def _stored(values: np.ndarray[tuple[int], np.dtype[np.float32]], dtype: str) -> bytes:
     """The values in a way of storing, rounded so that all ways hold the same numbers.
 
-    bfloat16 is the upper half of a float32. float16 has its digits, and none so close to zero.
+    bfloat16 is the upper half of a float32. float16 holds its digits, but no numbers so close to zero.
     """
     rounded = np.where(np.abs(values) < 2**-14, np.float32(0), values)
     bits = rounded.view(np.uint32) & np.uint32(0xFFFF0000)

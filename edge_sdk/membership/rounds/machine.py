@@ -605,7 +605,7 @@ class _Turn:
 
 
 def _growing(vain: int) -> float:
-    """Return the seconds to wait after so many sayings in vain."""
+    """Return the seconds to wait after so many messages without an answer."""
     return min(REPEAT * 2.0 ** min(vain, 64), LONGEST)
 
 
