@@ -57,6 +57,8 @@ _ROLES = ("root", "cluster", "leaf")
 _WEIGHTS_SHARE = 0.2
 # The longest time to draw prior pictures in: a share of the training's minutes, or seconds if it goes by steps.
 _PRIOR_SHARE, _PRIOR_SECONDS = 0.1, 60.0
+# Note of a leaf that was trained on all pictures, so that none is left to judge it by.
+_KNOWS_ALL = {"held_out": "none"}
 
 
 class Device:
@@ -251,7 +253,8 @@ class Device:
             rank: LoRA rank; None takes that of the present leaf, or 8.
             guard: stop when the adapter begins to learn single pictures by heart, or to forget the base model, and keep
                 the best one; see `edge_sdk.training.Guard`. One picture in eight, from twelve on, is kept from training
-                for that, and a few prior pictures are drawn at the first call.
+                for that, and a few prior pictures are drawn at the first calls. False trains on all pictures, to the
+                end; no weights are chosen for such a leaf then.
             afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
             on_step: called after every step. An error that it raises ends the training, and is raised here; the next
                 call goes on from the last checkpoint, which is some 20 s old at most.
@@ -270,7 +273,7 @@ class Device:
             ConfigurationError: the home cannot be written.
         """
         self._check_home()
-        trainer, held_out = self._new_trainer()
+        trainer, held_out = self._new_trainer(all_pictures=not guard)
         checkpoint = self.home / "leaf.checkpoint"
         watching = self._guard(held_out, minutes, checkpoint) if guard else None
 
@@ -281,7 +284,7 @@ class Device:
                     f"rank={rank} would have no effect: the leaf of {self.home} has rank {leaf.rank} and is gone on "
                     "from. Leave rank out, or begin anew with afresh=True."
                 )
-            return trainer.train(
+            result = trainer.train(
                 minutes=minutes,
                 steps=steps,
                 start=leaf,
@@ -295,6 +298,9 @@ class Device:
                 on_step=on_step,
                 checkpoint=checkpoint,
             )
+            knows_all = not guard or (leaf is not None and _knows_all(leaf))
+            notes = _KNOWS_ALL if knows_all else {}
+            return replace(result, adapter=replace(result.adapter, notes=notes))
 
         from edge_sdk.training import resumed
 
@@ -311,8 +317,9 @@ class Device:
     def choose_weights(self) -> dict[str, float]:
         """Choose how much of root, cluster and leaf to draw with, by the loss on own pictures that were not trained on.
 
-        With fewer than twelve pictures none is kept from training, and all weights stay at 1. `learn` does this at its
-        end, as far as a fifth of its time suffices; call it after a federation has brought other adapters.
+        `learn` does this at its end, as far as a fifth of its time suffices; call it after a federation has brought
+        other adapters. All weights stay at 1 if there are no such pictures: with fewer than twelve, none is kept from
+        training, nor by `learn(guard=False)`.
 
         Raises:
             As `learn`.
@@ -326,9 +333,10 @@ class Device:
         present = [name for name in _ROLES if name in self.adapters]
         if not held_out or not present:
             return self.weights
-        from edge_sdk.training import choose_weights
-
         found = {name: self.adapter(name) for name in present}
+        if "leaf" in found and _knows_all(found["leaf"]):
+            return self.weights
+        from edge_sdk.training import choose_weights
 
         def loss(weights: Mapping[str, float]) -> float:
             return trainer.evaluate([(found[name], weight) for name, weight in weights.items()], held_out)
@@ -477,17 +485,18 @@ class Device:
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
-    def _new_trainer(self) -> tuple[Trainer, list[Picture]]:
+    def _new_trainer(self, *, all_pictures: bool = False) -> tuple[Trainer, list[Picture]]:
         """A trainer for the pictures as they are now, with the UNet of the open one if there is one; and those pictures
-        that are kept from training, see `edge_sdk.training.keep_back`."""
-        pictures, held_out = self._divided_pictures()
+        that are kept from training, see `edge_sdk.training.keep_back`: none with `all_pictures`."""
+        pictures, held_out = self._divided_pictures(all_pictures=all_pictures)
         opened: Trainer | None = self.__dict__.get("trainer")
         return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures), held_out
 
-    def _divided_pictures(self) -> tuple[list[Picture], list[Picture]]:
+    def _divided_pictures(self, *, all_pictures: bool = False) -> tuple[list[Picture], list[Picture]]:
         from edge_sdk.training import image_size, keep_back
 
-        return keep_back(load_pictures(self._own_pictures(), image_size(self._base_model())))
+        pictures = load_pictures(self._own_pictures(), image_size(self._base_model()))
+        return (pictures, []) if all_pictures else keep_back(pictures)
 
     def _base_model(self) -> Path:
         if self.model is None:
@@ -528,3 +537,7 @@ class Device:
             name = f"device-{secrets.token_hex(6)}"
             keep_id(self.home, name)
         return name
+
+
+def _knows_all(leaf: Adapter) -> bool:
+    return _KNOWS_ALL.items() <= leaf.notes.items()
