@@ -478,7 +478,7 @@ class TestRefusals:
                 trained = train("apples", 0, plan)
                 if plan.round == 1:
                     layers = {f"unet.other{i}": f for i, f in enumerate(trained.adapter.layers.values())}
-                    return type(trained)(type(trained.adapter)(layers), 10, 1.0, 0.5, 0.01)
+                    return TrainedUpdate(type(trained.adapter)(layers), trained.stats)
                 return trained
 
             told: list[dict[str, Any]] = []
