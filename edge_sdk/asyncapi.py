@@ -209,7 +209,7 @@ def _portable_items(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif key == "description":
             yield key, inspect.cleandoc(value)
         elif key == "pattern":
-            yield key, value.replace(r"\Z", "$")  # Python's end of a text is a letter elsewhere
+            yield key, value.replace(r"\Z", "$")  # other languages have no \Z
         else:
             yield key, _portable(value)
 

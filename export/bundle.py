@@ -101,7 +101,8 @@ def export_model(
         step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller sets none; missing ones follow from the
             base model's files.
-        on_progress: called with the present step in a few words and the share of the work that is done.
+        on_progress: called with the present step in a few words and the share of the work that is done; an error that
+            it raises ends the export, which leaves nothing behind.
 
     Raises:
         ExportError: the model cannot be exported, a LoRA file does not fit it, the precision is unknown, or `out` is in

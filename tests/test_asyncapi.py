@@ -82,7 +82,7 @@ def test_limits_of_binary_fields_are_those_of_the_code() -> None:
 
 
 def test_a_whole_federation_keeps_to_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every message of a run of six devices, on its channel. Whoever waits says hello soon."""
+    """Every message of a run of six devices is checked, on its channel. Devices that wait say hello soon."""
     monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.01)
     monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.1)
     with MemoryBroker() as broker:

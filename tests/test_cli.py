@@ -408,7 +408,7 @@ def test_a_home_that_cannot_be_written_is_told(impasto: Run) -> None:
 
 
 def test_nobody_talks_over_training() -> None:
-    """What libraries say when they are imported, to no use."""
+    """Libraries print useless notes when they are imported."""
     script = "import edge_sdk.training"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

@@ -136,15 +136,32 @@ def test_a_picture_that_takes_too_long_is_not_begun_at_every_call(
     now = [0.0]
     monkeypatch.setattr(Generator, "generate", slowly)
     monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
-    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 3), (15.0, 3), (1000.0, 3 + len(CAPTIONS) - 1)):
+    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 2), (15.0, 3), (25.0, 5), (1000.0, 1 + len(CAPTIONS))):
         found = prior_pictures(device.generator, tmp_path, seconds)
         assert len(drawn) == begun
     assert [one.text for one in found] == list(CAPTIONS)
 
 
+def test_a_picture_that_had_the_rest_of_the_time_is_begun_again_with_all_of_it(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, drawn = Generator.generate, []
+
+    def slowly(self: Generator, prompt: str, **options: Any) -> list[Image.Image]:
+        drawn.append(prompt)
+        now[0] += 10.0 if prompt == CAPTIONS[0] else 40.0  # the board throttles
+        return whole(self, prompt, **options)
+
+    now = [0.0]
+    monkeypatch.setattr(Generator, "generate", slowly)
+    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    assert [len(prior_pictures(device.generator, tmp_path, 45.0)) for _ in range(3)] == [1, 2, 3]
+    assert drawn == [CAPTIONS[0], CAPTIONS[1], CAPTIONS[1], CAPTIONS[2]]
+
+
 def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device, tmp_path: Path) -> None:
     device.pictures = write_squares(tmp_path / "many", 24)
-    leaf = device.learn(steps=30, learning_rate=1e-2, guard=False).adapter
+    leaf = device.learn(steps=30, learning_rate=1e-2).adapter
     assert device.weights["leaf"] > 0
     # What a federation brings may also harm.
     adapters.save(adapters.scale(leaf, -3.0), device.home / "cluster.safetensors")
@@ -158,6 +175,23 @@ def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device,
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}, "they were chosen for another adapter"
     (device.home / "weights.json").write_bytes(b"{")
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}
+
+
+def test_without_a_guard_all_pictures_are_trained_on(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "many", 24)
+    assert device.learn(steps=1).stats.pictures == 21
+    leaf = device.learn(steps=1, guard=False)
+    assert leaf.stats.pictures == 24
+    assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(leaf.adapter)
+    # Pictures that a leaf knows do not choose its weight, nor after a guarded training that goes on from it.
+    adapters.save(adapters.scale(leaf.adapter, -3.0), device.home / "cluster.safetensors")
+    for again in (False, True):
+        if again:
+            assert device.learn(steps=1).stats.pictures == 21
+        assert device.choose_weights() == device.weights == {"cluster": 1.0, "leaf": 1.0}
+    device.learn(steps=1, afresh=True)
+    device.choose_weights()
+    assert (device.home / "weights.json").exists()
 
 
 def test_a_few_pictures_choose_no_weights(device: Device) -> None:
@@ -266,7 +300,7 @@ def test_what_another_training_left_behind_is_dropped(device: Device) -> None:
 
 
 def shared(adapter: Adapter, said: bytes) -> bool:
-    """Whether any sixteen bytes at the beginning of a factor were heard."""
+    """True if the first sixteen bytes of any factor were heard."""
     factors = [matrix for f in adapter.layers.values() for matrix in (f.a, f.b)]
     return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
 

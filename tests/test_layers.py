@@ -45,7 +45,7 @@ EDGE_SDK: dict[str, set[str]] = {
     "asyncapi": {"wire", "transport"},
     "inference": {"adapter", "pictures"},
     "membership": {"adapter", "wire", "transport"},
-    "training": {"adapter", "pictures", "inference", "membership"},
+    "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "prior": {"inference", "pictures"},
     "device": {
@@ -86,7 +86,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def exports(package: str, name: str) -> bool:
-    """Whether a package's `__init__` offers something of that name, which may be a module's as well."""
+    """True if a package's `__init__` exports something of that name, which may be a module's as well."""
     init = ROOT.joinpath(*package.split("."), "__init__.py")
     return init.is_file() and f'"{name}"' in init.read_text("utf-8").partition("__all__")[2]
 

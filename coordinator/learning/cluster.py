@@ -100,7 +100,7 @@ class Tastes:
 
     def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
         profiles = self._profiles()
-        # A device may have been forgotten since the question was asked; no code resembles nobody.
+        # A device may have been forgotten since the question was asked; an empty code resembles no other.
         codes = [profiles[name].prompt_code if name in profiles else b"" for name in names]
         return directions(codes, standings)
 

@@ -16,7 +16,7 @@ _WORDS = {
     "joined": "joined; {rounds} rounds",
     "round_started": "round {round} of {rounds} starts: {stage} adapter",
     "adapter_received": "received {name} ({size:,} bytes)",
-    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {seconds:.0f} s",
+    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {train_seconds:.0f} s",
     "update_committed": "round {round}: update handed in ({size:,} bytes)",
     "update_refused": "round {round}: update refused: {reason}",
     "update_resumed": "round {round}: update was trained before",
@@ -94,13 +94,14 @@ def join(
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
+    unwritten: list[OSError] = []
+
     def show(event: dict[str, Any]) -> None:
-        if as_json:
-            print(json.dumps(event), flush=True)
-        elif event["event"] in _WORDS:
-            trouble = event.get("trouble")
-            words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
-            console().print(printable(words), markup=False, soft_wrap=True)
+        try:
+            _print_event(event, as_json)
+        except OSError as error:  # nobody reads on, or the disk is full
+            unwritten.append(error)
+            membership.stop()
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
     with printed_warnings(PictureLeftOut):
@@ -117,6 +118,17 @@ def join(
 
     with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
+    if unwritten:
+        raise unwritten[0]
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"
         console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_event(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event), flush=True)
+    elif event["event"] in _WORDS:
+        trouble = event.get("trouble")
+        words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
+        console().print(printable(words), markup=False, soft_wrap=True)

@@ -221,6 +221,7 @@ class Generator:
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
             DrawingError: the drawing diverged.
+            Any error that `on_step` raises.
         """
         index = self.bundle.index
         chosen = _Choice(

@@ -6,7 +6,7 @@ Binary numbers are little-endian float32. docs/protocol.md describes every field
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -95,6 +95,31 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("prompt_code must be finite float32 numbers")
 
 
+class TrainingStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a finished training. Offers, reports and events have them by these names.
+
+    Attributes:
+        pictures: number of pictures that it learnt from: its weight in the mean.
+        first_loss: mean training loss of the first steps.
+        last_loss: mean training loss of the last steps.
+        train_seconds: duration of the training.
+    """
+
+    pictures: Positive
+    first_loss: Loss
+    last_loss: Loss
+    train_seconds: Seconds
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by their names, as plain numbers."""
+        return {
+            "pictures": int(self.pictures),
+            "first_loss": float(self.first_loss),
+            "last_loss": float(self.last_loss),
+            "train_seconds": max(0.0, float(self.train_seconds)),
+        }
+
+
 # --- both directions: transfers -------------------------------------------------------------------------------------
 
 
@@ -166,6 +191,16 @@ class Offer(_Message, frozen=True, kw_only=True):
     first_loss: Loss
     last_loss: Loss
     train_seconds: Seconds
+
+    @classmethod
+    def of(cls, start: RoundStart, manifest: Manifest, stats: TrainingStats) -> Offer:
+        """The offer of an update that answers a RoundStart."""
+        return cls(round=start.round, attempt=start.attempt, manifest=manifest, **stats.figures())
+
+    @property
+    def stats(self) -> TrainingStats:
+        """The figures of the update's training."""
+        return TrainingStats(**{name: getattr(self, name) for name in TrainingStats.__struct_fields__})
 
 
 class Leave(_Message, frozen=True, kw_only=True):

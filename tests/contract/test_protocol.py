@@ -316,7 +316,7 @@ class TestRounds:
         assert "roundstart" not in {message["type"] for message in peer.said_meanwhile()}
 
     def test_what_is_sent_after_leave(self, world: World) -> None:
-        """A question, the answers to what it says itself, and what has become of the round that it was in."""
+        """It gets a question, answers to its own messages, and the end of the round that it was in."""
         world.serve(2)
         (peer, other), (start, _) = world.started("a", "b")
         sha256 = peer.offer(start, peer.update(1))
@@ -337,8 +337,8 @@ class TestRounds:
         peer.hear("welcome")
 
     def test_after_finished(self, world: World) -> None:
-        """It is said again to whoever joins, also to newcomers; a coordinator that serves once ends when all have all,
-        though they stay connected."""
+        """Every device that joins gets it again, newcomers too. A coordinator that serves once ends when all devices
+        have all adapters, though they stay connected."""
         coordinator = world.serve(2, rounds=1, more="", once=True)
         (peer, other), (start, _) = world.started("a", "b")
         peer.offer(start, peer.update(1))
@@ -373,7 +373,7 @@ class TestRounds:
                 starts = [peer.hear("roundstart", round=2), other.hear("roundstart", round=2)]
 
     def test_one_that_is_presumed_dead_and_offers_is_heard(self, world: World) -> None:
-        """It does not contradict; its offer is its life."""
+        """It does not contradict its death; its offer shows that it lives."""
         world.serve(2, rounds=1, more="grace = 1\n")
         (peer, other), (start, _) = world.started("a", "b")
         peer.show(online=False, epoch=1)
@@ -415,7 +415,7 @@ class TestRounds:
         assert peer.hear("rounddone")["updates"] == 2
 
     def test_a_round_begins_with_those_who_are_there(self, world: World) -> None:
-        """Who has been away for longer than `grace` is not in it, and takes part in the next one."""
+        """A device that has been away for longer than `grace` is not in it, and takes part in the next one."""
         coordinator = world.serve(3, rounds=3, more="grace = 1\n")
         peers, starts = world.started("a", "b", "c")
         peers[2].show(online=False)

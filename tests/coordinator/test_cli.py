@@ -142,7 +142,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
 
 
 def test_an_event_file_that_cannot_be_written_ends_with_its_name(run: Run, tmp_path: Path) -> None:
-    """/dev/full takes nothing: as a disk that is full."""
+    """/dev/full takes no byte, like a full disk."""
     path = tmp_path / "stickers.toml"
     (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
     with MemoryBroker() as broker:

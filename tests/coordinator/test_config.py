@@ -52,7 +52,7 @@ def test_defaults_and_paths() -> None:
 
 
 def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database and blobs were sought in the folder that `serve` was started in: from another one, all was lost."""
+    """Database and blobs were looked for in the folder that `serve` was started in: started elsewhere, all was lost."""
     monkeypatch.setenv("HOME", "/home/anna")
     places = 'home = "~/h"\nblobs = "b"\ndatabase = "sqlite:///d.sqlite?timeout=9"\n'
     federation = parse(MINIMAL + places)
@@ -198,7 +198,7 @@ def test_the_template_is_a_federation_file_with_the_defaults(tmp_path: Path) -> 
 
 
 def test_the_template_teaches_every_key(tmp_path: Path) -> None:
-    """A key that the file knows is in the template: as it is by default, or as a comment."""
+    """Every key of the file is in the template, with its default or as a comment."""
     table, found = "", set()
     for line in config.template("stickers", "bundle", "mqtt://b").splitlines():
         if header := re.match(r"\[(\w+)\]", line):
@@ -224,7 +224,7 @@ def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_p
 
 
 def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
-    """A bundle exported with all slots, for drawing with shared files, serves as well."""
+    """A bundle with all slots, exported for drawing with shared files, can be used too."""
     bundle = write_bundle(tmp_path / "bundle")
     content = json.loads((bundle / "impasto.json").read_text())
     convolution = {"name": "unet.mid.conv1", "in_features": 36, "out_features": 4, "kernel": [3, 3]}

@@ -101,7 +101,7 @@ def rules(*read: str) -> str:
 
 
 def test_rules_that_keep_the_coordinator_from_hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mosquitto confirms every subscription, and delivers nothing: it waited for devices for ever."""
+    """Mosquitto confirms every subscription and delivers nothing: the coordinator waited for devices for ever."""
     monkeypatch.setattr("coordinator.server.connection._ECHO", 0.3)
     acl = tmp_path / "acl"
     acl.write_text(rules(), "utf-8")

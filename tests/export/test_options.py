@@ -113,7 +113,7 @@ def factors(pipeline: Any, path: str, rank: int) -> tuple[npt.NDArray[np.float32
 def test_whatever_is_drawn_with_is_fused_the_same(
     layer: str, down: str, up: str, config: dict[str, Any] | None, tmp_path: Path
 ) -> None:
-    """One reader for both: in every spelling, and with mixed ranks that no alpha scales, no layer is lost."""
+    """Both use one reader, so that no spelling, and no mixed ranks without an alpha, lose a layer."""
     pipeline = load_pipeline(tiny_model())
     before = {path: pipeline.unet.get_submodule(path).weight.clone() for path in (Q, K)}
     given = {path: factors(pipeline, path, rank) for path, rank in ((Q, 4), (K, 2))}

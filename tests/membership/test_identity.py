@@ -107,7 +107,7 @@ class TestTheHome:
         assert home_federation(tmp_path) == "tastes"
 
     def test_of_another_device_hands_nothing_in_under_a_new_name(self, url: str, stage: Stage, tmp_path: Path) -> None:
-        """`--device-id` beside the home of another one: what that had trained counted a second time."""
+        """`--device-id` was given with the home of another device, whose update counted a second time."""
         me = Me(url, tmp_path, Learner())
         join(stage)
         stage.say(start())
@@ -166,7 +166,7 @@ class TestTheHome:
 def test_an_update_that_cannot_be_kept_is_handed_in_first(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be written any more when it is trained."""
+    """The disk is full when the training ends."""
     keep = Journal.keep_update
 
     def failing(journal: Journal, *given: Any) -> None:

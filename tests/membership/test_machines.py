@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coordinator import rounds as theirs
-from edge_sdk.membership.rounds import LEGAL, moves
+from edge_sdk.membership.rounds import LEGAL, Stop, moves
 from edge_sdk.wire import CoordinatorState, Presence, RoundDone
 from tests.coordinator.federations import rules
 from tests.membership.machines import Coordinator, Device, Packet, PowerCutError, forged
@@ -102,6 +102,13 @@ class World(RuleBasedStateMachine):
         if not device.at_home:
             self.up.append((name, Presence(online=False, epoch=device.session)))
         self.start(name)
+
+    @rule(name=DEVICES)
+    def owner_stops(self, name: str) -> None:
+        """The owner stops the membership, and begins another one."""
+        if not self.devices[name].at_home:
+            self.at_device(name, "feed", Stop())
+            self.start(name)
 
     @rule(actions=st.integers(0, 4))
     def coordinator_dies_soon(self, actions: int) -> None:
@@ -220,6 +227,7 @@ class PatientWorld(World):
 
     times: ClassVar[dict[str, float]] = {"deadline": 1e6, "grace": 1e6}
     pass_time = None
+    owner_stops = None  # nobody waits for a device that has left
 
     def teardown(self) -> None:
         super().teardown()

@@ -35,7 +35,7 @@ from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire import exchange
+from edge_sdk.wire import TrainingStats, exchange
 from edge_sdk.wire.messages import (
     Committed,
     CoordinatorState,
@@ -228,7 +228,8 @@ class Learner:
 
     def __call__(self, plan: RoundPlan) -> TrainedUpdate:
         self.plans.append(plan)
-        return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
+        stats = TrainingStats(pictures=12, first_loss=1.0, last_loss=0.5, train_seconds=3.0)
+        return TrainedUpdate(self.adapter, stats)
 
 
 def trust(home: Path, key: bytes) -> None:
@@ -249,8 +250,8 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
     join(stage)
     stage.say(start())
     offer = stage.hear(Offer)
-    assert (offer.round, offer.pictures) == (1, 12)
-    assert (offer.first_loss, offer.last_loss, offer.train_seconds) == (1.0, 0.5, 3.0)
+    assert offer.round == 1
+    assert offer.stats == TrainingStats(pictures=12, first_loss=1.0, last_loss=0.5, train_seconds=3.0)
     data = stage.take(offer)
     assert data == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
     stage.say(RoundDone(round=1, accepted=True, updates=1))
@@ -272,7 +273,7 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
 def test_what_becomes_of_an_update_after_it_was_committed_is_told(
     url: str, stage: Stage, tmp_path: Path, code: str
 ) -> None:
-    """It was handed in, as its owner read, and he was never told that it does not count."""
+    """The owner read that it was handed in, and was never told that it does not count."""
     me = Me(url, tmp_path, Learner())
     join(stage)
     stage.say(start())
@@ -682,7 +683,7 @@ def signed_welcome(signer: Signer) -> SignedStep:
 
 @pytest.mark.parametrize("name", FORGED)
 def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_path: Path, name: str) -> None:
-    """Least of all what there is to draw with."""
+    """The adapters to draw with stay, above all."""
     code, forge = FORGED[name]
     Home(tmp_path)
     drawn_with = {tmp_path / f"{name}.safetensors": name.encode() for name in ("root", "cluster", "clusters/0")}
@@ -704,7 +705,7 @@ def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_pa
 
 
 def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
-    """The broker may have kept what the coordinator once said. What it says again is another matter."""
+    """The broker may have kept old messages of the coordinator. A new message is another matter."""
     old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
     me = Me(url, tmp_path, Learner(), rounds=1)
     stage.online(epoch=7)
@@ -761,7 +762,7 @@ def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_pa
 def test_a_forged_commitment_costs_no_update(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
+    """Nobody signs `committed`: the coordinator asks an awaited device again, and the update is still there."""
     monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
     learn = Learner()
     me = Me(url, tmp_path, learn)
@@ -810,7 +811,7 @@ def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stag
 
 
 def test_being_told_a_former_key_again_forgets_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
-    """A device may be started with the same invitation every time: the key in it was exchanged meanwhile."""
+    """A device may be started with the same invitation every time, though the key in it was replaced meanwhile."""
     old, stage.signer = stage.signer, Signer(new_key(), "tastes")
     trust(tmp_path, old.public)
     me = Me(url, tmp_path, Learner(), rounds=1)
@@ -871,7 +872,7 @@ def test_being_welcomed_again_and_again_is_no_progress(
 
 
 def test_leaving_early_waits_for_adapters_that_can_be_had(url: str, stage: Stage, tmp_path: Path) -> None:
-    """The round that it would leave with is over before its adapters came. Nothing at home is lost meanwhile."""
+    """The round that it would leave with is over before its adapters come. No adapter at home is lost meanwhile."""
     Home(tmp_path)
     for name in ("root", "cluster", "clusters/0"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"old")
@@ -902,7 +903,7 @@ def test_more_adapters_than_are_fetched_at_once_come_home(
 
 
 def test_an_adapter_that_comes_late_is_kept(url: str, stage: Stage, tmp_path: Path) -> None:
-    """It was not needed any more when it came, and is needed again later: it is not sent twice."""
+    """The adapter comes when it is needed no more, and is needed again later: it is not sent twice."""
     me = Me(url, tmp_path, Learner())
     join(stage)
     late, data = random_adapter(2), to_bytes(random_adapter(2))
@@ -921,7 +922,7 @@ def test_an_adapter_that_comes_late_is_kept(url: str, stage: Stage, tmp_path: Pa
 
 
 def test_a_round_that_looks_like_the_last_one_is_another_round(url: str, stage: Stage, tmp_path: Path) -> None:
-    """A round made nothing, so that the next one starts from the same adapters, which are still on their way."""
+    """A round had no result, so that the next one starts from the same adapters, which are still on their way."""
     learn = Learner()
     Me(url, tmp_path, learn)
     join(stage)
@@ -937,7 +938,7 @@ def test_a_round_that_looks_like_the_last_one_is_another_round(url: str, stage: 
 
 
 def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
-    """Nor does the round's own thread, which is about to say something."""
+    """The thread of `run`, which is about to send a message, does not wait either."""
     broker = EmbeddedBroker().start()
     stage, closed = Stage(broker.url), threading.Event()
     ended: list[BaseException] = []

@@ -82,7 +82,7 @@ class TestSteps:
             verified(replace(good, step=moved), SIGNER.public, "tastes", "pi-4")
 
     def test_are_signed_as_they_stand(self) -> None:
-        """The same values in other bytes are another step: nothing has to be encoded again to check it."""
+        """The same values in other bytes are another step: a check need not encode anything again."""
         good = SIGNER.signed(STEPS[0], "pi-4", 7)
         values = msgspec.msgpack.decode(good.step)
         other = msgspec.msgpack.encode(dict(reversed(values.items())))

@@ -41,12 +41,9 @@ def stored(turn: Turn, event: Stored) -> None:
     update = Update(
         manifest=offer.manifest,
         member=member,
-        pictures=offer.pictures,
-        first_loss=offer.first_loss,
-        last_loss=offer.last_loss,
-        train_seconds=offer.train_seconds,
         norm=event.norm,
         late=current.number - offer.round,
+        **offer.stats.figures(),
     )
     pace = turn.now - current.opened if not update.late and sets_pace(turn.state, name, turn.now) else current.pace
     counted = replace(current, updates=Table(current.updates).put(name, update), pace=pace)
@@ -58,10 +55,7 @@ def stored(turn: Turn, event: Stored) -> None:
         device=name,
         cluster=member.cluster,
         late=update.late,
-        pictures=update.pictures,
-        first_loss=update.first_loss,
-        last_loss=update.last_loss,
-        train_seconds=update.train_seconds,
+        **update.figures(),
         size=update.manifest.size,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_sdk.adapter import Share
-from edge_sdk.wire import Manifest
+from edge_sdk.wire import Manifest, TrainingStats
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -86,24 +86,17 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         return not self.left and self.is_near(now)
 
 
-class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """A counted update.
+class Update(TrainingStats, frozen=True, kw_only=True):
+    """A counted update, with the figures of its training.
 
     Attributes:
         manifest: manifest of its content.
         member: the role that it was trained in.
-        pictures: number of pictures, its weight.
-        first_loss, last_loss: training losses at the beginning and the end.
-        train_seconds: duration of the training.
         norm: Frobenius norm of the change by training.
         late: number of rounds between its own and the one that it counts in.
     """
 
     manifest: Manifest
     member: Member
-    pictures: int
-    first_loss: float
-    last_loss: float
-    train_seconds: float
     norm: float
     late: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 
 import msgspec
@@ -62,6 +63,15 @@ class Round(RoundHead, frozen=True, kw_only=True):
     def absent(self) -> dict[str, Member]:
         """Members that have delivered neither a good nor a refused update."""
         return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
+
+    @property
+    def median_losses(self) -> dict[str, float]:
+        """Medians of the counted updates' `first_loss` and `last_loss`."""
+        updates = self.updates.values()
+        return {
+            "first_loss": statistics.median(update.first_loss for update in updates),
+            "last_loss": statistics.median(update.last_loss for update in updates),
+        }
 
 
 class Past(msgspec.Struct, frozen=True):

@@ -34,11 +34,11 @@ class Reconnection:
         self._since = 0.0
 
     def connected(self, now: float) -> None:
-        """Take in that the broker has accepted us."""
+        """Note that the broker has accepted us."""
         self.state, self._since = "online", now
 
     def away(self, now: float) -> float:
-        """Take in a lost connection or a failed attempt; return the seconds to wait before the next attempt."""
+        """Note a lost connection or a failed attempt; return the seconds to wait before the next attempt."""
         if self.state == "online" and now - self._since >= _STEADY * self._first:
             self._vain = 0
         self.state = "connecting"

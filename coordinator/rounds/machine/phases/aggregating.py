@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from typing import Any
 
 from msgspec.structs import replace
@@ -79,7 +78,6 @@ def tell_members(turn: Turn, closed: Round, *, accepted: frozenset[str]) -> None
 
 
 def _report_closed(turn: Turn, closed: Round, figures: dict[str, Any]) -> None:
-    updates = closed.updates.values()
     turn.report(
         "round_closed",
         round=closed.number,
@@ -88,7 +86,6 @@ def _report_closed(turn: Turn, closed: Round, figures: dict[str, Any]) -> None:
         late={name: update.late for name, update in closed.updates.items() if update.late},
         missing=sorted(set(closed.cohort) - set(closed.updates)),
         refused=dict(sorted(closed.refused.items())),
-        first_loss=statistics.median(update.first_loss for update in updates),
-        last_loss=statistics.median(update.last_loss for update in updates),
+        **closed.median_losses,
         **figures,
     )
