@@ -21,7 +21,7 @@ PROCESS = 80_000_000
 # The encoders' inputs are tokens and whole pictures.
 _WORKING = {
     "text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400, "preview_decoder": 2_000,
-    "image_encoder": 100,
+    "image_encoder": 20,
 }  # fmt: skip
 _WORKING_DECODER = 20_000
 _WORKING_DENOISER = 8_000
