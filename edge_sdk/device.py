@@ -37,7 +37,7 @@ from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, 
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
-from edge_sdk.privacy import prompt_code
+from edge_sdk.privacy import picture_code, prompt_code
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -397,6 +397,7 @@ class Device:
         device_id: str | None = None,
         max_rank: int = 64,
         privacy: str = "plain",
+        share_picture_code: bool = True,
         trust: str | None = None,
         invitation: str | None = None,
         bandwidth: str | float | None = None,
@@ -406,8 +407,8 @@ class Device:
     ) -> Membership:
         """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
 
-        What leaves the device: one prompt code, the number of pictures, and the adapters that it trains for the
-        federation. Pictures, captions and the leaf adapter stay.
+        What leaves the device: one prompt code, one picture code if the bundle has an image encoder, the number of
+        pictures, and the adapters that it trains for the federation. Pictures, captions and the leaf adapter stay.
 
         Args:
             broker: its URL, "mqtt://host:port" or "mqtts://..."; or the transport's settings, for TLS, user and
@@ -416,6 +417,8 @@ class Device:
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
             privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
+                whose taste. It gives the style of the pictures away. False sends none.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -441,13 +444,15 @@ class Device:
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         self._check_home()
-        trainer, _ = self._new_trainer()
+        pictures, held_out = self._divided_pictures()
+        trainer = self._trainer_for(pictures)
         profile = DeviceProfile(
             base_id=trainer.base_id,
             prompt_code=self._prompt_code(privacy),
             pictures=trainer.pictures,
             max_rank=max_rank,
             capabilities={"precision": trainer.precision},
+            picture_code=self._picture_code([*pictures, *held_out]) if share_picture_code else b"",
         )
         planned = Observer("on_plan", on_plan) if on_plan else None
         stepped = Observer("on_step", on_step) if on_step else None
@@ -489,8 +494,11 @@ class Device:
         """A trainer for the pictures as they are now, with the UNet of the open one if there is one; and those pictures
         that are kept from training, see `edge_sdk.training.keep_back`: none with `all_pictures`."""
         pictures, held_out = self._divided_pictures(all_pictures=all_pictures)
+        return self._trainer_for(pictures), held_out
+
+    def _trainer_for(self, pictures: Sequence[Picture]) -> Trainer:
         opened: Trainer | None = self.__dict__.get("trainer")
-        return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures), held_out
+        return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures)
 
     def _divided_pictures(self, *, all_pictures: bool = False) -> tuple[list[Picture], list[Picture]]:
         from edge_sdk.training import image_size, keep_back
@@ -529,6 +537,15 @@ class Device:
             warnings.simplefilter("ignore", PromptTruncated)
             embeddings = self.generator.encode_prompt(captions)[1]
         return prompt_code(embeddings, level).astype("<f4").tobytes()
+
+    def _picture_code(self, pictures: Sequence[Picture]) -> bytes:
+        """The picture code of all pictures; empty if the bundle has no image encoder."""
+        if not self.generator.encodes_pictures:
+            return b""
+        # A generator of its own, so that no graph stays in memory beside the training.
+        with Generator(self.generator.bundle, **self._drawing) as generator:
+            embeddings = generator.encode_picture([picture.image for picture in pictures])
+        return picture_code(embeddings).astype("<f4").tobytes()
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""

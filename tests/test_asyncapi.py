@@ -78,6 +78,8 @@ def test_limits_of_binary_fields_are_those_of_the_code() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["DeviceProfile"]["properties"]["prompt_code"]["minLength"] == 4
     assert schemas["DeviceProfile"]["properties"]["prompt_code"]["maxLength"] == 16384
+    assert schemas["DeviceProfile"]["properties"]["picture_code"]["maxLength"] == 16384
+    assert "picture_code" not in schemas["DeviceProfile"]["required"]
     assert schemas["Pull"]["properties"]["missing"]["maxLength"] == m.MAX_CHUNKS // 8
 
 

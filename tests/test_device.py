@@ -27,11 +27,13 @@ from edge_sdk.errors import (
 )
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan
+from edge_sdk.pictures import load_pictures
 from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
-from tests.models import tiny_bundle, tiny_model, write_model
+from edge_sdk.wire import DeviceProfile
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
 
 FEDERATION = """
@@ -338,6 +340,38 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert np.array_equal(everything, drawing(device, adapters={"root": 1.0, "cluster": 1.0, "leaf": 1.0}))
     assert not np.array_equal(everything, drawing(device, adapters={"leaf": 1.0}))
     assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
+
+
+@pytest.fixture
+def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
+    """The profiles of memberships, which are not opened."""
+    seen: list[DeviceProfile] = []
+    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.append(given[3]))
+    return seen
+
+
+def test_its_picture_code_is_the_mean_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """Of those, too, that are kept from training; in no graph that stays open beside it."""
+    folder = write_squares(tmp_path / "pictures", 13)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares")
+    device.join("memory://nobody", federation="squares", share_picture_code=False)
+    profile, without = profiles
+    code = np.frombuffer(profile.picture_code, "<f4")
+    images = [picture.image for picture in load_pictures(folder, 32)]
+    assert len(images) == 13 > profile.pictures
+    with Generator.load(picture_bundle(), threads=1) as generator:
+        wanted = generator.encode_picture(images).mean(axis=0)
+    assert code.shape == (EMBEDDING,)
+    assert np.allclose(code, wanted, atol=1e-6)
+    assert "image_encoder" not in device.generator._stages.opened
+    assert without.picture_code == b""
+    assert without.prompt_code == profile.prompt_code
+
+
+def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profiles: list[DeviceProfile]) -> None:
+    device.join("memory://nobody", federation="squares")
+    assert [profile.picture_code for profile in profiles] == [b""]
 
 
 def test_it_keeps_its_name(device: Device) -> None:

@@ -22,10 +22,12 @@ class BaseModel(msgspec.Struct, frozen=True):
     Attributes:
         base_id: id of the base model.
         slots: name -> shape of each LoRA slot that devices train.
+        picture_dimensions: numbers in a picture code; None if the bundle has no image encoder.
     """
 
     base_id: str
     slots: Mapping[str, Shape]
+    picture_dimensions: int | None = None
 
     def update_size(self, rank: int) -> int:
         """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
@@ -46,11 +48,16 @@ class _Slot(msgspec.Struct, frozen=True):
     kernel: tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=1, le=64)]] | None = None
 
 
+class _ImageEncoder(msgspec.Struct, frozen=True):
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]
+
+
 class _Impasto(msgspec.Struct, frozen=True):
     """The part of impasto.json that the coordinator reads."""
 
     base_id: Annotated[str, Meta(min_length=1, max_length=128)]
     slots: Annotated[list[_Slot], Meta(min_length=1)]
+    image_encoder: _ImageEncoder | None = None
 
 
 def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
@@ -76,7 +83,8 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
             f"--slots {layers}."
         )
     slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
-    return BaseModel(base_id=content.base_id, slots=slots)
+    encoder = content.image_encoder
+    return BaseModel(content.base_id, slots, None if encoder is None else encoder.dimensions)
 
 
 def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:

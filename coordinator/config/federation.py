@@ -115,7 +115,7 @@ class Federation(Keys, frozen=True, kw_only=True):
                 '[clustering] method = "ifca": devices choose their clusters by loss, which real ones do not do. It '
                 f"works in `impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
             )
-        ours = set(Rules.__struct_fields__) - {"code_dimensions"}
+        ours = set(Rules.__struct_fields__) - {"code_dimensions", "picture_dimensions"}
         own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = self.aggregator
         shares = tuple(method.share(turn) for turn in range(self.rounds))
@@ -125,6 +125,7 @@ class Federation(Keys, frozen=True, kw_only=True):
             base_id=base.base_id,
             max_update=base.update_size(self.rank),
             code_dimensions=self.code_dimensions or base.code_dimensions,
+            picture_dimensions=base.picture_dimensions,
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,

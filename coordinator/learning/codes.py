@@ -1,4 +1,4 @@
-"""Prompt codes for clustering, robust against single devices: no device's code may decide the comparison of all others.
+"""Codes for clustering, robust against single devices: no device's code may decide the comparison of all others.
 
 Clustering centres codes over the devices, because mean embeddings are all alike and differ only by small deviations
 from the mean. A single very long code, or one in a direction of its own, would move the mean so far that all other
@@ -23,6 +23,8 @@ ALONE = 3.0
 # Among more devices than this, one code cannot move the mean.
 _MOST = 256
 _FEW = 32
+# Largest coordinate of a picture code, in median distances: sums of squares stay exact.
+_FARTHEST = 1e3
 
 
 class Standing(IntEnum):
@@ -45,33 +47,82 @@ def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
     Codes of another length, zero codes and codes that stand alone are replaced by the mean of the others, and so
     resemble nobody after centring.
     """
-    best = max(standings, default=Standing.NAMED)
-    votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best)
-    size = max(votes, key=lambda size: (votes[size], size), default=4)
-    rows = np.zeros((len(codes), size // 4))
-    for row, code in zip(rows, codes, strict=True):
-        if len(code) == size:
-            row[:] = np.frombuffer(code, "<f4")
+    rows = _rows(codes, standings)
+    rows[np.isnan(rows)] = 0.0
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     says = lengths[:, 0] > 0
     rows[says] /= lengths[says]
     if says.any():
         chosen = np.flatnonzero(says)
-        says[chosen[_alone(rows[chosen])]] = False
+        if len(chosen) <= _MOST:
+            says[chosen[alone(np.maximum(0.0, 1.0 - rows[chosen] @ rows[chosen].T))]] = False
         rows[~says] = rows[says].mean(axis=0)
     return rows
 
 
-def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
-    """Return a mask (n,) of the codes that stand alone.
+def positions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
+    """Return the picture codes about their median, in units of their median distance from it, (n, dimensions).
+
+    Devices without a code, with one of another length and with one that stands alone have NaN: other evidence is for
+    them. Several codes that are far away together stay, at a bounded distance.
+    """
+    rows = _rows(codes, standings)
+    chosen = np.flatnonzero(np.isfinite(rows).all(axis=1)) if rows.size else np.zeros(0, np.int64)
+    if not len(chosen):
+        return rows
+    points = rows[chosen] - np.median(rows[chosen], axis=0)
+    lengths = np.linalg.norm(points, axis=1)
+    usual = float(np.median(lengths)) or float(lengths.mean()) or 1.0
+    points = np.clip(points / usual, -_FARTHEST, _FARTHEST)
+    points[_strays(points)] = np.nan
+    rows[chosen] = points
+    return rows
+
+
+def _rows(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
+    """Return the codes (n, dimensions), NaN for those of another length than most of the best known devices have."""
+    told = [(code, known) for code, known in zip(codes, standings, strict=True) if code]
+    best = max((known for _, known in told), default=Standing.NAMED)
+    votes = Counter(len(code) for code, known in told if known is best)
+    size = max(votes, key=lambda size: (votes[size], size), default=4)
+    rows = np.full((len(codes), size // 4), np.nan)
+    for row, code in zip(rows, codes, strict=True):
+        if len(code) == size:
+            row[:] = np.frombuffer(code, "<f4")
+    return rows
+
+
+def _strays(points: Matrix) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the points that stand alone, given at a median distance of 1 from their centre."""
+    if len(points) <= _MOST:
+        squares = np.einsum("ij,ij->i", points, points)
+        return alone(np.maximum(0.0, squares[:, None] + squares - 2 * points @ points.T))
+    # The median distance of pairs is about the square root of 2 here. Farther from all others than `ALONE` allows are
+    # only points that are far from the centre.
+    found = np.zeros(len(points), np.bool_)
+    light = points.astype(np.float32)
+    lengths = np.einsum("ij,ij->i", light, light)
+    far = np.flatnonzero(lengths > 2.0)
+    for first in range(0, len(far), _MOST):
+        some = far[first : first + _MOST]
+        distances = lengths[some, None] + lengths - 2 * light[some] @ light.T
+        distances[np.arange(len(some)), some] = np.inf
+        found[some] = distances.min(axis=1) > ALONE * 2.0
+    return found
+
+
+def alone(distances: Matrix) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the codes that stand alone; nobody does among fewer than four.
 
     Their nearest neighbour is more than `ALONE` times as far away as the others' median distance.
+
+    Args:
+        distances: (n, n) squared distances, in any unit. The diagonal is changed.
     """
-    count = len(rows)
+    count = len(distances)
     found = np.zeros(count, np.bool_)
-    if not 4 <= count <= _MOST:
+    if count < 4:
         return found
-    distances = np.maximum(0.0, 1.0 - rows @ rows.T)
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
     if count > _FEW:  # leaving one out does not change the median noticeably

@@ -76,6 +76,13 @@ def join(
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
     deadline: Annotated[float, typer.Option(min=1, help="Longest wait for the coordinator, in seconds.")] = 3600.0,
+    picture_code: Annotated[
+        bool,
+        typer.Option(
+            "--picture-code/--no-picture-code",
+            help="Send one code of all pictures, which gives their style away; the coordinator groups devices by it.",
+        ),
+    ] = True,
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
     ] = True,
@@ -86,8 +93,8 @@ def join(
 
     impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
-    Pictures and captions never leave the device; a prompt code and adapters do. If it is interrupted, run the same
-    command again: it goes on where it was.
+    Pictures and captions never leave the device; a prompt code, a picture code and adapters do. If it is interrupted,
+    run the same command again: it goes on where it was.
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut
@@ -109,6 +116,7 @@ def join(
             settings,
             federation=federation,
             device_id=device_id,
+            share_picture_code=picture_code,
             trust=trust,
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,

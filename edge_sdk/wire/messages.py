@@ -76,7 +76,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: number of
     pictures that it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept,
-    never acted on; key: the Ed25519 public key that signs its hellos, empty for a device that says none.
+    never acted on; key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code:
+    the mean of its pictures' embeddings, float32 bytes, empty for a device that shares none.
     """
 
     base_id: BaseId
@@ -87,12 +88,14 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=200)]], Meta(max_length=32)
     ] = {}
     key: Annotated[bytes, Meta(max_length=32)] = b""
+    picture_code: Annotated[bytes, Meta(max_length=16384)] = b""
 
     def __post_init__(self) -> None:
         if len(self.key) not in (0, 32):
             raise ValueError("key must be a public key of 32 bytes, or empty")
-        if len(self.prompt_code) % 4 or not np.isfinite(np.frombuffer(self.prompt_code, "<f4")).all():
-            raise ValueError("prompt_code must be finite float32 numbers")
+        for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):
+            if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
+                raise ValueError(f"{name} must be finite float32 numbers")
 
 
 class TrainingStats(msgspec.Struct, frozen=True, kw_only=True):

@@ -123,9 +123,14 @@ def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: st
 
 
 def profile_hash(profile: DeviceProfile) -> bytes:
-    """SHA-256 of a profile, encoded as an array of its fields; capabilities are pairs, sorted by their names."""
+    """SHA-256 of a profile, encoded as an array of its fields; capabilities are pairs, sorted by their names.
+
+    An empty picture code is left out, so that profiles of earlier versions keep their hashes.
+    """
     capabilities = [list(pair) for pair in sorted(profile.capabilities.items())]
     fields = [profile.base_id, profile.prompt_code, profile.pictures, profile.max_rank, capabilities, profile.key]
+    if profile.picture_code:
+        fields.append(profile.picture_code)
     return hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
 
 

@@ -90,6 +90,7 @@ class Peer:
         told = self.profile
         capabilities = sorted([name, value] for name, value in told.get("capabilities", {}).items())
         fields = [told["base_id"], told["prompt_code"], told["pictures"], told["max_rank"], capabilities, told["key"]]
+        fields += [told["picture_code"]] if told.get("picture_code") else []
         digest = hashlib.sha256(msgpack.encode(fields)).digest()
         content = ["impasto/1 hello", self.federation, self.device, 1, number, digest]
         self.say("hello", epoch=1, number=number, signature=own.sign(msgpack.encode(content)))

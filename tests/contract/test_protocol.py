@@ -20,6 +20,7 @@ from tests.transport.brokers import Mosquitto
 
 INDEX = {
     "base_id": "c" * 64,
+    "image_encoder": {"dimensions": 5},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -99,6 +100,17 @@ class TestJoining:
         assert peer.hear("refused")["code"] == "PromptCodeMismatch"
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
+
+    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World) -> None:
+        world.serve(2)
+        peer = world.peer("a")
+        peer.join(picture_code=bytes(16))
+        refused = peer.hear("refused")
+        assert (refused["code"], refused["about"]) == ("PictureCodeMismatch", "join")
+        assert "have 20 (5 numbers of float32)" in refused["reason"]
+        for code in (b"", bytes(20)):
+            peer.join(picture_code=code)
+            peer.hear("welcome")
 
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
         world.serve(2)

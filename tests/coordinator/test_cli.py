@@ -186,10 +186,12 @@ def test_methods_are_listed_with_their_keys(run: Run) -> None:
 def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle")
     path = tmp_path / "stickers.toml"
-    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n')
+    text = 'name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n'
+    path.write_text(f'{text}[clustering]\nmethod = "picture"\n')
     code, said = run("serve", str(path))
     assert code == 3
     assert "note: staleness: without effect, as late = 0" in said
+    assert 'note: clustering.method: "picture" is as "fused", as the bundle has no image encoder' in said
     code, said = run("init", str(tmp_path / "new.toml"), "--broker", "mqtt://anna:h7#Kq@host")
     assert code == 1
     assert "%23" in said

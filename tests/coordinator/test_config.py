@@ -12,7 +12,7 @@ from coordinator import config
 from coordinator.config import FederationFile
 from coordinator.config.tables import FAMILIES
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.methods.clustering import Fused
+from coordinator.methods.clustering import ByPicture, Fused, Validated
 from coordinator.methods.optimisers import Adam
 from coordinator.methods.robust import Trusting
 from edge_sdk.adapter import LAYER_SETS, Shape, to_bytes
@@ -163,7 +163,10 @@ def test_a_flat_file_of_earlier_versions_is_told_what_to_write(keys: str, said: 
         (of("filter", 'method = "clip"\nliars = 0.1'), "method = 'clip' has no key 'liars', which is a key of krum"),
         (of("server_optimiser", "momentum = 0.7"), "has no key 'momentum', which is a key of momentum and adam"),
         (of("aggregation", 'method = "fedit"\ncarry = true'), "has no key 'carry', which is a key of product: choose"),
-        (of("clustering", 'method = "single"\nclusters = 3'), "is a key of fused, prompt, adapter and ifca"),
+        (
+            of("clustering", 'method = "single"\nclusters = 3'),
+            "is a key of fused, prompt, adapter, picture, validated and ifca",
+        ),
         (of("interaction", 'method = "none"\nrho = 0.3'), "has no key 'rho', which is a key of attention"),
         (of("interaction", "carry = true"), "has no key 'carry': write carry under [aggregation]"),
         (of("filter", "server_momentum = 0.3"), "write server_momentum as momentum under [server_optimiser]"),
@@ -288,6 +291,25 @@ def test_the_length_of_a_prompt_code_is_the_bases_or_the_files() -> None:
     assert parse(MINIMAL).rules(base).code_dimensions == 768
     assert parse(MINIMAL + "code_dimensions = 16").rules(base).code_dimensions == 16
     assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).code_dimensions is None
+
+
+def test_the_length_of_a_picture_code_is_that_of_the_bundles_image_encoder(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    base = config.read_base_model(bundle / "impasto.json")
+    assert parse(MINIMAL).rules(base).picture_dimensions is None
+    content = json.loads((bundle / "impasto.json").read_text("utf-8"))
+    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 16}
+    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder}))
+    assert parse(MINIMAL).rules(config.read_base_model(bundle / "impasto.json")).picture_dimensions == 16
+    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": {"dimensions": 0}}))
+    with pytest.raises(ConfigurationError, match="dimensions"):
+        config.read_base_model(bundle / "impasto.json")
+
+
+def test_each_clusterer_has_a_rule_of_its_own() -> None:
+    assert parse(of("clustering", 'method = "picture"')).clustering == ByPicture(choose="bic")
+    assert parse(of("clustering", 'method = "validated"')).clustering == Validated(choose="significant")
+    assert parse(of("clustering", 'method = "picture"\nchoose = "silhouette"')).clustering.choose == "silhouette"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

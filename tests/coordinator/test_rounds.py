@@ -99,11 +99,14 @@ class TestJoining:
             ({"base_id": "c" * 64}, "BaseModelMismatch"),
             ({"max_rank": 2}, "RankTooSmall"),
             ({"code": [1.0, 2.0]}, "PromptCodeMismatch"),
+            ({"picture_code": bytes(8)}, "PictureCodeMismatch"),
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4, code_dimensions=3))
+        machine = Machine(rules(min_rank=4, code_dimensions=3, picture_dimensions=5))
         machine(Joined("a1", profile()))
+        machine(Joined("a2", profile(picture_code=bytes(20))))
+        assert machine.sent("a2", Welcome)
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
         assert refusals(machine, "x") == [code]

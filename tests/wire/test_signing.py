@@ -153,14 +153,16 @@ class TestHellos:
     greeter = Greeter(bytes(32), "tastes", "pi-4")
     profile = DeviceProfile(
         base_id="b1", prompt_code=bytes(8), pictures=12, max_rank=8, capabilities={"z": "1", "a": "2"},
-        key=greeter.public,
+        key=greeter.public, picture_code=bytes(4),
     )  # fmt: skip
 
     def test_are_signed_as_the_protocol_says(self) -> None:
         """By hand, as in docs/protocol.md."""
-        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public]
+        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public, bytes(4)]
         digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
         assert profile_hash(self.profile) == digest
+        without = msgspec.structs.replace(self.profile, picture_code=b"")
+        assert profile_hash(without) == hashlib.sha256(msgspec.msgpack.encode(fields[:-1])).digest()
         content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])
         hello = self.greeter.hello(self.profile, 7, 3)
         assert hello.signature == Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(content)

@@ -6,10 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.evidence import Matrix
+from coordinator.methods.clustering.evidence import Labels, Matrix
 
 
-def place(code: Matrix, codes: Matrix, clusters: Sequence[int]) -> int:
+def nearest(point: Matrix, points: Matrix, clusters: Sequence[int] | Labels) -> int:
+    """Return the cluster whose centroid is nearest to the point (dimensions,); 0 if there is no cluster.
+
+    Args:
+        point: (dimensions,) picture code of the new device.
+        points: (devices, dimensions) picture codes of the placed devices.
+        clusters: their clusters.
+    """
+    if not len(clusters):
+        return 0
+    labels = np.asarray(clusters)
+    names = np.unique(labels)
+    centroids = np.stack([points[labels == name].mean(axis=0) for name in names])
+    return int(names[np.argmin(((centroids - point) ** 2).sum(axis=1))])
+
+
+def place(code: Matrix, codes: Matrix, clusters: Sequence[int] | Labels) -> int:
     """Return the cluster whose centroid is most similar to the code (dimensions,); 0 if there is no cluster.
 
     Args:

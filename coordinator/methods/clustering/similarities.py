@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
+import numpy.typing as npt
 
 from coordinator.methods.clustering.evidence import Labels, Matrix
 
@@ -15,6 +16,7 @@ class Crowd(ABC):
     A device's similarity to itself is 1.
 
     Attributes:
+        ward: true if similarities are 1 - ||x - y||^2 / 2 of points, so that Ward's linkage suits them.
         items: (m, m) mean similarities between the devices of two items.
         own: (n,) item of each device.
         sizes: (m,) number of devices in each item.
@@ -22,6 +24,7 @@ class Crowd(ABC):
     """
 
     exact: bool
+    ward = False
 
     def __init__(self, items: Matrix, own: Labels) -> None:
         self.items = items
@@ -31,6 +34,16 @@ class Crowd(ABC):
     def __len__(self) -> int:
         return len(self.own)
 
+    @property
+    def core(self) -> Crowd:
+        """The crowd among which groups are found, usually itself; the devices beyond it join these groups."""
+        return self
+
+    @property
+    def in_core(self) -> npt.NDArray[np.bool_]:
+        """(n,) mask of the devices in the core."""
+        return np.ones(len(self), dtype=bool)
+
     @abstractmethod
     def totals(self, labels: Labels) -> Matrix:
         """Return (n, k): the sum of each device's similarities to the devices of each group; labels: (n,), 0 … k-1."""
@@ -38,6 +51,13 @@ class Crowd(ABC):
     @abstractmethod
     def totals_of_items(self, labels: Labels) -> Matrix:
         """Return the same sums for groups of whole items; labels: (m,)."""
+
+    def means(self, labels: Labels) -> Matrix:
+        """Return (n, k): each device's similarity to each group, by default the mean of those to its devices.
+
+        That to its own group leaves the device out, and is 0 if it is alone there.
+        """
+        return means_to_groups(self.totals(labels), labels)
 
     @abstractmethod
     def plane(self) -> Matrix:

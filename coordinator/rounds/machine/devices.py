@@ -146,4 +146,10 @@ def _problem_of(turn: Turn, profile: DeviceProfile) -> tuple[str, str] | None:
             f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {4 * wanted} "
             f"({wanted} numbers of float32): encode with the text encoder of the bundle."
         )
+    seen = rules.picture_dimensions
+    if seen is not None and len(profile.picture_code) not in (0, 4 * seen):
+        return "PictureCodeMismatch", (
+            f"The picture code has {len(profile.picture_code)} bytes, those of this federation have {4 * seen} "
+            f"({seen} numbers of float32): encode with the image encoder of this federation's bundle, or send none."
+        )
     return None

@@ -15,6 +15,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         min_rank: smallest rank that a device may have.
         max_update: largest size of an update, in bytes.
         code_dimensions: numbers in a prompt code; None: the base model does not state it.
+        picture_dimensions: numbers in a picture code; None: the bundle has no image encoder.
         keep_rest: true if devices train on top of the adapter's part beyond their rank.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -36,6 +37,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     max_update: int
     code_dimensions: int | None = None
+    picture_dimensions: int | None = None
     late: int = 0
     layers: LayerSet = "attention"
     keep_rest: bool = False

@@ -1,6 +1,6 @@
-"""Devices of an offline run: real training on one base model in memory, prompt codes by the bundle's text encoder.
+"""Devices of an offline run: real training on one base model in memory, codes by the bundle's encoders.
 
-Codes are of level "plain", as nothing leaves the process.
+Prompt codes are of level "plain", as nothing leaves the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator, PromptTruncated
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
-from edge_sdk.privacy import prompt_code
+from edge_sdk.privacy import picture_code, prompt_code
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
@@ -94,6 +94,7 @@ def open_devices(
                 prompt_code=_code(generator, [picture.text for picture in learnt]),
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
+                picture_code=_picture_code(generator, learnt),
             )
             held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
@@ -105,3 +106,9 @@ def _code(generator: Generator, captions: list[str]) -> bytes:
         warnings.simplefilter("ignore", PromptTruncated)
         embeddings = generator.encode_prompt(captions)[1]
     return prompt_code(embeddings, "plain").astype("<f4").tobytes()
+
+
+def _picture_code(generator: Generator, pictures: Sequence[Picture]) -> bytes:
+    if not generator.encodes_pictures:
+        return b""
+    return picture_code(generator.encode_picture([picture.image for picture in pictures])).astype("<f4").tobytes()

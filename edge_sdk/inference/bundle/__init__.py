@@ -14,6 +14,7 @@ from edge_sdk.inference.bundle.base_model import MODEL_INDEX, Config, obstacle_i
 from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
     DEEP,
+    IMAGE_ENCODER,
     INDEX,
     SHALLOW,
     Bundle,
@@ -21,6 +22,7 @@ from edge_sdk.inference.bundle.index import (
     BundlePrecision,
     Defaults,
     Fused,
+    ImageEncoder,
     Pipeline,
     Slot,
     graph_file,
@@ -32,6 +34,7 @@ from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 
 __all__ = [
     "DEEP",
+    "IMAGE_ENCODER",
     "INDEX",
     "MODEL_INDEX",
     "SHALLOW",
@@ -43,6 +46,7 @@ __all__ = [
     "Defaults",
     "Fused",
     "Graph",
+    "ImageEncoder",
     "Pipeline",
     "Slot",
     "compute_base_id",

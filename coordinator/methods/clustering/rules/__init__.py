@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from coordinator.methods import Registry, not_callable
 from coordinator.methods.clustering.evidence import Labels
+from coordinator.methods.clustering.rules.bic import bic
 from coordinator.methods.clustering.rules.cuts import Cuts
 from coordinator.methods.clustering.rules.eigengap import eigengap
 from coordinator.methods.clustering.rules.significant import significant
@@ -22,7 +23,12 @@ Rule: TypeAlias = Callable[[Crowd, Cuts, int], Labels]
 It keeps the present number unless another is clearly better.
 """
 
-_BUILT_IN: dict[str, Rule] = {"silhouette": silhouette, "eigengap": eigengap, "significant": significant}
+_BUILT_IN: dict[str, Rule] = {
+    "silhouette": silhouette,
+    "eigengap": eigengap,
+    "significant": significant,
+    "bic": bic,
+}
 RULES: Registry[Rule] = Registry("impasto.choices", _BUILT_IN, not_callable)
 
 __all__ = ["RULES", "Cuts", "Rule"]
