@@ -252,7 +252,7 @@ def federation(named: float, pictures: str, noise: str = "low", devices: int = 3
 
 
 class TestValidated:
-    """What the default could be: it finds out which evidence to trust."""
+    """The clusterer that finds out which evidence to trust."""
 
     @pytest.mark.parametrize(
         ("named", "pictures", "right"),
