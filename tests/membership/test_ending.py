@@ -17,7 +17,7 @@ from edge_sdk.wire.messages import Finished, Join, Offer, Refused, Welcome
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
-from tests.membership.test_membership import Learner, Me, Stage, join, start
+from tests.membership.stage import Learner, Me, Stage, join, start
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from edge_sdk.membership.rounds import (
 from edge_sdk.membership.rounds.machine import JITTER, LONGEST, REPEAT
 from edge_sdk.wire import CoordinatorState, Greeter, Offer, Refused, RoundDone, Welcome, encode, make_manifest
 from tests.integration.devices import profile
-from tests.membership.test_membership import start
+from tests.membership.stage import start
 
 DAY = 86_400.0
 

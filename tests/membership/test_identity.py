@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,10 @@ from edge_sdk.errors import ConfigurationError, DeadlineExceeded, JournalError, 
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, home_federation, keep_id, kept_id
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Committed, Finished, Join, Offer, Refused, RoundDone, Welcome
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
-from tests.membership.test_membership import Learner, Me, Stage, join, leave_over, start
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
-def stage(url: str) -> Stage:
-    return Stage(url)
+from tests.membership.stage import Learner, Me, Stage, join, leave_over, start
 
 
 class TestACopiedCard:

@@ -7,7 +7,6 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,24 +17,12 @@ from edge_sdk.errors import MembershipStopped
 from edge_sdk.exits import Exit
 from edge_sdk.membership import Membership, MembershipResult, Observer, RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.rounds import Phase, Rules, SayLeave, State, Stop, step
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import Leave, Offer, RoundDone
 from tests.integration.devices import profile
-from tests.membership.test_membership import Learner, Stage, join, start
+from tests.membership.stage import Learner, Stage, join, start
 from tests.models import tiny_bundle, tiny_model
 from tests.training.samples import write_squares
 from tests.transport.brokers import free_port
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
-def stage(url: str) -> Stage:
-    return Stage(url)
 
 
 def never(plan: RoundPlan) -> TrainedUpdate:

@@ -30,7 +30,7 @@ from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Hello, Join, Manifest
 from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, make_manifest, refitted
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
-from tests.membership.test_membership import Learner, Me, Stage, start
+from tests.membership.stage import Learner, Me, Stage, start
 from tests.transport.brokers import Mosquitto, free_port, quick
 
 DEADLINE = 60.0

@@ -36,7 +36,7 @@ from edge_sdk.wire.signing import (
     verified,
 )
 from edge_sdk.wire.transfer import make_manifest
-from tests.membership.test_membership import start
+from tests.membership.stage import start
 
 SIGNER, OTHER = Signer(bytes(range(32)), "tastes"), Signer(new_key(), "tastes")
 ROOT, CLUSTER = (make_manifest(content, "root", name) for content, name in ((b"1", "root"), (b"2", "cluster-0")))
