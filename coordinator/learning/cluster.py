@@ -99,14 +99,16 @@ class Tastes:
         reported = {**_figures(crowd, names, fit, kept=True), **figures}
         return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=reported)
 
-    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> tuple[Matrix, Matrix]:
-        """Return the devices' prompt codes and their picture codes."""
+    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> tuple[Matrix, Matrix | None]:
+        """Return the devices' prompt codes, and their picture codes if the clusterer looks at them."""
         profiles = self._profiles()
         # A device may have been forgotten since the question was asked; an empty code resembles no other.
         known = [profiles.get(name) for name in names]
         prompts = [profile.prompt_code if profile else b"" for profile in known]
-        pictures = [profile.picture_code if profile else b"" for profile in known]
-        return directions(prompts, standings), positions(pictures, standings)
+        codes = directions(prompts, standings)
+        if not self._federation.clustering.sees_pictures:  # bringing them into positions takes long for many devices
+            return codes, None
+        return codes, positions([profile.picture_code if profile else b"" for profile in known], standings)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.

@@ -414,6 +414,22 @@ class TestCoordinator:
         known = {name: found.assignment[name] for name in names[:-1]}
         assert tastes.place(rounds.Place(names[-1], known)).cluster == found.assignment[names[-1]]
 
+    def test_picture_codes_are_made_ready_only_for_clusterers_that_look_at_them(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def unwanted(*_: object) -> Matrix:
+            raise AssertionError("picture codes were made ready")
+
+        monkeypatch.setattr("coordinator.learning.cluster.positions", unwanted)
+        names = [f"d{number:02}" for number in range(8)]
+        action = rounds.Cluster(1, {name: rounds.Device(max_rank=4) for name in names}, 0)
+        for method in ("fused", "prompt", "adapter", "single"):
+            tastes = self.tastes(method, styles(8, 2)[0])
+            assert set(tastes.cluster(action).assignment) == set(names)
+            assert tastes.place(rounds.Place(names[-1], dict.fromkeys(names[:-1], 3))).cluster == 3
+        with pytest.raises(AssertionError, match="made ready"):
+            self.tastes("picture", styles(8, 2)[0]).cluster(action)
+
     def test_by_drift_clusters_stay_until_pictures_change(self) -> None:
         pictures, _ = styles(24, 4)
         names = [f"d{number:02}" for number in range(24)]

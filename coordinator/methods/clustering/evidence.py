@@ -27,7 +27,8 @@ class Evidence:
             the adapter that it started from); None for a device that has not trained yet.
         rounds: number of training rounds so far.
         sketches: sketches of the bases, if these are too many for memory; None: computed from the bases when needed.
-        pictures: (n, dimensions) picture codes, NaN for a device without one; None: no device has one.
+        pictures: (n, dimensions) picture codes, NaN for a device without one; None: no device has one, or the
+            clusterer does not look at them.
     """
 
     codes: Matrix

@@ -19,9 +19,7 @@ def nearest(point: Matrix, points: Matrix, clusters: Sequence[int] | Labels) -> 
     """
     if not len(clusters):
         return 0
-    labels = np.asarray(clusters)
-    names = np.unique(labels)
-    centroids = np.stack([points[labels == name].mean(axis=0) for name in names])
+    names, centroids = _centroids(points, clusters)
     return int(names[np.argmin(((centroids - point) ** 2).sum(axis=1))])
 
 
@@ -35,9 +33,15 @@ def place(code: Matrix, codes: Matrix, clusters: Sequence[int] | Labels) -> int:
     """
     if not len(clusters):
         return 0
-    labels = np.asarray(clusters)
     mean = codes.mean(axis=0)
+    names, centroids = _centroids(codes, clusters)
+    deviations = centroids - mean
+    lengths = np.maximum(np.linalg.norm(deviations, axis=1), 1e-12)
+    return int(names[np.argmax(deviations @ (code - mean) / lengths)])
+
+
+def _centroids(codes: Matrix, clusters: Sequence[int] | Labels) -> tuple[Labels, Matrix]:
+    """Return the clusters (k,) in ascending order, and their centroids (k, dimensions)."""
+    labels = np.asarray(clusters, dtype=np.int64)
     names = np.unique(labels)
-    centroids = np.stack([codes[labels == name].mean(axis=0) - mean for name in names])
-    lengths = np.maximum(np.linalg.norm(centroids, axis=1), 1e-12)
-    return int(names[np.argmax(centroids @ (code - mean) / lengths)])
+    return names, np.stack([codes[labels == name].mean(axis=0) for name in names])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -36,7 +36,12 @@ class Clusterer(MethodSettings, frozen=True, kw_only=True):
     """Weighs the kinds of evidence about devices. Its fields are the keys of the table [clustering].
 
     All devices make one cluster; see `Grouping` for clusterers that find several.
+
+    Attributes:
+        sees_pictures: true if it looks at picture codes; others are not given any.
     """
+
+    sees_pictures: ClassVar[bool] = False
 
     def __call__(self, evidence: Evidence) -> Blend:
         """Return the weights of the kinds of evidence in the similarity of two devices."""

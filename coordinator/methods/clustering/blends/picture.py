@@ -7,6 +7,8 @@ after it. Devices without a picture code join the group that they resemble most 
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from coordinator.methods.clustering.blends.base import Grouping
 from coordinator.methods.clustering.blends.fused import Fused, prompt_weight
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels
@@ -16,6 +18,8 @@ from coordinator.methods.clustering.similarities import Crowd
 
 class ByPicture(Grouping, frozen=True, kw_only=True):
     """Picture codes alone: squared distances of the mean embeddings of the devices' pictures."""
+
+    sees_pictures: ClassVar[bool] = True
 
     method: str = "picture"
     choose: str = "bic"

@@ -11,6 +11,7 @@ clearly better.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class Validated(Grouping, frozen=True, kw_only=True):
     Attributes:
         choose: rule that finds the number of clusters by prompt codes and adapters; by picture codes it is "bic".
     """
+
+    sees_pictures: ClassVar[bool] = True
 
     method: str = "validated"
 
