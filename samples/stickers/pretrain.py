@@ -112,6 +112,7 @@ def main(
         "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
         "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures[::40])),
+        "history": "",
     }
     if start_from:
         before = json.loads((start_from / "trained.json").read_text("utf-8"))
