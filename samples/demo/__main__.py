@@ -94,11 +94,11 @@ def main(
                 _seconds_file(settings).write_text(json.dumps({**seconds, "federation": spent}), "utf-8")
     with _stage(seconds, "report", console, "judging and drawing hybrids"):
         outcomes = report.read_outcomes(settings, plans)
-        rates = report.judge_all(outcomes)
+        verdicts = report.judge_all(outcomes)
         hybrid = report.draw_hybrid(settings, outcomes)
     seconds["total"] = sum(seconds.values())
     events = list(Tail(out / "events.jsonl").read())
-    _, verdict = report.write(settings, outcomes, events, seconds, rates, hybrid)
+    _, verdict = report.write(settings, outcomes, events, seconds, verdicts, hybrid)
     table = Table(box=None, header_style="dim")
     for heading in ("", "measured", "wanted", ""):
         table.add_column(heading)

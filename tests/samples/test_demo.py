@@ -20,6 +20,7 @@ from samples.demo.live import Tail
 from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
 from samples.demo.report import Outcome, draw_hybrid, traffic
 from samples.demo.settings import Settings
+from samples.stickers.judge import Verdict
 
 
 def test_devices_own_one_style_and_two_or_three_subject_groups() -> None:
@@ -58,9 +59,9 @@ def _report(**changes: object) -> dict[str, object]:
         {"id": str(i), "group": "ab"[i % 2], "cluster": i % 2, "loss": {"base": 0.5, "local": 0.4, "federated": 0.3}}
         for i in range(4)
     ]
-    rates = {"base": 0.1, "local": 0.3, "federated": 0.5}
+    verdicts = {arm: Verdict(0.5, 0.5, both) for arm, both in (("base", 0.1), ("local", 0.3), ("federated", 0.5))}
     values = {"seed": 0, "seconds": {}, "rounds": 1, "up": 1, "down": 1, "devices": devices}
-    return make_report(**(values | {"style_hit": rates, "subject_hit": rates} | changes))  # type: ignore[arg-type]
+    return make_report(**(values | {"verdicts": verdicts, "real": 0.8} | changes))  # type: ignore[arg-type]
 
 
 def test_all_bars_hold_for_a_good_report() -> None:
@@ -73,8 +74,8 @@ def test_all_bars_hold_for_a_good_report() -> None:
         (0, {"clusters": {"ari": 0.89, "k": 2}}),
         (1, {"loss": {"base": 0.5, "local": 0.3, "federated": 0.3}}),
         (1, {"loss": {"base": 0.3, "local": 0.4, "federated": 0.2}}),
-        (3, {"judge": {"style_hit": {"base": 0.3, "local": 0.3, "federated": 0.5}}}),
-        (3, {"judge": {"style_hit": {"base": 0.0, "local": 0.3, "federated": 0.0}}}),
+        (3, {"judge": {"both_hit": {"base": 0.1, "local": 0.45, "federated": 0.5}}}),
+        (3, {"judge_on_real": 1.1}),
     ],
 )
 def test_each_bar_can_fail(index: int, report: dict[str, object]) -> None:
@@ -116,7 +117,17 @@ def test_a_small_demo_from_end_to_end(demos: Path) -> None:
     done = _run_demo(out, *SMALL)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((out / "report.json").read_text("utf-8"))
-    assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "judge", "devices"}
+    assert set(report) == {
+        "seed",
+        "seconds",
+        "rounds",
+        "bytes",
+        "clusters",
+        "loss",
+        "judge",
+        "judge_on_real",
+        "devices",
+    }
     assert report["rounds"] == 2
     assert report["bytes"]["up"] > 0
     assert len(report["devices"]) == 4
