@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 from samples.stickers.judge import Verdict
 
 ARMS = ("base", "local", "federated")
+SHARES = ("both_hit", "style_hit", "subject_hit")
 
 
 @dataclass(frozen=True)
