@@ -49,7 +49,7 @@ def read_outcomes(settings: Settings, plans: Sequence[DevicePlan]) -> list[Outco
 
 
 def judge_all(outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
-    """What the judge finds in the pictures of all devices, arm by arm."""
+    """The judge on the pictures of all devices, arm by arm."""
     judge, verdicts = Judge(), {}
     for arm in ARMS:
         pictures = [Image.open(file) for outcome in outcomes for file in outcome.drawn(arm)]

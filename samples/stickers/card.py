@@ -68,7 +68,7 @@ It draws stickers of about a thousand subjects in the styles above, and nothing 
 
 @dataclass(frozen=True)
 class Bar:
-    """What was measured beside what is wanted, shares of pictures."""
+    """A measured share of pictures, beside the wanted one."""
 
     name: str
     value: float
@@ -80,7 +80,7 @@ class Bar:
 
 
 def bars(figures: Mapping[str, Any], real: Mapping[str, Any]) -> list[Bar]:
-    """What a base model has to reach.
+    """Bars of a base model.
 
     figures: of `measuring.measure_model`; real: of the judge on real pictures that it has not seen.
     """
