@@ -39,7 +39,7 @@ class Drawing:
 
     weight: float = 1.0
     guidance: float = 4.0
-    hybrid: str = "merge"
+    hybrid: str = "guide"
     caption: Literal["style", "plain", "known"] = "style"
 
 
@@ -79,7 +79,8 @@ def arms() -> Iterator[Arm]:
         yield _drawn(f"weight {weight:g}", weight=weight)
     for guidance in (2.0, 3.0, 6.0):
         yield _drawn(f"guidance {guidance:g}", guidance=guidance)
-    yield _drawn("steered", hybrid="steer")
+    yield _drawn("merged", hybrid="merge")
+    yield _drawn("merged, guidance 6", hybrid="merge", guidance=6.0)
     yield _drawn("asked for without style words", caption="plain")
 
 
