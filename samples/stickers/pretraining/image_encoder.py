@@ -1,10 +1,10 @@
 """Stage 4: a small CLIPVisionModelWithProjection that tells styles apart, for picture codes.
 
-It learns the base styles and their pairs only. Each has a centre, and a picture's embedding is to lie around that of its
-style as a Gaussian of variance 1 (Wan et al., large-margin Gaussian mixture loss, CVPR 2018), so that unknown styles too
-lie apart by multiples of the scatter inside one style. At the end the embedding is turned and scaled by linear
-discriminant analysis: pictures of one style scatter by variance 1 in every dimension, and the first dimensions tell the
-most styles apart.
+It learns the base styles and their pairs only. Each has a centre, and a picture's embedding is to lie around that of
+its style as a Gaussian of variance 1 (Wan et al., large-margin Gaussian mixture loss, CVPR 2018), so that unknown
+styles too lie apart by multiples of the scatter inside one style. At the end the embedding is turned and scaled by
+linear discriminant analysis: pictures of one style scatter by variance 1 in every dimension, and the first dimensions
+tell the most styles apart.
 """
 
 from __future__ import annotations
