@@ -25,13 +25,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from edge_sdk.adapter import in_layer_set
 from edge_sdk.errors import DeadlineExceeded, ImpastoError
 from edge_sdk.inference import Bundle, compute_base_id
 from edge_sdk.transport.embedded import EmbeddedBroker
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
-from samples.demo.settings import FEDERATION, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, RESULT, Settings
+from samples.stickers.judge import GUIDANCE
 
 # Seconds. Long, so that no slow device is left out; a device's process that ends is noticed at once.
 ROUND_DEADLINE = 6 * 3600.0
@@ -67,7 +69,7 @@ def main(
             out=str(out), model=str(MODEL), base_id=compute_base_id(MODEL), bundle=str(out.parent / "bundle"),
             broker=broker.url, devices=devices,
             rounds=rounds, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
-            judged=judged, draw_steps=15, guidance=2.0, deadline=ROUND_DEADLINE,
+            judged=judged, draw_steps=15, guidance=GUIDANCE, deadline=ROUND_DEADLINE,
         )  # fmt: skip
         plans = make_plan(devices, seed)
         with _stage(seconds, "prepare", console, "preparing folders and the bundle"):
@@ -163,6 +165,7 @@ def _write_federation(settings: Settings) -> None:
         "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
         "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
+        "layers": LAYERS,
     }  # fmt: skip
     # TOML values of these kinds look as in JSON.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
@@ -170,13 +173,17 @@ def _write_federation(settings: Settings) -> None:
 
 
 def _export(settings: Settings) -> None:
-    """Export the base model, unless an earlier demo has exported this very one."""
+    """Export the base model with slots for `LAYERS`, unless an earlier demo has exported this very one."""
     try:
-        if Bundle.load(settings.bundle).index.base_id == settings.base_id:
+        index = Bundle.load(settings.bundle).index
+        if index.base_id == settings.base_id and any(not in_layer_set(slot.name, "transformer") for slot in index.slots):
             return
     except ImpastoError:
         pass
-    command = [str(Path(sys.executable).with_name("impasto-export")), settings.model, settings.bundle, "--overwrite"]
+    command = [
+        str(Path(sys.executable).with_name("impasto-export")),
+        settings.model, settings.bundle, "--slots", LAYERS, "--overwrite",
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ProcessFailed(f"The export failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

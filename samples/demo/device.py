@@ -21,7 +21,7 @@ from edge_sdk.adapter import Adapter, load, save
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 from samples.demo.live import Tail
-from samples.demo.settings import FEDERATION, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, RESULT, Settings
 
 Weighted = list[tuple[Adapter, float]]
 Curve = list[tuple[int, float]]
@@ -75,6 +75,7 @@ class DemoDevice:
                 rank=s.rank,
                 batch_size=s.batch_size,
                 learning_rate=s.learning_rate,
+                layers=LAYERS,
                 guard=False,  # as many steps as the federation asks for
                 seed=s.seed,
                 on_step=on_step,

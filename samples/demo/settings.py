@@ -6,7 +6,11 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.adapter import LayerSet
+
 FEDERATION = "stickers"
+# Attention alone cannot draw fine textures in a new style.
+LAYERS: LayerSet = "all"
 # A device writes this file last, in its folder: a device that has it is done.
 RESULT = "result.json"
 
