@@ -176,7 +176,9 @@ def _export(settings: Settings) -> None:
     """Export the base model with slots for `LAYERS`, unless an earlier demo has exported this very one."""
     try:
         index = Bundle.load(settings.bundle).index
-        if index.base_id == settings.base_id and any(not in_layer_set(slot.name, "transformer") for slot in index.slots):
+        if index.base_id == settings.base_id and any(
+            not in_layer_set(slot.name, "transformer") for slot in index.slots
+        ):
             return
     except ImpastoError:
         pass
