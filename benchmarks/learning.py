@@ -4,7 +4,8 @@
 
 An owner has 12 pictures in a style that the base model does not know. A lesson trains an adapter on them. Subjects of
 the same kinds, of which the owner has no picture, are then drawn in the owner's words, and the judge names style and
-subject of each. Rows change one thing of the usual lesson or drawing; the usual one also runs with 4 and 40 pictures.
+subject of each. Rows change one thing of the usual lesson or drawing; in "together", four owners of one style learn in
+a federation. These two also run with 4 and 40 pictures.
 
 both, style, subject: shares of pictures; gain: of both over the usual row, on the same captions and seeds, and its
 standard error over owners; loss: mean held-out denoising loss; share: of what the judge finds in real pictures.
@@ -22,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.lessons import world
-from benchmarks.lessons.arms import BASE_KNOWN, USUAL, Arm, arms
+from benchmarks.lessons.arms import BASE_KNOWN, TOGETHER, USUAL, Arm, arms
 from benchmarks.shared import runs
 from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, value_of
 from benchmarks.shared.runs import Result, Run, key_of
@@ -44,7 +45,7 @@ class Scale:
 
 FULL = Scale(3, 16)
 QUICK = Scale(1, 2, GROUP_STYLES[:2])
-QUICK_ARMS = (USUAL, "base model", BASE_KNOWN, "layers attention")
+QUICK_ARMS = (USUAL, TOGETHER, "base model", BASE_KNOWN)
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def main(given: Sequence[str] | None = None) -> None:
     seeds = [chosen.seed + at for at in range(scale.seeds)]
     rows = [(arm, SOME) for arm in arms() if not chosen.quick or arm.name in QUICK_ARMS]
     if not chosen.quick:
-        rows += [(arm, count) for count in (FEW, MANY) for arm in arms() if arm.name in (USUAL, "base model")]
+        rows += [(arm, count) for count in (FEW, MANY) for arm in arms() if arm.name in (USUAL, TOGETHER, "base model")]
     cells = [
         Cell(arm, style, seed, count, key_of(world.facts(arm, world.owner(style, seed, count, scale.asked))))
         for arm, count in rows
@@ -101,14 +102,27 @@ def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], resul
         for (name, count), found in groups.items()
     ]
     table = {(str(row["row"]), row["pictures"]): row for row in made.rows}
-    ours, base = table[USUAL, SOME], table[BASE_KNOWN, SOME]
-    lost = value_of(base, "subject") - value_of(ours, "subject")
-    made.bars += [
-        Bar("style and subject, against what is found in real pictures", value_of(ours, "share"), 0.45, "at least"),
-        Bar("subject lost, against the base model in known words", lost, 0.08),
-    ]
+    made.bars += bars(table)
     made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells]
     return made
+
+
+def bars(table: Mapping[tuple[str, object], Row]) -> list[Bar]:
+    """Bars of learning alone and together; `table`: by row and number of pictures."""
+    alone, together = table[USUAL, SOME], table[TOGETHER, SOME]
+    found = [
+        Bar("alone: style and subject, of what is found in real pictures", value_of(alone, "share"), 0.45, "at least"),
+        Bar("together: the same", value_of(together, "share"), 0.6, "at least"),
+    ]
+    if together["gain_se"] is not None:
+        ahead = value_of(together, "gain") / max(value_of(together, "gain_se"), 1e-9)
+        found.append(Bar("together over alone, in standard errors", ahead, 2.0, "at least"))
+    for row, who in ((alone, "alone"), (together, "together")):
+        lost = value_of(table[BASE_KNOWN, SOME], "subject") - value_of(row, "subject")
+        found.append(Bar(f"{who}: subject lost, against the base model in known words", lost, 0.08))
+    if few := table.get((TOGETHER, FEW)):
+        found.append(Bar(f"together, {FEW} pictures: style and subject", value_of(few, "share"), 0.45, "at least"))
+    return found
 
 
 def summary(name: str, pictures: int, found: Sequence[Result], usual: Sequence[Result], real: float) -> Row:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from edge_sdk.adapter import LayerSet
 
+ROUNDS = 6
 # A caption with the device's words for its style, without them, or training on both.
 Form = Literal["style", "plain", "both"]
 
@@ -18,6 +19,8 @@ class Lesson:
 
     captions: the form of the captions that are trained on.
     prior: number of drawings of the base model that are trained on beside the owner's pictures.
+    devices: number of devices of the owner's style that learn together, the owner's among them: in `ROUNDS` rounds of a
+        federation, of `steps` steps in all.
     guarded: true if a guard looks at the pictures that the owner keeps back, see `edge_sdk.training.Guard`.
     """
 
@@ -31,6 +34,7 @@ class Lesson:
     captions: Form = "style"
     prior: int = 0
     guarded: bool = False
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,14 @@ class Arm:
     drawing: Drawing = Drawing()
 
 
-USUAL = "usual"
+USUAL, TOGETHER = "usual", "together"
 BASE_KNOWN = "base model, known words"
 
 
 def arms() -> Iterator[Arm]:
     """All rows, the usual one first."""
     yield Arm(USUAL)
+    yield _taught(TOGETHER, devices=4)
     yield Arm("base model", None)
     yield Arm(BASE_KNOWN, None, Drawing(caption="known"))
     for layers in ("attention", "transformer"):

@@ -8,18 +8,22 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.lessons.arms import Arm, Form, Lesson
+from benchmarks.lessons.arms import ROUNDS, Arm, Form, Lesson
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.stickers import MODEL, base_id, bundle
+from coordinator.config import read_base_model, resolve
+from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter
 from edge_sdk.inference import Generator
-from edge_sdk.training import Guard, Trainer
+from edge_sdk.training import Guard, Trainer, train_round
+from edge_sdk.wire import DeviceProfile
 from samples.stickers import data
 from samples.stickers.data import Sticker
 from samples.stickers.judge import Judge
@@ -87,26 +91,51 @@ def run(arm: Arm, style: str, seed: int, count: int, asked: int) -> dict[str, An
     }
 
 
+def _together(lesson: Lesson, one: Owner) -> Adapter:
+    """The cluster adapter of a federation of the owner's style."""
+    group = [one, *(owner(one.style, 1000 * n + one.seed, len(one.pictures), 0) for n in range(1, lesson.devices))]
+    keys = {
+        "name": "lesson", "slots": "impasto.json", "rounds": ROUNDS, "steps": lesson.steps // ROUNDS,
+        "batch_size": lesson.batch_size, "learning_rate": lesson.learning_rate, "layers": lesson.layers,
+        "rank": lesson.rank, "seed": one.seed, "clustering": {"method": "single"}, "interaction": {"method": "none"},
+    }  # fmt: skip
+    devices = {}
+    for number, each in enumerate(group):
+        trainer = Trainer(MODEL, _captioned(each.pictures, lesson.captions), mirror=lesson.mirror, threads=1)
+        profile = DeviceProfile(
+            base_id=base_id(), prompt_code=bytes(4), pictures=len(each.pictures), max_rank=lesson.rank
+        )
+        devices[f"device-{number}"] = SimulatedDevice(profile, functools.partial(train_round, trainer))
+    outcomes = simulate(resolve(keys, folder=Path()), read_base_model(bundle() / "impasto.json"), devices)
+    return outcomes["device-0"].adapters["cluster"]
+
+
+def _alone(lesson: Lesson, one: Owner) -> tuple[Adapter, int]:
+    """The adapter of a lesson of one device, and the step that it is of."""
+    kept_back = len(one.pictures) // 6 if lesson.guarded else 0
+    own = _captioned(one.pictures[kept_back:], lesson.captions) + _prior(lesson.prior)
+    trainer = Trainer(
+        MODEL, own, mirror=lesson.mirror, caption_dropout=lesson.caption_dropout, layers=lesson.layers, threads=1
+    )
+    guard = Guard(_captioned(one.pictures[:kept_back], "style")) if kept_back else None
+    result = trainer.train(
+        steps=lesson.steps, seed=one.seed, rank=lesson.rank, batch_size=lesson.batch_size,
+        learning_rate=lesson.learning_rate, guard=guard,
+    )  # fmt: skip
+    return result.adapter, result.kept_step
+
+
 def _taught(lesson: Lesson, one: Owner) -> tuple[Adapter, float, int]:
     """The adapter of a lesson, the seconds that it took, and the step that it is of; kept for other ways of drawing."""
     about = [base_id(), asdict(lesson), [s.file_name for s in one.pictures], one.seed]
     file = PLACE / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:20]}.safetensors"
     noted = file.with_suffix(".json")
     if not noted.exists():
-        kept_back = len(one.pictures) // 6 if lesson.guarded else 0
-        own = _captioned(one.pictures[kept_back:], lesson.captions) + _prior(lesson.prior)
-        trainer = Trainer(
-            MODEL, own, mirror=lesson.mirror, caption_dropout=lesson.caption_dropout, layers=lesson.layers, threads=1
-        )
-        guard = Guard(_captioned(one.pictures[:kept_back], "style")) if kept_back else None
         began = time.perf_counter()
-        result = trainer.train(
-            steps=lesson.steps, seed=one.seed, rank=lesson.rank, batch_size=lesson.batch_size,
-            learning_rate=lesson.learning_rate, guard=guard,
-        )  # fmt: skip
+        adapter, step = (_together(lesson, one), lesson.steps) if lesson.devices > 1 else _alone(lesson, one)
         PLACE.mkdir(parents=True, exist_ok=True)
-        adapters.save(result.adapter, file)
-        noted.write_text(json.dumps([time.perf_counter() - began, result.kept_step]), "utf-8")
+        adapters.save(adapter, file)
+        noted.write_text(json.dumps([time.perf_counter() - began, step]), "utf-8")
     seconds, kept_step = json.loads(noted.read_text("utf-8"))
     return adapters.load(file), seconds, kept_step
 
