@@ -20,7 +20,7 @@ def scores(result: Result) -> str:
     """Scores of each row on its devices, by family."""
 
     def line(row: Result) -> list[str]:
-        both, *pictures = (f"{row[name]:.2f}" for name in _PICTURES)
+        both, *pictures = (or_empty(row.get(name), "{:.2f}") for name in _PICTURES)
         scores = (f"{row[name]:.2f}" for name in _SCORES)
         return [both, _over(row, "both_over_default"), *pictures, f"{row['loss']:.4f}", *scores,
                 _over(row, "over_default"), f"{row['seeds']}"]  # fmt: skip
@@ -29,7 +29,7 @@ def scores(result: Result) -> str:
 
 
 def _over(row: Result, what: str) -> str:
-    return f"{row[what]:+.3f}" + or_empty(row[f"{what}_se"], " ± {:.3f}")
+    return or_empty(row.get(what), "{:+.3f}") + or_empty(row.get(f"{what}_se"), " ± {:.3f}")
 
 
 def costs(result: Result) -> str:
