@@ -22,19 +22,22 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
 from samples.stickers.base_styles import BASE_STYLES
-from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, text
+from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, image_encoder, text
 from samples.stickers.pretraining.loop import last_row
 from samples.stickers.styles import plain_caption
 
 HERE = Path(__file__).parent
-STAGES = ("autoencoder", "text", "denoiser")
+STAGES = ("autoencoder", "text", "denoiser", "image_encoder")
 SHEET_SUBJECTS = (
     "fox", "cat face", "red apple", "airplane", "pizza", "evergreen tree", "grinning face", "sailboat",
     "guitar", "umbrella", "hamburger", "owl", "locomotive", "castle", "soccer ball", "rose",
 )  # fmt: skip
 
 
-def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: object) -> StableDiffusionPipeline:
+def pipeline(
+    vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: object, image: object = None
+) -> StableDiffusionPipeline:
+    """The pipeline of these networks; `image`: the image encoder, which drawing does not need."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -42,7 +45,8 @@ def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: 
         unet=unet,
         scheduler=denoiser.new_scheduler(),
         safety_checker=None,
-        feature_extractor=None,
+        image_encoder=image,
+        feature_extractor=None if image is None else image_encoder.new_image_processor(),
         requires_safety_checker=False,
     )
 
@@ -78,8 +82,9 @@ def main(
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
     vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 6000,
-    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 1500,
-    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 30000,
+    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 800,
+    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 44000,
+    image_steps: Annotated[int, typer.Option(help="Steps of 96 pictures for the image encoder.")] = 6000,
     start_from: Annotated[
         Path | None,
         typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
@@ -99,7 +104,8 @@ def main(
         encoder = text.warm_up(tokenizer, rows, latents, work, text_steps)
         unet = denoiser.new_unet(latents.shape[1], latents.shape[2])
     unet, encoder = denoiser.train(unet, tokenizer, encoder, rows, latents, work, unet_steps)
-    pipe = pipeline(vae, tokenizer, encoder, unet)
+    image = image_encoder.train(rows, pictures, work, image_steps)
+    pipe = pipeline(vae, tokenizer, encoder, unet, image)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
     facts = {
@@ -109,6 +115,7 @@ def main(
         "vae_steps": vae_steps,
         "text_steps": text_steps,
         "unet_steps": unet_steps,
+        "image_steps": image_steps,
         "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
         "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures[::40])),
