@@ -3,7 +3,7 @@
     npm install --prefix artwork @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \\
         @iconify-json/fxemoji@1.2.2 @iconify-json/emojione-monotone@1.2.1 emojibase-data@17.0.0
     python -m samples.stickers.pretrain artwork                      # everything; goes on where it was stopped
-    python -m samples.stickers.pretrain artwork --unet-steps 40000   # the denoiser trained for longer
+    python -m samples.stickers.pretrain artwork --unet-steps 60000   # the denoiser trained for longer
 
 Checkpoints lie in the work folder. The finished model is written to `samples/stickers/model` at the end, and a sheet of
 samples to the work folder. `samples.stickers.judge` then measures the pictures and writes the figures into the model
