@@ -22,6 +22,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
 from samples.stickers.base_styles import BASE_STYLES
+from samples.stickers.judge import GUIDANCE
 from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, image_encoder, text
 from samples.stickers.pretraining.loop import last_row
 from samples.stickers.styles import plain_caption
@@ -65,7 +66,7 @@ def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
         for picture in pipe(
             prompts[at : at + 16],
             num_inference_steps=steps,
-            guidance_scale=2.0,
+            guidance_scale=GUIDANCE,
             generator=generators[at : at + 16],
         ).images
     ]
@@ -81,10 +82,10 @@ def main(
         "out/pretrain"
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
-    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 6000,
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 3000,
     text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 800,
     unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 44000,
-    image_steps: Annotated[int, typer.Option(help="Steps of 96 pictures for the image encoder.")] = 6000,
+    image_steps: Annotated[int, typer.Option(help="Steps of 96 pictures for the image encoder.")] = 8000,
     start_from: Annotated[
         Path | None,
         typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
@@ -126,7 +127,7 @@ def main(
         facts |= {"vae_steps": before["vae_steps"], "text_steps": before["text_steps"]}
         facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
     pipe.to(torch.float16).save_pretrained(out)
-    for config in (out / "unet" / "config.json", out / "vae" / "config.json"):
+    for config in out.glob("*/config.json"):
         # diffusers writes the folder that a network was loaded from.
         values = {key: value for key, value in json.loads(config.read_text("utf-8")).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")

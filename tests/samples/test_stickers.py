@@ -73,9 +73,10 @@ def test_the_judge_is_as_good_as_its_card_says(stickers: list[data.Sticker]) -> 
     assert sum(file.stat().st_size for file in FOLDER.glob("*.onnx")) <= 4_000_000
     assert set(STYLES) | set(BASE_STYLES) == set(card["styles"])
     real = card["held_out"]["real"]
-    assert real["devices"]["both_hit"] >= 0.6
-    assert real["base"]["both_hit"] >= 0.6
-    assert real["pairs"]["styles_hit"] >= 0.6
+    assert real["devices"]["both_hit"] >= 0.85
+    assert real["base"]["both_hit"] >= 0.85
+    # Of many pairs one style hides most of the other: stone leaves no colour for sepia to change.
+    assert real["pairs"]["styles_hit"] >= 0.55
     unseen = [s for s in stickers if held_out(f"{s.style}/{s.subject}") and not STYLES[s.style].base]
     verdict = Judge().score(
         [Image.fromarray(pixels) for pixels in data.pictures(unseen)], [(s.style, s.subgroup) for s in unseen]

@@ -22,7 +22,7 @@ from samples.stickers.pretraining.autoencoder import to_unit
 from samples.stickers.pretraining.corpus import Drawn
 from samples.stickers.pretraining.loop import Ema, Log, load_checkpoint, run, save_checkpoint, warmup_cosine
 
-SIDE, PATCH, WIDTH, LAYERS, CODE = 64, 8, 128, 4, 32
+SIDE, PATCH, WIDTH, LAYERS, CODE = 64, 8, 96, 3, 32
 _LIKELIHOOD = 0.05  # weight of the squared distance from the own centre
 _MEASURED = 12_000  # pictures of single styles by which the embedding is scaled
 
