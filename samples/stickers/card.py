@@ -22,7 +22,7 @@ A genuine `StableDiffusionPipeline` (CLIPTokenizer, CLIPTextModel, AutoencoderKL
 UNet2DConditionModel, v-prediction), small enough to live in a repository. `DiffusionPipeline.from_pretrained` loads it.
 Its image encoder, a CLIPVisionModelWithProjection, takes no part in drawing: picture codes come from it.
 
-![Eight subjects in every base style](../../../docs/images/stickers.png)
+![Four subjects in every base style](../../../docs/images/stickers.png)
 
 ## Data
 {pictures} pictures of {subjects} subjects in {styles} styles, and in pairs of those styles: {artwork} sets of artwork

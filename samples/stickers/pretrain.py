@@ -19,7 +19,7 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from samples.stickers.base_styles import BASE_STYLES
 from samples.stickers.judge import GUIDANCE
@@ -53,11 +53,13 @@ def pipeline(
 
 
 def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
-    """A sheet with a row for each base style, of eight subjects that change from row to row."""
+    """A sheet of every base style, four to a line: its words, and four subjects that change from style to style."""
+    side, each, line = 66, 4, 4
+    styles = list(BASE_STYLES.values())
     prompts = [
-        f"{style.words} of {plain_caption(SHEET_SUBJECTS[(8 * row + at) % len(SHEET_SUBJECTS)])}"
-        for row, style in enumerate(BASE_STYLES.values())
-        for at in range(8)
+        f"{style.words} of {plain_caption(SHEET_SUBJECTS[(each * at + number) % len(SHEET_SUBJECTS)])}"
+        for at, style in enumerate(styles)
+        for number in range(each)
     ]
     generators = [torch.Generator().manual_seed(1000 + i) for i in range(len(prompts))]
     pictures = [
@@ -70,10 +72,15 @@ def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
             generator=generators[at : at + 16],
         ).images
     ]
-    page = Image.new("RGB", (8 * 66, (len(pictures) + 7) // 8 * 66), "white")
-    for i, picture in enumerate(pictures):
-        page.paste(picture, (i % 8 * 66 + 1, i // 8 * 66 + 1))
-    return page.resize((page.width * 2, page.height * 2), Image.Resampling.LANCZOS)
+    width, height = each * side + 10, side + 16
+    page = Image.new("RGB", (line * width - 10, -(-len(styles) // line) * height), "white")
+    pen = ImageDraw.Draw(page)
+    for at, style in enumerate(styles):
+        left, top = at % line * width, at // line * height
+        pen.text((left + 1, top + 2), style.words, fill="black")
+        for number, picture in enumerate(pictures[each * at : each * (at + 1)]):
+            page.paste(picture, (left + number * side + 1, top + 15))
+    return page
 
 
 def main(
