@@ -42,7 +42,7 @@ on two x86-64 cores, bf16 autocast.
 {history}
 
 ## Measured
-`python -m samples.stickers.judge measure`: {captions} captions of each kind with seeds that training never used, DDIM,
+`python -m samples.stickers.measuring`: {captions} captions of each kind with seeds that training never used, DDIM,
 {steps} steps, guidance {guidance}. The last column is what the judge finds in real pictures that it has not seen.
 
 | asked for | found | | in real pictures |

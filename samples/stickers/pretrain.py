@@ -6,7 +6,7 @@
     python -m samples.stickers.pretrain artwork --unet-steps 60000   # the denoiser trained for longer
 
 Checkpoints lie in the work folder. The finished model is written to `samples/stickers/model` at the end, and a sheet of
-samples to the work folder. `samples.stickers.judge` then measures the pictures and writes the figures into the model
+samples to the work folder. `samples.stickers.measuring` then judges the pictures and writes the figures into the model
 card.
 """
 
@@ -139,7 +139,7 @@ def main(
         values = {key: value for key, value in json.loads(config.read_text("utf-8")).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
+    typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.measuring")
 
 
 if __name__ == "__main__":

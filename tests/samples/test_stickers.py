@@ -106,7 +106,7 @@ def test_the_base_model_is_small_and_a_plain_pipeline_loads_it() -> None:
 
 
 def test_the_card_says_what_was_measured() -> None:
-    """The figures of `judge measure`, which the card shows, are of this judge and these weights."""
+    """The figures of `samples.stickers.measuring`, which the card shows, are of this judge and these weights."""
     measured = json.loads((MODEL_FOLDER / "measured.json").read_text("utf-8"))
     assert (measured["captions"], measured["steps"]) == (200, 25)
     trained = json.loads((MODEL_FOLDER / "trained.json").read_text("utf-8"))
