@@ -99,14 +99,16 @@ def _together(lesson: Lesson, one: Owner) -> Adapter:
         "batch_size": lesson.batch_size, "learning_rate": lesson.learning_rate, "layers": lesson.layers,
         "rank": lesson.rank, "seed": one.seed, "clustering": {"method": "single"}, "interaction": {"method": "none"},
     }  # fmt: skip
-    devices = {}
+    devices, base = {}, read_base_model(bundle() / "impasto.json")
+    # All are of one cluster, whatever their codes say.
+    code = bytes(4 * (base.code_dimensions or 1))
     for number, each in enumerate(group):
         trainer = Trainer(MODEL, _captioned(each.pictures, lesson.captions), mirror=lesson.mirror, threads=1)
         profile = DeviceProfile(
-            base_id=base_id(), prompt_code=bytes(4), pictures=len(each.pictures), max_rank=lesson.rank
+            base_id=base_id(), prompt_code=code, pictures=len(each.pictures), max_rank=lesson.rank
         )
         devices[f"device-{number}"] = SimulatedDevice(profile, functools.partial(train_round, trainer))
-    outcomes = simulate(resolve(keys, folder=Path()), read_base_model(bundle() / "impasto.json"), devices)
+    outcomes = simulate(resolve(keys, folder=Path()), base, devices)
     return outcomes["device-0"].adapters["cluster"]
 
 
