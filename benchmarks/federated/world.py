@@ -121,7 +121,7 @@ class World:
     @property
     def base(self) -> BaseModel:
         """The base model as the coordinator knows it."""
-        return read_base_model(bundle() / "impasto.json")
+        return read_base_model(bundle() / "impasto.json", LAYERS)
 
     def groups(self) -> dict[str, list[StudyDevice]]:
         """The devices by their hidden group."""

@@ -99,7 +99,7 @@ def _together(lesson: Lesson, one: Owner) -> Adapter:
         "batch_size": lesson.batch_size, "learning_rate": lesson.learning_rate, "layers": lesson.layers,
         "rank": lesson.rank, "seed": one.seed, "clustering": {"method": "single"}, "interaction": {"method": "none"},
     }  # fmt: skip
-    devices, base = {}, read_base_model(bundle() / "impasto.json")
+    devices, base = {}, read_base_model(bundle() / "impasto.json", lesson.layers)
     # All are of one cluster, whatever their codes say.
     code = bytes(4 * (base.code_dimensions or 1))
     for number, each in enumerate(group):
