@@ -23,7 +23,7 @@ from edge_sdk.adapter import LayerSet, load
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id
 from edge_sdk.training.encoding import load_unet
-from export.slots import slots_of
+from export.source import slots_of
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 

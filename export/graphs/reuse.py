@@ -21,15 +21,15 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from edge_sdk.errors import VerificationFailed
 from edge_sdk.inference.bundle import DEEP, SHALLOW, Slot
 from edge_sdk.inference.runtime import open_session
-from export.errors import unexpected_graph
-from export.saving import save_beside_weights
+from export.graphs.errors import unexpected_graph
+from export.graphs.saving import save_beside_weights
 
 # Largest difference between both graphs: other kernels may be chosen for the same nodes.
 _TOLERANCE = 1e-3
 _UPSAMPLER = re.compile(r"unet\.up_blocks\.(\d+)\.upsamplers\.0\.conv(\.lora_add)?")
 
 
-def split(folder: Path, slots: Sequence[Slot]) -> list[str]:
+def split_unet(folder: Path, slots: Sequence[Slot]) -> list[str]:
     """Add the output `DEEP` to the UNet in `folder` (model.onnx), and write the shallow graph beside it.
 
     Args:
@@ -54,7 +54,7 @@ def split(folder: Path, slots: Sequence[Slot]) -> list[str]:
     return [slot.name for slot in slots if slot.input_a in kept]
 
 
-def check(folder: Path, latents: tuple[int, int, int]) -> float:
+def check_split(folder: Path, latents: tuple[int, int, int]) -> float:
     """Return the largest difference between the results of the whole graph and of the shallow one, relative.
 
     The shallow graph gets the deep part of the whole one.

@@ -23,10 +23,8 @@ import onnx_ir as ir
 import onnxruntime
 from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-from export.calibration import Feeds
-from export.layers import PRODUCTS
-from export.lora import is_lora
-from export.saving import WEIGHTS, replace
+from export.graphs import PRODUCTS, WEIGHTS, is_lora, replace_graph
+from export.precision.calibration import Feeds
 
 # Layers of the UNet, as patterns of their names, that stay float32.
 KEPT = ("unet.conv_in", "unet.conv_out", "unet.time_embedding.*", "*.conv_shortcut")
@@ -43,9 +41,9 @@ def quantize(
     """Write the int8 form of a float32 graph.
 
     Args:
-        source: the graph, its layers named by `export.layers`.
+        source: the graph, its layers named by `export.graphs.name_layers`.
         target: the file to write; large weights go beside it.
-        feeds: recorded inputs, from `export.calibration`.
+        feeds: recorded inputs, from `export.precision.record`.
         keep: patterns of layers that stay float32.
 
     Returns:
@@ -75,7 +73,7 @@ def quantize(
         model = ir.load(raw)
         _read_floats(model)
         model.producer_name, model.producer_version = "", ""
-        replace(model, target)
+        replace_graph(model, target)
     return sum(_is_int8(node) for node in model.graph)
 
 

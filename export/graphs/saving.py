@@ -13,7 +13,7 @@ WEIGHTS = "model.onnx_data"
 _INLINE_BYTES = 32_000_000
 
 
-def save(model: ir.Model, path: Path) -> None:
+def save_graph(model: ir.Model, path: Path) -> None:
     """Write a graph as `path`; large weights go into model.onnx_data beside it."""
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     if weights > _INLINE_BYTES:
@@ -23,10 +23,10 @@ def save(model: ir.Model, path: Path) -> None:
         ir.save(ir.external_data.load_to_model(model), path)
 
 
-def replace(model: ir.Model, path: Path) -> None:
+def replace_graph(model: ir.Model, path: Path) -> None:
     """Write a graph over `path`, from which `model` may still be reading its weights."""
     with tempfile.TemporaryDirectory(prefix=".graph-", dir=path.parent) as folder:
-        save(model, Path(folder) / path.name)
+        save_graph(model, Path(folder) / path.name)
         (path.parent / WEIGHTS).unlink(missing_ok=True)
         for file in Path(folder).iterdir():
             file.replace(path.parent / file.name)

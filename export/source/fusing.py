@@ -33,7 +33,7 @@ class FusedLora:
     weight: float = 1.0
 
 
-def fuse(pipeline: Any, lora: FusedLora, base_id: str) -> Fused:
+def fuse_lora(pipeline: Any, lora: FusedLora, base_id: str) -> Fused:
     """Add weight * B A of every layer of a LoRA file to the weights of a pipeline, text encoders included.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Messages of export errors that several modules share."""
+"""Message of the error for a graph that the passes do not know."""
 
 from __future__ import annotations
 

@@ -21,10 +21,10 @@ import onnx_ir as ir
 from edge_sdk.errors import ExportError, VerificationFailed
 from edge_sdk.inference.bundle import Bundle, BundlePrecision, hash_files, write_index
 from edge_sdk.inference.runtime import open_session
-from export.calibration import FEWEST_PROMPTS, PROMPTS, check_prompts, read_feed, record
-from export.half import compute_in_half, store_in_half
-from export.quantization import quantize
-from export.saving import replace
+from export.graphs import replace_graph
+from export.precision.calibration import FEWEST_PROMPTS, PROMPTS, check_prompts, read_feed, record
+from export.precision.half import compute_in_half, store_in_half
+from export.precision.quantization import quantize
 
 PRECISIONS: tuple[BundlePrecision, ...] = get_args(BundlePrecision)
 _HALVED = frozenset({"text_encoder", "text_encoder_2", "unet"})
@@ -55,7 +55,7 @@ def convert(
     Args:
         folder: the bundle.
         precision: the new precision.
-        prompts: prompts to calibrate int8 with; None: `export.calibration.PROMPTS`.
+        prompts: prompts to calibrate int8 with; None: `export.precision.PROMPTS`.
         on_progress: called with the present step in words and the share of it that is done.
 
     Returns:
@@ -92,7 +92,7 @@ def convert(
                 path = folder / part / "model.onnx"
                 model = ir.load(path)
                 (compute_in_half if part in _HALVED else store_in_half)(model)
-                replace(model, path)
+                replace_graph(model, path)
             changed = index.stages
         errors = {
             f"{stage} in {precision}": relative_rms(_outputs(folder, stage, files), wanted[stage])

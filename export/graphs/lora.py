@@ -25,7 +25,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from edge_sdk.inference.bundle import Slot
-from export.errors import unexpected_graph
+from export.graphs.errors import unexpected_graph
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _FLOAT, _INT = ir.DataType.FLOAT, ir.DataType.INT64
