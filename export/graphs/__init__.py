@@ -10,9 +10,9 @@ errors.py      the error for a graph that is not known
 
 from __future__ import annotations
 
-from export.graphs.attention import clean, fuse_attention
+from export.graphs.attention import fuse_attention
 from export.graphs.lora import add_lora_slots, is_lora
-from export.graphs.metadata import PRODUCTS, name_layers
+from export.graphs.metadata import PRODUCTS, clean, name_layers
 from export.graphs.reuse import check_split, split_unet
 from export.graphs.saving import WEIGHTS, replace_graph, save_graph
 

@@ -1,4 +1,4 @@
-"""Changes of the ONNX graphs after torch has written them.
+"""Attention kernels: the Attention that torch writes becomes the one that ONNX Runtime computes fastest.
 
 `fuse_attention` replaces the opset-23 Attention on (batch, heads, tokens, size) by the contrib kernel
 com.microsoft.MultiHeadAttention on (batch, tokens, heads * size): the four reshapes and transposes around it disappear,
@@ -6,8 +6,6 @@ and the CPU runs flash attention instead of forming the whole score matrix.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -26,21 +24,6 @@ def fuse_attention(model: ir.Model) -> int:
         model.opset_imports[_CONTRIB] = 1
         RemoveUnusedNodesPass()(model)
     return fused
-
-
-def clean(model: ir.Model, description: str) -> None:
-    """Remove the exporter's metadata (source lines and local paths), so that equal weights give equal files."""
-    model.metadata_props.clear()
-    model.doc_string = description
-    model.graph.metadata_props.clear()
-    values: Iterable[ir.Value] = [*model.graph.inputs, *model.graph.initializers.values()]
-    for value in values:
-        value.metadata_props.clear()
-    for node in model.graph.all_nodes():
-        node.metadata_props.clear()
-        node.doc_string = None
-        for output in node.outputs:
-            output.metadata_props.clear()
 
 
 def _fuse(graph: ir.Graph, node: ir.Node) -> int:

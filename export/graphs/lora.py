@@ -16,7 +16,6 @@ The adding up takes area/channels of the product's work; a 1x1 kernel needs the 
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,8 +25,8 @@ import onnx_ir as ir
 
 from edge_sdk.inference.bundle import Slot
 from export.graphs.errors import unexpected_graph
+from export.graphs.metadata import module_path
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _FLOAT, _INT = ir.DataType.FLOAT, ir.DataType.INT64
 
 
@@ -55,9 +54,8 @@ def _by_scope(graph: ir.Graph, op_types: Sequence[str]) -> dict[str, list[ir.Nod
     """Return module path -> the nodes of these types that belong to that module itself, not to a part of it."""
     found: dict[str, list[ir.Node]] = {}
     for node in graph:
-        if node.op_type in op_types and (scopes := node.metadata_props.get(_SCOPES)):
-            # The last scope is the operation; the module is the one before.
-            found.setdefault(ast.literal_eval(scopes)[-2], []).append(node)
+        if node.op_type in op_types and (module := module_path(node)) is not None:
+            found.setdefault(module, []).append(node)
     return found
 
 
