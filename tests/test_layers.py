@@ -66,6 +66,11 @@ EXPORT: dict[str, set[str]] = {
     "bundle": {"source", "graphs", "precision", "verify"},
     "cli": {"source", "precision", "bundle"},
 }
+# Modules with a world behind them, which a pure state machine does without.
+WORLD = {
+    *("asyncio", "datetime", "os", "pathlib", "random", "secrets", "shutil", "socket", "sqlite3", "subprocess"),
+    *("tempfile", "threading", "time"),
+}
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
     "export": {"adapter", "inference", "pictures", "cli"},
@@ -145,6 +150,14 @@ def test_no_import_runs_back_up_inside_the_rounds(package: str) -> None:
     for file in files:
         used = {name.split(".")[2] for name in imports(file) if name.startswith("coordinator.rounds.")}
         assert used <= {package, *ROUNDS[package]}, module_of(file)
+
+
+@pytest.mark.parametrize("package", ["coordinator/rounds", "edge_sdk/membership/rounds"])
+def test_a_machine_has_no_clock_no_disk_and_no_socket(package: str) -> None:
+    files = [*(ROOT / package).rglob("*.py")]
+    assert len(files) > 10
+    for file in files:
+        assert not WORLD & {name.split(".")[0] for name in imports(file)}, module_of(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
