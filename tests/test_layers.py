@@ -219,6 +219,16 @@ def test_nobody_stands_beside_more_than_two_dozen_others() -> None:
         assert len(beside) <= 24, f"{folder}: {len(beside)}"
 
 
+def test_tests_of_the_coordinator_have_a_folder_for_each_of_its_packages() -> None:
+    packages, folders = (
+        {path.name for path in (ROOT / place).iterdir() if (path / "__init__.py").is_file()}
+        for place in ("coordinator", "tests/coordinator")
+    )
+    assert folders == packages
+    beside = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "coordinator").glob("test_*.py")}
+    assert beside - {"imports"} <= {path.stem for path in (ROOT / "coordinator").glob("*.py")}
+
+
 def test_the_page_for_contributors_names_files_that_are_there() -> None:
     page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
     named = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", page))
@@ -228,6 +238,6 @@ def test_the_page_for_contributors_names_files_that_are_there() -> None:
 
 def test_no_folder_is_a_heap() -> None:
     """No file sits beside more than about a dozen others."""
-    folders = {file.parent for file in FILES}
+    folders = {file.parent for file in (*FILES, *(ROOT / "tests" / "coordinator").rglob("*.py"))}
     heaps = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) for folder in folders}
     assert not {folder: count for folder, count in heaps.items() if count > 13}

@@ -19,7 +19,7 @@ from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Join, Presence, encode
 from edge_sdk.wire.topics import Topics
 from tests.coordinator.adapters import BASE_ID
-from tests.coordinator.test_service import Devices, federation
+from tests.coordinator.played import Devices, federation
 from tests.coordinator.words import words
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, write_federation

@@ -22,8 +22,18 @@ from coordinator.rounds import (
 )
 from coordinator.store import Database, newly_counted
 from edge_sdk.wire.messages import Finished, Refused, RoundDone, RoundStart
-from tests.coordinator.federations import BASE_ID, Machine, joined, offer, profile, rules, stored
-from tests.coordinator.test_rounds import DEVICES, deliver, started
+from tests.coordinator.federations import (
+    BASE_ID,
+    DEVICES,
+    Machine,
+    deliver,
+    joined,
+    offer,
+    profile,
+    rules,
+    started,
+    stored,
+)
 
 
 def told(machine: Machine) -> dict[str, dict[str, object]]:

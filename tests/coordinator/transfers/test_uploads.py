@@ -33,7 +33,7 @@ from edge_sdk.wire.messages import (
 )
 from edge_sdk.wire.transfer import encode_chunk
 from tests.coordinator.adapters import random_adapter
-from tests.coordinator.test_service import DEADLINE, TOPICS, Devices, federation
+from tests.coordinator.played import DEADLINE, TOPICS, Devices, federation
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator
 

@@ -18,12 +18,12 @@ from coordinator.telemetry.prometheus import Exposition, Metrics
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Join, Welcome
-from tests.coordinator.test_service import Devices, federation
+from tests.coordinator.played import Devices, federation
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, devices, write_federation
 from tests.transport.brokers import Mosquitto, free_port
 
-PAGE = Path(__file__).parents[2] / "docs" / "coordinator.md"
+PAGE = Path(__file__).parents[3] / "docs" / "coordinator.md"
 
 
 def scraped(port: int) -> dict[tuple[str, ...], float]:

@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from coordinator.rounds import FORMAT, State, head_of
 from coordinator.store import Database, MemoryBlobs, StoredBlobs, open_blobs
 from edge_sdk.errors import BlobLost, ConfigurationError, HomeInUse, StoreUnavailable, TransferError
-from tests.coordinator.federations import BASE_ID, profile, stored
-from tests.coordinator.test_rounds import started
+from tests.coordinator.federations import BASE_ID, profile, started, stored
 
 Opener: TypeAlias = Callable[[], StoredBlobs]
 
@@ -194,7 +193,7 @@ class TestDatabase:
         """The first form was one piece, in the row of the federation."""
         machine = started()
         machine(stored("a1", 1))
-        file = Path(__file__).parent / "data" / "state-1.msgpack"
+        file = Path(__file__).parents[1] / "data" / "state-1.msgpack"
         database = Database(address, "stickers", BASE_ID)
         with database.engine.begin() as connection:
             connection.execute(sa.text("UPDATE federation SET state = :state"), {"state": file.read_bytes()})

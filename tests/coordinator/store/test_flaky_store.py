@@ -15,7 +15,7 @@ from coordinator.server import takeover
 from coordinator.store import StoredBlobs, open_blobs
 from edge_sdk.errors import BlobLost, StoreUnavailable
 from edge_sdk.transport.memory import MemoryBroker
-from tests.coordinator.test_store_faults import ROUNDS, devices, whole
+from tests.coordinator.three_devices import ROUNDS, devices, whole
 from tests.integration.test_federation import Coordinator
 
 Fault = Callable[[], Any]

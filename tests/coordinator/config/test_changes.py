@@ -18,8 +18,7 @@ from coordinator.rounds import Joined, Lineage, Restarted, Served, State, all_se
 from edge_sdk.adapter import Shape
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire.messages import Finished, RoundStart
-from tests.coordinator.federations import Machine, joined, manifest, profile, rules
-from tests.coordinator.test_rounds import DEVICES, deliver, started
+from tests.coordinator.federations import DEVICES, Machine, deliver, joined, manifest, profile, rules, started
 
 BASE = BaseModel("b" * 64, {"layer.to_q": Shape(4, 4)})
 MINIMAL = 'name = "tastes"\nslots = "impasto.json"\nrounds = 3\nrank = 4\n'
@@ -314,7 +313,7 @@ def test_another_server_optimiser_begins_without_memory() -> None:
 
 
 def test_the_page_lists_them() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "coordinator.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "coordinator.md").read_text("utf-8")
     section = page.split("## A file that is changed")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (.*?) \| (.*?) \|$", section, flags=re.MULTILINE)[1:]
     listed = {key: how for how, cell in rows for key in re.findall(r"`([\w.]+)`", cell)}

@@ -50,20 +50,19 @@ from edge_sdk.wire.messages import (
     decode,
     encode,
 )
-from tests.coordinator.federations import Machine, joined, manifest, offer, profile, rules, saved_and_loaded, stored
-
-DEVICES = ("a1", "a2", "b1", "b2")
-
-
-def started(**changes: object) -> Machine:
-    """A federation of four devices whose first round is open."""
-    machine = Machine(rules(min_devices=4, **changes))
-    machine(*(joined(name) for name in DEVICES))
-    return machine
-
-
-def deliver(machine: Machine, number: int, *names: str) -> None:
-    machine(*(stored(name, number) for name in names))
+from tests.coordinator.federations import (
+    DEVICES,
+    Machine,
+    deliver,
+    joined,
+    manifest,
+    offer,
+    profile,
+    rules,
+    saved_and_loaded,
+    started,
+    stored,
+)
 
 
 def refusals(machine: Machine, device: str) -> list[str]:

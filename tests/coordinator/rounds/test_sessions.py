@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.rounds import Device, Joined, Report, Seen
-from tests.coordinator.federations import Machine, profile
-from tests.coordinator.test_rounds import started
+from tests.coordinator.federations import Machine, profile, started
 
 IN_1970, IN_2026 = 60, 1_780_000_000
 

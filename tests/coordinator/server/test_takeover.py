@@ -27,8 +27,8 @@ from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.federations import profile as made_profile
-from tests.coordinator.test_rounds import started
-from tests.coordinator.test_service import DEADLINE, Devices, federation
+from tests.coordinator.federations import started
+from tests.coordinator.played import DEADLINE, Devices, federation
 from tests.coordinator.words import words
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator

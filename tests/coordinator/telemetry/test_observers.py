@@ -11,7 +11,7 @@ import pytest
 from coordinator.telemetry import Counters, EventFile, Observers, Reports
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport.memory import MemoryBroker
-from tests.coordinator.test_store_faults import ROUNDS, devices, whole
+from tests.coordinator.three_devices import ROUNDS, devices, whole
 from tests.integration.test_federation import Coordinator
 
 

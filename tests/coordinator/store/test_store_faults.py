@@ -17,11 +17,10 @@ from edge_sdk.errors import Rejected, StoreUnavailable
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart, Welcome
 from tests.coordinator.adapters import BASE_ID, random_adapter
-from tests.coordinator.test_service import Devices, federation
+from tests.coordinator.played import Devices, federation
+from tests.coordinator.three_devices import ROUNDS, devices, whole
 from tests.integration.devices import Device, profile
-from tests.integration.test_federation import Coordinator, write_federation
-
-ROUNDS, NUMBER = 3, 3
+from tests.integration.test_federation import Coordinator
 
 
 @pytest.fixture
@@ -33,17 +32,6 @@ def url() -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("coordinator.store.backoff.FIRST", 0.05)
-
-
-def whole(folder: Path, url: str) -> tuple[Path, Path]:
-    """A federation of three devices, and where its blobs lie."""
-    path = write_federation(folder, url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {NUMBER}"))
-    return path, Path(config.load(path).blobs)
-
-
-def devices(url: str, folder: Path) -> list[Device]:
-    return [Device(number, url, folder / f"device-{number}").start() for number in range(NUMBER)]
 
 
 @pytest.mark.parametrize("moment", ["round_started", "update_counted", "round_closed"])

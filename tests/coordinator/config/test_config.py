@@ -415,7 +415,7 @@ def test_of_what_init_writes_everything_is_heeded() -> None:
 
 def test_what_the_package_reads_is_packed_with_it() -> None:
     """Files that are no modules lie in an installed package only if pyproject.toml says so."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     text = (root / "pyproject.toml").read_text("utf-8").split("[tool.setuptools.package-data]")[1].split("\n[")[0]
     for package in ("edge_sdk", "coordinator", "export"):
         packed = set(json.loads(re.findall(rf"^{package} = (\[.*\])$", text, flags=re.MULTILINE)[0]))

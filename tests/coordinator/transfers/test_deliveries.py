@@ -11,8 +11,7 @@ from coordinator.store import Database
 from coordinator.telemetry import Counters, Reports
 from coordinator.transfers.deliveries import Deliveries
 from edge_sdk.wire.messages import Finished
-from tests.coordinator.federations import BASE_ID, joined, manifest, rules
-from tests.coordinator.test_rounds import DEVICES, deliver, started
+from tests.coordinator.federations import BASE_ID, DEVICES, deliver, joined, manifest, rules, started
 
 ADAPTERS = [manifest("root", "root"), manifest("own", "cluster")]
 FINISHED = Finished(rounds=1, cluster=0, adapters=ADAPTERS)

@@ -27,7 +27,7 @@ from edge_sdk.wire import (
 )
 from tests.coordinator.federations import Machine, joined, rules, stored
 from tests.coordinator.federations import profile as simple_profile
-from tests.coordinator.test_service import TOPICS, Devices, federation
+from tests.coordinator.played import TOPICS, Devices, federation
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator
 
