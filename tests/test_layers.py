@@ -125,7 +125,7 @@ def module_of(file: Path) -> str:
 
 
 LAYERS = {"coordinator": COORDINATOR, "edge_sdk": EDGE_SDK, "export": EXPORT}
-# Modules that have no line: the coordinator's command line may import all, and all of the SDK those that stand alone.
+# Modules without a line: the coordinator's command line, which may import all, and those of the SDK that stand alone.
 NO_LINE = {"coordinator": {"cli"}, "edge_sdk": ALONE, "export": set()}
 FILES = sorted(file for name in ("coordinator", "edge_sdk", "export") for file in (ROOT / name).rglob("*.py"))
 
