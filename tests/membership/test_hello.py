@@ -31,7 +31,7 @@ from edge_sdk.membership.rounds import (
     step,
     unanswered,
 )
-from edge_sdk.membership.rounds.machine import JITTER, LONGEST, REPEAT
+from edge_sdk.membership.rounds.machine.intervals import JITTER, LONGEST, REPEAT
 from edge_sdk.wire import CoordinatorState, Greeter, Offer, Refused, RoundDone, Welcome, encode, make_manifest
 from tests.integration.devices import profile
 from tests.membership.stage import start
