@@ -247,6 +247,16 @@ def test_a_coordinator_that_does_not_know_the_device_hears_a_join() -> None:
     assert "the next round" in awaited(machine.rules, machine.state)
 
 
+def test_a_refusal_of_what_was_never_said_gets_no_answer() -> None:
+    """It is forged: the coordinator has not shown itself, and nothing was said to it."""
+    machine = Machine()
+    machine(Opened())
+    machine.now = 1.0
+    assert machine(Refused(code="JoinNeeded", reason="", about="hello")) == []
+    assert machine.state.phase == "seeking"
+    assert next_wake(machine.state) == machine.rules.answer
+
+
 def test_an_offer_that_gets_no_answer_is_said_less_and_less_until_there_is_news() -> None:
     """No round is open, for days perhaps: the update may come late in the next one."""
     machine = Machine().joined()

@@ -59,7 +59,8 @@ def refused(turn: Turn, said: Refused) -> None:
     elif said.about == "join":
         turn.actions.append(TurnedAway(said))
     elif said.about == "hello":
-        saying.say_join(turn)
+        if turn.state.phase != "seeking":  # nothing was said yet: the refusal is forged
+            saying.say_join(turn)
     elif said.code in AFTERWARDS and said.about in turn.state.rounds_of:
         rounds_of = dict(turn.state.rounds_of)
         turn.tell("update_refused", round=rounds_of.pop(said.about), reason=f"{said.code}: {said.reason}")
