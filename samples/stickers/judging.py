@@ -26,7 +26,7 @@ from PIL import Image
 from rich.progress import track
 from torch import nn
 
-from export.passes import clean
+from export.graphs import clean
 from samples.stickers.judge import CARD, FOLDER, NETWORKS, Judge, held_out
 from samples.stickers.pretraining import corpus
 from samples.stickers.pretraining.autoencoder import to_unit
