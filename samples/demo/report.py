@@ -84,7 +84,12 @@ def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, An
         for label, mix in zip(labels, mixes, strict=True):
             asked = f"{label} of {subject}"
             picture = generator.generate(
-                asked, seed=seed, steps=settings.draw_steps, guidance=settings.guidance, adapters=[*base, *mix]
+                asked,
+                seed=seed,
+                steps=settings.draw_steps,
+                guidance=settings.guidance,
+                adapters=[*base, *mix],
+                hybrid="guide",
             )[0]
             file = settings.folder / "hybrid" / f"{seed}-{len(pictures)}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
