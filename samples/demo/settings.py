@@ -11,6 +11,8 @@ from edge_sdk.adapter import LayerSet
 FEDERATION = "stickers"
 # Attention alone cannot draw fine textures in a new style.
 LAYERS: LayerSet = "all"
+# Guidance multiplies what an adapter has learnt; at its full weight a style costs subjects.
+WEIGHT = 0.75
 # A device writes this file last, in its folder: a device that has it is done.
 RESULT = "result.json"
 

@@ -20,7 +20,6 @@ pipeline_tag: text-to-image
 
 A genuine `StableDiffusionPipeline` (CLIPTokenizer, CLIPTextModel, AutoencoderKL of factor 4 and {channels} channels,
 UNet2DConditionModel, v-prediction), small enough to live in a repository. `DiffusionPipeline.from_pretrained` loads it.
-Its image encoder, a CLIPVisionModelWithProjection, takes no part in drawing: picture codes come from it.
 
 ![Four subjects in every base style](../../../docs/images/stickers.png)
 
@@ -37,8 +36,7 @@ All subjects were, those of the held-out split included: that split is about wha
 
 ## Training
 `python -m samples.stickers.pretrain artwork`: autoencoder {vae_steps} steps of 16, text encoder warmed up for
-{text_steps} steps of 128, denoiser {unet_steps} steps of 32, image encoder {image_steps} steps of 96. {hours:.1f} hours
-on two x86-64 cores, bf16 autocast.
+{text_steps} steps of 128, denoiser {unet_steps} steps of 32. {hours:.1f} hours on two x86-64 cores, bf16 autocast.
 {history}
 
 ## Measured

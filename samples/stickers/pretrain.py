@@ -23,22 +23,19 @@ from PIL import Image, ImageDraw
 
 from samples.stickers.base_styles import BASE_STYLES
 from samples.stickers.judge import GUIDANCE
-from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, image_encoder, text
+from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, text
 from samples.stickers.pretraining.loop import last_row
 from samples.stickers.styles import plain_caption
 
 HERE = Path(__file__).parent
-STAGES = ("autoencoder", "text", "denoiser", "image_encoder")
+STAGES = ("autoencoder", "text", "denoiser")
 SHEET_SUBJECTS = (
     "fox", "cat face", "red apple", "airplane", "pizza", "evergreen tree", "grinning face", "sailboat",
     "guitar", "umbrella", "hamburger", "owl", "locomotive", "castle", "soccer ball", "rose",
 )  # fmt: skip
 
 
-def pipeline(
-    vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: object, image: object = None
-) -> StableDiffusionPipeline:
-    """The pipeline of these networks; `image`: the image encoder, which drawing does not need."""
+def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: object) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -46,8 +43,7 @@ def pipeline(
         unet=unet,
         scheduler=denoiser.new_scheduler(),
         safety_checker=None,
-        image_encoder=image,
-        feature_extractor=None if image is None else image_encoder.new_image_processor(),
+        feature_extractor=None,
         requires_safety_checker=False,
     )
 
@@ -92,7 +88,6 @@ def main(
     vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 3000,
     text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 800,
     unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 44000,
-    image_steps: Annotated[int, typer.Option(help="Steps of 96 pictures for the image encoder.")] = 8000,
     start_from: Annotated[
         Path | None,
         typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
@@ -112,8 +107,7 @@ def main(
         encoder = text.warm_up(tokenizer, rows, latents, work, text_steps)
         unet = denoiser.new_unet(latents.shape[1], latents.shape[2])
     unet, encoder = denoiser.train(unet, tokenizer, encoder, rows, latents, work, unet_steps)
-    image = image_encoder.train(rows, pictures, work, image_steps)
-    pipe = pipeline(vae, tokenizer, encoder, unet, image)
+    pipe = pipeline(vae, tokenizer, encoder, unet)
     pipe.set_progress_bar_config(disable=True)
     sheet(pipe).save(work / "sheet.png")
     facts = {
@@ -123,7 +117,6 @@ def main(
         "vae_steps": vae_steps,
         "text_steps": text_steps,
         "unet_steps": unet_steps,
-        "image_steps": image_steps,
         "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
         "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures[::40])),
