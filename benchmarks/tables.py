@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 
 from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.report.federation import costs, scores
-from benchmarks.report.learning import lessons
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
 from benchmarks.shared.harness import NOT_MEASURED
@@ -245,9 +244,6 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "federation: scores": ("federation.json", scores),
     "federation: costs": ("federation.json", costs),
     "federation: bars": ("federation.json", bars),
-    "learning: machine": ("learning.json", measured),
-    "learning: rows": ("learning.json", lessons),
-    "learning: bars": ("learning.json", bars),
     "hybrids: machine": ("hybrids.json", measured),
     "hybrids: ways": ("hybrids.json", ways),
     "hybrids: bars": ("hybrids.json", bars),

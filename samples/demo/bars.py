@@ -13,6 +13,7 @@ from samples.stickers.judge import Verdict
 
 ARMS = ("base", "local", "federated")
 SHARES = ("both_hit", "style_hit", "subject_hit")
+TOGETHER = "Such pictures, together over alone"
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,13 @@ def bars(report: Mapping[str, Any]) -> list[Bar]:
         Bar(
             "Pictures with subject and style as asked",
             f"{both['base']:.0%} → {both['local']:.0%} → {both['federated']:.0%}",
-            f"together at least 1.2 x alone, and {real / 2:.0%}: half of what the judge finds in real ones",
-            both["federated"] >= 1.2 * both["local"] and both["federated"] >= real / 2,
+            f"together at least {real / 2:.0%}, half of what the judge finds in real ones",
+            both["federated"] >= real / 2,
+        ),
+        Bar(
+            TOGETHER,
+            f"{both['federated'] / both['local']:.2f} x" if both["local"] else f"{both['federated']:.0%} against none",
+            "at least 1.2 x",
+            both["federated"] >= 1.2 * both["local"] and both["federated"] > 0,
         ),
     ]

@@ -74,8 +74,8 @@ def test_all_bars_hold_for_a_good_report() -> None:
         (0, {"clusters": {"ari": 0.89, "k": 2}}),
         (1, {"loss": {"base": 0.5, "local": 0.3, "federated": 0.3}}),
         (1, {"loss": {"base": 0.3, "local": 0.4, "federated": 0.2}}),
-        (3, {"judge": {"both_hit": {"base": 0.1, "local": 0.45, "federated": 0.5}}}),
         (3, {"judge_on_real": 1.1}),
+        (4, {"judge": {"both_hit": {"base": 0.1, "local": 0.45, "federated": 0.5}}}),
     ],
 )
 def test_each_bar_can_fail(index: int, report: dict[str, object]) -> None:
@@ -117,17 +117,8 @@ def test_a_small_demo_from_end_to_end(demos: Path) -> None:
     done = _run_demo(out, *SMALL)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     report = json.loads((out / "report.json").read_text("utf-8"))
-    assert set(report) == {
-        "seed",
-        "seconds",
-        "rounds",
-        "bytes",
-        "clusters",
-        "loss",
-        "judge",
-        "judge_on_real",
-        "devices",
-    }
+    judged = {"judge", "judge_on_real"}
+    assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "devices"} | judged
     assert report["rounds"] == 2
     assert report["bytes"]["up"] > 0
     assert len(report["devices"]) == 4
