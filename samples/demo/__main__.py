@@ -32,7 +32,7 @@ from edge_sdk.transport.embedded import EmbeddedBroker
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
-from samples.demo.settings import FEDERATION, LAYERS, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, RATE_TOGETHER, RESULT, Settings
 from samples.stickers.judge import GUIDANCE
 
 # Seconds. Long, so that no slow device is left out; a device's process that ends is noticed at once.
@@ -68,7 +68,7 @@ def main(
         settings = Settings(
             out=str(out), model=str(MODEL), base_id=compute_base_id(MODEL), bundle=str(out.parent / "bundle"),
             broker=broker.url, devices=devices,
-            rounds=rounds, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
+            rounds=rounds, steps=steps, rank=8, batch_size=8, seed=seed,
             judged=judged, draw_steps=15, guidance=GUIDANCE, deadline=ROUND_DEADLINE,
         )  # fmt: skip
         plans = make_plan(devices, seed)
@@ -164,7 +164,7 @@ def _write_federation(settings: Settings) -> None:
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
         "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
-        "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
+        "batch_size": settings.batch_size, "learning_rate": RATE_TOGETHER, "seed": settings.seed,
         "layers": LAYERS,
     }  # fmt: skip
     # TOML values of these kinds look as in JSON.

@@ -21,7 +21,7 @@ from edge_sdk.adapter import Adapter, load, save
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 from samples.demo.live import Tail
-from samples.demo.settings import FEDERATION, LAYERS, RESULT, WEIGHT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, RATE_ALONE, RESULT, WEIGHT, Settings
 
 Weighted = list[tuple[Adapter, float]]
 Curve = list[tuple[int, float]]
@@ -75,7 +75,7 @@ class DemoDevice:
                 steps=s.rounds * s.steps,
                 rank=s.rank,
                 batch_size=s.batch_size,
-                learning_rate=s.learning_rate,
+                learning_rate=RATE_ALONE,
                 layers=LAYERS,
                 guard=False,  # as many steps as the federation asks for
                 seed=s.seed,
