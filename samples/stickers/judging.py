@@ -17,7 +17,6 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 import torch
 import torch.nn.functional as F
 import typer
@@ -27,6 +26,7 @@ from rich.progress import track
 from torch import nn
 
 from export.graphs import clean
+from export.precision import store_in_half
 from samples.stickers.judge import CARD, FOLDER, NETWORKS, Judge, held_out
 from samples.stickers.pretraining import corpus
 from samples.stickers.pretraining.autoencoder import to_unit
@@ -212,22 +212,6 @@ def export(net: nn.Module, path: Path) -> None:
     store_in_half(program.model)
     clean(program.model, "The stickers' judge")
     program.save(path)
-
-
-def store_in_half(model: ir.Model) -> None:
-    """Store the weights as float16, in place, with casts at loading: half the file size, equal verdicts."""
-    graph = model.graph
-    for name, weight in list(graph.initializers.items()):
-        if weight.const_value is None or weight.dtype != ir.DataType.FLOAT or weight.const_value.size < 1024:
-            continue
-        half = ir.Value(name=f"{name}_half", shape=weight.shape, type=ir.TensorType(ir.DataType.FLOAT16))
-        half.const_value = ir.tensor(weight.const_value.numpy().astype(np.float16), name=half.name)
-        graph.initializers[half.name] = half
-        del graph.initializers[name]
-        cast = ir.Node("", "Cast", [half], [ir.AttrInt64("to", ir.DataType.FLOAT)], name=f"{name}_cast")
-        cast.outputs[0].name, cast.outputs[0].shape, cast.outputs[0].type = f"{name}_single", weight.shape, weight.type
-        weight.replace_all_uses_with(cast.outputs[0])
-        graph.insert_before(graph[0], cast)
 
 
 def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8], work: Path) -> npt.NDArray[np.uint8]:
