@@ -32,7 +32,7 @@ from edge_sdk.transport.embedded import EmbeddedBroker
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
-from samples.demo.settings import FEDERATION, LAYERS, RATE_TOGETHER, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, LEARNING_RATE, RESULT, Settings
 from samples.stickers.judge import GUIDANCE
 
 # Seconds. Long, so that no slow device is left out; a device's process that ends is noticed at once.
@@ -164,7 +164,7 @@ def _write_federation(settings: Settings) -> None:
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
         "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
-        "batch_size": settings.batch_size, "learning_rate": RATE_TOGETHER, "seed": settings.seed,
+        "batch_size": settings.batch_size, "learning_rate": LEARNING_RATE, "seed": settings.seed,
         "layers": LAYERS,
     }  # fmt: skip
     # TOML values of these kinds look as in JSON.

@@ -21,7 +21,7 @@ from edge_sdk.adapter import Adapter, load, save
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 from samples.demo.live import Tail
-from samples.demo.settings import FEDERATION, LAYERS, RATE_ALONE, RESULT, WEIGHT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, LEARNING_RATE, RESULT, WEIGHT, Settings
 
 Weighted = list[tuple[Adapter, float]]
 Curve = list[tuple[int, float]]
@@ -75,7 +75,7 @@ class DemoDevice:
                 steps=s.rounds * s.steps,
                 rank=s.rank,
                 batch_size=s.batch_size,
-                learning_rate=RATE_ALONE,
+                learning_rate=LEARNING_RATE,
                 layers=LAYERS,
                 guard=False,  # as many steps as the federation asks for
                 seed=s.seed,

@@ -13,8 +13,7 @@ FEDERATION = "stickers"
 LAYERS: LayerSet = "all"
 # Guidance multiplies what an adapter has learnt; at its full weight a style costs subjects.
 WEIGHT = 0.75
-# The mean over a cluster's devices bears a higher learning rate than a device alone; each learns at its best.
-RATE_ALONE, RATE_TOGETHER = 1e-3, 1e-3
+LEARNING_RATE = 1e-3
 # A device writes this file last, in its folder: a device that has it is done.
 RESULT = "result.json"
 
