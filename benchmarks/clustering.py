@@ -30,6 +30,7 @@ from coordinator.methods.clustering import (
     Evidence,
     Fused,
     coarse,
+    least_silhouette,
     partition,
     similarity,
 )
@@ -139,7 +140,9 @@ def _grouped(devices: int, noise: str, seed: int) -> Iterator[dict[str, str | in
 
 def _compare(evidence: Evidence, method: str, how: str) -> Crowd:
     blend = CLUSTERERS[method]()(evidence)
-    return Dense(similarity(evidence, blend)) if how == "dense" else coarse(evidence, blend)
+    crowd = Dense(similarity(evidence, blend)) if how == "dense" else coarse(evidence, blend)
+    crowd.least_silhouette = least_silhouette(evidence, blend)
+    return crowd
 
 
 def _partition(crowd: Crowd, rule: str, groups: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -19,7 +19,7 @@ import json
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,13 +31,14 @@ from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
-from edge_sdk.inference import Generator, OnStep, PromptTruncated
+from edge_sdk.inference import Generator, OnStep
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
-from edge_sdk.privacy import prompt_code
+from edge_sdk.privacy import DEFAULT
+from edge_sdk.prompt_codes import PromptCode, kept_code, prompt_codes
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -384,7 +385,7 @@ class Device:
         federation: str,
         device_id: str | None = None,
         max_rank: int = 64,
-        privacy: str = "plain",
+        privacy: str | Collection[str] = DEFAULT,
         trust: str | None = None,
         invitation: str | None = None,
         bandwidth: str | float | None = None,
@@ -403,7 +404,9 @@ class Device:
             federation: its name.
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
-            privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            privacy: the privacy level, or levels, that you allow for the prompt code: keys of
+                `edge_sdk.privacy.LEVELS`. The federation says which one it asks for; if it is none of these, nothing is
+                sent, and `Membership.run` raises PrivacyRefused.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -416,8 +419,9 @@ class Device:
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, there is no such privacy level, or `trust`, `invitation`
-                or `bandwidth` cannot be read.
+            PromptError: the pictures have too few different captions for an allowed privacy level.
+            ConfigurationError: the home folder cannot be used, there is no such privacy level, the bundle is too old
+                for it, or `trust`, `invitation` or `bandwidth` cannot be read.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
@@ -427,18 +431,23 @@ class Device:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         self._check_home()
         trainer, _ = self._new_trainer()
-        profile = DeviceProfile(
-            base_id=trainer.base_id,
-            prompt_code=self._prompt_code(privacy),
-            pictures=trainer.pictures,
-            max_rank=max_rank,
-            capabilities={"precision": trainer.precision},
-        )
+        profiles = [
+            DeviceProfile(
+                base_id=trainer.base_id,
+                prompt_code=coded.code,
+                level=coded.level,
+                basis=coded.basis,
+                pictures=trainer.pictures,
+                max_rank=max_rank,
+                capabilities={"precision": trainer.precision},
+            )
+            for coded in self._prompt_codes([privacy] if isinstance(privacy, str) else [*privacy])
+        ]
         return Membership(
             settings,
             federation,
             device_id or (invited.device if invited else self._own_id()),
-            profile,
+            profiles,
             self.home,
             lambda plan: self._train_round(trainer, plan, on_step, on_plan),
             on_event,
@@ -497,13 +506,15 @@ class Device:
             raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
         return self.pictures
 
-    def _prompt_code(self, level: str) -> bytes:
+    def _prompt_codes(self, levels: Sequence[str]) -> list[PromptCode]:
+        """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
         captions = [text for _, text in list_pictures(self._own_pictures())]
-        with warnings.catch_warnings():
-            # The beginning of a long caption says what a picture is about: enough for a prompt code.
-            warnings.simplefilter("ignore", PromptTruncated)
-            embeddings = self.generator.encode_prompt(captions)[1]
-        return prompt_code(embeddings, level).astype("<f4").tobytes()
+        made = prompt_codes(self.generator, captions, levels)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return [kept_code(self.home / f"code-{coded.level}.json", coded, captions) for coded in made]
+        except OSError as error:
+            raise no_home(self.home, error) from error
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""

@@ -8,8 +8,9 @@ verify.py     the written graphs against torch, without and with an adapter
 layers.py, saving.py      names of layers in a graph; writing graphs
 fusing.py, words.py       LoRA files into the weights; tokenizers into the bundle
 precision.py              a bundle in float16 or int8: half.py, quantization.py, calibration.py
+basis.py      the public basis of prompt codes, of public_captions.py
 reuse.py      the UNet's shallow part, for step reuse
-errors.py     messages of errors that several modules share
+errors.py, lines.py       messages of errors that several modules share; text files with a text a line
 bundle.py     the whole export, in order, into one folder
 cli.py        `impasto-export MODEL OUT`
 

@@ -20,8 +20,10 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeviceBusy,
     ImpastoError,
+    MessageInvalid,
     NoPictures,
     NoRoomToPrepare,
+    PromptError,
     TrainingError,
     UnknownFederation,
 )
@@ -31,6 +33,7 @@ from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
+from edge_sdk.wire.messages import Join, Message, decode
 from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
 
@@ -53,7 +56,7 @@ clusters = 1
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("pictures"), 6)
+    return write_squares(tmp_path_factory.mktemp("pictures"), 8)
 
 
 @pytest.fixture
@@ -228,7 +231,7 @@ def test_an_unfinished_training_of_other_pictures_is_kept_and_said(device: Devic
     with pytest.raises(PowerCutError):
         device.learn(steps=1, on_step=cut)
     unfinished = (device.home / "leaf.checkpoint").read_bytes()
-    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 7)
+    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 9)
     with pytest.warns(TrainingPutAside, match=r"unfinished training of 1 steps .* kept in .*leaf.checkpoint.aside"):
         device.learn(steps=1)
     assert (device.home / "leaf.checkpoint.aside").read_bytes() == unfinished
@@ -271,6 +274,14 @@ def shared(adapter: Adapter, said: bytes) -> bool:
     return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
 
 
+def heard(payload: bytes) -> Message | None:
+    """A message; None for a chunk."""
+    try:
+        return decode(payload)
+    except MessageInvalid:
+        return None
+
+
 def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     device.learn(steps=1)
     with EmbeddedBroker() as broker:
@@ -291,8 +302,10 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     said = b"".join(overheard)
     assert shared(device.adapter("cluster"), said), "the listener hears what is exchanged"
     assert not shared(device.adapter("leaf"), said)
-    for _, caption in squares(6):
+    for _, caption in squares(8):
         assert caption.encode() not in said
+    joins = [message for payload in overheard if payload and isinstance(message := heard(payload), Join)]
+    assert {(join.profile.level, len(join.profile.prompt_code)) for join in joins} == {("coarse", 16)}
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2
@@ -304,6 +317,15 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert np.array_equal(everything, drawing(device, adapters={"root": 1.0, "cluster": 1.0, "leaf": 1.0}))
     assert not np.array_equal(everything, drawing(device, adapters={"leaf": 1.0}))
     assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
+
+
+def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "few", 7)
+    with pytest.raises(PromptError, match=r"'coarse' needs at least 8 different captions.*the pictures have 7"):
+        device.join("mqtt://127.0.0.1:1", federation="squares")
+    with pytest.raises(ConfigurationError, match=r"no privacy level 'none'"):
+        device.join("mqtt://127.0.0.1:1", federation="squares", privacy="none")
+    device.join("mqtt://127.0.0.1:1", federation="squares", privacy="plain").close()
 
 
 def test_it_keeps_its_name(device: Device) -> None:

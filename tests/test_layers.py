@@ -46,9 +46,10 @@ EDGE_SDK: dict[str, set[str]] = {
     "training": {"adapter", "pictures", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "prior": {"inference", "pictures"},
+    "prompt_codes": {"inference", "privacy"},
     "device": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"),
-        "prior",
+        *("prior", "prompt_codes"),
     },
     "cli": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),
@@ -57,8 +58,10 @@ EDGE_SDK: dict[str, set[str]] = {
 }
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
-    "export": {"adapter", "inference", "pictures", "cli"},
-    "coordinator": {"adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"},
+    "export": {"adapter", "inference", "pictures", "privacy", "prompt_codes", "cli"},
+    "coordinator": {
+        *("adapter", "wire", "transport", "privacy", "prompt_codes", "inference", "membership", "training", "pictures"),
+    },
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.
 NESTED = {"coordinator.methods", "coordinator.simulation", "edge_sdk.inference"}

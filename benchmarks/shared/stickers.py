@@ -24,7 +24,8 @@ def bundle() -> Path:
 
     folder = KEPT / "stickers"
     try:
-        if Bundle.load(folder).index.base_id == base_id():
+        index = Bundle.load(folder).index
+        if index.base_id == base_id() and index.prompt_basis is not None:
             return folder
     except ImpastoError:
         pass

@@ -22,10 +22,12 @@ class BaseModel(msgspec.Struct, frozen=True):
     Attributes:
         base_id: id of the base model.
         slots: name -> shape of each LoRA slot that devices train.
+        basis: id of the bundle's public basis for prompt codes, 32 bytes; None in bundles of earlier versions.
     """
 
     base_id: str
     slots: Mapping[str, Shape]
+    basis: bytes | None = None
 
     def update_size(self, rank: int) -> int:
         """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
@@ -34,7 +36,7 @@ class BaseModel(msgspec.Struct, frozen=True):
 
     @property
     def code_dimensions(self) -> int | None:
-        """Numbers in a prompt code: the width of the UNet's condition, whose mean it is. None if no slot shows it."""
+        """Width of the UNet's condition, of which prompt codes are made. None if no slot shows it."""
         widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
         return widths.pop() if len(widths) == 1 else None
 
@@ -46,11 +48,16 @@ class _Slot(msgspec.Struct, frozen=True):
     kernel: tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=1, le=64)]] | None = None
 
 
+class _Basis(msgspec.Struct, frozen=True):
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
 class _Impasto(msgspec.Struct, frozen=True):
     """The part of impasto.json that the coordinator reads."""
 
     base_id: Annotated[str, Meta(min_length=1, max_length=128)]
     slots: Annotated[list[_Slot], Meta(min_length=1)]
+    prompt_basis: _Basis | None = None
 
 
 def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
@@ -76,7 +83,8 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
             f"--slots {layers}."
         )
     slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
-    return BaseModel(base_id=content.base_id, slots=slots)
+    basis = None if content.prompt_basis is None else bytes.fromhex(content.prompt_basis.id)
+    return BaseModel(base_id=content.base_id, slots=slots, basis=basis)
 
 
 def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from coordinator import rounds
 from coordinator.config import Federation
-from coordinator.learning.codes import Standing, directions, standing
+from coordinator.learning.codes import Standing, comparable, standing
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
     MOST_DENSE,
@@ -38,14 +38,20 @@ class Tastes:
         federation: the federation file.
         profiles: returns the profile of every device that ever joined.
         subspaces: bases and sketches of the devices' updates.
+        basis: id of the public basis that prompt codes are made with; empty if their level needs none.
     """
 
     def __init__(
-        self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], subspaces: Subspaces
+        self,
+        federation: Federation,
+        profiles: Callable[[], Mapping[str, DeviceProfile]],
+        subspaces: Subspaces,
+        basis: bytes = b"",
     ) -> None:
         self._federation = federation
         self._profiles = profiles
         self._subspaces = subspaces
+        self._basis = basis
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster these devices. Devices that are away count as well, by their last updates."""
@@ -100,9 +106,17 @@ class Tastes:
 
     def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
         profiles = self._profiles()
-        # A device may have been forgotten since the question was asked; no code resembles nobody.
-        codes = [profiles[name].prompt_code if name in profiles else b"" for name in names]
-        return directions(codes, standings)
+        return comparable([self._code(profiles.get(name)) for name in names], standings, self._federation.level)
+
+    def _code(self, profile: DeviceProfile | None) -> bytes:
+        """Return the device's code, or none, which resembles nobody.
+
+        A device may have been forgotten since the question was asked, or may have joined before the federation asked
+        for another level.
+        """
+        if profile is None or (profile.level, profile.basis) != (self._federation.privacy, self._basis):
+            return b""
+        return profile.prompt_code
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.

@@ -3,7 +3,8 @@
 Clustering centres codes over the devices, because mean embeddings are all alike and differ only by small deviations
 from the mean. A single very long code, or one in a direction of its own, would move the mean so far that all other
 codes deviate from it in the same way and look alike. So a code is reduced to its direction, and a code that stands
-alone is ignored.
+alone is ignored. Codes of a level that bounds their length, and that are centred by a public mean already, keep it: an
+average device's code is short, and its direction is noise.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from coordinator.methods.clustering import Matrix
 from coordinator.rounds import Device
+from edge_sdk.privacy import Level
 
 # A code stands alone if its nearest neighbour is farther away than this many times the others' median distance.
 ALONE = 3.0
@@ -38,28 +40,35 @@ def standing(device: Device) -> Standing:
     return Standing.PROVEN if device.proven else Standing.SEEN if device.seen else Standing.NAMED
 
 
-def directions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
-    """Return the codes at unit length, (n, dimensions).
+def comparable(codes: Sequence[bytes], standings: Sequence[Standing], level: Level) -> Matrix:
+    """Return the codes as numbers, (n, dimensions), of length 1 or, if their level is centred, of length 1 at most.
 
-    If the base model does not state the number of dimensions, it is that of most devices among the best known ones.
-    Codes of another length, zero codes and codes that stand alone are replaced by the mean of the others, and so
-    resemble nobody after centring.
+    If the base model does not state the size of a code, it is that of most devices among the best known ones. Codes of
+    another size, codes that only have a direction and are zero, and codes that stand alone are replaced by the mean of
+    the others, and so resemble nobody after centring.
     """
-    best = max(standings, default=Standing.NAMED)
-    votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best)
-    size = max(votes, key=lambda size: (votes[size], size), default=4)
-    rows = np.zeros((len(codes), size // 4))
-    for row, code in zip(rows, codes, strict=True):
-        if len(code) == size:
-            row[:] = np.frombuffer(code, "<f4")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    says = lengths[:, 0] > 0
-    rows[says] /= lengths[says]
+    size = level.size(None) or _size_of_most(codes, standings)
+    says = np.array([len(code) == size for code in codes], np.bool_)
+    rows = np.zeros((len(codes), len(level.decode(bytes(size)))))
+    for row, code, whole in zip(rows, codes, says, strict=True):
+        if whole:
+            row[:] = level.decode(code)
+    if not level.centred:
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        says &= lengths[:, 0] > 0
+        rows[says] /= lengths[says]
     if says.any():
         chosen = np.flatnonzero(says)
         says[chosen[_alone(rows[chosen])]] = False
         rows[~says] = rows[says].mean(axis=0)
     return rows
+
+
+def _size_of_most(codes: Sequence[bytes], standings: Sequence[Standing]) -> int:
+    """Return the size of most codes of the best known devices, in bytes; of no codes at all that of one number."""
+    best = max(standings, default=Standing.NAMED)
+    votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best and code)
+    return max(votes, key=lambda size: (votes[size], size), default=4)
 
 
 def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
@@ -71,7 +80,8 @@ def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
     found = np.zeros(count, np.bool_)
     if not 4 <= count <= _MOST:
         return found
-    distances = np.maximum(0.0, 1.0 - rows @ rows.T)
+    squares = (rows**2).sum(axis=1)
+    distances = np.maximum(0.0, 0.5 * (squares[:, None] + squares) - rows @ rows.T)  # 1 - cosine at unit length
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
     if count > _FEW:  # leaving one out does not change the median noticeably

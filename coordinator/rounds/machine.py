@@ -85,6 +85,7 @@ from coordinator.rounds.patience import (
     sets_pace,
 )
 from coordinator.rounds.places import is_at_work
+from coordinator.rounds.profiles import problem_with_code
 from coordinator.rounds.questions import HAS_LEFT, PRESENCE_LOST, Questioned
 from coordinator.rounds.sessions import born, is_death, is_doubled
 from coordinator.rounds.state import Device, Lineage, Past, Round, Rules, State, Trace, Update
@@ -214,7 +215,7 @@ class _Turn:
 
     def _problem_of(self, profile: DeviceProfile) -> tuple[str, str] | None:
         """Return the reason why a device with this profile cannot take part, as its name and in words, or None."""
-        rules, wanted = self.rules, self.rules.code_dimensions
+        rules = self.rules
         if profile.base_id != rules.base_id:
             return "BaseModelMismatch", (
                 f"This federation is of base model {rules.base_id[:12]}…, the device has {profile.base_id[:12]}…: "
@@ -222,12 +223,7 @@ class _Turn:
             )
         if profile.max_rank < rules.min_rank:
             return "RankTooSmall", f"This federation's method needs rank {rules.min_rank}; raise max_rank to it."
-        if wanted is not None and len(profile.prompt_code) != 4 * wanted:
-            return "PromptCodeMismatch", (
-                f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {4 * wanted} "
-                f"({wanted} numbers of float32): encode with the text encoder of the bundle."
-            )
-        return None
+        return problem_with_code(rules, profile)
 
     def _left(self, event: Left) -> None:
         name, known = event.device, self.state.devices.get(event.device)

@@ -25,7 +25,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         base_id: id of the base model.
         min_rank: smallest rank that a device may have.
         max_update: largest size of an update, in bytes.
-        code_dimensions: numbers in a prompt code; None: the base model does not state it.
+        privacy: privacy level of prompt codes.
+        basis: id of the public basis that they are made with; empty if the level needs none.
+        code_size: bytes of a prompt code; None: the base model does not state it.
         keep_rest: true if devices train on top of the adapter's part beyond their rank.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -46,7 +48,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     seed: int
     max_update: int
-    code_dimensions: int | None = None
+    privacy: str
+    basis: bytes = b""
+    code_size: int | None = None
     late: int = 0
     layers: LayerSet = "attention"
     keep_rest: bool = False

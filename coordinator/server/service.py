@@ -185,7 +185,7 @@ class Service:
         self._shown: set[str] = set()  # devices that showed presence since the last lost connection
         self._superseded_by: int | None = None
         self._epoch = self._database.next_epoch()
-        self._leadership = Leadership(self._keys, federation.name, base.base_id, self._epoch)
+        self._leadership = Leadership(self._keys, federation.name, base.base_id, federation.privacy, self._epoch)
         self._transport = create(
             replace(
                 connection,

@@ -29,6 +29,7 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
+    "privacy_agreed": "sending a prompt code of level {level}. {visible}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
@@ -72,6 +73,12 @@ def join(
     bandwidth: Annotated[
         str | None, typer.Option(help='How fast updates may go out, such as "512 KB/s".', show_default="no limit")
     ] = None,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Privacy level that you allow for the prompt code: coarse, plain; may repeat.", show_default="coarse"
+        ),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -91,6 +98,7 @@ def join(
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut
+    from edge_sdk.privacy import DEFAULT, LEVELS
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
@@ -99,7 +107,10 @@ def join(
             print(json.dumps(event), flush=True)
         elif event["event"] in _WORDS:
             trouble = event.get("trouble")
-            words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
+            level = LEVELS.get(event.get("level", ""))
+            words = _WORDS[event["event"]].format(
+                because=f": {trouble}" if trouble else "", visible=level.hides_not if level else "", **event
+            )
             console().print(printable(words), markup=False, soft_wrap=True)
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
@@ -108,6 +119,7 @@ def join(
             settings,
             federation=federation,
             device_id=device_id,
+            privacy=privacy or DEFAULT,
             trust=trust,
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,

@@ -172,7 +172,9 @@ def _write_federation(settings: Settings) -> None:
 def _export(settings: Settings) -> None:
     """Export the base model, unless an earlier demo has exported this very one."""
     try:
-        if Bundle.load(settings.bundle).index.base_id == settings.base_id:
+        index = Bundle.load(settings.bundle).index
+        # One of an earlier version has no basis for prompt codes.
+        if index.base_id == settings.base_id and index.prompt_basis is not None:
             return
     except ImpastoError:
         pass

@@ -20,6 +20,7 @@ from tests.transport.brokers import Mosquitto
 
 INDEX = {
     "base_id": "c" * 64,
+    "prompt_basis": {"id": "d" * 64},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -39,6 +40,9 @@ grace = 30
 clustering = {{method = "single"}}
 interaction = {{method = "none"}}
 """
+
+
+PLAIN = 'privacy = "plain"\nallow_plain = true\n'
 
 
 class World:
@@ -81,21 +85,50 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 class TestJoining:
-    def test_a_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+    def test_a_code_is_of_the_level_that_the_state_asks_for(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
+        assert peer.hear("coordinatorstate")["level"] == "coarse"
+        wrong = {
+            "PrivacyLevelMismatch": [{"level": "plain"}, {"level": "local", "basis": b""}],
+            "PromptBasisMismatch": [{"basis": b""}, {"basis": bytes(32)}],
+            "PromptCodeMismatch": [{"prompt_code": bytes(15)}, {"prompt_code": bytes(17)}, {"prompt_code": bytes(64)}],
+        }
+        for code, profiles in wrong.items():
+            for changes in profiles:
+                peer.join(**changes)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
+        assert "those of this federation have 16" in refused["reason"]
+        peer.join()
+        peer.hear("welcome")
+
+    def test_a_device_of_an_earlier_version_hears_what_to_do(self, world: World) -> None:
+        """It states no level, and sends its mean embedding."""
+        world.serve(2)
+        peer = world.peer("a", prompt_code=np.ones(16, "<f4").tobytes())
+        del peer.profile["level"], peer.profile["basis"]
+        peer.join()
+        refused = peer.hear("refused")
+        assert refused["code"] == "PrivacyLevelMismatch"
+        assert "takes prompt codes of level 'coarse', the device sent one of level 'plain'" in refused["reason"]
+        assert "An SDK of an earlier version sends 'plain' only: update it" in refused["reason"]
+
+    def test_a_plain_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+        world.serve(2, more=PLAIN)
+        peer = world.peer("a", level="plain", basis=b"")
         for code in (bytes(4), bytes(60), bytes(4 * 17)):
             peer.join(prompt_code=code)
             refused = peer.hear("refused")
             assert (refused["code"], refused["about"]) == ("PromptCodeMismatch", "join")
-            assert "have 64 (16 numbers of float32)" in refused["reason"]
-        peer.join()
+            assert "have 64" in refused["reason"]
+        peer.join(prompt_code=bytes(64))
         peer.hear("welcome")
 
     def test_or_as_many_as_the_file_says(self, world: World) -> None:
-        world.serve(2, more="code_dimensions = 3\n")
-        peer = world.peer("a")
-        peer.join()
+        world.serve(2, more=f"{PLAIN}code_dimensions = 3\n")
+        peer = world.peer("a", level="plain", basis=b"")
+        peer.join(prompt_code=bytes(64))
         assert peer.hear("refused")["code"] == "PromptCodeMismatch"
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
@@ -103,7 +136,8 @@ class TestJoining:
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
-        for changes in ({"pictures": 0}, {"more": 1}, {"prompt_code": b"\xff" * 64}, {"max_rank": 2000}):
+        no_number = {"level": "plain", "basis": b"", "prompt_code": b"\xff" * 64}
+        for changes in ({"pictures": 0}, {"more": 1}, no_number, {"max_rank": 2000}, {"level": "?"}, {"basis": b"1"}):
             peer.join(**changes)
         peer.join()
         peer.hear("welcome")

@@ -27,7 +27,10 @@ from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
-SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4}
+SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4} | {
+    # Devices of six and four pictures.
+    "privacy": "plain", "allow_plain": True,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -90,6 +93,14 @@ def test_a_federation_is_tried_out(run: Run, devices: Path, tmp_path: Path) -> N
     clusters = sorted({f"clusters/{device['cluster']}.safetensors" for device in (anna, ben)})
     assert written == [*clusters, "root.safetensors"]
     assert load(out / "root.safetensors").base_id == result["base_id"]
+
+
+def test_a_device_with_too_few_captions_for_the_level_is_named(run: Run, devices: Path, tmp_path: Path) -> None:
+    path = federation(tmp_path, privacy="coarse", allow_plain=False)
+    code, said = run(path, devices, "--model", tiny_model(), "--out", tmp_path / "out")
+    assert code == 1
+    assert "anna: A code of level 'coarse' needs at least 8 different captions" in said
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("layers", ["transformer", "all"])

@@ -99,10 +99,13 @@ class TestJoining:
             ({"base_id": "c" * 64}, "BaseModelMismatch"),
             ({"max_rank": 2}, "RankTooSmall"),
             ({"code": [1.0, 2.0]}, "PromptCodeMismatch"),
+            ({"level": "coarse"}, "PrivacyLevelMismatch"),
+            ({"level": "of-a-later-version"}, "PrivacyLevelMismatch"),
+            ({"basis": bytes(32)}, "PromptBasisMismatch"),
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4, code_dimensions=3))
+        machine = Machine(rules(min_rank=4, code_size=12))
         machine(Joined("a1", profile()))
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]

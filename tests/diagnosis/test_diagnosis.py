@@ -63,7 +63,7 @@ def worst(findings: list[Finding]) -> str:
 
 
 def state(online: bool = True, epoch: int = 3, signer: Signer = SIGNER, more: tuple[Succession, ...] = ()) -> bytes:
-    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, successions=more))
+    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, level="plain", successions=more))
 
 
 def retain(broker: Mosquitto, topic: str, payload: bytes) -> None:

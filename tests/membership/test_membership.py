@@ -87,7 +87,7 @@ class Stage:
 
     def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
         self.epoch = epoch
-        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, successions=said))
+        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, level="plain", successions=said))
 
     def show(self, state: CoordinatorState) -> None:
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
@@ -705,7 +705,10 @@ def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_pa
 
 def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
     """The broker may have kept what the coordinator once said. What it says again is another matter."""
-    old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
+    old = (
+        stage.signer.state(online=True, epoch=6, base_id=BASE_ID, level="plain"),
+        stage.signer.signed(the_end(), "me", 6),
+    )
     me = Me(url, tmp_path, Learner(), rounds=1)
     stage.online(epoch=7)
     stage.hear(Join)
@@ -734,7 +737,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
     stage.online(epoch=7)
     stage.hear(Join)
     stage.say(Welcome(round=0, rounds=3))
-    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID))
+    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID, level="plain"))
     stage.say(start())
     stage.hear(Offer)
     assert me.named("coordinator_offline") == me.named("coordinator_untrusted") == []
@@ -742,7 +745,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
 
 @pytest.mark.parametrize("change", ["key", "online", "epoch", "base_id", "signature", "federation"])
 def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_path: Path, change: str) -> None:
-    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID)
+    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID, level="plain")
     values = {
         "key": Signer(new_key(), "tastes").public,
         "online": True,

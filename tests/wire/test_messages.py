@@ -48,6 +48,7 @@ EXAMPLES: list[m.Message] = [
         epoch=3,
         federation="stickers",
         base_id="b1",
+        level="coarse",
         key=bytes(32),
         successions=[m.Succession(old=bytes(32), new=bytes(32), signature=bytes(64))],
         signature=bytes(64),

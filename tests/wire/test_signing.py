@@ -46,7 +46,7 @@ STEPS: list[Step] = [
     Finished(rounds=3, cluster=0, adapters=[ROOT, CLUSTER]),
     Finished(rounds=3, cluster=0, adapters=[]),
 ]
-STATE = SIGNER.state(online=True, epoch=7, base_id="b1", successions=[OTHER.succession(SIGNER.public)])
+STATE = SIGNER.state(online=True, epoch=7, base_id="b1", level="plain", successions=[OTHER.succession(SIGNER.public)])
 
 
 class TestSteps:
@@ -145,7 +145,7 @@ def test_what_is_signed_is_what_the_protocol_says() -> None:
     assert SIGNER.signed(STEPS[1], "pi-4", 7).signature == signature("impasto/1 step", "tastes", "pi-4", 7, step)
     said: list[Succession] = STATE.successions
     pairs = [[s.old, s.new, s.signature] for s in said]
-    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs)
+    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs, "plain")
     assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
 
 
@@ -158,7 +158,7 @@ class TestHellos:
 
     def test_are_signed_as_the_protocol_says(self) -> None:
         """By hand, as in docs/protocol.md."""
-        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public]
+        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public, "plain", b""]
         digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
         assert profile_hash(self.profile) == digest
         content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from coordinator.methods import Registry, not_subclass_of
 from coordinator.methods.clustering.blends import IFCA, ByAdapter, ByPrompt, Clusterer, Fused, Grouping, Single
+from coordinator.methods.clustering.chance import least_silhouette
 from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import Dense, similarity
 from coordinator.methods.clustering.drift import is_stale, margin, with_newcomers
@@ -39,9 +40,9 @@ MOST_DENSE = 256
 
 def compare(evidence: Evidence, blend: Blend) -> Crowd:
     """Compare all devices, by the method that suits their number."""
-    if len(evidence.codes) <= MOST_DENSE:
-        return Dense(similarity(evidence, blend))
-    return coarse(evidence, blend)
+    crowd = Dense(similarity(evidence, blend)) if len(evidence.codes) <= MOST_DENSE else coarse(evidence, blend)
+    crowd.least_silhouette = least_silhouette(evidence, blend)
+    return crowd
 
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "gathered",
     "groups",
     "is_stale",
+    "least_silhouette",
     "margin",
     "match_identities",
     "partition",

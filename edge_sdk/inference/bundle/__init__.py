@@ -13,6 +13,7 @@ from edge_sdk.inference.bundle.base_id import compute_base_id, weight_variant
 from edge_sdk.inference.bundle.base_model import MODEL_INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
+    BASIS,
     DEEP,
     INDEX,
     SHALLOW,
@@ -22,6 +23,7 @@ from edge_sdk.inference.bundle.index import (
     Defaults,
     Fused,
     Pipeline,
+    PromptBasis,
     Slot,
     graph_file,
     hash_files,
@@ -31,6 +33,7 @@ from edge_sdk.inference.bundle.index import (
 from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 
 __all__ = [
+    "BASIS",
     "DEEP",
     "INDEX",
     "MODEL_INDEX",
@@ -44,6 +47,7 @@ __all__ = [
     "Fused",
     "Graph",
     "Pipeline",
+    "PromptBasis",
     "Slot",
     "compute_base_id",
     "drop_defaults",

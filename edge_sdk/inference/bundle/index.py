@@ -28,6 +28,8 @@ INDEX = "impasto.json"
 # deep features that the whole UNet computed.
 SHALLOW = "unet/shallow.onnx"
 DEEP = "deep_sample"
+# The public basis of prompt codes, see `edge_sdk.privacy`.
+BASIS = "prompt_basis.safetensors"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
@@ -89,6 +91,15 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
     layers: Positive | None = None
 
 
+class PromptBasis(msgspec.Struct, frozen=True, kw_only=True):
+    """The public basis of prompt codes, in the file `BASIS`.
+
+    id: hash of its sources, the base model and the public captions; devices and coordinator compare it.
+    """
+
+    id: Sha256
+
+
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The content of impasto.json.
 
@@ -104,6 +115,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     defaults: drawing settings that apply when the caller gives none.
     shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
     fused: LoRA files that the export added to the weights.
+    prompt_basis: the public basis of prompt codes; None in bundles of earlier versions.
     files: SHA-256 of every other file in the folder.
     """
 
@@ -124,6 +136,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     slots: list[Slot]
     shallow_slots: list[str] | None = None
     fused: list[Fused] = []
+    prompt_basis: PromptBasis | None = None
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
 
@@ -145,7 +158,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the files without which nothing can be drawn."""
         graphs = (graph_file(stage) for stage in self.stages)
         words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
-        return (*graphs, *words, "scheduler/scheduler_config.json")
+        basis = () if self.prompt_basis is None else (BASIS,)
+        return (*graphs, *words, *basis, "scheduler/scheduler_config.json")
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """Shape (channels, height, width) of one picture's latents.
