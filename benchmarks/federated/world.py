@@ -32,8 +32,7 @@ from samples.stickers.judge import GUIDANCE, Judge, Verdict
 LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
-# Devices of the study may have six pictures, fewer than the default level's code may be made of. Both levels find the
-# same groups (benchmarks.privacy).
+# Devices of the study may have six pictures, fewer than the default level's code may be made of.
 PRIVACY = "plain"
 # Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
 CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 4, 2, 4
