@@ -168,7 +168,8 @@ class TestTheCoordinator:
         listener.close()
         device.close()
         assert trouble(findings) == [("access", "warning")], "anybody may say anything here"
-        assert f"with key {fingerprint(SIGNER.public)}" in " ".join(finding.what for finding in findings)
+        said = " ".join(finding.what for finding in findings)
+        assert f"with key {fingerprint(SIGNER.public)}; it asks for prompt codes of level 'plain'" in said
         assert {payload for _, payload in messages[1:-1]} == {b""}
         after = Inbox()
         late = create(Settings(open_broker.url, client_id="late"))
