@@ -12,6 +12,7 @@ byzantine.py      damage by lying devices, by filter; lying/ their updates and o
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
 transport.py      our path against raw paho and Flower; network/ its processes
 idle.py           cost of 10,000 devices that wait; network/ its devices
+base_id.py        base ids at true size
 chaos.py          a federation under kill -9 and line faults; network/ its processes and the audit
 tables.py         the generated parts of docs/benchmarks/; report/ their form
 plots.py          plots of results

@@ -52,6 +52,7 @@
         ├── PrivacyRefused          the federation asks for a privacy level that the device's owner does not allow
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
+        ├── MembershipStopped       the owner has stopped a membership in the middle of a training
         └── JournalError            a device's journal of its membership cannot be written or read
             ├── JournalDamaged          the file is damaged, or is no journal
             └── JournalTooNew           written by a later version
@@ -277,6 +278,10 @@ class NothingLearnt(FederationError):
 
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
+
+
+class MembershipStopped(FederationError):
+    """The owner has stopped a membership in the middle of a training. `Membership.run` takes it for a clean end."""
 
 
 class JournalError(FederationError):

@@ -1,6 +1,7 @@
 """Export of a diffusers pipeline to a bundle that devices draw with, verified against torch.
 
 pipeline.py   a folder or hub id -> a checked StableDiffusionPipeline
+image_encoder.py          an image encoder for picture codes, and its preprocessing
 parts.py      its networks as plain torch modules with named inputs and outputs
 passes.py     changes of their ONNX graphs: attention kernels, clean metadata
 slots.py, lora.py         layers that take LoRA factors; their inputs in the graph

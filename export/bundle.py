@@ -38,6 +38,7 @@ from edge_sdk.inference.sampling import SCHEDULERS
 from export.basis import add_basis
 from export.fusing import FusedLora
 from export.fusing import fuse as add_to_weights
+from export.image_encoder import choose_image_encoder
 from export.layers import name_layers
 from export.lora import add_lora_slots
 from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
@@ -85,6 +86,7 @@ def export_model(
     slots: LayerSet = "attention",
     fuse: Sequence[FusedLora] = (),
     preview: str | Path | None = None,
+    image_encoder: str | Path | bool = True,
     step_reuse: bool = False,
     defaults: Mapping[str, int | float | str] = MappingProxyType({}),
     on_progress: OnProgress = lambda what, share: None,
@@ -105,14 +107,17 @@ def export_model(
         fuse: LoRA files to add to the weights, such as an LCM-LoRA, with all of their layers, those of text encoders
             included. The base id stays, so that adapters of the base model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
+        image_encoder: the image encoder that devices make picture codes with: True for the base model's own, if it has
+            one; False for none; or the folder of a CLIPVisionModelWithProjection.
         step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller sets none; missing ones follow from the
             base model's files.
-        on_progress: called with the present step in a few words and the share of the work that is done.
+        on_progress: called with the present step in a few words and the share of the work that is done; an error that
+            it raises ends the export, which leaves nothing behind.
 
     Raises:
-        ExportError: the model cannot be exported, a LoRA file does not fit it, the precision is unknown, the captions
-            are too few, or `out` is in use.
+        ExportError: the model or the image encoder cannot be exported, a LoRA file does not fit, the precision is
+            unknown, the captions are too few, or `out` is in use.
         CalibrationError: there are too few prompts.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
@@ -131,12 +136,15 @@ def export_model(
             pipeline = load_pipeline(source)
             base_id = compute_base_id(source)
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
+            encoder = choose_image_encoder(image_encoder, source)
             before = _text_weights(pipeline) if fuse else []
             fused = [add_to_weights(pipeline, lora, base_id) for lora in fuse]
             texts_changed = bool(fuse) and _text_weights(pipeline) != before
             of_text = [f"{lora.sha256}*{lora.weight}" for lora in fused] if texts_changed else []
             index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
-            errors = _write_parts(parts_of(pipeline, tiny), index.slots, folder, verify, on_progress)
+            index = msgspec.structs.replace(index, image_encoder=encoder and encoder.settings)
+            parts = parts_of(pipeline, tiny, encoder and encoder.network)
+            errors = _write_parts(parts, index.slots, folder, verify, on_progress)
             _write_companions(pipeline, source, index.tokenizers, folder)
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
             on_progress("make the basis of prompt codes", 0.0)

@@ -61,6 +61,14 @@ def export(
     preview: Annotated[
         Path | None, typer.Option(help="An AutoencoderTiny (TAESD): previews, and quick decoding.", show_default=False)
     ] = None,
+    image_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CLIPVisionModelWithProjection (CLIP ViT-B/32, for instance): devices make picture codes with it.",
+            show_default="the model's own, if it has one",
+        ),
+    ] = None,
+    no_image_encoder: Annotated[bool, typer.Option("--no-image-encoder", help="Leave the model's own out.")] = False,
     step_reuse: Annotated[
         bool, typer.Option("--step-reuse", help="Let devices compute the UNet's deep part at some steps only.")
     ] = False,
@@ -76,6 +84,8 @@ def export(
 
     impasto-export MODEL bundle/ --fuse lcm.safetensors --steps 4 --guidance 1 --scheduler lcm
     """
+    if image_encoder is not None and no_image_encoder:
+        raise typer.BadParameter("--image-encoder and --no-image-encoder exclude each other: leave one out.")
     with _quiet():
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
@@ -109,6 +119,7 @@ def export(
                 slots=slots,
                 fuse=[FusedLora(Path(name), weight) for name, weight in map(parse, fuse or [])],
                 preview=preview,
+                image_encoder=not no_image_encoder if image_encoder is None else image_encoder,
                 step_reuse=step_reuse,
                 defaults={name: value for name, value in stated.items() if value is not None},
                 on_progress=lambda what, share: progress.update(task, description=what, completed=share),

@@ -14,6 +14,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from edge_sdk.inference.bundle import IMAGE_ENCODER
+
 OPSET = 23
 PREVIEW = "preview_decoder"
 _BATCH = {0: torch.export.Dim("batch")}
@@ -107,12 +109,17 @@ def _encode(vae: Any, sample: Tensor) -> Any:
     return vae.encode(sample, return_dict=False)[0].parameters
 
 
-def parts_of(pipeline: Any, preview: Any = None) -> tuple[Part, ...]:
+def _encode_picture(image_encoder: Any, pixel_values: Tensor) -> Any:
+    return image_encoder(pixel_values=pixel_values).image_embeds
+
+
+def parts_of(pipeline: Any, preview: Any = None, image_encoder: Any = None) -> tuple[Part, ...]:
     """Return the parts of a pipeline, in the order in which a prompt passes through them.
 
     Args:
         pipeline: the pipeline.
         preview: an AutoencoderTiny for fast, rough decoding.
+        image_encoder: a CLIPVisionModelWithProjection for picture codes.
     """
     encoders = _text_encoders(pipeline)
     return (
@@ -121,6 +128,7 @@ def parts_of(pipeline: Any, preview: Any = None) -> tuple[Part, ...]:
         _decoder_part("vae_decoder", pipeline.vae, pipeline.unet.config.sample_size),
         _encoder_part(pipeline),
         *([] if preview is None else [_decoder_part(PREVIEW, preview, pipeline.unet.config.sample_size)]),
+        *([] if image_encoder is None else [_picture_part(image_encoder)]),
     )
 
 
@@ -197,6 +205,16 @@ def _encoder_part(pipeline: Any) -> Part:
 
     side = pipeline.unet.config.sample_size
     return Part("vae_encoder", vae, _encode, inputs, ("latent_parameters",), (_sides(step),), step, side)
+
+
+def _picture_part(image_encoder: Any) -> Part:
+    config = image_encoder.config
+
+    def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
+        shape = (batch, config.num_channels, config.image_size, config.image_size)
+        return {"pixel_values": torch.randn(*shape, generator=rng)}
+
+    return Part(IMAGE_ENCODER, image_encoder, _encode_picture, inputs, ("image_embeds",), (_BATCH,))
 
 
 def _random(batch: int, channels: int, sides: tuple[int, int], step: int, rng: torch.Generator) -> Tensor:

@@ -86,7 +86,7 @@ def load_pipeline(folder: Path) -> Any:
     try:
         loaded = {name: _load_network(folder, name, index[name][1]) for name in networks}
         pipeline = getattr(diffusers, kind).from_pretrained(
-            folder, local_files_only=True, feature_extractor=None, **loaded, **unneeded
+            folder, local_files_only=True, feature_extractor=None, image_encoder=None, **loaded, **unneeded
         )
     except BundleError:
         raise

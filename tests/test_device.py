@@ -29,12 +29,14 @@ from edge_sdk.errors import (
 )
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan
+from edge_sdk.pictures import load_pictures
 from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
+from edge_sdk.wire import DeviceProfile
 from edge_sdk.wire.messages import Join, Message, decode
-from tests.models import tiny_bundle, tiny_model, write_model
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
 
 FEDERATION = """
@@ -139,15 +141,32 @@ def test_a_picture_that_takes_too_long_is_not_begun_at_every_call(
     now = [0.0]
     monkeypatch.setattr(Generator, "generate", slowly)
     monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
-    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 3), (15.0, 3), (1000.0, 3 + len(CAPTIONS) - 1)):
+    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 2), (15.0, 3), (25.0, 5), (1000.0, 1 + len(CAPTIONS))):
         found = prior_pictures(device.generator, tmp_path, seconds)
         assert len(drawn) == begun
     assert [one.text for one in found] == list(CAPTIONS)
 
 
+def test_a_picture_that_had_the_rest_of_the_time_is_begun_again_with_all_of_it(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, drawn = Generator.generate, []
+
+    def slowly(self: Generator, prompt: str, **options: Any) -> list[Image.Image]:
+        drawn.append(prompt)
+        now[0] += 10.0 if prompt == CAPTIONS[0] else 40.0  # the board throttles
+        return whole(self, prompt, **options)
+
+    now = [0.0]
+    monkeypatch.setattr(Generator, "generate", slowly)
+    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    assert [len(prior_pictures(device.generator, tmp_path, 45.0)) for _ in range(3)] == [1, 2, 3]
+    assert drawn == [CAPTIONS[0], CAPTIONS[1], CAPTIONS[1], CAPTIONS[2]]
+
+
 def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device, tmp_path: Path) -> None:
     device.pictures = write_squares(tmp_path / "many", 24)
-    leaf = device.learn(steps=30, learning_rate=1e-2, guard=False).adapter
+    leaf = device.learn(steps=30, learning_rate=1e-2).adapter
     assert device.weights["leaf"] > 0
     # What a federation brings may also harm.
     adapters.save(adapters.scale(leaf, -3.0), device.home / "cluster.safetensors")
@@ -161,6 +180,23 @@ def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device,
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}, "they were chosen for another adapter"
     (device.home / "weights.json").write_bytes(b"{")
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}
+
+
+def test_without_a_guard_all_pictures_are_trained_on(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "many", 24)
+    assert device.learn(steps=1).stats.pictures == 21
+    leaf = device.learn(steps=1, guard=False)
+    assert leaf.stats.pictures == 24
+    assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(leaf.adapter)
+    # Pictures that a leaf knows do not choose its weight, nor after a guarded training that goes on from it.
+    adapters.save(adapters.scale(leaf.adapter, -3.0), device.home / "cluster.safetensors")
+    for again in (False, True):
+        if again:
+            assert device.learn(steps=1).stats.pictures == 21
+        assert device.choose_weights() == device.weights == {"cluster": 1.0, "leaf": 1.0}
+    device.learn(steps=1, afresh=True)
+    device.choose_weights()
+    assert (device.home / "weights.json").exists()
 
 
 def test_a_few_pictures_choose_no_weights(device: Device) -> None:
@@ -269,7 +305,7 @@ def test_what_another_training_left_behind_is_dropped(device: Device) -> None:
 
 
 def shared(adapter: Adapter, said: bytes) -> bool:
-    """Whether any sixteen bytes at the beginning of a factor were heard."""
+    """True if the first sixteen bytes of any factor were heard."""
     factors = [matrix for f in adapter.layers.values() for matrix in (f.a, f.b)]
     return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
 
@@ -326,6 +362,38 @@ def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no privacy level 'none'"):
         device.join("mqtt://127.0.0.1:1", federation="squares", privacy="none")
     device.join("mqtt://127.0.0.1:1", federation="squares", privacy="plain").close()
+
+
+@pytest.fixture
+def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
+    """The profiles of memberships, which are not opened."""
+    seen: list[DeviceProfile] = []
+    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.extend(given[3]))
+    return seen
+
+
+def test_its_picture_code_is_the_mean_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """Of those, too, that are kept from training; in no graph that stays open beside it."""
+    folder = write_squares(tmp_path / "pictures", 13)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares")
+    device.join("memory://nobody", federation="squares", share_picture_code=False)
+    profile, without = profiles
+    code = np.frombuffer(profile.picture_code, "<f4")
+    images = [picture.image for picture in load_pictures(folder, 32)]
+    assert len(images) == 13 > profile.pictures
+    with Generator.load(picture_bundle(), threads=1) as generator:
+        wanted = generator.encode_picture(images).mean(axis=0)
+    assert code.shape == (EMBEDDING,)
+    assert np.allclose(code, wanted, atol=1e-6)
+    assert "image_encoder" not in device.generator._stages.opened
+    assert without.picture_code == b""
+    assert without.prompt_code == profile.prompt_code
+
+
+def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profiles: list[DeviceProfile]) -> None:
+    device.join("memory://nobody", federation="squares")
+    assert [profile.picture_code for profile in profiles] == [b""]
 
 
 def test_it_keeps_its_name(device: Device) -> None:

@@ -32,6 +32,8 @@ COORDINATOR: dict[str, set[str]] = {
     },
     "simulation": {"rounds", "methods", "store", "config", "learning", "telemetry"},
 }
+# The same inside the rounds.
+ROUNDS: dict[str, set[str]] = {"state": set(), "decisions": {"state"}, "machine": {"state", "decisions"}}
 # The same of the device's half. Modules that stand by themselves (errors, paths, durable, ...) are for all.
 ALONE = {"errors", "exits", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
 EDGE_SDK: dict[str, set[str]] = {
@@ -43,13 +45,13 @@ EDGE_SDK: dict[str, set[str]] = {
     "asyncapi": {"wire", "transport"},
     "inference": {"adapter", "pictures"},
     "membership": {"adapter", "wire", "transport"},
-    "training": {"adapter", "pictures", "inference", "membership"},
+    "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "prior": {"inference", "pictures"},
-    "prompt_codes": {"inference", "privacy"},
+    "codes": {"inference", "privacy"},
     "device": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"),
-        *("prior", "prompt_codes"),
+        *("prior", "codes"),
     },
     "cli": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),
@@ -58,21 +60,20 @@ EDGE_SDK: dict[str, set[str]] = {
 }
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
-    "export": {"adapter", "inference", "pictures", "privacy", "prompt_codes", "cli"},
+    "export": {"adapter", "inference", "pictures", "privacy", "codes", "cli"},
     "coordinator": {
-        *("adapter", "wire", "transport", "privacy", "prompt_codes", "inference", "membership", "training", "pictures"),
+        *("adapter", "wire", "transport", "privacy", "codes", "inference", "membership", "training", "pictures"),
     },
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.
-NESTED = {"coordinator.methods", "coordinator.simulation", "edge_sdk.inference"}
+NESTED = {"coordinator.methods", "coordinator.rounds", "coordinator.simulation", "edge_sdk.inference"}
 # Not in an `__init__`: they load what most who import the package do without (pytest, a broker, paho).
 PUBLIC_MODULES = {
     "coordinator.methods.aggregation.contract",
     "edge_sdk.cli.adapters",
     "edge_sdk.transport.embedded",
     "edge_sdk.transport.memory",
-    "edge_sdk.transport.mqtt",
-    "edge_sdk.transport.tolerant",
+    "edge_sdk.transport.mqtt.tolerant",
 }
 
 
@@ -88,7 +89,7 @@ def imports(file: Path) -> Iterator[str]:
 
 
 def exports(package: str, name: str) -> bool:
-    """Whether a package's `__init__` offers something of that name, which may be a module's as well."""
+    """True if a package's `__init__` exports something of that name, which may be a module's as well."""
     init = ROOT.joinpath(*package.split("."), "__init__.py")
     return init.is_file() and f'"{name}"' in init.read_text("utf-8").partition("__all__")[2]
 
@@ -129,6 +130,15 @@ def test_no_import_runs_back_up(file: Path) -> None:
     assert used <= allowed, f"{module_of(file)} may not import {sorted(used - allowed)}"
 
 
+@pytest.mark.parametrize("package", ROUNDS)
+def test_no_import_runs_back_up_inside_the_rounds(package: str) -> None:
+    files = [*(ROOT / "coordinator" / "rounds" / package).rglob("*.py")]
+    assert files
+    for file in files:
+        used = {name.split(".")[2] for name in imports(file) if name.startswith("coordinator.rounds.")}
+        assert used <= {package, *ROUNDS[package]}, module_of(file)
+
+
 @pytest.mark.parametrize("file", FILES, ids=module_of)
 def test_who_may_use_the_sdk_and_for_what(file: Path) -> None:
     top = module_of(file).split(".")[0]
@@ -161,6 +171,27 @@ def test_no_circle_and_every_package_has_its_line(top: str) -> None:
     assert done == set(layers)
 
 
+def files_used(file: Path) -> Iterator[str]:
+    """The modules and packages whose files a file imports, at any place in it; a module's package is not counted."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            yield from (module if is_module(module) else node.module for module in names.values())
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    """Imports of every kind count: also those for types only, and those inside functions."""
+    files = {module_of(file): file for file in FILES}
+    left = {name: {used for used in files_used(file) if used in files} - {name} for name, file in files.items()}
+    assert sum(map(len, left.values())) > 1000
+    while free := [name for name, used in left.items() if not used & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
 def test_nobody_stands_beside_more_than_two_dozen_others() -> None:
     for folder in {file.parent for file in FILES}:
         beside = [path for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()]
@@ -174,8 +205,8 @@ def test_the_page_for_contributors_names_files_that_are_there() -> None:
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
-def test_no_folder_of_methods_is_a_heap() -> None:
+def test_no_folder_is_a_heap() -> None:
     """No file sits beside more than about a dozen others."""
-    folders = {file.parent for file in FILES if file.is_relative_to(ROOT / "coordinator" / "methods")}
+    folders = {file.parent for file in FILES if not file.is_relative_to(ROOT / "export")}
     heaps = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) for folder in folders}
     assert not {folder: count for folder, count in heaps.items() if count > 13}

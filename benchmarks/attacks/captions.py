@@ -20,9 +20,9 @@ import numpy.typing as npt
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.stickers import base_id, bundle
 from edge_sdk import durable
+from edge_sdk.codes import basis_of
 from edge_sdk.inference import Generator
 from edge_sdk.privacy import Basis, unit_length
-from edge_sdk.prompt_codes import basis_of
 from samples.stickers import data
 from samples.stickers.base_styles import BASE_STYLES
 from samples.stickers.styles import STYLES, caption, plain_caption

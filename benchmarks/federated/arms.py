@@ -270,9 +270,9 @@ def _aggregation_error(federation: Federation, learners: list[_Learner]) -> floa
     for updates in clusters.values():
         aggregator = method(federation.rank, federation.aggregation)
         for update in updates:
-            aggregator.add(update.adapter, update.pictures)
+            aggregator.add(update.adapter, update.stats.pictures)
         made = aggregator.result()
         parts: list[tuple[Adapter, float]] = [(part, 1.0) for part in (made.start, made.folded) if part]
-        exact = mean([update.adapter for update in updates], [update.pictures for update in updates])
+        exact = mean([update.adapter for update in updates], [update.stats.pictures for update in updates])
         errors.append(distance(concatenate(parts), exact) / norm(exact))
     return float(np.mean(errors))

@@ -23,11 +23,13 @@ class BaseModel(msgspec.Struct, frozen=True):
         base_id: id of the base model.
         slots: name -> shape of each LoRA slot that devices train.
         basis: id of the bundle's public basis for prompt codes, 32 bytes; None in bundles of earlier versions.
+        picture_dimensions: numbers in a picture code; None if the bundle has no image encoder.
     """
 
     base_id: str
     slots: Mapping[str, Shape]
     basis: bytes | None = None
+    picture_dimensions: int | None = None
 
     def update_size(self, rank: int) -> int:
         """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
@@ -52,12 +54,17 @@ class _Basis(msgspec.Struct, frozen=True):
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
+class _ImageEncoder(msgspec.Struct, frozen=True):
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]
+
+
 class _Impasto(msgspec.Struct, frozen=True):
     """The part of impasto.json that the coordinator reads."""
 
     base_id: Annotated[str, Meta(min_length=1, max_length=128)]
     slots: Annotated[list[_Slot], Meta(min_length=1)]
     prompt_basis: _Basis | None = None
+    image_encoder: _ImageEncoder | None = None
 
 
 def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
@@ -84,7 +91,9 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
         )
     slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
     basis = None if content.prompt_basis is None else bytes.fromhex(content.prompt_basis.id)
-    return BaseModel(base_id=content.base_id, slots=slots, basis=basis)
+    encoder = content.image_encoder
+    dimensions = None if encoder is None else encoder.dimensions
+    return BaseModel(base_id=content.base_id, slots=slots, basis=basis, picture_dimensions=dimensions)
 
 
 def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:

@@ -1,4 +1,4 @@
-"""Combinations of keys that make no federation. What a single table can check, its method's settings check."""
+"""Combinations of keys that are refused. What a single table can check, its method's settings check."""
 
 from __future__ import annotations
 

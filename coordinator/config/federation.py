@@ -133,6 +133,7 @@ class Federation(Keys, frozen=True, kw_only=True):
             max_update=base.update_size(self.rank),
             basis=self.basis_of(base),
             code_size=self.level.size(self.code_dimensions or base.code_dimensions),
+            picture_dimensions=base.picture_dimensions,
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,

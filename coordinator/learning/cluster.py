@@ -10,29 +10,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from coordinator import rounds
 from coordinator.config import Federation
-from coordinator.learning.codes import Standing, comparable, standing
+from coordinator.learning.codes import Standing, comparable, positions, standing
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
     MOST_DENSE,
+    Clusterer,
     Crowd,
     Evidence,
+    Matrix,
     compare,
     groups,
     is_stale,
     margin,
     match_identities,
-    place,
     with_newcomers,
 )
 from edge_sdk.wire import DeviceProfile
 
 
 class Tastes:
-    """Clusters devices by their prompt codes and by the changes that their training made.
+    """Clusters devices by their prompt codes, picture codes, and the changes that their training made.
 
     Args:
         federation: the federation file.
@@ -55,17 +55,21 @@ class Tastes:
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster these devices. Devices that are away count as well, by their last updates."""
-        clusterer = self._federation.clustering
         names = sorted(action.devices)
         evidence = self._evidence(action, names)
+        decision = self._federation.clustering.decide(evidence, [action.devices[name].cluster for name in names])
+        clusterer = decision.clusterer
         crowd = compare(evidence, clusterer(evidence))
-        if clusterer.on_drift and self._comparable(evidence) and (kept := self._kept(action, names, crowd)):
-            return kept
+        if clusterer.on_drift and not decision.new and _comparable(clusterer, evidence):
+            kept = self._kept(action, names, crowd, decision.figures)
+            if kept:
+                return kept
         before = {name: cluster for name in names if (cluster := action.devices[name].cluster) is not None}
         labels = clusterer.labels(crowd, present=len(set(before.values())))
         assignment, parents = match_identities(groups(labels, names), before, action.next_cluster)
         fit = margin(crowd, [assignment[name] for name in names])
-        return rounds.Clustered(assignment, parents, fit, figures=_figures(crowd, names, fit, kept=False))
+        figures = {**_figures(crowd, names, fit, kept=False), **decision.figures}
+        return rounds.Clustered(assignment, parents, fit, figures=figures)
 
     def needs_sketches(self, devices: int) -> bool:
         """True if the adapters of so many devices are compared by sketches."""
@@ -73,22 +77,19 @@ class Tastes:
         return devices > MOST_DENSE and weights.adapter > 0
 
     def place(self, action: rounds.Place) -> rounds.Placed:
-        """Return the cluster nearest to a device by its prompt code."""
+        """Return the cluster nearest to a device by its codes."""
         names = sorted(action.assignment)
-        codes = self._codes([*names, action.device], [Standing.SEEN] * len(names) + [Standing.NAMED])
-        return rounds.Placed(action.device, place(codes[-1], codes[:-1], [action.assignment[name] for name in names]))
+        codes, pictures = self._codes([*names, action.device], [Standing.SEEN] * len(names) + [Standing.NAMED])
+        clusters = np.array([action.assignment[name] for name in names], dtype=np.int64)
+        cluster = self._federation.clustering.place(Evidence(codes, (), 0, pictures=pictures), clusters)
+        return rounds.Placed(action.device, cluster)
 
-    def _comparable(self, evidence: Evidence) -> bool:
-        """True if the last clustering used the same kinds of evidence; otherwise its margin does not compare."""
-        clusterer = self._federation.clustering
-        blend = clusterer(evidence)
-        before = clusterer(replace(evidence, rounds=evidence.rounds - 1))
-        return blend == before and (evidence.rounds > 1 or not blend.adapter)
-
-    def _kept(self, action: rounds.Cluster, names: Sequence[str], crowd: Crowd) -> rounds.Clustered | None:
+    def _kept(
+        self, action: rounds.Cluster, names: Sequence[str], crowd: Crowd, figures: Mapping[str, object]
+    ) -> rounds.Clustered | None:
         """Return the present clusters if they still fit, else None.
 
-        A newcomer joins a cluster by its prompt code, and by its adapter as soon as it has one.
+        A newcomer joins a cluster by its codes, and by its adapter as soon as it has one.
         """
         devices = [action.devices[name] for name in names]
         clusters = [None if device.placed and device.trace else device.cluster for device in devices]
@@ -101,38 +102,51 @@ class Tastes:
         unknown = [device.cluster is None or device.placed for device in devices]
         placed = {name for name, new in zip(names, unknown, strict=True) if new and not action.devices[name].trace}
         assignment = dict(zip(names, joined, strict=True))
-        figures = _figures(crowd, names, fit, kept=True)
-        return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=figures)
+        reported = {**_figures(crowd, names, fit, kept=True), **figures}
+        return rounds.Clustered(assignment, {}, action.margin, frozenset(placed), figures=reported)
 
-    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> npt.NDArray[np.float64]:
+    def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> tuple[Matrix, Matrix | None]:
+        """Return the devices' prompt codes, and their picture codes if the clusterer looks at them."""
         profiles = self._profiles()
-        return comparable([self._code(profiles.get(name)) for name in names], standings, self._federation.level)
+        known = [self._of_this_federation(profiles.get(name)) for name in names]
+        prompts = [profile.prompt_code if profile else b"" for profile in known]
+        codes = comparable(prompts, standings, self._federation.level)
+        if not self._federation.clustering.sees_pictures:  # bringing them into positions takes long for many devices
+            return codes, None
+        return codes, positions([profile.picture_code if profile else b"" for profile in known], standings)
 
-    def _code(self, profile: DeviceProfile | None) -> bytes:
-        """Return the device's code, or none, which resembles nobody.
+    def _of_this_federation(self, profile: DeviceProfile | None) -> DeviceProfile | None:
+        """Return the profile if its codes can be compared, else None; an empty code resembles no other.
 
         A device may have been forgotten since the question was asked, or may have joined before the federation asked
         for another level.
         """
         if profile is None or (profile.level, profile.basis) != (self._federation.privacy, self._basis):
-            return b""
-        return profile.prompt_code
+            return None
+        return profile
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.
 
         Only sketches of counted updates are kept; the sketch of a late update is made again if the update counts.
         """
-        codes = self._codes(names, [standing(action.devices[name]) for name in names])
+        codes, pictures = self._codes(names, [standing(action.devices[name]) for name in names])
         traces = [action.devices[name].trace for name in names]
         self._subspaces.forget_all_but(trace for trace in traces if trace)
         clustering = self._federation.clustering
-        before = Evidence(codes, (), action.round - 1)
+        before = Evidence(codes, (), action.round - 1, pictures=pictures)
         if not clustering(before).adapter:
             return before
         if len(names) <= MOST_DENSE:
             return replace(before, bases=self._subspaces.bases(traces))
         return replace(before, sketches=self._subspaces.sketches(traces))
+
+
+def _comparable(clusterer: Clusterer, evidence: Evidence) -> bool:
+    """True if the last clustering used the same kinds of evidence; otherwise its margin does not compare."""
+    blend = clusterer(evidence)
+    before = clusterer(replace(evidence, rounds=evidence.rounds - 1))
+    return blend == before and (evidence.rounds > 1 or not blend.adapter)
 
 
 def _figures(crowd: Crowd, names: Sequence[str], fit: float | None, *, kept: bool) -> dict[str, object]:

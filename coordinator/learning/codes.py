@@ -1,4 +1,4 @@
-"""Prompt codes for clustering, robust against single devices: no device's code may decide the comparison of all others.
+"""Codes for clustering, robust against single devices: no device's code may decide the comparison of all others.
 
 Clustering centres codes over the devices, because mean embeddings are all alike and differ only by small deviations
 from the mean. A single very long code, or one in a direction of its own, would move the mean so far that all other
@@ -10,7 +10,7 @@ average device's code is short, and its direction is noise.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 import numpy as np
@@ -25,6 +25,8 @@ ALONE = 3.0
 # Among more devices than this, one code cannot move the mean.
 _MOST = 256
 _FEW = 32
+# Largest coordinate of a picture code, in median distances: sums of squares stay exact.
+_FARTHEST = 1e3
 
 
 class Standing(IntEnum):
@@ -47,41 +49,98 @@ def comparable(codes: Sequence[bytes], standings: Sequence[Standing], level: Lev
     another size, codes that only have a direction and are zero, and codes that stand alone are replaced by the mean of
     the others, and so resemble nobody after centring.
     """
-    size = level.size(None) or _size_of_most(codes, standings)
-    says = np.array([len(code) == size for code in codes], np.bool_)
-    rows = np.zeros((len(codes), len(level.decode(bytes(size)))))
-    for row, code, whole in zip(rows, codes, says, strict=True):
-        if whole:
-            row[:] = level.decode(code)
+    rows = _rows(codes, level.size(None) or _size_of_most(codes, standings), level.decode)
+    says: npt.NDArray[np.bool_] = np.all(np.isfinite(rows), axis=1)
+    rows[~says] = 0.0
     if not level.centred:
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         says &= lengths[:, 0] > 0
         rows[says] /= lengths[says]
     if says.any():
         chosen = np.flatnonzero(says)
-        says[chosen[_alone(rows[chosen])]] = False
+        if len(chosen) <= _MOST:
+            says[chosen[alone(_squared_distances(rows[chosen]))]] = False
         rows[~says] = rows[says].mean(axis=0)
     return rows
 
 
+def positions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
+    """Return the picture codes about their median, in units of their median distance from it, (n, dimensions).
+
+    Devices without a code, with one of another length and with one that stands alone have NaN: other evidence is for
+    them. Several codes that are far away together stay, at a bounded distance.
+    """
+    rows = _rows(codes, _size_of_most(codes, standings), _floats)
+    chosen = np.flatnonzero(np.isfinite(rows).all(axis=1)) if rows.size else np.zeros(0, np.int64)
+    if not len(chosen):
+        return rows
+    points = rows[chosen] - np.median(rows[chosen], axis=0)
+    lengths = np.linalg.norm(points, axis=1)
+    usual = float(np.median(lengths)) or float(lengths.mean()) or 1.0
+    points = np.clip(points / usual, -_FARTHEST, _FARTHEST)
+    points[_strays(points)] = np.nan
+    rows[chosen] = points
+    return rows
+
+
 def _size_of_most(codes: Sequence[bytes], standings: Sequence[Standing]) -> int:
-    """Return the size of most codes of the best known devices, in bytes; of no codes at all that of one number."""
-    best = max(standings, default=Standing.NAMED)
-    votes = Counter(len(code) for code, known in zip(codes, standings, strict=True) if known is best and code)
+    """Return the size in bytes of most codes of the best known devices that have one; without codes, of one number."""
+    told = [(code, known) for code, known in zip(codes, standings, strict=True) if code]
+    best = max((known for _, known in told), default=Standing.NAMED)
+    votes = Counter(len(code) for code, known in told if known is best)
     return max(votes, key=lambda size: (votes[size], size), default=4)
 
 
-def _alone(rows: Matrix) -> npt.NDArray[np.bool_]:
-    """Return a mask (n,) of the codes that stand alone.
+def _rows(codes: Sequence[bytes], size: int, decode: Callable[[bytes], Matrix]) -> Matrix:
+    """Return the decoded codes (n, dimensions), NaN for those of another size."""
+    rows = np.full((len(codes), len(decode(bytes(size)))), np.nan)
+    for row, code in zip(rows, codes, strict=True):
+        if len(code) == size:
+            row[:] = decode(code)
+    return rows
+
+
+def _floats(code: bytes) -> Matrix:
+    return np.frombuffer(code, "<f4").astype(np.float64)
+
+
+def _strays(points: Matrix) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the points that stand alone, given at a median distance of 1 from their centre."""
+    if len(points) <= _MOST:
+        return alone(_squared_distances(points))
+    # The median distance of pairs is about the square root of 2 here. Farther from all others than `ALONE` allows are
+    # only points that are far from the centre.
+    found = np.zeros(len(points), np.bool_)
+    light = points.astype(np.float32)
+    lengths = np.einsum("ij,ij->i", light, light)
+    far = np.flatnonzero(lengths > 2.0)
+    for first in range(0, len(far), _MOST):
+        some = far[first : first + _MOST]
+        distances = lengths[some, None] + lengths - 2 * light[some] @ light.T
+        distances[np.arange(len(some)), some] = np.inf
+        found[some] = distances.min(axis=1) > ALONE * 2.0
+    return found
+
+
+def _squared_distances(points: Matrix) -> Matrix:
+    """Return the squared distances of all pairs, (n, n)."""
+    squares = np.einsum("ij,ij->i", points, points)
+    distances: Matrix = np.maximum(0.0, squares[:, None] + squares - 2 * points @ points.T)
+    return distances
+
+
+def alone(distances: Matrix) -> npt.NDArray[np.bool_]:
+    """Return a mask (n,) of the codes that stand alone; nobody does among fewer than four.
 
     Their nearest neighbour is more than `ALONE` times as far away as the others' median distance.
+
+    Args:
+        distances: (n, n) squared distances, in any unit. The diagonal is changed.
     """
-    count = len(rows)
+    count = len(distances)
     found = np.zeros(count, np.bool_)
-    if not 4 <= count <= _MOST:
+    if count < 4:
         return found
-    squares = (rows**2).sum(axis=1)
-    distances = np.maximum(0.0, 0.5 * (squares[:, None] + squares) - rows @ rows.T)  # 1 - cosine at unit length
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
     if count > _FEW:  # leaving one out does not change the median noticeably

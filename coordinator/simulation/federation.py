@@ -76,7 +76,7 @@ def simulate(
     Raises:
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices.
-        Any error raised by a device's `train`.
+        Any error raised by a device's `train`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -128,11 +128,8 @@ def deliver(
     return rounds.Update(
         manifest=make_manifest(data, role="update", name=f"update-{plan.round}"),
         member=member,
-        pictures=trained.pictures,
-        first_loss=trained.first_loss,
-        last_loss=trained.last_loss,
-        train_seconds=trained.seconds,
         norm=norm,
+        **trained.stats.figures(),
     )
 
 
@@ -199,9 +196,10 @@ class _Simulation:
         try:
             update = deliver(trained, home, plan, current.cohort[name], self._learning, self._blobs)
         except AdapterError as error:
-            self._events.append(rounds.Spoiled(name, _offer(start, trained), type(error).__name__, str(error), True))
+            offer = Offer.of(start, _NOTHING, trained.stats)
+            self._events.append(rounds.Spoiled(name, offer, type(error).__name__, str(error), True))
         else:
-            self._events.append(rounds.Stored(name, _offer(start, trained, update.manifest), update.norm))
+            self._events.append(rounds.Stored(name, Offer.of(start, update.manifest, trained.stats), update.norm))
 
     def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"
@@ -211,15 +209,3 @@ class _Simulation:
         if f"cluster-{cluster}" in adapters:
             adapters["cluster"] = adapters[f"cluster-{cluster}"]
         return Outcome(cluster, adapters, home.up, home.down)
-
-
-def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTHING) -> Offer:
-    return Offer(
-        round=start.round,
-        attempt=start.attempt,
-        manifest=manifest,
-        pictures=trained.pictures,
-        first_loss=trained.first_loss,
-        last_loss=trained.last_loss,
-        train_seconds=trained.seconds,
-    )

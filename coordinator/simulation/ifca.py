@@ -16,7 +16,6 @@ seeds with the two groups of tests/coordinator/test_ifca.py, 8 find them with `p
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -64,7 +63,7 @@ def simulate_ifca(
         ConfigurationError: the clustering is not IFCA, or the aggregation's result is not one adapter.
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices, or a choice is not one of the models.
-        Any error raised by a device's `train` or `choose`.
+        Any error raised by a device's `train` or `choose`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -166,10 +165,6 @@ class _Ifca:
         self._models |= made.clusters
         lineages = (self._root, *self._models.values())
         self._blobs.prune({sha256 for lineage in lineages for sha256 in lineage.blobs()})
-        losses = {
-            which: statistics.median(getattr(update, which) for update in updates.values())
-            for which in ("first_loss", "last_loss")
-        }
         self._tell(
             "round_closed",
             round=number,
@@ -177,7 +172,7 @@ class _Ifca:
             updates=len(updates),
             missing=sorted(refused),
             refused=refused,
-            **losses,
+            **closed.median_losses,
             **made.figures,
         )
 

@@ -4,6 +4,7 @@ bundle/         the base model on disk
 runtime/        ONNX Runtime and other back ends that run its graphs
 adapters/       adapters as inputs of the UNet, and hybrids of several
 sampling/       prompts, schedulers, the denoiser
+picture_encoder.py  pictures -> embeddings, for picture codes
 generator.py    all of it: prompt -> pictures
 
 Each imports only those above it.

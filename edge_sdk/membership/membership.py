@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,10 +12,11 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.errors import BrokerUnreachable, ConfigurationError, DeadlineExceeded
+from edge_sdk.errors import BrokerUnreachable, ConfigurationError, DeadlineExceeded, TransportError
 from edge_sdk.membership import rounds as machine
 from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.observer import Observer
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.runner import MembershipResult, Participant, Runner
@@ -38,9 +40,11 @@ class Membership:
         profile: the device's profile, which the coordinator gets; or one for each privacy level that the owner allows,
             of which it gets the one of the federation's level.
         home: folder for adapters and for the state that a restart needs; one per federation.
-        train: called in the thread of `run` with the plan of each round; returns the trained update.
+        train: called in the thread of `run` with the plan of each round; returns the trained update. One that takes
+            long looks at `stopped` now and then, and raises MembershipStopped if it is true.
         on_event: called in the thread of `run` with a dict of plain values (always "event" and "time") for events worth
-            showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one.
+            showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one. An error that
+            it raises is logged, once for each type, and ends nothing; `stop` does.
         trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first one that
             shows itself in this home, and only that one from then on.
         invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
@@ -69,7 +73,8 @@ class Membership:
         self._topics = Topics(federation)
         self._federation = federation
         self._device = device_id
-        self._on_event = on_event
+        self._on_event = Observer("on_event", on_event) if on_event else None
+        self._stop = threading.Event()
         if not isinstance(profile, DeviceProfile) and not profile:
             raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
@@ -103,7 +108,7 @@ class Membership:
             )
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
-        self._participant = Participant(session.birth.epoch, greetings, greeter, train, self._tell)
+        self._participant = Participant(session.birth.epoch, greetings, greeter, train, self._tell, self._stop)
 
     def _make_link(self, given: Settings, session: Session) -> Link:
         settings = replace(given, client_id=given.client_id or fresh_id(self._device))
@@ -122,8 +127,24 @@ class Membership:
         finally:
             self._journal.close()
 
+    def stop(self) -> None:
+        """Leave soon: `run` says so to the coordinator, and returns. Any thread and any callback may call it.
+
+        A training of `Device.join` ends after its present step, any other by its own choice. What was trained is kept:
+        a new membership goes on from the last checkpoint, or hands the update in.
+        """
+        self._stop.set()
+        self._link.hurry()
+
+    @property
+    def stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._stop.is_set()
+
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
-        """Take part until the federation's last round is closed, or in so many rounds. Call it once per membership.
+        """Take part until the federation's last round is closed, in so many rounds, or until `stop`.
+
+        Call it once per membership.
 
         If the federation has ended and all of its adapters came in an earlier session, they are put in place even when
         no broker or coordinator can be reached.
@@ -155,14 +176,18 @@ class Membership:
         if self._settings.exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
         runner = Runner(rules, self._participant, self._link, self._journal, self._home, self._coordinator)
+        if self.stopped:
+            return runner.leave()
         try:
             self._link.open(
                 answer,
                 self._participant.longest,
                 lambda error: self._tell("broker_unreachable", reason=str(error)),
             )
-        except (BrokerUnreachable, DeadlineExceeded) as error:
-            ending = runner.ending()
+        except TransportError as error:
+            if self.stopped:
+                return runner.leave()
+            ending = runner.ending() if isinstance(error, BrokerUnreachable | DeadlineExceeded) else None
             if ending is None:
                 raise
             self._tell("federation_ended", reason=str(error))

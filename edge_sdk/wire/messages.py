@@ -6,7 +6,7 @@ Binary numbers are little-endian float32. docs/protocol.md describes every field
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -78,7 +78,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     prompt_code: the device's prompt code; level: its privacy level, by which it is read; basis: id of the public basis
     that it was made with, empty for levels without one; pictures: number of pictures that it learns from, for people;
     max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on; key: the Ed25519 public key
-    that signs its hellos, empty for a device that says none.
+    that signs its hellos, empty for a device that says none; picture_code: the mean of its pictures' embeddings,
+    float32 bytes, empty for a device that shares none.
     """
 
     base_id: BaseId
@@ -91,16 +92,44 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key: Annotated[bytes, Meta(max_length=32)] = b""
     level: Level = "plain"  # of devices of earlier versions, which do not state it
     basis: Annotated[bytes, Meta(max_length=32)] = b""
+    picture_code: Annotated[bytes, Meta(max_length=16384)] = b""
 
     def __post_init__(self) -> None:
         if len(self.key) not in (0, 32):
             raise ValueError("key must be a public key of 32 bytes, or empty")
         if len(self.basis) not in (0, 32):
             raise ValueError("basis must be an id of 32 bytes, or empty")
-        if self.level != "plain":
-            return
-        if len(self.prompt_code) % 4 or not np.isfinite(np.frombuffer(self.prompt_code, "<f4")).all():
-            raise ValueError("prompt_code must be finite float32 numbers")
+        numbers = {"picture_code": self.picture_code}
+        if self.level == "plain":
+            numbers["prompt_code"] = self.prompt_code
+        for name, code in numbers.items():
+            if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
+                raise ValueError(f"{name} must be finite float32 numbers")
+
+
+class TrainingStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a finished training. Offers, reports and events have them by these names.
+
+    Attributes:
+        pictures: number of pictures that it learnt from: its weight in the mean.
+        first_loss: mean training loss of the first steps.
+        last_loss: mean training loss of the last steps.
+        train_seconds: duration of the training.
+    """
+
+    pictures: Positive
+    first_loss: Loss
+    last_loss: Loss
+    train_seconds: Seconds
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by their names, as plain numbers."""
+        return {
+            "pictures": int(self.pictures),
+            "first_loss": float(self.first_loss),
+            "last_loss": float(self.last_loss),
+            "train_seconds": max(0.0, float(self.train_seconds)),
+        }
 
 
 # --- both directions: transfers -------------------------------------------------------------------------------------
@@ -174,6 +203,16 @@ class Offer(_Message, frozen=True, kw_only=True):
     first_loss: Loss
     last_loss: Loss
     train_seconds: Seconds
+
+    @classmethod
+    def of(cls, start: RoundStart, manifest: Manifest, stats: TrainingStats) -> Offer:
+        """The offer of an update that answers a RoundStart."""
+        return cls(round=start.round, attempt=start.attempt, manifest=manifest, **stats.figures())
+
+    @property
+    def stats(self) -> TrainingStats:
+        """The figures of the update's training."""
+        return TrainingStats(**{name: getattr(self, name) for name in TrainingStats.__struct_fields__})
 
 
 class Leave(_Message, frozen=True, kw_only=True):

@@ -163,17 +163,19 @@ def train(
     shares = np.array([0.0 if unseen else DEVICES_SHARE if row.styles[0] in DEVICES else 1.0
                        for row, unseen in zip(rows, test, strict=True)])  # fmt: skip
     card = {"styles": styles, "subgroups": subgroups, "epochs": epochs, "seed": seed}
-    # A network that is done is kept: a stopped run goes on with the next.
+    # A stopped run goes on: networks that are done are kept, and the state of the one in training.
     folder = work / "judge"
     folder.mkdir(parents=True, exist_ok=True)
     said = folder / CARD
     if not said.exists() or json.loads(said.read_text("utf-8")) != card:
         for what in NETS:
-            (folder / f"{what}.onnx").unlink(missing_ok=True)
+            for kept in folder.glob(f"{what}.*"):
+                kept.unlink()
         said.write_text(json.dumps(card), "utf-8")
     for what in NETS:
         if not (folder / f"{what}.onnx").exists():
-            export(fit(what, targets, pictures, redrawn, shares, epochs, seed), folder / f"{what}.part")
+            net = fit(what, targets, pictures, redrawn, shares, epochs, seed, folder / f"{what}.checkpoint")
+            export(net, folder / f"{what}.part")
             (folder / f"{what}.part").replace(folder / f"{what}.onnx")
     card["held_out"] = {
         source: accuracy(Judge(folder), rows, pixels, test)

@@ -16,9 +16,10 @@ from torch import nn
 
 from export.passes import clean
 from samples.stickers.pretraining.autoencoder import to_unit
-from samples.stickers.pretraining.loop import warmup_cosine
+from samples.stickers.pretraining.loop import load_checkpoint, save_checkpoint, warmup_cosine
 
 PEAK = 4e-3
+SAVED_EVERY = 500  # steps
 
 
 class Block(nn.Module):
@@ -127,8 +128,9 @@ def fit(
     shares: npt.NDArray[np.float64],
     epochs: int,
     seed: int,
+    checkpoint: Path,
 ) -> nn.Module:
-    """Train a network.
+    """Train a network, or go on training it.
 
     Args:
         what: a key of `NETS`.
@@ -136,6 +138,7 @@ def fit(
         redrawn: the same pictures through the base model's autoencoder; each step takes half of its pictures from here.
         shares: relative frequency of each picture, (n,), 0 for those that are not trained on.
         epochs: number of passes; each draws as many pictures as there are with a share above 0.
+        checkpoint: file that keeps the state every few hundred steps; deleted at the end.
     """
     torch.manual_seed(seed)
     target = {name: torch.from_numpy(shares) for name, shares in targets.items()}
@@ -144,8 +147,17 @@ def fit(
     batch = 64
     steps = epochs * (int((shares > 0).sum()) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
-    rng, often = torch.Generator().manual_seed(seed), torch.from_numpy(shares)
-    for step in track(range(steps), description=what):
+    rng, often, start = torch.Generator().manual_seed(seed), torch.from_numpy(shares), 0
+    if state := load_checkpoint(checkpoint):
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        rng.set_state(state["rng"])
+        torch.set_rng_state(state["dropout"])
+        start = state["step"]
+    for step in track(range(start, steps), description=what, total=steps, completed=start):
+        if step > start and step % SAVED_EVERY == 0:
+            kept = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            save_checkpoint(checkpoint, kept | {"rng": rng.get_state(), "dropout": torch.get_rng_state()})
         for group in optimizer.param_groups:
             group["lr"] = PEAK * warmup_cosine(step, steps, 100)
         chosen = torch.multinomial(often, batch, generator=rng)
@@ -164,6 +176,7 @@ def fit(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    checkpoint.unlink(missing_ok=True)
     return net.eval()
 
 

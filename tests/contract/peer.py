@@ -90,7 +90,8 @@ class Peer:
         told = self.profile
         capabilities = sorted([name, value] for name, value in told.get("capabilities", {}).items())
         names = ("base_id", "prompt_code", "pictures", "max_rank")
-        fields = [*(told[name] for name in names), capabilities, told["key"], told["level"], told["basis"]]
+        fields = [*(told[name] for name in names), capabilities]
+        fields += [told["key"], told["level"], told["basis"], told.get("picture_code", b"")]
         digest = hashlib.sha256(msgpack.encode(fields)).digest()
         content = ["impasto/1 hello", self.federation, self.device, 1, number, digest]
         self.say("hello", epoch=1, number=number, signature=own.sign(msgpack.encode(content)))

@@ -70,8 +70,8 @@ def test_a_stranger_takes_part_in_every_round(client: Path, tmp_path: Path) -> N
 
 
 def test_a_stranger_follows_a_new_key_and_nobody_else(client: Path, tmp_path: Path) -> None:
-    """The coordinator takes a new key, for which the old one vouches. Then somebody shows himself as the coordinator
-    and says that all is over, and an end of the coordinator's earlier life comes again."""
+    """The coordinator takes a new key, for which the old one vouches. Then a stranger shows a state of his own and
+    sends a Finished, and a Finished of the coordinator's earlier instance is repeated."""
     with Mosquitto(tmp_path) as broker:
         path = write_federation(tmp_path, broker.url, rounds=3)
         path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))

@@ -21,6 +21,7 @@ from tests.transport.brokers import Mosquitto
 INDEX = {
     "base_id": "c" * 64,
     "prompt_basis": {"id": "d" * 64},
+    "image_encoder": {"dimensions": 5},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -132,6 +133,17 @@ class TestJoining:
         assert peer.hear("refused")["code"] == "PromptCodeMismatch"
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
+
+    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World) -> None:
+        world.serve(2)
+        peer = world.peer("a")
+        peer.join(picture_code=bytes(16))
+        refused = peer.hear("refused")
+        assert (refused["code"], refused["about"]) == ("PictureCodeMismatch", "join")
+        assert "have 20 (5 numbers of float32)" in refused["reason"]
+        for code in (b"", bytes(20)):
+            peer.join(picture_code=code)
+            peer.hear("welcome")
 
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
         world.serve(2)
@@ -350,7 +362,7 @@ class TestRounds:
         assert "roundstart" not in {message["type"] for message in peer.said_meanwhile()}
 
     def test_what_is_sent_after_leave(self, world: World) -> None:
-        """A question, the answers to what it says itself, and what has become of the round that it was in."""
+        """It gets a question, answers to its own messages, and the end of the round that it was in."""
         world.serve(2)
         (peer, other), (start, _) = world.started("a", "b")
         sha256 = peer.offer(start, peer.update(1))
@@ -371,8 +383,8 @@ class TestRounds:
         peer.hear("welcome")
 
     def test_after_finished(self, world: World) -> None:
-        """It is said again to whoever joins, also to newcomers; a coordinator that serves once ends when all have all,
-        though they stay connected."""
+        """Every device that joins gets it again, newcomers too. A coordinator that serves once ends when all devices
+        have all adapters, though they stay connected."""
         coordinator = world.serve(2, rounds=1, more="", once=True)
         (peer, other), (start, _) = world.started("a", "b")
         peer.offer(start, peer.update(1))
@@ -407,7 +419,7 @@ class TestRounds:
                 starts = [peer.hear("roundstart", round=2), other.hear("roundstart", round=2)]
 
     def test_one_that_is_presumed_dead_and_offers_is_heard(self, world: World) -> None:
-        """It does not contradict; its offer is its life."""
+        """It does not contradict its death; its offer shows that it lives."""
         world.serve(2, rounds=1, more="grace = 1\n")
         (peer, other), (start, _) = world.started("a", "b")
         peer.show(online=False, epoch=1)
@@ -449,7 +461,7 @@ class TestRounds:
         assert peer.hear("rounddone")["updates"] == 2
 
     def test_a_round_begins_with_those_who_are_there(self, world: World) -> None:
-        """Who has been away for longer than `grace` is not in it, and takes part in the next one."""
+        """A device that has been away for longer than `grace` is not in it, and takes part in the next one."""
         coordinator = world.serve(3, rounds=3, more="grace = 1\n")
         peers, starts = world.started("a", "b", "c")
         peers[2].show(online=False)

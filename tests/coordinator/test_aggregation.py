@@ -104,7 +104,7 @@ class TestLate:
             np.testing.assert_allclose(dense(moved)[name], best, atol=1e-9)
 
     def test_what_a_core_changed_counts_within_the_frame_of_now(self) -> None:
-        """Frames turn from round to round; here the same products lie in another one."""
+        """Frames turn from round to round; here the same products are given in another frame."""
         start = orthonormal(random_adapter(0, double=True))
         layers, turned = {}, {}
         for seed, (name, f) in enumerate(start.layers.items()):
@@ -181,7 +181,7 @@ class TestFedIT:
 
 class TestFedEx:
     def test_the_residual_is_not_transposed(self) -> None:
-        """The trap of a published baseline, silent where layers are square: added transposed, it does harm."""
+        """A published baseline adds it transposed, which square layers do not reveal, and which does harm."""
         square = {"unet.mid.attn.to_q": (12, 12)}
         rng = np.random.default_rng(0)
         updates = [

@@ -245,7 +245,7 @@ class TestRounds:
         return found.state
 
     def test_more_of_them_after_the_end_are_done(self) -> None:
-        """They were accepted, and nothing came of them."""
+        """They were accepted before, and had no effect."""
         before = ended()
         machine = Machine(rules(min_devices=4, rounds=5), self.adopted(before.state, 5))
         machine(Restarted())
@@ -261,7 +261,7 @@ class TestRounds:
         assert machine.sent("a1", Finished)
 
     def test_those_who_were_served_before_are_waited_for_at_the_new_end(self) -> None:
-        """`serve --once` ended at once, and nobody could take home what the further rounds had learnt."""
+        """`serve --once` ended at once before, and no device could fetch the results of the further rounds."""
         before = ended()
         before(*(Served(name) for name in DEVICES))
         assert all_served(before.rules, before.state, before.now)

@@ -12,7 +12,7 @@ from coordinator import config
 from coordinator.config import FederationFile
 from coordinator.config.tables import FAMILIES
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.methods.clustering import Fused
+from coordinator.methods.clustering import ByPicture, Fused, Validated
 from coordinator.methods.optimisers import Adam
 from coordinator.methods.robust import Trusting
 from edge_sdk.adapter import LAYER_SETS, Shape, to_bytes
@@ -56,7 +56,7 @@ def test_defaults_and_paths() -> None:
 
 
 def test_paths_are_seen_from_the_files_folder_wherever_it_is_served_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database and blobs were sought in the folder that `serve` was started in: from another one, all was lost."""
+    """Database and blobs were looked for in the folder that `serve` was started in: started elsewhere, all was lost."""
     monkeypatch.setenv("HOME", "/home/anna")
     places = 'home = "~/h"\nblobs = "b"\ndatabase = "sqlite:///d.sqlite?timeout=9"\n'
     federation = parse(MINIMAL + places)
@@ -167,7 +167,10 @@ def test_a_flat_file_of_earlier_versions_is_told_what_to_write(keys: str, said: 
         (of("filter", 'method = "clip"\nliars = 0.1'), "method = 'clip' has no key 'liars', which is a key of krum"),
         (of("server_optimiser", "momentum = 0.7"), "has no key 'momentum', which is a key of momentum and adam"),
         (of("aggregation", 'method = "fedit"\ncarry = true'), "has no key 'carry', which is a key of product: choose"),
-        (of("clustering", 'method = "single"\nclusters = 3'), "is a key of fused, prompt, adapter and ifca"),
+        (
+            of("clustering", 'method = "single"\nclusters = 3'),
+            "is a key of fused, prompt, adapter, picture, validated and ifca",
+        ),
         (of("interaction", 'method = "none"\nrho = 0.3'), "has no key 'rho', which is a key of attention"),
         (of("interaction", "carry = true"), "has no key 'carry': write carry under [aggregation]"),
         (of("filter", "server_momentum = 0.3"), "write server_momentum as momentum under [server_optimiser]"),
@@ -202,7 +205,7 @@ def test_the_template_is_a_federation_file_with_the_defaults(tmp_path: Path) -> 
 
 
 def test_the_template_teaches_every_key(tmp_path: Path) -> None:
-    """A key that the file knows is in the template: as it is by default, or as a comment."""
+    """Every key of the file is in the template, with its default or as a comment."""
     table, found = "", set()
     for line in config.template("stickers", "bundle", "mqtt://b").splitlines():
         if header := re.match(r"\[(\w+)\]", line):
@@ -228,7 +231,7 @@ def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_p
 
 
 def test_slots_that_devices_do_not_train_are_left_out(tmp_path: Path) -> None:
-    """A bundle exported with all slots, for drawing with shared files, serves as well."""
+    """A bundle with all slots, exported for drawing with shared files, can be used too."""
     bundle = write_bundle(tmp_path / "bundle")
     content = json.loads((bundle / "impasto.json").read_text())
     convolution = {"name": "unet.mid.conv1", "in_features": 36, "out_features": 4, "kernel": [3, 3]}
@@ -329,6 +332,25 @@ class TestPrivacy:
         idle = config.without_effect(parse(MINIMAL + "allow_plain = true\ncode_dimensions = 7\n"))
         assert idle == ['allow_plain, code_dimensions: without effect, as privacy = "coarse"']
         assert config.without_effect(parse(MINIMAL + PLAIN)) == []
+
+
+def test_the_length_of_a_picture_code_is_that_of_the_bundles_image_encoder(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    base = config.read_base_model(bundle / "impasto.json")
+    assert parse(MINIMAL).rules(base).picture_dimensions is None
+    content = json.loads((bundle / "impasto.json").read_text("utf-8"))
+    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 16}
+    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder}))
+    assert parse(MINIMAL).rules(config.read_base_model(bundle / "impasto.json")).picture_dimensions == 16
+    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": {"dimensions": 0}}))
+    with pytest.raises(ConfigurationError, match="dimensions"):
+        config.read_base_model(bundle / "impasto.json")
+
+
+def test_each_clusterer_has_a_rule_of_its_own() -> None:
+    assert parse(of("clustering", 'method = "picture"')).clustering == ByPicture(choose="bic")
+    assert parse(of("clustering", 'method = "validated"')).clustering == Validated(choose="significant")
+    assert parse(of("clustering", 'method = "picture"\nchoose = "silhouette"')).clustering.choose == "silhouette"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

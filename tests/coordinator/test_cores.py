@@ -148,7 +148,7 @@ class World:
 @pytest.mark.parametrize("checked", [True, False])
 @pytest.mark.parametrize("held", [HELD, 0])
 def test_each_blob_is_read_once(name: str, checked: bool, held: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three times with a filter, before; only after a restart a group too large to be held is read twice."""
+    """With a filter it was read three times before. A group too large for memory is read twice, after a restart."""
     monkeypatch.setattr("coordinator.learning.summaries.HELD", held)
     world = World(12, checked=checked, filter=name)
     answer = world.learning.try_aggregate(world.action)

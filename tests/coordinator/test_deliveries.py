@@ -29,7 +29,7 @@ def runner(tmp_path: Path) -> Runner:
 
 
 def test_a_finished_that_is_repeated_asks_for_no_adapter_twice(runner: Runner) -> None:
-    """A hello while the second adapter was on its way: the device was never served."""
+    """A hello came while the second adapter was on its way, and the device never counted as served."""
     deliveries = Deliveries(runner, Reports(None, Counters(0, 0)))
     assert deliveries.begin("a1", FINISHED) is None
     deliveries.stored("a1", ADAPTERS[0])

@@ -82,7 +82,7 @@ def kept(found: rounds.Clustered) -> bool:
 
 
 def groups_of(world: World, found: rounds.Clustered) -> bool:
-    """Whether every taste has one cluster, and no other taste has it."""
+    """True if every taste has a cluster of its own."""
     pairs = {(taste, found.assignment[name]) for name, taste in world.tastes.items()}
     return len(pairs) == len({taste for taste, _ in pairs}) == len({cluster for _, cluster in pairs})
 

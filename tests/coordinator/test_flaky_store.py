@@ -160,7 +160,7 @@ def test_a_federation_goes_on_and_says_so(tmp_path: Path, call: str, name: str, 
 
 
 def test_a_fault_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ended `serve`."""
+    """Such a fault ended `serve` before."""
     take_over = takeover.take_over
     starts: list[bool] = []
 

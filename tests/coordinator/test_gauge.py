@@ -29,7 +29,7 @@ class Scaling(Learner):
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
         honest = super().train(plan)
-        return TrainedUpdate(scaled(honest.adapter, self.factor), honest.pictures, 1.0, 0.5, 0.01)
+        return TrainedUpdate(scaled(honest.adapter, self.factor), honest.stats)
 
 
 def scaled(adapter: Adapter, factor: float) -> Adapter:

@@ -83,7 +83,7 @@ class TestGoodOnes:
         assert not greetings.accept("a", self.greeter.hello(self.own, 7, 2))
 
     def test_begin_anew_with_a_new_key_whatever_the_clock_says(self) -> None:
-        """A device that has lost its home has another key, and perhaps a clock that goes behind."""
+        """A device that has lost its home has another key, and its clock may be slow."""
         greetings = self.known()
         assert greetings.accept("a", self.greeter.hello(self.own, 2**40, 9))
         anew = Greeter(bytes(32), "tastes", "a")

@@ -61,7 +61,7 @@ def test_devices_find_their_groups(method: str) -> None:
 
 
 def test_every_model_goes_down_in_every_round() -> None:
-    """Against the clustering of the coordinator, which sends one of them: K - 1 more models in each cluster round."""
+    """The coordinator's own clustering sends one of them; IFCA sends K - 1 more in each cluster round."""
     settings = federation()
     chosen, _ = run(settings)
     devices = {learner.name: SimulatedDevice(learner.profile, learner.train) for learner in LEARNERS}

@@ -73,7 +73,7 @@ def test_what_is_wrong_is_told_and_not_stored(place: Place) -> None:
 
 
 def test_an_update_without_all_layers_is_none(place: Place) -> None:
-    """It would pull what it leaves out towards zero, and no norm would show it."""
+    """It would pull the missing layers towards zero, and no norm would show it."""
     whole = random_adapter(1, 4)
     (name, factors), *_ = whole.layers.items()
     place.storing.put(place.arrival(to_bytes(Adapter({name: factors}, BASE_ID))))

@@ -39,7 +39,7 @@ def test_clusters_are_as_narrow_as_another_implementations(seed: int) -> None:
 
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(1, 60), st.integers(1, 6))
 def test_any_number_of_points_and_clusters(seed: int, count: int, wanted: int, distinct: int) -> None:
-    """Points of few places: no more clusters than those, whatever is wanted, and equal points are together."""
+    """Points at few places: there are at most as many clusters as places, and equal points stay together."""
     random = np.random.default_rng(seed)
     places = random.normal(size=(distinct, 8)).astype(np.float32)
     place = random.integers(distinct, size=count)

@@ -49,7 +49,7 @@ class Asleep:
 def test_a_device_joins_and_is_welcomed_meanwhile(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """The coordinator was deaf as long as it computed."""
+    """The coordinator heard nothing while it computed, before."""
     asleep = Asleep(monkeypatch, name)
     coordinator, devices = Coordinator(federation(tmp_path, url, 2), once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
@@ -75,7 +75,7 @@ def test_a_device_joins_and_is_welcomed_meanwhile(
 def test_nothing_is_pruned_while_a_computation_writes_blobs(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has written is named by no state yet."""
+    """No state names the new blobs yet."""
     asleep, path = Asleep(monkeypatch, "cluster", call=2), federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path, once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
@@ -101,7 +101,7 @@ def test_nothing_is_pruned_while_a_computation_writes_blobs(
 
 @pytest.mark.parametrize("name", ["aggregate", "cluster"])
 def test_the_next_start_asks_again(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr("coordinator.server.service._END", 0.0)
+    monkeypatch.setattr("coordinator.server.performer._END", 0.0)
     path = federation(tmp_path, url, 2)
     with monkeypatch.context() as patched:
         asleep = Asleep(patched, name)

@@ -6,10 +6,8 @@ from typing import get_args
 
 import pytest
 
-from coordinator.rounds import Aggregated, Left, Spoiled, State, Tick, next_wake, step
-from coordinator.rounds import machine as machine_module
-from coordinator.rounds.moves import LEGAL, is_legal
-from coordinator.rounds.state import Phase
+from coordinator.rounds import Aggregated, Left, Phase, Spoiled, State, Tick, next_wake, step
+from coordinator.rounds.machine.moves import LEGAL, is_legal
 from tests.coordinator.federations import Machine, joined, offer, rules
 
 
@@ -21,7 +19,7 @@ def test_the_table_has_every_phase() -> None:
 
 
 def test_a_move_that_is_not_in_the_table_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine_module, "is_legal", lambda before, after: before == after)
+    monkeypatch.setattr("coordinator.rounds.machine.turn.is_legal", lambda before, after: before == after)
     with pytest.raises(AssertionError, match="clustering"):
         step(rules(min_devices=1), State(), joined("a"), 0.0)
 

@@ -26,7 +26,7 @@ def fail(event: dict[str, Any]) -> None:
 
 
 def test_a_federation_goes_on_without_it(url: str, tmp_path: Path) -> None:
-    """It ended with the first event."""
+    """It ended with the first event before."""
     path, _ = whole(tmp_path, url)
     coordinator = Coordinator(path, on_event=fail)
     for device in devices(url, tmp_path):

@@ -17,13 +17,14 @@ from coordinator import config
 from coordinator.cli import main
 from coordinator.config.tables import FAMILIES
 from coordinator.server.service import Service
+from coordinator.simulation.offline.devices import open_devices
 from coordinator.simulation.offline.folders import read_folders
 from edge_sdk.adapter import LayerSet, load
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id
 from edge_sdk.training.encoding import load_unet
 from export.slots import slots_of
-from tests.models import tiny_bundle, tiny_model, write_model
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
@@ -124,6 +125,19 @@ def test_other_sets_of_layers_are_trained_and_averaged(
     for adapter in found:
         assert set(adapter.layers) == {slot["name"] for slot in slots}
         assert all(abs(factors.b).max() > 0 for factors in adapter.layers.values())
+
+
+@pytest.mark.parametrize("encoder", [True, False])
+def test_devices_have_picture_codes_if_the_bundle_has_an_image_encoder(devices: Path, encoder: bool) -> None:
+    folders = read_folders(devices, rank=4, held_out=0.2, seed=0)
+    bundle = picture_bundle() if encoder else tiny_bundle()
+    opened = open_devices(
+        folders, model=tiny_model(), bundle=bundle, privacy="plain", seed=0, threads=1,
+        on_step=lambda name, plan, progress: None,
+    )  # fmt: skip
+    codes = [device.profile.picture_code for device in opened]
+    assert [len(code) for code in codes] == [4 * EMBEDDING if encoder else 0] * 2
+    assert (codes[0] != codes[1]) is encoder
 
 
 def test_the_same_seed_gives_the_same_adapters(run: Run, devices: Path, tmp_path: Path) -> None:

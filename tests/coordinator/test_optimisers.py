@@ -82,7 +82,7 @@ def test_momentum_adds_up_products_where_both_factors_are_trained() -> None:
 
 
 def test_no_gauge_moves_momentum() -> None:
-    """Whatever factors start, mean and moments come in: it is their products that count."""
+    """Start, mean and moments may come in any factors: only their products count."""
     at = other = random_adapter(0, double=True)
     moments: Matrices = {}
     moments_of_other: Matrices = {}
@@ -108,7 +108,7 @@ def test_momentum_stays_as_small_as_its_adapter_and_survives_storage() -> None:
 
 
 def test_products_and_factors_have_moments_of_their_own() -> None:
-    """As where both factors are trained first and a core later."""
+    """Both factors are trained first, and a core later."""
     start, mean = random_adapter(0, double=True), near(random_adapter(0), 1)
     shares = (Share.BOTH, Share.CORE)
     moments = {share: advance("momentum", start, mean, {}, share)[1] for share in shares}
@@ -185,7 +185,7 @@ def test_a_mean_of_a_larger_rank(name: str) -> None:
 
 
 def test_large_ranks_leave_room_for_the_next_round() -> None:
-    """A layer of 1200 inputs; start, mean and moments of twice the rank would be of 1200 directions together."""
+    """In a layer of 1200 inputs, start, mean and moments of twice the rank would span 1200 directions together."""
     rng = np.random.default_rng(0)
 
     def update() -> Adapter:

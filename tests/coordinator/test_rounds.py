@@ -102,11 +102,14 @@ class TestJoining:
             ({"level": "coarse"}, "PrivacyLevelMismatch"),
             ({"level": "of-a-later-version"}, "PrivacyLevelMismatch"),
             ({"basis": bytes(32)}, "PromptBasisMismatch"),
+            ({"picture_code": bytes(8)}, "PictureCodeMismatch"),
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4, code_size=12))
+        machine = Machine(rules(min_rank=4, code_size=12, picture_dimensions=5))
         machine(Joined("a1", profile()))
+        machine(Joined("a2", profile(picture_code=bytes(20))))
+        assert machine.sent("a2", Welcome)
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
         assert refusals(machine, "x") == [code]
@@ -230,7 +233,7 @@ class TestOutliers:
         assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
 
     def test_without_a_scale_nothing_is_absurd(self) -> None:
-        """Where most devices have changed nothing, there is no size to compare with."""
+        """If most devices have changed nothing, there is no size to compare with."""
         machine = started()
         machine(*(stored(name, 1, norm=0.0) for name in ("a1", "a2", "b1")), stored("b2", 1, norm=5.0))
         assert machine.sent("b2", RoundDone) == [RoundDone(round=1, accepted=True, updates=4)]
@@ -499,7 +502,7 @@ class TestRounds:
         assert machine.state is before
 
     def test_a_round_that_makes_nothing_is_used_up_and_told(self) -> None:
-        """Begun again with the updates that devices have kept, it would fail again for ever, also over restarts."""
+        """If it began again with the updates that devices have kept, it would fail for ever, restarts or not."""
         given = rules(min_devices=1)
         machine = Machine(given)
         machine(Joined("a1", profile()))
@@ -560,10 +563,10 @@ class TestRounds:
 
 
 class TestPatience:
-    """Whom a round waits for, and that it is woken for it. The deadline is 100 s, grace 10."""
+    """The devices that a round waits for, and the times at which it is woken. The deadline is 100 s, grace 10."""
 
     def closes_at(self, machine: Machine) -> float:
-        """When the open round ends if nothing happens and the machine is called when it asks for it, and never else."""
+        """Time at which the open round ends, if nothing happens and the machine is called only when it asks for it."""
         assert machine.state.current is not None
         attempt = machine.state.current.attempt
         while machine.state.current is not None and machine.state.current.attempt == attempt:
@@ -574,7 +577,7 @@ class TestPatience:
         return machine.now
 
     def test_grace_ends_by_itself_whenever_it_began(self) -> None:
-        """Also where the sum of both times is no float, and where somebody looks a little later."""
+        """The sum of both times may be no exact float, and the machine may be called a little later."""
         for began in (20.0, 33.3, 71.07):
             machine = started()
             deliver(machine, 1, "a1", "a2", "b1")
@@ -618,8 +621,8 @@ class TestPatience:
         assert [start.attempt for start in machine.sent("a1", RoundStart)] == [2]  # type: ignore[union-attr]
 
     def test_presence_without_an_update_makes_no_quorum(self) -> None:
-        """Two beside two who deliver: the first round waits one deadline for them, which it might need for anybody;
-        the next ones twice as long as the others take."""
+        """Two of four devices deliver. The first round waits one deadline for the others, as it would for any device;
+        the next ones wait twice as long as the two that deliver take."""
         machine = Machine(rules(min_devices=4, rounds=4, root_rounds=0, quorum=0.6, grace=4.0))
         machine(joined("a1"), joined("a2"), joined("x1"), joined("x2"))
         machine.now = 8.0
@@ -920,7 +923,7 @@ class TestRestart:
 
 
 class TestPace:
-    """How long a round waits for devices on trial is for proven devices to show."""
+    """Proven devices set the time that a round waits for devices on trial."""
 
     def test_a_newcomer_that_delivers_late_does_not_set_it(self) -> None:
         machine = Machine(rules(min_devices=2, rounds=4, root_rounds=4, extensions=0))

@@ -134,7 +134,7 @@ class Rounds(RuleBasedStateMachine):
             self.finished.add(action.device)
 
     def note_unsaid(self, before: State) -> None:
-        """What would have been said of updates. Devices learn it later: they repeat offers, and rounds are done."""
+        """Note answers about updates that were lost. Devices learn them later: they repeat offers, and rounds end."""
         old, new = before.current, self.state.current
         saved = {(name, update.manifest.sha256) for name, update in new.updates.items()} if new else set()
         self.committed |= saved
@@ -154,7 +154,7 @@ class Rounds(RuleBasedStateMachine):
         return Clustered({name: (cluster + self.tastes * int(name[1])) % 3 for name, cluster in by_name.items()})
 
     def trained(self, device: str, start: RoundStart, variant: int = 0) -> Offer:
-        """What a device makes of what it was told: the same of the same work, in whichever attempt."""
+        """The offer of a device for a RoundStart: the same for the same work, whatever the attempt."""
         work = (start.cluster, start.start)
         content = manifest(f"{device}/{start.round}/{work}/{variant}")
         self.work[content.sha256] = work
@@ -274,7 +274,7 @@ class Rounds(RuleBasedStateMachine):
 
     @rule()
     def fail_at_a_question(self) -> None:
-        """What was asked for cannot be computed. Only the first answer of a round is heard."""
+        """Answer a question with an error. Only the first answer of a round is heard."""
         if self.questions and isinstance(self.questions[0], Cluster | Aggregate):
             question = self.questions.pop(0)
             number = question.round if isinstance(question, Cluster) else question.round.number

@@ -128,7 +128,7 @@ def test_updates_with_opposite_factors_are_aggregated(url: str, tmp_path: Path) 
 
 
 def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str, tmp_path: Path) -> None:
-    """Every number may be sent, but what comes of them is larger. Nor does the next start die of it."""
+    """Every number is allowed, but their mean is too large. The next start survives it, too."""
     path = federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
@@ -273,7 +273,7 @@ class TestOtherCoordinators:
         coordinator.stop()
 
     def test_a_later_life_is_given_way_to_and_the_next_start_is_later_still(self, url: str, tmp_path: Path) -> None:
-        """Whatever the clock says: one that was wrong once locks nobody out for ever."""
+        """The clock does not matter: one that was wrong once locks no instance out for ever."""
         path = federation(tmp_path, url, 2)
         others = Others(url, path)
         others.retain(LATEST - 5)
@@ -323,7 +323,7 @@ class TestOtherCoordinators:
         coordinator.stop()
 
     def test_one_that_was_there_before_is_refused_by_name(self, url: str, tmp_path: Path) -> None:
-        """It stopped the coordinator for ever once."""
+        """It stopped the coordinator for ever before."""
         path = federation(tmp_path, url, 2)
         others = Others(url, path)
         foreign = others.retain(LATEST, Signer(new_key(), "tastes"))
@@ -406,7 +406,7 @@ class TestThoseWhoTakeNoPart:
     def test_no_round_is_opened_with_one_that_was_revoked(
         self, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("coordinator.server.service._LOOK", 1e9)  # from the start on it is looked at rounds only
+        monkeypatch.setattr("coordinator.server.departures._LOOK", 1e9)  # from the start on it is looked at rounds only
         coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
         for i, name in enumerate(("a", "silent")):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -176,8 +177,8 @@ def test_a_wider_rank_than_any_device_trains() -> None:
 @pytest.mark.parametrize("optimiser", ["momentum", "adam"])
 @pytest.mark.parametrize("method", ["product", "fedit", "rolora", "flexlora", "hetlora", "fedsa"])
 def test_server_optimisers_go_farther(method: str, optimiser: str) -> None:
-    """Rounds too short to arrive: what they agree on is followed farther. (Where factors are frozen for good there is
-    hardly anywhere to go.)"""
+    """The rounds are too short to reach the target, so that an optimiser goes farther in the direction that devices
+    agree on. (Methods that freeze factors for good have hardly any room.)"""
     errors = {}
     pace = {"learning_rate": {"momentum": 1.0, "adam": 0.1}[optimiser], "momentum": 0.5}
     for name, chosen in (("none", "none"), (optimiser, {"method": optimiser, **pace})):
@@ -214,7 +215,8 @@ def test_no_device_owns_its_cluster_by_its_own_word() -> None:
 
     def boast(plan: RoundPlan) -> TrainedUpdate:
         learnt = learners[0].train(plan)
-        return replace(learnt, adapter=concatenate([(learnt.adapter, -1.0)]), pictures=2**31)
+        stats = msgspec.structs.replace(learnt.stats, pictures=2**31)
+        return replace(learnt, adapter=concatenate([(learnt.adapter, -1.0)]), stats=stats)
 
     errors = {}
     for limit in (1.0, 4.0, 2**31):
@@ -316,7 +318,7 @@ def test_a_round_without_any_useful_update() -> None:
 
 @pytest.mark.parametrize("method", AGGREGATORS.built_in)
 def test_bytes_are_those_of_the_files(method: str) -> None:
-    """What a device has sent is what its files weigh, and what it has fetched are the adapters that it was told of."""
+    """A device's bytes up are the sizes of its files, its bytes down those of the adapters that it was told of."""
     learner, sent = Learner(0), []
 
     def train(plan: RoundPlan) -> TrainedUpdate:

@@ -37,7 +37,7 @@ def chunk(data: bytes, number: int) -> Chunk:
 
 
 def have(spool: Spool, device: str, data: bytes) -> set[int]:
-    """Which chunks there are; each is what it should be."""
+    """The numbers of the chunks that are there, after a check of their content."""
     bits, file = spool.open(device, manifest(data))
     numbers = {number for number in range(6) if bits[0] >> number & 1}
     found = file.read()
@@ -128,7 +128,7 @@ def test_emptied_chunks_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_a_chunk_and_nothing_else(wire: Wire) -> None:
-    """/dev/full takes no byte, as a full disk does."""
+    """/dev/full takes no byte, like a full disk."""
     data = content()
     wire.device.offer(data, manifest(data))
     wire.fetch(data, most=2)

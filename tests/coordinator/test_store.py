@@ -33,7 +33,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
 
 
 class TestContract:
-    """What every blob store keeps to."""
+    """The contract that every blob store keeps."""
 
     @pytest.mark.parametrize("data", [b"adapter", b"", bytes(1 << 20)])
     def test_put_and_get(self, opened: Opener, data: bytes) -> None:
@@ -108,7 +108,7 @@ class TestContract:
 
 
 class TestPlaces:
-    """What only some of them do."""
+    """Behaviour of single blob stores."""
 
     def test_a_folder_that_disappears_is_made_again(self, tmp_path: Path) -> None:
         blobs = open_blobs(str(tmp_path / "blobs"))
@@ -191,7 +191,7 @@ class TestDatabase:
         database.close()
 
     def test_a_state_of_the_first_form_goes_on_in_the_present_one(self, address: str) -> None:
-        """It was one piece, in the row of the federation."""
+        """The first form was one piece, in the row of the federation."""
         machine = started()
         machine(stored("a1", 1))
         file = Path(__file__).parent / "data" / "state-1.msgpack"

@@ -48,7 +48,7 @@ def devices(url: str, folder: Path) -> list[Device]:
 
 @pytest.mark.parametrize("moment", ["round_started", "update_counted", "round_closed"])
 def test_a_blobs_folder_that_disappears_ends_nothing(url: str, tmp_path: Path, moment: str) -> None:
-    """It ended the coordinator, and every start after that."""
+    """It ended the coordinator before, and every later start."""
     path, blobs = whole(tmp_path, url)
     gone: list[bool] = []
 
@@ -194,7 +194,7 @@ def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("how", ["deleted", "moved", "home"])
 def test_a_database_that_disappears_while_it_is_open_is_put_back(url: str, tmp_path: Path, how: str) -> None:
-    """Everything went on, was promised, and was gone with the next start."""
+    """Before, all work went on and was acknowledged, and was gone at the next start."""
     path, _ = whole(tmp_path, url)
     file = Path(config.load(path).database.removeprefix("sqlite:///"))
     gone: list[bool] = []

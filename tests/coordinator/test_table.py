@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.rounds.queue import Queue, popped, pushed, queued
-from coordinator.rounds.table import Table
+from coordinator.rounds.state.heap import Queue, popped, pushed, queued
+from coordinator.rounds.state.table import Table
 
 NAMES = st.text("ab", max_size=3) | st.integers(0, 200).map(str)
 CHANGES = st.lists(st.tuples(NAMES, st.none() | st.integers(0, 3)), max_size=60)

@@ -78,7 +78,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
 def test_one_that_does_not_give_way_is_named(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = federation(tmp_path, url, 2)
     hanging = Home(config.load(path).home, "tastes")
-    monkeypatch.setattr("coordinator.server.service._GIVE_WAY", 0.2)
+    monkeypatch.setattr("coordinator.server.takeover._GIVE_WAY", 0.2)
     with pytest.raises(HomeInUse, match=rf"tastes\.coordinator open \(process {os.getpid()} on .*, since .*\)"):
         Service(config.load(path)).run()
     hanging.close()
@@ -113,7 +113,7 @@ def test_a_stop_while_it_waits_is_heard(url: str, tmp_path: Path) -> None:
 def test_one_that_connects_late_goes_on_from_what_the_first_has_done(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It wrote the state that it had read before over the new one, and ended both for good."""
+    """Before, it wrote its old state over the new one, and ended both for good."""
     path = federation(tmp_path, url, 2)
     first, devices = Coordinator(path), Devices(url)
     first.wait_for("coordinator_started")
@@ -256,7 +256,7 @@ def test_the_settings_are_noted(url: str, tmp_path: Path) -> None:
 
 
 def test_the_settings_of_a_flat_file_are_read_by_their_tables(url: str, tmp_path: Path) -> None:
-    """A database as a version left it whose federation files had no tables."""
+    """The database is of a version whose federation files had no tables."""
     path = federation(tmp_path, url, 2)
     path.write_text(f"{path.read_text()}[clustering]\nclusters = 2\n[aggregation]\nmax_weight = 2\n")
     coordinator, devices = Coordinator(path, once=False), Devices(url)
@@ -287,7 +287,7 @@ def test_the_settings_of_a_flat_file_are_read_by_their_tables(url: str, tmp_path
 
 
 def test_a_start_in_2039_locks_nobody_out_for_ever(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ended with an epoch that no device could read, for good."""
+    """Before, it left an epoch that no device could read, for good."""
     path, in_2039 = federation(tmp_path, url, 1), 2_180_000_000.0
     with monkeypatch.context() as patched:
         patched.setattr("coordinator.store.database.time.time", lambda: in_2039)

@@ -142,7 +142,7 @@ def test_what_was_checked_for_a_round_that_was_abandoned_is_checked_again_for_th
 
 
 def test_a_device_that_leaves_while_its_update_is_being_stored(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has done its part, and the update counts."""
+    """The device has done its part, and its update counts."""
     held = Held(monkeypatch, random_adapter(1))
     offer = place.devices.offer("a", random_adapter(1))
     assert held.begun.wait(DEADLINE)

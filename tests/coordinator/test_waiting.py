@@ -11,7 +11,7 @@ from coordinator import config
 from coordinator.cli import main
 from coordinator.rounds import Awaited, Device, Member, Round, Rules, State, awaited
 from coordinator.server.service import Service
-from coordinator.telemetry.glance import look
+from coordinator.telemetry.broker import look
 from edge_sdk.adapter import Share
 from edge_sdk.errors import AccessDenied, BrokerSettingsInvalid, PayloadTooLarge
 from edge_sdk.transport import Settings, Will, create
@@ -30,7 +30,7 @@ from tests.transport.brokers import Mosquitto, free_port, quick
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("coordinator.server.service._SILENCE", 0.2)
+    monkeypatch.setattr("coordinator.telemetry.reminders._SILENCE", 0.2)
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ def rules(*read: str) -> str:
 
 
 def test_rules_that_keep_the_coordinator_from_hearing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mosquitto confirms every subscription, and delivers nothing: it waited for devices for ever."""
-    monkeypatch.setattr("coordinator.server.service._ECHO", 0.3)
+    """Mosquitto confirms every subscription and delivers nothing: the coordinator waited for devices for ever."""
+    monkeypatch.setattr("coordinator.server.connection._ECHO", 0.3)
     acl = tmp_path / "acl"
     acl.write_text(rules(), "utf-8")
     with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
@@ -119,7 +119,7 @@ def test_rules_that_keep_the_coordinator_from_hearing(tmp_path: Path, monkeypatc
 def test_rules_that_keep_it_from_hearing_devices_that_show_presence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coordinator.server.service._ECHO", 0.3)
+    monkeypatch.setattr("coordinator.server.connection._ECHO", 0.3)
     acl = tmp_path / "acl"
     acl.write_text(rules("coordinator/state", "dev/+/state"), "utf-8")
     with Mosquitto(tmp_path, f"acl_file {acl}") as broker:

@@ -47,7 +47,7 @@ def look(
 
 
 def trouble(findings: list[Finding]) -> list[tuple[str, str]]:
-    """What is not ok; each says why and what to do."""
+    """The findings that are not ok, each of which gives a reason and a next step."""
     found = [finding for finding in findings if finding.status != "ok"]
     assert all(finding.why and finding.next for finding in found)
     return [(finding.section, finding.status) for finding in found]
@@ -103,7 +103,7 @@ class TestTheLine:
         ],
     )
     def test_other_answers(self, answer: bytes, expected: str) -> None:
-        """By a listener that gives one answer to whatever is said."""
+        """A listener gives the same answer to every message."""
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def serve() -> None:

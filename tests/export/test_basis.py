@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk.codes import basis_of, prompt_codes
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import BASIS, Bundle, Generator, PromptTruncated
 from edge_sdk.privacy import DIMENSIONS, basis_id, make_basis, unit_length
-from edge_sdk.prompt_codes import basis_of, prompt_codes
 from export import export_model
 from export.basis import add_basis
 from export.public_captions import CAPTIONS_FILE, captions_for, public_captions, read_captions

@@ -114,7 +114,7 @@ def run(path: Path, terms: Sequence[tuple[Adapter, float]], given: dict[str, Slo
 
 
 def by_diffusers(files: Sequence[tuple[Path, float]], kind: Kind = "epsilon") -> Floats:
-    """What diffusers computes with these files laid on the base model."""
+    """Output of diffusers with these files on top of the base model."""
     pipe = load_pipeline(tiny_model(kind))
     for number, (file, _) in enumerate(files):
         pipe.load_lora_weights(file, adapter_name=str(number))

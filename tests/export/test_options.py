@@ -32,7 +32,7 @@ from export.pipeline import load_pipeline, load_preview
 from export.saving import save
 from export.slots import slots_of
 from export.verify import check_part
-from tests.models import tiny_model, write_preview
+from tests.models import EMBEDDING, tiny_image_encoder, tiny_model, write_preview
 
 pytestmark = [
     # diffusers turns tensors into arrays the way of numpy 1.
@@ -67,12 +67,17 @@ def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> 
     changed = [name for name, w in fused.unet.state_dict().items() if not torch.equal(w, plain.unet.state_dict()[name])]
     assert len(changed) == layers
     assert {"conv1.weight", "to_q.weight", "proj_in.weight"} <= {".".join(name.split(".")[-2:]) for name in changed}
-    asked = ("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm")
+    asked = (
+        *("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm"),
+        *("--image-encoder", str(tiny_image_encoder())),
+    )
     command = [sys.executable, "-c", "from export.cli import main; main()", str(tiny_model()), str(tmp_path / "bundle")]
     done = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert f"{lora.name}: {layers} layers fused, weight 0.5" in done.stderr
     made = Bundle.load(tmp_path / "bundle").index
+    assert made.image_encoder is not None
+    assert made.image_encoder.dimensions == EMBEDDING
     (said,) = made.fused
     assert (said.name, said.weight, said.layers) == (lora.name, 0.5, layers)
     assert said.sha256 == hashlib.sha256(lora.read_bytes()).hexdigest()
@@ -113,7 +118,7 @@ def factors(pipeline: Any, path: str, rank: int) -> tuple[npt.NDArray[np.float32
 def test_whatever_is_drawn_with_is_fused_the_same(
     layer: str, down: str, up: str, config: dict[str, Any] | None, tmp_path: Path
 ) -> None:
-    """One reader for both: in every spelling, and with mixed ranks that no alpha scales, no layer is lost."""
+    """Both use one reader, so that no spelling, and no mixed ranks without an alpha, lose a layer."""
     pipeline = load_pipeline(tiny_model())
     before = {path: pipeline.unet.get_submodule(path).weight.clone() for path in (Q, K)}
     given = {path: factors(pipeline, path, rank) for path, rank in ((Q, 4), (K, 2))}

@@ -52,7 +52,7 @@ def run(broker: Mosquitto, folder: Path, faults: dict[str, list[Fault]]) -> list
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rounds_go_on_after(kind: Kind, broker: Mosquitto, tmp_path: Path) -> None:
-    """Once for each party and direction, while its adapters are under way."""
+    """The fault hits each party and direction once, while adapters are on their way."""
     faults = {
         "coordinator": [Fault(kind, "down", after=5000), Fault(kind, "up", after=5000)],
         "device-0": [Fault(kind, "up", after=3000)],

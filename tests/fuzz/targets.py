@@ -58,7 +58,7 @@ class Target:
     memory: int = 64 << 20
 
     def __call__(self, data: bytes) -> bool:
-        """Whether the input is accepted. Raises whatever is no ImpastoError."""
+        """Return True if the input is accepted. Errors other than ImpastoError are raised."""
         try:
             self.run(data)
         except ImpastoError as error:
@@ -71,7 +71,7 @@ class Target:
 
 @cache
 def _folder() -> Path:
-    """Where decoders that read files find theirs."""
+    """Folder of the files that decoders read."""
     memory = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix="impasto-fuzz-", dir=memory if memory.is_dir() else None))
 
@@ -110,7 +110,7 @@ def _chunk(data: bytes) -> None:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """What a peer says one after the other: each with its length, of two bytes, before it."""
+    """The messages of a peer, each after its length in two bytes."""
     stream = io.BytesIO(data)
     while length := stream.read(2):
         yield stream.read(int.from_bytes(length, "little"))

@@ -54,8 +54,8 @@ class Broker:
 
 
 def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
-    """Steps and states of the coordinator's earlier life, and another device's steps, said again in its later life;
-    with them an end that the earlier life had signed, after which the device would have gone home."""
+    """Steps and states of the coordinator's earlier instance, and steps of another device, are repeated to its later
+    one; among them a Finished of the earlier instance, after which the device would have gone home."""
     second_life = threading.Event()
     replayed: list[str] = []
 
@@ -112,8 +112,8 @@ def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
 
 
 def test_who_may_write_everywhere_cannot_send_a_device_home(tmp_path: Path) -> None:
-    """A broker without rules, and somebody on it: he shows himself as the coordinator and says that all is over, under
-    his key and under none."""
+    """On a broker without rules, a stranger shows a state as the coordinator, and sends a Finished under his own key
+    and under none."""
     intruder = Signer(bytes(range(32)), "tastes")
 
     def attack(plan: RoundPlan) -> None:

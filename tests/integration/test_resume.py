@@ -58,7 +58,7 @@ def test_a_coordinator_killed_in_the_middle_of_an_upload_pulls_only_what_is_miss
 
 
 def has_chunks(path: Path) -> bool:
-    """Whether the bits behind the content say so; of its two chunks the first comes first."""
+    """True if the bits behind the content say so; the first of its two chunks comes first."""
     return path.read_bytes()[-1] == 1
 
 

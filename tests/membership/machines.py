@@ -128,7 +128,7 @@ class Device(Mortal):
                     events.append(following)
 
     def hear(self, packet: Packet, now: float) -> None:
-        """What the link and the trust in the coordinator make of a packet."""
+        """Feed a packet to the machine, as the link and the trust in the coordinator do."""
         if self.at_home:
             return
         match packet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,14 @@ import pytest
 
 from edge_sdk.errors import ConfigurationError, DeadlineExceeded, PrivacyRefused
 from edge_sdk.membership import Membership
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import DeviceProfile, Join, Presence, Welcome
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
 from tests.integration.devices import profile
-from tests.membership.test_membership import Stage
+from tests.membership.stage import Me, Stage
 
 PLAIN = profile("apples", 0)
 COARSE = profile("apples", 0, prompt_code=bytes(16), level="coarse", basis=bytes(32))
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
-def stage(url: str) -> Stage:
-    return Stage(url)
 
 
 def ask_for(stage: Stage, level: str, epoch: int = 1) -> None:
@@ -74,31 +61,18 @@ def test_of_several_the_federations_is_sent(
 
 def test_a_later_start_that_asks_for_another_level_is_refused_too(url: str, stage: Stage, tmp_path: Path) -> None:
     ask_for(stage, "coarse")
-    with (
-        Membership(url, "tastes", "me", COARSE, tmp_path, lambda plan: pytest.fail("trained"), told(stage)) as mine,
-        pytest.raises(PrivacyRefused, match="level 'plain'"),
-    ):
-        mine.run(answer=20.0)
-    assert {message.profile.level for message in drained(stage) if isinstance(message, Join)} == {"coarse"}
-
-
-def told(stage: Stage) -> Any:
-    """As soon as the device has agreed and joined, its coordinator asks for more."""
-
-    def on_event(event: dict[str, Any]) -> None:
-        if event["event"] == "privacy_agreed":
-            stage.say(Welcome(round=0, rounds=3))
-        elif event["event"] == "joined":
-            ask_for(stage, "plain", epoch=2)
-
-    return on_event
-
-
-def drained(stage: Stage) -> list[Any]:
-    found = []
+    me = Me(url, tmp_path, lambda plan: pytest.fail("trained"), profile=COARSE)
+    joins = [stage.hear(Join)]
+    stage.say(Welcome(round=0, rounds=3))
+    me.told("joined")
+    ask_for(stage, "plain", epoch=2)
+    error = me.error()
+    assert isinstance(error, PrivacyRefused)
+    assert "level 'plain'" in str(error)
     while not stage.heard.empty():
-        found.append(stage.heard.get())
-    return found
+        if isinstance(message := stage.heard.get(), Join):
+            joins.append(message)
+    assert {join.profile.level for join in joins} == {"coarse"}
 
 
 def test_an_owner_who_allows_nothing_is_told(url: str, tmp_path: Path) -> None:

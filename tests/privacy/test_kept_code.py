@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.prompt_codes import PromptCode, kept_code
+from edge_sdk.codes import PromptCode, kept_code
 
 PLACES = ("wood", "field", "town", "barn", "tent", "boat", "cave", "lane", "park", "yard")
 CAPTIONS = [f"a fox in a {place}" for place in PLACES]

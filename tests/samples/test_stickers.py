@@ -108,3 +108,37 @@ def test_the_card_says_what_was_measured() -> None:
     card, judge = (MODEL_FOLDER / "README.md").read_text("utf-8"), json.loads((FOLDER / CARD).read_text("utf-8"))
     for share in (measured["subject_hit"], measured["style_hit"], *judge["held_out"]["real"].values()):
         assert f"{share:.1%}" in card
+
+
+def test_a_judges_training_that_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from samples.stickers import judging
+
+    monkeypatch.setattr(judging, "SAVED_EVERY", 2)
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (128, 64, 64, 3), np.uint8)
+    targets = {name: np.eye(4, dtype=np.float32)[rng.integers(4, size=128)] for name in ("style", "subgroup")}
+    checkpoint = tmp_path / "shallow.checkpoint"
+
+    def fit() -> dict[str, torch.Tensor]:
+        net = judging.fit("shallow", targets, pictures, pictures, np.ones(128), 2, 0, checkpoint)
+        return dict(net.state_dict())
+
+    whole, augment = fit(), judging.augment
+    assert not checkpoint.exists()
+    steps = iter(range(3))
+
+    def until_stopped(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        if next(steps, None) is None:
+            raise KeyboardInterrupt
+        return augment(x, generator)
+
+    monkeypatch.setattr(judging, "augment", until_stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit()
+    monkeypatch.setattr(judging, "augment", augment)
+    assert checkpoint.exists()
+    resumed = fit()
+    for name, weights in whole.items():
+        assert torch.equal(resumed[name], weights), name

@@ -1,4 +1,4 @@
-"""Devices of an offline run: real training on one base model in memory, prompt codes by the bundle's text encoder."""
+"""Devices of an offline run: real training on one base model in memory, codes by the bundle's encoders."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 
 from coordinator.simulation.offline.folders import Folder
 from edge_sdk.adapter import Adapter
+from edge_sdk.codes import PromptCode, prompt_codes
 from edge_sdk.errors import PromptError
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
-from edge_sdk.prompt_codes import PromptCode, prompt_codes
+from edge_sdk.privacy import picture_code
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
@@ -106,6 +107,7 @@ def open_devices(
                 basis=coded.basis,
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
+                picture_code=_picture_code(generator, learnt),
             )
             held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
@@ -116,3 +118,9 @@ def _coded(generator: Generator, folder: Folder, captions: list[str], level: str
         return prompt_codes(generator, captions, [level])[0]
     except PromptError as error:
         raise PromptError(f"{folder.path}: {error}") from error
+
+
+def _picture_code(generator: Generator, pictures: Sequence[Picture]) -> bytes:
+    if not generator.encodes_pictures:
+        return b""
+    return picture_code(generator.encode_picture([picture.image for picture in pictures])).astype("<f4").tobytes()

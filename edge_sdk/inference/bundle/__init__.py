@@ -15,6 +15,7 @@ from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
     BASIS,
     DEEP,
+    IMAGE_ENCODER,
     INDEX,
     SHALLOW,
     Bundle,
@@ -22,6 +23,7 @@ from edge_sdk.inference.bundle.index import (
     BundlePrecision,
     Defaults,
     Fused,
+    ImageEncoder,
     Pipeline,
     PromptBasis,
     Slot,
@@ -35,6 +37,7 @@ from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 __all__ = [
     "BASIS",
     "DEEP",
+    "IMAGE_ENCODER",
     "INDEX",
     "MODEL_INDEX",
     "SHALLOW",
@@ -46,6 +49,7 @@ __all__ = [
     "Defaults",
     "Fused",
     "Graph",
+    "ImageEncoder",
     "Pipeline",
     "PromptBasis",
     "Slot",

@@ -3,6 +3,7 @@
     text_encoder/ unet/ vae_decoder/ vae_encoder/    model.onnx and config.json, in optimum's layout
     text_encoder_2/ tokenizer_2/                     SDXL's second ones
     preview_decoder/                                 a quick decoder, if the bundle has one
+    image_encoder/                                   an encoder of pictures for picture codes, if the bundle has one
     tokenizer/ scheduler/ model_index.json           as in the diffusers folder it was made from
     impasto.json                                     a `BundleIndex`
 
@@ -30,9 +31,12 @@ SHALLOW = "unet/shallow.onnx"
 DEEP = "deep_sample"
 # The public basis of prompt codes, see `edge_sdk.privacy`.
 BASIS = "prompt_basis.safetensors"
+IMAGE_ENCODER = "image_encoder"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
+Finite = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Scale = Annotated[float, Meta(gt=0, le=1e6)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
 # Precision in which the denoiser computes; inputs and outputs of every bundle are float32.
 BundlePrecision = Literal["fp32", "fp16", "int8"]
@@ -100,6 +104,28 @@ class PromptBasis(msgspec.Struct, frozen=True, kw_only=True):
     id: Sha256
 
 
+class ImageEncoder(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle's image encoder, and the preprocessing of its pictures: that of CLIPImageProcessor.
+
+    The shorter side is resized (bicubic), the central square cut out, and each channel normalised.
+
+    resize: pixels of the shorter side after resizing.
+    size: pixels a side of the square that the encoder sees.
+    mean, std: of each channel of values in 0..1; red, green, blue.
+    dimensions: numbers in an embedding.
+    """
+
+    resize: Annotated[int, Meta(ge=1, le=4096)]
+    size: Annotated[int, Meta(ge=1, le=4096)]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Scale, Scale, Scale]
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]
+
+    def __post_init__(self) -> None:
+        if self.size > self.resize:
+            raise ValueError(f"a square of {self.size} pixels cannot be cut out of {self.resize}")
+
+
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The content of impasto.json.
 
@@ -116,6 +142,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
     fused: LoRA files that the export added to the weights.
     prompt_basis: the public basis of prompt codes; None in bundles of earlier versions.
+    image_encoder: the encoder that picture codes are made with; None without one. It is no part of the base id.
     files: SHA-256 of every other file in the folder.
     """
 
@@ -137,6 +164,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     shallow_slots: list[str] | None = None
     fused: list[Fused] = []
     prompt_basis: PromptBasis | None = None
+    image_encoder: ImageEncoder | None = None
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
 
@@ -146,7 +174,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         xl = ("text_encoder_2",) if self.pipeline == "StableDiffusionXLPipeline" else ()
         preview = () if self.preview_scaling_factor is None else ("preview_decoder",)
         shallow = () if self.shallow_slots is None else ("unet_shallow",)
-        return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview)
+        pictures = () if self.image_encoder is None else (IMAGE_ENCODER,)
+        return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview, *pictures)
 
     @property
     def tokenizers(self) -> tuple[str, ...]:

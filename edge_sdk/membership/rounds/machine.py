@@ -10,14 +10,18 @@ loses, repeats and reorders, with crashes of either side at every step:
 
 This is the one place that decides what is said, how long an answer is waited for, and when something is said again:
 
-    joining                Join, every `REPEAT` seconds
+    joining                Join, then again after `REPEAT` seconds, any number of times
     handing_in             the offer again after `REPEAT` seconds, then each time twice as late as before
     waiting, bringing      a Hello after `REPEAT` seconds; after each answer twice as late as before. It shows what
                            repetition shows: whether the coordinator is there and knows the device, whether a step was
                            lost, and whether what others have said in either's name is true
 
-Unanswered hellos are repeated at a growing interval as well. No interval is longer than `LONGEST`, and all that grow
-are shortened by up to half, by `Rules.spread`, so that many devices do not speak at once.
+Unanswered hellos are repeated at a growing interval as well. No interval is longer than `LONGEST`, and all but the
+first one of an offer are shortened by up to half, by `Rules.spread`, so that many devices do not speak at once.
+
+A coordinator that starts is heard by all devices in the same instant. So Join, and the offer after it, is said at a
+moment of each device's own in the next `JITTER` seconds; in twice as many after each Join in vain, as a coordinator may
+have fallen under the load of them. A device that finds the coordinator there on its own arrival says Join at once.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -58,6 +62,7 @@ from edge_sdk.membership.rounds.events import (
     InPlace,
     Line,
     Opened,
+    Stop,
     Stored,
     Tick,
     Trained,
@@ -70,6 +75,8 @@ from edge_sdk.wire import CoordinatorState, Finished, Offer, Refused, RoundDone,
 
 # Seconds after which an unanswered Join or Offer is said again, any number of times; the first hello comes as soon.
 REPEAT = 10.0
+# Seconds in which the devices of a federation say Join when its coordinator has started.
+JITTER = 1.0
 # Longest time in seconds between two hellos, or two offers of the same update.
 LONGEST = 1200.0
 # Unanswered repetitions before the coordinator counts as silent: some are lost, and a coordinator may be busy.
@@ -145,6 +152,8 @@ class _Turn:
                 self._in_place()
             case Tick():
                 self._time_passed()
+            case Stop():
+                self._stopped()
 
     # the coordinator ------------------------------------------------------------------------------------------------
 
@@ -155,15 +164,16 @@ class _Turn:
         if not shown.online:
             return
         if before.phase == "seeking":
+            waited = self.now - (before.until - self.rules.answer)
             self._move("joining")
             self._set(until=self.now + self.rules.answer)
-            self._say_join()
+            self._join_soon(waited)
         elif before.phase == "joining" or before.epoch != shown.epoch:
-            self._say_join()
+            self._join_soon()
+        elif before.phase == "handing_in":
+            self._set(vain=0, say_at=min(before.say_at, self.now + self._moment()))
         elif not before.online:
             self._hello_soon()
-        if self.state.phase == "handing_in":
-            self._say_offer()
 
     def _welcomed(self, welcome: Welcome) -> None:
         if self.state.phase != "joining":
@@ -186,9 +196,9 @@ class _Turn:
     def _answered(self) -> None:
         """Note that the coordinator is there; if that was asked for, the next hello comes later than this one."""
         state = self.state
-        self._set(answered=True, vain=0, asked_at=None)
+        self._set(answered=True, vain=0, joins=0, asked_at=None)
         if state.asked_at is not None and state.phase in ("waiting", "bringing"):
-            self._set(say_at=self.now + self._spread(state.pause), pause=min(2 * state.pause, LONGEST))
+            self._set(say_at=self._hello_at(state.pause), pause=min(2 * state.pause, LONGEST))
 
     def _line(self, line: Line) -> None:
         """After a lost connection, what waits for an answer is said again soon: it may have been lost with it."""
@@ -290,6 +300,7 @@ class _Turn:
             self._tell("update_resumed", round=step.round)
             self._hand_in(late=step.late)
             return
+        self._join_first()  # nothing is said in training
         self._move("training")
         left = max(0.0, step.deadline - (self.now - self.state.began))
         self.actions.append(Train(plan, replace(step, deadline=left)))
@@ -301,13 +312,7 @@ class _Turn:
         offer, start = trained.offer, self.state.step
         assert isinstance(start, RoundStart), "a round is trained for"
         self._set(outbox=Work(trained.plan, offer.round, "trained", offer))
-        self._tell(
-            "trained",
-            round=offer.round,
-            first_loss=offer.first_loss,
-            last_loss=offer.last_loss,
-            seconds=offer.train_seconds,
-        )
+        self._tell("trained", round=offer.round, **offer.stats.figures())
         self._hand_in(late=start.late)
 
     def _hand_in(self, *, late: int = 0, instead_of: RoundStart | None = None, counted: bool = False) -> None:
@@ -318,6 +323,7 @@ class _Turn:
             instead_of: the open round, if it is a later one; it is turned to if the update is refused.
             counted: see `State`.
         """
+        self._join_first()
         work, offer = self._offered()
         start = self.state.step
         if not counted and isinstance(start, RoundStart) and self._plan(start) == work.plan:
@@ -390,6 +396,7 @@ class _Turn:
         """Take in a refusal of the offer; the first one after a new attempt may be of the former attempt."""
         work, offer = self._offered()
         if self.state.restated:
+            self._join_first()
             self._set(restated=False, say_at=self.now + REPEAT)
             self.actions.append(HandIn(work.plan, offer))
             return
@@ -454,6 +461,14 @@ class _Turn:
         reason = "finished" if self.state.finished else "took part in as many rounds as it wanted"
         self.actions.append(SayLeave(reason))
 
+    def _stopped(self) -> None:
+        """End the membership as it is. What the journal keeps is for the next one."""
+        if self.state.phase == "home":
+            return
+        if self.state.phase != "seeking":  # nothing was said before
+            self.actions.append(SayLeave("stopped by its owner"))
+        self._move("home")
+
     def _time_passed(self) -> None:
         state = self.state
         if self.now >= state.until:
@@ -463,6 +478,10 @@ class _Turn:
                 self._set(say_at=self.now + REPEAT)
             elif state.phase == "joining":
                 self._say_join()
+            elif state.rejoin:
+                self._say_join()
+                if state.phase == "handing_in":
+                    self._say_offer()
             elif state.phase == "handing_in":
                 self._say_offer(again=True)
             elif state.phase in ("waiting", "bringing"):
@@ -486,12 +505,27 @@ class _Turn:
 
     # saying ---------------------------------------------------------------------------------------------------------
 
+    def _join_soon(self, longest: float = math.inf) -> None:
+        """Say Join at a moment of this device's own, within `longest` seconds at most; an offer follows it.
+
+        In training at once, as nothing is said before its end.
+        """
+        if longest <= 0 or self.state.phase == "training":
+            self._say_join()
+        else:
+            self._set(rejoin=True, say_at=min(self.state.say_at, self.now + self._moment(longest)))
+
+    def _join_first(self) -> None:
+        """Say Join now if it is to be said: a coordinator that has lost its memory takes no offer of a stranger."""
+        if self.state.rejoin:
+            self._say_join()
+
     def _say_join(self) -> None:
         self.actions.append(SayJoin())
         self._asked()
-        self._set(pause=REPEAT)
+        self._set(rejoin=False, joins=self.state.joins + 1, pause=REPEAT)
         if self.state.phase != "handing_in":  # there the offer is said next
-            self._set(say_at=self.now + REPEAT)
+            self._set(say_at=self.now + self._spread(REPEAT))
 
     def _say_offer(self, *, again: bool = False) -> None:
         """Say the offer.
@@ -499,6 +533,7 @@ class _Turn:
         Args:
             again: true if nothing has changed since it was said last; while no round is open, it may get no answer.
         """
+        self._join_first()
         self.actions.append(SayOffer(self._offered()[1]))
         vain = self.state.vain + 1 if again else 0
         self._set(vain=vain, say_at=self.now + (self._spread(_growing(vain)) if again else REPEAT))
@@ -512,7 +547,12 @@ class _Turn:
         self._set(say_at=self.now + self._spread(pause))
 
     def _hello_soon(self) -> None:
-        self._set(say_at=self.now + self._spread(REPEAT), pause=min(2 * REPEAT, LONGEST), vain=0)
+        self._set(say_at=self._hello_at(REPEAT), pause=min(2 * REPEAT, LONGEST), vain=0)
+
+    def _hello_at(self, pause: float) -> float:
+        """Return the time of the next hello after a pause, or of the Join that is to be said before it."""
+        at = self.now + self._spread(pause)
+        return min(at, self.state.say_at) if self.state.rejoin else at
 
     def _asked(self) -> None:
         if self.state.asked_at is None:
@@ -520,7 +560,16 @@ class _Turn:
 
     def _spread(self, seconds: float) -> float:
         """Return the seconds, shortened by up to half."""
-        return seconds * (0.5 + 0.5 * ((self.rules.spread + self.state.hellos * _GOLDEN) % 1.0))
+        return seconds * (0.5 + 0.5 * self._fraction())
+
+    def _moment(self, longest: float = math.inf) -> float:
+        """Return the seconds to a moment of this device's own, soon after the coordinator has shown itself."""
+        window = min(longest, JITTER * 2.0 ** min(self.state.joins, 64), self.rules.answer / 4, REPEAT)
+        return window * self._fraction()
+
+    def _fraction(self) -> float:
+        """Return a number from 0 to 1 of this device's own, another one after each Hello and Join."""
+        return (self.rules.spread + (self.state.hellos + self.state.joins) * _GOLDEN) % 1.0
 
     # helpers --------------------------------------------------------------------------------------------------------
 
@@ -556,7 +605,7 @@ class _Turn:
 
 
 def _growing(vain: int) -> float:
-    """Return the seconds to wait after so many sayings in vain."""
+    """Return the seconds to wait after so many messages without an answer."""
     return min(REPEAT * 2.0 ** min(vain, 64), LONGEST)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.cuts import HYSTERESIS, Cuts
+from coordinator.methods.clustering.similarities import Crowd, means_to_groups, own_and_best_other
 
 
 def silhouette(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
