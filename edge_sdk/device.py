@@ -19,7 +19,7 @@ import json
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
-from edge_sdk.codes import PromptCode, kept_code, prompt_codes
+from edge_sdk.codes import Code, different_pictures, kept_code, picture_codes, prompt_codes
 from edge_sdk.errors import AdapterError, ImpastoError, MembershipStopped, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep
 from edge_sdk.lockfile import LockFile
@@ -38,7 +38,7 @@ from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, 
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
-from edge_sdk.privacy import DEFAULT, picture_code
+from edge_sdk.privacy import DEFAULT, different_captions
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -417,11 +417,12 @@ class Device:
             federation: its name.
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
-            privacy: the privacy level, or levels, that you allow for the prompt code: keys of
+            privacy: the privacy level, or levels, that you allow for prompt code and picture code: keys of
                 `edge_sdk.privacy.LEVELS`. The federation says which one it asks for; if it is none of these, nothing is
                 sent, and `Membership.run` raises PrivacyRefused.
             share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
-                whose taste. It gives the style of the pictures away. False sends none.
+                whose taste, as far as the level lets it. It gives the style of the pictures away. False sends none; nor
+                does a device with fewer different pictures than the level needs.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -450,19 +451,21 @@ class Device:
         self._check_home()
         pictures, held_out = self._divided_pictures()
         trainer = self._trainer_for(pictures)
-        seen = self._picture_code([*pictures, *held_out]) if share_picture_code else b""
+        levels = [privacy] if isinstance(privacy, str) else [*privacy]
+        prompts = self._prompt_codes(levels)
+        seen = self._picture_codes([*pictures, *held_out] if share_picture_code else [], levels)
         profiles = [
             DeviceProfile(
                 base_id=trainer.base_id,
                 prompt_code=coded.code,
                 level=coded.level,
-                basis=coded.basis,
+                basis=coded.source,
                 pictures=trainer.pictures,
                 max_rank=max_rank,
                 capabilities={"precision": trainer.precision},
-                picture_code=seen,
+                picture_code=pictured.code,
             )
-            for coded in self._prompt_codes([privacy] if isinstance(privacy, str) else [*privacy])
+            for coded, pictured in zip(prompts, seen, strict=True)
         ]
         planned = Observer("on_plan", on_plan) if on_plan else None
         stepped = Observer("on_step", on_step) if on_step else None
@@ -540,24 +543,29 @@ class Device:
             raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
         return self.pictures
 
-    def _prompt_codes(self, levels: Sequence[str]) -> list[PromptCode]:
+    def _prompt_codes(self, levels: Sequence[str]) -> list[Code]:
         """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
         captions = [text for _, text in list_pictures(self._own_pictures())]
-        made = prompt_codes(self.generator, captions, levels)
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            return [kept_code(self.home / f"code-{coded.level}.json", coded, captions) for coded in made]
-        except OSError as error:
-            raise no_home(self.home, error) from error
+        return self._kept("code", prompt_codes(self.generator, captions, levels), different_captions(captions))
 
-    def _picture_code(self, pictures: Sequence[Picture]) -> bytes:
-        """The picture code of all pictures; empty if the bundle has no image encoder."""
-        if not self.generator.encodes_pictures:
-            return b""
+    def _picture_codes(self, pictures: Sequence[Picture], levels: Sequence[str]) -> list[Code]:
+        """The same of the pictures; empty ones if there are too few, or if the bundle has no image encoder."""
+        if not pictures or not self.generator.encodes_pictures:
+            return [Code(level, b"") for level in levels]
+        images = [picture.image for picture in pictures]
         # A generator of its own, so that no graph stays in memory beside the training.
         with Generator(self.generator.bundle, **self._drawing) as generator:
-            embeddings = generator.encode_picture([picture.image for picture in pictures])
-        return picture_code(embeddings).astype("<f4").tobytes()
+            made = picture_codes(generator, images, levels)
+        return self._kept("picture-code", made, different_pictures(images))
+
+    def _kept(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
+        """The codes to send: see `kept_code`."""
+        parts = list(parts)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return [kept_code(self.home / f"{name}-{coded.level}.json", coded, parts) for coded in made]
+        except OSError as error:
+            raise no_home(self.home, error) from error
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -372,23 +373,43 @@ def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
     return seen
 
 
-def test_its_picture_code_is_the_mean_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
     """Of those, too, that are kept from training; in no graph that stays open beside it."""
     folder = write_squares(tmp_path / "pictures", 13)
     device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
-    device.join("memory://nobody", federation="squares")
+    device.join("memory://nobody", federation="squares", privacy=["plain", "coarse"])
     device.join("memory://nobody", federation="squares", share_picture_code=False)
-    profile, without = profiles
-    code = np.frombuffer(profile.picture_code, "<f4")
+    plain, coarse, without = profiles
     images = [picture.image for picture in load_pictures(folder, 32)]
-    assert len(images) == 13 > profile.pictures
+    assert len(images) == 13 > plain.pictures
     with Generator.load(picture_bundle(), threads=1) as generator:
         wanted = generator.encode_picture(images).mean(axis=0)
-    assert code.shape == (EMBEDDING,)
-    assert np.allclose(code, wanted, atol=1e-6)
+    assert np.allclose(np.frombuffer(plain.picture_code, "<f4"), wanted, atol=1e-6)
+    assert len(coarse.picture_code) == EMBEDDING
+    assert np.allclose(np.frombuffer(coarse.picture_code, np.int8) / 4, wanted, atol=0.126)
     assert "image_encoder" not in device.generator._stages.opened
     assert without.picture_code == b""
-    assert without.prompt_code == profile.prompt_code
+    assert without.prompt_code == coarse.prompt_code
+
+
+def test_a_picture_code_stays_while_few_pictures_have_changed(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """And there is none of fewer than eight different pictures."""
+    folder = write_squares(tmp_path / "pictures", 8)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares")
+    kept = tmp_path / "home" / "picture-code-coarse.json"
+    assert kept.stat().st_mode & 0o077 == 0
+    first, *others = sorted(folder.glob("*.png"))
+    shutil.copy(first, others[0])
+    device.join("memory://nobody", federation="squares")
+    assert profiles[1].picture_code == b""
+    write_squares(folder, 10)
+    device.join("memory://nobody", federation="squares")
+    kept.unlink()
+    device.join("memory://nobody", federation="squares")
+    again, anew = profiles[2:]
+    assert again.picture_code == profiles[0].picture_code != b""
+    assert anew.picture_code != b""
 
 
 def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profiles: list[DeviceProfile]) -> None:

@@ -18,10 +18,9 @@ from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, read_base_model
 from edge_sdk.adapter import Adapter
-from edge_sdk.codes import prompt_codes
+from edge_sdk.codes import picture_codes, prompt_codes
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.privacy import picture_code
 from edge_sdk.training import Trainer, train_round
 from edge_sdk.wire import DeviceProfile
 from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
@@ -135,17 +134,15 @@ class World:
         """The profile that a device sends to the coordinator when it joins; some have too few pictures for "coarse"."""
         captions = [sticker.text for sticker in device.plan.pictures]
         coded = prompt_codes(self._generator, captions, [PRIVACY])[0]
-        seen = b""
-        if self._generator.encodes_pictures:
-            pictures = [picture for picture, _ in captioned(device.plan.pictures)]
-            seen = picture_code(self._generator.encode_picture(pictures)).astype("<f4").tobytes()
+        pictures = [picture for picture, _ in captioned(device.plan.pictures)]
+        seen = picture_codes(self._generator, pictures, [PRIVACY])[0]
         return DeviceProfile(
             base_id=base_id(),
             prompt_code=coded.code,
             level=coded.level,
             pictures=len(device.plan.pictures),
             max_rank=device.max_rank if mixed_ranks else ONE_RANK,
-            picture_code=seen,
+            picture_code=seen.code,
         )
 
     def judged(self, adapters: Mapping[str, Weighted]) -> Verdict:

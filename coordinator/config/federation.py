@@ -70,7 +70,7 @@ class Federation(Keys, frozen=True, kw_only=True):
 
     @property
     def level(self) -> Level:
-        """The privacy level of the devices' prompt codes."""
+        """The privacy level of the devices' codes."""
         return LEVELS[self.privacy]
 
     @property
@@ -133,7 +133,7 @@ class Federation(Keys, frozen=True, kw_only=True):
             max_update=base.update_size(self.rank),
             basis=self.basis_of(base),
             code_size=self.level.size(self.code_dimensions or base.code_dimensions),
-            picture_dimensions=base.picture_dimensions,
+            picture_size=base.picture_dimensions and self.level.picture_size(base.picture_dimensions),
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,

@@ -28,7 +28,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
             wait.
         keepalive: MQTT keep-alive in seconds; a connection that is silent 1.5 times as long counts as lost.
         join: devices that may join: "open", all that the broker lets in; "invited", those with an invitation.
-        privacy: privacy level of the prompt codes that devices send, a key of `edge_sdk.privacy.LEVELS`.
+        privacy: privacy level of the codes that devices send, a key of `edge_sdk.privacy.LEVELS`.
         allow_plain: true to allow the level "plain", from which captions can be found again.
         max_devices: number of devices that may have joined.
         device_messages: messages that one device may send in a minute, chunks not counted.

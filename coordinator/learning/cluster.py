@@ -108,22 +108,15 @@ class Tastes:
     def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> tuple[Matrix, Matrix | None]:
         """Return the devices' prompt codes, and their picture codes if the clusterer looks at them."""
         profiles = self._profiles()
-        known = [self._of_this_federation(profiles.get(name)) for name in names]
-        prompts = [profile.prompt_code if profile else b"" for profile in known]
-        codes = comparable(prompts, standings, self._federation.level)
+        # A device may have been forgotten since the question was asked, or may have joined before the federation asked
+        # for another level; an empty code resembles no other.
+        level = self._federation.level
+        known = [profile if profile and profile.level == level.name else None for profile in map(profiles.get, names)]
+        prompts = [profile.prompt_code if profile and profile.basis == self._basis else b"" for profile in known]
+        codes = comparable(prompts, standings, level)
         if not self._federation.clustering.sees_pictures:  # bringing them into positions takes long for many devices
             return codes, None
-        return codes, positions([profile.picture_code if profile else b"" for profile in known], standings)
-
-    def _of_this_federation(self, profile: DeviceProfile | None) -> DeviceProfile | None:
-        """Return the profile if its codes can be compared, else None; an empty code resembles no other.
-
-        A device may have been forgotten since the question was asked, or may have joined before the federation asked
-        for another level.
-        """
-        if profile is None or (profile.level, profile.basis) != (self._federation.privacy, self._basis):
-            return None
-        return profile
+        return codes, positions([profile.picture_code if profile else b"" for profile in known], standings, level)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.

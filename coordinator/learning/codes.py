@@ -64,13 +64,13 @@ def comparable(codes: Sequence[bytes], standings: Sequence[Standing], level: Lev
     return rows
 
 
-def positions(codes: Sequence[bytes], standings: Sequence[Standing]) -> Matrix:
+def positions(codes: Sequence[bytes], standings: Sequence[Standing], level: Level) -> Matrix:
     """Return the picture codes about their median, in units of their median distance from it, (n, dimensions).
 
-    Devices without a code, with one of another length and with one that stands alone have NaN: other evidence is for
+    Devices without a code, with one of another size and with one that stands alone have NaN: other evidence is for
     them. Several codes that are far away together stay, at a bounded distance.
     """
-    rows = _rows(codes, _size_of_most(codes, standings), _floats)
+    rows = _rows(codes, _size_of_most(codes, standings), level.decode_pictures)
     chosen = np.flatnonzero(np.isfinite(rows).all(axis=1)) if rows.size else np.zeros(0, np.int64)
     if not len(chosen):
         return rows
@@ -98,10 +98,6 @@ def _rows(codes: Sequence[bytes], size: int, decode: Callable[[bytes], Matrix]) 
         if len(code) == size:
             row[:] = decode(code)
     return rows
-
-
-def _floats(code: bytes) -> Matrix:
-    return np.frombuffer(code, "<f4").astype(np.float64)
 
 
 def _strays(points: Matrix) -> npt.NDArray[np.bool_]:

@@ -29,7 +29,7 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
-    "privacy_agreed": "sending a prompt code of level {level}. {visible}",
+    "privacy_agreed": "sending {codes} of level {level}. {visible}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
@@ -75,9 +75,7 @@ def join(
     ] = None,
     privacy: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Privacy level that you allow for the prompt code: coarse, plain; may repeat.", show_default="coarse"
-        ),
+        typer.Option(help="Privacy level that you allow for codes: coarse, plain; may repeat.", show_default="coarse"),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
@@ -148,9 +146,12 @@ def _print_event(event: dict[str, Any], as_json: bool) -> None:
     elif event["event"] in _WORDS:
         from edge_sdk.privacy import LEVELS
 
-        trouble = event.get("trouble")
-        level = LEVELS.get(event.get("level", ""))
+        trouble, level, pictured = event.get("trouble"), LEVELS.get(event.get("level", "")), event.get("picture_code")
+        shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
         words = _WORDS[event["event"]].format(
-            because=f": {trouble}" if trouble else "", visible=level.hides_not if level else "", **event
+            because=f": {trouble}" if trouble else "",
+            codes="a prompt code and a picture code" if pictured else "a prompt code",
+            visible=" ".join(shown),
+            **event,
         )
         console().print(printable(words), markup=False, soft_wrap=True)

@@ -5,31 +5,16 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_sdk.codes.code import Code
 from edge_sdk.inference import BASIS, Generator, PromptTruncated
 from edge_sdk.privacy import Basis, level_named, load_basis, prompt_code
 
 
-@dataclass(frozen=True)
-class PromptCode:
-    """A device's prompt code, with the facts that the coordinator needs to compare it.
-
-    Attributes:
-        level: its privacy level.
-        code: the code, as it is sent.
-        basis: id of the public basis that it was made with, 32 bytes; empty if its level needs none.
-    """
-
-    level: str
-    code: bytes
-    basis: bytes
-
-
-def prompt_codes(generator: Generator, captions: Sequence[str], levels: Sequence[str]) -> list[PromptCode]:
+def prompt_codes(generator: Generator, captions: Sequence[str], levels: Sequence[str]) -> list[Code]:
     """Return the codes of captions, one for each level. Every caption is encoded once.
 
     Raises:
@@ -45,10 +30,10 @@ def prompt_codes(generator: Generator, captions: Sequence[str], levels: Sequence
             warnings.simplefilter("ignore", PromptTruncated)
             return generator.encode_prompt(texts)[1]
 
-    def coded(level: str) -> PromptCode:
+    def coded(level: str) -> Code:
         basis = basis_of(generator) if level_named(level).needs_basis else None
         code = prompt_code(captions, lambda texts: encoded(tuple(texts)), level, basis)
-        return PromptCode(level, code, b"" if basis is None else bytes.fromhex(basis.id))
+        return Code(level, code, b"" if basis is None else bytes.fromhex(basis.id))
 
     return [coded(level) for level in levels]
 

@@ -78,7 +78,7 @@ def _presence(state: CoordinatorState) -> Finding:
             "coordinator",
             "ok",
             f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}; it asks "
-            f"for prompt codes of level {state.level!r}",
+            f"for codes of level {state.level!r}",
         )
     return Finding(
         "coordinator",

@@ -131,12 +131,12 @@ class Participant:
             return
         if level not in self._greetings:
             raise PrivacyRefused(
-                f"Federation {federation!r} asks for prompt codes of level {level!r}, and the owner of this device "
+                f"Federation {federation!r} asks for codes of level {level!r}, and the owner of this device "
                 f"allows {' and '.join(map(repr, self._greetings))}: nothing was sent. docs/security.md says what each "
                 f"level gives away. To allow it, join with privacy={level!r} (`impasto join --privacy {level}`)."
             )
         self.greeting, self._agreed = self._greetings[level], level
-        self.tell("privacy_agreed", level=level)
+        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
 
 
 class Runner:

@@ -75,11 +75,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Profile of a device, as the coordinator knows it.
 
-    prompt_code: the device's prompt code; level: its privacy level, by which it is read; basis: id of the public basis
-    that it was made with, empty for levels without one; pictures: number of pictures that it learns from, for people;
-    max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on; key: the Ed25519 public key
-    that signs its hellos, empty for a device that says none; picture_code: the mean of its pictures' embeddings,
-    float32 bytes, empty for a device that shares none.
+    prompt_code: the device's prompt code; level: the privacy level of its codes, by which they are read; basis: id of
+    the public basis that the prompt code was made with, empty for levels without one; pictures: number of pictures that
+    it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on;
+    key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code: its picture
+    code, empty for a device that shares none.
     """
 
     base_id: BaseId
@@ -99,10 +99,9 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("key must be a public key of 32 bytes, or empty")
         if len(self.basis) not in (0, 32):
             raise ValueError("basis must be an id of 32 bytes, or empty")
-        numbers = {"picture_code": self.picture_code}
-        if self.level == "plain":
-            numbers["prompt_code"] = self.prompt_code
-        for name, code in numbers.items():
+        if self.level != "plain":
+            return
+        for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):
             if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
                 raise ValueError(f"{name} must be finite float32 numbers")
 
@@ -313,7 +312,7 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CoordinatorState(_Message, frozen=True, kw_only=True):
     """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
-    online: True while it coordinates the federation; level: the privacy level of the prompt codes that it asks for;
+    online: True while it coordinates the federation; level: the privacy level of the codes that it asks for;
     key: the Ed25519 public key that it signs with; successions: statements of earlier keys about their successors, the
     oldest first; signature: by `key`, of all the rest, see `signing`.
     """

@@ -112,7 +112,7 @@ class TestJoining:
         peer.join()
         refused = peer.hear("refused")
         assert refused["code"] == "PrivacyLevelMismatch"
-        assert "takes prompt codes of level 'coarse', the device sent one of level 'plain'" in refused["reason"]
+        assert "takes codes of level 'coarse', the device sent those of level 'plain'" in refused["reason"]
         assert "An SDK of an earlier version sends 'plain' only: update it" in refused["reason"]
 
     def test_a_plain_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
@@ -134,14 +134,15 @@ class TestJoining:
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
 
-    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World) -> None:
-        world.serve(2)
-        peer = world.peer("a")
-        peer.join(picture_code=bytes(16))
+    @pytest.mark.parametrize(("more", "size"), [("", 5), (PLAIN, 20)], ids=["coarse", "plain"])
+    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World, more: str, size: int) -> None:
+        world.serve(2, more=more)
+        peer = world.peer("a", **({"level": "plain", "basis": b"", "prompt_code": bytes(64)} if more else {}))
+        peer.join(picture_code=bytes(24))
         refused = peer.hear("refused")
         assert (refused["code"], refused["about"]) == ("PictureCodeMismatch", "join")
-        assert "have 20 (5 numbers of float32)" in refused["reason"]
-        for code in (b"", bytes(20)):
+        assert f"have {size}" in refused["reason"]
+        for code in (b"", bytes(size)):
             peer.join(picture_code=code)
             peer.hear("welcome")
 
@@ -149,7 +150,14 @@ class TestJoining:
         world.serve(2)
         peer = world.peer("a")
         no_number = {"level": "plain", "basis": b"", "prompt_code": b"\xff" * 64}
-        for changes in ({"pictures": 0}, {"more": 1}, no_number, {"max_rank": 2000}, {"level": "?"}, {"basis": b"1"}):
+        for changes in (
+            {"pictures": 0},
+            {"more": 1},
+            no_number,
+            {"max_rank": 2000},
+            {"level": "?"},
+            {"basis": b"1"},
+        ):
             peer.join(**changes)
         peer.join()
         peer.hear("welcome")

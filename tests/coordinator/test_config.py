@@ -334,17 +334,20 @@ class TestPrivacy:
         assert config.without_effect(parse(MINIMAL + PLAIN)) == []
 
 
-def test_the_length_of_a_picture_code_is_that_of_the_bundles_image_encoder(tmp_path: Path) -> None:
+def test_picture_codes_are_those_of_the_bundles_image_encoder(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     base = config.read_base_model(bundle / "impasto.json")
-    assert parse(MINIMAL).rules(base).picture_dimensions is None
+    assert parse(MINIMAL).rules(base).picture_size is None
     content = json.loads((bundle / "impasto.json").read_text("utf-8"))
-    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 16}
+    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 40}
     (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder}))
-    assert parse(MINIMAL).rules(config.read_base_model(bundle / "impasto.json")).picture_dimensions == 16
-    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": {"dimensions": 0}}))
-    with pytest.raises(ConfigurationError, match="dimensions"):
-        config.read_base_model(bundle / "impasto.json")
+    base = config.read_base_model(bundle / "impasto.json")
+    coarse, plain = parse(MINIMAL).rules(base), parse(MINIMAL + PLAIN).rules(base)
+    assert (coarse.picture_size, plain.picture_size) == (32, 160)
+    for wrong in ({"dimensions": 0}, {"dimensions": 5000}):
+        (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder | wrong}))
+        with pytest.raises(ConfigurationError, match=next(iter(wrong))):
+            config.read_base_model(bundle / "impasto.json")
 
 
 def test_each_clusterer_has_a_rule_of_its_own() -> None:

@@ -106,7 +106,7 @@ class TestJoining:
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4, code_size=12, picture_dimensions=5))
+        machine = Machine(rules(min_rank=4, code_size=12, picture_size=20))
         machine(Joined("a1", profile()))
         machine(Joined("a2", profile(picture_code=bytes(20))))
         assert machine.sent("a2", Welcome)
@@ -114,6 +114,12 @@ class TestJoining:
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
         assert refusals(machine, "x") == [code]
         assert machine.state == before
+
+    def test_without_an_image_encoder_of_its_own_it_takes_every_picture_code(self) -> None:
+        machine = Machine(rules(code_size=12))
+        for name, code in (("a1", bytes(8)), ("a2", bytes(20))):
+            machine(Joined(name, profile(picture_code=code)))
+            assert machine.sent(name, Welcome)
 
     def test_a_device_that_joins_again_gets_its_round_start_again(self) -> None:
         machine = started()

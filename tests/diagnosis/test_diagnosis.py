@@ -169,7 +169,7 @@ class TestTheCoordinator:
         device.close()
         assert trouble(findings) == [("access", "warning")], "anybody may say anything here"
         said = " ".join(finding.what for finding in findings)
-        assert f"with key {fingerprint(SIGNER.public)}; it asks for prompt codes of level 'plain'" in said
+        assert f"with key {fingerprint(SIGNER.public)}; it asks for codes of level 'plain'" in said
         assert {payload for _, payload in messages[1:-1]} == {b""}
         after = Inbox()
         late = create(Settings(open_broker.url, client_id="late"))

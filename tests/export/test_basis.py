@@ -55,9 +55,9 @@ def test_codes_are_made_with_it() -> None:
         basis = basis_of(generator)
         mean = vectors(generator, captions).mean(axis=0)
     assert basis is not None
-    assert (coarse.level, len(coarse.code), coarse.basis.hex()) == ("coarse", DIMENSIONS, basis.id)
+    assert (coarse.level, len(coarse.code), coarse.source.hex()) == ("coarse", DIMENSIONS, basis.id)
     assert np.frombuffer(coarse.code, np.int8) == pytest.approx(7 * basis.place(mean), abs=0.51)
-    assert (plain.level, plain.basis) == ("plain", b"")
+    assert (plain.level, plain.source) == ("plain", b"")
     assert np.frombuffer(plain.code, "<f4") == pytest.approx(mean, abs=1e-5)
 
 

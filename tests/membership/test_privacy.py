@@ -16,8 +16,15 @@ from tests.coordinator.adapters import BASE_ID
 from tests.integration.devices import profile
 from tests.membership.stage import Me, Stage
 
-PLAIN = profile("apples", 0)
-COARSE = profile("apples", 0, prompt_code=bytes(16), level="coarse", basis=bytes(32))
+PLAIN = profile("apples", 0, picture_code=bytes(20))
+COARSE = profile(
+    "apples",
+    0,
+    prompt_code=bytes(16),
+    level="coarse",
+    basis=bytes(32),
+    picture_code=bytes(5),
+)
 
 
 def ask_for(stage: Stage, level: str, epoch: int = 1) -> None:
@@ -39,7 +46,7 @@ def test_a_level_that_is_not_allowed_ends_the_membership_before_anything_is_said
     url: str, stage: Stage, tmp_path: Path, level: str
 ) -> None:
     ask_for(stage, level)
-    said = rf"asks for prompt codes of level '{level}'.*allows 'coarse': nothing was sent.*--privacy {level}"
+    said = rf"asks for codes of level '{level}'.*allows 'coarse': nothing was sent.*--privacy {level}"
     with pytest.raises(PrivacyRefused, match=said):
         run(url, tmp_path, COARSE)
     heard = []
@@ -56,7 +63,10 @@ def test_of_several_the_federations_is_sent(
     events = run(url, tmp_path, [PLAIN, COARSE])
     sent = stage.hear(Join).profile
     assert (sent.level, sent.prompt_code, sent.basis) == (level, expected.prompt_code, expected.basis)
-    assert [event["level"] for event in events if event["event"] == "privacy_agreed"] == [level]
+    assert sent.picture_code == expected.picture_code
+    assert [(event["level"], event["picture_code"]) for event in events if event["event"] == "privacy_agreed"] == [
+        (level, True)
+    ]
 
 
 def test_a_later_start_that_asks_for_another_level_is_refused_too(url: str, stage: Stage, tmp_path: Path) -> None:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from edge_sdk.codes import PromptCode, kept_code
+from edge_sdk.codes import Code, different_pictures
+from edge_sdk.codes import kept_code as kept
+from edge_sdk.privacy import different_captions
 
 PLACES = ("wood", "field", "town", "barn", "tent", "boat", "cave", "lane", "park", "yard")
 CAPTIONS = [f"a fox in a {place}" for place in PLACES]
-FIRST = PromptCode("coarse", bytes(16), bytes(32))
-OTHER = PromptCode("coarse", b"1" * 16, bytes(32))
+FIRST = Code("coarse", bytes(16), bytes(32))
+OTHER = Code("coarse", b"1" * 16, bytes(32))
+
+
+def kept_code(file: Path, made: Code, captions: Sequence[str]) -> Code:
+    return kept(file, made, different_captions(captions))
 
 
 @pytest.fixture
@@ -46,9 +54,9 @@ def test_small_changes_add_up(file: Path) -> None:
 
 
 def test_another_basis_or_level_makes_a_new_one(file: Path) -> None:
-    assert kept_code(file, based := PromptCode("coarse", b"2" * 16, b"b" * 32), CAPTIONS) == based
-    assert kept_code(file, plain := PromptCode("plain", bytes(8), b""), CAPTIONS) == plain
-    assert kept_code(file, more := PromptCode("plain", b"4" * 8, b""), [*CAPTIONS, "an owl"]) == more
+    assert kept_code(file, based := Code("coarse", b"2" * 16, b"b" * 32), CAPTIONS) == based
+    assert kept_code(file, plain := Code("plain", bytes(8), b""), CAPTIONS) == plain
+    assert kept_code(file, more := Code("plain", b"4" * 8, b""), [*CAPTIONS, "an owl"]) == more
 
 
 def test_it_holds_no_caption_and_is_the_owners_alone(file: Path) -> None:
@@ -60,3 +68,16 @@ def test_a_damaged_file_is_replaced(file: Path) -> None:
     file.write_bytes(b"\xff{")
     assert kept_code(file, OTHER, CAPTIONS) == OTHER
     assert kept_code(file, FIRST, CAPTIONS) == OTHER
+
+
+def test_it_is_the_same_with_pictures(tmp_path: Path) -> None:
+    path, images = tmp_path / "picture-code.json", [Image.new("RGB", (4, 4), (shade, 0, 0)) for shade in range(30)]
+    assert kept(path, FIRST, different_pictures(images[:10])) == FIRST
+    assert kept(path, OTHER, different_pictures([*images[3:14], images[3]])) == FIRST
+    assert kept(path, OTHER, different_pictures(images[4:14])) == OTHER
+
+
+def test_no_code_is_not_kept(file: Path) -> None:
+    """Nor is the one that was sent forgotten."""
+    assert kept_code(file, none := Code("coarse", b""), CAPTIONS[:3]) == none
+    assert kept_code(file, OTHER, CAPTIONS) == FIRST

@@ -22,7 +22,7 @@ def _problem_with_prompt_code(rules: Rules, profile: DeviceProfile) -> tuple[str
     """Codes are compared with each other: all are of one level, made with one basis, and of one size."""
     if profile.level != rules.privacy:
         return "PrivacyLevelMismatch", (
-            f"This federation takes prompt codes of level {rules.privacy!r}, the device sent one of level "
+            f"This federation takes codes of level {rules.privacy!r}, the device sent those of level "
             f"{profile.level!r}. If its owner agrees, let it join with privacy={rules.privacy!r} (`impasto join "
             f"--privacy {rules.privacy}`). An SDK of an earlier version sends 'plain' only: update it."
         )
@@ -42,11 +42,13 @@ def _problem_with_prompt_code(rules: Rules, profile: DeviceProfile) -> tuple[str
 
 
 def _problem_with_picture_code(rules: Rules, profile: DeviceProfile) -> tuple[str, str] | None:
-    seen = rules.picture_dimensions
-    if seen is not None and len(profile.picture_code) not in (0, 4 * seen):
+    """A device may send none. The level, which is that of the prompt code too, is checked before."""
+    if not profile.picture_code or rules.picture_size is None:
+        return None
+    if len(profile.picture_code) != rules.picture_size:
         return "PictureCodeMismatch", (
-            f"The picture code has {len(profile.picture_code)} bytes, those of this federation have {4 * seen} "
-            f"({seen} numbers of float32): encode with the image encoder of this federation's bundle, or send none."
+            f"The picture code has {len(profile.picture_code)} bytes, those of this federation have "
+            f"{rules.picture_size}: encode with the image encoder of this federation's bundle, or send none."
         )
     return None
 

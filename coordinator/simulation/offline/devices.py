@@ -10,12 +10,11 @@ import numpy as np
 
 from coordinator.simulation.offline.folders import Folder
 from edge_sdk.adapter import Adapter
-from edge_sdk.codes import PromptCode, prompt_codes
+from edge_sdk.codes import Code, picture_codes, prompt_codes
 from edge_sdk.errors import PromptError
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
-from edge_sdk.privacy import picture_code
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
@@ -81,7 +80,7 @@ def open_devices(
 ) -> Iterator[OfflineDevice]:
     """Yield the devices one after the other, with their pictures read and encoded.
 
-    privacy: level of their prompt codes.
+    privacy: level of their codes.
 
     Raises:
         TrainingError, BundleError: the base model or the bundle cannot be used.
@@ -100,27 +99,22 @@ def open_devices(
             learnt = [pictures[number] for number in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
             coded = _coded(generator, folder, [picture.text for picture in learnt], privacy)
+            seen = picture_codes(generator, [picture.image for picture in learnt], [privacy])[0]
             profile = DeviceProfile(
                 base_id=trainer.base_id,
                 prompt_code=coded.code,
                 level=coded.level,
-                basis=coded.basis,
+                basis=coded.source,
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
-                picture_code=_picture_code(generator, learnt),
+                picture_code=seen.code,
             )
             held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
 
 
-def _coded(generator: Generator, folder: Folder, captions: list[str], level: str) -> PromptCode:
+def _coded(generator: Generator, folder: Folder, captions: list[str], level: str) -> Code:
     try:
         return prompt_codes(generator, captions, [level])[0]
     except PromptError as error:
         raise PromptError(f"{folder.path}: {error}") from error
-
-
-def _picture_code(generator: Generator, pictures: Sequence[Picture]) -> bytes:
-    if not generator.encodes_pictures:
-        return b""
-    return picture_code(generator.encode_picture([picture.image for picture in pictures])).astype("<f4").tobytes()
