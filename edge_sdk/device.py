@@ -464,6 +464,7 @@ class Device:
                 max_rank=max_rank,
                 capabilities={"precision": trainer.precision},
                 picture_code=pictured.code,
+                picture_encoder=pictured.source,
             )
             for coded, pictured in zip(prompts, seen, strict=True)
         ]

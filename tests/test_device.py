@@ -384,11 +384,14 @@ def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[
     assert len(images) == 13 > plain.pictures
     with Generator.load(picture_bundle(), threads=1) as generator:
         wanted = generator.encode_picture(images).mean(axis=0)
+        encoder = generator.bundle.index.image_encoder
+    assert encoder is not None
     assert np.allclose(np.frombuffer(plain.picture_code, "<f4"), wanted, atol=1e-6)
     assert len(coarse.picture_code) == EMBEDDING
     assert np.allclose(np.frombuffer(coarse.picture_code, np.int8) / 4, wanted, atol=0.126)
+    assert plain.picture_encoder == coarse.picture_encoder == bytes.fromhex(encoder.id)
     assert "image_encoder" not in device.generator._stages.opened
-    assert without.picture_code == b""
+    assert (without.picture_code, without.picture_encoder) == (b"", b"")
     assert without.prompt_code == coarse.prompt_code
 
 

@@ -143,6 +143,7 @@ class World:
             pictures=len(device.plan.pictures),
             max_rank=device.max_rank if mixed_ranks else ONE_RANK,
             picture_code=seen.code,
+            picture_encoder=seen.source,
         )
 
     def judged(self, adapters: Mapping[str, Weighted]) -> Verdict:

@@ -23,13 +23,15 @@ class BaseModel(msgspec.Struct, frozen=True):
         base_id: id of the base model.
         slots: name -> shape of each LoRA slot that devices train.
         basis: id of the bundle's public basis for prompt codes, 32 bytes; None in bundles of earlier versions.
-        picture_dimensions: numbers in a picture code; None if the bundle has no image encoder.
+        picture_dimensions: numbers in an embedding of a picture; None if the bundle has no image encoder.
+        picture_encoder: id of the image encoder, 32 bytes; empty without one.
     """
 
     base_id: str
     slots: Mapping[str, Shape]
     basis: bytes | None = None
     picture_dimensions: int | None = None
+    picture_encoder: bytes = b""
 
     def update_size(self, rank: int) -> int:
         """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
@@ -55,6 +57,7 @@ class _Basis(msgspec.Struct, frozen=True):
 
 
 class _ImageEncoder(msgspec.Struct, frozen=True):
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
     dimensions: Annotated[int, Meta(ge=1, le=4096)]
 
 
@@ -92,8 +95,12 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
     slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
     basis = None if content.prompt_basis is None else bytes.fromhex(content.prompt_basis.id)
     encoder = content.image_encoder
-    dimensions = None if encoder is None else encoder.dimensions
-    return BaseModel(base_id=content.base_id, slots=slots, basis=basis, picture_dimensions=dimensions)
+    base = BaseModel(base_id=content.base_id, slots=slots, basis=basis)
+    if encoder is None:
+        return base
+    return msgspec.structs.replace(
+        base, picture_dimensions=encoder.dimensions, picture_encoder=bytes.fromhex(encoder.id)
+    )
 
 
 def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:

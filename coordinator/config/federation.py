@@ -134,6 +134,7 @@ class Federation(Keys, frozen=True, kw_only=True):
             basis=self.basis_of(base),
             code_size=self.level.size(self.code_dimensions or base.code_dimensions),
             picture_size=base.picture_dimensions and self.level.picture_size(base.picture_dimensions),
+            picture_encoder=base.picture_encoder,
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from coordinator.methods.clustering import Matrix
 from coordinator.rounds import Device
 from edge_sdk.privacy import Level
+
+T = TypeVar("T", int, bytes)
 
 # A code stands alone if its nearest neighbour is farther away than this many times the others' median distance.
 ALONE = 3.0
@@ -64,6 +67,12 @@ def comparable(codes: Sequence[bytes], standings: Sequence[Standing], level: Lev
     return rows
 
 
+def source_of_most(codes: Sequence[tuple[bytes, bytes]], standings: Sequence[Standing]) -> bytes:
+    """Return the source of most codes of the best known devices that have one; codes are given with their sources."""
+    found = _of_most([(source, known) for (code, source), known in zip(codes, standings, strict=True) if code])
+    return found or b""
+
+
 def positions(codes: Sequence[bytes], standings: Sequence[Standing], level: Level) -> Matrix:
     """Return the picture codes about their median, in units of their median distance from it, (n, dimensions).
 
@@ -85,10 +94,14 @@ def positions(codes: Sequence[bytes], standings: Sequence[Standing], level: Leve
 
 def _size_of_most(codes: Sequence[bytes], standings: Sequence[Standing]) -> int:
     """Return the size in bytes of most codes of the best known devices that have one; without codes, of one number."""
-    told = [(code, known) for code, known in zip(codes, standings, strict=True) if code]
+    return _of_most([(len(code), known) for code, known in zip(codes, standings, strict=True) if code]) or 4
+
+
+def _of_most(told: Sequence[tuple[T, Standing]]) -> T | None:
+    """Return the most frequent value of the best known devices, of equally frequent ones the largest; None without."""
     best = max((known for _, known in told), default=Standing.NAMED)
-    votes = Counter(len(code) for code, known in told if known is best)
-    return max(votes, key=lambda size: (votes[size], size), default=4)
+    votes = Counter(value for value, known in told if known is best)
+    return max(votes, key=lambda value: (votes[value], value), default=None)
 
 
 def _rows(codes: Sequence[bytes], size: int, decode: Callable[[bytes], Matrix]) -> Matrix:

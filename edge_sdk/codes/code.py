@@ -12,7 +12,7 @@ class Code:
     Attributes:
         level: its privacy level.
         code: the code, as it is sent; empty if there is none to send.
-        source: id of the public basis that it was made with, 32 bytes; empty if there is none.
+        source: id of the public basis or the image encoder that it was made with, 32 bytes; empty if there is none.
     """
 
     level: str

@@ -22,10 +22,12 @@ def picture_codes(generator: Generator, pictures: Sequence[Image.Image], levels:
         PictureError: a picture cannot be used, or there is none.
         BundleCorrupt: the image encoder cannot be used.
     """
-    if not generator.encodes_pictures:
+    encoder = generator.bundle.index.image_encoder
+    if encoder is None:
         return [Code(level, b"") for level in levels]
     embeddings = generator.encode_picture(list(different_pictures(pictures).values()))
-    return [Code(level, picture_code(embeddings, level)) for level in levels]
+    made = [(level, picture_code(embeddings, level)) for level in levels]
+    return [Code(level, code, bytes.fromhex(encoder.id) if code else b"") for level, code in made]
 
 
 def different_pictures(pictures: Iterable[Image.Image]) -> dict[str, Image.Image]:

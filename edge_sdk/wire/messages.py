@@ -79,7 +79,7 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     the public basis that the prompt code was made with, empty for levels without one; pictures: number of pictures that
     it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on;
     key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code: its picture
-    code, empty for a device that shares none.
+    code, empty for a device that shares none; picture_encoder: id of the image encoder that this was made with.
     """
 
     base_id: BaseId
@@ -93,12 +93,15 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     level: Level = "plain"  # of devices of earlier versions, which do not state it
     basis: Annotated[bytes, Meta(max_length=32)] = b""
     picture_code: Annotated[bytes, Meta(max_length=16384)] = b""
+    picture_encoder: Annotated[bytes, Meta(max_length=32)] = b""
 
     def __post_init__(self) -> None:
         if len(self.key) not in (0, 32):
             raise ValueError("key must be a public key of 32 bytes, or empty")
         if len(self.basis) not in (0, 32):
             raise ValueError("basis must be an id of 32 bytes, or empty")
+        if len(self.picture_encoder) not in (0, 32):
+            raise ValueError("picture_encoder must be an id of 32 bytes, or empty")
         if self.level != "plain":
             return
         for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):

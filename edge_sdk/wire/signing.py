@@ -128,7 +128,7 @@ def profile_hash(profile: DeviceProfile) -> bytes:
     capabilities = [list(pair) for pair in sorted(profile.capabilities.items())]
     fields = [
         profile.base_id, profile.prompt_code, profile.pictures, profile.max_rank, capabilities, profile.key,
-        profile.level, profile.basis, profile.picture_code,
+        profile.level, profile.basis, profile.picture_code, profile.picture_encoder,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
 

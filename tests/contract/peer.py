@@ -91,7 +91,8 @@ class Peer:
         capabilities = sorted([name, value] for name, value in told.get("capabilities", {}).items())
         names = ("base_id", "prompt_code", "pictures", "max_rank")
         fields = [*(told[name] for name in names), capabilities]
-        fields += [told["key"], told["level"], told["basis"], told.get("picture_code", b"")]
+        fields += [told["key"], told["level"], told["basis"]]
+        fields += [told.get(name, b"") for name in ("picture_code", "picture_encoder")]
         digest = hashlib.sha256(msgpack.encode(fields)).digest()
         content = ["impasto/1 hello", self.federation, self.device, 1, number, digest]
         self.say("hello", epoch=1, number=number, signature=own.sign(msgpack.encode(content)))

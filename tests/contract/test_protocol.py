@@ -21,7 +21,7 @@ from tests.transport.brokers import Mosquitto
 INDEX = {
     "base_id": "c" * 64,
     "prompt_basis": {"id": "d" * 64},
-    "image_encoder": {"dimensions": 5},
+    "image_encoder": {"id": "e" * 64, "dimensions": 5},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -135,15 +135,24 @@ class TestJoining:
         peer.hear("welcome")
 
     @pytest.mark.parametrize(("more", "size"), [("", 5), (PLAIN, 20)], ids=["coarse", "plain"])
-    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World, more: str, size: int) -> None:
+    def test_a_picture_code_is_empty_or_that_of_the_federations_encoder(
+        self, world: World, more: str, size: int
+    ) -> None:
         world.serve(2, more=more)
         peer = world.peer("a", **({"level": "plain", "basis": b"", "prompt_code": bytes(64)} if more else {}))
-        peer.join(picture_code=bytes(24))
-        refused = peer.hear("refused")
-        assert (refused["code"], refused["about"]) == ("PictureCodeMismatch", "join")
+        ours = bytes.fromhex("e" * 64)
+        wrong = {
+            "PictureEncoderMismatch": [(bytes(size), b""), (bytes(size), bytes(32))],
+            "PictureCodeMismatch": [(bytes(size - 4 if more else size - 1), ours), (bytes(24), ours)],
+        }
+        for code, changes in wrong.items():
+            for pictured, encoder in changes:
+                peer.join(picture_code=pictured, picture_encoder=encoder)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
         assert f"have {size}" in refused["reason"]
-        for code in (b"", bytes(size)):
-            peer.join(picture_code=code)
+        for pictured in (b"", bytes(size)):
+            peer.join(picture_code=pictured, picture_encoder=ours if pictured else b"")
             peer.hear("welcome")
 
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
@@ -157,6 +166,7 @@ class TestJoining:
             {"max_rank": 2000},
             {"level": "?"},
             {"basis": b"1"},
+            {"picture_encoder": b"1"},
         ):
             peer.join(**changes)
         peer.join()

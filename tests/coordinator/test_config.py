@@ -339,12 +339,13 @@ def test_picture_codes_are_those_of_the_bundles_image_encoder(tmp_path: Path) ->
     base = config.read_base_model(bundle / "impasto.json")
     assert parse(MINIMAL).rules(base).picture_size is None
     content = json.loads((bundle / "impasto.json").read_text("utf-8"))
-    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 40}
+    encoder = {"id": "e" * 64, "resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 40}
     (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder}))
     base = config.read_base_model(bundle / "impasto.json")
     coarse, plain = parse(MINIMAL).rules(base), parse(MINIMAL + PLAIN).rules(base)
     assert (coarse.picture_size, plain.picture_size) == (32, 160)
-    for wrong in ({"dimensions": 0}, {"dimensions": 5000}):
+    assert coarse.picture_encoder == plain.picture_encoder == bytes.fromhex("e" * 64)
+    for wrong in ({"dimensions": 0}, {"id": "e"}):
         (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder | wrong}))
         with pytest.raises(ConfigurationError, match=next(iter(wrong))):
             config.read_base_model(bundle / "impasto.json")

@@ -15,7 +15,7 @@ from coordinator import rounds
 from coordinator.config import BaseModel
 from coordinator.config import Federation as Settings
 from coordinator.learning.cluster import Tastes
-from coordinator.learning.codes import Standing, positions
+from coordinator.learning.codes import Standing, positions, source_of_most
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
     ByPicture,
@@ -45,6 +45,7 @@ from tests.coordinator.settings import federation_of
 
 NAN = np.nan
 PLAIN, COARSE = LEVELS["plain"], LEVELS["coarse"]
+ENCODER = b"e" * 32
 
 
 def styles(devices: int, groups: int, seed: int = 0, pictures: int = 12) -> tuple[Matrix, Labels]:
@@ -406,10 +407,10 @@ def test_half_of_the_layers_is_half_of_a_sketch() -> None:
 class TestCoordinator:
     """From profiles to clusters, as the learning thread does it."""
 
-    def tastes(self, method: str, pictures: Matrix, **keys: object) -> Tastes:
+    def tastes(self, method: str, pictures: Matrix, encoder: bytes = ENCODER, **keys: object) -> Tastes:
         profiles = profiles_of(pictures)
         settings = federation_of(clustering={"method": method, **keys})
-        return tastes_of(settings, profiles)
+        return tastes_of(settings, profiles, encoder)
 
     @pytest.mark.parametrize("method", ["picture", "validated"])
     def test_devices_that_share_a_style_share_a_cluster(self, method: str) -> None:
@@ -472,6 +473,24 @@ class TestCoordinator:
         rest = np.arange(24) % 5 != 0
         assert ari(truth[rest], np.array(clusters(tastes, 24))[rest]) == 1.0
 
+    @pytest.mark.parametrize("known", [True, False])
+    def test_codes_of_another_encoder_are_set_aside(self, known: bool) -> None:
+        """It is that of the bundle; of a bundle that has none, that of most devices."""
+        pictures, _ = styles(24, 4)
+        profiles = profiles_of(pictures)
+        for number in range(7):
+            name = f"d{number:02}"
+            profiles[name] = msgspec.structs.replace(profiles[name], picture_encoder=b"f" * 32)
+        tastes = tastes_of(federation_of(clustering="picture"), profiles, ENCODER if known else b"")
+        assert np.flatnonzero(np.isnan(seen(tastes, 24)).any(axis=1)).tolist() == [*range(7)]
+
+    def test_the_encoder_of_most_is_that_of_the_best_known(self) -> None:
+        codes = [(b"1", b"a"), (b"1", b"b"), (b"1", b"b"), (b"", b"")]
+        standings = [Standing.PROVEN, Standing.SEEN, Standing.SEEN, Standing.PROVEN]
+        assert source_of_most(codes, standings) == b"a"
+        assert source_of_most(codes[1:], standings[1:]) == b"b"
+        assert source_of_most(codes[3:], standings[3:]) == b""
+
 
 def profiles_of(pictures: Matrix, level: str = "plain") -> dict[str, DeviceProfile]:
     """The profiles of devices, with codes as devices make them, of pictures that are all alike."""
@@ -482,15 +501,15 @@ def profiles_of(pictures: Matrix, level: str = "plain") -> dict[str, DeviceProfi
     return {
         f"d{number:02}": DeviceProfile(
             base_id=BASE_ID, prompt_code=np.ones(4, "<f4").tobytes(), pictures=5, max_rank=4, level=level,
-            picture_code=code(row),
+            picture_code=code(row), picture_encoder=ENCODER,
         )
         for number, row in enumerate(pictures)
     }  # fmt: skip
 
 
-def tastes_of(settings: Settings, profiles: dict[str, DeviceProfile]) -> Tastes:
+def tastes_of(settings: Settings, profiles: dict[str, DeviceProfile], encoder: bytes = ENCODER) -> Tastes:
     subspaces = Subspaces(lambda trace: None, {}, _NoSketches())  # type: ignore[arg-type]
-    return Tastes(settings, lambda: profiles, subspaces)
+    return Tastes(settings, lambda: profiles, subspaces, encoder=encoder)
 
 
 def clusters(tastes: Tastes, devices: int) -> list[int]:
@@ -514,14 +533,16 @@ def test_a_whole_federation_by_picture_codes() -> None:
     pictures = styles(2, 2)[0][halves] + np.random.default_rng(0).normal(size=(8, 32)) / 4
     devices = {
         learner.name: SimulatedDevice(
-            msgspec.structs.replace(learner.profile, picture_code=row.astype("<f4").tobytes()),
+            msgspec.structs.replace(learner.profile, picture_code=row.astype("<f4").tobytes(), picture_encoder=ENCODER),
             learner.train,
         )
         for learner, row in zip(learners, pictures, strict=True)
     }
     for method, wanted in (("picture", halves), ("fused", np.arange(8) % 2)):
         settings = federation_of(rounds=1, min_devices=8, rank=4, steps=2, clustering=method, interaction="none")
-        outcomes = simulate(settings, BaseModel(BASE_ID, SLOTS, picture_dimensions=32), devices)
+        outcomes = simulate(
+            settings, BaseModel(BASE_ID, SLOTS, picture_dimensions=32, picture_encoder=ENCODER), devices
+        )
         assert ari(wanted, [outcomes[learner.name].cluster for learner in learners]) == 1.0
 
 

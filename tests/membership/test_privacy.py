@@ -16,7 +16,7 @@ from tests.coordinator.adapters import BASE_ID
 from tests.integration.devices import profile
 from tests.membership.stage import Me, Stage
 
-PLAIN = profile("apples", 0, picture_code=bytes(20))
+PLAIN = profile("apples", 0, picture_code=bytes(20), picture_encoder=bytes(32))
 COARSE = profile(
     "apples",
     0,
@@ -24,6 +24,7 @@ COARSE = profile(
     level="coarse",
     basis=bytes(32),
     picture_code=bytes(5),
+    picture_encoder=bytes(32),
 )
 
 
@@ -63,7 +64,7 @@ def test_of_several_the_federations_is_sent(
     events = run(url, tmp_path, [PLAIN, COARSE])
     sent = stage.hear(Join).profile
     assert (sent.level, sent.prompt_code, sent.basis) == (level, expected.prompt_code, expected.basis)
-    assert sent.picture_code == expected.picture_code
+    assert (sent.picture_code, sent.picture_encoder) == (expected.picture_code, expected.picture_encoder)
     assert [(event["level"], event["picture_code"]) for event in events if event["event"] == "privacy_agreed"] == [
         (level, True)
     ]

@@ -122,6 +122,8 @@ def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) ->
         {"picture_code": b"123"},
         {"picture_code": np.array([1, np.inf], "<f4").tobytes()},
         {"picture_code": bytes(16388)},
+        {"picture_encoder": b"123"},
+        {"picture_encoder": bytes(33)},
         {"pictures": 0},
         {"max_rank": 0},
         {"base_id": ""},

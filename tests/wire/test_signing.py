@@ -153,12 +153,23 @@ class TestHellos:
     greeter = Greeter(bytes(32), "tastes", "pi-4")
     profile = DeviceProfile(
         base_id="b1", prompt_code=bytes(8), pictures=12, max_rank=8, capabilities={"z": "1", "a": "2"},
-        key=greeter.public, picture_code=bytes(4),
+        key=greeter.public, picture_code=bytes(4), picture_encoder=b"e" * 32,
     )  # fmt: skip
 
     def test_are_signed_as_the_protocol_says(self) -> None:
         """By hand, as in docs/protocol.md."""
-        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public, "plain", b"", bytes(4)]
+        fields = [
+            "b1",
+            bytes(8),
+            12,
+            8,
+            [["a", "2"], ["z", "1"]],
+            self.greeter.public,
+            "plain",
+            b"",
+            bytes(4),
+            b"e" * 32,
+        ]
         digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
         assert profile_hash(self.profile) == digest
         content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])

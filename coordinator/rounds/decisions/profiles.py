@@ -45,6 +45,12 @@ def _problem_with_picture_code(rules: Rules, profile: DeviceProfile) -> tuple[st
     """A device may send none. The level, which is that of the prompt code too, is checked before."""
     if not profile.picture_code or rules.picture_size is None:
         return None
+    if profile.picture_encoder != rules.picture_encoder:
+        return "PictureEncoderMismatch", (
+            f"The picture code was made with image encoder {_short(profile.picture_encoder)}, those of this federation "
+            f"with {_short(rules.picture_encoder)}: the device's bundle was exported with another one. Load the bundle "
+            "of this federation, or send none (`impasto join --no-picture-code`, share_picture_code=False)."
+        )
     if len(profile.picture_code) != rules.picture_size:
         return "PictureCodeMismatch", (
             f"The picture code has {len(profile.picture_code)} bytes, those of this federation have "

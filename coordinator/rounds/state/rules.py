@@ -18,6 +18,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         basis: id of the public basis that prompt codes are made with; empty if the level needs none.
         code_size: bytes of a prompt code; None: the base model does not state it.
         picture_size: bytes of a picture code; None: the bundle has no image encoder.
+        picture_encoder: id of the image encoder that picture codes are made with; empty: the bundle has none.
         keep_rest: true if devices train on top of the adapter's part beyond their rank.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -42,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     basis: bytes = b""
     code_size: int | None = None
     picture_size: int | None = None
+    picture_encoder: bytes = b""
     late: int = 0
     layers: LayerSet = "attention"
     keep_rest: bool = False

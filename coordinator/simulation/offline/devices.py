@@ -108,6 +108,7 @@ def open_devices(
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
                 picture_code=seen.code,
+                picture_encoder=seen.source,
             )
             held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)

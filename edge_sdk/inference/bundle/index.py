@@ -109,12 +109,14 @@ class ImageEncoder(msgspec.Struct, frozen=True, kw_only=True):
 
     The shorter side is resized (bicubic), the central square cut out, and each channel normalised.
 
+    id: hash of its weights, settings and preprocessing; devices and coordinator compare it.
     resize: pixels of the shorter side after resizing.
     size: pixels a side of the square that the encoder sees.
     mean, std: of each channel of values in 0..1; red, green, blue.
     dimensions: numbers in an embedding.
     """
 
+    id: Sha256
     resize: Annotated[int, Meta(ge=1, le=4096)]
     size: Annotated[int, Meta(ge=1, le=4096)]
     mean: tuple[Finite, Finite, Finite]
