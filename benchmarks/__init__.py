@@ -7,7 +7,7 @@ models.py         every family of base models at its true size: exported, verifi
 quality.py        effect of precisions, back ends and step reuse on pictures
 hybrids.py        two styles in one picture (docs/inference.md)
 federation.py     methods of learning together; federated/ its devices, rows and times
-privacy.py        attacks on prompt codes; attacks/ their ways, and the devices
+privacy.py        attacks on codes; attacks/ their ways, and the devices
 byzantine.py      damage by lying devices, by filter; lying/ their updates and one federation
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
 transport.py      our path against raw paho and Flower; network/ its processes

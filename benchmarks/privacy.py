@@ -1,4 +1,4 @@
-"""Prompt codes attacked: the captions, style and subjects that a code gives away, and the groups that it leaves.
+"""Codes attacked: the captions, pictures, style and subjects that they give away, and the groups that they leave.
 
     python -m benchmarks.privacy [--quick] [--seed N] [--json FILE]
 
@@ -22,6 +22,8 @@ which some devices that collude tell their captions; and signs of projections (`
 ARI is the adjusted Rand index of the coordinator's groups against the four styles, before any training: with their
 number given, and found by the default rule. `one`: share of federations of a single style in which the rule finds one
 group.
+
+If the base model has an image encoder, its picture codes are attacked and grouped as well (`attacks.pictures`).
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from rich.progress import track
 from benchmarks.attacks.captions import Matrix, Victim, World, victim, world
 from benchmarks.attacks.grouping import agreement, found_groups
 from benchmarks.attacks.guesses import Guesses
+from benchmarks.attacks.pictures import album, attacked_pictures, grouped_pictures
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
@@ -56,10 +59,11 @@ LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a run: candidates, subjects (None: all), devices under attack a row and seed, and the kinds of rows."""
+    """Size of a run: candidates, subjects, pictures (None: all), devices attacked a row and seed, kinds of rows."""
 
     candidates: int
     subjects: int | None
+    pictures: int | None
     devices: int
     captions: Sequence[int]
     pairs: Sequence[int]
@@ -67,8 +71,8 @@ class Size:
     crowds: Sequence[int]
 
 
-FULL = Size(10_000, None, 12, CAPTIONS, PAIRS, BITS, tuple(CROWDS))
-QUICK = Size(1000, 120, 2, (2, 8, 16), (0, 8, 192), (8,), (8,))
+FULL = Size(10_000, None, None, 12, CAPTIONS, PAIRS, BITS, tuple(CROWDS))
+QUICK = Size(1000, 120, 600, 2, (2, 8, 16), (0, 8, 192), (8,), (8,))
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -92,6 +96,13 @@ def main(given: Sequence[str] | None = None) -> None:
         for row in rival(known, size, seed)
     )
     report.rows += _means(row for seed in track(seeds, description="groups") for row in grouped(known, size, seed))
+    if shown := album(size.pictures):
+        crowds = {devices: CROWDS[devices] for devices in size.crowds}
+        for rows in (
+            (row for seed in seeds for row in attacked_pictures(shown, size.captions, size.devices, seed)),
+            (row for seed in seeds for row in grouped_pictures(shown, crowds, seed)),
+        ):
+            report.rows += _means(track(rows, description="pictures"))
     report.bars += bars(report.rows)
     report.finish()
 

@@ -1,4 +1,4 @@
-"""The benchmark of prompt codes as tables in Markdown: what attacks find, rivals that fail, groups that are left."""
+"""The benchmark of codes as tables in Markdown: what attacks find, rivals that fail, groups that are left."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from benchmarks.report.markdown import or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
+_UNMEASURED = "Not measured yet: the base model of this run has no image encoder."
 _SHARES = ("found", "styled", "voted", "nearest", "informed", "chance")
 
 
@@ -63,6 +64,41 @@ def left(result: Result) -> str:
         f"one style is one group: {names}",
     ]  # fmt: skip
     return table(head, [line(*case) for case in cases])
+
+
+def pictures(result: Result) -> str:
+    """The pictures of an album that are named from picture codes."""
+    rows = [row for row in result["rows"] if row["part"] == "pictures"]
+    if not rows:
+        return _UNMEASURED
+    names = ("found", "styled", "voted", "informed", "chance")
+    head = ["code", "pictures", *names, f"style (chance {_share(rows[0]['style_chance'])})", ""]
+    return table(
+        head,
+        [
+            [
+                str(row["code"]), str(row["pictures"]), *(_share(row[name]) for name in names), f"{row['style']:.0%}",
+                "not sent" if row["refused"] else "",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def picture_groups(result: Result) -> str:
+    """ARI of the groups that are found from picture codes."""
+    rows = [row for row in result["rows"] if row["part"] == "picture groups"]
+    if not rows:
+        return _UNMEASURED
+    found = {(row["code"], row["devices"], row["number"]): row["ari"] for row in rows}
+    levels = list(dict.fromkeys(row["code"] for row in rows))
+    crowds = list(dict.fromkeys(row["devices"] for row in rows))
+
+    def cell(devices: int, number: str) -> str:
+        return " / ".join(f"{found[level, devices, number]:.2f}" for level in levels)
+
+    head = ["devices", *(f"ARI, number {number}: {' / '.join(levels)}" for number in ("given", "found"))]
+    return table(head, [[str(devices), cell(devices, "given"), cell(devices, "found")] for devices in crowds])
 
 
 def _share(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.learning.aggregate import Learning
 from coordinator.learning.cluster import Tastes
-from coordinator.learning.codes import Standing, comparable
+from coordinator.learning.codes import Standing, comparable, positions
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.updates import Updates
 from coordinator.learning.worker import Answer, LearningWorker, lost_blobs
@@ -19,4 +19,5 @@ __all__ = [
     "Updates",
     "comparable",
     "lost_blobs",
+    "positions",
 ]

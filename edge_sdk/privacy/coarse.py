@@ -37,7 +37,7 @@ class Coarse(Level):
     centred = True
     hides_not = "The style that a device's captions name, and roughly their subjects, stay visible."
     shows_pictures = (
-        "The pictures' style, and roughly their subjects, stay visible, and at times, to somebody who has one of them, "
+        "The pictures' style, and roughly their subjects, stay visible, and often, to somebody who has one of them, "
         "that it is among them."
     )
 

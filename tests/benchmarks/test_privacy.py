@@ -12,11 +12,14 @@ import pytest
 from benchmarks.attacks.captions import World, victim
 from benchmarks.attacks.grouping import agreement, found_groups
 from benchmarks.attacks.guesses import Guesses
+from benchmarks.attacks.pictures import Album, album, attacked_pictures, grouped_pictures, owned, picture_groups
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash
 from benchmarks.privacy import QUICK, attacked, bars, grouped, hashed, rotated
-from benchmarks.report.privacy import codes, left, rivals
+from benchmarks.report.privacy import codes, left, pictures, rivals
+from benchmarks.report.privacy import picture_groups as groups_of_pictures
 from edge_sdk.privacy import LEVELS, make_basis
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle
 
 RESULTS = Path("benchmarks/results/privacy.json")
 STYLES, GROUPS, SUBJECTS, DIM = 4, 5, 100, 64
@@ -123,6 +126,64 @@ def test_every_row_has_its_chance_beside_it(known: World) -> None:
         assert (row["style_chance"], row["group_chance"]) == (1 / STYLES, 1 / GROUPS)
         assert row["informed"] > row["chance"]
     assert {row["part"] for row in grouped(known, QUICK, 0)} == {"groups", "no groups"}
+
+
+@pytest.fixture(scope="module")
+def shown() -> Album:
+    """Pictures of four styles that scatter by 1 in each of 32 dimensions, and of others."""
+    rng = np.random.default_rng(0)
+    centres = 2.0 * rng.normal(size=(STYLES + 1, 32))
+    style_of = np.arange(500) % (STYLES + 1) - 1
+    return Album(
+        vectors=centres[style_of] + rng.normal(size=(500, 32)),
+        styles=[f"style {number}" for number in range(STYLES)],
+        style_of=style_of,
+        group_of=np.arange(500) % GROUPS,
+    )
+
+
+def test_a_device_has_pictures_of_its_style(shown: Album) -> None:
+    pictures = owned(shown, 2, 9, np.random.default_rng(0))
+    assert len(set(pictures.tolist())) == 9
+    assert set(shown.style_of[pictures].tolist()) == {2}
+    assert max(np.bincount(shown.group_of[pictures])) >= 4
+
+
+def test_every_row_of_pictures_has_its_chance_beside_it(shown: Album) -> None:
+    rows = {(row["code"], row["pictures"]): row for row in attacked_pictures(shown, (4, 8), 4, 0)}
+    assert rows["plain", 8]["styled"] > 0.9, "the attack is real"
+    assert {key: row["refused"] for key, row in rows.items()} == {
+        ("plain", 4): 0, ("plain", 8): 0, ("coarse", 4): 1, ("coarse", 8): 0,
+    }  # fmt: skip
+    for row in rows.values():
+        assert row["style"] == 1.0
+        assert (row["chance"], row["informed"]) == (row["pictures"] / 500, row["pictures"] / 100)
+
+
+def test_picture_codes_make_the_groups_of_the_coordinator(shown: Album) -> None:
+    rows = list(grouped_pictures(shown, {8: 1, 24: 2}, 0))
+    assert [row["ari"] for row in rows] == [1.0] * len(rows) == [1.0] * 12
+    level = LEVELS["coarse"]
+    alike = [level.encode_pictures(shown.vectors[owned(shown, 1, 16, np.random.default_rng(n))]) for n in range(12)]
+    assert not picture_groups(alike, level, 0).any()
+
+
+def test_the_album_is_of_the_bundles_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.attacks.pictures.bundle", picture_bundle)
+    found = album(40)
+    assert found is not None
+    assert found.vectors.shape == (40, EMBEDDING)
+    assert -1 in found.style_of
+    monkeypatch.setattr("benchmarks.attacks.pictures.bundle", tiny_bundle)
+    assert album(40) is None
+
+
+def test_tables_of_pictures(shown: Album) -> None:
+    rows = [*attacked_pictures(shown, (2, 8), 2, 0), *grouped_pictures(shown, {8: 1}, 0)]
+    assert pictures({"rows": rows}).count("\n") == 5
+    assert "not sent" in pictures({"rows": rows})
+    assert groups_of_pictures({"rows": rows}).count("\n") == 2
+    assert pictures({"rows": []}) == groups_of_pictures({"rows": []})
 
 
 def test_bars_are_computed_from_rows() -> None:
