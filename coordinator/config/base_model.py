@@ -85,7 +85,10 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
             f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
+        raise ConfigurationError(
+            f"{path} is not the impasto.json of a bundle of this version: {str(error)[:500]}. `impasto-export MODEL "
+            "BUNDLE --overwrite` makes it again; with the same base model, what was learnt goes on."
+        ) from error
     trained = [slot for slot in content.slots if in_layer_set(slot.name, layers)]
     if not _is_whole([slot.name for slot in trained], layers):
         raise ConfigurationError(
