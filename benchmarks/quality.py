@@ -175,7 +175,7 @@ def _draw_one(drawn: Drawn, generator: Generator, caption: str, seed: int, reuse
 
 def _adapted(folder: Path, prompts: Sequence[str], seed: int) -> dict[str, tuple[float, float]]:
     """Precision -> error of a step with an adapter, and the part of the adapter's effect that is left (1 is all)."""
-    from export.calibration import read_feed, record
+    from export.precision import read_feed, record
 
     (folder / "feeds").mkdir()
     factors = _adapter(folder / EXACT, seed)

@@ -36,22 +36,38 @@ from edge_sdk.inference.bundle import (
 )
 from edge_sdk.inference.sampling import SCHEDULERS
 from export.basis import add_basis
-from export.fusing import FusedLora
-from export.fusing import fuse as add_to_weights
-from export.image_encoder import choose_image_encoder
-from export.layers import name_layers
-from export.lora import add_lora_slots
-from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
-from export.passes import clean, fuse_attention
-from export.pipeline import defaults_of, find_model, kind_of, load_pipeline, load_preview
+from export.graphs import (
+    add_lora_slots,
+    check_split,
+    clean,
+    fuse_attention,
+    name_layers,
+    save_graph,
+    split_unet,
+)
 from export.precision import check_precision, convert
-from export.public_captions import captions_for, check_captions
-from export.reuse import check as check_split
-from export.reuse import split
-from export.saving import save
-from export.slots import slots_of
+from export.source import (
+    FusedLora,
+    Part,
+    captions_for,
+    check_captions,
+    choose_image_encoder,
+    condition_outputs,
+    defaults_of,
+    find_model,
+    fuse_lora,
+    image_size,
+    kind_of,
+    load_pipeline,
+    load_preview,
+    parts_of,
+    slots_of,
+    to_onnx,
+    unet_step,
+    vae_scale_factor,
+    write_tokenizer,
+)
 from export.verify import check_part
-from export.words import write_tokenizer
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 # Called with the present step in words and the share of the work that is done; a conversion counts from 0 again.
@@ -103,7 +119,7 @@ def export_model(
             with the same captions.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         overwrite: replace a bundle.
-        slots: layers that take adapters, see `export.slots`.
+        slots: layers that take adapters, see `export.source.slots`.
         fuse: LoRA files to add to the weights, such as an LCM-LoRA, with all of their layers, those of text encoders
             included. The base id stays, so that adapters of the base model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
@@ -138,7 +154,7 @@ def export_model(
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
             encoder = choose_image_encoder(image_encoder, source)
             before = _text_weights(pipeline) if fuse else []
-            fused = [add_to_weights(pipeline, lora, base_id) for lora in fuse]
+            fused = [fuse_lora(pipeline, lora, base_id) for lora in fuse]
             texts_changed = bool(fuse) and _text_weights(pipeline) != before
             of_text = [f"{lora.sha256}*{lora.weight}" for lora in fused] if texts_changed else []
             index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
@@ -153,7 +169,7 @@ def export_model(
             index = Bundle.load(folder, verify=False).index
             if step_reuse:
                 on_progress("cut the UNet for step reuse", 0.0)
-                index = msgspec.structs.replace(index, shallow_slots=split(folder / "unet", index.slots))
+                index = msgspec.structs.replace(index, shallow_slots=split_unet(folder / "unet", index.slots))
                 errors["unet, shallow part"] = check_split(folder / "unet", index.latent_shape())
                 index = msgspec.structs.replace(index, files=hash_files(folder))
                 write_index(folder, index)
@@ -244,7 +260,7 @@ def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
     name_layers(model)
     clean(model, f"Impasto bundle, {part.name}")
     path = folder / "model.onnx"
-    save(model, path)
+    save_graph(model, path)
     # transformers keeps its configuration in an object of its own, diffusers in the model.
     if isinstance(part.network, PreTrainedModel):
         part.network.config.save_pretrained(folder)

@@ -58,6 +58,22 @@ EDGE_SDK: dict[str, set[str]] = {
         "device",
     },
 }
+# The same of the export. Only the command line and the whole export know all of its rooms.
+EXPORT: dict[str, set[str]] = {
+    "lines": set(),
+    "basis": set(),
+    "source": {"lines"},
+    "graphs": set(),
+    "precision": {"graphs", "lines"},
+    "verify": {"source"},
+    "bundle": {"source", "graphs", "precision", "verify", "basis"},
+    "cli": {"source", "precision", "bundle"},
+}
+# Modules with a world behind them, which a pure state machine does without.
+WORLD = {
+    *("asyncio", "datetime", "os", "pathlib", "random", "secrets", "shutil", "socket", "sqlite3", "subprocess"),
+    *("tempfile", "threading", "time"),
+}
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
     "export": {"adapter", "inference", "pictures", "privacy", "codes", "cli"},
@@ -113,7 +129,9 @@ def module_of(file: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-LAYERS = {"coordinator": COORDINATOR, "edge_sdk": EDGE_SDK}
+LAYERS = {"coordinator": COORDINATOR, "edge_sdk": EDGE_SDK, "export": EXPORT}
+# Modules without a line: the coordinator's command line, which may import all, and those of the SDK that stand alone.
+NO_LINE = {"coordinator": {"cli"}, "edge_sdk": ALONE, "export": set()}
 FILES = sorted(file for name in ("coordinator", "edge_sdk", "export") for file in (ROOT / name).rglob("*.py"))
 
 
@@ -137,6 +155,14 @@ def test_no_import_runs_back_up_inside_the_rounds(package: str) -> None:
     for file in files:
         used = {name.split(".")[2] for name in imports(file) if name.startswith("coordinator.rounds.")}
         assert used <= {package, *ROUNDS[package]}, module_of(file)
+
+
+@pytest.mark.parametrize("package", ["coordinator/rounds", "edge_sdk/membership/rounds"])
+def test_a_machine_has_no_clock_no_disk_and_no_socket(package: str) -> None:
+    files = [*(ROOT / package).rglob("*.py")]
+    assert len(files) > 10
+    for file in files:
+        assert not WORLD & {name.split(".")[0] for name in imports(file)}, module_of(file)
 
 
 @pytest.mark.parametrize("file", FILES, ids=module_of)
@@ -164,7 +190,7 @@ def test_packages_reach_each_other_through_their_init(file: Path) -> None:
 def test_no_circle_and_every_package_has_its_line(top: str) -> None:
     layers = LAYERS[top]
     folders = {path.stem for path in (ROOT / top).iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    assert folders - {"__init__", *({"cli"} if top == "coordinator" else ALONE)} == set(layers)
+    assert folders - {"__init__", *NO_LINE[top]} == set(layers)
     done: set[str] = set()
     while ready := {name for name, below in layers.items() if name not in done and below <= done}:
         done |= ready
@@ -198,6 +224,16 @@ def test_nobody_stands_beside_more_than_two_dozen_others() -> None:
         assert len(beside) <= 24, f"{folder}: {len(beside)}"
 
 
+def test_tests_of_the_coordinator_have_a_folder_for_each_of_its_packages() -> None:
+    packages, folders = (
+        {path.name for path in (ROOT / place).iterdir() if (path / "__init__.py").is_file()}
+        for place in ("coordinator", "tests/coordinator")
+    )
+    assert folders == packages
+    beside = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "coordinator").glob("test_*.py")}
+    assert beside - {"imports"} <= {path.stem for path in (ROOT / "coordinator").glob("*.py")}
+
+
 def test_the_page_for_contributors_names_files_that_are_there() -> None:
     page = (ROOT / "docs" / "contributing.md").read_text("utf-8")
     named = set(re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?)`", page))
@@ -207,6 +243,6 @@ def test_the_page_for_contributors_names_files_that_are_there() -> None:
 
 def test_no_folder_is_a_heap() -> None:
     """No file sits beside more than about a dozen others."""
-    folders = {file.parent for file in FILES if not file.is_relative_to(ROOT / "export")}
+    folders = {file.parent for file in (*FILES, *(ROOT / "tests" / "coordinator").rglob("*.py"))}
     heaps = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) for folder in folders}
     assert not {folder: count for folder, count in heaps.items() if count > 13}

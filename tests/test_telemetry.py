@@ -39,7 +39,7 @@ def test_importing_a_package_of_ours_is_enough(package: str, tmp_path: Path) -> 
     assert shown(package, HOME=str(tmp_path)) == ["1", "1", "None"]
 
 
-@pytest.mark.parametrize("module", ["benchmarks.quality", "samples.stickers.judge", "export.calibration"])
+@pytest.mark.parametrize("module", ["benchmarks.quality", "samples.stickers.judge", "export.precision"])
 def test_it_comes_before_libraries_that_a_module_names_first(module: str) -> None:
     """There is no TelemetryWarning, which says that a library came earlier; the process turns warnings into errors."""
     code = f"import warnings; warnings.simplefilter('error', UserWarning); import {module.partition('.')[0]}, {module}"

@@ -10,8 +10,8 @@ neither prompt codes nor adapters for it. This costs twice: a device fetches K m
 The rest is as in `simulate`: root rounds first, the federation's aggregation and filter, every device delivers. Models
 that no device chooses stay as they are. The K models begin at random products, because devices could not choose between
 models that all start at zero. An unlucky start can leave two groups in one model for good: try several seeds. Of 8
-seeds with the two groups of tests/coordinator/test_ifca.py, 8 find them with `product`, 7 with `flexlora`, 6 with
-`fedit` and 4 with `rolora`.
+seeds with the two groups of tests/coordinator/simulation/test_ifca.py, 8 find them with `product`, 7 with `flexlora`,
+6 with `fedit` and 4 with `rolora`.
 """
 
 from __future__ import annotations

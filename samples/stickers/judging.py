@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from rich.progress import track
 from torch import nn
 
-from export.passes import clean
+from export.graphs import clean
 from samples.stickers.pretraining.autoencoder import to_unit
 from samples.stickers.pretraining.loop import load_checkpoint, save_checkpoint, warmup_cosine
 

@@ -19,7 +19,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire.messages import Finished, encode
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID, SLOTS
-from tests.coordinator.test_service import TOPICS
+from tests.coordinator.played import TOPICS
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto

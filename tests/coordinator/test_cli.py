@@ -17,7 +17,7 @@ from coordinator.identity.home import Home
 from coordinator.store import Database
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.memory import MemoryBroker
-from tests.coordinator.test_config import write_bundle
+from tests.coordinator.config.test_config import write_bundle
 
 Run = Callable[..., tuple[int, str]]
 

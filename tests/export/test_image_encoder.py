@@ -16,12 +16,9 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPVisionMo
 from edge_sdk.errors import BundleError, ExportError, PictureError
 from edge_sdk.inference import Bundle, Generator, compute_base_id
 from edge_sdk.inference.bundle import ImageEncoder, graph_file
-from export.image_encoder import choose_image_encoder, load_image_encoder
-from export.parts import parts_of, to_onnx
-from export.passes import fuse_attention
-from export.pipeline import load_pipeline
+from export.graphs import fuse_attention, save_graph
 from export.precision import convert
-from export.saving import save
+from export.source import choose_image_encoder, load_image_encoder, load_pipeline, parts_of, to_onnx
 from export.verify import check_part
 from tests.models import (
     EMBEDDING,
@@ -110,7 +107,7 @@ def test_the_written_graph_is_verified(tmp_path: Path) -> None:
     model = to_onnx(part)
     fuse_attention(model)
     path = tmp_path / "model.onnx"
-    save(model, path)
+    save_graph(model, path)
     assert check_part(part, path)["image_encoder"] < 1e-5
 
 

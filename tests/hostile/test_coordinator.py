@@ -20,7 +20,7 @@ from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
-from tests.coordinator.test_service import TOPICS, Devices
+from tests.coordinator.played import TOPICS, Devices
 from tests.hostile.payloads import CHUNKS, MESSAGES
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, write_federation

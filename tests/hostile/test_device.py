@@ -12,7 +12,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
-from tests.coordinator.test_service import TOPICS
+from tests.coordinator.played import TOPICS
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto

@@ -15,7 +15,7 @@ from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference import Bundle, compute_base_id
 from edge_sdk.inference.bundle.base_id import weight_variant
 from edge_sdk.training import Trainer
-from export.pipeline import load_pipeline
+from export.source import load_pipeline
 from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares
 

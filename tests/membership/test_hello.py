@@ -31,7 +31,7 @@ from edge_sdk.membership.rounds import (
     step,
     unanswered,
 )
-from edge_sdk.membership.rounds.machine import JITTER, LONGEST, REPEAT
+from edge_sdk.membership.rounds.machine.intervals import JITTER, LONGEST, REPEAT
 from edge_sdk.wire import CoordinatorState, Greeter, Offer, Refused, RoundDone, Welcome, encode, make_manifest
 from tests.integration.devices import profile
 from tests.membership.stage import start
@@ -245,6 +245,16 @@ def test_a_coordinator_that_does_not_know_the_device_hears_a_join() -> None:
     machine.wake()
     assert machine(Refused(code="JoinNeeded", reason="", about="hello")) == [SayJoin()]
     assert "the next round" in awaited(machine.rules, machine.state)
+
+
+def test_a_refusal_of_what_was_never_said_gets_no_answer() -> None:
+    """It is forged: the coordinator has not shown itself, and nothing was said to it."""
+    machine = Machine()
+    machine(Opened())
+    machine.now = 1.0
+    assert machine(Refused(code="JoinNeeded", reason="", about="hello")) == []
+    assert machine.state.phase == "seeking"
+    assert next_wake(machine.state) == machine.rules.answer
 
 
 def test_an_offer_that_gets_no_answer_is_said_less_and_less_until_there_is_news() -> None:

@@ -320,7 +320,7 @@ def test_the_drawing_names_every_phase() -> None:
 
 
 def test_a_move_that_is_not_in_the_table_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.is_legal", lambda before, after: before == after)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.turn.is_legal", lambda before, after: before == after)
     world = World()
     world.begin()
     with pytest.raises(AssertionError, match="no move from seeking to joining"):

@@ -571,7 +571,7 @@ def test_a_forged_commitment_costs_no_update(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody signs `committed`: the coordinator asks an awaited device again, and the update is still there."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.05)
     learn = Learner()
     me = Me(url, tmp_path, learn)
     join(stage)
@@ -663,8 +663,8 @@ def test_being_welcomed_again_and_again_is_no_progress(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coordinator that answers Join and every hello but never starts a round."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.05)
     me, greeted = Me(url, tmp_path, Learner(), deadline=1.0), 0
     stage.online()
     while me.outcome.empty():

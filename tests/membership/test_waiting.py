@@ -39,8 +39,8 @@ DEADLINE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.2)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.2)
     monkeypatch.setattr("edge_sdk.membership.runner.SILENCE", 0.2)
 
 

@@ -11,7 +11,7 @@ from edge_sdk.adapter import LAYER_SETS, Adapter, Factors, LayerSet, Share, begi
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.training.encoding import load_unet
 from edge_sdk.training.lora import Slots
-from export.slots import slots_of
+from export.source import slots_of
 from tests.models import tiny_model
 
 BASE = "the base"

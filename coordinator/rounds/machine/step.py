@@ -11,7 +11,7 @@ what concerns all devices takes time in proportion: a round that opens, closes o
 in the events that may come in any phase.
 
 Cascade: rounds 1 to `root_rounds` train the root adapter with all devices; the others train every cluster's adapter on
-top of the frozen root. Guarantees, tested by tests/coordinator/test_rounds_properties.py:
+top of the frozen root. Guarantees, tested by tests/coordinator/rounds/test_rounds_properties.py:
 
 - An update that was acknowledged with Committed counts exactly once, unless its round fails (Failed), or the update
   turns out to be an outlier or is lost; its device is told of each.

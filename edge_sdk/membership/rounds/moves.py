@@ -1,4 +1,4 @@
-"""The legal moves of a device between the phases of its membership, as one table; `machine` asserts every move.
+"""The legal moves of a device between the phases of its membership, as one table; a turn asserts every move.
 
     seeking ──its state──> joining ──Welcome──> waiting <─────────────────────────────────────┐
                                                   │ ^                                         │ settled, or its
