@@ -6,6 +6,7 @@ inference.py      drawing at real shapes against other libraries (docs/benchmark
 models.py         every family of base models at its true size: exported, verified, drawn; families/ the models
 quality.py        effect of precisions, back ends and step reuse on pictures
 hybrids.py        two styles in one picture (docs/inference.md)
+learning.py       learning a style from few pictures, by what is drawn afterwards; lessons/ its owners and rows
 federation.py     methods of learning together; federated/ its devices, rows and times
 privacy.py        attacks on codes; attacks/ their ways, and the devices
 byzantine.py      damage by lying devices, by filter; lying/ their updates and one federation

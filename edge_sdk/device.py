@@ -149,7 +149,7 @@ class Device:
         guidance: float | None = None,
         scheduler: str | None = None,
         adapters: Weighted | None = None,
-        hybrid: str = "merge",
+        hybrid: str = "guide",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
         strength: float = 0.75,
@@ -160,6 +160,8 @@ class Device:
         Args:
             adapters: name -> weight of adapters at home, or (adapter, weight) pairs. None takes root, cluster and leaf,
                 as far as they are there, with the `weights` of this device; {} draws with the base model alone.
+            hybrid: how adapters draw. "guide" strengthens the owner's style as it does the prompt; "merge" draws what
+                diffusers draws with the same adapters.
             The others: see `Generator.generate`.
             on_step: called after every step; returning False cancels the drawing.
 

@@ -88,6 +88,7 @@ def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
     assert not np.array_equal(with_leaf, before)
     assert np.array_equal(drawing(device, adapters={"leaf": 1.0}), with_leaf)
     assert np.array_equal(drawing(device, adapters={}), before)
+    assert np.array_equal(drawing(device, hybrid="guide"), with_leaf)
     adapters.save(adapters.scale(result.adapter, -1.0), device.home / "cluster.safetensors")
     both = {"leaf": 1.0, "cluster": 1.0}
     assert not np.array_equal(drawing(device, adapters=both, hybrid="switch"), drawing(device, adapters=both))

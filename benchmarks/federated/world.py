@@ -17,7 +17,7 @@ from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, read_base_model
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.codes import picture_codes, prompt_codes
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
@@ -36,7 +36,9 @@ ONE_RANK = 8
 PRIVACY = "plain"
 # Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
 CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 4, 2, 4
-DRAW_STEPS = 15
+DRAW_STEPS, HYBRID = 15, "guide"
+# Attention alone cannot draw fine textures in a new style.
+LAYERS: LayerSet = "all"
 Weighted = Sequence[tuple[Adapter, float]]
 Captioned = list[tuple[Image.Image, str]]
 
@@ -55,7 +57,7 @@ class Scale:
     learning_rate: float = 3e-3
 
 
-FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)
+FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=8)
 QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_out=6, judged=2)
 
 
@@ -121,7 +123,7 @@ class World:
     @property
     def base(self) -> BaseModel:
         """The base model as the coordinator knows it."""
-        return read_base_model(bundle() / "impasto.json")
+        return read_base_model(bundle() / "impasto.json", LAYERS)
 
     def groups(self) -> dict[str, list[StudyDevice]]:
         """The devices by their hidden group."""
@@ -146,15 +148,14 @@ class World:
             picture_encoder=seen.source,
         )
 
-    def judged(self, adapters: Mapping[str, Weighted]) -> Verdict:
-        """Style and subject hits of held-out captions drawn by every device with its adapters."""
-        pictures: list[Image.Image] = []
-        asked: list[tuple[str, str]] = []
+    def judged(self, adapters: Mapping[str, Weighted]) -> dict[str, Verdict]:
+        """Device -> the judge on held-out captions that it draws with its adapters."""
+        found: dict[str, Verdict] = {}
         for name, device in self.devices.items():
             shown = device.plan.held_out[: self.scale.judged]
-            pictures += self.draw([sticker.text for sticker in shown], adapters[name])
-            asked += [(sticker.style, sticker.subgroup) for sticker in shown]
-        return self.judge.score(pictures, asked)
+            pictures = self.draw([sticker.text for sticker in shown], adapters[name])
+            found[name] = self.judge.score(pictures, [(sticker.style, sticker.subgroup) for sticker in shown])
+        return found
 
     def draw(self, captions: Sequence[str], adapters: Weighted) -> list[Image.Image]:
         """A picture of each caption, always from the same noise."""
@@ -162,7 +163,12 @@ class World:
             picture
             for number, caption in enumerate(captions)
             for picture in self._generator.generate(
-                caption, seed=1000 * self.seed + number, steps=DRAW_STEPS, guidance=GUIDANCE, adapters=adapters
+                caption,
+                seed=1000 * self.seed + number,
+                steps=DRAW_STEPS,
+                guidance=GUIDANCE,
+                adapters=adapters,
+                hybrid=HYBRID,
             )
         ]
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.federated.world import (
+    LAYERS,
     ONE_RANK,
     PRIVACY,
     Captioned,
@@ -71,6 +72,7 @@ class Cell:
             "name": "study", "slots": "impasto.json", "privacy": PRIVACY, "allow_plain": True,
             "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "rank": ONE_RANK,
+            "layers": LAYERS,
             "clustering": {"method": "single"}, "interaction": {"method": "none"}, "aggregation": {"method": "product"},
             "filter": {"method": self.filter, **liars},
         }  # fmt: skip

@@ -18,9 +18,9 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.errors import AdapterError, NothingLearnt
+from edge_sdk.errors import AdapterError, NothingLearnt, Rejected
 from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack_update, to_keep
-from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, RoundStart, make_manifest
+from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, Refused, RoundStart, make_manifest
 
 OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 # Manifest for updates that could not be packed, and so have no content.
@@ -75,6 +75,7 @@ def simulate(
 
     Raises:
         NothingLearnt: a round in which every update was refused.
+        Rejected: a device cannot take part.
         ValueError: there are no devices.
         Any error raised by a device's `train`, or by `on_event`.
     """
@@ -179,6 +180,8 @@ class _Simulation:
                 self._work(device, start)
             case rounds.Send(device, Finished() as finished):
                 self._homes[device].finished = finished
+            case rounds.Send(device, Refused(about="join") as refused):
+                raise Rejected(f"{device}: {refused.code}: {refused.reason}")
             case rounds.Cluster():
                 self._events.append(self._learning.try_cluster(action))
             case rounds.Aggregate():

@@ -17,7 +17,7 @@ seeds with the two groups of tests/coordinator/simulation/test_ifca.py, 8 find t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
@@ -30,7 +30,7 @@ from coordinator.methods.clustering import IFCA
 from coordinator.methods.interaction import Alone
 from coordinator.simulation.federation import Home, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from coordinator.store import MemoryBlobs
-from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
+from edge_sdk.adapter import Adapter, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
 
@@ -124,7 +124,7 @@ class _Ifca:
         rng = np.random.default_rng([settings.seed, model])
         size = settings.learning_rate * np.sqrt(settings.steps)
         layers = {
-            name: Factors(factors.a, (size * rng.standard_normal(factors.b.shape)).astype(np.float32))
+            name: replace(factors, b=(size * rng.standard_normal(factors.b.shape)).astype(np.float32))
             for name, factors in start.layers.items()
         }
         data = to_bytes(Adapter(layers, self._base.base_id))

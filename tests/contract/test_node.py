@@ -40,8 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_stranger_takes_part_in_every_round(client: Path, tmp_path: Path) -> None:
     with Mosquitto(tmp_path) as broker:
-        path = write_federation(tmp_path, broker.url, rounds=3)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 3"))
+        path = write_federation(tmp_path, broker.url, rounds=3, devices=3)
         coordinator = Coordinator(path)
         command = ["node", str(client), broker.url, "tastes", "stranger", str(tmp_path / "impasto.json")]
         stranger = subprocess.Popen([*command, str(tmp_path / "stranger")], stdout=subprocess.PIPE, text=True)
@@ -73,8 +72,7 @@ def test_a_stranger_follows_a_new_key_and_nobody_else(client: Path, tmp_path: Pa
     """The coordinator takes a new key, for which the old one vouches. Then a stranger shows a state of his own and
     sends a Finished, and a Finished of the coordinator's earlier instance is repeated."""
     with Mosquitto(tmp_path) as broker:
-        path = write_federation(tmp_path, broker.url, rounds=3)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, broker.url, rounds=3, devices=2)
         first = Coordinator(path)
         command = ["node", str(client), broker.url, "tastes", "stranger", str(tmp_path / "impasto.json")]
         stranger = subprocess.Popen([*command, str(tmp_path / "stranger")], stdout=subprocess.PIPE, text=True)

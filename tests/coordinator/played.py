@@ -8,9 +8,10 @@ from typing import Any
 
 from edge_sdk.adapter import Adapter, to_bytes
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, Settings, create
-from edge_sdk.wire.messages import Offer, Pull, SignedStep, decode, decode_step, encode
+from edge_sdk.wire.messages import Join, Offer, Pull, SignedStep, decode, decode_step, encode
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
+from tests.integration.devices import profile
 from tests.integration.test_federation import write_federation
 
 TOPICS = Topics("tastes")
@@ -32,6 +33,11 @@ class Devices:
 
     def say(self, device: str, message: Any) -> None:
         self.transport.publish(TOPICS.control(device, "up"), encode(message))
+
+    def join(self, *devices: str) -> None:
+        """Say Join for each of these devices, whose tastes are alike."""
+        for number, device in enumerate(devices):
+            self.say(device, Join(profile=profile("apples", number)))
 
     def hear(self, kind: type, devices: set[str]) -> list[Any]:
         """One message of a kind for each of these devices, in the order of arrival; others are skipped."""
@@ -65,6 +71,4 @@ class Devices:
 
 
 def federation(folder: Path, url: str, devices: int) -> Path:
-    path = write_federation(folder, url, rounds=2)
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {devices}"))
-    return path
+    return write_federation(folder, url, rounds=2, devices=devices)

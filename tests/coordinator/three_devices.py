@@ -13,8 +13,7 @@ ROUNDS, NUMBER = 3, 3
 
 def whole(folder: Path, url: str) -> tuple[Path, Path]:
     """A federation of three devices, and where its blobs lie."""
-    path = write_federation(folder, url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {NUMBER}"))
+    path = write_federation(folder, url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n', devices=NUMBER)
     return path, Path(config.load(path).blobs)
 
 

@@ -30,8 +30,9 @@ def over(proxy: Proxy) -> Settings:
 
 def run(broker: Mosquitto, folder: Path, faults: dict[str, list[Fault]]) -> list[Proxy]:
     """A whole federation, each party over a proxy of its own; every update counts once, nobody trains twice."""
-    path = write_federation(folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {DEVICES}"))
+    path = write_federation(
+        folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n', devices=DEVICES
+    )
     with contextlib.ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy(broker.port, faults[name])) for name in faults}
         coordinator = Coordinator(path, settings=over(proxies["coordinator"]))

@@ -307,7 +307,7 @@ TARGETS: dict[str, Target] = {
     "federation": Target(
         lambda data: config.load(_file("federation/federation.toml", data)),
         lambda: [
-            FEDERATION.format(broker="mqtts://broker.example:8883", rounds=3).encode(),
+            FEDERATION.format(broker="mqtts://broker.example:8883", rounds=3, devices=6).encode(),
             config.template("stickers", "bundle", "mqtt://127.0.0.1:1883").encode(),
         ],
     ),

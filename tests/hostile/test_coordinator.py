@@ -76,8 +76,7 @@ class Peers(Devices):
 
 
 def start(folder: Path, broker: Mosquitto, devices: int, more: str = "") -> Peers:
-    path = write_federation(folder, broker.url, rounds=3, more=more)
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {devices}"))
+    path = write_federation(folder, broker.url, rounds=3, more=more, devices=devices)
     coordinator = Coordinator(path, once=False)
     coordinator.wait_for("coordinator_started")
     return Peers(broker.url, coordinator)
@@ -216,9 +215,8 @@ def test_a_federation_that_is_full(peers: Peers) -> None:
 def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
     """They kept all others out, even after `revoke` and a restart."""
     with MemoryBroker() as broker:
-        path = write_federation(tmp_path, broker.url, rounds=1, more="max_devices = 4\n")
-        text = path.read_text().replace("min_devices = 6", "min_devices = 4").replace("grace = 20.0", "grace = 0.2")
-        path.write_text(text)
+        path = write_federation(tmp_path, broker.url, rounds=1, more="max_devices = 4\n", devices=4)
+        path.write_text(path.read_text().replace("grace = 20.0", "grace = 0.2"))
         coordinator, played = Coordinator(path), Devices(broker.url)
         coordinator.wait_for("coordinator_started")
         names = [f"name-{number}" for number in range(4)]

@@ -76,8 +76,7 @@ def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
         broker.flush()  # before the device says that it has trained, and anybody answers
 
     with Mosquitto(tmp_path) as mosquitto:
-        path = write_federation(tmp_path, mosquitto.url, rounds=4)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, mosquitto.url, rounds=4, devices=2)
         broker = Broker(mosquitto.url)
         first = Coordinator(path)
         victim = Device(0, mosquitto.url, tmp_path / "device-0", before_training=replay)
@@ -127,8 +126,7 @@ def test_who_may_write_everywhere_cannot_send_a_device_home(tmp_path: Path) -> N
         broker.flush()
 
     with Mosquitto(tmp_path) as mosquitto:
-        path = write_federation(tmp_path, mosquitto.url, rounds=3)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, mosquitto.url, rounds=3, devices=2)
         broker = Broker(mosquitto.url)
         coordinator = Coordinator(path)
         devices = [

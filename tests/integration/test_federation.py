@@ -75,11 +75,12 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             process.wait(10)
 
 
-def write_federation(folder: Path, broker: str, rounds: int = 3, more: str = "") -> Path:
+def write_federation(folder: Path, broker: str, rounds: int = 3, more: str = "", devices: int = 6) -> Path:
+    """A federation file whose first round begins with so many devices."""
     slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o, _) in SLOTS.items()]
     (folder / "impasto.json").write_text(json.dumps({"base_id": BASE_ID, "slots": slots}))
     path = folder / "tastes.toml"
-    path.write_text(FEDERATION.format(broker=broker, rounds=rounds) + more)
+    path.write_text(FEDERATION.format(broker=broker, rounds=rounds, devices=devices) + more)
     return path
 
 
@@ -390,8 +391,7 @@ def outsider(broker: str, federation: str, home: Path, **changes: Any) -> Member
 class TestAdmission:
     def test_invited_devices_only_and_a_revoked_one_leaves(self, tmp_path: Path) -> None:
         with MemoryBroker() as broker:
-            path = write_federation(tmp_path, broker.url, more='join = "invited"\n')
-            path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+            path = write_federation(tmp_path, broker.url, more='join = "invited"\n', devices=1)
             coordinator = Coordinator(path, once=False)
             with (
                 outsider(broker.url, "tastes", tmp_path / "x") as membership,

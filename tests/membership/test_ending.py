@@ -99,8 +99,7 @@ def test_a_federation_that_goes_on_is_taken_part_in(left_over: Stage, broker: Me
 
 def test_a_whole_federation(broker: MemoryBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`serve --once` ends when the device has confirmed all adapters; afterwards it finds nobody there."""
-    path = write_federation(tmp_path, broker.url, rounds=1)
-    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+    path = write_federation(tmp_path, broker.url, rounds=1, devices=2)
     coordinator = Coordinator(path)
     with monkeypatch.context() as patched:
         patched.setattr(Home, "_settle", full)

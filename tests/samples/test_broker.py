@@ -119,8 +119,7 @@ def test_nobody_ends_anothers_session(broker: Secured, tmp_path: Path) -> None:
         f'{key} = "{broker.folder / name}"\n'
         for key, name in (("ca", "ca.pem"), ("certificate", "coordinator.pem"), ("key", "coordinator.key"))
     )
-    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more)
-    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more, devices=2)
     topics, announced = Topics("tastes"), Inbox()
     listener = broker.connect("coordinator")
     listener.subscribe(topics.presence("device-1"), announced)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +10,6 @@ from msgspec.structs import replace
 
 from coordinator.identity import Greetings
 from coordinator.rounds import Greeted, Joined, Left, Seen, Served, has_all
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import (
     DeviceProfile,
     Finished,
@@ -144,11 +142,6 @@ class TestTheMachine:
 
 
 class TestTheService:
-    @pytest.fixture
-    def url(self) -> Iterator[str]:
-        with MemoryBroker() as broker:
-            yield broker.url
-
     def refusals(self, devices: Devices, name: str) -> list[tuple[str, str]]:
         return [(m.code, m.about) for device, m in devices.said if device == name and isinstance(m, Refused)]
 

@@ -14,18 +14,11 @@ from coordinator import config, rounds
 from coordinator.learning import Answer, Learning, LearningWorker
 from coordinator.store import Database, open_blobs
 from edge_sdk.errors import StoreUnavailable
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Join, RoundDone, RoundStart, Welcome
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import Devices, federation
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
 
 
 class Asleep:
@@ -53,8 +46,7 @@ def test_a_device_joins_and_is_welcomed_meanwhile(
     asleep = Asleep(monkeypatch, name)
     coordinator, devices = Coordinator(federation(tmp_path, url, 2), once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, device in enumerate(("a", "b")):
-        devices.say(device, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     if name == "aggregate":
         devices.hear(RoundStart, {"a", "b"})
         for i, device in enumerate(("a", "b")):
@@ -79,8 +71,7 @@ def test_nothing_is_pruned_while_a_computation_writes_blobs(
     asleep, path = Asleep(monkeypatch, "cluster", call=2), federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path, once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, device in enumerate(("a", "b")):
-        devices.say(device, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     for i, device in enumerate(("a", "b")):
         devices.offer(device, random_adapter(i))
@@ -107,8 +98,7 @@ def test_the_next_start_asks_again(url: str, tmp_path: Path, monkeypatch: pytest
         asleep = Asleep(patched, name)
         coordinator, devices = Coordinator(path, once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
-        for i, device in enumerate(("a", "b")):
-            devices.say(device, Join(profile=profile("apples", i)))
+        devices.join("a", "b")
         if name == "aggregate":
             devices.hear(RoundStart, {"a", "b"})
             for i, device in enumerate(("a", "b")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,6 @@ from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator, write_federation
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
 def opposite(adapter: Adapter) -> Adapter:
     """Nearly -1 times each factor: the same product, but the mean of both A is nearly zero."""
     layers = {n: Factors(-f.a * f.a.dtype.type(1 - 1e-6), -f.b) for n, f in adapter.layers.items()}
@@ -56,8 +49,7 @@ def opposite(adapter: Adapter) -> Adapter:
 def test_updates_with_opposite_factors_are_aggregated(url: str, tmp_path: Path) -> None:
     coordinator, devices = Coordinator(federation(tmp_path, url, 2)), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     devices.offer("a", random_adapter(1))
     devices.offer("b", opposite(random_adapter(1)))
@@ -70,8 +62,7 @@ def test_a_round_that_cannot_be_aggregated_does_not_end_the_coordinator(url: str
     path = federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     layers = {n: Factors(np.zeros_like(f.a), np.zeros_like(f.b)) for n, f in random_adapter(1).layers.items()}
     for factors in layers.values():
@@ -108,8 +99,7 @@ def test_a_clustering_that_fails_does_not_end_the_coordinator(url: str, tmp_path
     database.close()
     again = Coordinator(path)
     again.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     assert [event["code"] for event in again.named("clustering_failed")] == ["AdapterFormatError"]
     again.stop()
@@ -143,8 +133,7 @@ def test_subscriptions_are_those_of_the_protocol_and_none_is_shared(
         subscribe(transport, topic_filter, handler)
 
     monkeypatch.setattr(MemoryTransport, "subscribe", noted)
-    path = write_federation(tmp_path, url, rounds=1)
-    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+    path = write_federation(tmp_path, url, rounds=1, devices=1)
     coordinator = Coordinator(path)
     assert Device(0, url, tmp_path / "device").start().join().error is None
     coordinator.join()
@@ -159,8 +148,7 @@ def test_subscriptions_are_those_of_the_protocol_and_none_is_shared(
 
 
 def test_a_federation_with_a_bandwidth_comes_to_its_end(url: str, tmp_path: Path) -> None:
-    path = write_federation(tmp_path, url, rounds=2, more='bandwidth = "1 MB/s"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 3"))
+    path = write_federation(tmp_path, url, rounds=2, more='bandwidth = "1 MB/s"\n', devices=3)
     coordinator = Coordinator(path)
     members = [Device(number, url, tmp_path / f"device-{number}").start() for number in range(3)]
     assert [device.join().error for device in members] == [None] * 3
@@ -296,8 +284,7 @@ def test_devices_that_vanish_while_they_upload_block_nobody(url: str, tmp_path: 
     coordinator, devices = Coordinator(federation(tmp_path, url, 10)), Devices(url)
     coordinator.wait_for("coordinator_started")
     names = [f"d{i}" for i in range(10)]
-    for i, name in enumerate(names):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join(*names)
     devices.hear(RoundStart, set(names))
     for i, name in enumerate(names[:8]):
         devices.offer(name, random_adapter(i), serve=False)
@@ -318,8 +305,7 @@ class TestThoseWhoTakeNoPart:
     def test_one_that_was_revoked_and_keeps_quiet_is_not_waited_for(self, url: str, tmp_path: Path) -> None:
         coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
-        for i, name in enumerate(("a", "b", "silent")):
-            devices.say(name, Join(profile=profile("apples", i)))
+        devices.join("a", "b", "silent")
         devices.hear(RoundStart, {"a", "b", "silent"})
         coordinator.service._admissions.revoke("silent")
         devices.offer("a", random_adapter(1))
@@ -347,8 +333,7 @@ class TestThoseWhoTakeNoPart:
         monkeypatch.setattr("coordinator.server.departures._LOOK", 1e9)  # from the start on it is looked at rounds only
         coordinator, devices = Coordinator(federation(tmp_path, url, 3), once=False), Devices(url)
         coordinator.wait_for("coordinator_started")
-        for i, name in enumerate(("a", "silent")):
-            devices.say(name, Join(profile=profile("apples", i)))
+        devices.join("a", "silent")
         coordinator.wait_for("device_joined", 2)
         coordinator.service._admissions.revoke("silent")
         devices.say("b", Join(profile=profile("apples", 2)))

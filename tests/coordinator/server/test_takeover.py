@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from coordinator.server.service import Service
 from coordinator.store import Database
 from edge_sdk.errors import ConfigurationError, HomeInUse, StoreUnavailable, Superseded
 from edge_sdk.transport import OnTrouble
-from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
+from edge_sdk.transport.memory import MemoryTransport
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.federations import profile as made_profile
@@ -32,12 +31,6 @@ from tests.coordinator.played import DEADLINE, Devices, federation
 from tests.coordinator.words import words
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
 
 
 def twin(folder: Path, path: Path) -> Path:
@@ -56,8 +49,7 @@ def test_a_second_one_on_a_home_goes_on_when_the_first_has_given_way(url: str, t
     path = federation(tmp_path, url, 2)
     first, devices = Coordinator(path), Devices(url)
     first.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     half_written = Path(config.load(path).blobs) / ".x.tmp"  # the first one is writing a blob
     half_written.touch()
@@ -128,8 +120,7 @@ def test_one_that_connects_late_goes_on_from_what_the_first_has_done(
         patched.setattr(MemoryTransport, "connect", late)
         second = Coordinator(elsewhere)
         assert second.service.state == State()
-        for i, name in enumerate(("a", "b")):
-            devices.say(name, Join(profile=profile("apples", i)))
+        devices.join("a", "b")
         devices.hear(RoundStart, {"a", "b"})
         for i, name in enumerate(("a", "b")):
             devices.offer(name, random_adapter(i))
@@ -192,8 +183,7 @@ def test_one_that_cannot_connect_takes_nothing_over(url: str, tmp_path: Path) ->
     other = Coordinator(elsewhere)
     other._thread.join(60)
     assert type(other.error).__name__ == "BrokerUnreachable"
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     devices.offer("a", random_adapter(1))
     devices.hear(Committed, {"a"})
@@ -220,8 +210,7 @@ def test_a_database_that_was_lost_deletes_no_blob(url: str, tmp_path: Path) -> N
     path = federation(tmp_path, url, 2)
     coordinator, devices = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        devices.say(name, Join(profile=profile("apples", i)))
+    devices.join("a", "b")
     devices.hear(RoundStart, {"a", "b"})
     devices.offer("a", random_adapter(1))
     devices.hear(Committed, {"a"})

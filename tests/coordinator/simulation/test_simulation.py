@@ -15,7 +15,7 @@ from coordinator.config import BaseModel, Federation, parse
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.simulation.federation import Outcome, SimulatedDevice, _Simulation, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack, to_bytes
-from edge_sdk.errors import ConfigurationError, NothingLearnt
+from edge_sdk.errors import ConfigurationError, NothingLearnt, Rejected
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.wire.messages import RoundStart
 from tests.coordinator.adapters import BASE_ID, SLOTS
@@ -114,6 +114,13 @@ def test_plans_say_what_to_train() -> None:
     simulate(federation("rolora", rounds=4), BASE, {"device-0": SimulatedDevice(learner.profile, train)})
     # The root's round, then the cluster's, each beginning with B: A has no gradient before B has moved.
     assert asked == [(1, Share.B), (2, Share.B), (3, Share.A), (4, Share.B)]
+
+
+def test_a_device_that_cannot_take_part_is_named() -> None:
+    learner = Learner(0)
+    profile = msgspec.structs.replace(learner.profile, base_id="f" * 64)
+    with pytest.raises(Rejected, match="device-0: BaseModelMismatch: This federation is of base model"):
+        simulate(federation("fedit", rounds=1), BASE, {"device-0": SimulatedDevice(profile, learner.train)})
 
 
 @pytest.mark.parametrize("chosen", ["clip", "krum", "median", "trim"])

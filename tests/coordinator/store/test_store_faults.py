@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,12 @@ import pytest
 from coordinator import config
 from coordinator.store import Database
 from edge_sdk.errors import Rejected, StoreUnavailable
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart, Welcome
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import Devices, federation
 from tests.coordinator.three_devices import ROUNDS, devices, whole
 from tests.integration.devices import Device, profile
 from tests.integration.test_federation import Coordinator
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
 
 
 @pytest.fixture(autouse=True)
@@ -85,8 +77,7 @@ def test_nor_does_one_that_was_deleted_while_nobody_served(url: str, tmp_path: P
     coordinator, played = Coordinator(path, once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
     names = {"a", "b", "c"}
-    for i, name in enumerate(sorted(names)):
-        played.say(name, Join(profile=profile("apples", i)))
+    played.join(*sorted(names))
     played.hear(RoundStart, names)
     for i, name in enumerate(sorted(names)):
         played.offer(name, random_adapter(i))
@@ -165,8 +156,7 @@ def test_so_does_a_database_that_cannot_be_written(url: str, tmp_path: Path) -> 
     path = federation(tmp_path, url, 2)
     coordinator, played = Coordinator(path), Devices(url)
     coordinator.wait_for("coordinator_started")
-    for i, name in enumerate(("a", "b")):
-        played.say(name, Join(profile=profile("apples", i)))
+    played.join("a", "b")
     played.hear(RoundStart, {"a", "b"})
     file = config.load(path).database.removeprefix("sqlite:///")
     with closing(sqlite3.connect(file, isolation_level=None)) as other:

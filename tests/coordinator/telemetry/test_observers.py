@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,8 @@ import pytest
 
 from coordinator.telemetry import Counters, EventFile, Observers, Reports
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.transport.memory import MemoryBroker
 from tests.coordinator.three_devices import ROUNDS, devices, whole
 from tests.integration.test_federation import Coordinator
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
 
 
 def fail(event: dict[str, Any]) -> None:

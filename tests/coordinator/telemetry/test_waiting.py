@@ -140,8 +140,7 @@ def test_rules_that_keep_it_from_hearing_devices_that_show_presence(
 def test_a_federation_over_small_packets(tmp_path: Path) -> None:
     """The chunks of both sides fit."""
     with Mosquitto(tmp_path, "max_packet_size 4500") as broker:
-        path = write_federation(tmp_path, broker.url, rounds=2)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, broker.url, rounds=2, devices=2)
         coordinator = Coordinator(path)
         for device in started(broker.url, tmp_path, range(2)):
             device.join()
