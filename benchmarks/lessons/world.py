@@ -105,9 +105,7 @@ def _together(lesson: Lesson, one: Owner) -> Adapter:
     code = bytes(4 * (base.code_dimensions or 1))
     for number, each in enumerate(group):
         trainer = Trainer(MODEL, _captioned(each.pictures, lesson.captions), mirror=lesson.mirror, threads=1)
-        profile = DeviceProfile(
-            base_id=base_id(), prompt_code=code, pictures=len(each.pictures), max_rank=lesson.rank
-        )
+        profile = DeviceProfile(base_id=base_id(), prompt_code=code, pictures=len(each.pictures), max_rank=lesson.rank)
         devices[f"device-{number}"] = SimulatedDevice(profile, functools.partial(train_round, trainer))
     outcomes = simulate(resolve(keys, folder=Path()), base, devices)
     return outcomes["device-0"].adapters["cluster"]
