@@ -35,6 +35,8 @@ def known() -> World:
         [2.0 + styles[s] + groups[x % GROUPS] + subjects[x] + 0.3 * rng.normal(size=DIM) for s, x in rows]
     )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    public = 2.0 + rng.normal(size=(40, 1, DIM)) + rng.normal(size=(40, 8, DIM))
+    public /= np.linalg.norm(public, axis=2, keepdims=True)
     subject_of = np.array([subject for _, subject in rows])
     return World(
         captions=[f"{style} {subject}" for style, subject in rows],
@@ -44,7 +46,7 @@ def known() -> World:
         style_of=np.array([style for style, _ in rows]),
         subject_of=subject_of,
         group_of=subject_of % GROUPS,
-        basis=make_basis(vectors, "a" * 64),
+        basis=make_basis(list(public), "a" * 64),
     )
 
 

@@ -12,7 +12,8 @@ from edge_sdk.privacy.codes import unit_length
 
 DIM = 48
 LETTERS = "abcdefghijklmnop"
-WORDS = {word: number for number, word in enumerate([*LETTERS, "ink", "clay"])}
+PUBLIC = [f"style{number}" for number in range(40)]
+WORDS = {word: number for number, word in enumerate([*LETTERS, "ink", "clay", *PUBLIC])}
 
 
 def encoder(captions: Sequence[str]) -> np.ndarray:
@@ -30,8 +31,8 @@ def captions(style: str, count: int, first: int = 0) -> list[str]:
 
 @pytest.fixture(scope="module")
 def basis() -> Basis:
-    public = [*captions("ink", 60), *captions("clay", 60)]
-    return make_basis(unit_length(encoder, public), basis_id("encoder", public))
+    public = [captions(style, 6, 3 * number) for number, style in enumerate(PUBLIC)]
+    return make_basis([unit_length(encoder, style) for style in public], basis_id("encoder", public))
 
 
 @pytest.mark.parametrize("level", LEVELS)
