@@ -14,6 +14,7 @@ from edge_sdk.codes import basis_of, prompt_codes
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import BASIS, Bundle, Generator, PromptTruncated
 from edge_sdk.privacy import DIMENSIONS, basis_id, make_basis, unit_length
+from edge_sdk.privacy.coarse import STEPS
 from export import export_model
 from export.basis import add_basis
 from export.source import CAPTIONS_FILE, captions_for, public_captions, read_captions
@@ -64,7 +65,7 @@ def test_codes_are_made_with_it() -> None:
         mean = vectors(generator, captions).mean(axis=0)
     assert basis is not None
     assert (coarse.level, len(coarse.code), coarse.source.hex()) == ("coarse", DIMENSIONS, basis.id)
-    assert np.frombuffer(coarse.code, np.int8) == pytest.approx(7 * basis.place(mean), abs=0.51)
+    assert np.frombuffer(coarse.code, np.int8) == pytest.approx(STEPS * basis.place(mean), abs=1.01)
     assert (plain.level, plain.source) == ("plain", b"")
     assert np.frombuffer(plain.code, "<f4") == pytest.approx(mean, abs=1e-5)
 
