@@ -49,7 +49,7 @@ class Coarse(Level):
     fewest = 8
     needs_basis = True
     centred = True
-    hides_not = "The style that a device's captions name, and roughly their subjects, stay visible."
+    hides_not = "The style that a device's captions name, and a little of their subjects, stay visible."
     shows_pictures = (
         "The pictures' style, and roughly their subjects, stay visible, and often, to somebody who has one of them, "
         "that it is among them."
