@@ -8,7 +8,6 @@ from pathlib import Path
 from benchmarks.shared.harness import KEPT
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, compute_base_id
-from edge_sdk.inference.bundle import PromptBasis
 from edge_sdk.privacy import basis_id
 
 MODEL = Path("samples/stickers/model")
@@ -29,8 +28,8 @@ def bundle() -> Path:
     folder = KEPT / "stickers-all-layers"
     try:
         index = Bundle.load(folder).index
-        basis = basis_id(base_id(), captions_for(MODEL))
-        if index.base_id == base_id() and index.prompt_basis == PromptBasis(id=basis):
+        known, basis = index.prompt_basis, basis_id(base_id(), captions_for(MODEL))
+        if known is not None and (index.base_id, known.id) == (base_id(), basis):
             return folder
     except ImpastoError:
         pass
