@@ -90,18 +90,6 @@ def make_basis(embeddings: Sequence[npt.NDArray[np.floating]], id: str) -> Basis
     return Basis(id, mean, axes, radius)
 
 
-def _scatter(rows: Matrix) -> Matrix:
-    """Return the covariance (dim, dim) of centred rows (n, dim), shrunk towards a sphere (Ledoit and Wolf 2004)."""
-    count, dim = rows.shape
-    found = rows.T @ rows / count
-    sphere = np.trace(found) / dim * np.eye(dim)
-    away = ((found - sphere) ** 2).sum()
-    error = (((rows**2).sum(axis=1) ** 2).mean() - (found**2).sum()) / count
-    share = max(_LEAST_SHRINKAGE, min(1.0, error / away) if away > 0 else 0.0)
-    shrunk: Matrix = (1 - share) * found + share * sphere
-    return shrunk
-
-
 def basis_id(encoder: str, captions: Sequence[Sequence[str]]) -> str:
     """Return the id of a basis by its sources: equal ones give the same directions on every machine, but for rounding.
 
@@ -149,3 +137,15 @@ def load_basis(path: Path, id: str) -> Basis:
     if not sound:
         raise BundleCorrupt(f"{path} is no basis of {DIMENSIONS} directions: export or copy the bundle again.")
     return Basis(id, mean, axes, float(radius[0]))
+
+
+def _scatter(rows: Matrix) -> Matrix:
+    """Return the covariance (dim, dim) of centred rows (n, dim), shrunk towards a sphere (Ledoit and Wolf 2004)."""
+    count, dim = rows.shape
+    found = rows.T @ rows / count
+    sphere = np.trace(found) / dim * np.eye(dim)
+    away = ((found - sphere) ** 2).sum()
+    error = (((rows**2).sum(axis=1) ** 2).mean() - (found**2).sum()) / count
+    share = max(_LEAST_SHRINKAGE, min(1.0, error / away) if away > 0 else 0.0)
+    shrunk: Matrix = (1 - share) * found + share * sphere
+    return shrunk
