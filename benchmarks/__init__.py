@@ -8,6 +8,7 @@ quality.py        effect of precisions, back ends and step reuse on pictures
 hybrids.py        two styles in one picture (docs/inference.md)
 learning.py       learning a style from few pictures, by what is drawn afterwards; lessons/ its owners and rows
 federation.py     methods of learning together; federated/ its devices, rows and times
+privacy.py        attacks on codes; attacks/ their ways, and the devices
 byzantine.py      damage by lying devices, by filter; lying/ their updates and one federation
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
 transport.py      our path against raw paho and Flower; network/ its processes

@@ -34,6 +34,7 @@ from coordinator.methods.clustering import (
     Fused,
     coarse,
     compare,
+    least_silhouette,
     partition,
     similarity,
 )
@@ -203,7 +204,9 @@ def decided(devices: int, noise: str, named: float, pictures: str, seed: int) ->
 
 def _compare(evidence: Evidence, method: str, how: str) -> Crowd:
     blend = CLUSTERERS[method]()(evidence)
-    return Dense(similarity(evidence, blend)) if how == "dense" else coarse(evidence, blend)
+    crowd = Dense(similarity(evidence, blend)) if how == "dense" else coarse(evidence, blend)
+    crowd.least_silhouette = least_silhouette(evidence, blend)
+    return crowd
 
 
 def _partition(crowd: Crowd, rule: str, groups: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -90,7 +90,7 @@ def serve(
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
         narrator = Narrator(screen)
-        unstated = loaded.rules(config.read_base_model(loaded.description, loaded.layers)).code_dimensions is None
+        unstated = loaded.rules(config.read_base_model(loaded.description, loaded.layers)).code_size is None
 
         def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
@@ -232,7 +232,7 @@ def simulate(
     smaller ranks than the others also holds a device.toml: max_rank = 4
 
     Rounds, training and methods are those of the file. No broker is used,
-    every device delivers in every round, prompt codes are of level "plain".
+    every device delivers in every round. Nothing leaves the process.
     [clustering] method = "ifca" works here only.
 
     The result: losses, bytes and retained energy of every round; the cluster

@@ -19,7 +19,7 @@ import json
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +30,15 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
+from edge_sdk.codes import Code, different_pictures, kept_code, picture_codes, prompt_codes
 from edge_sdk.errors import AdapterError, ImpastoError, MembershipStopped, NoPictures, TrainingError
-from edge_sdk.inference import Generator, OnStep, PromptTruncated
+from edge_sdk.inference import Generator, OnStep
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
-from edge_sdk.privacy import picture_code, prompt_code
+from edge_sdk.privacy import DEFAULT, different_captions
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -398,7 +399,7 @@ class Device:
         federation: str,
         device_id: str | None = None,
         max_rank: int = 64,
-        privacy: str = "plain",
+        privacy: str | Collection[str] = DEFAULT,
         share_picture_code: bool = True,
         trust: str | None = None,
         invitation: str | None = None,
@@ -418,9 +419,12 @@ class Device:
             federation: its name.
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
-            privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            privacy: the privacy level, or levels, that you allow for prompt code and picture code: keys of
+                `edge_sdk.privacy.LEVELS`. The federation says which one it asks for; if it is none of these, nothing is
+                sent, and `Membership.run` raises PrivacyRefused.
             share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
-                whose taste. It gives the style of the pictures away. False sends none.
+                whose taste, as far as the level lets it. It gives the style of the pictures away. False sends none; nor
+                does a device with fewer different pictures than the level needs.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -436,8 +440,9 @@ class Device:
 
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, there is no such privacy level, or `trust`, `invitation`
-                or `bandwidth` cannot be read.
+            PromptError: the pictures have too few different captions for an allowed privacy level.
+            ConfigurationError: the home folder cannot be used, there is no such privacy level, the bundle is too old
+                for it, or `trust`, `invitation` or `bandwidth` cannot be read.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
@@ -448,14 +453,23 @@ class Device:
         self._check_home()
         pictures, held_out = self._divided_pictures()
         trainer = self._trainer_for(pictures)
-        profile = DeviceProfile(
-            base_id=trainer.base_id,
-            prompt_code=self._prompt_code(privacy),
-            pictures=trainer.pictures,
-            max_rank=max_rank,
-            capabilities={"precision": trainer.precision},
-            picture_code=self._picture_code([*pictures, *held_out]) if share_picture_code else b"",
-        )
+        levels = [privacy] if isinstance(privacy, str) else [*privacy]
+        prompts = self._prompt_codes(levels)
+        seen = self._picture_codes([*pictures, *held_out] if share_picture_code else [], levels)
+        profiles = [
+            DeviceProfile(
+                base_id=trainer.base_id,
+                prompt_code=coded.code,
+                level=coded.level,
+                basis=coded.source,
+                pictures=trainer.pictures,
+                max_rank=max_rank,
+                capabilities={"precision": trainer.precision},
+                picture_code=pictured.code,
+                picture_encoder=pictured.source,
+            )
+            for coded, pictured in zip(prompts, seen, strict=True)
+        ]
         planned = Observer("on_plan", on_plan) if on_plan else None
         stepped = Observer("on_step", on_step) if on_step else None
 
@@ -474,7 +488,7 @@ class Device:
             settings,
             federation,
             device_id or (invited.device if invited else self._own_id()),
-            profile,
+            profiles,
             self.home,
             train,
             on_event,
@@ -532,22 +546,29 @@ class Device:
             raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
         return self.pictures
 
-    def _prompt_code(self, level: str) -> bytes:
+    def _prompt_codes(self, levels: Sequence[str]) -> list[Code]:
+        """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
         captions = [text for _, text in list_pictures(self._own_pictures())]
-        with warnings.catch_warnings():
-            # The beginning of a long caption says what a picture is about: enough for a prompt code.
-            warnings.simplefilter("ignore", PromptTruncated)
-            embeddings = self.generator.encode_prompt(captions)[1]
-        return prompt_code(embeddings, level).astype("<f4").tobytes()
+        return self._kept("code", prompt_codes(self.generator, captions, levels), different_captions(captions))
 
-    def _picture_code(self, pictures: Sequence[Picture]) -> bytes:
-        """The picture code of all pictures; empty if the bundle has no image encoder."""
-        if not self.generator.encodes_pictures:
-            return b""
+    def _picture_codes(self, pictures: Sequence[Picture], levels: Sequence[str]) -> list[Code]:
+        """The same of the pictures; empty ones if there are too few, or if the bundle has no image encoder."""
+        if not pictures or not self.generator.encodes_pictures:
+            return [Code(level, b"") for level in levels]
+        images = [picture.image for picture in pictures]
         # A generator of its own, so that no graph stays in memory beside the training.
         with Generator(self.generator.bundle, **self._drawing) as generator:
-            embeddings = generator.encode_picture([picture.image for picture in pictures])
-        return picture_code(embeddings).astype("<f4").tobytes()
+            made = picture_codes(generator, images, levels)
+        return self._kept("picture-code", made, different_pictures(images))
+
+    def _kept(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
+        """The codes to send: see `kept_code`."""
+        parts = list(parts)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return [kept_code(self.home / f"{name}-{coded.level}.json", coded, parts) for coded in made]
+        except OSError as error:
+            raise no_home(self.home, error) from error
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""

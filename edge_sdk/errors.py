@@ -49,6 +49,7 @@
         ├── HomeInUse               another coordinator, or another federation, uses the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
+        ├── PrivacyRefused          the federation asks for a privacy level that the device's owner does not allow
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── MembershipStopped       the owner has stopped a membership in the middle of a training
@@ -265,6 +266,10 @@ class StoreUnavailable(FederationError):
 
 class Rejected(FederationError):
     """The coordinator refused the device; the message carries its reason."""
+
+
+class PrivacyRefused(FederationError):
+    """The federation asks for a privacy level that the device's owner does not allow; nothing was sent."""
 
 
 class NothingLearnt(FederationError):

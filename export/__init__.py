@@ -4,6 +4,8 @@ source/       a base model as it is read: a diffusers folder or hub id to checke
 graphs/       changes of their ONNX graphs: attention kernels, LoRA slots, names, step reuse
 precision/    a bundle in float16 or int8
 verify.py     the written graphs against torch, without and with an adapter
+basis.py      the public basis of prompt codes, of public captions
+lines.py      text files with a text a line
 bundle.py     the whole export, in order, into one folder
 cli.py        `impasto-export MODEL OUT`
 

@@ -5,6 +5,7 @@ All files are written beside the target and renamed at the end, so that a bundle
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ from edge_sdk.inference.bundle import (
     write_index,
 )
 from edge_sdk.inference.sampling import SCHEDULERS
+from export.basis import add_basis
 from export.graphs import (
     add_lora_slots,
     check_split,
@@ -47,6 +49,8 @@ from export.precision import check_precision, convert
 from export.source import (
     FusedLora,
     Part,
+    captions_for,
+    checked_captions,
     choose_image_encoder,
     condition_outputs,
     defaults_of,
@@ -92,6 +96,7 @@ def export_model(
     *,
     precision: BundlePrecision = "fp32",
     prompts: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     slots: LayerSet = "attention",
@@ -109,6 +114,9 @@ def export_model(
         out: the bundle's folder. It must be missing or empty, or be a bundle if `overwrite`.
         precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
         prompts: prompts to calibrate int8 with, of the kind that people will type; None: a mixed list.
+        captions: public captions of each of many styles, of which the basis of prompt codes is made; None: those in
+            captions.txt beside the model's weights, or else common subjects in common styles. Devices of a federation
+            need bundles with the same captions.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         overwrite: replace a bundle.
         slots: layers that take adapters, see `export.source.slots`.
@@ -125,16 +133,18 @@ def export_model(
 
     Raises:
         ExportError: the model or the image encoder cannot be exported, a LoRA file does not fit, the precision is
-            unknown, or `out` is in use.
+            unknown, the captions are too few, or `out` is in use.
         CalibrationError: there are too few prompts.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
     """
     out = Path(out).absolute()
     check_precision(precision, prompts)
+    given = None if captions is None else checked_captions(captions, "The list of public captions")
     _check_target(out, overwrite)
     on_progress("find the base model", 0.0)
     source = find_model(str(model))
+    public = captions_for(source) if given is None else given
     with _beside(out) as folder:
         try:
             on_progress("load the base model", 0.0)
@@ -142,13 +152,18 @@ def export_model(
             base_id = compute_base_id(source)
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
             encoder = choose_image_encoder(image_encoder, source)
+            before = _text_weights(pipeline) if fuse else []
             fused = [fuse_lora(pipeline, lora, base_id) for lora in fuse]
+            texts_changed = bool(fuse) and _text_weights(pipeline) != before
+            of_text = [f"{lora.sha256}*{lora.weight}" for lora in fused] if texts_changed else []
             index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
             index = msgspec.structs.replace(index, image_encoder=encoder and encoder.settings)
             parts = parts_of(pipeline, tiny, encoder and encoder.network)
             errors = _write_parts(parts, index.slots, folder, verify, on_progress)
             _write_companions(pipeline, source, index.tokenizers, folder)
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
+            on_progress("make the basis of prompt codes", 0.0)
+            add_basis(folder, public, of_text, lambda share: on_progress("make the basis of prompt codes", share))
             errors |= convert(folder, precision, prompts, on_progress)
             index = Bundle.load(folder, verify=False).index
             if step_reuse:
@@ -161,6 +176,17 @@ def export_model(
         except OSError as error:
             raise ExportError(f"{out} could not be finished, nothing was written: {describe(error)}.") from error
     return Exported(out, index, errors)
+
+
+def _text_weights(pipeline: Any) -> list[bytes]:
+    """Return hashes of the weights of the text encoders."""
+    encoders = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
+    return [
+        hashlib.sha256(weight.detach().cpu().float().numpy().tobytes()).digest()
+        for encoder in encoders
+        if encoder is not None
+        for weight in encoder.parameters()
+    ]
 
 
 def _describe(

@@ -38,6 +38,14 @@ def export(
     calibrate: Annotated[
         Path | None, typer.Option(help="Prompts to calibrate int8 with, one a line, of the kind people will type.")
     ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public captions of many styles, of which the basis of prompt codes is made: one a line, an empty "
+            "line between styles; never an owner's.",
+            show_default="captions.txt of the model, or common subjects in common styles",
+        ),
+    ] = None,
     verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
     slots: Annotated[
@@ -83,7 +91,7 @@ def export(
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
         from export.precision import read_prompts
-        from export.source import FusedLora
+        from export.source import FusedLora, read_captions
     if slots not in LAYER_SETS:
         raise typer.BadParameter(f"--slots is one of {', '.join(LAYER_SETS)}, not {slots!r}.")
     stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
@@ -96,6 +104,7 @@ def export(
     )
     try:
         prompts = None if calibrate is None else read_prompts(calibrate)
+        public = None if captions is None else read_captions(captions)
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=1.0)
             made = export_model(
@@ -104,6 +113,7 @@ def export(
                 # An unknown one is refused by name.
                 precision=cast("BundlePrecision", precision),
                 prompts=prompts,
+                captions=public,
                 verify=verify,
                 overwrite=overwrite,
                 slots=slots,

@@ -263,6 +263,8 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
             ["join", "--broker", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
             "carrier-pigeon",
         ),
+        (JOIN, "the pictures have 1. Add pictures"),
+        ([*JOIN, "--privacy", "none"], "no privacy level 'none'. Choose one of: plain, coarse"),
         ([*JOIN, "--bandwidth", "fast"], "512 KB/s"),
         ([*JOIN, "--password-file", "none"], "Cannot read --password-file"),
         ([*JOIN, "--invitation-file", "none"], "Cannot read --invitation-file"),

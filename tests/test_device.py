@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeviceBusy,
     ImpastoError,
+    MessageInvalid,
     NoPictures,
     NoRoomToPrepare,
+    PromptError,
     TrainingError,
     UnknownFederation,
 )
@@ -33,6 +36,7 @@ from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.wire import DeviceProfile
+from edge_sdk.wire.messages import Join, Message, decode
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
 
@@ -55,7 +59,7 @@ clusters = 1
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("pictures"), 6)
+    return write_squares(tmp_path_factory.mktemp("pictures"), 8)
 
 
 @pytest.fixture
@@ -265,7 +269,7 @@ def test_an_unfinished_training_of_other_pictures_is_kept_and_said(device: Devic
     with pytest.raises(PowerCutError):
         device.learn(steps=1, on_step=cut)
     unfinished = (device.home / "leaf.checkpoint").read_bytes()
-    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 7)
+    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 9)
     with pytest.warns(TrainingPutAside, match=r"unfinished training of 1 steps .* kept in .*leaf.checkpoint.aside"):
         device.learn(steps=1)
     assert (device.home / "leaf.checkpoint.aside").read_bytes() == unfinished
@@ -308,6 +312,14 @@ def shared(adapter: Adapter, said: bytes) -> bool:
     return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
 
 
+def heard(payload: bytes) -> Message | None:
+    """A message; None for a chunk."""
+    try:
+        return decode(payload)
+    except MessageInvalid:
+        return None
+
+
 def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     device.learn(steps=1)
     with EmbeddedBroker() as broker:
@@ -328,8 +340,10 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     said = b"".join(overheard)
     assert shared(device.adapter("cluster"), said), "the listener hears what is exchanged"
     assert not shared(device.adapter("leaf"), said)
-    for _, caption in squares(6):
+    for _, caption in squares(8):
         assert caption.encode() not in said
+    joins = [message for payload in overheard if payload and isinstance(message := heard(payload), Join)]
+    assert {(join.profile.level, len(join.profile.prompt_code)) for join in joins} == {("coarse", 16)}
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2
@@ -343,31 +357,63 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
 
 
+def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "few", 7)
+    with pytest.raises(PromptError, match=r"'coarse' needs at least 8 different captions.*the pictures have 7"):
+        device.join("mqtt://127.0.0.1:1", federation="squares")
+    with pytest.raises(ConfigurationError, match=r"no privacy level 'none'"):
+        device.join("mqtt://127.0.0.1:1", federation="squares", privacy="none")
+    device.join("mqtt://127.0.0.1:1", federation="squares", privacy="plain").close()
+
+
 @pytest.fixture
 def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
     """The profiles of memberships, which are not opened."""
     seen: list[DeviceProfile] = []
-    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.append(given[3]))
+    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.extend(given[3]))
     return seen
 
 
-def test_its_picture_code_is_the_mean_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
     """Of those, too, that are kept from training; in no graph that stays open beside it."""
     folder = write_squares(tmp_path / "pictures", 13)
     device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
-    device.join("memory://nobody", federation="squares")
+    device.join("memory://nobody", federation="squares", privacy=["plain", "coarse"])
     device.join("memory://nobody", federation="squares", share_picture_code=False)
-    profile, without = profiles
-    code = np.frombuffer(profile.picture_code, "<f4")
+    plain, coarse, without = profiles
     images = [picture.image for picture in load_pictures(folder, 32)]
-    assert len(images) == 13 > profile.pictures
+    assert len(images) == 13 > plain.pictures
     with Generator.load(picture_bundle(), threads=1) as generator:
         wanted = generator.encode_picture(images).mean(axis=0)
-    assert code.shape == (EMBEDDING,)
-    assert np.allclose(code, wanted, atol=1e-6)
+        encoder = generator.bundle.index.image_encoder
+    assert encoder is not None
+    assert np.allclose(np.frombuffer(plain.picture_code, "<f4"), wanted, atol=1e-6)
+    assert len(coarse.picture_code) == EMBEDDING
+    assert np.allclose(np.frombuffer(coarse.picture_code, np.int8) / 4, wanted, atol=0.126)
+    assert plain.picture_encoder == coarse.picture_encoder == bytes.fromhex(encoder.id)
     assert "image_encoder" not in device.generator._stages.opened
-    assert without.picture_code == b""
-    assert without.prompt_code == profile.prompt_code
+    assert (without.picture_code, without.picture_encoder) == (b"", b"")
+    assert without.prompt_code == coarse.prompt_code
+
+
+def test_a_picture_code_stays_while_few_pictures_have_changed(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """And there is none of fewer than eight different pictures."""
+    folder = write_squares(tmp_path / "pictures", 8)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares")
+    kept = tmp_path / "home" / "picture-code-coarse.json"
+    assert kept.stat().st_mode & 0o077 == 0
+    first, *others = sorted(folder.glob("*.png"))
+    shutil.copy(first, others[0])
+    device.join("memory://nobody", federation="squares")
+    assert profiles[1].picture_code == b""
+    write_squares(folder, 10)
+    device.join("memory://nobody", federation="squares")
+    kept.unlink()
+    device.join("memory://nobody", federation="squares")
+    again, anew = profiles[2:]
+    assert again.picture_code == profiles[0].picture_code != b""
+    assert anew.picture_code != b""
 
 
 def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profiles: list[DeviceProfile]) -> None:

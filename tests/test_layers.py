@@ -48,9 +48,10 @@ EDGE_SDK: dict[str, set[str]] = {
     "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "prior": {"inference", "pictures"},
+    "codes": {"inference", "privacy"},
     "device": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"),
-        "prior",
+        *("prior", "codes"),
     },
     "cli": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),
@@ -59,11 +60,13 @@ EDGE_SDK: dict[str, set[str]] = {
 }
 # The same of the export. Only the command line and the whole export know all of its rooms.
 EXPORT: dict[str, set[str]] = {
-    "source": set(),
+    "lines": set(),
+    "basis": set(),
+    "source": {"lines"},
     "graphs": set(),
-    "precision": {"graphs"},
+    "precision": {"graphs", "lines"},
     "verify": {"source"},
-    "bundle": {"source", "graphs", "precision", "verify"},
+    "bundle": {"source", "graphs", "precision", "verify", "basis"},
     "cli": {"source", "precision", "bundle"},
 }
 # Modules with a world behind them, which a pure state machine does without.
@@ -73,8 +76,10 @@ WORLD = {
 }
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
-    "export": {"adapter", "inference", "pictures", "cli"},
-    "coordinator": {"adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"},
+    "export": {"adapter", "inference", "pictures", "privacy", "codes", "cli"},
+    "coordinator": {
+        *("adapter", "wire", "transport", "privacy", "codes", "inference", "membership", "training", "pictures"),
+    },
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.
 NESTED = {"coordinator.methods", "coordinator.rounds", "coordinator.simulation", "edge_sdk.inference"}

@@ -12,7 +12,17 @@ import msgspec
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.federated.world import LAYERS, ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
+from benchmarks.federated.world import (
+    LAYERS,
+    ONE_RANK,
+    PRIVACY,
+    RANKS,
+    Scale,
+    StudyDevice,
+    Weighted,
+    World,
+    captioned,
+)
 from benchmarks.shared.stickers import MODEL
 from coordinator.config import Federation, resolve
 from coordinator.methods.aggregation import AGGREGATORS
@@ -44,7 +54,8 @@ class Arm:
     def federation(self, scale: Scale, seed: int) -> Federation:
         """The row's settings, as a federation's file would say them."""
         keys: dict[str, Any] = {
-            "name": "study", "slots": "impasto.json", "rounds": scale.rounds - self.leaf, "steps": scale.steps,
+            "name": "study", "slots": "impasto.json", "privacy": PRIVACY, "allow_plain": True,
+            "rounds": scale.rounds - self.leaf, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "layers": LAYERS,
             "rank": max(RANKS) if self.mixed_ranks else ONE_RANK, **self.settings,
         }  # fmt: skip

@@ -18,9 +18,9 @@ from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, read_base_model
 from edge_sdk.adapter import Adapter, LayerSet
+from edge_sdk.codes import picture_codes, prompt_codes
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.privacy import picture_code, prompt_code
 from edge_sdk.training import Trainer, train_round
 from edge_sdk.wire import DeviceProfile
 from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
@@ -32,6 +32,8 @@ from samples.stickers.judge import GUIDANCE, Judge, Verdict
 LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
+# Devices of the study may have six pictures, fewer than the default level's code may be made of.
+PRIVACY = "plain"
 # Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
 CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 4, 2, 4
 DRAW_STEPS, HYBRID = 15, "guide"
@@ -131,19 +133,19 @@ class World:
         return found
 
     def profile(self, device: StudyDevice, mixed_ranks: bool) -> DeviceProfile:
-        """The profile that a device sends to the coordinator when it joins."""
+        """The profile that a device sends to the coordinator when it joins; some have too few pictures for "coarse"."""
         captions = [sticker.text for sticker in device.plan.pictures]
-        code = prompt_code(self._generator.encode_prompt(captions)[1], "plain")
-        seen = b""
-        if self._generator.encodes_pictures:
-            pictures = [picture for picture, _ in captioned(device.plan.pictures)]
-            seen = picture_code(self._generator.encode_picture(pictures)).astype("<f4").tobytes()
+        coded = prompt_codes(self._generator, captions, [PRIVACY])[0]
+        pictures = [picture for picture, _ in captioned(device.plan.pictures)]
+        seen = picture_codes(self._generator, pictures, [PRIVACY])[0]
         return DeviceProfile(
             base_id=base_id(),
-            prompt_code=code.astype("<f4").tobytes(),
+            prompt_code=coded.code,
+            level=coded.level,
             pictures=len(device.plan.pictures),
             max_rank=device.max_rank if mixed_ranks else ONE_RANK,
-            picture_code=seen,
+            picture_code=seen.code,
+            picture_encoder=seen.source,
         )
 
     def judged(self, adapters: Mapping[str, Weighted]) -> dict[str, Verdict]:

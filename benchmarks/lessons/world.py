@@ -98,6 +98,7 @@ def _together(lesson: Lesson, one: Owner) -> Adapter:
         "name": "lesson", "slots": "impasto.json", "rounds": ROUNDS, "steps": lesson.steps // ROUNDS,
         "batch_size": lesson.batch_size, "learning_rate": lesson.learning_rate, "layers": lesson.layers,
         "rank": lesson.rank, "seed": one.seed, "clustering": {"method": "single"}, "interaction": {"method": "none"},
+        "privacy": "plain", "allow_plain": True,
     }  # fmt: skip
     devices, base = {}, read_base_model(bundle() / "impasto.json", lesson.layers)
     # All are of one cluster, whatever their codes say.

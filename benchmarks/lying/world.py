@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.federated.world import (
     LAYERS,
     ONE_RANK,
+    PRIVACY,
     Captioned,
     Scale,
     StudyDevice,
@@ -68,7 +69,8 @@ class Cell:
         asks = "liars" in FILTERS[self.filter].__struct_fields__
         liars = {"liars": self.share} if self.share and asks else {}
         keys = {
-            "name": "study", "slots": "impasto.json", "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
+            "name": "study", "slots": "impasto.json", "privacy": PRIVACY, "allow_plain": True,
+            "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "rank": ONE_RANK,
             "layers": LAYERS,
             "clustering": {"method": "single"}, "interaction": {"method": "none"}, "aggregation": {"method": "product"},

@@ -13,7 +13,7 @@ import numpy as np
 
 from coordinator import rounds
 from coordinator.config import Federation
-from coordinator.learning.codes import Standing, directions, positions, standing
+from coordinator.learning.codes import Standing, comparable, positions, source_of_most, standing
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
     MOST_DENSE,
@@ -38,14 +38,24 @@ class Tastes:
         federation: the federation file.
         profiles: returns the profile of every device that ever joined.
         subspaces: bases and sketches of the devices' updates.
+        basis: id of the public basis that prompt codes are made with; empty if their level needs none.
+        encoder: id of the image encoder that picture codes are made with; empty if the bundle has none: that of most
+            devices then.
     """
 
     def __init__(
-        self, federation: Federation, profiles: Callable[[], Mapping[str, DeviceProfile]], subspaces: Subspaces
+        self,
+        federation: Federation,
+        profiles: Callable[[], Mapping[str, DeviceProfile]],
+        subspaces: Subspaces,
+        basis: bytes = b"",
+        encoder: bytes = b"",
     ) -> None:
         self._federation = federation
         self._profiles = profiles
         self._subspaces = subspaces
+        self._basis = basis
+        self._encoder = encoder
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster these devices. Devices that are away count as well, by their last updates."""
@@ -104,13 +114,18 @@ class Tastes:
     def _codes(self, names: Sequence[str], standings: Sequence[Standing]) -> tuple[Matrix, Matrix | None]:
         """Return the devices' prompt codes, and their picture codes if the clusterer looks at them."""
         profiles = self._profiles()
-        # A device may have been forgotten since the question was asked; an empty code resembles no other.
-        known = [profiles.get(name) for name in names]
-        prompts = [profile.prompt_code if profile else b"" for profile in known]
-        codes = directions(prompts, standings)
+        # A device may have been forgotten since the question was asked, or may have joined before the federation asked
+        # for another level or had another bundle; an empty code resembles no other.
+        level = self._federation.level
+        known = [profile if profile and profile.level == level.name else None for profile in map(profiles.get, names)]
+        prompts = [profile.prompt_code if profile and profile.basis == self._basis else b"" for profile in known]
+        codes = comparable(prompts, standings, level)
         if not self._federation.clustering.sees_pictures:  # bringing them into positions takes long for many devices
             return codes, None
-        return codes, positions([profile.picture_code if profile else b"" for profile in known], standings)
+        pictures = [(profile.picture_code, profile.picture_encoder) if profile else (b"", b"") for profile in known]
+        encoder = self._encoder or source_of_most(pictures, standings)
+        seen = [code if source == encoder else b"" for code, source in pictures]
+        return codes, positions(seen, standings, level)
 
     def _evidence(self, action: rounds.Cluster, names: Sequence[str]) -> Evidence:
         """Return the evidence: bases for few devices, sketches for many.

@@ -98,7 +98,7 @@ class Service:
         self._presences = Presences(2 * self._limits.devices)
         self._greetings = Greetings(federation.name)
         self._epoch = database.next_epoch()
-        self._leadership = Leadership(self._keys, federation.name, self._base.base_id, self._epoch)
+        self._leadership = Leadership(self._keys, federation.name, self._base.base_id, federation.privacy, self._epoch)
 
     def _connect(self, settings: Settings) -> None:
         """Make the connection and all that goes over it; `run` opens it."""

@@ -29,6 +29,7 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
+    "privacy_agreed": "sending {codes} of level {level}. {visible}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
@@ -72,6 +73,10 @@ def join(
     bandwidth: Annotated[
         str | None, typer.Option(help='How fast updates may go out, such as "512 KB/s".', show_default="no limit")
     ] = None,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(help="Privacy level that you allow for codes: coarse, plain; may repeat.", show_default="coarse"),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
@@ -98,6 +103,7 @@ def join(
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut
+    from edge_sdk.privacy import DEFAULT
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
@@ -116,6 +122,7 @@ def join(
             settings,
             federation=federation,
             device_id=device_id,
+            privacy=privacy or DEFAULT,
             share_picture_code=picture_code,
             trust=trust,
             invitation=connection.invitation(invitation_file),
@@ -137,6 +144,14 @@ def _print_event(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(event), flush=True)
     elif event["event"] in _WORDS:
-        trouble = event.get("trouble")
-        words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
+        from edge_sdk.privacy import LEVELS
+
+        trouble, level, pictured = event.get("trouble"), LEVELS.get(event.get("level", "")), event.get("picture_code")
+        shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
+        words = _WORDS[event["event"]].format(
+            because=f": {trouble}" if trouble else "",
+            codes="a prompt code and a picture code" if pictured else "a prompt code",
+            visible=" ".join(shown),
+            **event,
+        )
         console().print(printable(words), markup=False, soft_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -37,7 +37,8 @@ class Membership:
             id if there is none. Their callbacks are called as well.
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
-        profile: the device's profile, which the coordinator gets.
+        profile: the device's profile, which the coordinator gets; or one for each privacy level that the owner allows,
+            of which it gets the one of the federation's level.
         home: folder for adapters and for the state that a restart needs; one per federation.
         train: called in the thread of `run` with the plan of each round; returns the trained update. One that takes
             long looks at `stopped` now and then, and raises MembershipStopped if it is true.
@@ -62,7 +63,7 @@ class Membership:
         broker: str | Settings,
         federation: str,
         device_id: str,
-        profile: DeviceProfile,
+        profile: DeviceProfile | Sequence[DeviceProfile],
         home: Path | str,
         train: Train,
         on_event: OnEvent | None = None,
@@ -74,6 +75,8 @@ class Membership:
         self._device = device_id
         self._on_event = Observer("on_event", on_event) if on_event else None
         self._stop = threading.Event()
+        if not isinstance(profile, DeviceProfile) and not profile:
+            raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
             raise ConfigurationError(
                 f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
@@ -98,11 +101,14 @@ class Membership:
         except BaseException:
             self._journal.close()
             raise
-        greeting = Join(
-            profile=msgspec.structs.replace(profile, key=greeter.public),
-            invitation=invitation.secret if invitation else b"",
-        )
-        self._participant = Participant(session.birth.epoch, greeting, greeter, train, self._tell, self._stop)
+        greetings = [
+            Join(
+                profile=msgspec.structs.replace(allowed, key=greeter.public),
+                invitation=invitation.secret if invitation else b"",
+            )
+            for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
+        ]
+        self._participant = Participant(session.birth.epoch, greetings, greeter, train, self._tell, self._stop)
 
     def _make_link(self, given: Settings, session: Session) -> Link:
         settings = replace(given, client_id=given.client_id or fresh_id(self._device))
@@ -155,6 +161,7 @@ class Membership:
             PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
+            PrivacyRefused: the federation asks for a privacy level of which there is no profile; nothing was sent.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.
@@ -174,7 +181,7 @@ class Membership:
         try:
             self._link.open(
                 answer,
-                self._participant.greeting,
+                self._participant.longest,
                 lambda error: self._tell("broker_unreachable", reason=str(error)),
             )
         except TransportError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from edge_sdk.errors import (
     JournalError,
     MembershipStopped,
     PayloadTooLarge,
+    PrivacyRefused,
     TransferError,
 )
 from edge_sdk.membership import rounds
@@ -50,6 +51,7 @@ from edge_sdk.wire import (
     RoundDone,
     RoundStart,
     Welcome,
+    encode,
     make_manifest,
     refitted,
 )
@@ -81,25 +83,60 @@ class MembershipResult:
     bytes_down: int = 0
 
 
-@dataclass(frozen=True)
 class Participant:
     """A device in one session.
 
-    Attributes:
+    Args:
         epoch: epoch of the session.
-        greeting: the device's Join.
+        greetings: the device's Join for each privacy level that its owner allows, at least one.
         greeter: signs its hellos.
         train: trains a round.
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
+
+    Attributes:
+        greeting: the Join of the federation's level, once that is known.
     """
 
-    epoch: int
-    greeting: Join
-    greeter: Greeter
-    train: Train
-    tell: Callable[..., None]
-    stop: threading.Event
+    def __init__(
+        self,
+        epoch: int,
+        greetings: Sequence[Join],
+        greeter: Greeter,
+        train: Train,
+        tell: Callable[..., None],
+        stop: threading.Event,
+    ) -> None:
+        self.epoch = epoch
+        self.greeter = greeter
+        self.train = train
+        self.tell = tell
+        self.stop = stop
+        self.greeting = greetings[0]
+        self._greetings = {greeting.profile.level: greeting for greeting in greetings}
+        self._agreed: str | None = None
+
+    @property
+    def longest(self) -> Join:
+        """The Join with the most bytes."""
+        return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
+
+    def agree(self, federation: str, level: str) -> None:
+        """Take the privacy level that the federation's signed state asks for.
+
+        Raises:
+            PrivacyRefused: the owner does not allow it.
+        """
+        if level == self._agreed:
+            return
+        if level not in self._greetings:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for codes of level {level!r}, and the owner of this device "
+                f"allows {' and '.join(map(repr, self._greetings))}: nothing was sent. docs/security.md says what each "
+                f"level gives away. To allow it, join with privacy={level!r} (`impasto join --privacy {level}`)."
+            )
+        self.greeting, self._agreed = self._greetings[level], level
+        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
 
 
 class Runner:
@@ -223,6 +260,9 @@ class Runner:
                 return rounds.Failed(manifest.sha256, error)
             case Refused(about=""):
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
+                return accepted
+            case CoordinatorState(online=True):
+                self._device.agree(self._rules.federation, accepted.level)
                 return accepted
             case CoordinatorState() | Welcome() | RoundStart() | Finished() | RoundDone() | Refused():
                 return accepted

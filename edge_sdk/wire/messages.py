@@ -41,6 +41,7 @@ Loss = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
+Level = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+-]{0,31}\Z")]
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
 
@@ -74,10 +75,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Profile of a device, as the coordinator knows it.
 
-    prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: number of
-    pictures that it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept,
-    never acted on; key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code:
-    the mean of its pictures' embeddings, float32 bytes, empty for a device that shares none.
+    prompt_code: the device's prompt code; level: the privacy level of its codes, by which they are read; basis: id of
+    the public basis that the prompt code was made with, empty for levels without one; pictures: number of pictures that
+    it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on;
+    key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code: its picture
+    code, empty for a device that shares none; picture_encoder: id of the image encoder that this was made with.
     """
 
     base_id: BaseId
@@ -88,11 +90,20 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=200)]], Meta(max_length=32)
     ] = {}
     key: Annotated[bytes, Meta(max_length=32)] = b""
+    level: Level = "plain"  # of devices of earlier versions, which do not state it
+    basis: Annotated[bytes, Meta(max_length=32)] = b""
     picture_code: Annotated[bytes, Meta(max_length=16384)] = b""
+    picture_encoder: Annotated[bytes, Meta(max_length=32)] = b""
 
     def __post_init__(self) -> None:
         if len(self.key) not in (0, 32):
             raise ValueError("key must be a public key of 32 bytes, or empty")
+        if len(self.basis) not in (0, 32):
+            raise ValueError("basis must be an id of 32 bytes, or empty")
+        if len(self.picture_encoder) not in (0, 32):
+            raise ValueError("picture_encoder must be an id of 32 bytes, or empty")
+        if self.level != "plain":
+            return
         for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):
             if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
                 raise ValueError(f"{name} must be finite float32 numbers")
@@ -304,15 +315,16 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CoordinatorState(_Message, frozen=True, kw_only=True):
     """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
-    online: True while it coordinates the federation; key: the Ed25519 public key that it signs with; successions:
-    statements of earlier keys about their successors, the oldest first; signature: by `key`, of all the rest, see
-    `signing`.
+    online: True while it coordinates the federation; level: the privacy level of the codes that it asks for;
+    key: the Ed25519 public key that it signs with; successions: statements of earlier keys about their successors, the
+    oldest first; signature: by `key`, of all the rest, see `signing`.
     """
 
     online: bool
     epoch: Epoch
     federation: Name
     base_id: BaseId
+    level: Level
     key: Key
     successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
     signature: Signature

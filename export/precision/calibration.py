@@ -19,6 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader
 from edge_sdk.errors import CalibrationError, ImpastoError
 from edge_sdk.inference import Bundle, Generator, PromptTruncated
 from edge_sdk.inference.runtime import Stages
+from export.lines import read_lines
 
 # Stage -> files of one recorded feed each.
 Recording: TypeAlias = dict[str, list[Path]]
@@ -56,11 +57,9 @@ def read_prompts(path: Path) -> list[str]:
         CalibrationError: the file cannot be read, or holds fewer than `FEWEST_PROMPTS`.
     """
     try:
-        # Not splitlines, which also breaks at U+2028 and others.
-        lines = path.read_text("utf-8-sig").split("\n")
+        prompts = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
         raise CalibrationError(f"The prompts in {path} cannot be read ({error}): give a UTF-8 text file.") from error
-    prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise CalibrationError(f"{path} is empty: write one prompt a line, at least {FEWEST_PROMPTS} different ones.")
     check_prompts(prompts)

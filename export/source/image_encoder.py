@@ -6,12 +6,15 @@ weights, config.json and preprocessor_config.json side by side, as CLIP's do, or
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 from transformers import CLIPVisionModelWithProjection
 
 from edge_sdk.errors import BundleError, ExportError
@@ -23,6 +26,8 @@ _ARCHITECTURES = (_CLASS, "CLIPModel")
 _PROCESSORS = ("CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor")
 _PREPROCESSING = "preprocessor_config.json"
 _BICUBIC = 3
+# Settings of a network that the shapes of its weights do not show.
+_SHAPELESS = ("hidden_act", "image_size", "layer_norm_eps", "num_attention_heads", "patch_size")
 # CLIPImageProcessor's defaults.
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
@@ -114,7 +119,7 @@ def _load(folder: Path, preprocessing: Path) -> LoadedEncoder:
             f"The image encoder in {folder} lacks {len(missing)} of its weights, {missing[0]} for one. {_ADVICE}"
         )
     network = network.float().eval().requires_grad_(False)
-    settings = _settings(preprocessing, network.config.projection_dim)
+    settings = _settings(preprocessing, network)
     if settings.size != network.config.image_size:
         raise ExportError(
             f"{preprocessing} makes squares of {settings.size} pixels, the image encoder takes "
@@ -123,7 +128,7 @@ def _load(folder: Path, preprocessing: Path) -> LoadedEncoder:
     return LoadedEncoder(network, settings)
 
 
-def _settings(file: Path, dimensions: int) -> ImageEncoder:
+def _settings(file: Path, network: Any) -> ImageEncoder:
     """Return the index's entry for a preprocessor_config.json."""
     config = _read(file)
     kind = config.get("image_processor_type", config.get("feature_extractor_type"))
@@ -143,12 +148,31 @@ def _settings(file: Path, dimensions: int) -> ImageEncoder:
         "size": _side(config.get("crop_size"), "height", "width"),
         "mean": _channels(config.get("image_mean"), _MEAN),
         "std": _channels(config.get("image_std"), _STD),
-        "dimensions": dimensions,
+        "dimensions": network.config.projection_dim,
     }
     try:
-        return msgspec.convert(given, ImageEncoder)
+        settings = msgspec.convert({**given, "id": "0" * 64}, ImageEncoder)
     except msgspec.ValidationError as error:
         raise _unusable(file, f"{error}; size {config.get('size')}, crop_size {config.get('crop_size')}") from error
+    return msgspec.structs.replace(settings, id=_id(network, settings))
+
+
+def _id(network: Any, preprocessing: ImageEncoder) -> str:
+    """Return the encoder's id: as with a base id, it is that of its numbers, however they are stored.
+
+    SHA-256 in hex over the preprocessing and those settings of the network that shapes do not show, as JSON, and a zero
+    byte; then over every weight, sorted by name: its name and a zero byte, its shape as "96x3x8x8" and a zero byte, its
+    values as little-endian float32. A leading "vision_model." is dropped, which not all versions of transformers have.
+    """
+    stated = {name: getattr(network.config, name) for name in _SHAPELESS}
+    told = {name: value for name, value in msgspec.structs.asdict(preprocessing).items() if name != "id"} | stated
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode() + b"\0")
+    weights = {name.removeprefix("vision_model."): weight for name, weight in network.named_parameters()}
+    for name in sorted(weights):
+        values = np.ascontiguousarray(weights[name].detach().numpy(), dtype="<f4")
+        digest.update(f"{name}\0{'x'.join(map(str, values.shape))}\0".encode())
+        digest.update(values.data)
+    return digest.hexdigest()
 
 
 def _is_255th(factor: object) -> bool:

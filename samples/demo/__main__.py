@@ -176,9 +176,9 @@ def _export(settings: Settings) -> None:
     """Export the base model with slots for `LAYERS`, unless an earlier demo has exported this very one."""
     try:
         index = Bundle.load(settings.bundle).index
-        if index.base_id == settings.base_id and any(
-            not in_layer_set(slot.name, "transformer") for slot in index.slots
-        ):
+        # One of an earlier version has slots of attention alone, or no basis for prompt codes.
+        all_layers = any(not in_layer_set(slot.name, "transformer") for slot in index.slots)
+        if index.base_id == settings.base_id and all_layers and index.prompt_basis is not None:
             return
     except ImpastoError:
         pass

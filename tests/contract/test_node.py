@@ -94,7 +94,7 @@ def test_a_stranger_follows_a_new_key_and_nobody_else(client: Path, tmp_path: Pa
         said.connect(20.0)
         said.subscribe(TOPICS.coordinator_state, shown)
         shown.wait(lambda messages: any(keys.signer.public in payload for _, payload in messages))
-        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID)
+        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID, level="plain")
         said.publish(TOPICS.coordinator_state, encode(state), retain=True)
         for forged in (
             end,

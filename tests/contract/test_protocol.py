@@ -20,7 +20,8 @@ from tests.transport.brokers import Mosquitto
 
 INDEX = {
     "base_id": "c" * 64,
-    "image_encoder": {"dimensions": 5},
+    "prompt_basis": {"id": "d" * 64},
+    "image_encoder": {"id": "e" * 64, "dimensions": 5},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -40,6 +41,9 @@ grace = 30
 clustering = {{method = "single"}}
 interaction = {{method = "none"}}
 """
+
+
+PLAIN = 'privacy = "plain"\nallow_plain = true\n'
 
 
 class World:
@@ -82,40 +86,88 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 class TestJoining:
-    def test_a_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+    def test_a_code_is_of_the_level_that_the_state_asks_for(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
+        assert peer.hear("coordinatorstate")["level"] == "coarse"
+        wrong = {
+            "PrivacyLevelMismatch": [{"level": "plain"}, {"level": "local", "basis": b""}],
+            "PromptBasisMismatch": [{"basis": b""}, {"basis": bytes(32)}],
+            "PromptCodeMismatch": [{"prompt_code": bytes(15)}, {"prompt_code": bytes(17)}, {"prompt_code": bytes(64)}],
+        }
+        for code, profiles in wrong.items():
+            for changes in profiles:
+                peer.join(**changes)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
+        assert "those of this federation have 16" in refused["reason"]
+        peer.join()
+        peer.hear("welcome")
+
+    def test_a_device_of_an_earlier_version_hears_what_to_do(self, world: World) -> None:
+        """It states no level, and sends its mean embedding."""
+        world.serve(2)
+        peer = world.peer("a", prompt_code=np.ones(16, "<f4").tobytes())
+        del peer.profile["level"], peer.profile["basis"]
+        peer.join()
+        refused = peer.hear("refused")
+        assert refused["code"] == "PrivacyLevelMismatch"
+        assert "takes codes of level 'coarse', the device sent those of level 'plain'" in refused["reason"]
+        assert "An SDK of an earlier version sends 'plain' only: update it" in refused["reason"]
+
+    def test_a_plain_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+        world.serve(2, more=PLAIN)
+        peer = world.peer("a", level="plain", basis=b"")
         for code in (bytes(4), bytes(60), bytes(4 * 17)):
             peer.join(prompt_code=code)
             refused = peer.hear("refused")
             assert (refused["code"], refused["about"]) == ("PromptCodeMismatch", "join")
-            assert "have 64 (16 numbers of float32)" in refused["reason"]
-        peer.join()
+            assert "have 64" in refused["reason"]
+        peer.join(prompt_code=bytes(64))
         peer.hear("welcome")
 
     def test_or_as_many_as_the_file_says(self, world: World) -> None:
-        world.serve(2, more="code_dimensions = 3\n")
-        peer = world.peer("a")
-        peer.join()
+        world.serve(2, more=f"{PLAIN}code_dimensions = 3\n")
+        peer = world.peer("a", level="plain", basis=b"")
+        peer.join(prompt_code=bytes(64))
         assert peer.hear("refused")["code"] == "PromptCodeMismatch"
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
 
-    def test_a_picture_code_is_empty_or_as_long_as_the_encoder_says(self, world: World) -> None:
-        world.serve(2)
-        peer = world.peer("a")
-        peer.join(picture_code=bytes(16))
-        refused = peer.hear("refused")
-        assert (refused["code"], refused["about"]) == ("PictureCodeMismatch", "join")
-        assert "have 20 (5 numbers of float32)" in refused["reason"]
-        for code in (b"", bytes(20)):
-            peer.join(picture_code=code)
+    @pytest.mark.parametrize(("more", "size"), [("", 5), (PLAIN, 20)], ids=["coarse", "plain"])
+    def test_a_picture_code_is_empty_or_that_of_the_federations_encoder(
+        self, world: World, more: str, size: int
+    ) -> None:
+        world.serve(2, more=more)
+        peer = world.peer("a", **({"level": "plain", "basis": b"", "prompt_code": bytes(64)} if more else {}))
+        ours = bytes.fromhex("e" * 64)
+        wrong = {
+            "PictureEncoderMismatch": [(bytes(size), b""), (bytes(size), bytes(32))],
+            "PictureCodeMismatch": [(bytes(size - 4 if more else size - 1), ours), (bytes(24), ours)],
+        }
+        for code, changes in wrong.items():
+            for pictured, encoder in changes:
+                peer.join(picture_code=pictured, picture_encoder=encoder)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
+        assert f"have {size}" in refused["reason"]
+        for pictured in (b"", bytes(size)):
+            peer.join(picture_code=pictured, picture_encoder=ours if pictured else b"")
             peer.hear("welcome")
 
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
-        for changes in ({"pictures": 0}, {"more": 1}, {"prompt_code": b"\xff" * 64}, {"max_rank": 2000}):
+        no_number = {"level": "plain", "basis": b"", "prompt_code": b"\xff" * 64}
+        for changes in (
+            {"pictures": 0},
+            {"more": 1},
+            no_number,
+            {"max_rank": 2000},
+            {"level": "?"},
+            {"basis": b"1"},
+            {"picture_encoder": b"1"},
+        ):
             peer.join(**changes)
         peer.join()
         peer.hear("welcome")

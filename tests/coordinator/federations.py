@@ -50,6 +50,7 @@ def rules(**changes: object) -> Rules:
         "learning_rate": 1e-3,
         "seed": 7,
         "max_update": 10_000,
+        "privacy": "plain",
         **changes,
     }
     return Rules(**values)  # type: ignore[arg-type]

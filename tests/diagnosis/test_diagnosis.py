@@ -63,7 +63,7 @@ def worst(findings: list[Finding]) -> str:
 
 
 def state(online: bool = True, epoch: int = 3, signer: Signer = SIGNER, more: tuple[Succession, ...] = ()) -> bytes:
-    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, successions=more))
+    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, level="plain", successions=more))
 
 
 def retain(broker: Mosquitto, topic: str, payload: bytes) -> None:
@@ -168,7 +168,8 @@ class TestTheCoordinator:
         listener.close()
         device.close()
         assert trouble(findings) == [("access", "warning")], "anybody may say anything here"
-        assert f"with key {fingerprint(SIGNER.public)}" in " ".join(finding.what for finding in findings)
+        said = " ".join(finding.what for finding in findings)
+        assert f"with key {fingerprint(SIGNER.public)}; it asks for codes of level 'plain'" in said
         assert {payload for _, payload in messages[1:-1]} == {b""}
         after = Inbox()
         late = create(Settings(open_broker.url, client_id="late"))

@@ -62,7 +62,8 @@ def test_the_bundle_says_what_it_has() -> None:
     index = Bundle.load(picture_bundle()).index
     processor = CLIPImageProcessor()
     mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    assert index.image_encoder == ImageEncoder(resize=28, size=24, mean=mean, std=std, dimensions=EMBEDDING)
+    id = load_image_encoder(tiny_image_encoder()).settings.id
+    assert index.image_encoder == ImageEncoder(id=id, resize=28, size=24, mean=mean, std=std, dimensions=EMBEDDING)
     assert index.stages[-1] == "image_encoder"
     assert graph_file("image_encoder") in index.required
     # It is no part of the base model's identity.
@@ -121,6 +122,29 @@ def test_half_precision_gives_the_same_codes(tmp_path: Path) -> None:
     assert np.abs(found - wanted).max() < 1e-2 * np.abs(wanted).max()
 
 
+def test_its_id_is_that_of_weights_settings_and_preprocessing(tmp_path: Path) -> None:
+    """However they are stored; the coordinator compares picture codes of one id only."""
+    first = load_image_encoder(tiny_image_encoder()).settings.id
+    folder = shutil.copytree(tiny_image_encoder(), tmp_path / "same")
+    network = CLIPVisionModelWithProjection.from_pretrained(folder)
+    network.save_pretrained(folder, max_shard_size="8KB")
+    assert len([*folder.glob("*.safetensors")]) > 1
+    (folder / "model.safetensors").unlink(missing_ok=True)
+    assert load_image_encoder(folder).settings.id == first
+    found = {first}
+    with torch.no_grad():
+        network.visual_projection.weight[0, 0] += 1e-3
+    network.save_pretrained(tmp_path / "weights")
+    shutil.copy(folder / "preprocessor_config.json", tmp_path / "weights")
+    found.add(load_image_encoder(tmp_path / "weights").settings.id)
+    network.config.hidden_act = "gelu"
+    network.save_pretrained(tmp_path / "act")
+    shutil.copy(folder / "preprocessor_config.json", tmp_path / "act")
+    found.add(load_image_encoder(tmp_path / "act").settings.id)
+    found.add(load_image_encoder(write_image_encoder(tmp_path / "mean", image_mean=[0.5, 0.5, 0.5])).settings.id)
+    assert len(found) == 4
+
+
 def test_a_whole_clip_gives_its_picture_half(tmp_path: Path) -> None:
     vision = CLIPVisionModelWithProjection.from_pretrained(tiny_image_encoder())
     text = {
@@ -128,7 +152,10 @@ def test_a_whole_clip_gives_its_picture_half(tmp_path: Path) -> None:
         "projection_dim": EMBEDDING,
     }  # fmt: skip
     config = CLIPConfig(text_config=text, vision_config=vision.config.to_dict(), projection_dim=EMBEDDING)
-    CLIPModel(config).save_pretrained(tmp_path)
+    whole = CLIPModel(config)
+    whole.vision_model.load_state_dict(vision.vision_model.state_dict())
+    whole.visual_projection.load_state_dict(vision.visual_projection.state_dict())
+    whole.save_pretrained(tmp_path)
     shutil.copy(tiny_image_encoder() / "preprocessor_config.json", tmp_path)
     assert load_image_encoder(tmp_path).settings == load_image_encoder(tiny_image_encoder()).settings
 
@@ -166,7 +193,8 @@ def test_older_and_shorter_ways_of_saying_the_same(tmp_path: Path) -> None:
     content = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 28, "crop_size": 24}
     (folder / "preprocessor_config.json").write_text(json.dumps(content | {"image_mean": 0.5, "image_std": 0.25}))
     found = load_image_encoder(folder).settings
-    assert found == ImageEncoder(resize=28, size=24, mean=(0.5,) * 3, std=(0.25,) * 3, dimensions=EMBEDDING)  # type: ignore[arg-type]
+    wanted = ImageEncoder(id=found.id, resize=28, size=24, mean=(0.5,) * 3, std=(0.25,) * 3, dimensions=EMBEDDING)  # type: ignore[arg-type]
+    assert found == wanted
 
 
 def test_what_is_no_image_encoder_is_named(tmp_path: Path) -> None:

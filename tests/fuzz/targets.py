@@ -153,7 +153,9 @@ def _signed(data: bytes) -> None:
 def _signed_examples() -> list[bytes]:
     signer, other = _signer(), Signer(bytes(32), _FEDERATION)
     steps = [signer.signed(step, "pi-4", 3) for step in EXAMPLES if isinstance(step, RoundStart | Finished)]
-    rotated = other.state(online=True, epoch=3, base_id="b1", successions=[signer.succession(other.public)])
+    rotated = other.state(
+        online=True, epoch=3, base_id="b1", level="plain", successions=[signer.succession(other.public)]
+    )
     return [encode(message) for message in (*steps, rotated)]
 
 

@@ -279,7 +279,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
             peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
         peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
         sha256, home = manifest.sha256, load(tmp_path / "tastes.toml").home
-        old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID)
+        old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID, level="plain")
         peers.say("nobody", m.Pull(sha256=sha256, missing=b"\x01", credit=1))
         peers.say("nobody", m.Committed(sha256=sha256))
         peers.say("nobody", m.Refused(code="x", reason="x", about=sha256))

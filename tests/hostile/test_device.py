@@ -118,7 +118,7 @@ def test_who_may_write_everywhere_cannot_send_a_device_home(tmp_path: Path) -> N
     def attack(plan: RoundPlan) -> None:
         if plan.round != 2:
             return
-        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID)
+        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID, level="plain")
         broker.say(STATE, m.encode(state))
         end = m.Finished(rounds=2, cluster=0, adapters=[])
         broker.say(MINE, m.encode(end))

@@ -60,7 +60,7 @@ else:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("pictures"), 4)
+    return write_squares(tmp_path_factory.mktemp("pictures"), 8)
 
 
 def device_at(home: Path, pictures: Path) -> Device:

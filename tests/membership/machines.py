@@ -272,7 +272,13 @@ class Coordinator(Mortal):
         self.epoch += 1
         self.presences = dict(self.shown)
         shown = CoordinatorState(
-            online=True, epoch=self.epoch, federation=FEDERATION, base_id="b", key=bytes(32), signature=bytes(64)
+            online=True,
+            epoch=self.epoch,
+            federation=FEDERATION,
+            base_id="b",
+            level="plain",
+            key=bytes(32),
+            signature=bytes(64),
         )
         self.show(shown)
         self.feed(theirs.Restarted(), now)

@@ -19,6 +19,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire import TrainingStats, exchange
 from edge_sdk.wire.messages import (
     CoordinatorState,
+    DeviceProfile,
     Finished,
     Join,
     Manifest,
@@ -38,6 +39,7 @@ from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.integration.devices import profile
 
 TOPICS = Topics("tastes")
+PROFILE = profile("apples", 0)
 M = TypeVar("M", bound=Message)
 
 
@@ -60,7 +62,7 @@ class Stage:
 
     def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
         self.epoch = epoch
-        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, successions=said))
+        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, level="plain", successions=said))
 
     def show(self, state: CoordinatorState) -> None:
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
@@ -124,13 +126,15 @@ class Stage:
 class Me:
     """The device under test, in a thread."""
 
-    def __init__(self, broker: str | Settings, home: Path, train: Train, **run: Any) -> None:
+    def __init__(
+        self, broker: str | Settings, home: Path, train: Train, profile: DeviceProfile = PROFILE, **run: Any
+    ) -> None:
         self.events: list[dict[str, Any]] = []
         self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
 
         def work() -> None:
             try:
-                with Membership(broker, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
+                with Membership(broker, "tastes", "me", profile, home, train, self.events.append) as mine:
                     result = mine.run(**run)
                 self.outcome.put(result)  # whoever waits for it may open the home
             except BaseException as error:

@@ -66,7 +66,7 @@ class Machine:
 
 def shown(epoch: int = 1, *, online: bool = True) -> CoordinatorState:
     return CoordinatorState(
-        online=online, epoch=epoch, federation="tastes", base_id="b", key=bytes(32), signature=bytes(64)
+        online=online, epoch=epoch, federation="tastes", base_id="b", level="plain", key=bytes(32), signature=bytes(64)
     )
 
 

@@ -21,6 +21,7 @@ from tests.membership.machines import Coordinator, Device, Packet, PowerCutError
 
 NAMES = ("a1", "b1")
 DEVICES = st.sampled_from(NAMES)
+_FAIR = 30.0  # seconds of patience that a device needs: nothing that it says again then may be lost
 
 
 class World(RuleBasedStateMachine):
@@ -204,8 +205,10 @@ class World(RuleBasedStateMachine):
 
     def come_to_the_end(self) -> None:
         """From wherever they stand, devices come home in one session: nobody waits for ever, or gives up."""
-        for device in self.devices.values():
+        for name, device in self.devices.items():
             device.left, device.given_up = None, []
+            if not device.at_home and device.state.until - self.now < _FAIR:  # it has waited in vain for long
+                self.device_dies(name)
         self.the_line_breaks()
         for _ in range(300):
             while self.up or self.down:

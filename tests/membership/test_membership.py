@@ -511,7 +511,10 @@ def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_pa
 
 def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
     """The broker may have kept old messages of the coordinator. A new message is another matter."""
-    old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
+    old = (
+        stage.signer.state(online=True, epoch=6, base_id=BASE_ID, level="plain"),
+        stage.signer.signed(the_end(), "me", 6),
+    )
     me = Me(url, tmp_path, Learner(), rounds=1)
     stage.online(epoch=7)
     stage.hear(Join)
@@ -540,7 +543,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
     stage.online(epoch=7)
     stage.hear(Join)
     stage.say(Welcome(round=0, rounds=3))
-    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID))
+    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID, level="plain"))
     stage.say(start())
     stage.hear(Offer)
     assert me.named("coordinator_offline") == me.named("coordinator_untrusted") == []
@@ -548,7 +551,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
 
 @pytest.mark.parametrize("change", ["key", "online", "epoch", "base_id", "signature", "federation"])
 def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_path: Path, change: str) -> None:
-    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID)
+    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID, level="plain")
     values = {
         "key": Signer(new_key(), "tastes").public,
         "online": True,

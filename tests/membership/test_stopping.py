@@ -208,7 +208,7 @@ def test_every_phase_may_be_its_last(phase: Phase) -> None:
 def test_a_device_trains_on_past_callbacks_that_fail_and_stops_after_a_step(
     url: str, stage: Stage, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = write_squares(tmp_path / "pictures", 4)
+    pictures = write_squares(tmp_path / "pictures", 8)
     device = Device(tiny_bundle(), model=tiny_model(), pictures=pictures, home=tmp_path / "home", threads=1)
     steps: list[int] = []
 
@@ -222,7 +222,7 @@ def test_a_device_trains_on_past_callbacks_that_fail_and_stops_after_a_step(
         raise RuntimeError("no bar")
 
     with device.join(
-        url, federation="tastes", device_id="me", on_plan=fail, on_step=stop_after_two
+        url, federation="tastes", device_id="me", privacy="plain", on_plan=fail, on_step=stop_after_two
     ) as membership:  # fmt: skip
         results: queue.Queue[MembershipResult] = queue.Queue()
         threading.Thread(target=lambda: results.put(membership.run()), daemon=True).start()
@@ -239,7 +239,7 @@ def test_a_device_trains_on_past_callbacks_that_fail_and_stops_after_a_step(
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device on this system")
 def test_the_command_does_not_go_on_when_nobody_can_read_it(tmp_path: Path) -> None:
     """As with a full disk, or `impasto join | head`: it ended by the error of the observer before."""
-    pictures = write_squares(tmp_path / "pictures", 4)
+    pictures = write_squares(tmp_path / "pictures", 8)
     command = [
         *(sys.executable, "-c", "from edge_sdk.cli import main; main()", "join", "--json"),
         *("--broker", f"mqtt://127.0.0.1:{free_port()}", "-f", "tastes", "-b", str(tiny_bundle())),

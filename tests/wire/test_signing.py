@@ -46,7 +46,7 @@ STEPS: list[Step] = [
     Finished(rounds=3, cluster=0, adapters=[ROOT, CLUSTER]),
     Finished(rounds=3, cluster=0, adapters=[]),
 ]
-STATE = SIGNER.state(online=True, epoch=7, base_id="b1", successions=[OTHER.succession(SIGNER.public)])
+STATE = SIGNER.state(online=True, epoch=7, base_id="b1", level="plain", successions=[OTHER.succession(SIGNER.public)])
 
 
 class TestSteps:
@@ -145,7 +145,7 @@ def test_what_is_signed_is_what_the_protocol_says() -> None:
     assert SIGNER.signed(STEPS[1], "pi-4", 7).signature == signature("impasto/1 step", "tastes", "pi-4", 7, step)
     said: list[Succession] = STATE.successions
     pairs = [[s.old, s.new, s.signature] for s in said]
-    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs)
+    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs, "plain")
     assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
 
 
@@ -153,16 +153,25 @@ class TestHellos:
     greeter = Greeter(bytes(32), "tastes", "pi-4")
     profile = DeviceProfile(
         base_id="b1", prompt_code=bytes(8), pictures=12, max_rank=8, capabilities={"z": "1", "a": "2"},
-        key=greeter.public, picture_code=bytes(4),
+        key=greeter.public, picture_code=bytes(4), picture_encoder=b"e" * 32,
     )  # fmt: skip
 
     def test_are_signed_as_the_protocol_says(self) -> None:
         """By hand, as in docs/protocol.md."""
-        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public, bytes(4)]
+        fields = [
+            "b1",
+            bytes(8),
+            12,
+            8,
+            [["a", "2"], ["z", "1"]],
+            self.greeter.public,
+            "plain",
+            b"",
+            bytes(4),
+            b"e" * 32,
+        ]
         digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
         assert profile_hash(self.profile) == digest
-        without = msgspec.structs.replace(self.profile, picture_code=b"")
-        assert profile_hash(without) == hashlib.sha256(msgspec.msgpack.encode(fields[:-1])).digest()
         content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])
         hello = self.greeter.hello(self.profile, 7, 3)
         assert hello.signature == Ed25519PrivateKey.from_private_bytes(bytes(32)).sign(content)

@@ -33,7 +33,7 @@ from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.methods.clustering.partition import groups, partition
 from coordinator.methods.clustering.place import place
 from coordinator.methods.clustering.points import Points
-from coordinator.methods.clustering.rules import RULES, Cuts, Rule
+from coordinator.methods.clustering.rules import RULES, Cuts, Rule, least_silhouette
 from coordinator.methods.clustering.similarities import Crowd
 from coordinator.methods.clustering.sketch import Sketch, Sketcher, Sketches, gathered
 
@@ -81,6 +81,7 @@ __all__ = [
     "gathered",
     "groups",
     "is_stale",
+    "least_silhouette",
     "margin",
     "match_identities",
     "partition",

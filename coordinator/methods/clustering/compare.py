@@ -8,6 +8,7 @@ from coordinator.methods.clustering.dense import Dense, similarity
 from coordinator.methods.clustering.evidence import Blend, Evidence
 from coordinator.methods.clustering.micro_clusters import coarse
 from coordinator.methods.clustering.points import Pictured, Points
+from coordinator.methods.clustering.rules import least_silhouette
 from coordinator.methods.clustering.similarities import Crowd
 
 # Up to this number all pairs of devices are compared, beyond it micro-clusters. With adapters of 56 layers and rank 8
@@ -21,6 +22,7 @@ def compare(evidence: Evidence, blend: Blend) -> Crowd:
         known = evidence.pictured
         points = Points(evidence.pictures[known], exact=int(known.sum()) <= MOST_DENSE)
         return points if known.all() else Pictured(points, known, compare(evidence, replace(blend, pictures=False)))
-    if len(evidence.codes) <= MOST_DENSE and evidence.sketches is None:
-        return Dense(similarity(evidence, blend))
-    return coarse(evidence, blend)
+    dense = len(evidence.codes) <= MOST_DENSE and evidence.sketches is None
+    crowd = Dense(similarity(evidence, blend)) if dense else coarse(evidence, blend)
+    crowd.least_silhouette = least_silhouette(evidence, blend)
+    return crowd

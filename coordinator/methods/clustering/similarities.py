@@ -21,10 +21,12 @@ class Crowd(ABC):
         own: (n,) item of each device.
         sizes: (m,) number of devices in each item.
         exact: true if every device is an item.
+        least_silhouette: mean silhouette below which the devices are one group, see `rules.chance`.
     """
 
     exact: bool
     ward = False
+    least_silhouette: float = 0.25
 
     def __init__(self, items: Matrix, own: Labels) -> None:
         self.items = items

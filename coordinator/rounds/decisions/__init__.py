@@ -16,6 +16,7 @@ from coordinator.rounds.decisions.lost_blobs import (
 from coordinator.rounds.decisions.offers import counted_before, may_count_later, member_for, problem_with, wants
 from coordinator.rounds.decisions.opening import next_round, round_start
 from coordinator.rounds.decisions.outliers import OUTLIER, UPDATE_OUTLIER, outliers
+from coordinator.rounds.decisions.profiles import problem_with_profile
 from coordinator.rounds.decisions.sessions import born, is_death, is_doubled
 from coordinator.rounds.decisions.waiting import (
     LEAVING,
@@ -62,6 +63,7 @@ __all__ = [
     "owes_update",
     "present",
     "problem_with",
+    "problem_with_profile",
     "replaceable",
     "round_is_lost",
     "round_start",

@@ -11,6 +11,7 @@ from coordinator.rounds.decisions import (
     is_death,
     is_doubled,
     owes_update,
+    problem_with_profile,
 )
 from coordinator.rounds.machine.challenges import HAS_LEFT, PRESENCE_LOST
 from coordinator.rounds.machine.events import (
@@ -24,16 +25,13 @@ from coordinator.rounds.machine.events import (
 from coordinator.rounds.machine.phases import finished, training
 from coordinator.rounds.machine.turn import Turn
 from coordinator.rounds.state import Device, Table
-from edge_sdk.wire import (
-    DeviceProfile,
-    Welcome,
-)
+from edge_sdk.wire import Welcome
 
 
 def joined(turn: Turn, event: Joined) -> None:
     """Take a device in, welcome it, and tell it what the federation is at."""
     name, profile = event.device, event.profile
-    if problem := _problem_of(turn, profile):
+    if problem := problem_with_profile(turn.rules, profile):
         turn.refuse(name, *problem, about="join")
         return
     known = turn.state.devices.get(name, Device(max_rank=profile.max_rank, until=turn.now))
@@ -129,27 +127,3 @@ def seen(turn: Turn, event: Seen) -> None:
         turn.report("device_offline", device=name)
         if turn.state.phase != "finished":
             turn.challenge(name, PRESENCE_LOST)
-
-
-def _problem_of(turn: Turn, profile: DeviceProfile) -> tuple[str, str] | None:
-    """Return the reason why a device with this profile cannot take part, as its name and in words, or None."""
-    rules, wanted = turn.rules, turn.rules.code_dimensions
-    if profile.base_id != rules.base_id:
-        return "BaseModelMismatch", (
-            f"This federation is of base model {rules.base_id[:12]}…, the device has {profile.base_id[:12]}…: "
-            "load the bundle of this federation, or join another one."
-        )
-    if profile.max_rank < rules.min_rank:
-        return "RankTooSmall", f"This federation's method needs rank {rules.min_rank}; raise max_rank to it."
-    if wanted is not None and len(profile.prompt_code) != 4 * wanted:
-        return "PromptCodeMismatch", (
-            f"The prompt code has {len(profile.prompt_code)} bytes, those of this federation have {4 * wanted} "
-            f"({wanted} numbers of float32): encode with the text encoder of the bundle."
-        )
-    seen = rules.picture_dimensions
-    if seen is not None and len(profile.picture_code) not in (0, 4 * seen):
-        return "PictureCodeMismatch", (
-            f"The picture code has {len(profile.picture_code)} bytes, those of this federation have {4 * seen} "
-            f"({seen} numbers of float32): encode with the image encoder of this federation's bundle, or send none."
-        )
-    return None

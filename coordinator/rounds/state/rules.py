@@ -14,8 +14,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         base_id: id of the base model.
         min_rank: smallest rank that a device may have.
         max_update: largest size of an update, in bytes.
-        code_dimensions: numbers in a prompt code; None: the base model does not state it.
-        picture_dimensions: numbers in a picture code; None: the bundle has no image encoder.
+        privacy: privacy level of prompt codes and picture codes.
+        basis: id of the public basis that prompt codes are made with; empty if the level needs none.
+        code_size: bytes of a prompt code; None: the base model does not state it.
+        picture_size: bytes of a picture code; None: the bundle has no image encoder.
+        picture_encoder: id of the image encoder that picture codes are made with; empty: the bundle has none.
         keep_rest: true if devices train on top of the adapter's part beyond their rank.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -36,8 +39,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float
     seed: int
     max_update: int
-    code_dimensions: int | None = None
-    picture_dimensions: int | None = None
+    privacy: str
+    basis: bytes = b""
+    code_size: int | None = None
+    picture_size: int | None = None
+    picture_encoder: bytes = b""
     late: int = 0
     layers: LayerSet = "attention"
     keep_rest: bool = False

@@ -13,6 +13,7 @@ from edge_sdk.inference.bundle.base_id import compute_base_id, weight_variant
 from edge_sdk.inference.bundle.base_model import MODEL_INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
+    BASIS,
     DEEP,
     IMAGE_ENCODER,
     INDEX,
@@ -24,6 +25,7 @@ from edge_sdk.inference.bundle.index import (
     Fused,
     ImageEncoder,
     Pipeline,
+    PromptBasis,
     Slot,
     graph_file,
     hash_files,
@@ -33,6 +35,7 @@ from edge_sdk.inference.bundle.index import (
 from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 
 __all__ = [
+    "BASIS",
     "DEEP",
     "IMAGE_ENCODER",
     "INDEX",
@@ -48,6 +51,7 @@ __all__ = [
     "Graph",
     "ImageEncoder",
     "Pipeline",
+    "PromptBasis",
     "Slot",
     "compute_base_id",
     "drop_defaults",

@@ -29,6 +29,8 @@ INDEX = "impasto.json"
 # deep features that the whole UNet computed.
 SHALLOW = "unet/shallow.onnx"
 DEEP = "deep_sample"
+# The public basis of prompt codes, see `edge_sdk.privacy`.
+BASIS = "prompt_basis.safetensors"
 IMAGE_ENCODER = "image_encoder"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
@@ -93,17 +95,28 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
     layers: Positive | None = None
 
 
+class PromptBasis(msgspec.Struct, frozen=True, kw_only=True):
+    """The public basis of prompt codes, in the file `BASIS`.
+
+    id: hash of its sources, the base model and the public captions; devices and coordinator compare it.
+    """
+
+    id: Sha256
+
+
 class ImageEncoder(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle's image encoder, and the preprocessing of its pictures: that of CLIPImageProcessor.
 
     The shorter side is resized (bicubic), the central square cut out, and each channel normalised.
 
+    id: hash of its weights, settings and preprocessing; devices and coordinator compare it.
     resize: pixels of the shorter side after resizing.
     size: pixels a side of the square that the encoder sees.
     mean, std: of each channel of values in 0..1; red, green, blue.
     dimensions: numbers in an embedding.
     """
 
+    id: Sha256
     resize: Annotated[int, Meta(ge=1, le=4096)]
     size: Annotated[int, Meta(ge=1, le=4096)]
     mean: tuple[Finite, Finite, Finite]
@@ -130,6 +143,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     defaults: drawing settings that apply when the caller gives none.
     shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
     fused: LoRA files that the export added to the weights.
+    prompt_basis: the public basis of prompt codes; None in bundles of earlier versions.
     image_encoder: the encoder that picture codes are made with; None without one. It is no part of the base id.
     files: SHA-256 of every other file in the folder.
     """
@@ -151,6 +165,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     slots: list[Slot]
     shallow_slots: list[str] | None = None
     fused: list[Fused] = []
+    prompt_basis: PromptBasis | None = None
     image_encoder: ImageEncoder | None = None
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
@@ -174,7 +189,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the files without which nothing can be drawn."""
         graphs = (graph_file(stage) for stage in self.stages)
         words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
-        return (*graphs, *words, "scheduler/scheduler_config.json")
+        basis = () if self.prompt_basis is None else (BASIS,)
+        return (*graphs, *words, *basis, "scheduler/scheduler_config.json")
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """Shape (channels, height, width) of one picture's latents.

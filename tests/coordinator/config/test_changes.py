@@ -48,6 +48,8 @@ OTHER: dict[str, str] = {
     "database": 'database = "sqlite:///other.sqlite"',
     "blobs": 'blobs = "memory://x"',
     "join": 'join = "invited"',
+    "privacy": 'privacy = "plain"\nallow_plain = true',
+    "allow_plain": "allow_plain = true",
     "max_devices": "max_devices = 50",
     "device_messages": "device_messages = 50",
     "device_bytes": "device_bytes = 99999",
@@ -87,8 +89,9 @@ OTHER: dict[str, str] = {
     "interaction.rho": "[interaction]\nrho = 0.7",
     "interaction.tau": "[interaction]\ntau = 0.7",
 }
-# The method that a key belongs to, where that is not the default one.
+# The method that a key belongs to, where that is not the default one; or what else its other value needs.
 METHOD = {
+    "privacy": "allow_plain = true",
     "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"',
     "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"',
     "filter.liars": '[filter]\nmethod = "trim"',

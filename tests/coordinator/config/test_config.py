@@ -19,11 +19,14 @@ from edge_sdk.adapter import LAYER_SETS, Shape, to_bytes
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 
+BASIS = bytes(range(32))
+
 
 def write_bundle(folder: Path) -> Path:
     folder.mkdir(parents=True)
     slots = [{"name": name, "in_features": i, "out_features": o} for name, (i, o, _) in SLOTS.items()]
     content = {"format": 1, "base_id": BASE_ID, "pipeline": "StableDiffusionPipeline", "slots": slots, "files": {}}
+    content["prompt_basis"] = {"id": BASIS.hex()}
     (folder / "impasto.json").write_text(json.dumps(content))
     return folder
 
@@ -33,6 +36,7 @@ def parse(text: str, folder: Path = Path("/somewhere")) -> config.Federation:
 
 
 MINIMAL = 'name = "stickers"\nbundle = "bundle"\n'
+PLAIN = 'privacy = "plain"\nallow_plain = true\n'
 
 
 def of(table: str, keys: str) -> str:
@@ -219,7 +223,7 @@ def test_the_template_teaches_every_key(tmp_path: Path) -> None:
 def test_the_base_model_comes_from_the_bundle_or_a_copy_of_its_description(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     from_bundle = config.read_base_model(parse(MINIMAL, tmp_path).description)
-    assert from_bundle == config.BaseModel(base_id=BASE_ID, slots=SLOTS)
+    assert from_bundle == config.BaseModel(base_id=BASE_ID, slots=SLOTS, basis=BASIS)
     (bundle / "impasto.json").rename(tmp_path / "copy.json")
     assert config.read_base_model(parse('name = "s"\nslots = "copy.json"', tmp_path).description) == from_bundle
     with pytest.raises(ConfigurationError, match="impasto-export"):
@@ -264,11 +268,9 @@ def test_every_adapter_of_the_announced_rank_fits_the_size_limit() -> None:
 
 
 def test_methods_without_mixed_ranks_demand_the_rank() -> None:
-    assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank == 1
-    assert (
-        parse("rank = 6\n" + of("aggregation", 'method = "fedit"')).rules(config.BaseModel(BASE_ID, SLOTS)).min_rank
-        == 6
-    )
+    base = config.BaseModel(BASE_ID, SLOTS, BASIS)
+    assert parse(MINIMAL).rules(base).min_rank == 1
+    assert parse("rank = 6\n" + of("aggregation", 'method = "fedit"')).rules(base).min_rank == 6
 
 
 def test_what_follows_from_the_keys() -> None:
@@ -288,22 +290,65 @@ def test_what_follows_from_the_keys() -> None:
 def test_the_length_of_a_prompt_code_is_the_bases_or_the_files() -> None:
     cross = {name: Shape(768, 320) for name in ("unet.a.attn2.to_k", "unet.a.attn2.to_v")}
     base = config.BaseModel(BASE_ID, {"unet.a.attn1.to_q": Shape(320, 320), **cross})
-    assert parse(MINIMAL).rules(base).code_dimensions == 768
-    assert parse(MINIMAL + "code_dimensions = 16").rules(base).code_dimensions == 16
-    assert parse(MINIMAL).rules(config.BaseModel(BASE_ID, SLOTS)).code_dimensions is None
+    assert parse(MINIMAL + PLAIN).rules(base).code_size == 4 * 768
+    assert parse(MINIMAL + PLAIN + "code_dimensions = 16").rules(base).code_size == 64
+    assert parse(MINIMAL + PLAIN).rules(config.BaseModel(BASE_ID, SLOTS)).code_size is None
 
 
-def test_the_length_of_a_picture_code_is_that_of_the_bundles_image_encoder(tmp_path: Path) -> None:
+class TestPrivacy:
+    def test_the_default_is_coarse_with_the_bundles_basis(self, tmp_path: Path) -> None:
+        base = config.read_base_model(write_bundle(tmp_path / "bundle") / "impasto.json")
+        rules = parse(MINIMAL).rules(base)
+        assert (rules.privacy, rules.basis, rules.code_size) == ("coarse", BASIS, 16)
+        assert config.settings_of(parse(MINIMAL), base)["privacy"] == "coarse"
+
+    def test_plain_is_refused_unless_it_is_allowed(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"every caption.*allow_plain = true"):
+            parse(MINIMAL + 'privacy = "plain"\n')
+        federation = parse(MINIMAL + PLAIN)
+        assert (federation.privacy, federation.level.name) == ("plain", "plain")
+        assert federation.rules(config.BaseModel(BASE_ID, SLOTS)).basis == b""
+
+    def test_an_unknown_level_is_named(self) -> None:
+        with pytest.raises(ConfigurationError, match=r"one of plain, coarse"):
+            parse(MINIMAL + 'privacy = "secret"\n')
+
+    def test_the_bundle_of_an_earlier_version_is_to_be_exported_again(self, tmp_path: Path) -> None:
+        file = write_bundle(tmp_path / "bundle") / "impasto.json"
+        content = json.loads(file.read_text())
+        del content["prompt_basis"]
+        file.write_text(json.dumps(content))
+        with pytest.raises(ConfigurationError, match=r"impasto\.json has no public basis.*impasto-export"):
+            parse(MINIMAL).rules(config.read_base_model(file))
+        assert parse(MINIMAL + PLAIN).rules(config.read_base_model(file)).basis == b""
+
+    def test_a_basis_that_makes_no_sense_is_refused(self, tmp_path: Path) -> None:
+        file = write_bundle(tmp_path / "bundle") / "impasto.json"
+        file.write_text(file.read_text().replace(BASIS.hex(), "x"))
+        with pytest.raises(ConfigurationError, match=r"impasto\.json"):
+            config.read_base_model(file)
+
+    def test_keys_of_plain_have_no_effect_elsewhere(self) -> None:
+        idle = config.without_effect(parse(MINIMAL + "allow_plain = true\ncode_dimensions = 7\n"))
+        assert idle == ['allow_plain, code_dimensions: without effect, as privacy = "coarse"']
+        assert config.without_effect(parse(MINIMAL + PLAIN)) == []
+
+
+def test_picture_codes_are_those_of_the_bundles_image_encoder(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     base = config.read_base_model(bundle / "impasto.json")
-    assert parse(MINIMAL).rules(base).picture_dimensions is None
+    assert parse(MINIMAL).rules(base).picture_size is None
     content = json.loads((bundle / "impasto.json").read_text("utf-8"))
-    encoder = {"resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 16}
+    encoder = {"id": "e" * 64, "resize": 28, "size": 24, "mean": [0.5] * 3, "std": [0.5] * 3, "dimensions": 40}
     (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder}))
-    assert parse(MINIMAL).rules(config.read_base_model(bundle / "impasto.json")).picture_dimensions == 16
-    (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": {"dimensions": 0}}))
-    with pytest.raises(ConfigurationError, match="dimensions"):
-        config.read_base_model(bundle / "impasto.json")
+    base = config.read_base_model(bundle / "impasto.json")
+    coarse, plain = parse(MINIMAL).rules(base), parse(MINIMAL + PLAIN).rules(base)
+    assert (coarse.picture_size, plain.picture_size) == (32, 160)
+    assert coarse.picture_encoder == plain.picture_encoder == bytes.fromhex("e" * 64)
+    for wrong in ({"dimensions": 0}, {"id": "e"}):
+        (bundle / "impasto.json").write_text(json.dumps(content | {"image_encoder": encoder | wrong}))
+        with pytest.raises(ConfigurationError, match=rf"{next(iter(wrong))}.*impasto-export MODEL BUNDLE"):
+            config.read_base_model(bundle / "impasto.json")
 
 
 def test_each_clusterer_has_a_rule_of_its_own() -> None:

@@ -20,7 +20,7 @@ def keys(tmp_path: Path) -> Keys:
 
 
 def state(signer: Signer, epoch: int, *, online: bool = True) -> CoordinatorState:
-    return signer.state(online=online, epoch=epoch, base_id="b1")
+    return signer.state(online=online, epoch=epoch, base_id="b1", level="plain")
 
 
 def read(payload: bytes) -> CoordinatorState:
@@ -31,14 +31,14 @@ def read(payload: bytes) -> CoordinatorState:
 
 def made(keys: Keys) -> Leadership:
     """One that has heard its own word."""
-    claim = Leadership(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", "plain", 7)
     assert claim.read(read(claim.online), 0.0) is None
     assert claim.due is None
     return claim
 
 
 def test_what_it_says_is_signed(keys: Keys) -> None:
-    claim = Leadership(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", "plain", 7)
     for payload, online in ((claim.online, True), (claim.offline, False)):
         said = read(payload)
         assert (said.online, said.epoch) == (online, 7)
@@ -68,7 +68,7 @@ def test_the_late_will_of_a_life_before_a_rotation_is_no_offence(keys: Keys) -> 
 
 
 def test_what_lay_there_before_its_first_word_is_gone_with_that(keys: Keys) -> None:
-    claim = Leadership(keys, "tastes", "b1", 7)
+    claim = Leadership(keys, "tastes", "b1", "plain", 7)
     assert claim.read(state(keys.signer, 6, online=False), 0.0) is None
     assert claim.due is None
     claim.overlooked(1.0)

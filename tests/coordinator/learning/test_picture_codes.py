@@ -13,8 +13,9 @@ from sklearn.metrics import adjusted_rand_score
 from benchmarks.crowd.tastes import NOISES, Federation
 from coordinator import rounds
 from coordinator.config import BaseModel
+from coordinator.config import Federation as Settings
 from coordinator.learning.cluster import Tastes
-from coordinator.learning.codes import Standing, positions
+from coordinator.learning.codes import Standing, positions, source_of_most
 from coordinator.learning.sketches import Subspaces
 from coordinator.methods.clustering import (
     ByPicture,
@@ -36,12 +37,15 @@ from coordinator.methods.clustering.rules.linkage import ward_linkage
 from coordinator.methods.clustering.sketch import sketches_of
 from coordinator.methods.clustering.validation import agreement, score
 from coordinator.simulation.federation import SimulatedDevice, simulate
+from edge_sdk.privacy import LEVELS, picture_code
 from edge_sdk.wire import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import Learner
 from tests.coordinator.settings import federation_of
 
 NAN = np.nan
+PLAIN, COARSE = LEVELS["plain"], LEVELS["coarse"]
+ENCODER = b"e" * 32
 
 
 def styles(devices: int, groups: int, seed: int = 0, pictures: int = 12) -> tuple[Matrix, Labels]:
@@ -71,6 +75,20 @@ class TestPictures:
     def test_groups_are_found_though_one_is_far_away(self, devices: int, groups: int) -> None:
         pictures, truth = styles(devices, groups)
         assert ari(truth, labels_of(evidence_of(pictures))) == 1.0
+
+    @pytest.mark.parametrize(("devices", "groups"), [(8, 4), (16, 4), (48, 4), (300, 8)])
+    def test_coarse_codes_leave_the_groups(self, devices: int, groups: int) -> None:
+        """Scatter inside a style is 1 in every dimension, as encoders are best trained."""
+        pictures, truth = styles(devices, groups)
+        codes = [COARSE.encode_pictures(row[None]) for row in pictures]
+        found = positions(codes, [Standing.SEEN] * devices, COARSE)
+        assert ari(truth, labels_of(evidence_of(found))) == 1.0
+
+    @pytest.mark.parametrize("devices", [8, 16, 48])
+    def test_nor_do_they_make_any(self, devices: int) -> None:
+        pictures = np.random.default_rng(devices).normal(size=(devices, 32)) / np.sqrt(8)
+        codes = [COARSE.encode_pictures(row[None]) for row in pictures]
+        assert not labels_of(evidence_of(positions(codes, [Standing.SEEN] * devices, COARSE))).any()
 
     @pytest.mark.parametrize("devices", [1, 2, 3, 8, 16, 48])
     def test_devices_of_one_taste_are_one_group(self, devices: int) -> None:
@@ -209,7 +227,7 @@ class TestAbsurdCodes:
             "none": np.ones(0),
         }[stray]
         codes = [row.astype("<f4").tobytes() for row in [*pictures, strange]]
-        found = positions(codes, [Standing.SEEN] * (devices + 1))
+        found = positions(codes, [Standing.SEEN] * (devices + 1), PLAIN)
         assert np.isnan(found[-1]).all()
         assert np.isfinite(found[:-1]).all()
         assert ari(truth, labels_of(evidence_of(found))[:-1]) == 1.0
@@ -218,7 +236,7 @@ class TestAbsurdCodes:
         pictures, truth = styles(40, 4)
         huge = np.full((2, 32), 3e38)
         codes = [row.astype("<f4").tobytes() for row in [*pictures, *huge]]
-        found = labels_of(evidence_of(positions(codes, [Standing.SEEN] * 42)))
+        found = labels_of(evidence_of(positions(codes, [Standing.SEEN] * 42, PLAIN)))
         assert ari(truth, found[:-2]) == 1.0
 
     @pytest.mark.parametrize("min_cluster", [2, 4])
@@ -227,23 +245,23 @@ class TestAbsurdCodes:
         rng = np.random.default_rng(0)
         far = 1e6 * rng.normal(size=(3, 32))
         codes = [row.astype("<f4").tobytes() for row in [*pictures, *far[[0, 0, 1, 1, 2, 2]]]]
-        evidence = evidence_of(positions(codes, [Standing.SEEN] * 86))
+        evidence = evidence_of(positions(codes, [Standing.SEEN] * 86, PLAIN))
         assert ari(truth, labels_of(evidence, ByPicture(min_cluster=min_cluster))[:-6]) == 1.0
 
     def test_a_small_style_far_away_is_none_of_them(self) -> None:
         pictures, _ = styles(40, 4)
         pictures[:2] = 12.0 + np.random.default_rng(0).normal(size=(2, 32)) / 4
         codes = [row.astype("<f4").tobytes() for row in pictures]
-        assert np.isfinite(positions(codes, [Standing.SEEN] * 40)).all()
+        assert np.isfinite(positions(codes, [Standing.SEEN] * 40, PLAIN)).all()
 
     def test_the_length_is_that_of_most_of_the_best_known_that_send_one(self) -> None:
         wide, narrow = np.ones(4, "<f4").tobytes(), np.ones(2, "<f4").tobytes()
         standings = [Standing.PROVEN, Standing.SEEN, Standing.NAMED, Standing.NAMED]
-        found = positions([b"", wide, narrow, narrow], standings)
+        found = positions([b"", wide, narrow, narrow], standings, PLAIN)
         assert found.shape == (4, 4)
         assert np.isfinite(found[:, 0]).tolist() == [False, True, False, False]
-        assert np.isnan(positions([b"", b""], [Standing.SEEN] * 2)).all()
-        assert len(positions([], [])) == 0
+        assert np.isnan(positions([b"", b""], [Standing.SEEN] * 2, PLAIN)).all()
+        assert len(positions([], [], PLAIN)) == 0
 
 
 @functools.cache
@@ -389,17 +407,10 @@ def test_half_of_the_layers_is_half_of_a_sketch() -> None:
 class TestCoordinator:
     """From profiles to clusters, as the learning thread does it."""
 
-    def tastes(self, method: str, pictures: Matrix, **keys: object) -> Tastes:
-        profiles = {
-            f"d{number:02}": DeviceProfile(
-                base_id=BASE_ID, prompt_code=np.ones(4, "<f4").tobytes(), pictures=5, max_rank=4,
-                picture_code=b"" if np.isnan(row).any() else row.astype("<f4").tobytes(),
-            )
-            for number, row in enumerate(pictures)
-        }  # fmt: skip
+    def tastes(self, method: str, pictures: Matrix, encoder: bytes = ENCODER, **keys: object) -> Tastes:
+        profiles = profiles_of(pictures)
         settings = federation_of(clustering={"method": method, **keys})
-        subspaces = Subspaces(lambda trace: None, {}, _NoSketches())  # type: ignore[arg-type]
-        return Tastes(settings, lambda: profiles, subspaces)
+        return tastes_of(settings, profiles, encoder)
 
     @pytest.mark.parametrize("method", ["picture", "validated"])
     def test_devices_that_share_a_style_share_a_cluster(self, method: str) -> None:
@@ -443,6 +454,77 @@ class TestCoordinator:
         assert not moved.figures["kept"]
         assert moved.assignment["d01"] == first.assignment["d02"]
 
+    @pytest.mark.parametrize("method", ["picture", "validated"])
+    def test_coarse_codes_are_as_good(self, method: str) -> None:
+        pictures, truth = styles(24, 4)
+        settings = federation_of(clustering=method, privacy="coarse", allow_plain=False)
+        found = clusters(tastes_of(settings, profiles_of(pictures, "coarse")), 24)
+        assert ari(truth, found) == 1.0
+
+    def test_codes_of_another_level_are_set_aside(self) -> None:
+        """Their devices have joined before the federation asked for this one."""
+        pictures, truth = styles(24, 4)
+        profiles = profiles_of(pictures)
+        for number in range(0, 24, 5):
+            profiles[f"d{number:02}"] = profiles_of(pictures, "coarse")[f"d{number:02}"]
+        tastes = tastes_of(federation_of(clustering="picture"), profiles)
+        evidence = seen(tastes, 24)
+        assert np.flatnonzero(np.isnan(evidence).any(axis=1)).tolist() == [0, 5, 10, 15, 20]
+        rest = np.arange(24) % 5 != 0
+        assert ari(truth[rest], np.array(clusters(tastes, 24))[rest]) == 1.0
+
+    @pytest.mark.parametrize("known", [True, False])
+    def test_codes_of_another_encoder_are_set_aside(self, known: bool) -> None:
+        """It is that of the bundle; of a bundle that has none, that of most devices."""
+        pictures, _ = styles(24, 4)
+        profiles = profiles_of(pictures)
+        for number in range(7):
+            name = f"d{number:02}"
+            profiles[name] = msgspec.structs.replace(profiles[name], picture_encoder=b"f" * 32)
+        tastes = tastes_of(federation_of(clustering="picture"), profiles, ENCODER if known else b"")
+        assert np.flatnonzero(np.isnan(seen(tastes, 24)).any(axis=1)).tolist() == [*range(7)]
+
+    def test_the_encoder_of_most_is_that_of_the_best_known(self) -> None:
+        codes = [(b"1", b"a"), (b"1", b"b"), (b"1", b"b"), (b"", b"")]
+        standings = [Standing.PROVEN, Standing.SEEN, Standing.SEEN, Standing.PROVEN]
+        assert source_of_most(codes, standings) == b"a"
+        assert source_of_most(codes[1:], standings[1:]) == b"b"
+        assert source_of_most(codes[3:], standings[3:]) == b""
+
+
+def profiles_of(pictures: Matrix, level: str = "plain") -> dict[str, DeviceProfile]:
+    """The profiles of devices, with codes as devices make them, of pictures that are all alike."""
+
+    def code(row: Matrix) -> bytes:
+        return b"" if np.isnan(row).any() else picture_code(np.tile(row, (8, 1)), level)
+
+    return {
+        f"d{number:02}": DeviceProfile(
+            base_id=BASE_ID, prompt_code=np.ones(4, "<f4").tobytes(), pictures=5, max_rank=4, level=level,
+            picture_code=code(row), picture_encoder=ENCODER,
+        )
+        for number, row in enumerate(pictures)
+    }  # fmt: skip
+
+
+def tastes_of(settings: Settings, profiles: dict[str, DeviceProfile], encoder: bytes = ENCODER) -> Tastes:
+    subspaces = Subspaces(lambda trace: None, {}, _NoSketches())  # type: ignore[arg-type]
+    return Tastes(settings, lambda: profiles, subspaces, encoder=encoder)
+
+
+def clusters(tastes: Tastes, devices: int) -> list[int]:
+    names = [f"d{number:02}" for number in range(devices)]
+    found = tastes.cluster(rounds.Cluster(1, {name: rounds.Device(max_rank=4) for name in names}, 0))
+    return [found.assignment[name] for name in names]
+
+
+def seen(tastes: Tastes, devices: int) -> Matrix:
+    """The picture codes that are compared."""
+    names = [f"d{number:02}" for number in range(devices)]
+    pictures = tastes._codes(names, [Standing.SEEN] * devices)[1]
+    assert pictures is not None
+    return pictures
+
 
 def test_a_whole_federation_by_picture_codes() -> None:
     """Through the real rounds and the store: captions and training say even and odd, pictures first and second half."""
@@ -451,13 +533,16 @@ def test_a_whole_federation_by_picture_codes() -> None:
     pictures = styles(2, 2)[0][halves] + np.random.default_rng(0).normal(size=(8, 32)) / 4
     devices = {
         learner.name: SimulatedDevice(
-            msgspec.structs.replace(learner.profile, picture_code=row.astype("<f4").tobytes()), learner.train
+            msgspec.structs.replace(learner.profile, picture_code=row.astype("<f4").tobytes(), picture_encoder=ENCODER),
+            learner.train,
         )
         for learner, row in zip(learners, pictures, strict=True)
     }
     for method, wanted in (("picture", halves), ("fused", np.arange(8) % 2)):
         settings = federation_of(rounds=1, min_devices=8, rank=4, steps=2, clustering=method, interaction="none")
-        outcomes = simulate(settings, BaseModel(BASE_ID, SLOTS, picture_dimensions=32), devices)
+        outcomes = simulate(
+            settings, BaseModel(BASE_ID, SLOTS, picture_dimensions=32, picture_encoder=ENCODER), devices
+        )
         assert ari(wanted, [outcomes[learner.name].cluster for learner in learners]) == 1.0
 
 

@@ -98,18 +98,29 @@ class TestJoining:
             ({"base_id": "c" * 64}, "BaseModelMismatch"),
             ({"max_rank": 2}, "RankTooSmall"),
             ({"code": [1.0, 2.0]}, "PromptCodeMismatch"),
-            ({"picture_code": bytes(8)}, "PictureCodeMismatch"),
+            ({"level": "coarse"}, "PrivacyLevelMismatch"),
+            ({"level": "of-a-later-version"}, "PrivacyLevelMismatch"),
+            ({"basis": bytes(32)}, "PromptBasisMismatch"),
+            ({"picture_code": bytes(8), "picture_encoder": b"e" * 32}, "PictureCodeMismatch"),
+            ({"picture_code": bytes(20), "picture_encoder": b"f" * 32}, "PictureEncoderMismatch"),
+            ({"picture_code": bytes(20)}, "PictureEncoderMismatch"),
         ],
     )
     def test_misfits_are_refused_by_name_and_change_nothing(self, wrong: dict[str, object], code: str) -> None:
-        machine = Machine(rules(min_rank=4, code_dimensions=3, picture_dimensions=5))
+        machine = Machine(rules(min_rank=4, code_size=12, picture_size=20, picture_encoder=b"e" * 32))
         machine(Joined("a1", profile()))
-        machine(Joined("a2", profile(picture_code=bytes(20))))
+        machine(Joined("a2", profile(picture_code=bytes(20), picture_encoder=b"e" * 32)))
         assert machine.sent("a2", Welcome)
         before = machine.state
         machine(Joined("x", profile(**wrong)))  # type: ignore[arg-type]
         assert refusals(machine, "x") == [code]
         assert machine.state == before
+
+    def test_without_an_image_encoder_of_its_own_it_takes_every_picture_code(self) -> None:
+        machine = Machine(rules(code_size=12))
+        for name, code, encoder in (("a1", bytes(8), b"e" * 32), ("a2", bytes(20), b"")):
+            machine(Joined(name, profile(picture_code=code, picture_encoder=encoder)))
+            assert machine.sent(name, Welcome)
 
     def test_a_device_that_joins_again_gets_its_round_start_again(self) -> None:
         machine = started()

@@ -172,7 +172,7 @@ class Others:
         self.devices.transport.publish(TOPICS.coordinator_state, payload, retain=True)
 
     def retain(self, epoch: int, signer: Signer | None = None, *, online: bool = True) -> CoordinatorState:
-        state = (signer or self.signer).state(online=online, epoch=epoch, base_id=BASE_ID)
+        state = (signer or self.signer).state(online=online, epoch=epoch, base_id=BASE_ID, level="plain")
         self.say(encode(state))
         return state
 
@@ -217,7 +217,9 @@ class TestOtherCoordinators:
         coordinator.wait_for("coordinator_started")
         later = Keys(others.home, "tastes")
         later.rotate()
-        state = later.signer.state(online=True, epoch=LATEST, base_id=BASE_ID, successions=later.successions)
+        state = later.signer.state(
+            online=True, epoch=LATEST, base_id=BASE_ID, level="plain", successions=later.successions
+        )
         others.say(encode(state))
         coordinator.join(Superseded)
 

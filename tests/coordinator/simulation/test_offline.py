@@ -28,7 +28,10 @@ from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, wri
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
-SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4}
+SETTINGS = {"name": "try", "rounds": 2, "root_rounds": 1, "steps": 2, "batch_size": 2, "rank": 4} | {
+    # Devices of six and four pictures.
+    "privacy": "plain", "allow_plain": True,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -93,6 +96,14 @@ def test_a_federation_is_tried_out(run: Run, devices: Path, tmp_path: Path) -> N
     assert load(out / "root.safetensors").base_id == result["base_id"]
 
 
+def test_a_device_with_too_few_captions_for_the_level_is_named(run: Run, devices: Path, tmp_path: Path) -> None:
+    path = federation(tmp_path, privacy="coarse", allow_plain=False)
+    code, said = run(path, devices, "--model", tiny_model(), "--out", tmp_path / "out")
+    assert code == 1
+    assert "anna: A code of level 'coarse' needs at least 8 different captions" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("layers", ["transformer", "all"])
 def test_other_sets_of_layers_are_trained_and_averaged(
     run: Run, devices: Path, tmp_path: Path, layers: LayerSet
@@ -121,8 +132,9 @@ def test_devices_have_picture_codes_if_the_bundle_has_an_image_encoder(devices: 
     folders = read_folders(devices, rank=4, held_out=0.2, seed=0)
     bundle = picture_bundle() if encoder else tiny_bundle()
     opened = open_devices(
-        folders, model=tiny_model(), bundle=bundle, seed=0, threads=1, on_step=lambda name, plan, progress: None
-    )
+        folders, model=tiny_model(), bundle=bundle, privacy="plain", seed=0, threads=1,
+        on_step=lambda name, plan, progress: None,
+    )  # fmt: skip
     codes = [device.profile.picture_code for device in opened]
     assert [len(code) for code in codes] == [4 * EMBEDDING if encoder else 0] * 2
     assert (codes[0] != codes[1]) is encoder

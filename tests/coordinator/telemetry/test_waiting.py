@@ -170,7 +170,7 @@ def test_settings_that_would_have_no_effect(tmp_path: Path) -> None:
 
 RULES = Rules(
     base_id=BASE_ID, min_devices=4, rounds=3, root_rounds=0, quorum=0.5, deadline=60, grace=10, extensions=0, rank=4,
-    min_rank=1, steps=1, batch_size=1, learning_rate=1e-3, seed=0, max_update=1000,
+    min_rank=1, steps=1, batch_size=1, learning_rate=1e-3, seed=0, max_update=1000, privacy="plain",
 )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 from coordinator.methods import Registry, not_callable
 from coordinator.methods.clustering.evidence import Labels
 from coordinator.methods.clustering.rules.bic import bic
+from coordinator.methods.clustering.rules.chance import least_silhouette
 from coordinator.methods.clustering.rules.cuts import Cuts
 from coordinator.methods.clustering.rules.eigengap import eigengap
 from coordinator.methods.clustering.rules.significant import significant
@@ -31,4 +32,4 @@ _BUILT_IN: dict[str, Rule] = {
 }
 RULES: Registry[Rule] = Registry("impasto.choices", _BUILT_IN, not_callable)
 
-__all__ = ["RULES", "Cuts", "Rule"]
+__all__ = ["RULES", "Cuts", "Rule", "least_silhouette"]
