@@ -29,8 +29,8 @@ from tests.coordinator.federations import profile as made_profile
 from tests.coordinator.federations import started
 from tests.coordinator.played import DEADLINE, Devices, federation
 from tests.coordinator.words import words
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device, profile
-from tests.integration.test_federation import Coordinator
 
 
 def twin(folder: Path, path: Path) -> Path:
