@@ -48,7 +48,7 @@ def main(
     devices: Annotated[
         int, typer.Option(min=4, help="Devices, each a process; four hidden taste groups share them.")
     ] = 8,
-    rounds: Annotated[int, typer.Option(min=2, help="Rounds.")] = 8,
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds.")] = 7,
     seed: Annotated[int, typer.Option(help="Deals pictures, starts adapters, starts drawings.")] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder of the report; a finished demo there is replaced, an unfinished one goes on.")

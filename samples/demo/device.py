@@ -26,7 +26,7 @@ from samples.demo.settings import FEDERATION, LAYERS, LEARNING_RATE, RESULT, WEI
 Weighted = list[tuple[Adapter, float]]
 Curve = list[tuple[int, float]]
 # Timesteps a picture: few for the curves, more for the figures that are compared.
-CURVE_LEVELS, FINAL_LEVELS = 4, 8
+CURVE_LEVELS, FINAL_LEVELS = 2, 8
 
 
 class DemoDevice:

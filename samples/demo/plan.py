@@ -1,6 +1,6 @@
 """Devices of the demo: their hidden taste groups and their pictures.
 
-Every device has one style, that of its hidden group, and 12 to 24 pictures of two or three subject groups. The
+Every device has one style, that of its hidden group, and 8 to 12 pictures of two or three subject groups. The
 coordinator is not told the group; a device's folder looks like an owner's (pictures and a metadata.jsonl).
 """
 
@@ -19,8 +19,8 @@ from samples.stickers.data import Sticker
 from samples.stickers.styles import STYLES
 
 GROUP_STYLES = tuple(style.name for style in STYLES.values() if not style.base)
-PICTURES = (12, 24)
-HELD_OUT = 24
+PICTURES = (8, 12)
+HELD_OUT = 16
 
 
 @dataclass(frozen=True)

@@ -198,7 +198,7 @@ def test_recorded_runs_reach_the_bars_but_one() -> None:
     for report in recorded:
         assert len(report["devices"]) == 8
         assert report["seconds"]["total"] <= 600
-        # At 12 to 24 pictures a device alone draws as well: 1.0 x. The bar stays, and the report says so.
+        # A device alone draws nearly as well from as few pictures: 1.0 x. The bar stays, and the report says so.
         assert {bar.name for bar in bars(report) if not bar.holds} <= {TOGETHER}
 
 
