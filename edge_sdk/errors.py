@@ -51,6 +51,14 @@
         ├── Rejected                the coordinator refused the device, with its reason
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
+        ├── MaskedSumError          a masked sum cannot be made, or a device does not take part in it
+        │   ├── AttemptMismatch         a message of another start, round or attempt, or out of its turn
+        │   ├── RosterInvalid           a roster that cannot be right: forged, twice the same, too sparse
+        │   ├── RevealMissing           a device has not revealed its part of the graph's seed
+        │   ├── TooFewDevices           fewer devices than the sum asks for are there, or are left
+        │   ├── ShareInvalid            shares that cannot be decrypted, or do not give their secret
+        │   ├── UnmaskRefused           an unmask request that could show single updates
+        │   └── MasksLeft               masks are left in a sum
         └── JournalError            a device's journal of its membership cannot be written or read
             ├── JournalDamaged          the file is damaged, or is no journal
             └── JournalTooNew           written by a later version
@@ -272,6 +280,38 @@ class NothingLearnt(FederationError):
 
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
+
+
+class MaskedSumError(FederationError):
+    """A masked sum cannot be made, or a device does not take part in it."""
+
+
+class AttemptMismatch(MaskedSumError):
+    """A message is of another start, round or attempt, or comes out of its turn."""
+
+
+class RosterInvalid(MaskedSumError):
+    """A roster, or the numbers revealed for it, cannot be right."""
+
+
+class RevealMissing(MaskedSumError):
+    """A device of the roster has not revealed its part of the graph's seed, so that there is no graph."""
+
+
+class TooFewDevices(MaskedSumError):
+    """Fewer devices than the sum asks for are there, or are left."""
+
+
+class ShareInvalid(MaskedSumError):
+    """Shares cannot be decrypted, or do not give the secret that they are of."""
+
+
+class UnmaskRefused(MaskedSumError):
+    """An unmask request could show single updates."""
+
+
+class MasksLeft(MaskedSumError):
+    """Masks, or values beyond all bounds, are left in a sum."""
 
 
 class JournalError(FederationError):

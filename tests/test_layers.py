@@ -16,6 +16,7 @@ COORDINATOR: dict[str, set[str]] = {
     "methods": set(),
     "ingress": set(),
     "store": {"rounds"},
+    "secure_aggregation": set(),
     "worker_thread": set(),
     "runner": {"rounds", "store"},
     "identity": set(),
@@ -38,6 +39,7 @@ EDGE_SDK: dict[str, set[str]] = {
     "adapter": set(),
     "pictures": set(),
     "privacy": set(),
+    "secure_aggregation": set(),
     "transport": set(),
     "wire": {"adapter"},
     "asyncapi": {"wire", "transport"},
@@ -58,7 +60,10 @@ EDGE_SDK: dict[str, set[str]] = {
 # What others may import of the SDK: `export` also its way of reading adapters on a command line.
 OTHERS = {
     "export": {"adapter", "inference", "pictures", "cli"},
-    "coordinator": {"adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"},
+    "coordinator": {
+        *("adapter", "wire", "transport", "privacy", "inference", "membership", "training", "pictures"),
+        "secure_aggregation",
+    },
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.
 NESTED = {"coordinator.methods", "coordinator.simulation", "edge_sdk.inference"}
