@@ -9,6 +9,7 @@ hybrids.py        two styles in one picture (docs/inference.md)
 federation.py     methods of learning together; federated/ its devices, rows and times
 byzantine.py      damage by lying devices, by filter; lying/ their updates and one federation
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
+secure_sum.py     masked sums against Flower's SecAgg+; summing/ both sides
 transport.py      our path against raw paho and Flower; network/ its processes
 idle.py           cost of 10,000 devices that wait; network/ its devices
 chaos.py          a federation under kill -9 and line faults; network/ its processes and the audit

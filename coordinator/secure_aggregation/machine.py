@@ -61,6 +61,7 @@ from edge_sdk.secure_aggregation import (
     bitmap,
     commitment,
     graph,
+    has_usable_keys,
     is_signed,
     ring_seed,
     roster_hash,
@@ -267,7 +268,8 @@ class _Turn:
                 self.go_on()
             case Summed():
                 if self.state.phase == "summing":
-                    self._set(phase="done", answers={}, shares={}, numbers={})
+                    self.actions += [Discard(sha256) for sha256 in self.state.uploads.values()]
+                    self._set(phase="done", answers={}, shares={}, numbers={}, uploads={})
             case Failed():
                 if self.state.phase == "summing":
                     self._abandon(event.error)
@@ -308,6 +310,8 @@ class _Turn:
             raise SignatureInvalid(
                 f"The advertisement of {device!r} is not signed for this step and attempt by the identity in it."
             )
+        if not has_usable_keys(advertisement):
+            raise RosterInvalid(f"{device!r} advertises a key of low order, with which no secret can be agreed on.")
         for other in self.state.advertised.values():
             same = {*advertisement.signed_fields} & {*other.signed_fields}
             if same:

@@ -27,6 +27,7 @@ from edge_sdk.secure_aggregation.harary import Graph, graph, ring_seed
 from edge_sdk.secure_aggregation.keys import (
     RANDOM_BYTES,
     commitment,
+    has_usable_keys,
     is_signed,
     mask_private_key,
     pair_mask_key,
@@ -109,6 +110,7 @@ __all__ = [
     "encoded",
     "from_bytes",
     "graph",
+    "has_usable_keys",
     "is_signed",
     "mask",
     "mask_private_key",

@@ -97,6 +97,17 @@ def is_signed(terms: Terms, advertisement: Advertisement) -> bool:
     return True
 
 
+def has_usable_keys(advertisement: Advertisement) -> bool:
+    """True unless one of the X25519 keys is a point of low order, with which no secret can be agreed on."""
+    anybody = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+    try:
+        _agreed(anybody, advertisement.mask_key)
+        _agreed(anybody, advertisement.share_key)
+    except ShareInvalid:
+        return False
+    return True
+
+
 def commitment(terms: Terms, device: str, number: bytes) -> bytes:
     """The commitment of a device to its number."""
     return hashlib.sha256(terms.context("number", device, number)).digest()

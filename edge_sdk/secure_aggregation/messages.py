@@ -37,8 +37,8 @@ Number = Annotated[bytes, Meta(min_length=16, max_length=16)]
 Bitmap = Annotated[bytes, Meta(min_length=1, max_length=MOST_DEVICES // 8)]
 
 
-class Advertisement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A device's public keys for one attempt.
+class Advertisement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
+    """A device's public keys for one attempt. An array of its fields, as a roster holds a thousand of them.
 
     Attributes:
         device: its name.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec.structs import replace
 
 from coordinator import secure_aggregation as server
@@ -23,6 +24,7 @@ from edge_sdk.errors import (
 from edge_sdk.secure_aggregation import (
     SEALED_BYTES,
     Advertise,
+    Advertisement,
     Delivery,
     FromCoordinator,
     FromDevice,
@@ -326,6 +328,13 @@ def entry(name: str, **changes: object) -> Advertise:
     return Advertise(epoch=7, round=3, attempt=1, advertisement=made)
 
 
+def low_order(name: str, which: str) -> Advertisement:
+    """An advertisement, well signed, with a key of which everybody knows what comes of it."""
+    changed = replace(entry(name).advertisement, **{which: bytes(32)})
+    content = terms().context("advertisement", *changed.signed_fields)
+    return replace(changed, signature=Ed25519PrivateKey.from_private_bytes(identity(name)).sign(content))
+
+
 def test_advertisements_that_cannot_be_right() -> None:
     world = World(NAMES, terms())
     world.feed(server.Heard("d0", entry("d0")))
@@ -338,6 +347,10 @@ def test_advertisements_that_cannot_be_right() -> None:
     assert isinstance(heard(world, "d1", replace(entry("d1"), attempt=2))[0], AttemptMismatch)
     same_keys = advertised(terms(), "d1", identity("d1"), split_randomness(random_bytes("d0")))
     assert isinstance(heard(world, "d1", replace(entry("d1"), advertisement=same_keys))[0], RosterInvalid)
+    low = low_order("d1", "mask_key"), low_order("d1", "share_key")
+    assert [type(heard(world, "d1", replace(entry("d1"), advertisement=made))[0]) for made in low] == [
+        RosterInvalid
+    ] * 2
     again = advertised(terms(), "d0", identity("d0"), split_randomness(random_bytes("d0", 2)))
     assert isinstance(heard(world, "d0", replace(entry("d0"), advertisement=again))[0], AttemptMismatch)
     assert world.state.advertised.keys() == {"d0"}
