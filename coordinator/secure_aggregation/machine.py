@@ -8,8 +8,8 @@ when it does not want to wait any longer. A state that was saved at any point go
 
 Devices may be lost in each phase, as long as enough are left (`Policy.fewest`); only the numbers of the graph's seed
 must be complete. The roster is fixed at the end of the first phase, those who take part in masking at the end of the
-third, and
-those in the sum at the end of the fourth: a vector that comes later is thrown away, as its masks are being undone.
+third, and those in the sum at the end of the fourth: a vector that comes later is thrown away, as its masks are being
+undone.
 
 Each phase ends when all have answered, or by TimeUp. Either the exact sum of the survivors comes out of it, or the
 attempt is abandoned with a named error, and nothing is learnt. A new attempt is a new state, with new keys of all

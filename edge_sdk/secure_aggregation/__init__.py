@@ -3,8 +3,7 @@
 Double masking after Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017,
 on the sparse graph of Bell et al., CCS 2020. Here are the arithmetic of both sides, the messages, and a device's half
 as a pure state machine (`device`); the coordinator's half is `coordinator.secure_aggregation`. The modules, in the
-order of
-their use: `policy`, `terms`, `messages`, `harary`, `keys`, `shares`, `masks`, `fixed_point`, `device`.
+order of their use: `policy`, `terms`, `messages`, `harary`, `keys`, `shares`, `masks`, `fixed_point`, `device`.
 
 A device that lies about its own vector is not defended against: nobody sees it.
 """

@@ -6,8 +6,7 @@ honest devices before those that collude make theirs, and chooses who is in the 
 times. So each device commits itself to a random number in its signed advertisement. The roster of all commitments is
 fixed first, then the numbers are revealed, and the seed is the hash of the roster and all numbers. All of them: if one
 is missing, the attempt ends, and there is nothing to choose. What is left to a coordinator is to end an attempt whose
-order
-it dislikes, and to begin another with new keys: one try an attempt, which everybody sees.
+order it dislikes, and to begin another with new keys: one try an attempt, which everybody sees.
 
     order    the places in the roster, sorted by SHA-256(seed || place), place as 4 bytes, little-endian
 """

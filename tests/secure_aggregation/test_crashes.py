@@ -26,6 +26,8 @@ def settle(world: World) -> None:
             return
         world.restart()
         world.upload()
+        if world.state.awaited and world.state.awaited <= world.gone:
+            world.time_up()
     raise AssertionError(f"stuck in phase {world.state.phase}")
 
 
@@ -44,7 +46,7 @@ class Death:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("who", ["coordinator", "b"])
-@pytest.mark.parametrize("graph", ["complete", "ring"])
+@pytest.mark.parametrize("graph", ["complete", "complete, one is lost", "ring"])
 def test_one_side_dies_at_every_step(
     graph: str, who: str, when: Literal["before", "after"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,12 +63,15 @@ def test_one_side_dies_at_every_step(
         death = Death(who, at, when)
         world = World(names, terms(3, policy=policy), death)
         world.begin()
+        lost = {"d"} if "lost" in graph else set()
+        world.gone |= lost
         world.upload()
         settle(world)
         assert world.total is not None
         assert (world.total == world.expected()).all()
-        assert len(world.task.uploads) == len(names)  # type: ignore[union-attr]
-        assert (world.state.given.neighbours < len(names) - 1) == (graph == "ring")
+        assert len(world.task.uploads) == len(world.state.roster) - len(lost & {e.device for e in world.state.roster})  # type: ignore[union-attr]
+        assert world.error is None
+        assert (world.state.given.neighbours < len(world.state.roster) - 1) == (graph == "ring")
         if death.steps[who] <= at:
             break
         steps += 1

@@ -39,13 +39,28 @@ def test_losses_at_any_moment(data: st.DataObject, count: int) -> None:
     everybody = names(count)
     lost = data.draw(st.lists(st.sampled_from(everybody), max_size=int(count * 0.3 + 1e-9), unique=True))
     moments = {name: data.draw(st.sampled_from(["shares", "upload", "unmask"])) for name in lost}
-    world = World(everybody, terms(data.draw(st.integers(1, 40))))
+    layout = Layout(
+        slots=data.draw(st.integers(1, 5)), tensors=(Scaled(name="a", size=data.draw(st.integers(1, 9)), scale=1.0),)
+    )
+    world = World(everybody, terms(layout.words))
+    numbers = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    world.vectors = {
+        name: encoded(
+            layout,
+            int(numbers.integers(layout.slots)),
+            float(numbers.uniform()),
+            {"a": numbers.uniform(-1.5, 1.5, layout.tensors[0].size)},
+        )
+        for name in everybody
+    }
     run(world, moments)
     staying = [name for name in everybody if moments.get(name) in (None, "unmask")]
     if world.error is None:
         assert world.state.phase == "done"
         assert sorted(world.task.uploads) == staying  # type: ignore[union-attr]
         assert (world.total == world.expected()).all()
+        assert world.total is not None
+        decoded(layout, world.total, len(staying))
     else:
         assert count < 5  # where one loss leaves no majority of shares
         assert isinstance(world.error, ShareInvalid | TooFewDevices)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,6 +82,7 @@ class World:
 
     Attributes:
         members: the devices by name.
+        vectors: their plain vectors.
         state: the coordinator's state.
         refused: refusals by the coordinator, with the devices' names.
         error: why the attempt was abandoned; None if it was not.
@@ -91,9 +92,10 @@ class World:
         tamper: changes a message to a device, or loses it.
     """
 
-    def __init__(self, names: Iterable[str], given: Terms, dies: Dies = lambda _: None) -> None:
+    def __init__(self, names: Collection[str], given: Terms, dies: Dies = lambda _: None) -> None:
         self.terms = given
         self.dies = dies
+        self.vectors = {name: vector(name, given.words) for name in names}
         self.members = {name: Member(name, dies) for name in sorted(names)}
         self.state = server.begin(given, self.members)
         self.refused: list[tuple[str, ImpastoError]] = []
@@ -120,7 +122,7 @@ class World:
         """Let devices hand in their vectors; by default all that are there and ready."""
         for name in names or self.members:
             if name not in self.gone and self.members[name].state.phase == "ready":
-                data = to_bytes(vector(name, self.terms.words))
+                data = to_bytes(self.vectors[name])
                 self.do(name, self.members[name].feed(device.Vector(data)))
 
     def restart(self) -> None:
@@ -134,7 +136,7 @@ class World:
     def expected(self) -> Words:
         """The plain sum of the survivors' vectors."""
         assert self.task is not None
-        return np.sum([vector(name, self.terms.words) for name in self.task.uploads], axis=0, dtype=np.uint32)
+        return np.sum([self.vectors[name] for name in self.task.uploads], axis=0, dtype=np.uint32)
 
     # the two ways ---------------------------------------------------------------------------------------------------
 
