@@ -3,7 +3,7 @@
 No clock, no socket, no disk: the caller stores the new state before it carries out any of the actions, and feeds TimeUp
 when it does not want to wait any longer. A state that was saved at any point goes on with `Restarted`.
 
-    advertising ──> revealing ──> sharing ──> uploading ──> unmasking ──> summing ──> done
+    advertising ──> revealing ──> sharing ──> uploading ──> consenting ──> unmasking ──> summing ──> done
          └──complete graph───────────^                                       (any phase ──> abandoned)
 
 Devices may be lost in each phase, as long as enough are left (`Policy.fewest`); only the numbers of the graph's seed
@@ -46,12 +46,15 @@ from edge_sdk.secure_aggregation import (
     SHARE_BYTES,
     Advertise,
     Advertisement,
+    Consent,
+    Consents,
     Delivery,
     FromCoordinator,
     FromDevice,
     Graph,
     Numbers,
     Parameters,
+    Ready,
     Reveal,
     Roster,
     Shares,
@@ -60,16 +63,27 @@ from edge_sdk.secure_aggregation import (
     UnmaskRequest,
     bitmap,
     commitment,
+    consent_content,
     graph,
     has_usable_keys,
+    is_by,
     is_signed,
+    ready_content,
     ring_seed,
     roster_hash,
 )
 
 _T = TypeVar("_T", bound=FromCoordinator)
 Phase: TypeAlias = Literal[
-    "advertising", "revealing", "sharing", "uploading", "unmasking", "summing", "done", "abandoned"
+    "advertising",
+    "revealing",
+    "sharing",
+    "uploading",
+    "consenting",
+    "unmasking",
+    "summing",
+    "done",
+    "abandoned",
 ]  # fmt: skip
 
 
@@ -87,8 +101,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         seed: the seed of the graph; empty in a complete one.
         shares: encrypted shares by place.
         sharers: places of those who take part in masking, from "uploading" on.
+        ready: signatures of those who take part, by place.
         uploads: hashes of masked vectors by place.
-        survivors: places of those in the sum, from "unmasking" on.
+        survivors: places of those in the sum, from "consenting" on.
+        consents: signatures of those who agree to the sum, by place.
         answers: answers to the unmask request by place.
         reason: why it was abandoned.
     """
@@ -103,8 +119,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     seed: bytes = b""
     shares: dict[int, Shares] = {}
     sharers: frozenset[int] = frozenset()
+    ready: dict[int, bytes] = {}
     uploads: dict[int, str] = {}
     survivors: frozenset[int] = frozenset()
+    consents: dict[int, bytes] = {}
     answers: dict[int, bytes] = {}
     reason: str = ""
 
@@ -124,7 +142,9 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             case "sharing":
                 among, done = frozenset(range(len(self.roster))), self.shares
             case "uploading":
-                among, done = self.sharers, self.uploads
+                among, done = self.sharers, self.uploads.keys() & self.ready.keys()
+            case "consenting":
+                among, done = self.survivors, self.consents
             case "unmasking":
                 among, done = self.survivors, self.answers
             case _:
@@ -269,7 +289,7 @@ class _Turn:
             case Summed():
                 if self.state.phase == "summing":
                     self.actions += [Discard(sha256) for sha256 in self.state.uploads.values()]
-                    self._set(phase="done", answers={}, shares={}, numbers={}, uploads={})
+                    self._set(phase="done", answers={}, consents={}, ready={}, shares={}, numbers={}, uploads={})
             case Failed():
                 if self.state.phase == "summing":
                     self._abandon(event.error)
@@ -292,7 +312,10 @@ class _Turn:
         place = self._place(device)
         before, checked = self._known(place, message)
         if before == checked:
-            self._repeat_to(device)
+            if not isinstance(
+                message, Ready
+            ):  # nothing is awaited after it but the vector: the two would echo for ever
+                self._repeat_to(device)
         elif before is not None:
             raise AttemptMismatch(f"Another {type(message).__name__} of {device!r} came before: that one counts.")
         else:
@@ -326,6 +349,10 @@ class _Turn:
                 return state.numbers.get(place), message.number
             case Shares():
                 return state.shares.get(place), message
+            case Ready():
+                return state.ready.get(place), message.signature
+            case Consent():
+                return state.consents.get(place), message.signature
             case UnmaskAnswer():
                 return state.answers.get(place), message.shares
         raise AssertionError("advertisements are taken elsewhere")
@@ -343,6 +370,15 @@ class _Turn:
                         f"{len(message.sealed)} bytes of shares for {state.given.neighbours} neighbours."
                     )
                 self._set(shares={**state.shares, place: message})
+            case "uploading", Ready() if place in state.sharers:
+                sharers = bitmap(state.sharers, len(state.roster))
+                self._check_signature(entry, message, ready_content(state.terms, self._roster_hash(), sharers))
+                self._set(ready={**state.ready, place: message.signature})
+            case "consenting" | "unmasking", Consent() if place in state.survivors:
+                self._check_signature(entry, message, consent_content(state.terms, self._roster_hash(), *self._sets()))
+                self._set(consents={**state.consents, place: message.signature})
+                if state.phase == "unmasking":  # later than most; it can still answer
+                    self._repeat_to(entry.device)
             case "unmasking", UnmaskAnswer() if place in state.survivors:
                 wanted = len(owners(self._graph().holders(place), state.sharers))
                 if len(message.shares) != SHARE_BYTES * wanted:
@@ -351,10 +387,17 @@ class _Turn:
             case _:
                 raise self._too_late(entry.device, message)
 
+    def _check_signature(self, entry: Advertisement, message: Ready | Consent, content: bytes) -> None:
+        if not is_by(entry.identity, message.signature, content):
+            raise SignatureInvalid(
+                f"{type(message).__name__} of {entry.device!r} is not signed by its identity key for this sum."
+            )
+
     def _upload(self, event: Uploaded) -> None:
         place, state = self._place(event.device), self.state
         if state.uploads.get(place) == event.sha256:
-            self._repeat_to(event.device)
+            if state.phase != "uploading":  # there its Ready is missing, which it repeats by itself
+                self._repeat_to(event.device)
             return
         if state.phase != "uploading" or place not in state.sharers or place in state.uploads:
             raise AttemptMismatch(
@@ -379,6 +422,8 @@ class _Turn:
                 self._fix_sharers()
             case "uploading":
                 self._fix_survivors()
+            case "consenting":
+                self._fix_consents()
             case "unmasking":
                 self._unmask()
 
@@ -413,7 +458,7 @@ class _Turn:
             )
             return
         numbers = [state.numbers[place] for place in range(len(state.roster))]
-        self._set(seed=ring_seed(roster_hash(state.terms, state.given, state.roster), numbers), phase="sharing")
+        self._set(seed=ring_seed(self._roster_hash(), numbers), phase="sharing")
         self._announce()
 
     def _fix_sharers(self) -> None:
@@ -422,9 +467,23 @@ class _Turn:
             self._announce()
 
     def _fix_survivors(self) -> None:
-        if self._enough(len(self.state.uploads), "handed in their masked vectors"):
-            self._set(survivors=frozenset(self.state.uploads), phase="unmasking")
+        state = self.state
+        there = frozenset(state.uploads.keys() & state.ready.keys())
+        if self._enough(len(there), "handed in their masked vectors"):
+            self.actions += [Discard(sha256) for place, sha256 in state.uploads.items() if place not in there]
+            uploads = {place: sha256 for place, sha256 in state.uploads.items() if place in there}
+            self._set(survivors=there, uploads=uploads, phase="consenting")
             self._announce()
+
+    def _fix_consents(self) -> None:
+        state = self.state
+        quorum = state.terms.policy.quorum(len(state.roster))
+        if len(state.consents) < quorum:
+            there = f"{len(state.consents)} of {len(state.roster)} devices"
+            self._abandon(TooFewDevices(f"{there} have agreed to the sum, and it takes {quorum}."))
+            return
+        self._set(phase="unmasking")
+        self._announce()
 
     def _unmask(self) -> None:
         state, edges = self.state, self._graph()
@@ -466,10 +525,10 @@ class _Turn:
     def _announce(self) -> None:
         """Say what the present phase has to say, to all whom it waits for."""
         names = tuple(sorted(self.state.awaited))
-        if self.state.phase == "uploading":
-            self.actions += [Send((name,), self._message(name)) for name in names]
-        elif names:
+        if self.state.phase in ("revealing", "sharing"):
             self.actions.append(Send(names, self._message(names[0])))
+        else:
+            self.actions += [Send((name,), self._message(name)) for name in names]
 
     def _say_again(self) -> None:
         if self.state.phase == "summing":
@@ -494,13 +553,26 @@ class _Turn:
                 return self._roster()
             case "uploading":
                 return self._delivery(self._place(device))
-        assert state.phase == "unmasking", f"nothing is said in phase {state.phase}"
-        devices = len(state.roster)
-        return self._made(
-            UnmaskRequest,
-            survivors=bitmap(state.survivors, devices),
-            dropped=bitmap(state.sharers - state.survivors, devices),
-        )
+        assert state.phase in ("consenting", "unmasking"), f"nothing is said in phase {state.phase}"
+        place = self._place(device)
+        if state.phase == "unmasking" and place in state.consents:
+            return self._consents
+        survivors, dropped = self._sets()
+        ready = b"".join(state.ready[near] for near in self._near[place] if near in state.survivors)
+        return self._made(UnmaskRequest, survivors=survivors, dropped=dropped, ready=ready)
+
+    @cached_property
+    def _consents(self) -> FromCoordinator:
+        """A quorum's consents; more would only be longer."""
+        state, devices = self.state, len(self.state.roster)
+        chosen = sorted(state.consents)[: state.terms.policy.quorum(devices)]
+        signatures = b"".join(state.consents[place] for place in chosen)
+        return self._made(Consents, devices=bitmap(chosen, devices), signatures=signatures)
+
+    def _sets(self) -> tuple[bytes, bytes]:
+        """Survivors and dropped devices, as bitmaps."""
+        state, devices = self.state, len(self.state.roster)
+        return bitmap(state.survivors, devices), bitmap(state.sharers - state.survivors, devices)
 
     def _roster(self) -> FromCoordinator:
         given = self.state.given
@@ -539,6 +611,9 @@ class _Turn:
         """The neighbours of each place, once there is a graph."""
         edges = self._graph()
         return [edges.neighbours(place) for place in range(edges.devices)]
+
+    def _roster_hash(self) -> bytes:
+        return roster_hash(self.state.terms, self.state.given, self.state.roster)
 
     def _graph(self) -> Graph:
         return graph(len(self.state.roster), self.state.given.neighbours, self.state.seed)

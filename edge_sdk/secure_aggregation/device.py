@@ -6,14 +6,16 @@ nothing.
 
     idle ──Begin──> advertised ──Roster──> revealed ──Numbers──> shared ──Delivery──> ready ──vector──> masked
                         └───────────complete graph: Roster────────^                                       │
-                                                                            answered <──UnmaskRequest─────┘
+                                                     answered <──Consents── consented <──UnmaskRequest────┘
 
 The keys live as long as they are needed: private keys and the self mask's secret go when the vector is masked, the
-neighbours' shares when the unmask request is answered. Guarantees, tested by tests/secure_aggregation:
+neighbours' shares when the consents are answered. Guarantees, tested by tests/secure_aggregation:
 
 - One vector is masked with an attempt's keys, once.
-- One unmask request is answered in a round, for sets that are disjoint, together are all who sent shares, and leave as
-  many survivors as the policy asks for. It is answered again only if it is the same.
+- One unmask request is agreed to in an attempt, for sets that are disjoint, together are all who sent shares, and leave
+  as many survivors as the policy asks for, all of whose neighbours among them have signed that they mask for the same
+  sharers. The same request gets the same answer again, another one none.
+- Shares are given only if a quorum has signed the same sets: no two devices answer for different ones.
 - After an answer nothing more is given in this round, even in a new attempt: two sums of one update in different
   company differ by somebody's update.
 - What is invalid, late or repeated changes nothing, and is refused by name.
@@ -45,12 +47,16 @@ from edge_sdk.secure_aggregation.masks import add_masks, from_bytes, to_bytes
 from edge_sdk.secure_aggregation.messages import (
     SEALED_BYTES,
     SHARE_BYTES,
+    SIGNATURE_BYTES,
     Advertise,
     Advertisement,
+    Consent,
+    Consents,
     Delivery,
     FromCoordinator,
     FromDevice,
     Numbers,
+    Ready,
     Reveal,
     Roster,
     Shares,
@@ -64,7 +70,7 @@ from edge_sdk.secure_aggregation.policy import FEWEST_DEVICES, Parameters
 from edge_sdk.secure_aggregation.shares import split
 from edge_sdk.secure_aggregation.terms import Terms
 
-Phase: TypeAlias = Literal["idle", "advertised", "revealed", "shared", "ready", "masked", "answered"]
+Phase: TypeAlias = Literal["idle", "advertised", "revealed", "shared", "ready", "masked", "consented", "answered"]
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +108,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         held: shares of the secrets of each sharer among the neighbours (self mask, mask key: 32 bytes) by place, and
             the own one of the self mask (16 bytes).
         masked: the masked vector, once there is one.
-        answer: survivors and dropped of the unmask request that was answered; None before.
+        answer: survivors and dropped of the sum that it has agreed to; None before. It agrees to no other in an
+            attempt.
     """
 
     phase: Phase = "idle"
@@ -252,8 +259,13 @@ class _Turn:
             case "shared", Delivery():
                 self._take_delivery(message)
             case "masked", UnmaskRequest():
+                self._agree(message)
+            case "consented", Consents():
                 self._answer(message)
-            case "answered", UnmaskRequest():
+            case "consented" | "answered", UnmaskRequest():
+                if (message.survivors, message.dropped) == state.answer:
+                    self._say_again()
+                    return
                 raise UnmaskRefused(
                     "The coordinator asks for a second unmasking in one attempt, for other sets of devices. With both, "
                     "it could see single updates: nothing is sent."
@@ -349,6 +361,8 @@ class _Turn:
             held[place] = sealer.opened(state.roster[place], sealed)
         self._set(sharers=delivery.sharers, held=held)
         self._move("ready")
+        content = keys.ready_content(terms, self._roster_hash(), delivery.sharers)
+        self._say(Ready, signature=keys.sign(self.rules.identity, content))
 
     # the vector, and the end ----------------------------------------------------------------------------------------
 
@@ -371,7 +385,7 @@ class _Turn:
         self._move("masked")
         self.actions.append(HandIn())
 
-    def _answer(self, request: UnmaskRequest) -> None:
+    def _agree(self, request: UnmaskRequest) -> None:
         state, devices = self.state, len(self.state.roster)
         assert state.terms is not None, "there is an attempt"
         survivors, dropped = places(request.survivors, devices), places(request.dropped, devices)
@@ -390,13 +404,44 @@ class _Turn:
             raise UnmaskRefused(
                 f"{len(survivors)} devices are left in the sum, and it asks for {fewest} of {devices}: nothing is sent."
             )
+        near = [place for place in sorted(state.held) if place in survivors and place != state.here]
+        content = keys.ready_content(state.terms, self._roster_hash(), state.sharers)
+        self._check_signatures(near, request.ready, content, "have masked for the same devices")
+        self._set(answer=(request.survivors, request.dropped))
+        self._move("consented")
+        content = keys.consent_content(state.terms, self._roster_hash(), request.survivors, request.dropped)
+        self._say(Consent, signature=keys.sign(self.rules.identity, content))
+
+    def _answer(self, consents: Consents) -> None:
+        state, devices = self.state, len(self.state.roster)
+        assert state.terms is not None, "there is an attempt"
+        assert state.answer is not None, "it has agreed to a sum"
+        agreed, quorum = sorted(places(consents.devices, devices)), state.terms.policy.quorum(devices)
+        if len(agreed) < quorum:
+            raise UnmaskRefused(f"{len(agreed)} of {devices} devices agree to the sum, and it takes {quorum}.")
+        content = keys.consent_content(state.terms, self._roster_hash(), *state.answer)
+        self._check_signatures(agreed, consents.signatures, content, "agree to the same sum as this device")
+        survivors = places(state.answer[0], devices)
         shares = b"".join(
             held[:SHARE_BYTES] if place in survivors else held[SHARE_BYTES:]
             for place, held in sorted(state.held.items())
         )
-        self._set(answer=(request.survivors, request.dropped), held={})
+        self._set(held={})
         self._move("answered")
         self._say(UnmaskAnswer, shares=shares)
+
+    def _check_signatures(self, signers: list[int], signatures: bytes, content: bytes, what: str) -> None:
+        """Raise UnmaskRefused unless all of these devices, by their places, have signed a content."""
+        if len(signatures) != SIGNATURE_BYTES * len(signers):
+            raise MessageInvalid(f"{len(signatures)} bytes of signatures of {len(signers)} devices.")
+        for number, place in enumerate(signers):
+            entry = self.state.roster[place]
+            signature = signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES]
+            if not keys.is_by(entry.identity, signature, content):
+                raise UnmaskRefused(
+                    f"It is not signed by {entry.device!r} that it is among those who {what}: they were told different "
+                    "things, by which single updates could be seen. Nothing is sent."
+                )
 
     # helpers --------------------------------------------------------------------------------------------------------
 
@@ -424,12 +469,12 @@ class _Turn:
         self.actions.append(Say(message))
 
     def _say_again(self) -> None:
-        if self.state.phase == "masked":
-            self.actions.append(HandIn())
-        elif self.state.phase not in ("idle", "ready"):
+        if self.state.phase != "idle":
             said = decode(self.state.said)
             assert isinstance(said, FromDevice), "it is this device's own"
             self.actions.append(Say(said))
+        if self.state.phase == "masked":
+            self.actions.append(HandIn())
 
     def _move(self, phase: Phase) -> None:
         self._set(phase=phase)

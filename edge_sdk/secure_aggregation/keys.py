@@ -1,6 +1,9 @@
 """Keys of a masked sum: X25519 agreement (RFC 7748), HKDF-SHA256 (RFC 5869), ChaCha20-Poly1305 (RFC 8439), Ed25519.
 
-All keys are for one attempt, and each for one purpose, which HKDF's info names (no salt):
+Identity keys sign Advertisement (all of its other fields), Ready (hash of the roster, sharers) and Consent (hash of the
+roster, survivors, dropped), each as `Terms.context` of its kind: "advertisement", "ready", "consent".
+
+All other keys are for one attempt, and each for one purpose, which HKDF's info names (no salt):
 
     mask_key's private key       HKDF(16 random bytes, ["impasto/1 mask key", ..., device])
     mask of a pair               HKDF(X25519(mask keys), ["impasto/1 pair mask", ..., first, second, roster])
@@ -74,27 +77,46 @@ def public_of(private: X25519PrivateKey) -> bytes:
 
 def advertised(terms: Terms, device: str, identity: bytes, secrets: Secrets) -> Advertisement:
     """The signed advertisement of a device with this private identity key."""
-    signer = Ed25519PrivateKey.from_private_bytes(identity)
     unsigned = Advertisement(
         device=device,
-        identity=signer.public_key().public_bytes_raw(),
+        identity=Ed25519PrivateKey.from_private_bytes(identity).public_key().public_bytes_raw(),
         mask_key=public_of(mask_private_key(terms, device, secrets.mask_seed)),
         share_key=public_of(X25519PrivateKey.from_private_bytes(secrets.share_private)),
         commitment=commitment(terms, device, secrets.number),
         signature=bytes(64),
     )
-    signature = signer.sign(terms.context("advertisement", *unsigned.signed_fields))
-    return msgspec.structs.replace(unsigned, signature=signature)
+    content = terms.context("advertisement", *unsigned.signed_fields)
+    return msgspec.structs.replace(unsigned, signature=sign(identity, content))
 
 
 def is_signed(terms: Terms, advertisement: Advertisement) -> bool:
     """True if an advertisement is signed by its identity key for these terms."""
     content = terms.context("advertisement", *advertisement.signed_fields)
+    return is_by(advertisement.identity, advertisement.signature, content)
+
+
+def sign(identity: bytes, content: bytes) -> bytes:
+    """The signature of a private identity key."""
+    return Ed25519PrivateKey.from_private_bytes(identity).sign(content)
+
+
+def is_by(identity: bytes, signature: bytes, content: bytes) -> bool:
+    """True if a signature is by this public identity key."""
     try:
-        Ed25519PublicKey.from_public_bytes(advertisement.identity).verify(advertisement.signature, content)
+        Ed25519PublicKey.from_public_bytes(identity).verify(signature, content)
     except InvalidSignature:
         return False
     return True
+
+
+def ready_content(terms: Terms, roster: bytes, sharers: bytes) -> bytes:
+    """The content that Ready signs: a device masks for these sharers, and no others."""
+    return terms.context("ready", roster, sharers)
+
+
+def consent_content(terms: Terms, roster: bytes, survivors: bytes, dropped: bytes) -> bytes:
+    """The content that Consent signs: a device helps to unmask this sum, and no other."""
+    return terms.context("consent", roster, survivors, dropped)
 
 
 def has_usable_keys(advertisement: Advertisement) -> bool:

@@ -7,8 +7,11 @@
                       <──────────────────   Numbers         everybody's part
       Shares          ──────────────────>                   of its two secrets, encrypted for its neighbours
                       <──────────────────   Delivery        those of its neighbours for it
+      Ready           ──────────────────>                   who takes part, signed
       (vector)        ──────────────────>                   masked
                       <──────────────────   UnmaskRequest   who is in the sum, who has dropped out
+      Consent         ──────────────────>                   both lists, signed
+                      <──────────────────   Consents        those of a quorum
       UnmaskAnswer    ──────────────────>                   a share of one secret of each
 
 Devices are named by their places in the roster, from 0. A set of devices is a bitmap: bit i % 8 (1 << i % 8) of byte
@@ -31,9 +34,11 @@ from edge_sdk.secure_aggregation.terms import Count, Hash, Terms
 SHARE_BYTES = 16
 SEALED_BYTES = 2 * SHARE_BYTES + 16
 """Bytes of two encrypted shares: the authentication tag has 16."""
+SIGNATURE_BYTES = 64
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
 Number = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Signature = Annotated[bytes, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 Bitmap = Annotated[bytes, Meta(min_length=1, max_length=MOST_DEVICES // 8)]
 
 
@@ -54,7 +59,7 @@ class Advertisement(msgspec.Struct, frozen=True, kw_only=True, array_like=True, 
     mask_key: Hash
     share_key: Hash
     commitment: Hash
-    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+    signature: Signature
 
     @property
     def signed_fields(self) -> tuple[str, bytes, bytes, bytes, bytes]:
@@ -128,16 +133,42 @@ class Delivery(_Message, frozen=True, kw_only=True):
     sealed: Annotated[bytes, Meta(max_length=SEALED_BYTES * MOST_DEVICES)]
 
 
+class Ready(_Message, frozen=True, kw_only=True):
+    """Device: I have my neighbours' shares; the signature is by the identity key, of the roster and the sharers."""
+
+    signature: Signature
+
+
 class UnmaskRequest(_Message, frozen=True, kw_only=True):
-    """Coordinator: help to take the masks off. The two sets are disjoint, and together they are the sharers.
+    """Coordinator: agree to this sum. The two sets are disjoint, and together they are the sharers.
 
     Attributes:
         survivors: devices whose masked vectors are in the sum.
         dropped: devices whose are not.
+        ready: signatures of Ready of the survivors among your neighbours, in the roster's order.
     """
 
     survivors: Bitmap
     dropped: Bitmap
+    ready: Annotated[bytes, Meta(max_length=SIGNATURE_BYTES * MOST_DEVICES)]
+
+
+class Consent(_Message, frozen=True, kw_only=True):
+    """Device: I agree to no other sum; the signature is by the identity key, of the roster and both sets."""
+
+    signature: Signature
+
+
+class Consents(_Message, frozen=True, kw_only=True):
+    """Coordinator: a quorum has agreed, so help to take the masks off.
+
+    Attributes:
+        devices: those that have agreed.
+        signatures: of their Consent, in the roster's order.
+    """
+
+    devices: Bitmap
+    signatures: Annotated[bytes, Meta(max_length=SIGNATURE_BYTES * MOST_DEVICES)]
 
 
 class UnmaskAnswer(_Message, frozen=True, kw_only=True):
@@ -149,8 +180,8 @@ class UnmaskAnswer(_Message, frozen=True, kw_only=True):
     shares: Annotated[bytes, Meta(max_length=SHARE_BYTES * MOST_DEVICES)]
 
 
-FromDevice: TypeAlias = Advertise | Reveal | Shares | UnmaskAnswer
-FromCoordinator: TypeAlias = Roster | Numbers | Delivery | UnmaskRequest
+FromDevice: TypeAlias = Advertise | Reveal | Shares | Ready | Consent | UnmaskAnswer
+FromCoordinator: TypeAlias = Roster | Numbers | Delivery | UnmaskRequest | Consents
 Message: TypeAlias = FromDevice | FromCoordinator
 
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)

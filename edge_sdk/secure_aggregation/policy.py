@@ -13,14 +13,13 @@ happen:
   the marked ones among k that are drawn from N, of which m are marked.
 - A secret is lost with those who hold it: n P[H(n - 1, n - d - 1, k) < t] <= 2^-failure.
 
-A coordinator that lies (`active`) can tell some neighbours of a device that it has dropped out, and others that it has
-not. Nobody answers both, but those who collude. With c' the most colluding neighbours that the second bound leaves room
-for, 2 t > k + 1 + c' keeps it from restoring both secrets (the device itself holds a share, too). Without it, a
-coordinator that lies in this way sees the update of a device of its choice.
+A coordinator that lies could tell some neighbours of a device that it has dropped out, and others that it has not, and
+restore both secrets, as t is below half of the neighbours. So devices sign who is in the sum, and give their shares
+only if a quorum of floor((n + c)/2) + 1 devices has signed the same: two quorums have a device in common that does not
+collude, and signs once.
 
-Below 50 devices everybody is everybody's neighbour, and t is just above the half: floor(n/2) + 1, or floor((n + c)/2) +
-1 against a coordinator that lies. Probabilities are compared as integers, so that every platform, and every language
-with large integers, finds the same. No I/O here.
+Below 50 devices everybody is everybody's neighbour, and t is just above the half: floor(n/2) + 1. Probabilities are
+compared as integers, so that every platform, and every language with large integers, finds the same. No I/O here.
 """
 
 from __future__ import annotations
@@ -62,20 +61,24 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         dropping: share of the devices that may be lost on the way; a sum with more losses is abandoned.
         security_bits: the chance of a leak is at most 2^-security_bits.
         failure_bits: the chance that a sum with no more losses fails is at most 2^-failure_bits.
-        active: true if the coordinator may lie about who has dropped out.
     """
 
     colluding: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     dropping: Annotated[float, Meta(ge=0, lt=1)] = 0.3
     security_bits: Annotated[int, Meta(ge=1, le=128)] = 40
     failure_bits: Annotated[int, Meta(ge=1, le=128)] = 20
-    active: bool = False
 
     def parameters(self, devices: int) -> Parameters:
-        """The parameters for so many devices; raises as `parameters`."""
-        return parameters(
-            devices, self.colluding, self.dropping, self.security_bits, self.failure_bits, active=self.active
-        )
+        """The parameters for so many devices.
+
+        Raises:
+            ConfigurationError: as `parameters`, or there can be fewer devices left than a quorum.
+        """
+        given = parameters(devices, self.colluding, self.dropping, self.security_bits, self.failure_bits)
+        left = devices - share_of(devices, self.dropping)
+        if self.quorum(devices) > left:
+            raise _impossible(devices, self.colluding, self.dropping)
+        return given
 
     def suffices(self, devices: int, given: Parameters) -> bool:
         """True if these parameters keep all bounds for so many devices. Devices check so what they are given."""
@@ -90,15 +93,19 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             and _keeps_secrets(self, devices, given.neighbours, given.threshold)
         )
 
+    def quorum(self, devices: int) -> int:
+        """The number of devices that have to sign who is in the sum: more than half, and half of the colluding ones."""
+        return (devices + share_of(devices, self.colluding)) // 2 + 1
+
     def fewest(self, devices: int, given: Parameters) -> int:
         """The fewest devices that a sum of so many at its beginning may come down to.
 
-        In a complete graph the threshold; in others all but the share that may be lost, as the graph may fall apart
-        beyond it.
+        In a complete graph a quorum; in others all but the share that may be lost, as the graph may fall apart beyond
+        it.
         """
         if given.neighbours == devices - 1:
-            return max(FEWEST_DEVICES, given.threshold)
-        return devices - share_of(devices, self.dropping)
+            return max(FEWEST_DEVICES, given.threshold, self.quorum(devices))
+        return max(devices - share_of(devices, self.dropping), self.quorum(devices))
 
 
 def parameters(
@@ -107,8 +114,6 @@ def parameters(
     dropping: float = 0.3,
     security_bits: int = 40,
     failure_bits: int = 20,
-    *,
-    active: bool = False,
 ) -> Parameters:
     """The sparsest graph, and its smallest threshold, that keep all bounds; see `Policy` for the arguments.
 
@@ -120,22 +125,16 @@ def parameters(
             f"A masked sum of {devices} devices: it takes {FEWEST_DEVICES} at least, as each of two would know the "
             "other's part."
         )
-    policy = Policy(
-        colluding=colluding, dropping=dropping, security_bits=security_bits, failure_bits=failure_bits, active=active
-    )
+    policy = Policy(colluding=colluding, dropping=dropping, security_bits=security_bits, failure_bits=failure_bits)
     if devices >= COMPLETE_BELOW:
         for neighbours in range(2, devices - 1, 2):
             if _stays_connected(policy, devices, neighbours):
                 threshold = max(_least_threshold(policy, devices, neighbours), 2)
                 if threshold <= neighbours and _keeps_secrets(policy, devices, neighbours, threshold):
                     return Parameters(neighbours, threshold)
-    threshold = _half_of(policy, devices)
+    threshold = devices // 2 + 1
     if not _complete_suffices(policy, devices, threshold):
-        raise ConfigurationError(
-            f"No masked sum of {devices} devices is both safe from {share_of(devices, colluding)} that collude and "
-            f"sure to survive the loss of {share_of(devices, dropping)}: lower the share that may collude "
-            f"({colluding:g}) or that may drop out ({dropping:g})."
-        )
+        raise _impossible(devices, colluding, dropping)
     return Parameters(devices - 1, threshold)
 
 
@@ -150,15 +149,18 @@ def share_of(devices: int, share: float) -> int:
     return math.floor(devices * share + 1e-9)
 
 
-def _half_of(policy: Policy, devices: int) -> int:
-    lying = share_of(devices, policy.colluding) if policy.active else 0
-    return (devices + lying) // 2 + 1
+def _impossible(devices: int, colluding: float, dropping: float) -> ConfigurationError:
+    return ConfigurationError(
+        f"No masked sum of {devices} devices is both safe from {share_of(devices, colluding)} that collude and sure to "
+        f"survive the loss of {share_of(devices, dropping)}: lower the share that may collude ({colluding:g}) or that "
+        f"may drop out ({dropping:g})."
+    )
 
 
 def _complete_suffices(policy: Policy, devices: int, threshold: int) -> bool:
     """True if colluding devices cannot restore a secret, and so many devices are left that the others can."""
     left = devices - share_of(devices, policy.dropping)
-    return max(_half_of(policy, devices), share_of(devices, policy.colluding) + 1) <= threshold <= left
+    return max(devices // 2 + 1, share_of(devices, policy.colluding) + 1) <= threshold <= left
 
 
 def _stays_connected(policy: Policy, devices: int, neighbours: int) -> bool:
@@ -182,9 +184,6 @@ def _least_threshold(policy: Policy, devices: int, neighbours: int) -> int:
         if devices * beyond << policy.security_bits + 1 > among:
             break
         threshold -= 1
-    if policy.active:
-        most_colluding = threshold - 1
-        return max(threshold, (neighbours + 1 + most_colluding) // 2 + 1)
     return threshold
 
 

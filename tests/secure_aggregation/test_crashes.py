@@ -69,7 +69,8 @@ def test_one_side_dies_at_every_step(
         settle(world)
         assert world.total is not None
         assert (world.total == world.expected()).all()
-        assert len(world.task.uploads) == len(world.state.roster) - len(lost & {e.device for e in world.state.roster})  # type: ignore[union-attr]
+        there = {entry.device for entry in world.state.roster}
+        assert set(world.task.uploads) == there - lost  # type: ignore[union-attr]
         assert world.error is None
         assert (world.state.given.neighbours < len(world.state.roster) - 1) == (graph == "ring")
         if death.steps[who] <= at:
@@ -80,7 +81,7 @@ def test_one_side_dies_at_every_step(
 
 def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -> None:
     """What it answered is in its journal before it is said."""
-    world = World(NAMES, terms(3), Death("b", 4, "after"))
+    world = World(NAMES, terms(3), Death("b", 5, "after"))
     world.begin()
     world.upload()
     assert world.state.phase == "unmasking"
@@ -91,6 +92,19 @@ def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -
     assert answered.secrets is None
     settle(world)
     assert world.members["b"].state == answered
+
+
+def test_a_device_that_died_after_its_consent_gives_the_same_one() -> None:
+    world = World(NAMES, terms(3), Death("b", 4, "after"))
+    world.begin()
+    world.upload()
+    assert world.state.phase == "consenting"
+    agreed = world.members["b"].state
+    assert agreed.phase == "consented"
+    assert agreed.answer == (b"\x0f", b"\x00")
+    assert agreed.held
+    settle(world)
+    assert world.members["b"].state.answer == agreed.answer
 
 
 def test_a_damaged_record_is_named() -> None:

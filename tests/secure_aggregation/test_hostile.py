@@ -23,12 +23,16 @@ from edge_sdk.errors import (
 )
 from edge_sdk.secure_aggregation import (
     SEALED_BYTES,
+    SIGNATURE_BYTES,
     Advertise,
     Advertisement,
+    Consent,
+    Consents,
     Delivery,
     FromCoordinator,
     FromDevice,
     Layout,
+    Ready,
     Reveal,
     Roster,
     Scaled,
@@ -36,6 +40,7 @@ from edge_sdk.secure_aggregation import (
     UnmaskAnswer,
     UnmaskRequest,
     bitmap,
+    consent_content,
     decode,
     decoded,
     device,
@@ -43,9 +48,11 @@ from edge_sdk.secure_aggregation import (
     encoded,
     mask,
     places,
+    ready_content,
+    roster_hash,
     to_bytes,
 )
-from edge_sdk.secure_aggregation.keys import advertised, split_randomness
+from edge_sdk.secure_aggregation.keys import advertised, sign, split_randomness
 from tests.secure_aggregation.world import World, identity, random_bytes, terms
 
 NAMES = [f"d{number}" for number in range(6)]
@@ -198,56 +205,126 @@ REQUESTS: dict[str, tuple[dict[str, object], type[ImpastoError]]] = {
 @pytest.mark.parametrize("what", REQUESTS)
 def test_an_unmask_request_that_cannot_be_right(what: str) -> None:
     changes, wanted = REQUESTS[what]
-    world = World(NAMES, terms())
-    world.gone = {"d5"}
-    world.begin()
-    world.gone = set()
-    request = UnmaskRequest(epoch=7, round=3, attempt=1, survivors=SURVIVORS, dropped=DROPPED)
-    world = masked(world)
+    world, request = masked()
     before = world.members[VICTIM].state
-    world.hear(VICTIM, replace(request, **changes))  # type: ignore[arg-type]
+    world.hear(VICTIM, replace(without_d5(request), **changes))  # type: ignore[arg-type]
     error, state = refusal(world)
     assert type(error) is wanted
     assert state == before
     world.hear(VICTIM, request)
-    assert world.members[VICTIM].state.phase == "answered"
+    assert world.members[VICTIM].state.phase == "consented"
 
 
-def masked(world: World) -> World:
-    """A world in which all have handed in, and nobody has heard an unmask request."""
+def masked() -> tuple[World, UnmaskRequest]:
+    """A world in which all have handed in, and nobody has heard an unmask request; and that of the victim."""
     world = World(NAMES, terms())
-    world.tamper = lambda _, message: None if isinstance(message, UnmaskRequest) else message
+    requests: dict[str, UnmaskRequest] = {}
+
+    def keep(name: str, message: FromCoordinator) -> FromCoordinator | None:
+        if not isinstance(message, UnmaskRequest):
+            return message
+        requests[name] = message
+        return None
+
+    world.tamper = keep
     world.begin()
     world.upload()
     world.tamper = lambda _, message: message
-    assert world.state.phase == "unmasking"
-    return world
+    assert world.state.phase == "consenting"
+    return world, requests[VICTIM]
+
+
+def without_d5(request: UnmaskRequest) -> UnmaskRequest:
+    """A request, right by itself, for the sum without the last device."""
+    return replace(request, survivors=SURVIVORS, dropped=DROPPED, ready=request.ready[:-SIGNATURE_BYTES])
 
 
 def test_a_second_unmask_request_in_other_company() -> None:
-    world = masked(World(NAMES, terms()))
-    request = UnmaskRequest(epoch=7, round=3, attempt=1, survivors=b"\x3f", dropped=b"\x00")
+    world, request = masked()
     world.hear(VICTIM, request)
-    answered = world.members[VICTIM].state
-    world.hear(VICTIM, replace(request, survivors=SURVIVORS, dropped=DROPPED))
+    agreed = world.members[VICTIM].state
+    world.hear(VICTIM, without_d5(request))
     assert isinstance(refusal(world)[0], UnmaskRefused)
     world.hear(VICTIM, request)  # the same one is answered the same again
-    assert world.members[VICTIM].state == answered
-    assert len(world.state.answers) == 1
+    assert world.members[VICTIM].state == agreed
+    assert len(world.state.consents) == 1
+
+
+def test_the_other_sum_would_have_been_agreed_to_instead() -> None:
+    world, request = masked()
+    world.hear(VICTIM, without_d5(request))
+    assert world.members[VICTIM].state.answer == (SURVIVORS, DROPPED)
+    assert not world.members[VICTIM].refused
+
+
+def test_a_neighbour_that_has_masked_for_others() -> None:
+    """A lying coordinator shows one device fewer sharers: its masks are with them alone, and could all be undone."""
+    world, request = masked()
+    digest = roster_hash(world.terms, world.state.given, world.state.roster)
+    elsewhere = sign(identity("d4"), ready_content(world.terms, digest, bitmap({0, 1, 4}, 6)))
+    forged = request.ready[: 3 * SIGNATURE_BYTES] + elsewhere + request.ready[4 * SIGNATURE_BYTES :]
+    world.hear(VICTIM, replace(request, ready=forged))
+    error, state = refusal(world)
+    assert isinstance(error, UnmaskRefused)
+    assert "'d4'" in str(error)
+    assert state.phase == "masked"
+    world.members[VICTIM].refused.clear()
+    world.hear(VICTIM, replace(request, ready=request.ready[1:]))
+    assert isinstance(refusal(world)[0], MessageInvalid)
+
+
+def agreed_by(world: World, who: set[int], survivors: bytes, dropped: bytes) -> Consents:
+    """Consents of devices to a sum."""
+    digest = roster_hash(world.terms, world.state.given, world.state.roster)
+    content = consent_content(world.terms, digest, survivors, dropped)
+    signatures = b"".join(sign(identity(NAMES[place]), content) for place in sorted(who))
+    return Consents(epoch=7, round=3, attempt=1, devices=bitmap(who, 6), signatures=signatures)
+
+
+def test_consents_that_are_no_quorum() -> None:
+    """Of six devices four have to agree, and to the same sum as this one."""
+    world, request = masked()
+    member = world.members[VICTIM]
+    good = agreed_by(world, {0, 1, 2, 3}, b"\x3f", b"\x00")
+    world.hear(VICTIM, good)
+    assert isinstance(member.refused.pop(), AttemptMismatch)  # before it has agreed itself
+    world.hear(VICTIM, request)
+    before = member.state
+    assert before.phase == "consented"
+    for consents, wanted in (
+        (agreed_by(world, {0, 1, 2}, b"\x3f", b"\x00"), UnmaskRefused),
+        (agreed_by(world, {0, 1, 3, 4}, SURVIVORS, DROPPED), UnmaskRefused),
+        (replace(good, signatures=bytes(4 * SIGNATURE_BYTES)), UnmaskRefused),
+        (
+            replace(good, signatures=good.signatures[SIGNATURE_BYTES:] + good.signatures[:SIGNATURE_BYTES]),
+            UnmaskRefused,
+        ),
+        (replace(good, devices=bitmap({0, 1, 3, 4}, 6)), UnmaskRefused),
+        (replace(good, signatures=good.signatures[1:]), MessageInvalid),
+        (replace(good, attempt=2), AttemptMismatch),
+    ):
+        world.hear(VICTIM, consents)
+        assert type(member.refused.pop()) is wanted
+        assert member.state == before
+    world.tamper_up = lambda _, message: message
+    actions = member.feed(good)
+    assert [type(action) for action in actions] == [device.Say]
+    assert member.state.phase == "answered"
+    assert member.state.held == {}
 
 
 def test_an_unmask_request_before_the_vector() -> None:
+    _, request = masked()
     world = World(NAMES, terms())
     world.begin()
-    world.hear(VICTIM, UnmaskRequest(epoch=7, round=3, attempt=1, survivors=b"\x3f", dropped=b"\x00"))
+    world.hear(VICTIM, request)
     error, state = refusal(world)
     assert isinstance(error, AttemptMismatch)
     assert state.phase == "ready"
 
 
 def test_a_replayed_request_of_an_earlier_attempt() -> None:
-    first = masked(World(NAMES, terms()))
-    request = UnmaskRequest(epoch=7, round=3, attempt=1, survivors=b"\x3f", dropped=b"\x00")
+    first, request = masked()
     second = World(NAMES, terms(attempt=2))
     second.members = first.members
     second.begin()
@@ -255,6 +332,36 @@ def test_a_replayed_request_of_an_earlier_attempt() -> None:
     error, state = refusal(second)
     assert isinstance(error, AttemptMismatch)
     assert state.terms == second.terms
+
+
+def test_signatures_that_devices_make_up() -> None:
+    world = World(NAMES, terms())
+    world.tamper_up = lambda name, message: (
+        replace(message, signature=bytes(64)) if name == VICTIM and isinstance(message, Ready | Consent) else message
+    )
+    world.begin()
+    assert [(name, type(error)) for name, error in world.refused] == [(VICTIM, SignatureInvalid)]
+    world.upload()
+    assert world.state.phase == "uploading"
+    assert world.state.awaited == {VICTIM}
+    world.time_up()  # without that device, whose vector is thrown away
+    assert (world.total == world.expected()).all()
+    assert sorted(world.task.uploads) == [name for name in NAMES if name != VICTIM]  # type: ignore[union-attr]
+    assert not world.blobs
+
+
+def test_a_device_that_has_missed_the_request_can_still_help() -> None:
+    world = World(NAMES, terms())
+    world.tamper = lambda name, message: (
+        None if name == VICTIM and isinstance(message, UnmaskRequest) and world.state.phase == "consenting" else message
+    )
+    world.begin()
+    world.upload()
+    assert world.state.awaited == {VICTIM}
+    world.time_up()  # the request is said to it again, then the consents, its own among those that came
+    assert world.members[VICTIM].state.phase == "answered"
+    assert world.state.phase == "done"
+    assert (world.total == world.expected()).all()
 
 
 def test_no_second_attempt_in_a_round_that_was_unmasked() -> None:
@@ -373,7 +480,11 @@ def test_malformed_messages_of_devices() -> None:
 
 
 def test_an_answer_of_another_length() -> None:
-    world = masked(World(NAMES, terms()))
+    world = World(NAMES, terms())
+    world.tamper = lambda _, message: None if isinstance(message, Consents) else message
+    world.begin()
+    world.upload()
+    assert world.state.phase == "unmasking"
     answer = UnmaskAnswer(epoch=7, round=3, attempt=1, shares=bytes(80))
     assert isinstance(heard(world, VICTIM, answer)[0], MessageInvalid)
 
@@ -416,7 +527,7 @@ def test_a_vector_that_comes_too_late_is_thrown_away() -> None:
     world.begin()
     world.upload(*NAMES[:5])
     world.time_up()
-    assert world.state.phase == "unmasking"
+    assert world.state.phase == "consenting"
     world.upload("d5")
     assert [(name, type(error)) for name, error in world.refused] == [("d5", AttemptMismatch)]
     assert len(world.blobs) == 5
@@ -489,7 +600,7 @@ def test_the_same_steps_leave_no_noise() -> None:
         encode(Reveal(epoch=7, round=3, attempt=1, number=bytes(16)))[:-1],
         encode(Reveal(epoch=7, round=3, attempt=1, number=bytes(16))).replace(b"reveal", b"rewind"),
         encode(Reveal(epoch=7, round=3, attempt=1, number=bytes(15))),
-        encode(UnmaskRequest(epoch=-1, round=3, attempt=1, survivors=b"\x01", dropped=b"\x00")),
+        encode(UnmaskRequest(epoch=-1, round=3, attempt=1, survivors=b"\x01", dropped=b"\x00", ready=b"")),
         encode(Roster(epoch=7, round=3, attempt=1, neighbours=0, threshold=1, devices=[])),
     ],
 )
@@ -507,7 +618,7 @@ def test_bitmaps() -> None:
 
 
 def test_no_secret_is_shown_in_a_log() -> None:
-    world = masked(World(NAMES, terms()))
+    world, _ = masked()
     state = world.members[VICTIM].state
     secrets = split_randomness(random_bytes(VICTIM))
     shown = [

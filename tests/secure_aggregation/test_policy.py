@@ -13,26 +13,27 @@ from edge_sdk.secure_aggregation import FEWEST_DEVICES, MOST_DEVICES, Parameters
 
 
 @pytest.mark.parametrize(
-    ("devices", "wanted", "active"),
+    ("devices", "wanted", "quorum", "fewest"),
     [
-        (3, (2, 2), (2, 2)),
-        (4, (3, 3), (3, 3)),
-        (8, (7, 5), (7, 5)),
-        (20, (19, 11), (19, 12)),
-        (49, (48, 25), (48, 27)),
-        (50, (22, 6), (38, 23)),
-        (100, (34, 11), (72, 42)),
-        (200, (54, 21), (134, 78)),
-        (500, (76, 31), (276, 164)),
-        (1000, (88, 36), (420, 251)),
-        (10_000, (108, 44), None),
+        (3, (2, 2), 2, 3),
+        (4, (3, 3), 3, 3),
+        (8, (7, 5), 5, 5),
+        (20, (19, 11), 12, 12),
+        (49, (48, 25), 27, 27),
+        (50, (22, 6), 28, 35),
+        (100, (34, 11), 56, 70),
+        (200, (54, 21), 111, 140),
+        (500, (76, 31), 276, 350),
+        (1000, (88, 36), 551, 700),
+        (10_000, (108, 44), 5501, 7000),
     ],
 )
-def test_known_answers(devices: int, wanted: tuple[int, int], active: tuple[int, int] | None) -> None:
+def test_known_answers(devices: int, wanted: tuple[int, int], quorum: int, fewest: int) -> None:
     """At 10 % that collude, 30 % that are lost, 2^-40 and 2^-20."""
-    assert parameters(devices) == wanted
-    if active:
-        assert parameters(devices, active=True) == active
+    given = parameters(devices)
+    assert given == wanted
+    assert Policy().parameters(devices) == given
+    assert (Policy().quorum(devices), Policy().fewest(devices, given)) == (quorum, fewest)
 
 
 @pytest.mark.parametrize(
@@ -57,21 +58,23 @@ def test_the_published_table_of_google_s_implementation(
     assert parameters(devices, colluding, dropping) == wanted
 
 
-@pytest.mark.parametrize("active", [False, True])
 @pytest.mark.parametrize("devices", [50, 73, 128, 200, 513, 1000])
-def test_the_bounds_by_scipy(devices: int, active: bool) -> None:
-    degree, threshold = parameters(devices, active=active)
+def test_the_bounds_by_scipy(devices: int) -> None:
+    degree, threshold = parameters(devices)
     colluding, left = int(devices * 0.1 + 1e-9), devices - int(devices * 0.3 + 1e-9)
-    most = hypergeom(devices - 1, colluding, degree).isf(2.0**-41 / devices)
-    reached = hypergeom(devices - 1, colluding, degree).sf(threshold - 1)
-    assert devices * reached <= 2.0**-41
+    assert devices * hypergeom(devices - 1, colluding, degree).sf(threshold - 1) <= 2.0**-41
     assert devices * hypergeom(devices - 1, left - 1, degree).cdf(threshold - 1) <= 2.0**-20
-    if active:
-        assert 2 * threshold > degree + 1 + most
-    assert Policy(active=active).suffices(devices, Parameters(degree, threshold))
-    assert not Policy(active=active).suffices(devices, Parameters(degree, threshold - 1))
-    assert not Policy(active=active).suffices(devices, Parameters(degree, degree + 1))
-    assert not Policy(active=active).suffices(devices, Parameters(degree - 1, threshold))
+    assert Policy().suffices(devices, Parameters(degree, threshold))
+    assert not Policy().suffices(devices, Parameters(degree, threshold - 1))
+    assert not Policy().suffices(devices, Parameters(degree, degree + 1))
+    assert not Policy().suffices(devices, Parameters(degree - 1, threshold))
+
+
+@pytest.mark.parametrize("devices", range(3, 200))
+def test_two_quorums_have_an_honest_device_in_common(devices: int) -> None:
+    colluding = int(devices * 0.1 + 1e-9)
+    assert 2 * Policy().quorum(devices) - devices > colluding
+    assert Policy().fewest(devices, Policy().parameters(devices)) >= Policy().quorum(devices)
 
 
 def test_a_ring_falls_apart_where_it_breaks_in_two_places() -> None:
@@ -104,7 +107,6 @@ def test_what_is_enough_in_a_complete_graph(devices: int) -> None:
     assert not policy.suffices(devices, Parameters(devices - 1, given.threshold - 1))
     assert not policy.suffices(devices, Parameters(devices - 1, devices - int(devices * 0.3) + 1))
     assert not policy.suffices(devices, Parameters(devices - 2, given.threshold))
-    assert policy.fewest(devices, given) == max(3, given.threshold)
 
 
 def test_fewest_of_a_sparse_graph_are_all_but_the_share_that_may_be_lost() -> None:
@@ -124,6 +126,12 @@ def test_too_few_or_too_many(devices: int) -> None:
 def test_no_graph_keeps_the_bounds(devices: int, colluding: float, dropping: float) -> None:
     with pytest.raises(ConfigurationError, match="lower the share"):
         parameters(devices, colluding, dropping)
+
+
+def test_no_quorum_would_be_left() -> None:
+    assert parameters(100, 0.45, 0.45) == (92, 46)
+    with pytest.raises(ConfigurationError, match="lower the share"):
+        Policy(colluding=0.45, dropping=0.45).parameters(100)
 
 
 def test_shards() -> None:

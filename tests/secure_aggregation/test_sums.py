@@ -38,7 +38,7 @@ def test_losses_at_any_moment(data: st.DataObject, count: int) -> None:
     """Up to 30 % are lost, spread over the moments: before the shares, before the upload, before the unmasking."""
     everybody = names(count)
     lost = data.draw(st.lists(st.sampled_from(everybody), max_size=int(count * 0.3 + 1e-9), unique=True))
-    moments = {name: data.draw(st.sampled_from(["shares", "upload", "unmask"])) for name in lost}
+    moments = {name: data.draw(st.sampled_from(["shares", "upload", "consent", "unmask"])) for name in lost}
     layout = Layout(
         slots=data.draw(st.integers(1, 5)), tensors=(Scaled(name="a", size=data.draw(st.integers(1, 9)), scale=1.0),)
     )
@@ -54,7 +54,7 @@ def test_losses_at_any_moment(data: st.DataObject, count: int) -> None:
         for name in everybody
     }
     run(world, moments)
-    staying = [name for name in everybody if moments.get(name) in (None, "unmask")]
+    staying = [name for name in everybody if moments.get(name) in (None, "consent", "unmask")]
     if world.error is None:
         assert world.state.phase == "done"
         assert sorted(world.task.uploads) == staying  # type: ignore[union-attr]
@@ -68,7 +68,7 @@ def test_losses_at_any_moment(data: st.DataObject, count: int) -> None:
         assert not world.blobs
 
 
-@pytest.mark.parametrize("moment", ["shares", "upload", "unmask"])
+@pytest.mark.parametrize("moment", ["shares", "upload", "consent", "unmask"])
 @pytest.mark.parametrize("count", [8, 20, 50])
 def test_thirty_percent_are_lost_at_the_worst_moment(count: int, moment: str) -> None:
     everybody = names(count)
@@ -81,7 +81,7 @@ def test_thirty_percent_are_lost_at_the_worst_moment(count: int, moment: str) ->
 
 def run(world: World, moments: dict[str, str]) -> None:
     """An attempt in which devices are lost before they say what is named."""
-    phases = {"shares": "sharing", "upload": "uploading", "unmask": "unmasking"}
+    phases = {"shares": "sharing", "upload": "uploading", "consent": "consenting", "unmask": "unmasking"}
 
     def lose(name: str, message: object) -> object:
         if phases.get(moments.get(name, "")) == world.state.phase:
@@ -94,7 +94,7 @@ def run(world: World, moments: dict[str, str]) -> None:
     if world.state.phase == "sharing":
         world.time_up()
     world.upload()
-    for phase in ("uploading", "unmasking"):
+    for phase in ("uploading", "consenting", "unmasking"):
         if world.state.phase == phase:
             world.time_up()
 
@@ -123,7 +123,8 @@ def test_the_seed_of_the_graph_takes_everybody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("moment", "error"), [("shares", TooFewDevices), ("upload", TooFewDevices), ("unmask", ShareInvalid)]
+    ("moment", "error"),
+    [("shares", TooFewDevices), ("upload", TooFewDevices), ("consent", TooFewDevices), ("unmask", ShareInvalid)],
 )
 @pytest.mark.parametrize("count", [8, 50])
 def test_too_many_losses_end_the_attempt_and_nothing_is_learnt(count: int, moment: str, error: type) -> None:
@@ -196,10 +197,10 @@ def test_slots_of_several_clusters_come_out_as_their_means() -> None:
 def test_masked_vectors_tell_nothing_by_themselves() -> None:
     """What the coordinator holds before the unmasking is not the plain vector, nor off by one mask alone."""
     world = World(names(5), terms(64))
-    world.tamper = lambda _, message: None if world.state.phase == "unmasking" else message
+    world.tamper = lambda _, message: None if world.state.phase == "consenting" else message
     world.begin()
     world.upload()
-    assert world.state.phase == "unmasking"
+    assert world.state.phase == "consenting"
     plain = np.sum([vector(name, 64) for name in names(5)], axis=0, dtype=np.uint32)
     held = np.sum([np.frombuffer(data, "<u4") for data in world.blobs.values()], axis=0, dtype=np.uint32)
     assert len(world.blobs) == 5

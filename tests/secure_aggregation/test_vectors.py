@@ -21,6 +21,7 @@ from edge_sdk.secure_aggregation import (
     UnmaskRequest,
     bitmap,
     commitment,
+    consent_content,
     encode,
     encoded,
     graph,
@@ -28,13 +29,14 @@ from edge_sdk.secure_aggregation import (
     mask_private_key,
     pair_mask_key,
     public_of,
+    ready_content,
     restored,
     ring_seed,
     roster_hash,
     self_check,
     self_mask_key,
 )
-from edge_sdk.secure_aggregation.keys import Sealer, advertised, derived, split_randomness
+from edge_sdk.secure_aggregation.keys import Sealer, advertised, derived, sign, split_randomness
 from tests.secure_aggregation.world import identity, random_bytes, terms
 
 FILE = Path(__file__).parent / "vectors.json"
@@ -54,7 +56,12 @@ def made() -> dict[str, Any]:
     layout = Layout(
         slots=2, tensors=(Scaled(name="a", size=3, scale=0.5),), common=(Scaled(name="l", size=1, scale=2.0),)
     )
-    request = UnmaskRequest(epoch=7, round=3, attempt=1, survivors=bitmap({0, 1}, 3), dropped=bitmap({2}, 3))
+    survivors, dropped = bitmap({0, 1}, 3), bitmap({2}, 3)
+    ready = ready_content(given, digest, bitmap({0, 1, 2}, 3))
+    consent = consent_content(given, digest, survivors, dropped)
+    request = UnmaskRequest(
+        epoch=7, round=3, attempt=1, survivors=survivors, dropped=dropped, ready=sign(identity("bob"), ready)
+    )
     return {
         "terms": {"federation": "stickers", "epoch": 7, "round": 3, "attempt": 1, "step": given.step.hex()},
         "devices": {
@@ -74,6 +81,8 @@ def made() -> dict[str, Any]:
             "mask key": given.context("mask key", "alice").hex(),
             "pair mask": given.context("pair mask", "alice", "bob", digest).hex(),
             "self mask": given.context("self mask", "alice", digest).hex(),
+            "ready": ready.hex(),
+            "consent": consent.hex(),
             "share": given.context("share", "alice", "bob", digest).hex(),
         },
         "roster_hash": digest.hex(),
