@@ -227,9 +227,16 @@ class Unmask(msgspec.Struct, frozen=True):
 
 
 class Abandon(msgspec.Struct, frozen=True):
-    """Tell that nothing comes of the attempt."""
+    """Tell that nothing comes of the attempt.
+
+    Attributes:
+        error: the reason.
+        spent: true if devices may have answered already. They take no part in another attempt of this round, so that
+            the next attempt has to be one of the next round.
+    """
 
     error: ImpastoError
+    spent: bool
 
 
 Action: TypeAlias = Send | Refuse | Discard | Unmask | Abandon
@@ -312,9 +319,8 @@ class _Turn:
         place = self._place(device)
         before, checked = self._known(place, message)
         if before == checked:
-            if not isinstance(
-                message, Ready
-            ):  # nothing is awaited after it but the vector: the two would echo for ever
+            # Ready answers the delivery, which would be said again: the two would echo for ever.
+            if not isinstance(message, Ready):
                 self._repeat_to(device)
         elif before is not None:
             raise AttemptMismatch(f"Another {type(message).__name__} of {device!r} came before: that one counts.")
@@ -512,13 +518,14 @@ class _Turn:
 
     def _abandon(self, error: ImpastoError) -> None:
         discarded = [Discard(sha256) for sha256 in self.state.uploads.values()]
+        spent = self.state.phase in ("unmasking", "summing")
         self.state = State(
             terms=self.state.terms,
             cohort=self.state.cohort,
             phase="abandoned",
             reason=f"{type(error).__name__}: {error}",
         )
-        self.actions += [*discarded, Abandon(error)]
+        self.actions += [*discarded, Abandon(error, spent)]
 
     # saying ---------------------------------------------------------------------------------------------------------
 

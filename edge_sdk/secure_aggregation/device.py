@@ -16,8 +16,9 @@ neighbours' shares when the consents are answered. Guarantees, tested by tests/s
   as many survivors as the policy asks for, all of whose neighbours among them have signed that they mask for the same
   sharers. The same request gets the same answer again, another one none.
 - Shares are given only if a quorum has signed the same sets: no two devices answer for different ones.
-- After an answer nothing more is given in this round, even in a new attempt: two sums of one update in different
-  company differ by somebody's update.
+- After an answer nothing more is given in this round, in no attempt and after no restart of the coordinator: two sums
+  of one update in different company differ by somebody's update. As those who have answered for a sum are in no later
+  one, no sums of a round can be combined to a single update.
 - What is invalid, late or repeated changes nothing, and is refused by name.
 """
 
@@ -287,8 +288,7 @@ class _Turn:
                     f"Start {terms.epoch}, round {terms.round}, attempt {terms.attempt} is not newer than the one that "
                     "this device has taken part in: its keys would be used twice."
                 )
-            same_round = (terms.epoch, terms.round) == (before.epoch, before.round)
-            if self.state.phase == "answered" and same_round:
+            if self.state.phase == "answered" and terms.round == before.round:
                 raise UnmaskRefused(
                     f"This device has helped to unmask round {terms.round} already. A second sum of the same updates "
                     "in other company would show single ones: it takes part again in the next round."

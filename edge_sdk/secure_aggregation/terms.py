@@ -18,7 +18,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         federation: name of the federation.
-        epoch, round, attempt: numbers of the coordinator's start, of the round, and of its opening.
+        epoch: the coordinator's start in which the attempt was opened; it stays when the coordinator starts anew.
+        round, attempt: numbers of the round, and of its opening.
         step: SHA-256 of the step that the coordinator signed, which holds the model, the scales and these terms.
             Devices that were shown different steps get masks that do not cancel.
         words: length of the vectors.

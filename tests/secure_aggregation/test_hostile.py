@@ -370,6 +370,8 @@ def test_no_second_attempt_in_a_round_that_was_unmasked() -> None:
     world.upload()
     assert world.state.phase == "done"
     member = world.members[VICTIM]
+    assert member.feed(device.Begin(terms(attempt=2, epoch=8), random_bytes(VICTIM, 2)))
+    assert isinstance(member.refused.pop(), UnmaskRefused)
     assert member.feed(device.Begin(terms(attempt=2), random_bytes(VICTIM, 2)))
     assert isinstance(refusal(world)[0], UnmaskRefused)
     assert member.state.phase == "answered"

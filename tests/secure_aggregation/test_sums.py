@@ -133,6 +133,7 @@ def test_too_many_losses_end_the_attempt_and_nothing_is_learnt(count: int, momen
     lost = count - 4 if count == 8 else count - 5
     run(world, dict.fromkeys(everybody[:lost], moment))
     assert isinstance(world.error, error)
+    assert world.spent == (moment == "unmask")
     assert world.total is None
     assert not world.blobs
     assert world.state.reason.startswith(error.__name__)

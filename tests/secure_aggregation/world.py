@@ -85,7 +85,7 @@ class World:
         vectors: their plain vectors.
         state: the coordinator's state.
         refused: refusals by the coordinator, with the devices' names.
-        error: why the attempt was abandoned; None if it was not.
+        error, spent: why the attempt was abandoned, and if devices may have answered; None if it was not.
         total: the sum, once there is one.
         liars: devices whose shares were wrong.
         gone: devices that say and hear nothing any more.
@@ -100,6 +100,7 @@ class World:
         self.state = server.begin(given, self.members)
         self.refused: list[tuple[str, ImpastoError]] = []
         self.error: ImpastoError | None = None
+        self.spent: bool | None = None
         self.total: Words | None = None
         self.liars: frozenset[str] = frozenset()
         self.blobs: dict[str, bytes] = {}
@@ -172,7 +173,7 @@ class World:
                 case server.Discard():
                     del self.blobs[action.sha256]
                 case server.Abandon():
-                    self.error = action.error
+                    self.error, self.spent = action.error, action.spent
                 case server.Unmask():
                     self.unmask(action.task)
 
