@@ -97,6 +97,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         advertised: advertisements by the devices' names, before the roster is fixed.
         roster: the devices of the sum, in the order of their names.
         given: the parameters of the sum.
+        digest: hash of both.
         numbers: revealed numbers by place in the roster.
         seed: the seed of the graph; empty in a complete one.
         shares: encrypted shares by place.
@@ -115,6 +116,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     advertised: dict[str, Advertisement] = {}
     roster: tuple[Advertisement, ...] = ()
     given: Parameters = Parameters(0, 0)
+    digest: bytes = b""
     numbers: dict[int, bytes] = {}
     seed: bytes = b""
     shares: dict[int, Shares] = {}
@@ -378,10 +380,10 @@ class _Turn:
                 self._set(shares={**state.shares, place: message})
             case "uploading", Ready() if place in state.sharers:
                 sharers = bitmap(state.sharers, len(state.roster))
-                self._check_signature(entry, message, ready_content(state.terms, self._roster_hash(), sharers))
+                self._check_signature(entry, message, ready_content(state.terms, self.state.digest, sharers))
                 self._set(ready={**state.ready, place: message.signature})
             case "consenting" | "unmasking", Consent() if place in state.survivors:
-                self._check_signature(entry, message, consent_content(state.terms, self._roster_hash(), *self._sets()))
+                self._check_signature(entry, message, consent_content(state.terms, self.state.digest, *self._sets()))
                 self._set(consents={**state.consents, place: message.signature})
                 if state.phase == "unmasking":  # later than most; it can still answer
                     self._repeat_to(entry.device)
@@ -450,7 +452,10 @@ class _Turn:
             self._abandon(TooFewDevices(f"{len(roster)} devices have advertised keys. {error}"))
             return
         complete = given.neighbours == len(roster) - 1
-        self._set(roster=roster, given=given, advertised={}, phase="sharing" if complete else "revealing")
+        digest = roster_hash(state.terms, given, roster)
+        self._set(
+            roster=roster, given=given, digest=digest, advertised={}, phase="sharing" if complete else "revealing"
+        )
         self._announce()
 
     def _fix_seed(self) -> None:
@@ -464,7 +469,7 @@ class _Turn:
             )
             return
         numbers = [state.numbers[place] for place in range(len(state.roster))]
-        self._set(seed=ring_seed(self._roster_hash(), numbers), phase="sharing")
+        self._set(seed=ring_seed(self.state.digest, numbers), phase="sharing")
         self._announce()
 
     def _fix_sharers(self) -> None:
@@ -618,9 +623,6 @@ class _Turn:
         """The neighbours of each place, once there is a graph."""
         edges = self._graph()
         return [edges.neighbours(place) for place in range(edges.devices)]
-
-    def _roster_hash(self) -> bytes:
-        return roster_hash(self.state.terms, self.state.given, self.state.roster)
 
     def _graph(self) -> Graph:
         return graph(len(self.state.roster), self.state.given.neighbours, self.state.seed)

@@ -101,6 +101,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         secrets: its secrets; None once they are no longer needed.
         roster: the devices of the sum.
         given: the parameters of the sum.
+        digest: hash of both.
         here: this device's place in the roster.
         seed: the seed of the graph; empty in a complete one.
         heard: the coordinator's message that was taken in last; the same one is answered the same again.
@@ -118,6 +119,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     secrets: Secrets | None = None
     roster: tuple[Advertisement, ...] = ()
     given: Parameters = Parameters(0, 0)
+    digest: bytes = b""
     here: int = 0
     seed: bytes = b""
     heard: bytes = b""
@@ -303,7 +305,7 @@ class _Turn:
         devices = tuple(roster.devices)
         own = keys.advertised(terms, self.rules.device, self.rules.identity, secrets)
         here = _check_roster(self.rules, terms, given, devices, own)
-        self._set(roster=devices, given=given, here=here)
+        self._set(roster=devices, given=given, here=here, digest=keys.roster_hash(terms, given, devices))
         if given.neighbours == len(devices) - 1:
             self._share()
         else:
@@ -321,7 +323,7 @@ class _Turn:
                     f"The number of {entry.device!r} is not the one that it has committed to: the graph would not be "
                     "random. This device sends no shares for it."
                 )
-        self._set(seed=ring_seed(self._roster_hash(), numbers))
+        self._set(seed=ring_seed(self.state.digest, numbers))
         self._share()
 
     def _share(self) -> None:
@@ -361,7 +363,7 @@ class _Turn:
             held[place] = sealer.opened(state.roster[place], sealed)
         self._set(sharers=delivery.sharers, held=held)
         self._move("ready")
-        content = keys.ready_content(terms, self._roster_hash(), delivery.sharers)
+        content = keys.ready_content(terms, self.state.digest, delivery.sharers)
         self._say(Ready, signature=keys.sign(self.rules.identity, content))
 
     # the vector, and the end ----------------------------------------------------------------------------------------
@@ -371,7 +373,7 @@ class _Turn:
         terms, secrets = self._keys()
         total = from_bytes(vector.data)
         assert len(total) == terms.words, f"a vector of {len(total)} words in a sum of {terms.words}"
-        state, roster = self.state, self._roster_hash()
+        state, roster = self.state, self.state.digest
         name, private = self.rules.device, keys.mask_private_key(terms, self.rules.device, secrets.mask_seed)
         masks = [(keys.self_mask_key(terms, roster, name, secrets.self_seed), 1)]
         for place in self._graph().neighbours(state.here):
@@ -405,11 +407,11 @@ class _Turn:
                 f"{len(survivors)} devices are left in the sum, and it asks for {fewest} of {devices}: nothing is sent."
             )
         near = [place for place in sorted(state.held) if place in survivors and place != state.here]
-        content = keys.ready_content(state.terms, self._roster_hash(), state.sharers)
+        content = keys.ready_content(state.terms, self.state.digest, state.sharers)
         self._check_signatures(near, request.ready, content, "have masked for the same devices")
         self._set(answer=(request.survivors, request.dropped))
         self._move("consented")
-        content = keys.consent_content(state.terms, self._roster_hash(), request.survivors, request.dropped)
+        content = keys.consent_content(state.terms, self.state.digest, request.survivors, request.dropped)
         self._say(Consent, signature=keys.sign(self.rules.identity, content))
 
     def _answer(self, consents: Consents) -> None:
@@ -419,7 +421,7 @@ class _Turn:
         agreed, quorum = sorted(places(consents.devices, devices)), state.terms.policy.quorum(devices)
         if len(agreed) < quorum:
             raise UnmaskRefused(f"{len(agreed)} of {devices} devices agree to the sum, and it takes {quorum}.")
-        content = keys.consent_content(state.terms, self._roster_hash(), *state.answer)
+        content = keys.consent_content(state.terms, self.state.digest, *state.answer)
         self._check_signatures(agreed, consents.signatures, content, "agree to the same sum as this device")
         survivors = places(state.answer[0], devices)
         shares = b"".join(
@@ -453,13 +455,9 @@ class _Turn:
     def _graph(self) -> Graph:
         return graph(len(self.state.roster), self.state.given.neighbours, self.state.seed)
 
-    def _roster_hash(self) -> bytes:
-        assert self.state.terms is not None, "there is an attempt"
-        return keys.roster_hash(self.state.terms, self.state.given, self.state.roster)
-
     def _sealer(self, secrets: Secrets) -> Sealer:
         assert self.state.terms is not None, "there is an attempt"
-        return Sealer(self.state.terms, self._roster_hash(), self.rules.device, secrets.share_private)
+        return Sealer(self.state.terms, self.state.digest, self.rules.device, secrets.share_private)
 
     def _say(self, kind: Any, **fields: Any) -> None:
         terms = self.state.terms
