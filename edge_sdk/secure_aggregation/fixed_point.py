@@ -63,6 +63,13 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tensors: tuple[Scaled, ...]
     common: tuple[Scaled, ...] = ()
 
+    def __post_init__(self) -> None:
+        for tensors in (self.tensors, self.common):
+            if len({tensor.name for tensor in tensors}) != len(tensors):
+                raise ValueError("two tensors of a vector have the same name")
+        if self.words >= 2**31:
+            raise ValueError(f"a vector of {self.words} words is too long")
+
     @property
     def slot_words(self) -> int:
         """Words of a slot."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -32,6 +33,17 @@ def test_layout() -> None:
     assert signed[10:].tolist() == [LARGEST] * 7 + [-LARGEST]
 
 
+def test_layouts_that_cannot_be() -> None:
+    twice = (Scaled(name="a", size=1, scale=1.0), Scaled(name="a", size=2, scale=1.0))
+    for wrong in ({"tensors": twice}, {"tensors": (), "common": twice}):
+        with pytest.raises(ValueError, match="same name"):
+            Layout(slots=1, **wrong)
+    with pytest.raises(ValueError, match="too long"):
+        Layout(slots=2, tensors=(Scaled(name="a", size=2**30, scale=1.0),))
+    with pytest.raises(msgspec.ValidationError, match="same name"):
+        msgspec.convert({"slots": 1, "tensors": [{"name": "a", "size": 1, "scale": 1.0}] * 2}, Layout)
+
+
 def test_the_largest_sum_fits() -> None:
     """1,024 devices at the largest value, and one more would not be asked."""
     up, down = ({"a": np.full(6, sign * 0.25), "b": [sign * 4.0]} for sign in (1, -1))
@@ -47,17 +59,20 @@ def test_the_largest_sum_fits() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(0, 2**32), st.booleans())
-def test_the_error_is_at_most_a_hundred_thousandth(devices: int, seed: int, heavy: bool) -> None:
-    """Relative error of the weighted mean (norm over norm), with scales at the largest value."""
-    numbers = np.random.default_rng(seed)
-    values = numbers.standard_t(4, (devices, 500)) if heavy else numbers.normal(0, 1, (devices, 500))
-    weights = numbers.uniform(0.2, 1, devices)
+def test_errors_of_a_mean(devices: int, seed: int, heavy: bool) -> None:
+    """Less than a step of every device for each number, whatever the numbers; 1e-5 of the norm if they are normal."""
+    drawn = np.random.default_rng(seed)
+    values = drawn.standard_t(3, (devices, 500)) if heavy else drawn.normal(0, 1, (devices, 500))
+    weights = drawn.uniform(0.2, 1, devices)
     scale = float(np.abs(values).max())
     layout = Layout(slots=1, tensors=(Scaled(name="x", size=500, scale=scale),))
     vectors = [encoded(layout, 0, weight, {"x": row}) for weight, row in zip(weights, values, strict=True)]
     found = decoded(layout, np.sum(vectors, axis=0, dtype=np.uint32), devices)
     wanted = weights @ values / weights.sum()
-    assert np.linalg.norm(found.slots[0].tensors["x"] - wanted) <= 1e-5 * np.linalg.norm(wanted)
+    error = np.abs(found.slots[0].tensors["x"] - wanted)
+    assert (error <= devices * (scale + np.abs(wanted)) / LARGEST / weights.sum() * (1 + 1e-5)).all()
+    if not heavy:
+        assert np.linalg.norm(error) <= 1e-5 * np.linalg.norm(wanted)
     assert found.clipped == 0
 
 
