@@ -6,8 +6,9 @@ Both sides compute the same weighted means of the same numbers in the same run, 
 one thread, without a network: four slots of the stickers model's adapter of rank 8, A and B, 2.6 MB in 32-bit words. 30
 % of the devices are lost after they have sent their shares, when a sum costs most. Ours are the two machines of
 `edge_sdk.secure_aggregation` and `coordinator.secure_aggregation`; Flower's are its workflow and its mod, whole, in an
-environment of their own. Seconds of a device are the mean over all devices, training not counted; bytes are those of
-all messages of the protocol. Sums of few devices are repeated, in turns, and their median is shown.
+environment of their own. Seconds are those of the processor; a device's are the mean over all devices, training not
+counted. Bytes are those of all messages of the protocol. Sums of few devices are repeated, in turns, and their median
+is shown.
 
 Limits: a tensor of large numbers beside one of small ones, and more devices than 32 bits hold.
 """

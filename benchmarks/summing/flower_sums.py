@@ -1,8 +1,8 @@
 """One sum by Flower's SecAgg+: `python flower_sums.py SETTINGS RESULT`, both JSON, in an environment that has flwr.
 
 It imports nothing of ours. Both halves are Flower's own code: the four stages of its workflow, and its mod on every
-node. They hand each other their messages in this process. The time of the nodes and of the server are taken apart.
-Bytes are those of the protocol's records, serialised as Flower does, without the model that travels along.
+node. They hand each other their messages in this process. The processor's time for the nodes and for the server is
+taken apart. Bytes are those of the protocol's records, serialised as Flower does, without the model that travels along.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class InProcess:
 
     def send_and_receive(self, messages: Iterable[Message], timeout: float | None = None) -> list[Message]:
         answers = []
-        begun = time.perf_counter()
+        begun = time.process_time()
         for shared in messages:
             message = copy.deepcopy(shared)  # the mod changes what it is given, and some messages are sent to all
             node = message.metadata.dst_node_id
@@ -98,22 +98,22 @@ class InProcess:
             self._count(message, "down")
             if stage == Stage.COLLECT_MASKED_VECTORS and node in self.lost:
                 continue
-            started = time.perf_counter()
+            started = time.process_time()
             answer = secaggplus_mod(message, self.contexts[node], self._fit)
-            self.seconds += time.perf_counter() - started
+            self.seconds += time.process_time() - started
             self._count(answer, "up")
             answers.append(answer)
-        self.harness += time.perf_counter() - begun
+        self.harness += time.process_time() - begun
         return answers
 
     def _fit(self, message: Message, context: Context) -> Message:
         """Training, whose time is not the protocol's."""
-        started = time.perf_counter()
+        started = time.process_time()
         number = message.metadata.dst_node_id - 1
         parameters = ndarrays_to_parameters(values_of(self.settings, number))
         fitted = FitRes(Status(Code.OK, ""), parameters, self.settings["weights"][number], {})
         answer = Message(compat.fitres_to_recorddict(fitted, keep_input=False), reply_to=message)
-        self.training += time.perf_counter() - started
+        self.training += time.process_time() - started
         return answer
 
     def _count(self, message: Message, way: str) -> None:
@@ -143,9 +143,9 @@ def main() -> None:
         max_weight=float(max(settings["weights"])),
         clipping_range=settings["clip"],
     )
-    started = time.perf_counter()
+    started = time.process_time()
     workflow(grid, context)  # type: ignore[arg-type]
-    server = time.perf_counter() - started - grid.harness
+    server = time.process_time() - started - grid.harness
     error = None if strategy.mean is None else worst_error(settings, strategy.mean)
     result = {
         "device_s": (grid.seconds - grid.training) / devices,

@@ -126,6 +126,6 @@ class Run:
 
     @contextmanager
     def _timed(self, whose: str) -> Iterator[None]:
-        started = time.perf_counter()
+        started = time.process_time()
         yield
-        setattr(self, whose, getattr(self, whose) + time.perf_counter() - started)
+        setattr(self, whose, getattr(self, whose) + time.process_time() - started)
