@@ -24,6 +24,7 @@ neighbours' shares when the consents are answered. Guarantees, tested by tests/s
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -104,7 +105,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         digest: hash of both.
         here: this device's place in the roster.
         seed: the seed of the graph; empty in a complete one.
-        heard: the coordinator's message that was taken in last; the same one is answered the same again.
+        heard: SHA-256 of the coordinator's message that was taken in last; the same one is answered the same again.
         said: the last message to the coordinator, encoded.
         sharers: bitmap of the devices that take part in masking.
         held: shares of the secrets of each sharer among the neighbours (self mask, mask key: 32 bytes) by place, and
@@ -250,8 +251,8 @@ class _Turn:
                 f"A {type(message).__name__} came, and this device takes part in no masked sum: nothing comes of it."
             )
         message.check(state.terms)
-        data = encode(message)
-        if data == state.heard:
+        heard = hashlib.sha256(encode(message)).digest()
+        if heard == state.heard:
             self._say_again()
             return
         match state.phase, message:
@@ -277,7 +278,7 @@ class _Turn:
                 raise AttemptMismatch(
                     f"A {type(message).__name__} came when this device was {state.phase}: nothing comes of it."
                 )
-        self._set(heard=data)
+        self._set(heard=heard)
 
     def _begin(self, event: Begin) -> None:
         before, terms = self.state.terms, event.terms
