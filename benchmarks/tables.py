@@ -20,6 +20,7 @@ from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.report.federation import costs, scores
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
+from benchmarks.report.summing import sum_costs, sum_limits
 from benchmarks.shared.harness import NOT_MEASURED
 
 PAGES = Path("docs/benchmarks")
@@ -256,6 +257,10 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "chaos: faults": ("chaos.json", injected),
     "chaos: resume": ("chaos.json", resumed),
     "chaos: bars": ("chaos.json", bars),
+    "secure_sum: machine": ("secure_sum.json", measured),
+    "secure_sum: costs": ("secure_sum.json", sum_costs),
+    "secure_sum: limits": ("secure_sum.json", sum_limits),
+    "secure_sum: bars": ("secure_sum.json", bars),
     "transport: machine": ("transport.json", measured),
     "transport: fans": ("transport.json", fans),
     "transport: memory": ("transport.json", crowds),
