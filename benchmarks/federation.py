@@ -6,7 +6,8 @@ Every row runs with every seed; variants of other rows come last. Each result is
 by its settings, and FILE is written after every seed. A result in either is not run again: a stopped study resumes,
 even on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A
 row's score on a device is the share of the way from the base model's held-out loss (0) to the loss after pooling the
-pictures of its hidden group (1).
+pictures of its hidden group (1). both, style, subject: shares of the pictures, of subjects that no device has, in which
+the judge finds what the caption asks for.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SEEDS = 3
 Results: TypeAlias = dict[tuple[str, int], Result]
 """By row and seed."""
 # Counts up whenever the code changes what a row computes.
-EDITION = 6
+EDITION = 7
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
 QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
 
@@ -147,8 +148,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             "over_default": float(np.mean(score - ours)),
             "over_default_se": _standard_error(np.reshape(score - ours, (len(found), -1)).mean(axis=1)),
             "worse_than_alone": float(np.mean(worse)),
-            "style_hit": _mean(own["style_hit"] for own, _, _ in found),
-            "subject_hit": _mean(own["subject_hit"] for own, _, _ in found),
+            **_pictures([own for own, _, _ in found], [results[OURS, s] for s in done]),
             "seconds": _mean(own["seconds"] for own, _, _ in found),
         }
         if all("curve" in own for own, _, _ in found):
@@ -160,6 +160,22 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             }
         made.append(line)
     return _with_rounds(made, rows, seeds, results)
+
+
+def _pictures(found: Sequence[Result], ours: Sequence[Result]) -> dict[str, float | None]:
+    """The judge's shares of pictures over all devices, and of both against our default's, seed by seed."""
+    shares = {
+        what: np.array([[one["judged"][name][what] for name in one["judged"]] for one in found])
+        for what in ("both_hit", "style_hit", "subject_hit")
+    }
+    own = np.array([[one["judged"][name]["both_hit"] for name in one["judged"]] for one in ours])
+    over = (shares["both_hit"] - own).mean(axis=1)
+    return {
+        **{what: float(share.mean()) for what, share in shares.items()},
+        "both_p10": float(np.quantile(shares["both_hit"], 0.1)),
+        "both_over_default": float(over.mean()),
+        "both_over_default_se": _standard_error(over),
+    }
 
 
 def _with_rounds(
@@ -250,7 +266,7 @@ def _against(lines: Sequence[Row], when: str) -> list[Bar]:
         moved = max(value_of(line, "megabytes") for line in ours) + 0.1
         frugal = [line for line in rivals if value_of(line, "megabytes") <= moved]
         for some, which in ((frugal, "the best rival at its bytes"), (rivals, "the best rival of any bytes")):
-            for what in ("share_mean", "share_p10"):
+            for what in ("both_hit", "both_p10", "share_mean", "share_p10"):
                 best = [max((value_of(line, what) for line in side), default=float("nan")) for side in (ours, some)]
                 made.append(Bar(f"{when}, {who} over {which}, {what}", best[0] - best[1], 0.0, "at least"))
     return made

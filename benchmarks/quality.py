@@ -104,6 +104,7 @@ def _measure(report: Report, folder: Path) -> None:
             "step_error": errors[way.precision] if way.backend == "cpu" and way.reuse == 1 else None,
             "latents_error": _relative(drawn[name].latents, drawn[EXACT].latents),
             "psnr_db": _psnr(drawn[name].pictures, drawn[EXACT].pictures),
+            "both_hit": verdict.both_hit,
             "style_hit": verdict.style_hit,
             "subject_hit": verdict.subject_hit,
             "picture_s": statistics.median(drawn[name].seconds),
@@ -121,7 +122,7 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     row_of = {str(row["way"]): row for row in rows}
     found: list[Bar] = []
     for name in (name for name in HELD if name in row_of):
-        for what in ("style_hit", "subject_hit"):
+        for what in ("both_hit", "style_hit", "subject_hit"):
             lost = 100 * (value_of(row_of[EXACT], what) - value_of(row_of[name], what))
             found.append(Bar(f"{name}: {what} below fp32's, in points", lost, MOST_POINTS_LOST))
         if "adapter_gain" in row_of[name]:
@@ -175,7 +176,7 @@ def _draw_one(drawn: Drawn, generator: Generator, caption: str, seed: int, reuse
 
 def _adapted(folder: Path, prompts: Sequence[str], seed: int) -> dict[str, tuple[float, float]]:
     """Precision -> error of a step with an adapter, and the part of the adapter's effect that is left (1 is all)."""
-    from export.calibration import read_feed, record
+    from export.precision import read_feed, record
 
     (folder / "feeds").mkdir()
     factors = _adapter(folder / EXACT, seed)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from coordinator import config, rounds
 from coordinator.identity import Admissions, Keys, serving
-from coordinator.methods.clustering import RULES
+from coordinator.methods.clustering import RULES, ByPicture
 from coordinator.server import Service
 from coordinator.store import Database
 from coordinator.telemetry import EventFile, Narrator, Observers, OnEvent, look, print_status, print_waiting
@@ -42,6 +42,10 @@ app = typer.Typer(
 _CODE_LENGTH = (
     "code_dimensions: the bundle does not state how long prompt codes are, so that devices decide it. Set it to the "
     "length that yours send."
+)
+_NO_ENCODER = (
+    'clustering.method: "picture" is as "fused", as the bundle has no image encoder. Export it with --image-encoder, '
+    "and give all devices the same bundle."
 )
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
 
@@ -86,7 +90,7 @@ def serve(
             stack.enter_context(Exposition(figures, metrics))
             hearers.append(figures.observe)
         narrator = Narrator(screen)
-        unstated = loaded.rules(config.read_base_model(loaded.description, loaded.layers)).code_dimensions is None
+        unstated = loaded.rules(config.read_base_model(loaded.description, loaded.layers)).code_size is None
 
         def narrate(event: dict[str, Any]) -> None:
             with suppress(OSError):  # where the screen is a file, its disk may be full
@@ -228,7 +232,7 @@ def simulate(
     smaller ranks than the others also holds a device.toml: max_rank = 4
 
     Rounds, training and methods are those of the file. No broker is used,
-    every device delivers in every round, prompt codes are of level "plain".
+    every device delivers in every round. Nothing leaves the process.
     [clustering] method = "ifca" works here only.
 
     The result: losses, bytes and retained energy of every round; the cluster
@@ -291,7 +295,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _tell_what_has_no_effect(loaded: config.Federation) -> None:
-    for text in config.without_effect(loaded):
+    notes = config.without_effect(loaded)
+    if isinstance(loaded.clustering, ByPicture):
+        base = config.read_base_model(loaded.description, loaded.layers)
+        notes += [_NO_ENCODER] if base.picture_dimensions is None else []
+    for text in notes:
         Console(stderr=True).print(f"[yellow]note[/yellow]: {escape(text)}", highlight=False, soft_wrap=True)
 
 

@@ -16,8 +16,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN
-from edge_sdk.transport.mqtt import RECEIVE_MAXIMUM, SESSION_EXPIRY
+from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN, RECEIVE_MAXIMUM, SESSION_EXPIRY
 from edge_sdk.wire import NAME, ROOT, Topics
 from edge_sdk.wire import messages as m
 
@@ -210,7 +209,7 @@ def _portable_items(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         elif key == "description":
             yield key, inspect.cleandoc(value)
         elif key == "pattern":
-            yield key, value.replace(r"\Z", "$")  # Python's end of a text is a letter elsewhere
+            yield key, value.replace(r"\Z", "$")  # other languages have no \Z
         else:
             yield key, _portable(value)
 

@@ -19,7 +19,7 @@ import json
 import math
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -30,14 +30,15 @@ from PIL import Image
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
-from edge_sdk.errors import AdapterError, ImpastoError, NoPictures, TrainingError
-from edge_sdk.inference import Generator, OnStep, PromptTruncated
+from edge_sdk.codes import Code, different_pictures, kept_code, picture_codes, prompt_codes
+from edge_sdk.errors import AdapterError, ImpastoError, MembershipStopped, NoPictures, TrainingError
+from edge_sdk.inference import Generator, OnStep
 from edge_sdk.lockfile import LockFile
-from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
+from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
 from edge_sdk.prior import PriorNotDrawn, prior_pictures
-from edge_sdk.privacy import prompt_code
+from edge_sdk.privacy import DEFAULT, different_captions
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -57,6 +58,8 @@ _ROLES = ("root", "cluster", "leaf")
 _WEIGHTS_SHARE = 0.2
 # The longest time to draw prior pictures in: a share of the training's minutes, or seconds if it goes by steps.
 _PRIOR_SHARE, _PRIOR_SECONDS = 0.1, 60.0
+# Note of a leaf that was trained on all pictures, so that none is left to judge it by.
+_KNOWS_ALL = {"held_out": "none"}
 
 
 class Device:
@@ -146,7 +149,7 @@ class Device:
         guidance: float | None = None,
         scheduler: str | None = None,
         adapters: Weighted | None = None,
-        hybrid: str = "merge",
+        hybrid: str = "guide",
         size: int | tuple[int, int] | None = None,
         picture: Image.Image | None = None,
         strength: float = 0.75,
@@ -157,7 +160,10 @@ class Device:
         Args:
             adapters: name -> weight of adapters at home, or (adapter, weight) pairs. None takes root, cluster and leaf,
                 as far as they are there, with the `weights` of this device; {} draws with the base model alone.
+            hybrid: how adapters draw. "guide" strengthens the owner's style as it does the prompt; "merge" draws what
+                diffusers draws with the same adapters.
             The others: see `Generator.generate`.
+            on_step: called after every step; returning False cancels the drawing.
 
         Raises:
             AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
@@ -165,6 +171,7 @@ class Device:
             BundleMissing, BundleCorrupt: the bundle cannot be used.
             PictureError: `picture` cannot be used.
             ImpastoError: `on_step` cancelled.
+            Any error that `on_step` raises.
         """
         pictures = self.generator.generate(
             prompt,
@@ -249,8 +256,11 @@ class Device:
             rank: LoRA rank; None takes that of the present leaf, or 8.
             guard: stop when the adapter begins to learn single pictures by heart, or to forget the base model, and keep
                 the best one; see `edge_sdk.training.Guard`. One picture in eight, from twelve on, is kept from training
-                for that, and a few prior pictures are drawn at the first call.
+                for that, and a few prior pictures are drawn at the first calls. False trains on all pictures, to the
+                end; no weights are chosen for such a leaf then.
             afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
+            on_step: called after every step. An error that it raises ends the training, and is raised here; the next
+                call goes on from the last checkpoint, which is some 20 s old at most.
             The others: see `edge_sdk.training.Trainer`.
 
         Warns:
@@ -266,7 +276,7 @@ class Device:
             ConfigurationError: the home cannot be written.
         """
         self._check_home()
-        trainer, held_out = self._new_trainer()
+        trainer, held_out = self._new_trainer(all_pictures=not guard)
         checkpoint = self.home / "leaf.checkpoint"
         watching = self._guard(held_out, minutes, checkpoint) if guard else None
 
@@ -277,7 +287,7 @@ class Device:
                     f"rank={rank} would have no effect: the leaf of {self.home} has rank {leaf.rank} and is gone on "
                     "from. Leave rank out, or begin anew with afresh=True."
                 )
-            return trainer.train(
+            result = trainer.train(
                 minutes=minutes,
                 steps=steps,
                 start=leaf,
@@ -291,6 +301,9 @@ class Device:
                 on_step=on_step,
                 checkpoint=checkpoint,
             )
+            knows_all = not guard or (leaf is not None and _knows_all(leaf))
+            notes = _KNOWS_ALL if knows_all else {}
+            return replace(result, adapter=replace(result.adapter, notes=notes))
 
         from edge_sdk.training import resumed
 
@@ -301,14 +314,15 @@ class Device:
                 checkpoint.unlink(missing_ok=True)
             except OSError as error:
                 raise no_home(self.home, error) from error
-        self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.seconds)
+        self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.stats.train_seconds)
         return result
 
     def choose_weights(self) -> dict[str, float]:
         """Choose how much of root, cluster and leaf to draw with, by the loss on own pictures that were not trained on.
 
-        With fewer than twelve pictures none is kept from training, and all weights stay at 1. `learn` does this at its
-        end, as far as a fifth of its time suffices; call it after a federation has brought other adapters.
+        `learn` does this at its end, as far as a fifth of its time suffices; call it after a federation has brought
+        other adapters. All weights stay at 1 if there are no such pictures: with fewer than twelve, none is kept from
+        training, nor by `learn(guard=False)`.
 
         Raises:
             As `learn`.
@@ -322,9 +336,10 @@ class Device:
         present = [name for name in _ROLES if name in self.adapters]
         if not held_out or not present:
             return self.weights
-        from edge_sdk.training import choose_weights
-
         found = {name: self.adapter(name) for name in present}
+        if "leaf" in found and _knows_all(found["leaf"]):
+            return self.weights
+        from edge_sdk.training import choose_weights
 
         def loss(weights: Mapping[str, float]) -> float:
             return trainer.evaluate([(found[name], weight) for name, weight in weights.items()], held_out)
@@ -384,7 +399,8 @@ class Device:
         federation: str,
         device_id: str | None = None,
         max_rank: int = 64,
-        privacy: str = "plain",
+        privacy: str | Collection[str] = DEFAULT,
+        share_picture_code: bool = True,
         trust: str | None = None,
         invitation: str | None = None,
         bandwidth: str | float | None = None,
@@ -394,8 +410,8 @@ class Device:
     ) -> Membership:
         """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
 
-        What leaves the device: one prompt code, the number of pictures, and the adapters that it trains for the
-        federation. Pictures, captions and the leaf adapter stay.
+        What leaves the device: one prompt code, one picture code if the bundle has an image encoder, the number of
+        pictures, and the adapters that it trains for the federation. Pictures, captions and the leaf adapter stay.
 
         Args:
             broker: its URL, "mqtt://host:port" or "mqtts://..."; or the transport's settings, for TLS, user and
@@ -403,7 +419,12 @@ class Device:
             federation: its name.
             device_id: this device's name in the federation; None keeps one in the home folder.
             max_rank: the largest LoRA rank that this device trains.
-            privacy: the level of the prompt code, a key of `edge_sdk.privacy.LEVELS`.
+            privacy: the privacy level, or levels, that you allow for prompt code and picture code: keys of
+                `edge_sdk.privacy.LEVELS`. The federation says which one it asks for; if it is none of these, nothing is
+                sent, and `Membership.run` raises PrivacyRefused.
+            share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
+                whose taste, as far as the level lets it. It gives the style of the pictures away. False sends none; nor
+                does a device with fewer different pictures than the level needs.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -414,10 +435,14 @@ class Device:
             on_step: called after every training step.
             on_plan: called before a round's training, with its plan and the adapters that it starts from.
 
+        The three callbacks watch: an error that one raises is logged, once for each type, and ends nothing. To end the
+        membership, call its `stop`, also from a callback; a training ends after its present step then.
+
         Raises:
             TrainingError, NoPictures, PictureError: as `learn`.
-            ConfigurationError: the home folder cannot be used, there is no such privacy level, or `trust`, `invitation`
-                or `bandwidth` cannot be read.
+            PromptError: the pictures have too few different captions for an allowed privacy level.
+            ConfigurationError: the home folder cannot be used, there is no such privacy level, the bundle is too old
+                for it, or `trust`, `invitation` or `bandwidth` cannot be read.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
@@ -426,52 +451,76 @@ class Device:
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         self._check_home()
-        trainer, _ = self._new_trainer()
-        profile = DeviceProfile(
-            base_id=trainer.base_id,
-            prompt_code=self._prompt_code(privacy),
-            pictures=trainer.pictures,
-            max_rank=max_rank,
-            capabilities={"precision": trainer.precision},
-        )
-        return Membership(
+        pictures, held_out = self._divided_pictures()
+        trainer = self._trainer_for(pictures)
+        levels = [privacy] if isinstance(privacy, str) else [*privacy]
+        prompts = self._prompt_codes(levels)
+        seen = self._picture_codes([*pictures, *held_out] if share_picture_code else [], levels)
+        profiles = [
+            DeviceProfile(
+                base_id=trainer.base_id,
+                prompt_code=coded.code,
+                level=coded.level,
+                basis=coded.source,
+                pictures=trainer.pictures,
+                max_rank=max_rank,
+                capabilities={"precision": trainer.precision},
+                picture_code=pictured.code,
+                picture_encoder=pictured.source,
+            )
+            for coded, pictured in zip(prompts, seen, strict=True)
+        ]
+        planned = Observer("on_plan", on_plan) if on_plan else None
+        stepped = Observer("on_step", on_step) if on_step else None
+
+        def after_step(progress: Progress) -> None:
+            if stepped:
+                stepped(progress)
+            if membership.stopped:
+                raise MembershipStopped("The membership was stopped; a new one goes on with this training.")
+
+        def train(plan: RoundPlan) -> TrainedUpdate:
+            if planned:
+                planned(plan)
+            return self._train_round(trainer, plan, after_step)
+
+        membership = Membership(
             settings,
             federation,
             device_id or (invited.device if invited else self._own_id()),
-            profile,
+            profiles,
             self.home,
-            lambda plan: self._train_round(trainer, plan, on_step, on_plan),
+            train,
             on_event,
             None if trust is None else read_fingerprint(trust),
             invited,
         )
+        return membership
 
     def _train_round(
-        self,
-        trainer: Trainer,
-        plan: RoundPlan,
-        on_step: Callable[[Progress], None] | None,
-        on_plan: Callable[[RoundPlan], None] | None = None,
+        self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None = None
     ) -> TrainedUpdate:
         """Train all of the plan's steps, or as many as there is time for before the round may close."""
         from edge_sdk.training import train_round
 
-        if on_plan:
-            on_plan(plan)
         minutes = max(1.0, _TRAINING_SHARE * plan.deadline) / 60
         return train_round(trainer, plan, minutes=minutes, on_step=on_step)
 
-    def _new_trainer(self) -> tuple[Trainer, list[Picture]]:
+    def _new_trainer(self, *, all_pictures: bool = False) -> tuple[Trainer, list[Picture]]:
         """A trainer for the pictures as they are now, with the UNet of the open one if there is one; and those pictures
-        that are kept from training, see `edge_sdk.training.keep_back`."""
-        pictures, held_out = self._divided_pictures()
-        opened: Trainer | None = self.__dict__.get("trainer")
-        return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures), held_out
+        that are kept from training, see `edge_sdk.training.keep_back`: none with `all_pictures`."""
+        pictures, held_out = self._divided_pictures(all_pictures=all_pictures)
+        return self._trainer_for(pictures), held_out
 
-    def _divided_pictures(self) -> tuple[list[Picture], list[Picture]]:
+    def _trainer_for(self, pictures: Sequence[Picture]) -> Trainer:
+        opened: Trainer | None = self.__dict__.get("trainer")
+        return self._opened_trainer(pictures) if opened is None else opened.with_pictures(pictures)
+
+    def _divided_pictures(self, *, all_pictures: bool = False) -> tuple[list[Picture], list[Picture]]:
         from edge_sdk.training import image_size, keep_back
 
-        return keep_back(load_pictures(self._own_pictures(), image_size(self._base_model())))
+        pictures = load_pictures(self._own_pictures(), image_size(self._base_model()))
+        return (pictures, []) if all_pictures else keep_back(pictures)
 
     def _base_model(self) -> Path:
         if self.model is None:
@@ -497,13 +546,29 @@ class Device:
             raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
         return self.pictures
 
-    def _prompt_code(self, level: str) -> bytes:
+    def _prompt_codes(self, levels: Sequence[str]) -> list[Code]:
+        """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
         captions = [text for _, text in list_pictures(self._own_pictures())]
-        with warnings.catch_warnings():
-            # The beginning of a long caption says what a picture is about: enough for a prompt code.
-            warnings.simplefilter("ignore", PromptTruncated)
-            embeddings = self.generator.encode_prompt(captions)[1]
-        return prompt_code(embeddings, level).astype("<f4").tobytes()
+        return self._kept("code", prompt_codes(self.generator, captions, levels), different_captions(captions))
+
+    def _picture_codes(self, pictures: Sequence[Picture], levels: Sequence[str]) -> list[Code]:
+        """The same of the pictures; empty ones if there are too few, or if the bundle has no image encoder."""
+        if not pictures or not self.generator.encodes_pictures:
+            return [Code(level, b"") for level in levels]
+        images = [picture.image for picture in pictures]
+        # A generator of its own, so that no graph stays in memory beside the training.
+        with Generator(self.generator.bundle, **self._drawing) as generator:
+            made = picture_codes(generator, images, levels)
+        return self._kept("picture-code", made, different_pictures(images))
+
+    def _kept(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
+        """The codes to send: see `kept_code`."""
+        parts = list(parts)
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            return [kept_code(self.home / f"{name}-{coded.level}.json", coded, parts) for coded in made]
+        except OSError as error:
+            raise no_home(self.home, error) from error
 
     def _own_id(self) -> str:
         """The name that this device gave itself, the same one at every start."""
@@ -512,3 +577,7 @@ class Device:
             name = f"device-{secrets.token_hex(6)}"
             keep_id(self.home, name)
         return name
+
+
+def _knows_all(leaf: Adapter) -> bool:
+    return _KNOWS_ALL.items() <= leaf.notes.items()

@@ -49,6 +49,7 @@
         ├── HomeInUse               another coordinator, or another federation, uses the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
+        ├── PrivacyRefused          the federation asks for a privacy level that the device's owner does not allow
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── MaskedSumError          a masked sum cannot be made, or a device does not take part in it
@@ -59,6 +60,7 @@
         │   ├── ShareInvalid            shares that cannot be decrypted, or do not give their secret
         │   ├── UnmaskRefused           an unmask request that could show single updates
         │   └── MasksLeft               masks are left in a sum
+        ├── MembershipStopped       the owner has stopped a membership in the middle of a training
         └── JournalError            a device's journal of its membership cannot be written or read
             ├── JournalDamaged          the file is damaged, or is no journal
             └── JournalTooNew           written by a later version
@@ -274,6 +276,10 @@ class Rejected(FederationError):
     """The coordinator refused the device; the message carries its reason."""
 
 
+class PrivacyRefused(FederationError):
+    """The federation asks for a privacy level that the device's owner does not allow; nothing was sent."""
+
+
 class NothingLearnt(FederationError):
     """No update of a round can be used."""
 
@@ -312,6 +318,10 @@ class UnmaskRefused(MaskedSumError):
 
 class MasksLeft(MaskedSumError):
     """Masks, or values beyond all bounds, are left in a sum."""
+
+
+class MembershipStopped(FederationError):
+    """The owner has stopped a membership in the middle of a training. `Membership.run` takes it for a clean end."""
 
 
 class JournalError(FederationError):

@@ -33,8 +33,8 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
     Args:
         generator: draws with the base model alone.
         folder: where they are kept, in a folder for each base model.
-        seconds: longest time to draw in; the picture that would take longer is given up, and not begun again by a later
-            call with no more time.
+        seconds: longest time to draw in. A picture that takes longer is given up, and begun again by a later call only
+            if that has more time for it; one that would not be done in the rest of the time is left to a later call.
 
     Raises:
         OSError: a picture cannot be written.
@@ -42,6 +42,7 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
     own = folder / generator.base_id[:16]
     slow = own / _SLOW
     end = time.monotonic() + (seconds if seconds > _read_seconds(slow) else 0.0)
+    took = 0.0  # seconds of the last drawing
 
     def in_time(step: int, steps: int, latents: object) -> bool:
         return time.monotonic() < end
@@ -56,14 +57,16 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
             except PictureError:
                 file.unlink()
         if image is None:
-            if time.monotonic() >= end:
+            began = time.monotonic()
+            left = end - began
+            if left <= 0 or took > left:
                 break
             drawn = generator.generate(caption, seed=number, on_step=in_time)
             own.mkdir(parents=True, exist_ok=True)
             if not drawn:
-                slow.write_text(f"{seconds}\n", "utf-8")
+                slow.write_text(f"{left}\n", "utf-8")
                 break
-            image = drawn[0]
+            image, took = drawn[0], time.monotonic() - began
             save_picture(image, file)
         found.append(Picture(image, caption, file))
     return found

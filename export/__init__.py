@@ -1,15 +1,11 @@
 """Export of a diffusers pipeline to a bundle that devices draw with, verified against torch.
 
-pipeline.py   a folder or hub id -> a checked StableDiffusionPipeline
-parts.py      its networks as plain torch modules with named inputs and outputs
-passes.py     changes of their ONNX graphs: attention kernels, clean metadata
-slots.py, lora.py         layers that take LoRA factors; their inputs in the graph
+source/       a base model as it is read: a diffusers folder or hub id to checked networks in torch
+graphs/       changes of their ONNX graphs: attention kernels, LoRA slots, names, step reuse
+precision/    a bundle in float16 or int8
 verify.py     the written graphs against torch, without and with an adapter
-layers.py, saving.py      names of layers in a graph; writing graphs
-fusing.py, words.py       LoRA files into the weights; tokenizers into the bundle
-precision.py              a bundle in float16 or int8: half.py, quantization.py, calibration.py
-reuse.py      the UNet's shallow part, for step reuse
-errors.py     messages of errors that several modules share
+basis.py      the public basis of prompt codes, of public captions
+lines.py      text files with a text a line
 bundle.py     the whole export, in order, into one folder
 cli.py        `impasto-export MODEL OUT`
 

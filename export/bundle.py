@@ -5,6 +5,7 @@ All files are written beside the target and renamed at the end, so that a bundle
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,20 +35,39 @@ from edge_sdk.inference.bundle import (
     write_index,
 )
 from edge_sdk.inference.sampling import SCHEDULERS
-from export.fusing import FusedLora
-from export.fusing import fuse as add_to_weights
-from export.layers import name_layers
-from export.lora import add_lora_slots
-from export.parts import Part, condition_outputs, image_size, parts_of, to_onnx, unet_step, vae_scale_factor
-from export.passes import clean, fuse_attention
-from export.pipeline import defaults_of, find_model, kind_of, load_pipeline, load_preview
+from export.basis import add_basis
+from export.graphs import (
+    add_lora_slots,
+    check_split,
+    clean,
+    fuse_attention,
+    name_layers,
+    save_graph,
+    split_unet,
+)
 from export.precision import check_precision, convert
-from export.reuse import check as check_split
-from export.reuse import split
-from export.saving import save
-from export.slots import slots_of
+from export.source import (
+    FusedLora,
+    Part,
+    captions_for,
+    check_captions,
+    choose_image_encoder,
+    condition_outputs,
+    defaults_of,
+    find_model,
+    fuse_lora,
+    image_size,
+    kind_of,
+    load_pipeline,
+    load_preview,
+    parts_of,
+    slots_of,
+    to_onnx,
+    unet_step,
+    vae_scale_factor,
+    write_tokenizer,
+)
 from export.verify import check_part
-from export.words import write_tokenizer
 
 _SCHEDULER = "scheduler/scheduler_config.json"
 # Called with the present step in words and the share of the work that is done; a conversion counts from 0 again.
@@ -76,11 +96,13 @@ def export_model(
     *,
     precision: BundlePrecision = "fp32",
     prompts: Sequence[str] | None = None,
+    captions: Sequence[str] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     slots: LayerSet = "attention",
     fuse: Sequence[FusedLora] = (),
     preview: str | Path | None = None,
+    image_encoder: str | Path | bool = True,
     step_reuse: bool = False,
     defaults: Mapping[str, int | float | str] = MappingProxyType({}),
     on_progress: OnProgress = lambda what, share: None,
@@ -92,45 +114,62 @@ def export_model(
         out: the bundle's folder. It must be missing or empty, or be a bundle if `overwrite`.
         precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
         prompts: prompts to calibrate int8 with, of the kind that people will type; None: a mixed list.
+        captions: public captions, of which the basis of prompt codes is made; None: those in captions.txt beside the
+            model's weights, or else a list of common subjects in common styles. Devices of a federation need bundles
+            with the same captions.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         overwrite: replace a bundle.
-        slots: layers that take adapters, see `export.slots`.
+        slots: layers that take adapters, see `export.source.slots`.
         fuse: LoRA files to add to the weights, such as an LCM-LoRA, with all of their layers, those of text encoders
             included. The base id stays, so that adapters of the base model fit.
         preview: a diffusers folder of an AutoencoderTiny (TAESD) for quick decoding.
+        image_encoder: the image encoder that devices make picture codes with: True for the base model's own, if it has
+            one; False for none; or the folder of a CLIPVisionModelWithProjection.
         step_reuse: write the graph that `Generator.generate(reuse=...)` needs.
         defaults: "steps", "guidance", "scheduler" to draw with when the caller sets none; missing ones follow from the
             base model's files.
-        on_progress: called with the present step in a few words and the share of the work that is done.
+        on_progress: called with the present step in a few words and the share of the work that is done; an error that
+            it raises ends the export, which leaves nothing behind.
 
     Raises:
-        ExportError: the model cannot be exported, a LoRA file does not fit it, the precision is unknown, or `out` is in
-            use.
+        ExportError: the model or the image encoder cannot be exported, a LoRA file does not fit, the precision is
+            unknown, the captions are too few, or `out` is in use.
         CalibrationError: there are too few prompts.
         VerificationFailed: a graph differs from torch by more than 1e-3.
         BundleMissing, BundleCorrupt: the model has no readable safetensors weights.
     """
     out = Path(out).absolute()
     check_precision(precision, prompts)
+    if captions is not None:
+        check_captions(captions, "The list of public captions")
     _check_target(out, overwrite)
     on_progress("find the base model", 0.0)
     source = find_model(str(model))
+    public = captions_for(source) if captions is None else list(dict.fromkeys(captions))
     with _beside(out) as folder:
         try:
             on_progress("load the base model", 0.0)
             pipeline = load_pipeline(source)
             base_id = compute_base_id(source)
             tiny = None if preview is None else load_preview(Path(preview), pipeline)
-            fused = [add_to_weights(pipeline, lora, base_id) for lora in fuse]
+            encoder = choose_image_encoder(image_encoder, source)
+            before = _text_weights(pipeline) if fuse else []
+            fused = [fuse_lora(pipeline, lora, base_id) for lora in fuse]
+            texts_changed = bool(fuse) and _text_weights(pipeline) != before
+            of_text = [f"{lora.sha256}*{lora.weight}" for lora in fused] if texts_changed else []
             index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
-            errors = _write_parts(parts_of(pipeline, tiny), index.slots, folder, verify, on_progress)
+            index = msgspec.structs.replace(index, image_encoder=encoder and encoder.settings)
+            parts = parts_of(pipeline, tiny, encoder and encoder.network)
+            errors = _write_parts(parts, index.slots, folder, verify, on_progress)
             _write_companions(pipeline, source, index.tokenizers, folder)
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
+            on_progress("make the basis of prompt codes", 0.0)
+            add_basis(folder, public, of_text, lambda share: on_progress("make the basis of prompt codes", share))
             errors |= convert(folder, precision, prompts, on_progress)
             index = Bundle.load(folder, verify=False).index
             if step_reuse:
                 on_progress("cut the UNet for step reuse", 0.0)
-                index = msgspec.structs.replace(index, shallow_slots=split(folder / "unet", index.slots))
+                index = msgspec.structs.replace(index, shallow_slots=split_unet(folder / "unet", index.slots))
                 errors["unet, shallow part"] = check_split(folder / "unet", index.latent_shape())
                 index = msgspec.structs.replace(index, files=hash_files(folder))
                 write_index(folder, index)
@@ -138,6 +177,17 @@ def export_model(
         except OSError as error:
             raise ExportError(f"{out} could not be finished, nothing was written: {describe(error)}.") from error
     return Exported(out, index, errors)
+
+
+def _text_weights(pipeline: Any) -> list[bytes]:
+    """Return hashes of the weights of the text encoders."""
+    encoders = [getattr(pipeline, name, None) for name in ("text_encoder", "text_encoder_2")]
+    return [
+        hashlib.sha256(weight.detach().cpu().float().numpy().tobytes()).digest()
+        for encoder in encoders
+        if encoder is not None
+        for weight in encoder.parameters()
+    ]
 
 
 def _describe(
@@ -210,7 +260,7 @@ def _write_part(part: Part, folder: Path, slots: Sequence[Slot]) -> Path:
     name_layers(model)
     clean(model, f"Impasto bundle, {part.name}")
     path = folder / "model.onnx"
-    save(model, path)
+    save_graph(model, path)
     # transformers keeps its configuration in an object of its own, diffusers in the model.
     if isinstance(part.network, PreTrainedModel):
         part.network.config.save_pretrained(folder)

@@ -21,8 +21,7 @@ from edge_sdk.adapter import LAYER_SETS
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError, describe
 from edge_sdk.exits import exit_by_fault, exit_code
-from edge_sdk.quiet import without_chatter
-from edge_sdk.streams import take_any_text
+from edge_sdk.streams import take_any_text, without_chatter
 
 if TYPE_CHECKING:
     from edge_sdk.inference.bundle import BundleIndex, BundlePrecision
@@ -37,6 +36,13 @@ def export(
     precision: Annotated[str, typer.Option(help="fp32, fp16 (graphics processors) or int8 (processors).")] = "fp32",
     calibrate: Annotated[
         Path | None, typer.Option(help="Prompts to calibrate int8 with, one a line, of the kind people will type.")
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="Public captions, one a line, of which the basis of prompt codes is made; never an owner's.",
+            show_default="captions.txt of the model, or common subjects in common styles",
+        ),
     ] = None,
     verify: Annotated[bool, typer.Option(help="Compare every part with torch, without and with an adapter.")] = True,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is already there.")] = False,
@@ -54,6 +60,14 @@ def export(
     preview: Annotated[
         Path | None, typer.Option(help="An AutoencoderTiny (TAESD): previews, and quick decoding.", show_default=False)
     ] = None,
+    image_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CLIPVisionModelWithProjection (CLIP ViT-B/32, for instance): devices make picture codes with it.",
+            show_default="the model's own, if it has one",
+        ),
+    ] = None,
+    no_image_encoder: Annotated[bool, typer.Option("--no-image-encoder", help="Leave the model's own out.")] = False,
     step_reuse: Annotated[
         bool, typer.Option("--step-reuse", help="Let devices compute the UNet's deep part at some steps only.")
     ] = False,
@@ -69,11 +83,13 @@ def export(
 
     impasto-export MODEL bundle/ --fuse lcm.safetensors --steps 4 --guidance 1 --scheduler lcm
     """
+    if image_encoder is not None and no_image_encoder:
+        raise typer.BadParameter("--image-encoder and --no-image-encoder exclude each other: leave one out.")
     with _quiet():
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
-        from export.calibration import read_prompts
-        from export.fusing import FusedLora
+        from export.precision import read_prompts
+        from export.source import FusedLora, read_captions
     if slots not in LAYER_SETS:
         raise typer.BadParameter(f"--slots is one of {', '.join(LAYER_SETS)}, not {slots!r}.")
     stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
@@ -86,6 +102,7 @@ def export(
     )
     try:
         prompts = None if calibrate is None else read_prompts(calibrate)
+        public = None if captions is None else read_captions(captions)
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=1.0)
             made = export_model(
@@ -94,11 +111,13 @@ def export(
                 # An unknown one is refused by name.
                 precision=cast("BundlePrecision", precision),
                 prompts=prompts,
+                captions=public,
                 verify=verify,
                 overwrite=overwrite,
                 slots=slots,
                 fuse=[FusedLora(Path(name), weight) for name, weight in map(parse, fuse or [])],
                 preview=preview,
+                image_encoder=not no_image_encoder if image_encoder is None else image_encoder,
                 step_reuse=step_reuse,
                 defaults={name: value for name, value in stated.items() if value is not None},
                 on_progress=lambda what, share: progress.update(task, description=what, completed=share),

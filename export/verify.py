@@ -16,7 +16,7 @@ from torch import nn
 from edge_sdk.errors import VerificationFailed
 from edge_sdk.inference.bundle import Slot
 from edge_sdk.inference.runtime import give_back, lean_options, load
-from export.parts import Part
+from export.source import Part
 
 TOLERANCE = 1e-3
 _RANKS = (1, 4, 3, 16)

@@ -26,7 +26,8 @@ _LONG = (
     "samples/test_demo.py", "test_telemetry.py", "benchmarks/test_models.py", "inference/test_families.py",
     "export/test_convolutions.py",
     "export/test_quantization.py", "export/test_options.py", "inference/test_generator.py", "export/test_cli.py",
-    "coordinator/test_offline.py", "inference/test_hybrids.py", "test_cli.py", "benchmarks/test_byzantine.py",
+    "coordinator/simulation/test_offline.py", "inference/test_hybrids.py", "test_cli.py",
+    "benchmarks/test_byzantine.py", "export/test_image_encoder.py", "coordinator/learning/test_picture_codes.py",
 )  # fmt: skip
 
 

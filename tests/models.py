@@ -16,6 +16,9 @@ The others are the rest of the families:
     "lcm"           like an LCM: the guidance scale is an input
     "xl"            like SDXL: two text encoders, pooled prompt and geometry as further conditions
 
+`tiny_image_encoder()` is a tiny CLIPVisionModelWithProjection with its preprocessing, `picture_model()` the default
+kind with it, and `picture_bundle()` the bundle of that.
+
 All draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
 cheap.
 """
@@ -47,6 +50,7 @@ _PATIENCE = 240.0
 IMAGE_SIZE = 32
 LATENT_SHAPE = (4, 8, 8)
 WIDTH = 32
+EMBEDDING = 16
 
 _CORPUS = (
     "a red fox jumping over the lazy dog",
@@ -123,6 +127,21 @@ def tiny_bundle(kind: Kind = "v_prediction") -> Path:
     return _bundle(kind)
 
 
+def tiny_image_encoder() -> Path:
+    """The folder of a tiny image encoder with random weights, as CLIP's are: `EMBEDDING` numbers a picture."""
+    return _image_encoder()
+
+
+def picture_model() -> Path:
+    """`tiny_model()` with `tiny_image_encoder()` in it, as diffusers lays it out; its base id is the same."""
+    return _picture_model()
+
+
+def picture_bundle() -> Path:
+    """The bundle of `picture_model()`, made by the real export."""
+    return _picture_bundle()
+
+
 def write_model(folder: Path, kind: Kind = "v_prediction", seed: int = 0) -> Path:
     """Write a new tiny base model into `folder`; another seed is another base model."""
     import diffusers
@@ -172,6 +191,29 @@ def write_preview(folder: Path) -> Path:
     return folder
 
 
+def write_image_encoder(folder: Path, **preprocessing: Any) -> Path:
+    """Write a tiny image encoder that sees squares of 24 pixels; `preprocessing` changes its CLIPImageProcessor."""
+    import torch
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=24,
+        patch_size=8,
+        projection_dim=EMBEDDING,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = CLIPVisionModelWithProjection(config)
+    network.save_pretrained(folder)
+    usual = {"size": {"shortest_edge": 28}, "crop_size": {"height": 24, "width": 24}}
+    CLIPImageProcessor(**(usual | preprocessing)).save_pretrained(folder)
+    return folder
+
+
 def scheduler(kind: Kind) -> Any:
     """The diffusers scheduler that the model of this kind carries."""
     import diffusers
@@ -215,6 +257,36 @@ def _bundle(kind: Kind) -> Path:
         f"bundles/{kind}",
         lambda folder: export_model(model, folder, verify=False, preview=preview, step_reuse=kind == "sd2"),
     )
+
+
+@functools.cache
+def _picture_bundle() -> Path:
+    from export import export_model
+
+    model = picture_model()
+    return _once("bundles/pictures", lambda folder: export_model(model, folder, verify=False))
+
+
+@functools.cache
+def _picture_model() -> Path:
+    return _once("models/pictures", _write_picture_model)
+
+
+def _write_picture_model(folder: Path) -> None:
+    shutil.copytree(tiny_model(), folder)
+    shutil.copytree(tiny_image_encoder(), folder / "image_encoder")
+    (folder / "feature_extractor").mkdir()
+    name = "preprocessor_config.json"
+    (folder / "image_encoder" / name).rename(folder / "feature_extractor" / name)
+    index = json.loads((folder / "model_index.json").read_text("utf-8"))
+    index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    (folder / "model_index.json").write_text(json.dumps(index), "utf-8")
+
+
+@functools.cache
+def _image_encoder() -> Path:
+    return _once("models/image_encoder", write_image_encoder)
 
 
 @functools.cache

@@ -78,13 +78,15 @@ def test_limits_of_binary_fields_are_those_of_the_code() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     assert schemas["DeviceProfile"]["properties"]["prompt_code"]["minLength"] == 4
     assert schemas["DeviceProfile"]["properties"]["prompt_code"]["maxLength"] == 16384
+    assert schemas["DeviceProfile"]["properties"]["picture_code"]["maxLength"] == 16384
+    assert "picture_code" not in schemas["DeviceProfile"]["required"]
     assert schemas["Pull"]["properties"]["missing"]["maxLength"] == m.MAX_CHUNKS // 8
 
 
 def test_a_whole_federation_keeps_to_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every message of a run of six devices, on its channel. Whoever waits says hello soon."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.01)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.1)
+    """Every message of a run of six devices is checked, on its channel. Devices that wait say hello soon."""
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.01)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.1)
     with MemoryBroker() as broker:
         heard: list[tuple[str, bytes]] = []
         listener = create(Settings(url=broker.url, client_id="listener"))

@@ -16,9 +16,10 @@ from edge_sdk import adapter as adapters
 from edge_sdk import cli
 from edge_sdk.cli import connection
 from edge_sdk.cli.adapters import parse, read
+from edge_sdk.errors import NoPictures
 from edge_sdk.inference import Bundle
 from edge_sdk.pictures import save_picture
-from tests.models import tiny_bundle, tiny_model
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str, str]]
@@ -262,6 +263,8 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
             ["join", "--broker", "carrier-pigeon://roof", "-f", "f", "-b", "BUNDLE", "-m", "MODEL", "-p", "pictures"],
             "carrier-pigeon",
         ),
+        (JOIN, "the pictures have 1. Add pictures"),
+        ([*JOIN, "--privacy", "none"], "no privacy level 'none'. Choose one of: plain, coarse"),
         ([*JOIN, "--bandwidth", "fast"], "512 KB/s"),
         ([*JOIN, "--password-file", "none"], "Cannot read --password-file"),
         ([*JOIN, "--invitation-file", "none"], "Cannot read --invitation-file"),
@@ -293,6 +296,24 @@ def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str],
     assert message.lower() in line.lower()
     assert "Kq" not in err, "a piece of a password"
     assert "Traceback" not in err
+
+
+def test_a_picture_code_is_shared_unless_its_owner_says_no(impasto: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def join(device: object, broker: object, **given: object) -> None:
+        asked.append(given["share_picture_code"])
+        raise NoPictures("none here")
+
+    monkeypatch.setattr("edge_sdk.device.Device.join", join)
+    for more in ([], ["--picture-code"], ["--no-picture-code"]):
+        impasto(*JOIN, *more)
+    assert asked == [True, True, False]
+
+
+def test_info_says_whether_a_bundle_makes_picture_codes(impasto: Run) -> None:
+    assert f"{EMBEDDING} numbers" in impasto("info", picture_bundle())[1]
+    assert "it has no image encoder" in impasto("info", tiny_bundle())[1]
 
 
 def _home(arguments: list[str], tmp_path: Path) -> list[str]:
@@ -408,7 +429,7 @@ def test_a_home_that_cannot_be_written_is_told(impasto: Run) -> None:
 
 
 def test_nobody_talks_over_training() -> None:
-    """What libraries say when they are imported, to no use."""
+    """Libraries print useless notes when they are imported."""
     script = "import edge_sdk.training"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -20,18 +21,23 @@ from edge_sdk.errors import (
     ConfigurationError,
     DeviceBusy,
     ImpastoError,
+    MessageInvalid,
     NoPictures,
     NoRoomToPrepare,
+    PromptError,
     TrainingError,
     UnknownFederation,
 )
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan
+from edge_sdk.pictures import load_pictures
 from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
-from tests.models import tiny_bundle, tiny_model, write_model
+from edge_sdk.wire import DeviceProfile
+from edge_sdk.wire.messages import Join, Message, decode
+from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
 
 FEDERATION = """
@@ -53,7 +59,7 @@ clusters = 1
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("pictures"), 6)
+    return write_squares(tmp_path_factory.mktemp("pictures"), 8)
 
 
 @pytest.fixture
@@ -82,6 +88,7 @@ def test_what_it_learns_changes_what_it_draws(device: Device) -> None:
     assert not np.array_equal(with_leaf, before)
     assert np.array_equal(drawing(device, adapters={"leaf": 1.0}), with_leaf)
     assert np.array_equal(drawing(device, adapters={}), before)
+    assert np.array_equal(drawing(device, hybrid="guide"), with_leaf)
     adapters.save(adapters.scale(result.adapter, -1.0), device.home / "cluster.safetensors")
     both = {"leaf": 1.0, "cluster": 1.0}
     assert not np.array_equal(drawing(device, adapters=both, hybrid="switch"), drawing(device, adapters=both))
@@ -136,15 +143,32 @@ def test_a_picture_that_takes_too_long_is_not_begun_at_every_call(
     now = [0.0]
     monkeypatch.setattr(Generator, "generate", slowly)
     monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
-    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 3), (15.0, 3), (1000.0, 3 + len(CAPTIONS) - 1)):
+    for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 2), (15.0, 3), (25.0, 5), (1000.0, 1 + len(CAPTIONS))):
         found = prior_pictures(device.generator, tmp_path, seconds)
         assert len(drawn) == begun
     assert [one.text for one in found] == list(CAPTIONS)
 
 
+def test_a_picture_that_had_the_rest_of_the_time_is_begun_again_with_all_of_it(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, drawn = Generator.generate, []
+
+    def slowly(self: Generator, prompt: str, **options: Any) -> list[Image.Image]:
+        drawn.append(prompt)
+        now[0] += 10.0 if prompt == CAPTIONS[0] else 40.0  # the board throttles
+        return whole(self, prompt, **options)
+
+    now = [0.0]
+    monkeypatch.setattr(Generator, "generate", slowly)
+    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    assert [len(prior_pictures(device.generator, tmp_path, 45.0)) for _ in range(3)] == [1, 2, 3]
+    assert drawn == [CAPTIONS[0], CAPTIONS[1], CAPTIONS[1], CAPTIONS[2]]
+
+
 def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device, tmp_path: Path) -> None:
     device.pictures = write_squares(tmp_path / "many", 24)
-    leaf = device.learn(steps=30, learning_rate=1e-2, guard=False).adapter
+    leaf = device.learn(steps=30, learning_rate=1e-2).adapter
     assert device.weights["leaf"] > 0
     # What a federation brings may also harm.
     adapters.save(adapters.scale(leaf, -3.0), device.home / "cluster.safetensors")
@@ -158,6 +182,23 @@ def test_weights_are_chosen_by_pictures_that_were_not_trained_on(device: Device,
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}, "they were chosen for another adapter"
     (device.home / "weights.json").write_bytes(b"{")
     assert device.weights == {"cluster": 1.0, "leaf": 1.0}
+
+
+def test_without_a_guard_all_pictures_are_trained_on(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "many", 24)
+    assert device.learn(steps=1).stats.pictures == 21
+    leaf = device.learn(steps=1, guard=False)
+    assert leaf.stats.pictures == 24
+    assert adapters.to_bytes(device.adapter("leaf")) == adapters.to_bytes(leaf.adapter)
+    # Pictures that a leaf knows do not choose its weight, nor after a guarded training that goes on from it.
+    adapters.save(adapters.scale(leaf.adapter, -3.0), device.home / "cluster.safetensors")
+    for again in (False, True):
+        if again:
+            assert device.learn(steps=1).stats.pictures == 21
+        assert device.choose_weights() == device.weights == {"cluster": 1.0, "leaf": 1.0}
+    device.learn(steps=1, afresh=True)
+    device.choose_weights()
+    assert (device.home / "weights.json").exists()
 
 
 def test_a_few_pictures_choose_no_weights(device: Device) -> None:
@@ -228,7 +269,7 @@ def test_an_unfinished_training_of_other_pictures_is_kept_and_said(device: Devic
     with pytest.raises(PowerCutError):
         device.learn(steps=1, on_step=cut)
     unfinished = (device.home / "leaf.checkpoint").read_bytes()
-    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 7)
+    fewer, device.pictures = device.pictures, write_squares(tmp_path / "more", 9)
     with pytest.warns(TrainingPutAside, match=r"unfinished training of 1 steps .* kept in .*leaf.checkpoint.aside"):
         device.learn(steps=1)
     assert (device.home / "leaf.checkpoint.aside").read_bytes() == unfinished
@@ -266,9 +307,17 @@ def test_what_another_training_left_behind_is_dropped(device: Device) -> None:
 
 
 def shared(adapter: Adapter, said: bytes) -> bool:
-    """Whether any sixteen bytes at the beginning of a factor were heard."""
+    """True if the first sixteen bytes of any factor were heard."""
     factors = [matrix for f in adapter.layers.values() for matrix in (f.a, f.b)]
     return any(matrix.tobytes()[:16] in said for matrix in factors if matrix.any())
+
+
+def heard(payload: bytes) -> Message | None:
+    """A message; None for a chunk."""
+    try:
+        return decode(payload)
+    except MessageInvalid:
+        return None
 
 
 def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
@@ -291,8 +340,10 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     said = b"".join(overheard)
     assert shared(device.adapter("cluster"), said), "the listener hears what is exchanged"
     assert not shared(device.adapter("leaf"), said)
-    for _, caption in squares(6):
+    for _, caption in squares(8):
         assert caption.encode() not in said
+    joins = [message for payload in overheard if payload and isinstance(message := heard(payload), Join)]
+    assert {(join.profile.level, len(join.profile.prompt_code)) for join in joins} == {("coarse", 16)}
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2
@@ -304,6 +355,70 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert np.array_equal(everything, drawing(device, adapters={"root": 1.0, "cluster": 1.0, "leaf": 1.0}))
     assert not np.array_equal(everything, drawing(device, adapters={"leaf": 1.0}))
     assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
+
+
+def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
+    device.pictures = write_squares(tmp_path / "few", 7)
+    with pytest.raises(PromptError, match=r"'coarse' needs at least 8 different captions.*the pictures have 7"):
+        device.join("mqtt://127.0.0.1:1", federation="squares")
+    with pytest.raises(ConfigurationError, match=r"no privacy level 'none'"):
+        device.join("mqtt://127.0.0.1:1", federation="squares", privacy="none")
+    device.join("mqtt://127.0.0.1:1", federation="squares", privacy="plain").close()
+
+
+@pytest.fixture
+def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
+    """The profiles of memberships, which are not opened."""
+    seen: list[DeviceProfile] = []
+    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.extend(given[3]))
+    return seen
+
+
+def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """Of those, too, that are kept from training; in no graph that stays open beside it."""
+    folder = write_squares(tmp_path / "pictures", 13)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares", privacy=["plain", "coarse"])
+    device.join("memory://nobody", federation="squares", share_picture_code=False)
+    plain, coarse, without = profiles
+    images = [picture.image for picture in load_pictures(folder, 32)]
+    assert len(images) == 13 > plain.pictures
+    with Generator.load(picture_bundle(), threads=1) as generator:
+        wanted = generator.encode_picture(images).mean(axis=0)
+        encoder = generator.bundle.index.image_encoder
+    assert encoder is not None
+    assert np.allclose(np.frombuffer(plain.picture_code, "<f4"), wanted, atol=1e-6)
+    assert len(coarse.picture_code) == EMBEDDING
+    assert np.allclose(np.frombuffer(coarse.picture_code, np.int8) / 4, wanted, atol=0.126)
+    assert plain.picture_encoder == coarse.picture_encoder == bytes.fromhex(encoder.id)
+    assert "image_encoder" not in device.generator._stages.opened
+    assert (without.picture_code, without.picture_encoder) == (b"", b"")
+    assert without.prompt_code == coarse.prompt_code
+
+
+def test_a_picture_code_stays_while_few_pictures_have_changed(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
+    """And there is none of fewer than eight different pictures."""
+    folder = write_squares(tmp_path / "pictures", 8)
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    device.join("memory://nobody", federation="squares")
+    kept = tmp_path / "home" / "picture-code-coarse.json"
+    assert kept.stat().st_mode & 0o077 == 0
+    first, *others = sorted(folder.glob("*.png"))
+    shutil.copy(first, others[0])
+    device.join("memory://nobody", federation="squares")
+    assert profiles[1].picture_code == b""
+    write_squares(folder, 10)
+    device.join("memory://nobody", federation="squares")
+    kept.unlink()
+    device.join("memory://nobody", federation="squares")
+    again, anew = profiles[2:]
+    assert again.picture_code == profiles[0].picture_code != b""
+    assert anew.picture_code != b""
+
+
+def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profiles: list[DeviceProfile]) -> None:
+    device.join("memory://nobody", federation="squares")
+    assert [profile.picture_code for profile in profiles] == [b""]
 
 
 def test_it_keeps_its_name(device: Device) -> None:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 QUESTION_WORDS = {"what", "who", "whom", "whose", "whether", "how", "where", "when", "why", "which", "that"}
 
 
-@pytest.mark.parametrize("package", ["edge_sdk", "coordinator", "export", "samples", "benchmarks"])
+@pytest.mark.parametrize("package", ["edge_sdk", "coordinator", "export", "samples", "benchmarks", "tests"])
 def test_docstring_opens_with_no_question_word(package: str) -> None:
     found = list(docstrings(package))
     assert found

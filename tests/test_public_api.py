@@ -11,7 +11,7 @@ HEAVY = ("torch", "diffusers", "transformers", "peft", "onnxruntime", "numpy", "
 
 
 def imported_by(code: str, modules: tuple[str, ...]) -> list[str]:
-    """Which of `modules` a fresh process has imported after running `code`."""
+    """Those of `modules` that a fresh process has imported after running `code`."""
     report = f"import sys\n{code}\nprint(*[name for name in {modules!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", report], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout.split()

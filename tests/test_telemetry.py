@@ -39,9 +39,9 @@ def test_importing_a_package_of_ours_is_enough(package: str, tmp_path: Path) -> 
     assert shown(package, HOME=str(tmp_path)) == ["1", "1", "None"]
 
 
-@pytest.mark.parametrize("module", ["benchmarks.quality", "samples.stickers.judge", "export.calibration"])
+@pytest.mark.parametrize("module", ["benchmarks.quality", "samples.stickers.judge", "export.precision"])
 def test_it_comes_before_libraries_that_a_module_names_first(module: str) -> None:
-    """No TelemetryWarning, which says that a library was earlier; the process turns warnings into errors."""
+    """There is no TelemetryWarning, which says that a library came earlier; the process turns warnings into errors."""
     code = f"import warnings; warnings.simplefilter('error', UserWarning); import {module.partition('.')[0]}, {module}"
     assert run(code).returncode == 0
 
@@ -80,7 +80,7 @@ def test_the_watch_sees_native_and_python_sockets_and_files(tmp_path: Path) -> N
 
 
 def test_onnx_runtime_left_alone_is_seen(tmp_path: Path) -> None:
-    """What all this is against; the day that it fails, the telemetry has changed, and has to be looked at anew."""
+    """The telemetry that all this is against. If this fails, it has changed, and must be looked at again."""
     assert tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 29)
     code = f"import onnxruntime; onnxruntime.InferenceSession({str(JUDGE)!r}, providers=['CPUExecutionProvider'])"
     seen = watched([sys.executable, "-c", code], tmp_path, **UNSET)

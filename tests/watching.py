@@ -24,7 +24,7 @@ _DNS = 53
 
 @dataclass(frozen=True)
 class Watched:
-    """What a command did.
+    """The traces that a command left.
 
     Attributes:
         outside: addresses beyond this machine, and name servers wherever they are, that it turned to.

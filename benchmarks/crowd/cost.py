@@ -30,7 +30,13 @@ from edge_sdk.wire import DeviceProfile, make_manifest
 
 CLUSTERER = "fused"
 _BASE_ID = "0" * 64
-_SETTINGS = resolve({"name": "crowd", "slots": "impasto.json", "clustering": {"method": CLUSTERER}}, folder=Path())
+_SETTINGS = resolve(
+    {
+        "name": "crowd", "slots": "impasto.json", "privacy": "plain", "allow_plain": True,
+        "clustering": {"method": CLUSTERER},
+    },
+    folder=Path(),
+)  # fmt: skip
 _OUTPUTS = {f"unet.{kind}.{layer}": out for kind, (count, out) in LAYERS.items() for layer in range(count)}
 
 

@@ -44,6 +44,7 @@ def events(devices: int, repetitions: int) -> list[Row]:
         learning_rate=1e-3,
         seed=0,
         max_update=1 << 20,
+        privacy="plain",
     )
     names = [f"d{number:06}" for number in range(devices)]
     steps: dict[str, list[float]] = {name: [] for name in EVENTS}

@@ -11,6 +11,12 @@ A device of group g has a second taste h with a share s, uniform up to `Noise.mi
                                                              initialisation; U, Z: 6 random columns of length 1
 
 The second taste makes the task hard: unlike e and Z it does not average out over dimensions and layers.
+
+Captions of some devices may say nothing of taste: their codes are without c. The pictures of a device, p of them (4 to
+20), are of its first taste. Its picture code, of 32 dimensions in which two pictures of one taste have variance 1, is
+
+    code  = C_g + e / sqrt(p)      C: random vectors of length `SEPARATION`, that of group 0 four times as long, as one
+                                   style is far away from all others; e: standard normal
 """
 
 from __future__ import annotations
@@ -28,6 +34,9 @@ DIMENSIONS = 192
 LAYERS = {"a": (32, 192), "b": (24, 160)}  # name -> number of layers, outputs of each
 RANK = 8
 _SHARED = 2
+PICTURE_DIMENSIONS = 32
+SEPARATION = 3.0
+_FAR = 4.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,20 @@ NOISES = {
 
 
 class Federation(Sequence[Bases | None]):
-    """The bases of its devices, made when they are asked for."""
+    """The bases of its devices, made when they are asked for.
 
-    def __init__(self, devices: int, groups: int, noise: Noise, seed: int) -> None:
+    Args:
+        devices: number of devices.
+        groups: number of taste groups.
+        noise: its noise.
+        seed: its seed.
+        named: share of the devices whose captions name their taste.
+        pictures: "informative" picture codes, "useless" ones, which say nothing of taste, or "none".
+    """
+
+    def __init__(
+        self, devices: int, groups: int, noise: Noise, seed: int, *, named: float = 1.0, pictures: str = "none"
+    ) -> None:
         self._noise, self._seed = noise, seed
         rng = np.random.default_rng([seed, 0])
         self.truth: Labels = rng.permutation(np.arange(devices) % groups)
@@ -62,13 +82,26 @@ class Federation(Sequence[Bases | None]):
         common = 3.0 * _unit(rng.normal(size=(1, DIMENSIONS)))
         share = self._share[:, None]
         own = (1 - share) * tastes[self.truth] + share * tastes[self._second]
+        # Of a generator of its own, so that the other evidence is the same whatever captions and pictures say.
+        more = np.random.default_rng([seed, 0, 1])
+        own[more.permutation(devices) >= round(named * devices)] = 0.0
+        self.pictures = None if pictures == "none" else self._picture_codes(more, groups, pictures == "informative")
         self.codes: Matrix = common + own + noise.code * _unit(rng.normal(size=(devices, DIMENSIONS)))
         self._shared = {k: _columns(rng, (count, out, _SHARED)) for k, (count, out) in LAYERS.items()}
         self._tastes = {k: _columns(rng, (groups, count, out, RANK - _SHARED)) for k, (count, out) in LAYERS.items()}
 
     def evidence(self, rounds: int, *, kept: bool = True) -> Evidence:
         """The federation's evidence after `rounds` rounds; kept: hold all bases in memory."""
-        return Evidence(self.codes, list(self) if kept else self, rounds)
+        return Evidence(self.codes, list(self) if kept else self, rounds, pictures=self.pictures)
+
+    def _picture_codes(self, rng: np.random.Generator, groups: int, informative: bool) -> Matrix:
+        devices = len(self.truth)
+        tastes = SEPARATION * _unit(rng.normal(size=(groups, PICTURE_DIMENSIONS)))
+        tastes[0] *= _FAR
+        own = tastes[self.truth] if informative else 0.0
+        pictures = rng.integers(4, 21, size=(devices, 1))
+        codes: Matrix = own + rng.normal(size=(devices, PICTURE_DIMENSIONS)) / np.sqrt(pictures)
+        return codes
 
     def __len__(self) -> int:
         return len(self.truth)

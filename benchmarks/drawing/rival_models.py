@@ -100,7 +100,7 @@ def _export_with_optimum(model: Path, out: Path) -> None:
 
 def _quantize(place: Path, out: Path) -> None:
     from benchmarks.drawing.rivals import Torch
-    from export.quantization import quantize
+    from export.precision import quantize
 
     # With random weights, one feed shows the ranges as well as many do.
     feed = {**Torch(place).inputs(1), "timestep": np.array(601, np.float32)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,17 @@ import msgspec
 import numpy as np
 from sklearn.metrics import adjusted_rand_score
 
-from benchmarks.federated.world import ONE_RANK, RANKS, Scale, StudyDevice, Weighted, World, captioned
+from benchmarks.federated.world import (
+    LAYERS,
+    ONE_RANK,
+    PRIVACY,
+    RANKS,
+    Scale,
+    StudyDevice,
+    Weighted,
+    World,
+    captioned,
+)
 from benchmarks.shared.stickers import MODEL
 from coordinator.config import Federation, resolve
 from coordinator.methods.aggregation import AGGREGATORS
@@ -44,8 +54,9 @@ class Arm:
     def federation(self, scale: Scale, seed: int) -> Federation:
         """The row's settings, as a federation's file would say them."""
         keys: dict[str, Any] = {
-            "name": "study", "slots": "impasto.json", "rounds": scale.rounds - self.leaf, "steps": scale.steps,
-            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed,
+            "name": "study", "slots": "impasto.json", "privacy": PRIVACY, "allow_plain": True,
+            "rounds": scale.rounds - self.leaf, "steps": scale.steps,
+            "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "layers": LAYERS,
             "rank": max(RANKS) if self.mixed_ranks else ONE_RANK, **self.settings,
         }  # fmt: skip
         if self.kind == "ifca":
@@ -138,13 +149,12 @@ def run(arm: Arm, world: World) -> dict[str, Any]:
         adapters = _pooled(arm, world)
     else:
         adapters, facts = _federated(arm, world)
-    verdict = world.judged(adapters)
+    verdicts = world.judged(adapters)
     return {
         "loss": {name: device.loss(adapters[name]) for name, device in world.devices.items()},
         "base": {name: device.base_loss for name, device in world.devices.items()},
         "base_curve": float(np.mean([device.curve_loss([]) for device in world.devices.values()])),
-        "style_hit": verdict.style_hit,
-        "subject_hit": verdict.subject_hit,
+        "judged": {name: asdict(verdict) for name, verdict in verdicts.items()},
         "seconds": time.perf_counter() - began,
         **facts,
     }
@@ -160,6 +170,7 @@ def _alone(arm: Arm, world: World) -> dict[str, Weighted]:
             rank=device.max_rank if arm.mixed_ranks else ONE_RANK,
             batch_size=scale.batch_size,
             learning_rate=arm.learning_rate(scale),
+            layers=LAYERS,
         )
         found[name] = [(result.adapter, 1.0)]
     return found
@@ -177,6 +188,7 @@ def _pooled(arm: Arm, world: World) -> dict[str, Weighted]:
             rank=max(RANKS),
             batch_size=scale.batch_size * len(devices),
             learning_rate=arm.learning_rate(scale),
+            layers=LAYERS,
         )
         found |= {device.plan.id: [(result.adapter, 1.0)] for device in devices}
     return found
@@ -251,6 +263,7 @@ def _with_leaf(world: World, device: StudyDevice, frozen: Weighted) -> Weighted:
         rank=device.max_rank,
         batch_size=scale.batch_size,
         learning_rate=scale.learning_rate,
+        layers=LAYERS,
     )
     return [*frozen, (result.adapter, 1.0)]
 
@@ -269,9 +282,9 @@ def _aggregation_error(federation: Federation, learners: list[_Learner]) -> floa
     for updates in clusters.values():
         aggregator = method(federation.rank, federation.aggregation)
         for update in updates:
-            aggregator.add(update.adapter, update.pictures)
+            aggregator.add(update.adapter, update.stats.pictures)
         made = aggregator.result()
         parts: list[tuple[Adapter, float]] = [(part, 1.0) for part in (made.start, made.folded) if part]
-        exact = mean([update.adapter for update in updates], [update.pictures for update in updates])
+        exact = mean([update.adapter for update in updates], [update.stats.pictures for update in updates])
         errors.append(distance(concatenate(parts), exact) / norm(exact))
     return float(np.mean(errors))

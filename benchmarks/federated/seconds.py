@@ -19,6 +19,7 @@ from benchmarks.federated.world import World
 from coordinator.simulation import ChoosingDevice, SimulatedDevice, simulate, simulate_ifca
 from edge_sdk.adapter import Adapter, Factors, Share, beginning
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 
 _STEP = 1e-3
 Returned = TypeVar("Returned")
@@ -74,7 +75,8 @@ class _Idler:
     def train(self, plan: RoundPlan) -> TrainedUpdate:
         start = beginning(plan.start, self._slots, plan.rank, plan.seed, plan.share)
         layers = {name: self._moved(factors, plan.share) for name, factors in start.layers.items()}
-        return TrainedUpdate(Adapter(layers, self._base_id), 10, 1.0, 0.5, 0.0)
+        stats = TrainingStats(pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=0.0)
+        return TrainedUpdate(Adapter(layers, self._base_id), stats)
 
     def choose(self, models: Sequence[Adapter], frozen: Sequence[Adapter]) -> int:
         return self._choice % len(models)

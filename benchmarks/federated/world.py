@@ -17,10 +17,10 @@ from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, read_base_model
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, LayerSet
+from edge_sdk.codes import picture_codes, prompt_codes
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Trainer, train_round
 from edge_sdk.wire import DeviceProfile
 from samples.demo.plan import GROUP_STYLES, DevicePlan, deal
@@ -32,9 +32,13 @@ from samples.stickers.judge import GUIDANCE, Judge, Verdict
 LEARNT = KEPT / "federation" / "learnt"
 RANKS = (4, 8, 16)
 ONE_RANK = 8
+# Devices of the study may have six pictures, fewer than the default level's code may be made of.
+PRIVACY = "plain"
 # Held-out pictures and timesteps of each: few for the curves, more for the figures that are compared.
 CURVE_PICTURES, CURVE_LEVELS, FINAL_LEVELS = 4, 2, 4
-DRAW_STEPS = 15
+DRAW_STEPS, HYBRID = 15, "guide"
+# Attention alone cannot draw fine textures in a new style.
+LAYERS: LayerSet = "all"
 Weighted = Sequence[tuple[Adapter, float]]
 Captioned = list[tuple[Image.Image, str]]
 
@@ -53,7 +57,7 @@ class Scale:
     learning_rate: float = 3e-3
 
 
-FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=2)
+FULL = Scale((6, 5, 3, 2), rounds=6, steps=8, batch_size=4, pictures=(6, 32), held_out=16, judged=8)
 QUICK = Scale((2, 2), rounds=3, steps=6, batch_size=4, pictures=(6, 12), held_out=6, judged=2)
 
 
@@ -119,7 +123,7 @@ class World:
     @property
     def base(self) -> BaseModel:
         """The base model as the coordinator knows it."""
-        return read_base_model(bundle() / "impasto.json")
+        return read_base_model(bundle() / "impasto.json", LAYERS)
 
     def groups(self) -> dict[str, list[StudyDevice]]:
         """The devices by their hidden group."""
@@ -129,25 +133,29 @@ class World:
         return found
 
     def profile(self, device: StudyDevice, mixed_ranks: bool) -> DeviceProfile:
-        """The profile that a device sends to the coordinator when it joins."""
+        """The profile that a device sends to the coordinator when it joins; some have too few pictures for "coarse"."""
         captions = [sticker.text for sticker in device.plan.pictures]
-        code = prompt_code(self._generator.encode_prompt(captions)[1], "plain")
+        coded = prompt_codes(self._generator, captions, [PRIVACY])[0]
+        pictures = [picture for picture, _ in captioned(device.plan.pictures)]
+        seen = picture_codes(self._generator, pictures, [PRIVACY])[0]
         return DeviceProfile(
             base_id=base_id(),
-            prompt_code=code.astype("<f4").tobytes(),
+            prompt_code=coded.code,
+            level=coded.level,
             pictures=len(device.plan.pictures),
             max_rank=device.max_rank if mixed_ranks else ONE_RANK,
+            picture_code=seen.code,
+            picture_encoder=seen.source,
         )
 
-    def judged(self, adapters: Mapping[str, Weighted]) -> Verdict:
-        """Style and subject hits of held-out captions drawn by every device with its adapters."""
-        pictures: list[Image.Image] = []
-        asked: list[tuple[str, str]] = []
+    def judged(self, adapters: Mapping[str, Weighted]) -> dict[str, Verdict]:
+        """Device -> the judge on held-out captions that it draws with its adapters."""
+        found: dict[str, Verdict] = {}
         for name, device in self.devices.items():
             shown = device.plan.held_out[: self.scale.judged]
-            pictures += self.draw([sticker.text for sticker in shown], adapters[name])
-            asked += [(sticker.style, sticker.subgroup) for sticker in shown]
-        return self.judge.score(pictures, asked)
+            pictures = self.draw([sticker.text for sticker in shown], adapters[name])
+            found[name] = self.judge.score(pictures, [(sticker.style, sticker.subgroup) for sticker in shown])
+        return found
 
     def draw(self, captions: Sequence[str], adapters: Weighted) -> list[Image.Image]:
         """A picture of each caption, always from the same noise."""
@@ -155,7 +163,12 @@ class World:
             picture
             for number, caption in enumerate(captions)
             for picture in self._generator.generate(
-                caption, seed=1000 * self.seed + number, steps=DRAW_STEPS, guidance=GUIDANCE, adapters=adapters
+                caption,
+                seed=1000 * self.seed + number,
+                steps=DRAW_STEPS,
+                guidance=GUIDANCE,
+                adapters=adapters,
+                hybrid=HYBRID,
             )
         ]
 

@@ -16,7 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.federated.world import ONE_RANK, Captioned, Scale, StudyDevice, Weighted, World, captioned, world_of
+from benchmarks.federated.world import (
+    LAYERS,
+    ONE_RANK,
+    PRIVACY,
+    Captioned,
+    Scale,
+    StudyDevice,
+    Weighted,
+    World,
+    captioned,
+    world_of,
+)
 from benchmarks.lying.attacks import ATTACKS, Turn, triggered
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
@@ -58,8 +69,10 @@ class Cell:
         asks = "liars" in FILTERS[self.filter].__struct_fields__
         liars = {"liars": self.share} if self.share and asks else {}
         keys = {
-            "name": "study", "slots": "impasto.json", "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
+            "name": "study", "slots": "impasto.json", "privacy": PRIVACY, "allow_plain": True,
+            "rounds": scale.rounds, "root_rounds": 0, "steps": scale.steps,
             "batch_size": scale.batch_size, "learning_rate": scale.learning_rate, "seed": seed, "rank": ONE_RANK,
+            "layers": LAYERS,
             "clustering": {"method": "single"}, "interaction": {"method": "none"}, "aggregation": {"method": "product"},
             "filter": {"method": self.filter, **liars},
         }  # fmt: skip

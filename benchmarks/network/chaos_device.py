@@ -22,7 +22,7 @@ from edge_sdk.adapter import Adapter, Factors, Shape, beginning
 from edge_sdk.errors import ImpastoError
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, pack_update
 from edge_sdk.transport import Settings, Tls
-from edge_sdk.wire import DeviceProfile
+from edge_sdk.wire import DeviceProfile, TrainingStats
 
 # The form of every update: about 660 kB at rank 8, six chunks.
 LAYERS, WIDTH, RANK = 16, 640, 8
@@ -56,7 +56,8 @@ def trained(plan: RoundPlan, number: int) -> TrainedUpdate:
         )
         for name, f in start.layers.items()
     }
-    return TrainedUpdate(Adapter(layers, BASE_ID), 10 + number, 1.0, 1.0 / (1 + plan.round), 0.1)
+    stats = TrainingStats(pictures=10 + number, first_loss=1.0, last_loss=1.0 / (1 + plan.round), train_seconds=0.1)
+    return TrainedUpdate(Adapter(layers, BASE_ID), stats)
 
 
 def profile(number: int) -> DeviceProfile:

@@ -17,6 +17,7 @@ from benchmarks.network.content import RANK, SEED, SLOTS, moved, profile
 from benchmarks.shared.memory import total_peak
 from edge_sdk.adapter import initial_adapter
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 
 _TOLD = frozenset({"joined", "trained", "update_committed", "adapter_received", "finished"})
 
@@ -51,7 +52,8 @@ def main() -> None:
     def device(number: int) -> None:
         def train(plan: RoundPlan) -> TrainedUpdate:
             start = plan.start or initial_adapter(SLOTS, RANK, SEED)
-            return TrainedUpdate(moved(start, number), 10, 1.0, 0.5, 0.0)
+            stats = TrainingStats(pictures=10, first_loss=1.0, last_loss=0.5, train_seconds=0.0)
+            return TrainedUpdate(moved(start, number), stats)
 
         def note(event: dict[str, Any]) -> None:
             if event["event"] in _TOLD:

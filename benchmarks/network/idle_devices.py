@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from benchmarks.network.content import profile
 from edge_sdk.membership.rounds import Rules, SayHello, State, Tick, next_wake, step
-from edge_sdk.membership.rounds.machine import LONGEST
+from edge_sdk.membership.rounds.machine.intervals import LONGEST
 from edge_sdk.transport import connect
 from edge_sdk.wire import DeviceProfile, Greeter, Join, Message, Presence, Topics, Welcome, decode, encode, new_key
 

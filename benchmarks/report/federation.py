@@ -8,20 +8,28 @@ from typing import Any, TypeAlias
 from benchmarks.report.markdown import or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
-_SCORES = ("share_mean", "share_p10", "share_worst", "share_std", "worse_than_alone", "style_hit", "subject_hit")
-_HEAD = ("mean", "10th percentile", "worst", "std", "worse than alone", "style hit", "subject hit")
-_OVER = ("mean less our default's", "seeds")
+_PICTURES = ("both_hit", "both_p10", "style_hit", "subject_hit")
+_SCORES = ("share_mean", "share_p10", "share_worst", "share_std", "worse_than_alone")
+_HEAD = (
+    "both", "both less our default's", "both, 10th percentile", "style", "subject", "held-out loss",
+    "mean", "10th percentile", "worst", "std", "worse than alone", "mean less our default's", "seeds",
+)  # fmt: skip
 
 
 def scores(result: Result) -> str:
     """Scores of each row on its devices, by family."""
 
     def line(row: Result) -> list[str]:
-        figures = [f"{row[name]:.2f}" for name in _SCORES]
-        over = f"{row['over_default']:+.3f}" + or_empty(row["over_default_se"], " ± {:.3f}")
-        return [f"{row['loss']:.4f}", *figures, over, f"{row['seeds']}"]
+        both, *pictures = (or_empty(row.get(name), "{:.2f}") for name in _PICTURES)
+        scores = (f"{row[name]:.2f}" for name in _SCORES)
+        return [both, _over(row, "both_over_default"), *pictures, f"{row['loss']:.4f}", *scores,
+                _over(row, "over_default"), f"{row['seeds']}"]  # fmt: skip
 
-    return table(["", "row", "held-out loss", *_HEAD, *_OVER], _lines(result, line))
+    return table(["", "row", *_HEAD], _lines(result, line))
+
+
+def _over(row: Result, what: str) -> str:
+    return or_empty(row.get(what), "{:+.3f}") + or_empty(row.get(f"{what}_se"), " ± {:.3f}")
 
 
 def costs(result: Result) -> str:

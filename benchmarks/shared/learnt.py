@@ -17,6 +17,7 @@ from benchmarks.shared.harness import cached
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter, from_bytes, to_bytes
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 
 
 class Learnt:
@@ -47,10 +48,12 @@ class Learnt:
         def learn() -> Any:
             made = train(plan)
             durable.write(path, to_bytes(made.adapter))
-            return [made.pictures, made.first_loss, made.last_loss, made.seconds]
+            return list(made.stats.figures().values())
 
         figures = cached(path.with_suffix(".json"), learn)
-        return TrainedUpdate(from_bytes(path.read_bytes()), *figures)
+        # Kept as a list, in the order of the names.
+        stats = TrainingStats(**dict(zip(TrainingStats.__struct_fields__, figures, strict=True)))
+        return TrainedUpdate(from_bytes(path.read_bytes()), stats)
 
     def _key(self, what: str, asked: Any) -> str:
         self._folder.mkdir(parents=True, exist_ok=True)

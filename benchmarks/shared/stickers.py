@@ -19,13 +19,15 @@ def base_id() -> str:
 
 
 def bundle() -> Path:
-    """The base model's bundle: an earlier run's if it was made from this model, otherwise exported now."""
+    """The base model's bundle, with slots for adapters of all layers: an earlier run's if it was made from this model,
+    otherwise exported now."""
     from export import export_model
 
-    folder = KEPT / "stickers"
+    folder = KEPT / "stickers-all-layers"
     try:
-        if Bundle.load(folder).index.base_id == base_id():
+        index = Bundle.load(folder).index
+        if index.base_id == base_id() and index.prompt_basis is not None:
             return folder
     except ImpastoError:
         pass
-    return export_model(MODEL, folder, verify=False, overwrite=True).folder
+    return export_model(MODEL, folder, verify=False, overwrite=True, slots="all").folder

@@ -22,10 +22,16 @@ class BaseModel(msgspec.Struct, frozen=True):
     Attributes:
         base_id: id of the base model.
         slots: name -> shape of each LoRA slot that devices train.
+        basis: id of the bundle's public basis for prompt codes, 32 bytes; None in bundles of earlier versions.
+        picture_dimensions: numbers in an embedding of a picture; None if the bundle has no image encoder.
+        picture_encoder: id of the image encoder, 32 bytes; empty without one.
     """
 
     base_id: str
     slots: Mapping[str, Shape]
+    basis: bytes | None = None
+    picture_dimensions: int | None = None
+    picture_encoder: bytes = b""
 
     def update_size(self, rank: int) -> int:
         """Return an upper bound, in bytes, of a float32 adapter of this rank over all slots, header included."""
@@ -34,7 +40,7 @@ class BaseModel(msgspec.Struct, frozen=True):
 
     @property
     def code_dimensions(self) -> int | None:
-        """Numbers in a prompt code: the width of the UNet's condition, whose mean it is. None if no slot shows it."""
+        """Width of the UNet's condition, of which prompt codes are made. None if no slot shows it."""
         widths = {shape.in_features for name, shape in self.slots.items() if name.endswith(_CONDITIONED)}
         return widths.pop() if len(widths) == 1 else None
 
@@ -46,11 +52,22 @@ class _Slot(msgspec.Struct, frozen=True):
     kernel: tuple[Annotated[int, Meta(ge=1, le=64)], Annotated[int, Meta(ge=1, le=64)]] | None = None
 
 
+class _Basis(msgspec.Struct, frozen=True):
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+
+
+class _ImageEncoder(msgspec.Struct, frozen=True):
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]
+
+
 class _Impasto(msgspec.Struct, frozen=True):
     """The part of impasto.json that the coordinator reads."""
 
     base_id: Annotated[str, Meta(min_length=1, max_length=128)]
     slots: Annotated[list[_Slot], Meta(min_length=1)]
+    prompt_basis: _Basis | None = None
+    image_encoder: _ImageEncoder | None = None
 
 
 def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
@@ -68,7 +85,10 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
             f"Cannot read {path}: {error}. `impasto-export MODEL BUNDLE` makes a bundle; name it as `bundle`."
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"{path} is not the impasto.json of a bundle: {str(error)[:500]}.") from error
+        raise ConfigurationError(
+            f"{path} is not the impasto.json of a bundle of this version: {str(error)[:500]}. `impasto-export MODEL "
+            "BUNDLE --overwrite` makes it again; with the same base model, what was learnt goes on."
+        ) from error
     trained = [slot for slot in content.slots if in_layer_set(slot.name, layers)]
     if not _is_whole([slot.name for slot in trained], layers):
         raise ConfigurationError(
@@ -76,7 +96,14 @@ def read_base_model(path: Path, layers: LayerSet = "attention") -> BaseModel:
             f"--slots {layers}."
         )
     slots = {slot.name: Shape(slot.in_features, slot.out_features, slot.kernel) for slot in trained}
-    return BaseModel(base_id=content.base_id, slots=slots)
+    basis = None if content.prompt_basis is None else bytes.fromhex(content.prompt_basis.id)
+    encoder = content.image_encoder
+    base = BaseModel(base_id=content.base_id, slots=slots, basis=basis)
+    if encoder is None:
+        return base
+    return msgspec.structs.replace(
+        base, picture_dimensions=encoder.dimensions, picture_encoder=bytes.fromhex(encoder.id)
+    )
 
 
 def _is_whole(names: Sequence[str], layers: LayerSet) -> bool:

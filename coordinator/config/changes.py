@@ -43,11 +43,11 @@ _GROUPS: dict[How, tuple[str, ...]] = {
         "broker", "ca", "certificate", "key", "username", "password_file", "bandwidth", "keepalive",
     ),
     "now": (
-        "join", "max_devices", "device_messages", "device_bytes", "device_downloads", "device_storage", "min_devices",
-        "rounds", "quorum", "deadline", "grace", "extensions", "late", "staleness",
+        "join", "max_devices", "allow_plain", "device_messages", "device_bytes", "device_downloads", "device_storage",
+        "min_devices", "rounds", "quorum", "deadline", "grace", "extensions", "late", "staleness",
     ),
     "next": (
-        "steps", "batch_size", "learning_rate", "code_dimensions", "aggregation.max_weight",
+        "privacy", "steps", "batch_size", "learning_rate", "code_dimensions", "aggregation.max_weight",
         "server_optimiser.method", "server_optimiser.learning_rate", "server_optimiser.momentum", "filter.method",
         "filter.liars", "clustering.method", "clustering.clusters", "clustering.choose", "clustering.recluster",
         "clustering.min_cluster", "interaction.method", "interaction.rho", "interaction.tau",

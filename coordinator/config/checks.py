@@ -1,4 +1,4 @@
-"""Combinations of keys that make no federation. What a single table can check, its method's settings check."""
+"""Combinations of keys that are refused. What a single table can check, its method's settings check."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import msgspec
 from coordinator.config.federation import Federation
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
+from edge_sdk.privacy import DEFAULT
 from edge_sdk.transport import Settings, check
 
 
@@ -21,7 +22,12 @@ def check_sense(federation: Federation, source: str) -> None:
         ConfigurationError: the message says which keys, and what to change.
     """
     _check_connection(federation, source)
-    for reason in (*_of_rounds(federation), *_of_aggregation(federation), *_of_optimiser(federation)):
+    for reason in (
+        *_of_privacy(federation),
+        *_of_rounds(federation),
+        *_of_aggregation(federation),
+        *_of_optimiser(federation),
+    ):
         raise ConfigurationError(f"{source}: {reason}")
 
 
@@ -36,6 +42,16 @@ def _check_connection(federation: Federation, source: str) -> None:
         raise ConfigurationError(f"{source}: {error}") from error
     if bool(federation.certificate) != bool(federation.key):
         raise ConfigurationError(f"{source}: `certificate` and `key` belong together: give both or neither.")
+
+
+def _of_privacy(federation: Federation) -> list[str]:
+    if federation.privacy != "plain" or federation.allow_plain:
+        return []
+    return [
+        'privacy = "plain" lets everybody who has the text encoder find every caption of a device again: leave it out '
+        f'(the default is "{DEFAULT}"); or, for tests and research, set allow_plain = true beside it. Devices refuse '
+        "it, too, unless their owners allow it."
+    ]
 
 
 def _of_rounds(federation: Federation) -> list[str]:

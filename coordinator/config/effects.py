@@ -18,10 +18,15 @@ def without_effect(federation: Federation) -> list[str]:
     plain = {key for key, default in _defaults(Keys).items() if getattr(federation, key) != default}
     changed = plain.union(*(_changed(federation, table) for table in FAMILIES))
     found = []
-    for keys, cause in (*_of_rounds(federation), *_of_tables(federation)):
+    for keys, cause in (*_of_privacy(federation), *_of_rounds(federation), *_of_tables(federation)):
         if idle := [key for key in keys if key in changed]:
             found.append(f"{', '.join(idle)}: without effect, as {cause}")
     return found
+
+
+def _of_privacy(federation: Federation) -> Iterator[tuple[tuple[str, ...], str]]:
+    if federation.privacy != "plain":
+        yield ("allow_plain", "code_dimensions"), f'privacy = "{federation.privacy}"'
 
 
 def _of_rounds(federation: Federation) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -14,6 +14,7 @@ from coordinator.methods.optimisers import ServerOptimiser
 from coordinator.methods.robust import Filter
 from coordinator.rounds import Rules
 from edge_sdk.errors import ConfigurationError
+from edge_sdk.privacy import LEVELS, Level
 from edge_sdk.transport import Settings, Tls, read_bandwidth, read_secret
 from edge_sdk.wire import MAX_CHUNK
 
@@ -68,6 +69,11 @@ class Federation(Keys, frozen=True, kw_only=True):
         return AGGREGATORS[self.aggregation.method]
 
     @property
+    def level(self) -> Level:
+        """The privacy level of the devices' codes."""
+        return LEVELS[self.privacy]
+
+    @property
     def carries(self) -> bool:
         """True if devices train on top of the adapter's part beyond their rank, see `Aggregator.carries`."""
         return isinstance(self.aggregation, CarryingSettings) and self.aggregation.carry and self.aggregator.carries
@@ -108,14 +114,15 @@ class Federation(Keys, frozen=True, kw_only=True):
         """Return the rules of the round machine for this base model.
 
         Raises:
-            ConfigurationError: the clustering is IFCA, which the round machine does not support.
+            ConfigurationError: the clustering is IFCA, which the round machine does not support; or the bundle lacks
+                the public basis that the privacy level needs.
         """
         if isinstance(self.clustering, IFCA):
             raise ConfigurationError(
                 '[clustering] method = "ifca": devices choose their clusters by loss, which real ones do not do. It '
                 f"works in `impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
             )
-        ours = set(Rules.__struct_fields__) - {"code_dimensions"}
+        ours = set(Rules.__struct_fields__)
         own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = self.aggregator
         shares = tuple(method.share(turn) for turn in range(self.rounds))
@@ -124,11 +131,30 @@ class Federation(Keys, frozen=True, kw_only=True):
             **own,
             base_id=base.base_id,
             max_update=base.update_size(self.rank),
-            code_dimensions=self.code_dimensions or base.code_dimensions,
+            basis=self.basis_of(base),
+            code_size=self.level.size(self.code_dimensions or base.code_dimensions),
+            picture_size=base.picture_dimensions and self.level.picture_size(base.picture_dimensions),
+            picture_encoder=base.picture_encoder,
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,
         )
+
+    def basis_of(self, base: BaseModel) -> bytes:
+        """Return the id of the public basis that prompt codes are made with; empty if their level needs none.
+
+        Raises:
+            ConfigurationError: the bundle has no basis, and the level needs one.
+        """
+        if not self.level.needs_basis:
+            return b""
+        if base.basis is None:
+            raise ConfigurationError(
+                f"{self.description} has no public basis for prompt codes of level {self.privacy!r}: the bundle was "
+                "exported by an earlier version. Export it again (`impasto-export`), and give devices the new bundle; "
+                "what was learnt goes on, as the base id stays."
+            )
+        return base.basis
 
     def limits(self, max_update: int) -> Limits:
         """Return the limits of one device, for updates of at most `max_update` bytes.

@@ -28,6 +28,8 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
             wait.
         keepalive: MQTT keep-alive in seconds; a connection that is silent 1.5 times as long counts as lost.
         join: devices that may join: "open", all that the broker lets in; "invited", those with an invitation.
+        privacy: privacy level of the codes that devices send, a key of `edge_sdk.privacy.LEVELS`.
+        allow_plain: true to allow the level "plain", from which captions can be found again.
         max_devices: number of devices that may have joined.
         device_messages: messages that one device may send in a minute, chunks not counted.
         device_bytes: bytes that one device may send in a minute, chunks included; 0: eight updates, at least 128 MiB.
@@ -49,7 +51,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         batch_size: pictures in a training step.
         learning_rate: learning rate of the devices' optimiser, in (0, 1].
         seed: seed of the initial adapters.
-        code_dimensions: numbers in a prompt code; 0: as many as the base model's text condition has.
+        code_dimensions: numbers in a prompt code of level "plain"; 0: as many as the base model's text condition has.
     """
 
     name: Name
@@ -59,6 +61,8 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     keepalive: Annotated[int, Meta(ge=5, le=3600)] = Settings.keepalive
 
     join: Literal["open", "invited"] = "open"
+    privacy: Literal["plain", "coarse"] = "coarse"
+    allow_plain: bool = False
     max_devices: Positive = 10_000
     device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 1200
     device_bytes: Bytes = 0

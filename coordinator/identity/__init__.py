@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.identity.admission import HAS_LEFT, REVOKED, Admissions, Refusal
-from coordinator.identity.greetings import JOIN_NEEDED, Greetings
+from coordinator.identity.hellos import JOIN_NEEDED, Greetings
 from coordinator.identity.home import Holder, Home, serving
 from coordinator.identity.keys import Keys
 from coordinator.identity.leadership import Leadership

@@ -23,13 +23,15 @@ class Leadership:
         due: time at which the topic is to be overwritten; None if there is no need.
     """
 
-    def __init__(self, keys: Keys, federation: str, base_id: str, epoch: int) -> None:
+    def __init__(self, keys: Keys, federation: str, base_id: str, level: str, epoch: int) -> None:
         self._keys = keys
         self._federation = federation
         self._epoch = epoch
 
         def state(online: bool) -> CoordinatorState:
-            return keys.signer.state(online=online, epoch=epoch, base_id=base_id, successions=keys.successions)
+            return keys.signer.state(
+                online=online, epoch=epoch, base_id=base_id, level=level, successions=keys.successions
+            )
 
         self._ours = state(True)
         self.online, self.offline = encode(self._ours), encode(state(False))

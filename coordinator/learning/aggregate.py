@@ -70,7 +70,8 @@ class Learning:
         self._updates = Updates(federation, base, blobs)
         layers = {name: shape.out_features for name, shape in base.slots.items()}
         self._subspaces = Subspaces(self._updates.basis, layers, MemorySketches() if sketches is None else sketches)
-        self._tastes = Tastes(federation, profiles, self._subspaces)
+        basis = federation.basis_of(base)
+        self._tastes = Tastes(federation, profiles, self._subspaces, basis, base.picture_encoder)
         seed = secrets.randbits(64) if secret is None else secret
         cores = None if federation.filter.method == "none" else Cores(len(layers), seed)
         self._summaries = Summaries(self._updates, cores)

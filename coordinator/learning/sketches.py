@@ -48,7 +48,7 @@ class Subspaces:
     def sketches(self, traces: Sequence[Trace | None]) -> Sketches:
         """Return the sketches of all updates, in the order of the traces."""
         made = (self.sketch(trace) if trace else None for trace in traces)
-        return gathered(made, len(traces), self._sketcher.length)
+        return gathered(made, len(traces), self._sketcher)
 
     def sketch(self, trace: Trace) -> Sketch | None:
         """Return the stored sketch; if there is none, make and store it."""

@@ -1,13 +1,36 @@
-"""The rounds of a federation: a pure state machine `step`, its state, its events (input) and its actions (output)."""
+"""The rounds of a federation: a pure state machine.
+
+`machine` has `step`, its events (input) and its actions (output); `decisions` has what it asks of a state; `state` has
+the state itself.
+"""
 
 from __future__ import annotations
 
-from coordinator.rounds.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
-from coordinator.rounds.events import (
+from coordinator.rounds.decisions import (
+    ADAPTERS_LOST,
+    OUTLIER,
+    UPDATE_LOST,
+    UPDATE_OUTLIER,
+    Awaited,
+    all_served,
+    awaited,
+    has_all,
+    is_death,
+    member_for,
+    next_wake,
+    outliers,
+    replaceable,
+    wants,
+)
+from coordinator.rounds.machine import (
+    Action,
+    Aggregate,
     Aggregated,
+    Cluster,
     Clustered,
     Event,
     Failed,
+    Fetch,
     Forgotten,
     Greeted,
     Heard,
@@ -15,27 +38,40 @@ from coordinator.rounds.events import (
     Left,
     Lost,
     Offered,
+    Place,
     Placed,
     Reconnected,
+    Report,
     Restarted,
     Seen,
+    Send,
     Served,
     Spoiled,
     Stored,
     Tick,
+    step,
 )
-from coordinator.rounds.greetings import has_all
-from coordinator.rounds.losses import ADAPTERS_LOST, UPDATE_LOST
-from coordinator.rounds.machine import step
-from coordinator.rounds.offers import member_for, wants
-from coordinator.rounds.outliers import OUTLIER, UPDATE_OUTLIER, outliers
-from coordinator.rounds.patience import all_served, next_wake
-from coordinator.rounds.places import replaceable
-from coordinator.rounds.records import FORMAT, Head, Record, from_first_form, head_of, record_of, restored, touched
-from coordinator.rounds.sessions import is_death
-from coordinator.rounds.state import Device, Lineage, Member, Past, Phase, Round, Rules, State, Trace, Update
-from coordinator.rounds.table import Table
-from coordinator.rounds.waiting import Awaited, awaited
+from coordinator.rounds.state import (
+    FORMAT,
+    Device,
+    Head,
+    Lineage,
+    Member,
+    Past,
+    Phase,
+    Record,
+    Round,
+    Rules,
+    State,
+    Table,
+    Trace,
+    Update,
+    from_first_form,
+    head_of,
+    record_of,
+    restored,
+    touched,
+)
 
 __all__ = [
     "ADAPTERS_LOST",

@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 
 from coordinator.config import BaseModel, Federation, adopt, settings_of
-from coordinator.identity import Keys
+from coordinator.identity import Home, Keys
 from coordinator.learning import lost_blobs
 from coordinator.runner import Runner
+from coordinator.server.ending import Ending
 from coordinator.store import Database, StoredBlobs
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted
 from edge_sdk.wire import clock_trouble, fingerprint, trusted
 
 Report = Callable[..., None]
+
+# Seconds that an older instance on this home may take to stop, and seconds between two checks.
+_GIVE_WAY, _GLANCE = 30.0, 0.05
 
 
 def check(database: Database, blobs: StoredBlobs, federation: Federation, base: BaseModel) -> None:
@@ -33,6 +37,18 @@ def check(database: Database, blobs: StoredBlobs, federation: Federation, base: 
             f"There are {len(names)} adapters in {federation.blobs}, and the database knows no device and no round: it "
             "was lost, or `database` was changed. Bring it back from a backup; or, to begin anew, move the blobs away."
         )
+
+
+def wait_for_home(home: Home, ending: Ending) -> None:
+    """Wait until the older instance releases the home, or the end is asked for.
+
+    Raises:
+        HomeInUse: it does not release it in time.
+    """
+    until = time.monotonic() + _GIVE_WAY
+    while not home.take() and not ending.wait(_GLANCE):
+        if time.monotonic() >= until:
+            raise home.in_use()
 
 
 def take_over(

@@ -18,9 +18,9 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.errors import AdapterError, NothingLearnt
+from edge_sdk.errors import AdapterError, NothingLearnt, Rejected
 from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack_update, to_keep
-from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, RoundStart, make_manifest
+from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, Refused, RoundStart, make_manifest
 
 OnEvent: TypeAlias = Callable[[str, Mapping[str, Any]], None]
 # Manifest for updates that could not be packed, and so have no content.
@@ -75,8 +75,9 @@ def simulate(
 
     Raises:
         NothingLearnt: a round in which every update was refused.
+        Rejected: a device cannot take part.
         ValueError: there are no devices.
-        Any error raised by a device's `train`.
+        Any error raised by a device's `train`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -128,11 +129,8 @@ def deliver(
     return rounds.Update(
         manifest=make_manifest(data, role="update", name=f"update-{plan.round}"),
         member=member,
-        pictures=trained.pictures,
-        first_loss=trained.first_loss,
-        last_loss=trained.last_loss,
-        train_seconds=trained.seconds,
         norm=norm,
+        **trained.stats.figures(),
     )
 
 
@@ -182,6 +180,8 @@ class _Simulation:
                 self._work(device, start)
             case rounds.Send(device, Finished() as finished):
                 self._homes[device].finished = finished
+            case rounds.Send(device, Refused(about="join") as refused):
+                raise Rejected(f"{device}: {refused.code}: {refused.reason}")
             case rounds.Cluster():
                 self._events.append(self._learning.try_cluster(action))
             case rounds.Aggregate():
@@ -199,9 +199,10 @@ class _Simulation:
         try:
             update = deliver(trained, home, plan, current.cohort[name], self._learning, self._blobs)
         except AdapterError as error:
-            self._events.append(rounds.Spoiled(name, _offer(start, trained), type(error).__name__, str(error), True))
+            offer = Offer.of(start, _NOTHING, trained.stats)
+            self._events.append(rounds.Spoiled(name, offer, type(error).__name__, str(error), True))
         else:
-            self._events.append(rounds.Stored(name, _offer(start, trained, update.manifest), update.norm))
+            self._events.append(rounds.Stored(name, Offer.of(start, update.manifest, trained.stats), update.norm))
 
     def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"
@@ -211,15 +212,3 @@ class _Simulation:
         if f"cluster-{cluster}" in adapters:
             adapters["cluster"] = adapters[f"cluster-{cluster}"]
         return Outcome(cluster, adapters, home.up, home.down)
-
-
-def _offer(start: RoundStart, trained: TrainedUpdate, manifest: Manifest = _NOTHING) -> Offer:
-    return Offer(
-        round=start.round,
-        attempt=start.attempt,
-        manifest=manifest,
-        pictures=trained.pictures,
-        first_loss=trained.first_loss,
-        last_loss=trained.last_loss,
-        train_seconds=trained.seconds,
-    )

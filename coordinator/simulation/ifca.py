@@ -10,15 +10,14 @@ neither prompt codes nor adapters for it. This costs twice: a device fetches K m
 The rest is as in `simulate`: root rounds first, the federation's aggregation and filter, every device delivers. Models
 that no device chooses stay as they are. The K models begin at random products, because devices could not choose between
 models that all start at zero. An unlucky start can leave two groups in one model for good: try several seeds. Of 8
-seeds with the two groups of tests/coordinator/test_ifca.py, 8 find them with `product`, 7 with `flexlora`, 6 with
-`fedit` and 4 with `rolora`.
+seeds with the two groups of tests/coordinator/simulation/test_ifca.py, 8 find them with `product`, 7 with `flexlora`,
+6 with `fedit` and 4 with `rolora`.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import msgspec
@@ -31,7 +30,7 @@ from coordinator.methods.clustering import IFCA
 from coordinator.methods.interaction import Alone
 from coordinator.simulation.federation import Home, OnEvent, Outcome, SimulatedDevice, deliver, traffic
 from coordinator.store import MemoryBlobs
-from edge_sdk.adapter import Adapter, Factors, initial_adapter, to_bytes
+from edge_sdk.adapter import Adapter, initial_adapter, to_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt
 from edge_sdk.wire import Manifest, RoundStart, Stage, make_manifest
 
@@ -64,7 +63,7 @@ def simulate_ifca(
         ConfigurationError: the clustering is not IFCA, or the aggregation's result is not one adapter.
         NothingLearnt: a round in which every update was refused.
         ValueError: there are no devices, or a choice is not one of the models.
-        Any error raised by a device's `train` or `choose`.
+        Any error raised by a device's `train` or `choose`, or by `on_event`.
     """
     if not devices:
         raise ValueError("A simulation needs at least one device.")
@@ -125,7 +124,7 @@ class _Ifca:
         rng = np.random.default_rng([settings.seed, model])
         size = settings.learning_rate * np.sqrt(settings.steps)
         layers = {
-            name: Factors(factors.a, (size * rng.standard_normal(factors.b.shape)).astype(np.float32))
+            name: replace(factors, b=(size * rng.standard_normal(factors.b.shape)).astype(np.float32))
             for name, factors in start.layers.items()
         }
         data = to_bytes(Adapter(layers, self._base.base_id))
@@ -166,10 +165,6 @@ class _Ifca:
         self._models |= made.clusters
         lineages = (self._root, *self._models.values())
         self._blobs.prune({sha256 for lineage in lineages for sha256 in lineage.blobs()})
-        losses = {
-            which: statistics.median(getattr(update, which) for update in updates.values())
-            for which in ("first_loss", "last_loss")
-        }
         self._tell(
             "round_closed",
             round=number,
@@ -177,7 +172,7 @@ class _Ifca:
             updates=len(updates),
             missing=sorted(refused),
             refused=refused,
-            **losses,
+            **closed.median_losses,
             **made.figures,
         )
 

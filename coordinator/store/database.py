@@ -431,10 +431,7 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
             "device": name,
             "cluster": update.member.cluster,
             "sha256": update.manifest.sha256,
-            "pictures": update.pictures,
-            "first_loss": update.first_loss,
-            "last_loss": update.last_loss,
-            "train_seconds": update.train_seconds,
+            **update.figures(),
             "size": update.manifest.size,
         }
         for name in sorted(new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.telemetry.broker import look
 from coordinator.telemetry.console import Narrator, describe, print_status, print_waiting, show_bytes
 from coordinator.telemetry.counters import (
     CHUNK,
@@ -19,8 +20,8 @@ from coordinator.telemetry.counters import (
 )
 from coordinator.telemetry.event_file import EventFile
 from coordinator.telemetry.events import Observers, OnEvent, Reports
-from coordinator.telemetry.glance import look
 from coordinator.telemetry.prometheus import Exposition, Metrics
+from coordinator.telemetry.reminders import Reminders
 from coordinator.telemetry.troubles import Troubles
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Narrator",
     "Observers",
     "OnEvent",
+    "Reminders",
     "Reports",
     "Troubles",
     "describe",

@@ -15,7 +15,7 @@ from rich.table import Table
 from coordinator.config import describe_changes
 from coordinator.identity import Holder
 from coordinator.rounds import Awaited, State
-from coordinator.telemetry.glance import Glance
+from coordinator.telemetry.broker import Glance
 from edge_sdk.streams import printable
 
 _WORK = {"state": "everything", "updates": "an update", "learning": "learning"}

@@ -52,6 +52,11 @@ class Counters:
             for direction, before in self._before.items()
         }
 
+    def traffic(self) -> tuple[int, int]:
+        """Return the payload bytes received and sent since the federation began."""
+        totals = self.totals
+        return totals["up"], totals["down"]
+
     @property
     def by_kind(self) -> dict[str, dict[str, list[int]]]:
         """Traffic of this process: {"up" or "down": {kind: [messages, bytes]}}."""

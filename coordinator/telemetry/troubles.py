@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, TypeAlias
 
 from coordinator.telemetry.events import Reports
+from edge_sdk.errors import StoreUnavailable
 
 Work: TypeAlias = Literal["state", "updates", "learning"]
 """Work that a store keeps from being done: saving the state and carrying out actions, storing updates, learning."""
@@ -34,6 +37,14 @@ class Troubles:
         if reason != told or now - at >= _TELL_AGAIN:
             self._told[work] = (reason, now)
             self._report("store_unavailable", work=work, reason=reason)
+
+    @contextmanager
+    def enduring(self, work: Work) -> Iterator[None]:
+        """Note a store that fails in a `with` block, whose work is tried again later; it ends no federation."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            self.note(work, str(error))
 
     def over(self, work: Work) -> None:
         """Note that work was done."""

@@ -360,7 +360,7 @@ def _scales(component: str, config: Mapping[str, Any]) -> _Scales:
     if not isinstance(patterns, dict):
         raise AdapterFormatError(f"alpha_pattern in {LORA_METADATA_KEY} is not a map.")
     for pattern in patterns:
-        # PEFT reads these as regular expressions; diffusers writes plain module names. Nobody's expression is run here.
+        # PEFT reads these as regular expressions; diffusers writes plain module names. No expression is run here.
         if _REGEX_CHARACTERS & set(pattern):
             raise AdapterFormatError(f"alpha_pattern {pattern[:100]!r} is a regular expression; use module names.")
     return _Scales(stated("lora_alpha"), patterns, bool(stated("use_rslora")))

@@ -37,10 +37,14 @@ def _bundle(path: Path) -> dict[str, str]:
     bundle = Bundle.load(path)
     index = bundle.index
     size = sum((path / name).stat().st_size for name in index.files)
+    encoder = index.image_encoder
     return {
         "base id": index.base_id,
         "draws": f"{index.image_size} x {index.image_size} pixels",
         "LoRA slots": str(len(index.slots)),
+        "picture codes": "none, it has no image encoder"
+        if encoder is None
+        else f"{encoder.dimensions} numbers, by image encoder {encoder.id[:12]}…",
         "files": f"{len(index.files)}, {_megabytes(size)}, all as they were exported",
         "made with": ", ".join(f"{name} {version}" for name, version in sorted(index.versions.items())) or "not stated",
     }

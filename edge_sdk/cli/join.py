@@ -16,7 +16,7 @@ _WORDS = {
     "joined": "joined; {rounds} rounds",
     "round_started": "round {round} of {rounds} starts: {stage} adapter",
     "adapter_received": "received {name} ({size:,} bytes)",
-    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {seconds:.0f} s",
+    "trained": "round {round}: loss {first_loss:.3f} to {last_loss:.3f} in {train_seconds:.0f} s",
     "update_committed": "round {round}: update handed in ({size:,} bytes)",
     "update_refused": "round {round}: update refused: {reason}",
     "update_resumed": "round {round}: update was trained before",
@@ -29,6 +29,7 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
+    "privacy_agreed": "sending {codes} of level {level}. {visible}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
@@ -72,10 +73,21 @@ def join(
     bandwidth: Annotated[
         str | None, typer.Option(help='How fast updates may go out, such as "512 KB/s".', show_default="no limit")
     ] = None,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(help="Privacy level that you allow for codes: coarse, plain; may repeat.", show_default="coarse"),
+    ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
     ] = None,
     deadline: Annotated[float, typer.Option(min=1, help="Longest wait for the coordinator, in seconds.")] = 3600.0,
+    picture_code: Annotated[
+        bool,
+        typer.Option(
+            "--picture-code/--no-picture-code",
+            help="Send one code of all pictures, which gives their style away; the coordinator groups devices by it.",
+        ),
+    ] = True,
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
     ] = True,
@@ -86,21 +98,23 @@ def join(
 
     impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
-    Pictures and captions never leave the device; a prompt code and adapters do. If it is interrupted, run the same
-    command again: it goes on where it was.
+    Pictures and captions never leave the device; a prompt code, a picture code and adapters do. If it is interrupted,
+    run the same command again: it goes on where it was.
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut
+    from edge_sdk.privacy import DEFAULT
 
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
+    unwritten: list[OSError] = []
+
     def show(event: dict[str, Any]) -> None:
-        if as_json:
-            print(json.dumps(event), flush=True)
-        elif event["event"] in _WORDS:
-            trouble = event.get("trouble")
-            words = _WORDS[event["event"]].format(because=f": {trouble}" if trouble else "", **event)
-            console().print(printable(words), markup=False, soft_wrap=True)
+        try:
+            _print_event(event, as_json)
+        except OSError as error:  # nobody reads on, or the disk is full
+            unwritten.append(error)
+            membership.stop()
 
     device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
     with printed_warnings(PictureLeftOut):
@@ -108,6 +122,8 @@ def join(
             settings,
             federation=federation,
             device_id=device_id,
+            privacy=privacy or DEFAULT,
+            share_picture_code=picture_code,
             trust=trust,
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,
@@ -117,6 +133,25 @@ def join(
 
     with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
+    if unwritten:
+        raise unwritten[0]
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"
         console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_event(event: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(event), flush=True)
+    elif event["event"] in _WORDS:
+        from edge_sdk.privacy import LEVELS
+
+        trouble, level, pictured = event.get("trouble"), LEVELS.get(event.get("level", "")), event.get("picture_code")
+        shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
+        words = _WORDS[event["event"]].format(
+            because=f": {trouble}" if trouble else "",
+            codes="a prompt code and a picture code" if pictured else "a prompt code",
+            visible=" ".join(shown),
+            **event,
+        )
+        console().print(printable(words), markup=False, soft_wrap=True)

@@ -135,7 +135,8 @@ def train(
             raise
         raise _kept_elsewhere(result.adapter, out, error) from error
     checkpoint.unlink(missing_ok=True)
-    loss = f"loss {result.first_loss:.3f} to {result.last_loss:.3f}"
+    stats = result.stats
+    loss = f"loss {stats.first_loss:.3f} to {stats.last_loss:.3f}"
     if result.kept_step < result.steps:
         console().print(
             f"The adapter is that of step {result.kept_step}: what came after it made pictures that were kept from "
@@ -143,7 +144,7 @@ def train(
             soft_wrap=True,
         )
     console().print(
-        f"{out}: {result.steps} steps in {result.seconds:.0f} s, {loss}, "
+        f"{out}: {result.steps} steps in {stats.train_seconds:.0f} s, {loss}, "
         f"rank {result.adapter.rank}, {out.stat().st_size / 1e6:.1f} MB",
         soft_wrap=True,
         markup=False,

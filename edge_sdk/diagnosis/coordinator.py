@@ -77,7 +77,8 @@ def _presence(state: CoordinatorState) -> Finding:
         return Finding(
             "coordinator",
             "ok",
-            f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}",
+            f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}; it asks "
+            f"for codes of level {state.level!r}",
         )
     return Finding(
         "coordinator",

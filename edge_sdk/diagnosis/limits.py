@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
-from edge_sdk.transport import Settings
-from edge_sdk.transport.mqtt import SESSION_EXPIRY
+from edge_sdk.transport import SESSION_EXPIRY, Settings
 from edge_sdk.wire import LEAST_PAYLOAD, MAX_CHUNK
 
 # A chunk, a topic of 256 bytes, and MQTT's overhead.

@@ -15,9 +15,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_sdk.diagnosis.finding import Finding, broken
 from edge_sdk.diagnosis.line import DEADLINE, context, last_word
-from edge_sdk.transport import ENCRYPTED, Settings, Tls, fresh_id, reasons
-from edge_sdk.transport.mqtt import SESSION_EXPIRY
-from edge_sdk.transport.tolerant import TolerantClient
+from edge_sdk.transport import ENCRYPTED, SESSION_EXPIRY, Settings, Tls, fresh_id, reasons
+from edge_sdk.transport.mqtt.tolerant import TolerantClient
 
 
 class _Answers:

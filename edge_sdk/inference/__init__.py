@@ -4,6 +4,7 @@ bundle/         the base model on disk
 runtime/        ONNX Runtime and other back ends that run its graphs
 adapters/       adapters as inputs of the UNet, and hybrids of several
 sampling/       prompts, schedulers, the denoiser
+picture_encoder.py  pictures -> embeddings, for picture codes
 generator.py    all of it: prompt -> pictures
 
 Each imports only those above it.
@@ -12,13 +13,14 @@ Each imports only those above it.
 from __future__ import annotations
 
 from edge_sdk.inference.adapters import HYBRIDS, Mix
-from edge_sdk.inference.bundle import Bundle, BundleIndex, Slot, compute_base_id
+from edge_sdk.inference.bundle import BASIS, Bundle, BundleIndex, Slot, compute_base_id
 from edge_sdk.inference.generator import Generator, OnStep
 from edge_sdk.inference.runtime import BACKENDS, NotPrepared
 from edge_sdk.inference.sampling import SCHEDULERS, PromptTruncated
 
 __all__ = [
     "BACKENDS",
+    "BASIS",
     "HYBRIDS",
     "SCHEDULERS",
     "Bundle",

@@ -18,6 +18,7 @@ from edge_sdk.adapter import Adapter, Shape
 from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
 from edge_sdk.inference.adapters import HYBRIDS, Mix
 from edge_sdk.inference.bundle import Bundle
+from edge_sdk.inference.picture_encoder import PictureEncoder
 from edge_sdk.inference.runtime import DrawingOptions, Stages
 from edge_sdk.inference.sampling import (
     SCHEDULERS,
@@ -65,6 +66,7 @@ class Generator:
         self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._prompts = PromptEncoder(bundle, self._stages)
+        self._pictures = PictureEncoder(bundle, self._stages)
         self._schedule = NoiseSchedule.of_model(bundle.folder)
 
     @classmethod
@@ -149,6 +151,27 @@ class Generator:
         mask = tokens.mask[..., None].astype(np.float32)
         return hidden, (hidden * mask).sum(axis=1) / mask.sum(axis=1)
 
+    @property
+    def encodes_pictures(self) -> bool:
+        """True if the bundle has an image encoder, for `encode_picture`."""
+        return self.bundle.index.image_encoder is not None
+
+    def encode_picture(self, pictures: Image.Image | Sequence[Image.Image]) -> Floats:
+        """Encode pictures with the bundle's image encoder.
+
+        Args:
+            pictures: one picture, or several, read as `edge_sdk.pictures.to_rgb` does.
+
+        Returns:
+            One embedding for each picture, (n, dim), from which picture codes are made.
+
+        Raises:
+            BundleError: the bundle has no image encoder.
+            BundleCorrupt: the image encoder is not as the bundle's index describes it.
+            PictureError: a picture cannot be used.
+        """
+        return self._pictures.encode([pictures] if isinstance(pictures, Image.Image) else pictures)
+
     def generate(
         self,
         prompt: str | Sequence[str],
@@ -221,6 +244,7 @@ class Generator:
             BundleError: there is no quick decoder in the bundle, or it was not exported for step reuse.
             ValueError: another argument makes no sense.
             DrawingError: the drawing diverged.
+            Any error that `on_step` raises.
         """
         index = self.bundle.index
         chosen = _Choice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_sdk.membership.home import home_federation, keep_id, kept_id, trusted_key
 from edge_sdk.membership.journal import no_home
 from edge_sdk.membership.membership import Membership, OnEvent
+from edge_sdk.membership.observer import Observer
 from edge_sdk.membership.plan import RoundPlan, Train, TrainedUpdate
 from edge_sdk.membership.runner import MembershipResult
 from edge_sdk.membership.work import make_plan, pack_update, to_keep
@@ -12,6 +13,7 @@ from edge_sdk.membership.work import make_plan, pack_update, to_keep
 __all__ = [
     "Membership",
     "MembershipResult",
+    "Observer",
     "OnEvent",
     "RoundPlan",
     "Train",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
-from edge_sdk.errors import BrokerUnreachable, ConfigurationError, DeadlineExceeded
+from edge_sdk.errors import BrokerUnreachable, ConfigurationError, DeadlineExceeded, TransportError
 from edge_sdk.membership import rounds as machine
 from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.observer import Observer
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.runner import MembershipResult, Participant, Runner
@@ -35,11 +37,14 @@ class Membership:
             id if there is none. Their callbacks are called as well.
         federation: its name.
         device_id: this device's name in it, 1 to 64 letters, digits, '.', '_' or '-'.
-        profile: the device's profile, which the coordinator gets.
+        profile: the device's profile, which the coordinator gets; or one for each privacy level that the owner allows,
+            of which it gets the one of the federation's level.
         home: folder for adapters and for the state that a restart needs; one per federation.
-        train: called in the thread of `run` with the plan of each round; returns the trained update.
+        train: called in the thread of `run` with the plan of each round; returns the trained update. One that takes
+            long looks at `stopped` now and then, and raises MembershipStopped if it is true.
         on_event: called in the thread of `run` with a dict of plain values (always "event" and "time") for events worth
-            showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one.
+            showing; docs/devices.md lists them. Every wait of more than ten seconds makes at least one. An error that
+            it raises is logged, once for each type, and ends nothing; `stop` does.
         trust: the coordinator's public key, 32 bytes, if it is known from elsewhere; None trusts the first one that
             shows itself in this home, and only that one from then on.
         invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
@@ -58,7 +63,7 @@ class Membership:
         broker: str | Settings,
         federation: str,
         device_id: str,
-        profile: DeviceProfile,
+        profile: DeviceProfile | Sequence[DeviceProfile],
         home: Path | str,
         train: Train,
         on_event: OnEvent | None = None,
@@ -68,7 +73,10 @@ class Membership:
         self._topics = Topics(federation)
         self._federation = federation
         self._device = device_id
-        self._on_event = on_event
+        self._on_event = Observer("on_event", on_event) if on_event else None
+        self._stop = threading.Event()
+        if not isinstance(profile, DeviceProfile) and not profile:
+            raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
             raise ConfigurationError(
                 f"The invitation is for {invitation.device!r} in {invitation.federation!r}, not for {device_id!r} in "
@@ -93,11 +101,14 @@ class Membership:
         except BaseException:
             self._journal.close()
             raise
-        greeting = Join(
-            profile=msgspec.structs.replace(profile, key=greeter.public),
-            invitation=invitation.secret if invitation else b"",
-        )
-        self._participant = Participant(session.birth.epoch, greeting, greeter, train, self._tell)
+        greetings = [
+            Join(
+                profile=msgspec.structs.replace(allowed, key=greeter.public),
+                invitation=invitation.secret if invitation else b"",
+            )
+            for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
+        ]
+        self._participant = Participant(session.birth.epoch, greetings, greeter, train, self._tell, self._stop)
 
     def _make_link(self, given: Settings, session: Session) -> Link:
         settings = replace(given, client_id=given.client_id or fresh_id(self._device))
@@ -116,8 +127,24 @@ class Membership:
         finally:
             self._journal.close()
 
+    def stop(self) -> None:
+        """Leave soon: `run` says so to the coordinator, and returns. Any thread and any callback may call it.
+
+        A training of `Device.join` ends after its present step, any other by its own choice. What was trained is kept:
+        a new membership goes on from the last checkpoint, or hands the update in.
+        """
+        self._stop.set()
+        self._link.hurry()
+
+    @property
+    def stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._stop.is_set()
+
     def run(self, rounds: int | None = None, *, deadline: float = 3600.0, answer: float = 30.0) -> MembershipResult:
-        """Take part until the federation's last round is closed, or in so many rounds. Call it once per membership.
+        """Take part until the federation's last round is closed, in so many rounds, or until `stop`.
+
+        Call it once per membership.
 
         If the federation has ended and all of its adapters came in an earlier session, they are put in place even when
         no broker or coordinator can be reached.
@@ -134,6 +161,7 @@ class Membership:
             PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
+            PrivacyRefused: the federation asks for a privacy level of which there is no profile; nothing was sent.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.
@@ -148,14 +176,18 @@ class Membership:
         if self._settings.exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
         runner = Runner(rules, self._participant, self._link, self._journal, self._home, self._coordinator)
+        if self.stopped:
+            return runner.leave()
         try:
             self._link.open(
                 answer,
-                self._participant.greeting,
+                self._participant.longest,
                 lambda error: self._tell("broker_unreachable", reason=str(error)),
             )
-        except (BrokerUnreachable, DeadlineExceeded) as error:
-            ending = runner.ending()
+        except TransportError as error:
+            if self.stopped:
+                return runner.leave()
+            ending = runner.ending() if isinstance(error, BrokerUnreachable | DeadlineExceeded) else None
             if ending is None:
                 raise
             self._tell("federation_ended", reason=str(error))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edge_sdk.adapter import Adapter, LayerSet, Share
-from edge_sdk.wire import Stage
+from edge_sdk.wire import Stage, TrainingStats
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,11 @@ class TrainedUpdate:
 
     Attributes:
         adapter: the whole trained adapter (not the difference to `start`), of at most the plan's rank.
-        pictures: number of pictures that it learnt from: its weight in the mean.
-        first_loss, last_loss: mean training losses over the first and the last steps.
-        seconds: duration of the training.
+        stats: the figures of its training.
     """
 
     adapter: Adapter
-    pictures: int
-    first_loss: float
-    last_loss: float
-    seconds: float
+    stats: TrainingStats
 
 
 Train: TypeAlias = Callable[[RoundPlan], TrainedUpdate]

@@ -47,23 +47,23 @@ class Session:
         return self._due if self.state == "announcing" else None
 
     def connected(self, now: float) -> None:
-        """Take in that the connection was made, for the first time or again."""
+        """Note that the connection was made, for the first time or again."""
         if self.state != "gone":
             self.state, self._due, self._repeat = "announcing", now, _REPEAT
 
     def said(self) -> None:
-        """Take in that the birth was sent."""
+        """Note that the birth was sent."""
         if self.state == "announcing":
             self.state = "present"
 
     def failed(self, now: float) -> None:
-        """Take in that the birth could not be sent."""
+        """Note that the birth could not be sent."""
         if self.state == "announcing":
             self._due = now + self._repeat
             self._repeat = min(2 * self._repeat, _LONGEST)
 
     def lost(self) -> None:
-        """Take in that the connection was lost; nothing is due until it is back."""
+        """Note that the connection was lost; nothing is due until it is back."""
         if self.state != "gone":
             self.state = "absent"
 

@@ -6,9 +6,10 @@ an older one's work void. The journal is written before anything that follows fr
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,16 @@ from pathlib import Path
 import msgspec
 
 from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
-from edge_sdk.errors import AccessDenied, AdapterMismatch, ImpastoError, JournalError, PayloadTooLarge, TransferError
+from edge_sdk.errors import (
+    AccessDenied,
+    AdapterMismatch,
+    ImpastoError,
+    JournalError,
+    MembershipStopped,
+    PayloadTooLarge,
+    PrivacyRefused,
+    TransferError,
+)
 from edge_sdk.membership import rounds
 from edge_sdk.membership.connection import Connection, Heard, Link, Trouble
 from edge_sdk.membership.giving_up import Circumstances, error_of
@@ -41,6 +51,7 @@ from edge_sdk.wire import (
     RoundDone,
     RoundStart,
     Welcome,
+    encode,
     make_manifest,
     refitted,
 )
@@ -56,10 +67,11 @@ class MembershipResult:
     """Result of a membership.
 
     Attributes:
-        finished: True if the federation closed its last round; False if the device left before.
+        finished: True if the federation closed its last round; False if the device left before, or was stopped.
         updates: number of its updates that were committed in this session.
         cluster: its cluster; None if it never had one.
-        adapters: "root", "cluster" (its own) and "cluster-<n>" (all) -> file in the home folder.
+        adapters: "root", "cluster" (its own) and "cluster-<n>" (all) -> file in the home folder, as far as this
+            session has put them there: none if it was stopped.
         bytes_up, bytes_down: payload bytes of this session.
     """
 
@@ -71,23 +83,60 @@ class MembershipResult:
     bytes_down: int = 0
 
 
-@dataclass(frozen=True)
 class Participant:
     """A device in one session.
 
-    Attributes:
+    Args:
         epoch: epoch of the session.
-        greeting: the device's Join.
+        greetings: the device's Join for each privacy level that its owner allows, at least one.
         greeter: signs its hellos.
         train: trains a round.
         tell: called with the name and the values of each event.
+        stop: set when its owner wants to leave.
+
+    Attributes:
+        greeting: the Join of the federation's level, once that is known.
     """
 
-    epoch: int
-    greeting: Join
-    greeter: Greeter
-    train: Train
-    tell: Callable[..., None]
+    def __init__(
+        self,
+        epoch: int,
+        greetings: Sequence[Join],
+        greeter: Greeter,
+        train: Train,
+        tell: Callable[..., None],
+        stop: threading.Event,
+    ) -> None:
+        self.epoch = epoch
+        self.greeter = greeter
+        self.train = train
+        self.tell = tell
+        self.stop = stop
+        self.greeting = greetings[0]
+        self._greetings = {greeting.profile.level: greeting for greeting in greetings}
+        self._agreed: str | None = None
+
+    @property
+    def longest(self) -> Join:
+        """The Join with the most bytes."""
+        return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
+
+    def agree(self, federation: str, level: str) -> None:
+        """Take the privacy level that the federation's signed state asks for.
+
+        Raises:
+            PrivacyRefused: the owner does not allow it.
+        """
+        if level == self._agreed:
+            return
+        if level not in self._greetings:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for codes of level {level!r}, and the owner of this device "
+                f"allows {' and '.join(map(repr, self._greetings))}: nothing was sent. docs/security.md says what each "
+                f"level gives away. To allow it, join with privacy={level!r} (`impasto join --privacy {level}`)."
+            )
+        self.greeting, self._agreed = self._greetings[level], level
+        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
 
 
 class Runner:
@@ -118,12 +167,19 @@ class Runner:
         self._paths: dict[str, Path] = {}
 
     def run(self) -> MembershipResult:
-        """Take part until the device is home."""
+        """Take part until the device is home, or is stopped."""
         self._feed(rounds.Opened())
         while not self._is_home:
             more = self._take_some()
-            if not self._is_home and not (more and self._to_train):
+            if self._device.stop.is_set():
+                self._feed(rounds.Stop())
+            elif not self._is_home and not (more and self._to_train):
                 self._go_on()
+        return self._result()
+
+    def leave(self) -> MembershipResult:
+        """End a membership that was stopped before it could begin."""
+        self._feed(rounds.Stop())
         return self._result()
 
     def settle(self, ending: Finished) -> MembershipResult:
@@ -156,7 +212,7 @@ class Runner:
             if heard is None:
                 return False
             self._take(heard)
-            if self._is_home:
+            if self._is_home or self._device.stop.is_set():
                 return False
         return True
 
@@ -204,6 +260,9 @@ class Runner:
                 return rounds.Failed(manifest.sha256, error)
             case Refused(about=""):
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
+                return accepted
+            case CoordinatorState(online=True):
+                self._device.agree(self._rules.federation, accepted.level)
                 return accepted
             case CoordinatorState() | Welcome() | RoundStart() | Finished() | RoundDone() | Refused():
                 return accepted
@@ -346,17 +405,15 @@ class Runner:
         start, checkpoint = order.start, self._home.checkpoint(order.plan)
         adapters = {manifest.sha256: self._adapter(manifest) for manifest in start.manifests}
         asked = replace(make_plan(start, adapters, self._own()), checkpoint=checkpoint)
-        trained = self._device.train(asked)
+        try:
+            trained = self._device.train(asked)
+        except MembershipStopped:
+            if not self._device.stop.is_set():
+                raise
+            return  # the checkpoint stays for the next session
         data = pack_update(asked, trained, self._device.greeting.profile.base_id)
-        offer = Offer(
-            round=start.round,
-            attempt=start.attempt,
-            manifest=make_manifest(data, role="update", name=f"update-{start.round}"),
-            pictures=trained.pictures,
-            first_loss=float(trained.first_loss),
-            last_loss=float(trained.last_loss),
-            train_seconds=max(0.0, float(trained.seconds)),
-        )
+        manifest = make_manifest(data, role="update", name=f"update-{start.round}")
+        offer = Offer.of(start, manifest, trained.stats)
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
         try:
             self._journal.keep_update(order.plan, offer, data, own)

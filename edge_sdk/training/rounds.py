@@ -49,4 +49,4 @@ def _trained(
         on_step=on_step,
         checkpoint=plan.checkpoint,
     )
-    return TrainedUpdate(result.adapter, trainer.pictures, result.first_loss, result.last_loss, result.seconds)
+    return TrainedUpdate(result.adapter, result.stats)

@@ -28,6 +28,7 @@ from edge_sdk.training.lora import Slots, Trained
 from edge_sdk.training.objective import Objective
 from edge_sdk.training.precision import TrainingPrecision, fast_kernels, limited_threads, native_precision
 from edge_sdk.training.randomness import Draw, Draws, evaluation_draw
+from edge_sdk.wire import TrainingStats
 
 Weighted = Sequence[tuple[Adapter, float]]
 
@@ -57,19 +58,15 @@ class TrainingResult:
 
     Attributes:
         adapter: the factors, `base_id` set.
-        first_loss: mean training loss of the first quarter of the steps (at most 50).
-        last_loss: mean training loss of the last quarter of the steps (at most 50).
+        stats: its figures; the first and the last steps are a quarter of them each, at most 50.
         steps: steps done.
-        seconds: training time.
         kept_step: number of steps behind the adapter: `steps`, unless a guard found an earlier one better.
         stopped: the guard's reason to stop before the time was over; None if it had none.
     """
 
     adapter: Adapter
-    first_loss: float
-    last_loss: float
+    stats: TrainingStats
     steps: int
-    seconds: float
     kept_step: int
     stopped: Reason | None = None
 
@@ -218,7 +215,7 @@ class Trainer:
             guard: what to look at while training, and when to stop before the time is over; None never does.
             checkpoint: file for the state of the training; None saves none.
             checkpoint_seconds: seconds between two saves of the state.
-            on_step: called after every step; an error that it raises ends the training.
+            on_step: called after every step; an error that it raises ends the training, and is raised here.
 
         Raises:
             TrainingError: neither steps nor minutes are given, or the loss is not finite.
@@ -264,7 +261,7 @@ class Trainer:
                     saved = time.monotonic()
                 if on_step:
                     on_step(Progress(len(state.losses), steps, loss.item(), state.seconds, lora.adapter))
-            return _result(lora, state, guard)
+            return self._result(lora, state, guard)
 
     def evaluate(
         self, adapters: Weighted = (), pictures: Pictures | None = None, *, seed: int = 0, levels: int = 8
@@ -289,6 +286,22 @@ class Trainer:
         with torch.no_grad():
             total = sum(float(self._errors(draw, data).sum()) for draw in draws)
         return total / (levels * len(data))
+
+    def _result(self, lora: Trained, state: State, guard: Guard | None) -> TrainingResult:
+        steps = len(state.losses)
+        kept, stopped = steps, None
+        if guard:
+            kept, stopped = state.looks[best_of(state.looks, guard)].step, reason_to_stop(state.looks, guard)
+            for name, value in state.best.items():
+                lora.parameters[name].data.copy_(value)
+        n = min(50, max(1, steps // 4))
+        stats = TrainingStats(
+            pictures=self.pictures,
+            first_loss=sum(state.losses[:n]) / n,
+            last_loss=sum(state.losses[-n:]) / n,
+            train_seconds=state.seconds,
+        )
+        return TrainingResult(lora.adapter(), stats, steps, kept, stopped)
 
     def _watched(self, guard: Guard | None) -> tuple[Encoded | None, Encoded | None]:
         """The held-out and the prior pictures of a guard, encoded."""
@@ -376,19 +389,6 @@ def _done(state: State, steps: int | None, minutes: float | None, guard: Guard |
     out_of_time = minutes is not None and state.seconds >= 60 * minutes
     stopped = guard is not None and reason_to_stop(state.looks, guard) is not None
     return out_of_time or stopped or (steps is not None and len(state.losses) >= steps)
-
-
-def _result(lora: Trained, state: State, guard: Guard | None) -> TrainingResult:
-    n = min(50, max(1, len(state.losses) // 4))
-    first, last = state.losses[:n], state.losses[-n:]
-    kept, stopped = len(state.losses), None
-    if guard:
-        kept, stopped = state.looks[best_of(state.looks, guard)].step, reason_to_stop(state.looks, guard)
-        for name, value in state.best.items():
-            lora.parameters[name].data.copy_(value)
-    return TrainingResult(
-        lora.adapter(), sum(first) / n, sum(last) / n, len(state.losses), state.seconds, kept, stopped
-    )
 
 
 def _digest(adapter: Adapter | None) -> str:

@@ -1,4 +1,4 @@
-"""Weights of the adapters that a device draws with, chosen by what they do to pictures that it did not train on."""
+"""Weights of the adapters that a device draws with, chosen by the loss on pictures that it did not train on."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from edge_sdk.transport import reasons
 from edge_sdk.transport.address import ENCRYPTED, MEMORY, Address
 from edge_sdk.transport.bandwidth import Pacer, credit_for, read_bandwidth
 from edge_sdk.transport.base import (
@@ -24,7 +23,9 @@ from edge_sdk.transport.base import (
     schemes,
 )
 from edge_sdk.transport.identity import fresh_id
-from edge_sdk.transport.reasons import Reason
+from edge_sdk.transport.mqtt import reasons
+from edge_sdk.transport.mqtt.reasons import Reason
+from edge_sdk.transport.mqtt.session import RECEIVE_MAXIMUM, SESSION_EXPIRY
 from edge_sdk.transport.reminder import Reminder
 from edge_sdk.transport.secret import read_secret
 
@@ -33,6 +34,8 @@ __all__ = [
     "ENCRYPTED",
     "MEMORY",
     "PACKET_MARGIN",
+    "RECEIVE_MAXIMUM",
+    "SESSION_EXPIRY",
     "Address",
     "Handler",
     "OnTrouble",

@@ -71,7 +71,8 @@ class Settings:
             has confirmed all subscriptions again; not called for the first connection. Runs on the delivery thread.
         on_trouble: called with an error for every reconnection that fails for another reason than the one before, and
             for every message or subscription that the broker refuses after `publish` or `subscribe` has returned:
-            AccessDenied, PayloadTooLarge, or TransportError with the broker's reason. Runs on the delivery thread.
+            AccessDenied, PayloadTooLarge, or TransportError with the broker's reason. Runs on the delivery thread. An
+            error that it or `on_connection` raises is logged, and ends nothing.
         username, password: if they are not in the URL. Over "mqtt://" a password is sent in clear, see `exposed`.
         tls: for "mqtts://".
     """
@@ -201,8 +202,8 @@ def hang_up(transport: Transport, topic: str, payload: bytes) -> None:
 # Scheme -> "module:class"; the class takes `Settings`. Modules are imported on use, so that a device loads one client.
 _REGISTRY = {
     "memory": "edge_sdk.transport.memory:MemoryTransport",
-    "mqtt": "edge_sdk.transport.mqtt:MqttTransport",
-    "mqtts": "edge_sdk.transport.mqtt:MqttTransport",
+    "mqtt": "edge_sdk.transport.mqtt.transport:MqttTransport",
+    "mqtts": "edge_sdk.transport.mqtt.transport:MqttTransport",
 }
 
 

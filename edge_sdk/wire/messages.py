@@ -6,7 +6,7 @@ Binary numbers are little-endian float32. docs/protocol.md describes every field
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -41,6 +41,7 @@ Loss = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
+Level = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+-]{0,31}\Z")]
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
 
@@ -74,9 +75,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Profile of a device, as the coordinator knows it.
 
-    prompt_code: the device's mean prompt code, float32 bytes, of which only the direction counts; pictures: number of
-    pictures that it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept,
-    never acted on; key: the Ed25519 public key that signs its hellos, empty for a device that says none.
+    prompt_code: the device's prompt code; level: the privacy level of its codes, by which they are read; basis: id of
+    the public basis that the prompt code was made with, empty for levels without one; pictures: number of pictures that
+    it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on;
+    key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code: its picture
+    code, empty for a device that shares none; picture_encoder: id of the image encoder that this was made with.
     """
 
     base_id: BaseId
@@ -87,12 +90,48 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=200)]], Meta(max_length=32)
     ] = {}
     key: Annotated[bytes, Meta(max_length=32)] = b""
+    level: Level = "plain"  # of devices of earlier versions, which do not state it
+    basis: Annotated[bytes, Meta(max_length=32)] = b""
+    picture_code: Annotated[bytes, Meta(max_length=16384)] = b""
+    picture_encoder: Annotated[bytes, Meta(max_length=32)] = b""
 
     def __post_init__(self) -> None:
         if len(self.key) not in (0, 32):
             raise ValueError("key must be a public key of 32 bytes, or empty")
-        if len(self.prompt_code) % 4 or not np.isfinite(np.frombuffer(self.prompt_code, "<f4")).all():
-            raise ValueError("prompt_code must be finite float32 numbers")
+        if len(self.basis) not in (0, 32):
+            raise ValueError("basis must be an id of 32 bytes, or empty")
+        if len(self.picture_encoder) not in (0, 32):
+            raise ValueError("picture_encoder must be an id of 32 bytes, or empty")
+        if self.level != "plain":
+            return
+        for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):
+            if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
+                raise ValueError(f"{name} must be finite float32 numbers")
+
+
+class TrainingStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Figures of a finished training. Offers, reports and events have them by these names.
+
+    Attributes:
+        pictures: number of pictures that it learnt from: its weight in the mean.
+        first_loss: mean training loss of the first steps.
+        last_loss: mean training loss of the last steps.
+        train_seconds: duration of the training.
+    """
+
+    pictures: Positive
+    first_loss: Loss
+    last_loss: Loss
+    train_seconds: Seconds
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by their names, as plain numbers."""
+        return {
+            "pictures": int(self.pictures),
+            "first_loss": float(self.first_loss),
+            "last_loss": float(self.last_loss),
+            "train_seconds": max(0.0, float(self.train_seconds)),
+        }
 
 
 # --- both directions: transfers -------------------------------------------------------------------------------------
@@ -166,6 +205,16 @@ class Offer(_Message, frozen=True, kw_only=True):
     first_loss: Loss
     last_loss: Loss
     train_seconds: Seconds
+
+    @classmethod
+    def of(cls, start: RoundStart, manifest: Manifest, stats: TrainingStats) -> Offer:
+        """The offer of an update that answers a RoundStart."""
+        return cls(round=start.round, attempt=start.attempt, manifest=manifest, **stats.figures())
+
+    @property
+    def stats(self) -> TrainingStats:
+        """The figures of the update's training."""
+        return TrainingStats(**{name: getattr(self, name) for name in TrainingStats.__struct_fields__})
 
 
 class Leave(_Message, frozen=True, kw_only=True):
@@ -266,15 +315,16 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CoordinatorState(_Message, frozen=True, kw_only=True):
     """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
-    online: True while it coordinates the federation; key: the Ed25519 public key that it signs with; successions:
-    statements of earlier keys about their successors, the oldest first; signature: by `key`, of all the rest, see
-    `signing`.
+    online: True while it coordinates the federation; level: the privacy level of the codes that it asks for;
+    key: the Ed25519 public key that it signs with; successions: statements of earlier keys about their successors, the
+    oldest first; signature: by `key`, of all the rest, see `signing`.
     """
 
     online: bool
     epoch: Epoch
     federation: Name
     base_id: BaseId
+    level: Level
     key: Key
     successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
     signature: Signature

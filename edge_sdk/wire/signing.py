@@ -4,7 +4,7 @@ devices' hellos.
 Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
-    ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...]]
+    ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
 
@@ -72,7 +72,7 @@ class Signer:
         return SignedStep(epoch=epoch, step=data, signature=signature)
 
     def state(
-        self, *, online: bool, epoch: int, base_id: str, successions: Sequence[Succession] = ()
+        self, *, online: bool, epoch: int, base_id: str, level: str, successions: Sequence[Succession] = ()
     ) -> CoordinatorState:
         """The signed state of the coordinator with this key."""
         state = CoordinatorState(
@@ -80,6 +80,7 @@ class Signer:
             epoch=epoch,
             federation=self._federation,
             base_id=base_id,
+            level=level,
             key=self.public,
             successions=list(successions),
             signature=_UNSIGNED,
@@ -125,7 +126,10 @@ def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: st
 def profile_hash(profile: DeviceProfile) -> bytes:
     """SHA-256 of a profile, encoded as an array of its fields; capabilities are pairs, sorted by their names."""
     capabilities = [list(pair) for pair in sorted(profile.capabilities.items())]
-    fields = [profile.base_id, profile.prompt_code, profile.pictures, profile.max_rank, capabilities, profile.key]
+    fields = [
+        profile.base_id, profile.prompt_code, profile.pictures, profile.max_rank, capabilities, profile.key,
+        profile.level, profile.basis, profile.picture_code, profile.picture_encoder,
+    ]  # fmt: skip
     return hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
 
 
@@ -236,7 +240,7 @@ def _of_step(federation: str, device: str, epoch: int, step: bytes) -> bytes:
 def _of_state(federation: str, state: CoordinatorState) -> bytes:
     said = [[s.old, s.new, s.signature] for s in state.successions]
     return msgspec.msgpack.encode(
-        ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said]
+        ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
     )
 
 

@@ -25,13 +25,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from edge_sdk.adapter import in_layer_set
 from edge_sdk.errors import DeadlineExceeded, ImpastoError
 from edge_sdk.inference import Bundle, compute_base_id
 from edge_sdk.transport.embedded import EmbeddedBroker
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
-from samples.demo.settings import FEDERATION, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, LEARNING_RATE, RESULT, Settings
+from samples.stickers.judge import GUIDANCE
 
 # Seconds. Long, so that no slow device is left out; a device's process that ends is noticed at once.
 ROUND_DEADLINE = 6 * 3600.0
@@ -66,8 +68,8 @@ def main(
         settings = Settings(
             out=str(out), model=str(MODEL), base_id=compute_base_id(MODEL), bundle=str(out.parent / "bundle"),
             broker=broker.url, devices=devices,
-            rounds=rounds, steps=steps, rank=8, batch_size=8, learning_rate=1e-3, seed=seed,
-            judged=judged, draw_steps=15, guidance=2.0, deadline=ROUND_DEADLINE,
+            rounds=rounds, steps=steps, rank=8, batch_size=8, seed=seed,
+            judged=judged, draw_steps=15, guidance=GUIDANCE, deadline=ROUND_DEADLINE,
         )  # fmt: skip
         plans = make_plan(devices, seed)
         with _stage(seconds, "prepare", console, "preparing folders and the bundle"):
@@ -94,11 +96,11 @@ def main(
                 _seconds_file(settings).write_text(json.dumps({**seconds, "federation": spent}), "utf-8")
     with _stage(seconds, "report", console, "judging and drawing hybrids"):
         outcomes = report.read_outcomes(settings, plans)
-        rates = report.judge_all(outcomes)
+        verdicts = report.judge_all(outcomes)
         hybrid = report.draw_hybrid(settings, outcomes)
     seconds["total"] = sum(seconds.values())
     events = list(Tail(out / "events.jsonl").read())
-    _, verdict = report.write(settings, outcomes, events, seconds, rates, hybrid)
+    _, verdict = report.write(settings, outcomes, events, seconds, verdicts, hybrid)
     table = Table(box=None, header_style="dim")
     for heading in ("", "measured", "wanted", ""):
         table.add_column(heading)
@@ -162,7 +164,8 @@ def _write_federation(settings: Settings) -> None:
         "name": FEDERATION, "broker": settings.broker, "bundle": str(Path(settings.bundle).resolve()),
         "min_devices": settings.devices, "rounds": settings.rounds,
         "deadline": settings.deadline, "rank": settings.rank, "steps": settings.steps, "quorum": 1.0,
-        "batch_size": settings.batch_size, "learning_rate": settings.learning_rate, "seed": settings.seed,
+        "batch_size": settings.batch_size, "learning_rate": LEARNING_RATE, "seed": settings.seed,
+        "layers": LAYERS,
     }  # fmt: skip
     # TOML values of these kinds look as in JSON.
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
@@ -170,13 +173,19 @@ def _write_federation(settings: Settings) -> None:
 
 
 def _export(settings: Settings) -> None:
-    """Export the base model, unless an earlier demo has exported this very one."""
+    """Export the base model with slots for `LAYERS`, unless an earlier demo has exported this very one."""
     try:
-        if Bundle.load(settings.bundle).index.base_id == settings.base_id:
+        index = Bundle.load(settings.bundle).index
+        # One of an earlier version has slots of attention alone, or no basis for prompt codes.
+        all_layers = any(not in_layer_set(slot.name, "transformer") for slot in index.slots)
+        if index.base_id == settings.base_id and all_layers and index.prompt_basis is not None:
             return
     except ImpastoError:
         pass
-    command = [str(Path(sys.executable).with_name("impasto-export")), settings.model, settings.bundle, "--overwrite"]
+    command = [
+        str(Path(sys.executable).with_name("impasto-export")),
+        settings.model, settings.bundle, "--slots", LAYERS, "--overwrite",
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise ProcessFailed(f"The export failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -21,7 +21,7 @@ from edge_sdk.adapter import Adapter, load, save
 from edge_sdk.membership import RoundPlan
 from edge_sdk.training import Progress
 from samples.demo.live import Tail
-from samples.demo.settings import FEDERATION, RESULT, Settings
+from samples.demo.settings import FEDERATION, LAYERS, LEARNING_RATE, RESULT, WEIGHT, Settings
 
 Weighted = list[tuple[Adapter, float]]
 Curve = list[tuple[int, float]]
@@ -45,6 +45,7 @@ class DemoDevice:
                 model=settings.model,
                 pictures=self.folder / "pictures",
                 home=self.folder / home,
+                mirror=False,
                 threads=1,
             )
             for home in ("home", "alone")
@@ -74,7 +75,8 @@ class DemoDevice:
                 steps=s.rounds * s.steps,
                 rank=s.rank,
                 batch_size=s.batch_size,
-                learning_rate=s.learning_rate,
+                learning_rate=LEARNING_RATE,
+                layers=LAYERS,
                 guard=False,  # as many steps as the federation asks for
                 seed=s.seed,
                 on_step=on_step,
@@ -132,12 +134,13 @@ class DemoDevice:
         for done, (text, _) in enumerate(asked):
             self.tell("drawing", done=done, of=len(asked))
             for arm, adapters in arms.items():
+                weighted = [(adapter, WEIGHT * weight) for adapter, weight in adapters]
                 picture = self.member.generate(
                     text,
                     seed=self.settings.seed + done,
                     steps=self.settings.draw_steps,
                     guidance=self.settings.guidance,
-                    adapters=adapters,
+                    adapters=weighted,
                 )
                 file = self.folder / "drawn" / arm / f"{done:02d}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)

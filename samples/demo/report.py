@@ -21,7 +21,7 @@ from samples.demo.bars import ARMS, Bar, bars, make_report
 from samples.demo.charts import Line, Point, lines, scatter
 from samples.demo.plan import DevicePlan
 from samples.demo.settings import Settings
-from samples.stickers.judge import Judge
+from samples.stickers.judge import CARD, FOLDER, Judge, Verdict
 from samples.stickers.styles import STYLES
 
 GROUP_COLOURS = ("#d9822b", "#2f2b28", "#b0457b", "#2b7a78", "#5566c4", "#7f9f2f")
@@ -48,15 +48,20 @@ def read_outcomes(settings: Settings, plans: Sequence[DevicePlan]) -> list[Outco
     return [Outcome(plan, result, folder) for plan, result, folder in zip(plans, results, folders, strict=True)]
 
 
-def judge_all(outcomes: Sequence[Outcome]) -> dict[str, tuple[float, float]]:
-    """Style and subject hit rate of each arm over the pictures of all devices."""
-    judge, rates = Judge(), {}
+def judge_all(outcomes: Sequence[Outcome]) -> dict[str, Verdict]:
+    """The judge on the pictures of all devices, arm by arm."""
+    judge, verdicts = Judge(), {}
     for arm in ARMS:
         pictures = [Image.open(file) for outcome in outcomes for file in outcome.drawn(arm)]
         asked = [tuple(wanted) for outcome in outcomes for _, wanted in outcome.result["asked"]]
-        verdict = judge.score(pictures, asked)
-        rates[arm] = (verdict.style_hit, verdict.subject_hit)
-    return rates
+        verdicts[arm] = judge.score(pictures, asked)
+    return verdicts
+
+
+def judge_on_real() -> float:
+    """In how many real pictures of the devices' styles the judge finds style and subject, as its card says."""
+    card = json.loads((FOLDER / CARD).read_text("utf-8"))
+    return float(card["held_out"]["real"]["devices"]["both_hit"])
 
 
 def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, Any] | None:
@@ -79,7 +84,12 @@ def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, An
         for label, mix in zip(labels, mixes, strict=True):
             asked = f"{label} of {subject}"
             picture = generator.generate(
-                asked, seed=seed, steps=settings.draw_steps, guidance=settings.guidance, adapters=[*base, *mix]
+                asked,
+                seed=seed,
+                steps=settings.draw_steps,
+                guidance=settings.guidance,
+                adapters=[*base, *mix],
+                hybrid="guide",
             )[0]
             file = settings.folder / "hybrid" / f"{seed}-{len(pictures)}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +119,7 @@ def write(
     outcomes: Sequence[Outcome],
     coordinator_events: Sequence[Mapping[str, Any]],
     seconds: Mapping[str, float],
-    rates: Mapping[str, tuple[float, float]],
+    verdicts: Mapping[str, Verdict],
     hybrid: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], list[Bar]]:
     """Write both files; return report.json's content and its bars."""
@@ -124,8 +134,8 @@ def write(
             {"id": o.plan.id, "group": o.plan.group, "cluster": o.result["cluster"], "loss": o.result["loss"]}
             for o in outcomes
         ],
-        style_hit={arm: rates[arm][0] for arm in ARMS},
-        subject_hit={arm: rates[arm][1] for arm in ARMS},
+        verdicts=verdicts,
+        real=judge_on_real(),
     )
     verdict = bars(report)
     (settings.folder / "report.json").write_text(json.dumps(report, indent=1), "utf-8")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk.adapter import LayerSet
+
 FEDERATION = "stickers"
+# Attention alone cannot draw fine textures in a new style.
+LAYERS: LayerSet = "all"
+# Guidance multiplies what an adapter has learnt; at its full weight a style costs subjects.
+WEIGHT = 0.75
+LEARNING_RATE = 1e-3
 # A device writes this file last, in its folder: a device that has it is done.
 RESULT = "result.json"
 
@@ -27,7 +34,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     rank: int
     batch_size: int
-    learning_rate: float
     seed: int
     judged: int
     draw_steps: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +13,8 @@ from PIL import Image
 
 from coordinator.config import parse
 from coordinator.server import Service
+from edge_sdk.errors import BundleError
+from edge_sdk.inference import Bundle
 from edge_sdk.transport.embedded import EmbeddedBroker
 from export.bundle import export_model
 from samples.stickers import data
@@ -34,10 +36,11 @@ clusters = 1
 
 
 def make_bundle(model: Path, folder: Path) -> Path:
-    """Export the base model unless that was done before."""
-    if not (folder / "impasto.json").is_file():
-        export_model(model, folder)
-    return folder
+    """Export the base model unless that was done before, by this version."""
+    with suppress(BundleError):
+        if Bundle.load(folder, verify=False).index.prompt_basis is not None:
+            return folder
+    return export_model(model, folder, overwrite=True).folder
 
 
 def write_pictures(folder: Path, *, style: str, count: int) -> Path:

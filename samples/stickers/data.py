@@ -44,8 +44,12 @@ def spread(length: int, count: int) -> list[int]:
     return [int(at) for at in np.linspace(0, length - 1, count).round()]
 
 
-def pictures(stickers: list[Sticker], archive: Path = ARCHIVE) -> npt.NDArray[np.uint8]:
-    """The pictures of these rows: (n, 64, 64, 3) uint8."""
+def images(stickers: list[Sticker], archive: Path = ARCHIVE) -> list[Image.Image]:
+    """The pictures of these rows."""
     with zipfile.ZipFile(archive) as file:
-        images = (Image.open(io.BytesIO(file.read(sticker.file_name))) for sticker in stickers)
-        return np.stack([np.asarray(image.convert("RGB")) for image in images])
+        return [Image.open(io.BytesIO(file.read(sticker.file_name))).convert("RGB") for sticker in stickers]
+
+
+def pictures(stickers: list[Sticker], archive: Path = ARCHIVE) -> npt.NDArray[np.uint8]:
+    """The same as an array: (n, 64, 64, 3) uint8."""
+    return np.stack([np.asarray(image) for image in images(stickers, archive)])

@@ -1,24 +1,42 @@
-"""Training of the judge: the half that needs torch."""
+"""Training of the judge, on real pictures of all styles.
+
+    python -m samples.stickers.judging artwork   # writes the folder judge/
+
+It goes on from the work folder of `samples.stickers.pretrain`, with its artwork folder, in which npm has also installed
+@iconify-json/fluent-emoji-flat@1.2.6, fluent-emoji-high-contrast@1.2.6, fluent-emoji@1.2.7 and emojione@1.2.3.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
 import torch
 import torch.nn.functional as F
+import typer
 from diffusers import AutoencoderKL
+from PIL import Image
 from rich.progress import track
 from torch import nn
 
-from export.passes import clean
+from export.graphs import clean
+from export.precision import store_in_half
+from samples.stickers.judge import CARD, FOLDER, NETWORKS, Judge, held_out
+from samples.stickers.pretraining import corpus
 from samples.stickers.pretraining.autoencoder import to_unit
-from samples.stickers.pretraining.loop import warmup_cosine
+from samples.stickers.pretraining.corpus import Drawn
+from samples.stickers.pretraining.loop import load_checkpoint, save_checkpoint, warmup_cosine
+from samples.stickers.styles import STYLES
 
+DEVICES = {style.name for style in STYLES.values() if not style.base}
 PEAK = 4e-3
+SAVED_EVERY = 500  # steps
 
 
 class Block(nn.Module):
@@ -127,8 +145,9 @@ def fit(
     shares: npt.NDArray[np.float64],
     epochs: int,
     seed: int,
+    checkpoint: Path,
 ) -> nn.Module:
-    """Train a network.
+    """Train a network, or go on training it.
 
     Args:
         what: a key of `NETS`.
@@ -136,6 +155,7 @@ def fit(
         redrawn: the same pictures through the base model's autoencoder; each step takes half of its pictures from here.
         shares: relative frequency of each picture, (n,), 0 for those that are not trained on.
         epochs: number of passes; each draws as many pictures as there are with a share above 0.
+        checkpoint: file that keeps the state every few hundred steps; deleted at the end.
     """
     torch.manual_seed(seed)
     target = {name: torch.from_numpy(shares) for name, shares in targets.items()}
@@ -144,8 +164,17 @@ def fit(
     batch = 64
     steps = epochs * (int((shares > 0).sum()) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, weight_decay=0.02)
-    rng, often = torch.Generator().manual_seed(seed), torch.from_numpy(shares)
-    for step in track(range(steps), description=what):
+    rng, often, start = torch.Generator().manual_seed(seed), torch.from_numpy(shares), 0
+    if state := load_checkpoint(checkpoint):
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        rng.set_state(state["rng"])
+        torch.set_rng_state(state["dropout"])
+        start = state["step"]
+    for step in track(range(start, steps), description=what, total=steps, completed=start):
+        if step > start and step % SAVED_EVERY == 0:
+            kept = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+            save_checkpoint(checkpoint, kept | {"rng": rng.get_state(), "dropout": torch.get_rng_state()})
         for group in optimizer.param_groups:
             group["lr"] = PEAK * warmup_cosine(step, steps, 100)
         chosen = torch.multinomial(often, batch, generator=rng)
@@ -164,6 +193,7 @@ def fit(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    checkpoint.unlink(missing_ok=True)
     return net.eval()
 
 
@@ -184,22 +214,6 @@ def export(net: nn.Module, path: Path) -> None:
     program.save(path)
 
 
-def store_in_half(model: ir.Model) -> None:
-    """Store the weights as float16, in place, with casts at loading: half the file size, equal verdicts."""
-    graph = model.graph
-    for name, weight in list(graph.initializers.items()):
-        if weight.const_value is None or weight.dtype != ir.DataType.FLOAT or weight.const_value.size < 1024:
-            continue
-        half = ir.Value(name=f"{name}_half", shape=weight.shape, type=ir.TensorType(ir.DataType.FLOAT16))
-        half.const_value = ir.tensor(weight.const_value.numpy().astype(np.float16), name=half.name)
-        graph.initializers[half.name] = half
-        del graph.initializers[name]
-        cast = ir.Node("", "Cast", [half], [ir.AttrInt64("to", ir.DataType.FLOAT)], name=f"{name}_cast")
-        cast.outputs[0].name, cast.outputs[0].shape, cast.outputs[0].type = f"{name}_single", weight.shape, weight.type
-        weight.replace_all_uses_with(cast.outputs[0])
-        graph.insert_before(graph[0], cast)
-
-
 def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8], work: Path) -> npt.NDArray[np.uint8]:
     """The pictures through the base model's autoencoder, so that the judge learns its blur, too.
 
@@ -218,3 +232,73 @@ def redraw(vae_folder: Path, pictures: npt.NDArray[np.uint8], work: Path) -> npt
         path.with_suffix(".part.npy").replace(path)
     found: npt.NDArray[np.uint8] = np.load(path)
     return found
+
+
+def main(
+    artwork: Annotated[Path, typer.Argument(help="Folder in which npm installed the artwork packages.")],
+    work: Annotated[Path, typer.Option(help="Work folder of samples.stickers.pretrain.")] = Path("out/pretrain"),
+    vae: Annotated[Path, typer.Option(help="The base model's autoencoder.")] = FOLDER.parent / "model" / "vae",
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = FOLDER,
+    epochs: int = 8,
+    seed: int = 0,
+) -> None:
+    """Train the judge on real pictures of all styles and ship it as ONNX."""
+    rows, pictures = corpus.make(artwork, work)
+    device_rows, device_pictures = corpus.make(artwork, work, corpus.plan_devices)
+    rows, pictures = rows + device_rows, np.concatenate([pictures, device_pictures])
+    redrawn = redraw(vae, pictures, work)
+    styles = sorted({style for row in rows for style in row.styles})
+    subgroups = sorted({row.subgroup for row in rows})
+    targets = {
+        "style": np.array([[row.styles.count(style) / len(row.styles) for style in styles] for row in rows], "f4"),
+        "subgroup": np.array([[row.subgroup == subgroup for subgroup in subgroups] for row in rows], "f4"),
+    }
+    test = np.array([held_out(row.name) for row in rows])
+    card = {"styles": styles, "subgroups": subgroups, "epochs": epochs, "seed": seed}
+    # A stopped run goes on: networks that are done are kept, and the state of the one in training.
+    folder = work / "judge"
+    folder.mkdir(parents=True, exist_ok=True)
+    said = folder / CARD
+    if not said.exists() or json.loads(said.read_text("utf-8")) != card:
+        for name in NETWORKS:
+            for kept in folder.glob(f"{name}.*"):
+                kept.unlink()
+        said.write_text(json.dumps(card), "utf-8")
+    for name, (kind, devices_share) in NETWORKS.items():
+        if not (folder / f"{name}.onnx").exists():
+            shares = np.array([0.0 if unseen else devices_share if row.styles[0] in DEVICES else 1.0
+                               for row, unseen in zip(rows, test, strict=True)])  # fmt: skip
+            net = fit(kind, targets, pictures, redrawn, shares, epochs, seed, folder / f"{name}.checkpoint")
+            export(net, folder / f"{name}.part")
+            (folder / f"{name}.part").replace(folder / f"{name}.onnx")
+    card["held_out"] = {
+        source: accuracy(Judge(folder), rows, pixels, test)
+        for source, pixels in (("real", pictures), ("redrawn", redrawn))
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    for name in NETWORKS:
+        shutil.copy(folder / f"{name}.onnx", out)
+    (out / CARD).write_text(json.dumps(card, indent=1) + "\n", "utf-8")
+    typer.echo(json.dumps(card["held_out"], indent=1))
+
+
+def accuracy(
+    judge: Judge, rows: Sequence[Drawn], pixels: npt.NDArray[np.uint8], test: npt.NDArray[np.bool_]
+) -> dict[str, dict[str, float]]:
+    """The judge's hit rates on the test pictures: of base styles, of device styles, and of pairs."""
+    kinds: dict[str, list[int]] = {"base": [], "devices": [], "pairs": []}
+    for at in np.flatnonzero(test):
+        styles = rows[at].styles
+        kinds["pairs" if len(styles) == 2 else "devices" if styles[0] in DEVICES else "base"].append(at)
+    shown = {kind: [Image.fromarray(pixels[at]) for at in chosen] for kind, chosen in kinds.items()}
+    figures: dict[str, dict[str, float]] = {
+        kind: asdict(judge.score(shown[kind], [(rows[at].styles[0], rows[at].subgroup) for at in kinds[kind]]))
+        for kind in ("base", "devices")
+    }
+    pairs = [((rows[at].styles[0], rows[at].styles[1]), rows[at].subgroup) for at in kinds["pairs"]]
+    figures["pairs"] = asdict(judge.score_pairs(shown["pairs"], pairs))
+    return {kind: {name: round(value, 4) for name, value in found.items()} for kind, found in figures.items()}
+
+
+if __name__ == "__main__":
+    typer.run(main)

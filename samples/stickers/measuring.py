@@ -1,21 +1,26 @@
-"""Quality of the base model's pictures: captions of known styles, of two styles, and of words that it never met."""
+"""Quality of the base model's pictures: captions of known styles, of two styles, and of words that it never met.
+
+python -m samples.stickers.measuring   # scores the base model and writes its card
+"""
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from rich.progress import track
 
-from samples.stickers import data
+from samples.stickers import card, data
 from samples.stickers.base_styles import BASE_STYLES, combinations
-from samples.stickers.judge import Judge
+from samples.stickers.judge import CARD, FOLDER, GUIDANCE, Judge
 from samples.stickers.styles import STYLES, plain_caption
 
 # Words that training never used, neither as a style nor as an unknown one: the devices' own, and a few more.
@@ -115,3 +120,22 @@ def measure_model(
             hits = [name[1] == one.subgroup for name, one in zip(named, asked, strict=True)]
             figures[what] = {"subject_hit": sum(hits) / len(hits)}
     return figures
+
+
+def main(
+    model: Path = FOLDER.parent / "model",
+    judge: Path = FOLDER,
+    captions: int = 200,
+    steps: int = 25,
+    guidance: float = GUIDANCE,
+    sheets: Annotated[Path, typer.Option(help="Folder for the sheets of what was drawn.")] = Path("out/pretrain"),
+) -> None:
+    """Score the base model on captions of the base styles with seeds that nothing else uses; write its card."""
+    figures = measure_model(model, Judge(judge), captions, steps, guidance, sheets)
+    facts = json.loads((model / "trained.json").read_text("utf-8"))
+    card.write(model, facts, figures, json.loads((judge / CARD).read_text("utf-8")))
+    typer.echo(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -3,10 +3,10 @@
     npm install --prefix artwork @iconify-json/noto@1.2.9 @iconify-json/twemoji@1.2.5 \\
         @iconify-json/fxemoji@1.2.2 @iconify-json/emojione-monotone@1.2.1 emojibase-data@17.0.0
     python -m samples.stickers.pretrain artwork                      # everything; goes on where it was stopped
-    python -m samples.stickers.pretrain artwork --unet-steps 40000   # the denoiser trained for longer
+    python -m samples.stickers.pretrain artwork --unet-steps 60000   # the denoiser trained for longer
 
 Checkpoints lie in the work folder. The finished model is written to `samples/stickers/model` at the end, and a sheet of
-samples to the work folder. `samples.stickers.judge` then measures the pictures and writes the figures into the model
+samples to the work folder. `samples.stickers.measuring` then judges the pictures and writes the figures into the model
 card.
 """
 
@@ -19,9 +19,10 @@ from typing import Annotated
 import torch
 import typer
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from samples.stickers.base_styles import BASE_STYLES
+from samples.stickers.judge import GUIDANCE
 from samples.stickers.pretraining import autoencoder, captions, corpus, denoiser, text
 from samples.stickers.pretraining.loop import last_row
 from samples.stickers.styles import plain_caption
@@ -48,11 +49,13 @@ def pipeline(vae: AutoencoderKL, tokenizer: object, text_encoder: object, unet: 
 
 
 def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
-    """A sheet with a row for each base style, of eight subjects that change from row to row."""
+    """A sheet of every base style, four to a line: its words, and four subjects that change from style to style."""
+    side, each, line = 66, 4, 4
+    styles = list(BASE_STYLES.values())
     prompts = [
-        f"{style.words} of {plain_caption(SHEET_SUBJECTS[(8 * row + at) % len(SHEET_SUBJECTS)])}"
-        for row, style in enumerate(BASE_STYLES.values())
-        for at in range(8)
+        f"{style.words} of {plain_caption(SHEET_SUBJECTS[(each * at + number) % len(SHEET_SUBJECTS)])}"
+        for at, style in enumerate(styles)
+        for number in range(each)
     ]
     generators = [torch.Generator().manual_seed(1000 + i) for i in range(len(prompts))]
     pictures = [
@@ -61,14 +64,19 @@ def sheet(pipe: StableDiffusionPipeline, steps: int = 25) -> Image.Image:
         for picture in pipe(
             prompts[at : at + 16],
             num_inference_steps=steps,
-            guidance_scale=2.0,
+            guidance_scale=GUIDANCE,
             generator=generators[at : at + 16],
         ).images
     ]
-    page = Image.new("RGB", (8 * 66, (len(pictures) + 7) // 8 * 66), "white")
-    for i, picture in enumerate(pictures):
-        page.paste(picture, (i % 8 * 66 + 1, i // 8 * 66 + 1))
-    return page.resize((page.width * 2, page.height * 2), Image.Resampling.LANCZOS)
+    width, height = each * side + 10, side + 16
+    page = Image.new("RGB", (line * width - 10, -(-len(styles) // line) * height), "white")
+    pen = ImageDraw.Draw(page)
+    for at, style in enumerate(styles):
+        left, top = at % line * width, at // line * height
+        pen.text((left + 1, top + 2), style.words, fill="black")
+        for number, picture in enumerate(pictures[each * at : each * (at + 1)]):
+            page.paste(picture, (left + number * side + 1, top + 15))
+    return page
 
 
 def main(
@@ -77,9 +85,9 @@ def main(
         "out/pretrain"
     ),
     out: Annotated[Path, typer.Option(help="Where the finished pipeline goes.")] = HERE / "model",
-    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 6000,
-    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 1500,
-    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 30000,
+    vae_steps: Annotated[int, typer.Option(help="Steps of 16 pictures for the autoencoder.")] = 3000,
+    text_steps: Annotated[int, typer.Option(help="Steps of 128 captions for the text encoder's warm-up.")] = 800,
+    unet_steps: Annotated[int, typer.Option(help="Steps of 32 pictures for the denoiser.")] = 44000,
     start_from: Annotated[
         Path | None,
         typer.Option(help="A pipeline made earlier: keep its autoencoder, train its text encoder and denoiser on."),
@@ -112,18 +120,19 @@ def main(
         "hours": sum(last_row(log)["seconds"] for stage in STAGES if (log := work / f"{stage}.jsonl").exists()) / 3600,
         "v_loss": last_row(work / "denoiser.jsonl")["v_loss"],
         "psnr": autoencoder.psnr(vae, autoencoder.to_unit(pictures[::40])),
+        "history": "",
     }
     if start_from:
         before = json.loads((start_from / "trained.json").read_text("utf-8"))
         facts |= {"vae_steps": before["vae_steps"], "text_steps": before["text_steps"]}
         facts |= {key: facts[key] + before[key] for key in ("unet_steps", "hours")}
     pipe.to(torch.float16).save_pretrained(out)
-    for config in (out / "unet" / "config.json", out / "vae" / "config.json"):
+    for config in out.glob("*/config.json"):
         # diffusers writes the folder that a network was loaded from.
         values = {key: value for key, value in json.loads(config.read_text("utf-8")).items() if key != "_name_or_path"}
         config.write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     (out / "trained.json").write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.judge measure")
+    typer.echo(f"Saved {out}; look at {work / 'sheet.png'}, then: python -m samples.stickers.measuring")
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ def test_beginnings_that_leave_the_base_model_alone_are_read(kind: object) -> No
 
 @pytest.mark.parametrize("alpha", [np.array(2, np.int64), np.array([2], np.int32), np.array(2.0, np.float16)])
 def test_an_alpha_may_be_a_whole_number(alpha: Any) -> None:
-    """sd-scripts saves it as it was stated, unless the file's precision is."""
+    """sd-scripts saves alpha in the type that it was given in, unless it is told the file's precision."""
     name = f"lora_unet_{MODULE.replace('.', '_')}"
     assert (
         scale_of(serialize({f"{name}.lora_down.weight": A, f"{name}.lora_up.weight": B, f"{name}.alpha": alpha})) == 0.5
@@ -499,7 +499,7 @@ def test_a_textual_inversion_is_called_by_its_name(key: str) -> None:
 
 
 def test_a_checkpoint_given_as_an_adapter_is_refused_by_its_beginning(tmp_path: Path) -> None:
-    """Its gigabytes are not read: here they are not even there."""
+    """The gigabytes behind the header are not read; this file does not even have them."""
     path = tmp_path / "v1-5.safetensors"
     content = file({"model.diffusion_model.out.2.weight": tensor([2**14, 2**14], 0, 2**30)})
     with path.open("wb") as checkpoint:

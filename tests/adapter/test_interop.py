@@ -69,7 +69,7 @@ def unet_output(pipe: StableDiffusionPipeline) -> np.ndarray:
 
 @torch.no_grad()
 def merged_output(pipe: StableDiffusionPipeline, adapter: Adapter) -> np.ndarray:
-    """What the UNet computes with the products added to its weights, undone afterwards."""
+    """The UNet's output with the products added to its weights, which are restored afterwards."""
     weights = {name: module.weight for name, module in all_layers(pipe).items() if name in adapter.layers}
     before = {name: weight.clone() for name, weight in weights.items()}
     for name, factors in adapter.layers.items():

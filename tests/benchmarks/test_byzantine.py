@@ -32,7 +32,7 @@ def _changed(update: Adapter, start: Adapter) -> Dense:
 
 
 def _first() -> Adapter:
-    """Where a first round starts: its products are zero."""
+    """The start of a first round: its products are zero."""
     return Adapter(beginning(None, SLOTS, 4, 0).layers, BASE_ID)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.clustering import DEFAULT, NO_GROUPS, bars
+from benchmarks.clustering import DEFAULT, NO_GROUPS, bars, decided
 from benchmarks.crowd.cost import arrival, in_own_process
 from benchmarks.crowd.events import EVENTS, events
-from benchmarks.crowd.tastes import DIMENSIONS, LAYERS, NOISES, RANK, Federation
+from benchmarks.crowd.tastes import DIMENSIONS, LAYERS, NOISES, PICTURE_DIMENSIONS, RANK, Federation
 
 RESULTS = Path("benchmarks/results/clustering.json")
 
@@ -43,6 +43,18 @@ def test_bars_are_computed_from_rows() -> None:
             )
         ),
         {**_row("dense", 0.0, devices=16, rule=DEFAULT), "noise": NO_GROUPS, "most_found": 3},
+        *(
+            {**_row("dense", ari, devices=48, clusterer=clusterer), "part": "evidence", "noise": noise, "named": named}
+            | {"pictures": "useless"}
+            for noise, named, clusterer, ari in (
+                ("low", 0.5, "picture", 0.1),
+                ("low", 0.5, "fused", 0.9),
+                ("low", 0.5, "validated", 0.7),
+                ("low", 1.0, "validated", 0.3),
+                ("high", 0.5, "validated", 0.2),
+                ("high", 0.5, "fused", 1.0),
+            )
+        ),
     ]
     found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
     lost = "500 devices, low noise, {}: ARI that coarse loses to dense, worst clusterer"
@@ -53,6 +65,10 @@ def test_bars_are_computed_from_rows() -> None:
     assert found["an event of 10000 devices, round machine: cost in that of 100"] == (2.0, False)
     assert found["an event of 10000 devices, saved and carried out: cost in that of 100"] == (1.25, True)
     assert found["16 devices without groups, fused: groups by the default rule"] == (3, False)
+    assert found["48 devices: ARI that validated loses to the best evidence, worst case"] == (
+        pytest.approx(0.2),
+        False,
+    )
 
 
 def test_federations_are_of_the_stated_shapes_and_repeat() -> None:
@@ -66,6 +82,28 @@ def test_federations_are_of_the_stated_shapes_and_repeat() -> None:
         np.testing.assert_allclose(basis.T @ basis, np.eye(RANK), atol=1e-12)
         np.testing.assert_array_equal(basis, again[7][name])
     assert np.bincount(federation.truth).tolist() == [4, 4, 4]
+
+
+def test_captions_and_pictures_change_no_other_evidence() -> None:
+    plain = Federation(40, 4, NOISES["low"], 5)
+    silent = Federation(40, 4, NOISES["low"], 5, named=0.0, pictures="informative")
+    half = Federation(40, 4, NOISES["low"], 5, named=0.5, pictures="useless")
+    assert plain.pictures is None
+    np.testing.assert_array_equal(plain.truth, silent.truth)
+    for name, basis in plain[7].items():
+        np.testing.assert_array_equal(basis, silent[7][name])
+    assert int((half.codes == plain.codes).all(axis=1).sum()) == 20
+    assert not (silent.codes == plain.codes).any()
+    assert silent.pictures is not None
+    assert silent.pictures.shape == (40, PICTURE_DIMENSIONS)
+
+
+def test_the_clusterers_decide_by_themselves() -> None:
+    found = {row["clusterer"]: row for row in decided(16, "low", 0.0, "informative", 0)}
+    assert list(found) == ["fused", "prompt", "picture", "validated"]
+    assert found["prompt"]["ari"] == 0.0
+    assert found["validated"]["ari"] == found["picture"]["ari"] == 1.0
+    assert found["validated"]["chosen_picture"] == 1.0
 
 
 def test_many_devices_in_a_process_of_their_own() -> None:

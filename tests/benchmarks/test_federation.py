@@ -20,11 +20,12 @@ from coordinator.methods.clustering import CLUSTERERS
 BEST = "over the best rival at its bytes, share_mean"
 
 
-def _result(losses: tuple[float, float], curve: list[float] | None = None) -> dict[str, Any]:
+def _result(losses: tuple[float, float], curve: list[float] | None = None, both: float = 0.25) -> dict[str, Any]:
     names = ("one", "two")
+    judged = [{"both_hit": 2 * share, "style_hit": 0.5, "subject_hit": 0.25} for share in (0.0, both)]
     found: dict[str, Any] = {
         "loss": dict(zip(names, losses, strict=True)), "base": dict.fromkeys(names, 1.0), "base_curve": 1.0,
-        "style_hit": 0.5, "subject_hit": 0.25, "seconds": 1.0,
+        "judged": dict(zip(names, judged, strict=True)), "seconds": 1.0,
     }  # fmt: skip
     if curve is not None:
         found |= {
@@ -39,7 +40,7 @@ def _results() -> dict[tuple[str, int], dict[str, Any]]:
         (study.ALONE, 0): _result((0.7, 0.7)),
         (study.POOLED, 0): _result((0.5, 0.5)),
         (study.GLOBAL, 0): _result((0.8, 0.8), [0.95, 0.9, 0.85, 0.8]),
-        (OURS, 0): _result((0.52, 0.75), [0.9, 0.8, 0.65, 0.64]),
+        (OURS, 0): _result((0.52, 0.75), [0.9, 0.8, 0.65, 0.64], both=0.375),
     }
 
 
@@ -50,6 +51,10 @@ def test_rows_and_bars_follow_from_the_runs() -> None:
     assert ours["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
     assert ours["share_worst"] == pytest.approx(0.5)
     assert ours["worse_than_alone"] == 0.5
+    assert (ours["both_hit"], ours["style_hit"], ours["subject_hit"]) == pytest.approx((0.375, 0.5, 0.25))
+    assert ours["both_p10"] == pytest.approx(0.075)
+    assert lines[study.POOLED]["both_over_default"] == pytest.approx(-0.125)
+    assert lines[study.POOLED]["both_over_default_se"] is None
     assert lines[study.POOLED]["share_mean"] == pytest.approx(1.0)
     assert lines[study.POOLED]["over_default"] == pytest.approx(0.27)
     assert lines[study.POOLED]["over_default_se"] is None  # of one seed
@@ -60,6 +65,8 @@ def test_rows_and_bars_follow_from_the_runs() -> None:
     assert found["our default, mean share"] == (pytest.approx(0.73), False)
     assert found["our default, share of devices that end worse than alone"] == (0.5, False)
     assert found[f"at one rate, our default {BEST}"] == (pytest.approx(0.73 - 0.4), True)
+    by_pictures = BEST.replace("share_mean", "both_hit")
+    assert found[f"at one rate, our default {by_pictures}"] == (pytest.approx(0.375 - 0.25), True)
     assert found["rounds to global FedIT's best loss"] == (2.0, True)
 
 
@@ -98,7 +105,9 @@ def test_every_row_is_a_federation_that_its_file_could_ask_for() -> None:
     names = [arm.name for arm in arms()]
     assert len(names) == len(set(names))
     assert set(AGGREGATORS.built_in) <= set(names)
-    assert {f"clustering: {name}" for name in CLUSTERERS.built_in if name != "fused"} <= set(names)
+    # The study's bundle has no image encoder: by picture codes, devices would be compared as by fused.
+    clusterers = set(CLUSTERERS.built_in) - {"fused", "picture", "validated"}
+    assert {f"clustering: {name}" for name in clusterers} <= set(names)
     for arm in arms():
         values = {"name": "study", "slots": "impasto.json", "rounds": FULL.rounds, **arm.settings}
         asked = resolve(values, folder=Path())
@@ -139,7 +148,7 @@ def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_pat
 
 
 def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: Path) -> None:
-    """A study that was stopped shows what it has, and says of how many seeds."""
+    """A study that was stopped shows the results so far, and the number of their seeds."""
     names = (study.ALONE, study.POOLED, study.GLOBAL, OURS, "server Adam", "nothing carried")
     rows = [arm for arm in arms() if arm.name in names]
     results = _results() | {(row, 1): found for (row, _), found in _results().items()}
@@ -156,7 +165,7 @@ def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: 
 
 
 def test_what_a_round_costs_the_coordinator() -> None:
-    """Of a clusterless method and one whose devices choose; what devices do is not counted."""
+    """Measured are a method without clusters and one whose devices choose; the devices' own time is not counted."""
     world = world_of(QUICK, 0)
     for arm in arms():
         if arm.name in ("fedit", "IFCA"):

@@ -40,7 +40,7 @@ def test_devices_that_are_played_join_and_are_answered(
 ) -> None:
     monkeypatch.setattr("benchmarks.network.idle_devices.LONGEST", 0.1)
     monkeypatch.setattr("benchmarks.network.idle_devices._REPEAT", 1.0)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.1)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.1)
     with Place(tmp_path / "place") as place, Coordinator(place.folder, place.broker.url, "idle", 4, rounds=1):
         player = Player(place.broker.url, "idle", 3, says, 0)
         player.join()

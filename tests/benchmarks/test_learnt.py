@@ -11,6 +11,7 @@ import pytest
 from benchmarks.shared.learnt import Learnt
 from edge_sdk.adapter import Share, to_bytes
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 from tests.coordinator.adapters import random_adapter
 
 PLAN = RoundPlan(
@@ -27,7 +28,8 @@ class Trains:
 
     def __call__(self, plan: RoundPlan) -> TrainedUpdate:
         self.times += 1
-        return TrainedUpdate(random_adapter(10 + self.times), 7, 1.0, 0.5, 3.25)
+        stats = TrainingStats(pictures=7, first_loss=1.0, last_loss=0.5, train_seconds=3.25)
+        return TrainedUpdate(random_adapter(10 + self.times), stats)
 
 
 def test_the_same_work_is_done_once(tmp_path: Path) -> None:

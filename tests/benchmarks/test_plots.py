@@ -21,6 +21,10 @@ def _study() -> dict[str, Any]:
             "worse_than_alone": 0.0,
             "style_hit": 0.5,
             "subject_hit": 0.5,
+            "both_hit": 0.4,
+            "both_p10": 0.2,
+            "both_over_default": -0.1,
+            "both_over_default_se": 0.02,
             "loss": 0.3,
         }
         return {"part": "row", "family": family, "row": name, **figures, **others, **more}

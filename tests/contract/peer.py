@@ -40,8 +40,8 @@ class Peer:
         **profile: Any,
     ) -> None:
         self.device, self.federation, self.index = device, federation, index
-        code = np.random.default_rng(1).normal(size=16).astype("<f4").tobytes()
-        known = {"base_id": index["base_id"], "prompt_code": code, "pictures": 5, "max_rank": 8}
+        known = {"base_id": index["base_id"], "prompt_code": bytes(range(16)), "pictures": 5, "max_rank": 8}
+        known |= {"level": "coarse", "basis": bytes.fromhex(index["prompt_basis"]["id"])}
         self.profile: Message = known | profile
         self.root = f"impasto/1/{federation}/dev/{device}"
         self.heard: queue.Queue[Message] = queue.Queue()
@@ -89,7 +89,10 @@ class Peer:
         """Signed over the profile that it joins with."""
         told = self.profile
         capabilities = sorted([name, value] for name, value in told.get("capabilities", {}).items())
-        fields = [told["base_id"], told["prompt_code"], told["pictures"], told["max_rank"], capabilities, told["key"]]
+        names = ("base_id", "prompt_code", "pictures", "max_rank")
+        fields = [*(told[name] for name in names), capabilities]
+        fields += [told["key"], told["level"], told["basis"]]
+        fields += [told.get(name, b"") for name in ("picture_code", "picture_encoder")]
         digest = hashlib.sha256(msgpack.encode(fields)).digest()
         content = ["impasto/1 hello", self.federation, self.device, 1, number, digest]
         self.say("hello", epoch=1, number=number, signature=own.sign(msgpack.encode(content)))

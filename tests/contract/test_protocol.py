@@ -20,6 +20,8 @@ from tests.transport.brokers import Mosquitto
 
 INDEX = {
     "base_id": "c" * 64,
+    "prompt_basis": {"id": "d" * 64},
+    "image_encoder": {"id": "e" * 64, "dimensions": 5},
     "slots": [
         {"name": "unet.mid.attn1.to_q", "in_features": 20, "out_features": 24},
         {"name": "unet.mid.attn2.to_k", "in_features": 16, "out_features": 24},
@@ -39,6 +41,9 @@ grace = 30
 clustering = {{method = "single"}}
 interaction = {{method = "none"}}
 """
+
+
+PLAIN = 'privacy = "plain"\nallow_plain = true\n'
 
 
 class World:
@@ -81,29 +86,88 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 class TestJoining:
-    def test_a_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+    def test_a_code_is_of_the_level_that_the_state_asks_for(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
+        assert peer.hear("coordinatorstate")["level"] == "coarse"
+        wrong = {
+            "PrivacyLevelMismatch": [{"level": "plain"}, {"level": "local", "basis": b""}],
+            "PromptBasisMismatch": [{"basis": b""}, {"basis": bytes(32)}],
+            "PromptCodeMismatch": [{"prompt_code": bytes(15)}, {"prompt_code": bytes(17)}, {"prompt_code": bytes(64)}],
+        }
+        for code, profiles in wrong.items():
+            for changes in profiles:
+                peer.join(**changes)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
+        assert "those of this federation have 16" in refused["reason"]
+        peer.join()
+        peer.hear("welcome")
+
+    def test_a_device_of_an_earlier_version_hears_what_to_do(self, world: World) -> None:
+        """It states no level, and sends its mean embedding."""
+        world.serve(2)
+        peer = world.peer("a", prompt_code=np.ones(16, "<f4").tobytes())
+        del peer.profile["level"], peer.profile["basis"]
+        peer.join()
+        refused = peer.hear("refused")
+        assert refused["code"] == "PrivacyLevelMismatch"
+        assert "takes codes of level 'coarse', the device sent those of level 'plain'" in refused["reason"]
+        assert "An SDK of an earlier version sends 'plain' only: update it" in refused["reason"]
+
+    def test_a_plain_code_has_as_many_numbers_as_the_condition_is_wide(self, world: World) -> None:
+        world.serve(2, more=PLAIN)
+        peer = world.peer("a", level="plain", basis=b"")
         for code in (bytes(4), bytes(60), bytes(4 * 17)):
             peer.join(prompt_code=code)
             refused = peer.hear("refused")
             assert (refused["code"], refused["about"]) == ("PromptCodeMismatch", "join")
-            assert "have 64 (16 numbers of float32)" in refused["reason"]
-        peer.join()
+            assert "have 64" in refused["reason"]
+        peer.join(prompt_code=bytes(64))
         peer.hear("welcome")
 
     def test_or_as_many_as_the_file_says(self, world: World) -> None:
-        world.serve(2, more="code_dimensions = 3\n")
-        peer = world.peer("a")
-        peer.join()
+        world.serve(2, more=f"{PLAIN}code_dimensions = 3\n")
+        peer = world.peer("a", level="plain", basis=b"")
+        peer.join(prompt_code=bytes(64))
         assert peer.hear("refused")["code"] == "PromptCodeMismatch"
         peer.join(prompt_code=bytes(12))
         peer.hear("welcome")
 
+    @pytest.mark.parametrize(("more", "size"), [("", 5), (PLAIN, 20)], ids=["coarse", "plain"])
+    def test_a_picture_code_is_empty_or_that_of_the_federations_encoder(
+        self, world: World, more: str, size: int
+    ) -> None:
+        world.serve(2, more=more)
+        peer = world.peer("a", **({"level": "plain", "basis": b"", "prompt_code": bytes(64)} if more else {}))
+        ours = bytes.fromhex("e" * 64)
+        wrong = {
+            "PictureEncoderMismatch": [(bytes(size), b""), (bytes(size), bytes(32))],
+            "PictureCodeMismatch": [(bytes(size - 4 if more else size - 1), ours), (bytes(24), ours)],
+        }
+        for code, changes in wrong.items():
+            for pictured, encoder in changes:
+                peer.join(picture_code=pictured, picture_encoder=encoder)
+                refused = peer.hear("refused")
+                assert (refused["code"], refused["about"]) == (code, "join")
+        assert f"have {size}" in refused["reason"]
+        for pictured in (b"", bytes(size)):
+            peer.join(picture_code=pictured, picture_encoder=ours if pictured else b"")
+            peer.hear("welcome")
+
     def test_a_malformed_join_gets_silence_until_the_device_has_joined(self, world: World) -> None:
         world.serve(2)
         peer = world.peer("a")
-        for changes in ({"pictures": 0}, {"more": 1}, {"prompt_code": b"\xff" * 64}, {"max_rank": 2000}):
+        no_number = {"level": "plain", "basis": b"", "prompt_code": b"\xff" * 64}
+        for changes in (
+            {"pictures": 0},
+            {"more": 1},
+            no_number,
+            {"max_rank": 2000},
+            {"level": "?"},
+            {"basis": b"1"},
+            {"picture_encoder": b"1"},
+        ):
             peer.join(**changes)
         peer.join()
         peer.hear("welcome")
@@ -316,7 +380,7 @@ class TestRounds:
         assert "roundstart" not in {message["type"] for message in peer.said_meanwhile()}
 
     def test_what_is_sent_after_leave(self, world: World) -> None:
-        """A question, the answers to what it says itself, and what has become of the round that it was in."""
+        """It gets a question, answers to its own messages, and the end of the round that it was in."""
         world.serve(2)
         (peer, other), (start, _) = world.started("a", "b")
         sha256 = peer.offer(start, peer.update(1))
@@ -337,8 +401,8 @@ class TestRounds:
         peer.hear("welcome")
 
     def test_after_finished(self, world: World) -> None:
-        """It is said again to whoever joins, also to newcomers; a coordinator that serves once ends when all have all,
-        though they stay connected."""
+        """Every device that joins gets it again, newcomers too. A coordinator that serves once ends when all devices
+        have all adapters, though they stay connected."""
         coordinator = world.serve(2, rounds=1, more="", once=True)
         (peer, other), (start, _) = world.started("a", "b")
         peer.offer(start, peer.update(1))
@@ -373,7 +437,7 @@ class TestRounds:
                 starts = [peer.hear("roundstart", round=2), other.hear("roundstart", round=2)]
 
     def test_one_that_is_presumed_dead_and_offers_is_heard(self, world: World) -> None:
-        """It does not contradict; its offer is its life."""
+        """It does not contradict its death; its offer shows that it lives."""
         world.serve(2, rounds=1, more="grace = 1\n")
         (peer, other), (start, _) = world.started("a", "b")
         peer.show(online=False, epoch=1)
@@ -415,7 +479,7 @@ class TestRounds:
         assert peer.hear("rounddone")["updates"] == 2
 
     def test_a_round_begins_with_those_who_are_there(self, world: World) -> None:
-        """Who has been away for longer than `grace` is not in it, and takes part in the next one."""
+        """A device that has been away for longer than `grace` is not in it, and takes part in the next one."""
         coordinator = world.serve(3, rounds=3, more="grace = 1\n")
         peers, starts = world.started("a", "b", "c")
         peers[2].show(online=False)

@@ -30,6 +30,7 @@ from coordinator.rounds import (
 from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer, Presence
 
 BASE_ID = "b" * 64
+DEVICES = ("a1", "a2", "b1", "b2")
 
 
 def rules(**changes: object) -> Rules:
@@ -49,6 +50,7 @@ def rules(**changes: object) -> Rules:
         "learning_rate": 1e-3,
         "seed": 7,
         "max_update": 10_000,
+        "privacy": "plain",
         **changes,
     }
     return Rules(**values)  # type: ignore[arg-type]
@@ -144,3 +146,14 @@ class Machine:
         """The messages of the last call to a device."""
         sends = [action for action in self.actions if isinstance(action, Send) and action.device == device]
         return [action.message for action in sends if kind is None or isinstance(action.message, kind)]
+
+
+def started(**changes: object) -> Machine:
+    """A federation of four devices whose first round is open."""
+    machine = Machine(rules(min_devices=4, **changes))
+    machine(*(joined(name) for name in DEVICES))
+    return machine
+
+
+def deliver(machine: Machine, number: int, *names: str) -> None:
+    machine(*(stored(name, number) for name in names))

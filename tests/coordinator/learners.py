@@ -11,6 +11,7 @@ import numpy as np
 
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, core, distance, frames
 from edge_sdk.membership import RoundPlan, TrainedUpdate
+from edge_sdk.wire import TrainingStats
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, SLOTS, dense, random_adapter
 
@@ -34,12 +35,12 @@ class Learner:
 
     @property
     def target(self) -> Adapter:
-        """What is true for the whole group."""
+        """The adapter that fits the whole group."""
         return concatenate([(random_adapter(5, 1), 1.0), (random_adapter(10 + self.group, 2), 1.0)])
 
     @property
     def lesson(self) -> Adapter:
-        """What its own pictures teach."""
+        """The adapter that its own pictures teach."""
         return concatenate([(self.target, 1.0), (random_adapter(100 + self.number, 1), 0.3)])
 
     @property
@@ -50,7 +51,7 @@ class Learner:
         return DeviceProfile(base_id=BASE_ID, prompt_code=code, pictures=10 + self.number, max_rank=self.rank)
 
     def error(self, adapters: list[Adapter]) -> float:
-        """How far the adapters are from what is true, as a share of how far the base model is."""
+        """Distance of the adapters from the target, as a share of the base model's distance."""
         nothing = Adapter({name: Factors(f.a * 0, f.b) for name, f in self.target.layers.items()})
         whole = concatenate([(adapter, 1.0) for adapter in adapters]) if adapters else nothing
         return distance(whole, self.target) / distance(nothing, self.target)
@@ -63,7 +64,13 @@ class Learner:
             for name, factors in start.layers.items()
         }
         trained = Adapter(layers, BASE_ID)
-        return TrainedUpdate(trained, 10 + self.number, _loss(start, goal), _loss(trained, goal), 0.01)
+        stats = TrainingStats(
+            pictures=10 + self.number,
+            first_loss=_loss(start, goal),
+            last_loss=_loss(trained, goal),
+            train_seconds=0.01,
+        )
+        return TrainedUpdate(trained, stats)
 
 
 def _descend(start: Factors, goal: np.ndarray, share: Share, steps: int, rate: float) -> Factors:

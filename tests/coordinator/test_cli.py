@@ -17,7 +17,7 @@ from coordinator.identity.home import Home
 from coordinator.store import Database
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.memory import MemoryBroker
-from tests.coordinator.test_config import write_bundle
+from tests.coordinator.config.test_config import write_bundle
 
 Run = Callable[..., tuple[int, str]]
 
@@ -135,14 +135,14 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         ids.append(settings.client_id)
         return create(settings)
 
-    monkeypatch.setattr("coordinator.server.service.create", noted)
+    monkeypatch.setattr("coordinator.server.connection.create", noted)
     assert run("serve", str(path), *options)[0] == 3
     assert len(ids) == 1
     assert re.fullmatch(expected, ids[0])
 
 
 def test_an_event_file_that_cannot_be_written_ends_with_its_name(run: Run, tmp_path: Path) -> None:
-    """/dev/full takes nothing: as a disk that is full."""
+    """/dev/full takes no byte, like a full disk."""
     path = tmp_path / "stickers.toml"
     (write_bundle(tmp_path / "bundle") / "impasto.json").rename(tmp_path / "impasto.json")
     with MemoryBroker() as broker:
@@ -186,10 +186,12 @@ def test_methods_are_listed_with_their_keys(run: Run) -> None:
 def test_what_has_no_effect_is_told_or_refused(run: Run, tmp_path: Path) -> None:
     write_bundle(tmp_path / "bundle")
     path = tmp_path / "stickers.toml"
-    path.write_text('name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n')
+    text = 'name = "stickers"\nbundle = "bundle"\nbroker = "memory://nobody"\nstaleness = 0.1\n'
+    path.write_text(f'{text}[clustering]\nmethod = "picture"\n')
     code, said = run("serve", str(path))
     assert code == 3
     assert "note: staleness: without effect, as late = 0" in said
+    assert 'note: clustering.method: "picture" is as "fused", as the bundle has no image encoder' in said
     code, said = run("init", str(tmp_path / "new.toml"), "--broker", "mqtt://anna:h7#Kq@host")
     assert code == 1
     assert "%23" in said

@@ -148,7 +148,7 @@ def test_the_profile_of_a_device_that_is_refused_is_not_kept(book: Book) -> None
 
 
 def test_a_profile_is_kept_whatever_else_its_join_calls_for(book: Book) -> None:
-    """A device that was said to be gone is asked about it in the same step, by a Refused; its new profile was lost."""
+    """A device that was said to be gone is sent a Refused in the same step; its new profile was lost then."""
     for name in NAMES:
         book.runner.feed(joined(name))
     book.runner.feed(rounds.Seen("a1", online=False, epoch=1))

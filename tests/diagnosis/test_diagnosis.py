@@ -47,7 +47,7 @@ def look(
 
 
 def trouble(findings: list[Finding]) -> list[tuple[str, str]]:
-    """What is not ok; each says why and what to do."""
+    """The findings that are not ok, each of which gives a reason and a next step."""
     found = [finding for finding in findings if finding.status != "ok"]
     assert all(finding.why and finding.next for finding in found)
     return [(finding.section, finding.status) for finding in found]
@@ -63,7 +63,7 @@ def worst(findings: list[Finding]) -> str:
 
 
 def state(online: bool = True, epoch: int = 3, signer: Signer = SIGNER, more: tuple[Succession, ...] = ()) -> bytes:
-    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, successions=more))
+    return encode(signer.state(online=online, epoch=epoch, base_id="b" * 64, level="plain", successions=more))
 
 
 def retain(broker: Mosquitto, topic: str, payload: bytes) -> None:
@@ -103,7 +103,7 @@ class TestTheLine:
         ],
     )
     def test_other_answers(self, answer: bytes, expected: str) -> None:
-        """By a listener that gives one answer to whatever is said."""
+        """A listener gives the same answer to every message."""
         with socket.create_server(("127.0.0.1", 0)) as server:
 
             def serve() -> None:
@@ -168,7 +168,8 @@ class TestTheCoordinator:
         listener.close()
         device.close()
         assert trouble(findings) == [("access", "warning")], "anybody may say anything here"
-        assert f"with key {fingerprint(SIGNER.public)}" in " ".join(finding.what for finding in findings)
+        said = " ".join(finding.what for finding in findings)
+        assert f"with key {fingerprint(SIGNER.public)}; it asks for codes of level 'plain'" in said
         assert {payload for _, payload in messages[1:-1]} == {b""}
         after = Inbox()
         late = create(Settings(open_broker.url, client_id="late"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import CalibrationError
-from export.calibration import FEWEST_PROMPTS, PROMPTS, Feeds, check_prompts, read_feed, read_prompts, record
+from export.precision import FEWEST_PROMPTS, PROMPTS, Feeds, check_prompts, read_feed, read_prompts, record
 from tests.models import LATENT_SHAPE, WIDTH, tiny_bundle
 
 

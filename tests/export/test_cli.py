@@ -41,6 +41,12 @@ def test_errors_are_one_message(tmp_path: Path) -> None:
     assert not (tmp_path / "bundle").exists()
 
 
+def test_an_image_encoder_and_none_are_not_asked_for_at_once(tmp_path: Path) -> None:
+    done = run(tiny_model(), tmp_path / "bundle", "--image-encoder", tmp_path, "--no-image-encoder")
+    assert done.returncode == 2
+    assert "exclude each other" in done.stderr
+
+
 def test_help_is_quick_to_come() -> None:
     script = "import sys, export.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

@@ -30,16 +30,9 @@ from edge_sdk.inference.runtime.backends import BACKENDS, Settings
 from edge_sdk.inference.runtime.sessions import open_session
 from edge_sdk.inference.runtime.stages import graph_of
 from export import export_model
-from export.calibration import PROMPTS
-from export.half import compute_in_half
-from export.lora import add_lora_slots, is_lora
-from export.parts import Part, parts_of, to_onnx
-from export.passes import fuse_attention
-from export.pipeline import load_pipeline
-from export.precision import convert
-from export.reuse import check as check_split
-from export.saving import save as save_graph
-from export.slots import slots_of
+from export.graphs import add_lora_slots, check_split, fuse_attention, is_lora, save_graph
+from export.precision import PROMPTS, compute_in_half, convert
+from export.source import Part, load_pipeline, parts_of, slots_of, to_onnx
 from tests.export.test_options import LCM_LAYERS
 from tests.models import LATENT_SHAPE, WIDTH, Kind, tiny_model
 
@@ -114,7 +107,7 @@ def run(path: Path, terms: Sequence[tuple[Adapter, float]], given: dict[str, Slo
 
 
 def by_diffusers(files: Sequence[tuple[Path, float]], kind: Kind = "epsilon") -> Floats:
-    """What diffusers computes with these files laid on the base model."""
+    """Output of diffusers with these files on top of the base model."""
     pipe = load_pipeline(tiny_model(kind))
     for number, (file, _) in enumerate(files):
         pipe.load_lora_weights(file, adapter_name=str(number))

@@ -20,11 +20,8 @@ from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle.index import INDEX
 from edge_sdk.inference.sampling.tokenizer import Tokenizer
 from export import export_model
-from export.parts import parts_of
-from export.pipeline import load_pipeline
-from export.slots import slots_of
+from export.source import load_pipeline, parts_of, slots_of, write_tokenizer
 from export.verify import check_part
-from export.words import write_tokenizer
 from tests.models import KINDS, LATENT_SHAPE, Kind, tiny_bundle, tiny_model, write_model
 
 pytestmark = [

@@ -12,7 +12,7 @@ import pytest
 
 from edge_sdk.inference import Bundle
 from edge_sdk.inference.runtime.sessions import open_session
-from export.half import compute_in_half, store_in_half
+from export.precision import compute_in_half, store_in_half
 from tests.models import LATENT_SHAPE, WIDTH, tiny_bundle
 
 # Ten bits behind the point, some dozens of layers.

@@ -24,15 +24,10 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import AdapterMismatch, BundleError, ExportError
 from edge_sdk.inference import Bundle, Generator, compute_base_id
 from export import export_model
-from export.fusing import FusedLora, fuse
-from export.lora import add_lora_slots
-from export.parts import parts_of, to_onnx
-from export.passes import fuse_attention
-from export.pipeline import load_pipeline, load_preview
-from export.saving import save
-from export.slots import slots_of
+from export.graphs import add_lora_slots, fuse_attention, save_graph
+from export.source import FusedLora, fuse_lora, load_pipeline, load_preview, parts_of, slots_of, to_onnx
 from export.verify import check_part
-from tests.models import tiny_model, write_preview
+from tests.models import EMBEDDING, tiny_image_encoder, tiny_model, write_preview
 
 pytestmark = [
     # diffusers turns tensors into arrays the way of numpy 1.
@@ -62,17 +57,22 @@ def lora(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> None:
     plain = load_pipeline(tiny_model())
     fused = load_pipeline(tiny_model())
-    layers = fuse(fused, FusedLora(lora, 0.5), compute_base_id(tiny_model())).layers
+    layers = fuse_lora(fused, FusedLora(lora, 0.5), compute_base_id(tiny_model())).layers
     assert set(fused.unet.state_dict()) == set(plain.unet.state_dict())
     changed = [name for name, w in fused.unet.state_dict().items() if not torch.equal(w, plain.unet.state_dict()[name])]
     assert len(changed) == layers
     assert {"conv1.weight", "to_q.weight", "proj_in.weight"} <= {".".join(name.split(".")[-2:]) for name in changed}
-    asked = ("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm")
+    asked = (
+        *("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm"),
+        *("--image-encoder", str(tiny_image_encoder())),
+    )
     command = [sys.executable, "-c", "from export.cli import main; main()", str(tiny_model()), str(tmp_path / "bundle")]
     done = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert f"{lora.name}: {layers} layers fused, weight 0.5" in done.stderr
     made = Bundle.load(tmp_path / "bundle").index
+    assert made.image_encoder is not None
+    assert made.image_encoder.dimensions == EMBEDDING
     (said,) = made.fused
     assert (said.name, said.weight, said.layers) == (lora.name, 0.5, layers)
     assert said.sha256 == hashlib.sha256(lora.read_bytes()).hexdigest()
@@ -113,7 +113,7 @@ def factors(pipeline: Any, path: str, rank: int) -> tuple[npt.NDArray[np.float32
 def test_whatever_is_drawn_with_is_fused_the_same(
     layer: str, down: str, up: str, config: dict[str, Any] | None, tmp_path: Path
 ) -> None:
-    """One reader for both: in every spelling, and with mixed ranks that no alpha scales, no layer is lost."""
+    """Both use one reader, so that no spelling, and no mixed ranks without an alpha, lose a layer."""
     pipeline = load_pipeline(tiny_model())
     before = {path: pipeline.unet.get_submodule(path).weight.clone() for path in (Q, K)}
     given = {path: factors(pipeline, path, rank) for path, rank in ((Q, 4), (K, 2))}
@@ -127,7 +127,7 @@ def test_whatever_is_drawn_with_is_fused_the_same(
         (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", **config}))
     drawn_with = adapters.load(file)
     assert set(drawn_with.layers) == {f"unet.{Q}", f"unet.{K}"}
-    assert fuse(pipeline, FusedLora(file, 0.5), compute_base_id(tiny_model())).layers == 2
+    assert fuse_lora(pipeline, FusedLora(file, 0.5), compute_base_id(tiny_model())).layers == 2
     for path, (a, b) in given.items():
         found = pipeline.unet.get_submodule(path).weight - before[path]
         np.testing.assert_allclose(found.numpy(), 0.5 * b @ a, atol=1e-5)
@@ -148,7 +148,7 @@ def test_layers_of_the_text_encoder_are_fused_too(tmp_path: Path) -> None:
     ):
         adapters.check(adapters.load(file), slots, "x")
     before = {key: value.clone() for key, value in pipeline.text_encoder.state_dict().items()}
-    assert fuse(pipeline, FusedLora(file), "x").layers == 1
+    assert fuse_lora(pipeline, FusedLora(file), "x").layers == 1
     (changed,) = (
         key for key, value in pipeline.text_encoder.state_dict().items() if not torch.equal(value, before[key])
     )
@@ -167,7 +167,7 @@ def test_files_that_cannot_be_fused_are_named(tmp_path: Path) -> None:
         if data is not None:
             file.write_bytes(data)
         with pytest.raises(ExportError, match=message):
-            fuse(pipeline, FusedLora(file, **options), "x")
+            fuse_lora(pipeline, FusedLora(file, **options), "x")
 
     refused("There is no file", None)
     refused("cannot be fused.*lora.safetensors: Not a safetensors", b"junk")
@@ -196,7 +196,7 @@ def test_feed_forward_and_projections_take_adapters_on_request(tmp_path: Path) -
     model = to_onnx(unet)
     fuse_attention(model)
     add_lora_slots(model, more)
-    save(model, tmp_path / "model.onnx")
+    save_graph(model, tmp_path / "model.onnx")
     errors = check_part(unet, tmp_path / "model.onnx", more)
     assert max(errors.values()) < 1e-4
 

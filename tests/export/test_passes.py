@@ -12,8 +12,7 @@ import torch
 from edge_sdk.errors import ExportError
 from edge_sdk.inference import Slot
 from edge_sdk.inference.runtime.sessions import open_session
-from export.lora import add_lora_slots
-from export.passes import clean, fuse_attention
+from export.graphs import add_lora_slots, clean, fuse_attention
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 WEIGHT = np.arange(6, dtype=np.float32).reshape(3, 2)

@@ -22,12 +22,9 @@ from edge_sdk.errors import CalibrationError, ExportError
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.bundle.index import INDEX, BundlePrecision, hash_files, write_index
 from edge_sdk.inference.runtime.sessions import open_session
-from export import export_model, saving
-from export.calibration import PROMPTS, read_feed, record
-from export.layers import PRODUCTS
-from export.lora import is_lora
-from export.precision import convert
-from export.quantization import quantize
+from export import export_model
+from export.graphs import PRODUCTS, is_lora, saving
+from export.precision import PROMPTS, convert, quantize, read_feed, record
 from tests.models import tiny_bundle, tiny_model
 
 Feed = dict[str, npt.NDArray[np.float32]]
@@ -166,7 +163,7 @@ def test_weights_that_lay_beside_the_graph_move_into_it_when_they_have_become_sm
     folder = shutil.copytree(tiny_bundle(), tmp_path / precision)
     unet = folder / "unet" / "model.onnx"
     monkeypatch.setattr(saving, "_INLINE_BYTES", int(0.7 * unet.stat().st_size))
-    saving.replace(ir.load(unet), unet)
+    saving.replace_graph(ir.load(unet), unet)
     assert (folder / "unet" / saving.WEIGHTS).exists()
     index = msgspec.structs.replace(Bundle.load(folder, verify=False).index, files=hash_files(folder))
     write_index(folder, index)
@@ -183,7 +180,7 @@ def test_every_precision_is_reproducible_in_another_process(tmp_path: Path) -> N
     script = (
         "import sys\n"
         "from export import export_model\n"
-        "from export.calibration import PROMPTS\n"
+        "from export.precision import PROMPTS\n"
         "for precision in ('fp16', 'int8'):\n"
         "    out = f'{sys.argv[2]}/{precision}'\n"
         "    export_model(sys.argv[1], out, precision=precision, prompts=PROMPTS[:4], verify=False)\n"

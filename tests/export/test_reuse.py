@@ -19,8 +19,7 @@ from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.errors import BundleError, ExportError, VerificationFailed
 from edge_sdk.inference import Bundle, Generator
 from edge_sdk.inference.runtime.stages import Stages
-from export.reuse import check, split
-from export.saving import WEIGHTS
+from export.graphs import WEIGHTS, check_split, split_unet
 from tests.models import LATENT_SHAPE, tiny_bundle
 
 PROMPT = "a red fox, flat icon"
@@ -74,8 +73,8 @@ def test_both_graphs_share_one_file_of_weights(tmp_path: Path) -> None:
     model = ir.load(source.path("unet/model.onnx"))
     ir.save(model, tmp_path / "model.onnx", external_data=WEIGHTS)
     before = (tmp_path / WEIGHTS).read_bytes()
-    split(tmp_path, source.index.slots)
-    assert check(tmp_path, LATENT_SHAPE) < 1e-5
+    split_unet(tmp_path, source.index.slots)
+    assert check_split(tmp_path, LATENT_SHAPE) < 1e-5
     assert (tmp_path / WEIGHTS).read_bytes() == before
     assert (tmp_path / "shallow.onnx").stat().st_size < 0.1 * len(before)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.onnx", WEIGHTS, "shallow.onnx"]
@@ -95,13 +94,13 @@ def test_a_shallow_graph_of_another_unet_is_noticed(tmp_path: Path) -> None:
     weight.const_value = ir.tensor(weight.const_value.numpy() + np.float32(0.1), name=weight.name)
     ir.save(model, tmp_path / "unet" / "shallow.onnx")
     with pytest.raises(VerificationFailed, match="shallow part of the UNet differs"):
-        check(tmp_path / "unet", LATENT_SHAPE)
+        check_split(tmp_path / "unet", LATENT_SHAPE)
 
 
 def test_a_unet_without_levels_has_no_place_to_cut(tmp_path: Path) -> None:
     shutil.copy(tiny_bundle("sd2") / "vae_decoder" / "model.onnx", tmp_path / "model.onnx")
     with pytest.raises(ExportError, match="no upsampler to cut it at"):
-        split(tmp_path, [])
+        split_unet(tmp_path, [])
 
 
 @pytest.mark.parametrize(("reuse", "whole"), [(1, 7), (2, 4), (3, 3), (9, 1)])

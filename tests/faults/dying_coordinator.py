@@ -14,7 +14,7 @@ from typing import Any
 
 from coordinator.cli import main
 from coordinator.learning.aggregate import Learning
-from coordinator.server.service import Service
+from coordinator.server.cleanup import Cleanup
 from coordinator.store import Database
 from coordinator.store.blobs import FolderBlobs
 from coordinator.transfers.uploads import Uploads
@@ -37,7 +37,7 @@ POINTS: dict[str, tuple[type, str, str, Callable[..., bool]]] = {
     "update counted, not answered": (Database, "save", "after", _with_updates),
     "all committed, not aggregated": (Learning, "aggregate", "before", lambda *_: True),
     "aggregated, not saved": (Learning, "aggregate", "after", lambda *_: True),
-    "round closed, nothing deleted": (Service, "_forget_what_is_over", "before", lambda *_: True),
+    "round closed, nothing deleted": (Cleanup, "clean", "before", lambda *_: True),
 }
 
 

@@ -33,7 +33,7 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: closing sends RST instead
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a connection.
+    """A fault of a connection.
 
     Attributes:
         kind: latency: every block takes `seconds` longer. bandwidth: only so many bytes a `second` pass.

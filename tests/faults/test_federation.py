@@ -30,8 +30,9 @@ def over(proxy: Proxy) -> Settings:
 
 def run(broker: Mosquitto, folder: Path, faults: dict[str, list[Fault]]) -> list[Proxy]:
     """A whole federation, each party over a proxy of its own; every update counts once, nobody trains twice."""
-    path = write_federation(folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {DEVICES}"))
+    path = write_federation(
+        folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n', devices=DEVICES
+    )
     with contextlib.ExitStack() as stack:
         proxies = {name: stack.enter_context(Proxy(broker.port, faults[name])) for name in faults}
         coordinator = Coordinator(path, settings=over(proxies["coordinator"]))
@@ -52,7 +53,7 @@ def run(broker: Mosquitto, folder: Path, faults: dict[str, list[Fault]]) -> list
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rounds_go_on_after(kind: Kind, broker: Mosquitto, tmp_path: Path) -> None:
-    """Once for each party and direction, while its adapters are under way."""
+    """The fault hits each party and direction once, while adapters are on their way."""
     faults = {
         "coordinator": [Fault(kind, "down", after=5000), Fault(kind, "up", after=5000)],
         "device-0": [Fault(kind, "up", after=3000)],

@@ -24,9 +24,8 @@ DEADLINE = 120.0
 
 
 def federation(folder: Path, broker: Mosquitto) -> Path:
-    path = write_federation(folder, broker.url, rounds=ROUNDS, more='[clustering]\nmethod = "single"\n')
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {DEVICES}"))
-    return path
+    more = '[clustering]\nmethod = "single"\n'
+    return write_federation(folder, broker.url, rounds=ROUNDS, more=more, devices=DEVICES)
 
 
 def over(broker: Mosquitto) -> Settings:

@@ -58,7 +58,7 @@ class Target:
     memory: int = 64 << 20
 
     def __call__(self, data: bytes) -> bool:
-        """Whether the input is accepted. Raises whatever is no ImpastoError."""
+        """Return True if the input is accepted. Errors other than ImpastoError are raised."""
         try:
             self.run(data)
         except ImpastoError as error:
@@ -71,7 +71,7 @@ class Target:
 
 @cache
 def _folder() -> Path:
-    """Where decoders that read files find theirs."""
+    """Folder of the files that decoders read."""
     memory = Path("/dev/shm")
     return Path(tempfile.mkdtemp(prefix="impasto-fuzz-", dir=memory if memory.is_dir() else None))
 
@@ -110,7 +110,7 @@ def _chunk(data: bytes) -> None:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """What a peer says one after the other: each with its length, of two bytes, before it."""
+    """The messages of a peer, each after its length in two bytes."""
     stream = io.BytesIO(data)
     while length := stream.read(2):
         yield stream.read(int.from_bytes(length, "little"))
@@ -153,7 +153,9 @@ def _signed(data: bytes) -> None:
 def _signed_examples() -> list[bytes]:
     signer, other = _signer(), Signer(bytes(32), _FEDERATION)
     steps = [signer.signed(step, "pi-4", 3) for step in EXAMPLES if isinstance(step, RoundStart | Finished)]
-    rotated = other.state(online=True, epoch=3, base_id="b1", successions=[signer.succession(other.public)])
+    rotated = other.state(
+        online=True, epoch=3, base_id="b1", level="plain", successions=[signer.succession(other.public)]
+    )
     return [encode(message) for message in (*steps, rotated)]
 
 
@@ -305,7 +307,7 @@ TARGETS: dict[str, Target] = {
     "federation": Target(
         lambda data: config.load(_file("federation/federation.toml", data)),
         lambda: [
-            FEDERATION.format(broker="mqtts://broker.example:8883", rounds=3).encode(),
+            FEDERATION.format(broker="mqtts://broker.example:8883", rounds=3, devices=6).encode(),
             config.template("stickers", "bundle", "mqtt://127.0.0.1:1883").encode(),
         ],
     ),

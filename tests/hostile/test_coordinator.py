@@ -20,7 +20,7 @@ from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
-from tests.coordinator.test_service import TOPICS, Devices
+from tests.coordinator.played import TOPICS, Devices
 from tests.hostile.payloads import CHUNKS, MESSAGES
 from tests.integration.devices import profile
 from tests.integration.test_federation import Coordinator, write_federation
@@ -76,8 +76,7 @@ class Peers(Devices):
 
 
 def start(folder: Path, broker: Mosquitto, devices: int, more: str = "") -> Peers:
-    path = write_federation(folder, broker.url, rounds=3, more=more)
-    path.write_text(path.read_text().replace("min_devices = 6", f"min_devices = {devices}"))
+    path = write_federation(folder, broker.url, rounds=3, more=more, devices=devices)
     coordinator = Coordinator(path, once=False)
     coordinator.wait_for("coordinator_started")
     return Peers(broker.url, coordinator)
@@ -115,7 +114,7 @@ def test_what_the_broker_does_not_let_through_is_not_even_sent(peers: Peers) -> 
 
 
 def test_what_is_larger_than_a_message_is_refused_on_arrival(peers: Peers, caplog: pytest.LogCaptureFixture) -> None:
-    """The broker lets it through, and whoever has announced a limit holds to it; what is larger still, it drops."""
+    """The broker lets it through up to its own limit; the receiver keeps to the limit that it has announced."""
     before, known = peers.state, len(peers.refusals("hostile"))
     peers.send("hostile", MESSAGES["one byte too many"])
     peers.transport.publish(TOPICS.chunks("hostile", "up"), bytes(m.MAX_CHUNK + 1))
@@ -183,7 +182,7 @@ def test_an_update_counts_once_however_often_it_comes(peers: Peers) -> None:
 
 
 def test_a_content_that_is_not_what_was_promised_and_no_end_of_them(peers: Peers) -> None:
-    """Each takes a place in the line and is pulled three times; a round takes eight times the largest size, no more."""
+    """Each takes a place in the queue and is pulled three times; a round takes at most eight times the largest size."""
     before, known = peers.state, len(peers.refusals("hostile"))
     for number, code in enumerate([*3 * ["TransferError"], "TooMuchStorage"]):
         offer = peers.offer_content("hostile", bytes(68_000), sha256=f"{number:064x}")
@@ -214,11 +213,10 @@ def test_a_federation_that_is_full(peers: Peers) -> None:
 
 
 def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
-    """They kept everybody out, beyond `revoke` and restart."""
+    """They kept all others out, even after `revoke` and a restart."""
     with MemoryBroker() as broker:
-        path = write_federation(tmp_path, broker.url, rounds=1, more="max_devices = 4\n")
-        text = path.read_text().replace("min_devices = 6", "min_devices = 4").replace("grace = 20.0", "grace = 0.2")
-        path.write_text(text)
+        path = write_federation(tmp_path, broker.url, rounds=1, more="max_devices = 4\n", devices=4)
+        path.write_text(path.read_text().replace("grace = 20.0", "grace = 0.2"))
         coordinator, played = Coordinator(path), Devices(broker.url)
         coordinator.wait_for("coordinator_started")
         names = [f"name-{number}" for number in range(4)]
@@ -251,7 +249,7 @@ def test_names_that_fill_a_fresh_federation(tmp_path: Path) -> None:
 
 
 def joined_at_last(played: Devices, name: str) -> bool:
-    """Whether there was room; there is some when the grace of another name is over."""
+    """Return True if there was room; there is some when the grace of another name is over."""
     played.say(name, m.Join(profile=profile("apples", 1)))
     while True:
         device, message = played.heard.get(timeout=60)
@@ -260,7 +258,7 @@ def joined_at_last(played: Devices, name: str) -> bool:
 
 
 def test_late_repeated_and_stale(tmp_path: Path) -> None:
-    """What does no harm is counted as well."""
+    """Harmless messages are counted as well."""
     with Mosquitto(tmp_path) as broker:
         peers = start(tmp_path, broker, 1)
         peers.join("witness")
@@ -281,7 +279,7 @@ def test_late_repeated_and_stale(tmp_path: Path) -> None:
             peers.transport.publish(TOPICS.chunks("witness", "up"), chunk)
         peers.transport.publish(TOPICS.chunks("nobody", "up"), chunk)
         sha256, home = manifest.sha256, load(tmp_path / "tastes.toml").home
-        old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID)
+        old = Keys(home, "tastes").signer.state(online=True, epoch=1, base_id=BASE_ID, level="plain")
         peers.say("nobody", m.Pull(sha256=sha256, missing=b"\x01", credit=1))
         peers.say("nobody", m.Committed(sha256=sha256))
         peers.say("nobody", m.Refused(code="x", reason="x", about=sha256))
@@ -338,7 +336,7 @@ def test_a_device_that_says_too_much_is_cut_off_and_told_once(tmp_path: Path) ->
 
 
 def test_a_round_goes_on_without_what_it_cannot_use(tmp_path: Path) -> None:
-    """Updates that hold what they must not: refused by name and counted, and nobody else notices."""
+    """Updates with forbidden content are refused by name and counted, and no other device notices."""
     good = random_adapter(1)
     data = to_bytes(good)
     (name, factors), *others = good.layers.items()

@@ -12,7 +12,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
-from tests.coordinator.test_service import TOPICS
+from tests.coordinator.played import TOPICS
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
@@ -54,8 +54,8 @@ class Broker:
 
 
 def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
-    """Steps and states of the coordinator's earlier life, and another device's steps, said again in its later life;
-    with them an end that the earlier life had signed, after which the device would have gone home."""
+    """Steps and states of the coordinator's earlier instance, and steps of another device, are repeated to its later
+    one; among them a Finished of the earlier instance, after which the device would have gone home."""
     second_life = threading.Event()
     replayed: list[str] = []
 
@@ -76,8 +76,7 @@ def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
         broker.flush()  # before the device says that it has trained, and anybody answers
 
     with Mosquitto(tmp_path) as mosquitto:
-        path = write_federation(tmp_path, mosquitto.url, rounds=4)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, mosquitto.url, rounds=4, devices=2)
         broker = Broker(mosquitto.url)
         first = Coordinator(path)
         victim = Device(0, mosquitto.url, tmp_path / "device-0", before_training=replay)
@@ -112,14 +111,14 @@ def test_what_was_signed_once_is_not_obeyed_again(tmp_path: Path) -> None:
 
 
 def test_who_may_write_everywhere_cannot_send_a_device_home(tmp_path: Path) -> None:
-    """A broker without rules, and somebody on it: he shows himself as the coordinator and says that all is over, under
-    his key and under none."""
+    """On a broker without rules, a stranger shows a state as the coordinator, and sends a Finished under his own key
+    and under none."""
     intruder = Signer(bytes(range(32)), "tastes")
 
     def attack(plan: RoundPlan) -> None:
         if plan.round != 2:
             return
-        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID)
+        state = intruder.state(online=True, epoch=2**31 - 1, base_id=BASE_ID, level="plain")
         broker.say(STATE, m.encode(state))
         end = m.Finished(rounds=2, cluster=0, adapters=[])
         broker.say(MINE, m.encode(end))
@@ -127,8 +126,7 @@ def test_who_may_write_everywhere_cannot_send_a_device_home(tmp_path: Path) -> N
         broker.flush()
 
     with Mosquitto(tmp_path) as mosquitto:
-        path = write_federation(tmp_path, mosquitto.url, rounds=3)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+        path = write_federation(tmp_path, mosquitto.url, rounds=3, devices=2)
         broker = Broker(mosquitto.url)
         coordinator = Coordinator(path)
         devices = [

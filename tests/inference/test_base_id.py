@@ -15,7 +15,7 @@ from edge_sdk.errors import BundleCorrupt, BundleMissing
 from edge_sdk.inference import Bundle, compute_base_id
 from edge_sdk.inference.bundle.base_id import weight_variant
 from edge_sdk.training import Trainer
-from export.pipeline import load_pipeline
+from export.source import load_pipeline
 from tests.models import tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares
 
@@ -49,7 +49,7 @@ def test_does_not_depend_on_how_numbers_are_stored(tmp_path: Path, dtype: torch.
 
 
 def test_bfloat16_is_read_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not the whole file once for every tensor: a scalar, one without numbers and one in the middle of the file."""
+    """A scalar, one without numbers and one in the middle: the file was read whole for each of them before."""
     weights = {"a": torch.tensor(0.5), "b": torch.zeros(0, 3), "c": torch.arange(6.0).reshape(2, 3)}
     wanted = compute_base_id(model(tmp_path / "a", weights))
     monkeypatch.delattr("pathlib.Path.read_bytes")
@@ -75,7 +75,7 @@ def test_does_not_depend_on_files(tmp_path: Path) -> None:
 
 
 def test_files_that_no_library_loads_are_no_weights(tmp_path: Path) -> None:
-    """An adapter that was put beside them, or a copy of before."""
+    """Such files are an adapter that was put beside the weights, or an older copy."""
     folder = model(tmp_path)
     before = compute_base_id(folder)
     for name in ("pytorch_lora_weights.safetensors", "model.bak.old.safetensors", "my model.safetensors"):
@@ -85,7 +85,7 @@ def test_files_that_no_library_loads_are_no_weights(tmp_path: Path) -> None:
 
 
 def test_shards_have_to_be_all_there(tmp_path: Path) -> None:
-    """Of what is left an id could be made, of a base model that nobody has."""
+    """The id of the remaining shards would be that of a base model that nobody has."""
     folder = model(tmp_path)
     (folder / "unet" / "model.safetensors").rename(folder / "unet" / "model-00001-of-00003.safetensors")
     with pytest.raises(BundleMissing, match=r"unet/ lacks 2 of the 3 files of its weights, .* number 2"):
@@ -169,7 +169,7 @@ def test_the_old_names_of_the_autoencoder_are_the_same_weights(tmp_path: Path) -
 
 
 def test_a_model_that_diffusers_saves_anew_stays_the_same(tmp_path: Path) -> None:
-    """As checkpoints of before diffusers 0.18 are, in halves and with old names; then loaded and saved."""
+    """The checkpoint is one of before diffusers 0.18, in float16 and with old names; it is loaded and saved."""
     old = shutil.copytree(tiny_model("epsilon"), tmp_path / "old")
     for part in ("unet", "vae", "text_encoder"):
         (file,) = (old / part).glob("*.safetensors")

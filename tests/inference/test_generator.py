@@ -294,7 +294,7 @@ def test_a_drawing_that_diverges_says_so() -> None:
     "changed", [{"latent_channels": 5}, {"guidance_dim": 16}, {"condition_outputs": ("other",)}], ids=str
 )
 def test_an_index_that_speaks_of_other_graphs_is_a_corrupt_bundle(changed: dict[str, Any], tmp_path: Path) -> None:
-    """Its hash is in no file: whoever edits it finds out here."""
+    """The index itself has no hash: an edit is found out here."""
     bundle = Bundle.load(tiny_bundle())
     edited = Bundle(bundle.folder, msgspec.structs.replace(bundle.index, **changed))
     with pytest.raises(BundleCorrupt, match=r"model\.onnx cannot be run with what impasto\.json says of it"):

@@ -25,7 +25,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def weights(bundle: Bundle) -> int:
-    """What a stage is estimated to take while it is opened: the same for all of this bundle, and less at rest."""
+    """Estimated bytes of a stage while it is opened: the same for all of this bundle, and less at rest."""
     return int(1.2 * graph_of(bundle, "unet").size)
 
 

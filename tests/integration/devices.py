@@ -13,6 +13,7 @@ import numpy as np
 from edge_sdk.adapter import Adapter, concatenate, norm, truncate
 from edge_sdk.membership import Membership, MembershipResult, RoundPlan, TrainedUpdate
 from edge_sdk.transport import Settings
+from edge_sdk.wire import TrainingStats
 from edge_sdk.wire.messages import DeviceProfile
 from tests.coordinator.adapters import BASE_ID, random_adapter
 
@@ -20,7 +21,9 @@ FEDERATION = """
 name = "tastes"
 broker = "{broker}"
 slots = "impasto.json"
-min_devices = 6
+privacy = "plain"
+allow_plain = true
+min_devices = {devices}
 rounds = {rounds}
 root_rounds = 1
 deadline = 60.0
@@ -33,7 +36,7 @@ GROUPS = ("apples", "boats")
 
 
 def target(group: str) -> Adapter:
-    """What the devices of a group would learn from endless training: root knowledge plus the group's own."""
+    """The adapter that a group would learn from endless training: root knowledge plus the group's own."""
     own = random_adapter(10 + GROUPS.index(group), 2)
     return concatenate([(random_adapter(5, 1), 1.0), (own, 0.5)])
 
@@ -49,7 +52,8 @@ def train(group: str, device: int, plan: RoundPlan) -> TrainedUpdate:
     terms = [(missing, 0.5), (noise, 0.02), *([(plan.start, 1.0)] if plan.start else [])]
     update = truncate(concatenate(terms), plan.rank)[0]
     left = concatenate([(missing, 1.0), (update, -1.0), *([(plan.start, 1.0)] if plan.start else [])])
-    return TrainedUpdate(update, 10 + device, norm(missing), norm(left), 0.01)
+    stats = TrainingStats(pictures=10 + device, first_loss=norm(missing), last_loss=norm(left), train_seconds=0.01)
+    return TrainedUpdate(update, stats)
 
 
 def code(group: str, device: int) -> bytes:

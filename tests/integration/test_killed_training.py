@@ -60,7 +60,7 @@ else:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_squares(tmp_path_factory.mktemp("pictures"), 4)
+    return write_squares(tmp_path_factory.mktemp("pictures"), 8)
 
 
 def device_at(home: Path, pictures: Path) -> Device:
@@ -109,7 +109,7 @@ def test_learning_goes_on(pictures: Path, tmp_path: Path) -> None:
 
 
 def test_a_round_goes_on(pictures: Path, tmp_path: Path) -> None:
-    """What the federation gets of it is what a device that was not killed hands in."""
+    """The federation gets the same update as from a device that was not killed."""
     killed, whole = device_at(tmp_path / "killed", pictures), device_at(tmp_path / "whole", pictures)
     with coordinated(tmp_path / "first") as broker:
         kill_while_it_trains(killed, broker)

@@ -38,8 +38,7 @@ def test_a_coordinator_killed_in_the_middle_of_an_upload_pulls_only_what_is_miss
     monkeypatch.setattr(Link, "_publish", watched)
     monkeypatch.setattr("edge_sdk.membership.runner.make_manifest", partial(make_manifest, chunk_size=CHUNK))
     with Mosquitto(tmp_path) as broker:
-        path = write_federation(tmp_path, broker.url, rounds=1)
-        path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 1"))
+        path = write_federation(tmp_path, broker.url, rounds=1, devices=1)
         command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
         first = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         device = Device(0, broker.url, tmp_path / "home").start()
@@ -58,7 +57,7 @@ def test_a_coordinator_killed_in_the_middle_of_an_upload_pulls_only_what_is_miss
 
 
 def has_chunks(path: Path) -> bool:
-    """Whether the bits behind the content say so; of its two chunks the first comes first."""
+    """True if the bits behind the content say so; the first of its two chunks comes first."""
     return path.read_bytes()[-1] == 1
 
 

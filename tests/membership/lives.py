@@ -44,7 +44,7 @@ class Life:
             os._exit(DIED)
 
     def watch(self, owner: type, name: str, fact: Callable[..., tuple[object, ...]]) -> None:
-        """What a call of this method means: a fact, which is noted when the method has returned."""
+        """Note a fact whenever this method has returned."""
         method = getattr(owner, name)
 
         def watched(this: Any, *arguments: Any, **named: Any) -> Any:

@@ -113,7 +113,8 @@ class Device(Mortal):
         self.session += 1
         self.left, self.order, self.serving, self.fetching, self.joined = None, None, set(), {}, False
         self.at_home = False
-        self.rules = ours.Rules(federation=FEDERATION, deadline=1000.0, answer=100.0, spread=0.37 * self.session % 1)
+        # A run has less than 10,000 seconds: nobody has a reason to give up.
+        self.rules = ours.Rules(federation=FEDERATION, deadline=1000.0, answer=1e4, spread=0.37 * self.session % 1)
         self.state = ours.State(outbox=self.outbox)
         self.say(Presence(online=True, epoch=self.session))
         self.feed(ours.Opened(), now)
@@ -128,7 +129,7 @@ class Device(Mortal):
                     events.append(following)
 
     def hear(self, packet: Packet, now: float) -> None:
-        """What the link and the trust in the coordinator make of a packet."""
+        """Feed a packet to the machine, as the link and the trust in the coordinator do."""
         if self.at_home:
             return
         match packet:
@@ -271,7 +272,13 @@ class Coordinator(Mortal):
         self.epoch += 1
         self.presences = dict(self.shown)
         shown = CoordinatorState(
-            online=True, epoch=self.epoch, federation=FEDERATION, base_id="b", key=bytes(32), signature=bytes(64)
+            online=True,
+            epoch=self.epoch,
+            federation=FEDERATION,
+            base_id="b",
+            level="plain",
+            key=bytes(32),
+            signature=bytes(64),
         )
         self.show(shown)
         self.feed(theirs.Restarted(), now)

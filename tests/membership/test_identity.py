@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,10 @@ from edge_sdk.errors import ConfigurationError, DeadlineExceeded, JournalError, 
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate, home_federation, keep_id, kept_id
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal
-from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Committed, Finished, Join, Offer, Refused, RoundDone, Welcome
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
-from tests.membership.test_membership import Learner, Me, Stage, join, leave_over, start
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
-def stage(url: str) -> Stage:
-    return Stage(url)
+from tests.membership.stage import Learner, Me, Stage, join, leave_over, start
 
 
 class TestACopiedCard:
@@ -107,7 +94,7 @@ class TestTheHome:
         assert home_federation(tmp_path) == "tastes"
 
     def test_of_another_device_hands_nothing_in_under_a_new_name(self, url: str, stage: Stage, tmp_path: Path) -> None:
-        """`--device-id` beside the home of another one: what that had trained counted a second time."""
+        """`--device-id` was given with the home of another device, whose update counted a second time."""
         me = Me(url, tmp_path, Learner())
         join(stage)
         stage.say(start())
@@ -166,7 +153,7 @@ class TestTheHome:
 def test_an_update_that_cannot_be_kept_is_handed_in_first(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing can be written any more when it is trained."""
+    """The disk is full when the training ends."""
     keep = Journal.keep_update
 
     def failing(journal: Journal, *given: Any) -> None:

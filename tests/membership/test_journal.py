@@ -84,7 +84,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def killed(self) -> None:
-        """What a killed process leaves: the files as they are, no goodbye. The old connection's locks go with it."""
+        """Leave the files as a killed process does, without a goodbye. The old connection's locks go with it."""
         copy = Path(tempfile.mkdtemp())
         for path in self.folder.iterdir():
             if not path.name.endswith("-shm"):  # memory of the dead
@@ -221,7 +221,7 @@ def test_what_was_committed_stays_committed(tmp_path: Path) -> None:
 
 
 def test_old_plans_are_forgotten_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a plan is known shows when it is trained again: what was committed stays so."""
+    """A known plan stays committed when it is trained again; a forgotten one does not."""
     monkeypatch.setattr("edge_sdk.membership.journal._WORKS", 3)
     with opened(tmp_path) as journal:
         for number in range(1, 8):

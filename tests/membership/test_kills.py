@@ -53,9 +53,8 @@ def test_a_device_killed_at_every_step_trains_nothing_twice_and_loses_nothing(
     monkeypatch.setattr("coordinator.learning.aggregate.make_manifest", partial(make_manifest, chunk_size=CHUNK))
     home, log = tmp_path / "home", tmp_path / "log"
     with Mosquitto(tmp_path) as broker:
-        path = write_federation(tmp_path, broker.url, rounds=3)
-        text = path.read_text().replace("min_devices = 6", "min_devices = 1")
-        path.write_text(text.replace("deadline = 60.0", "deadline = 600.0"))
+        path = write_federation(tmp_path, broker.url, rounds=3, devices=1)
+        path.write_text(path.read_text().replace("deadline = 60.0", "deadline = 600.0"))
         coordinator = Coordinator(path, once=False)  # a life that has all may still die, and ask again
         command = [sys.executable, "-m", "tests.membership.lives", broker.url, str(home), str(log), *STEPS]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240)

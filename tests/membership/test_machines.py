@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from coordinator import rounds as theirs
-from edge_sdk.membership.rounds import LEGAL, moves
+from edge_sdk.membership.rounds import LEGAL, Stop, moves
 from edge_sdk.wire import CoordinatorState, Presence, RoundDone
 from tests.coordinator.federations import rules
 from tests.membership.machines import Coordinator, Device, Packet, PowerCutError, forged
 
 NAMES = ("a1", "b1")
 DEVICES = st.sampled_from(NAMES)
+_FAIR = 30.0  # seconds of patience that a device needs: nothing that it says again then may be lost
 
 
 class World(RuleBasedStateMachine):
@@ -102,6 +103,13 @@ class World(RuleBasedStateMachine):
         if not device.at_home:
             self.up.append((name, Presence(online=False, epoch=device.session)))
         self.start(name)
+
+    @rule(name=DEVICES)
+    def owner_stops(self, name: str) -> None:
+        """The owner stops the membership, and begins another one."""
+        if not self.devices[name].at_home:
+            self.at_device(name, "feed", Stop())
+            self.start(name)
 
     @rule(actions=st.integers(0, 4))
     def coordinator_dies_soon(self, actions: int) -> None:
@@ -197,8 +205,10 @@ class World(RuleBasedStateMachine):
 
     def come_to_the_end(self) -> None:
         """From wherever they stand, devices come home in one session: nobody waits for ever, or gives up."""
-        for device in self.devices.values():
+        for name, device in self.devices.items():
             device.left, device.given_up = None, []
+            if not device.at_home and device.state.until - self.now < _FAIR:  # it has waited in vain for long
+                self.device_dies(name)
         self.the_line_breaks()
         for _ in range(300):
             while self.up or self.down:
@@ -220,6 +230,7 @@ class PatientWorld(World):
 
     times: ClassVar[dict[str, float]] = {"deadline": 1e6, "grace": 1e6}
     pass_time = None
+    owner_stops = None  # nobody waits for a device that has left
 
     def teardown(self) -> None:
         super().teardown()
@@ -309,7 +320,7 @@ def test_the_drawing_names_every_phase() -> None:
 
 
 def test_a_move_that_is_not_in_the_table_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.is_legal", lambda before, after: before == after)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.turn.is_legal", lambda before, after: before == after)
     world = World()
     world.begin()
     with pytest.raises(AssertionError, match="no move from seeking to joining"):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import queue
 import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace as replace_settings
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -27,18 +25,15 @@ from edge_sdk.errors import (
     TransportError,
     UnknownFederation,
 )
-from edge_sdk.membership import Membership, MembershipResult, RoundPlan, Train, TrainedUpdate
+from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
 from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
-from edge_sdk.membership.journal import Progress
 from edge_sdk.transport import Settings, Transport, create
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.transport.memory import MemoryBroker
-from edge_sdk.wire import exchange
+from edge_sdk.wire import TrainingStats
 from edge_sdk.wire.messages import (
     Committed,
-    CoordinatorState,
     Finished,
     Hello,
     Join,
@@ -50,196 +45,16 @@ from edge_sdk.wire.messages import (
     Pull,
     Refused,
     RoundDone,
-    RoundStart,
     SignedStep,
-    Succession,
     Welcome,
-    decode,
     decode_step,
     encode,
 )
 from edge_sdk.wire.signing import Signer, fingerprint, new_key
-from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.integration.devices import profile
-
-TOPICS = Topics("tastes")
-M = TypeVar("M", bound=Message)
-
-
-class Stage:
-    """The test's side: says what a coordinator says, hears what the device says, serves and pulls transfers."""
-
-    def __init__(self, broker: str | Settings) -> None:
-        settings = broker if isinstance(broker, Settings) else Settings(url=broker)
-        self.transport = create(replace_settings(settings, client_id="stage"))
-        self.transport.connect(5.0)
-        self.exchange = exchange.Exchange()
-        self.heard: queue.Queue[Message] = queue.Queue()
-        self.updates: queue.Queue[bytes] = queue.Queue()
-        self.delivered: queue.Queue[Manifest] = queue.Queue()
-        self.silent = False  # whether pulls go unanswered
-        self.signer = Signer(bytes(32), "tastes")
-        self.epoch = 1
-        self.transport.subscribe(TOPICS.all_up, self._arrived)
-        self.transport.subscribe(TOPICS.presence("me"), lambda _, payload: self.heard.put(decode(payload)))
-
-    def online(self, epoch: int = 1, said: Sequence[Succession] = (), *, online: bool = True) -> None:
-        self.epoch = epoch
-        self.show(self.signer.state(online=online, epoch=epoch, base_id=BASE_ID, successions=said))
-
-    def show(self, state: CoordinatorState) -> None:
-        self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
-
-    def say(self, message: Message) -> None:
-        if isinstance(message, RoundStart | Finished):
-            message = self.signer.signed(message, "me", self.epoch)
-        self.say_as_it_is(message)
-
-    def say_as_it_is(self, message: Message) -> None:
-        self.transport.publish(TOPICS.control("me", "down"), encode(message))
-
-    def serve(self, adapter: Adapter, role: str, name: str) -> Manifest:
-        data = to_bytes(adapter)
-        manifest = make_manifest(data, role=role, name=name)  # type: ignore[arg-type]
-        self.exchange.offer(data, manifest)
-        return manifest
-
-    def hear(self, kind: type[M]) -> M:
-        """The next message of a kind; others are skipped."""
-        while True:
-            message = self.heard.get(timeout=20)
-            if isinstance(message, kind):
-                return message
-
-    def take(self, offer: Offer) -> bytes:
-        """Pull an update and commit it."""
-        self._act(self.exchange.fetch(offer.manifest, time.monotonic(), time.monotonic() + 20))
-        data = self.updates.get(timeout=20)
-        self._act(self.exchange.commit(offer.manifest.sha256))
-        return data
-
-    def take_in_vain(self, offer: Offer) -> None:
-        """Pull an update that cannot come."""
-        self._act(self.exchange.fetch(offer.manifest, time.monotonic(), time.monotonic() + 20))
-
-    def _arrived(self, topic: str, payload: bytes) -> None:
-        now = time.monotonic()
-        if topic.endswith("/chunk"):
-            self._act(self.exchange.on_chunk(payload, now))
-            return
-        message = decode(payload)
-        self.heard.put(message)
-        if self.silent and isinstance(message, Pull):
-            return
-        self._act(self.exchange.on_message(message, now))
-
-    def _act(self, effects: list[exchange.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case exchange.Send(message):
-                    self.say(message)
-                case exchange.SendChunk(payload):
-                    self.transport.publish(TOPICS.chunks("me", "down"), payload)
-                case exchange.Received(_, data):
-                    self.updates.put(data)
-                case exchange.Delivered(manifest):
-                    self.delivered.put(manifest)
-
-
-class Me:
-    """The device under test, in a thread."""
-
-    def __init__(self, broker: str | Settings, home: Path, train: Train, **run: Any) -> None:
-        self.events: list[dict[str, Any]] = []
-        self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
-
-        def work() -> None:
-            try:
-                with Membership(broker, "tastes", "me", profile("apples", 0), home, train, self.events.append) as mine:
-                    result = mine.run(**run)
-                self.outcome.put(result)  # whoever waits for it may open the home
-            except BaseException as error:
-                self.outcome.put(error)
-
-        threading.Thread(target=work, daemon=True).start()
-
-    def result(self) -> MembershipResult:
-        outcome = self.outcome.get(timeout=30)
-        assert isinstance(outcome, MembershipResult), outcome
-        return outcome
-
-    def error(self) -> BaseException:
-        outcome = self.outcome.get(timeout=30)
-        assert isinstance(outcome, BaseException), outcome
-        return outcome
-
-    def named(self, name: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["event"] == name]
-
-    def told(self, name: str) -> dict[str, Any]:
-        """The last event of that name, as soon as there is one."""
-        until = time.monotonic() + 60.0
-        while time.monotonic() < until:
-            if found := self.named(name):
-                return found[-1]
-            time.sleep(0.01)
-        raise AssertionError(f"no {name}: {self.events[-5:]}")
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with MemoryBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
-def stage(url: str) -> Stage:
-    return Stage(url)
-
-
-def start(number: int = 1, **changes: Any) -> RoundStart:
-    values: dict[str, Any] = {
-        "round": number,
-        "attempt": number,
-        "rounds": 3,
-        "stage": "root",
-        "cluster": None,
-        "frozen": [],
-        "start": None,
-        "rank": 4,
-        "seed": 7,
-        "steps": 5,
-        "batch_size": 2,
-        "learning_rate": 1e-3,
-        "deadline": 60.0,
-        **changes,
-    }
-    return RoundStart(**values)
-
-
-class Learner:
-    """Returns a fixed adapter and notes what it was asked for."""
-
-    def __init__(self, seed: int = 1) -> None:
-        self.plans: list[RoundPlan] = []
-        self.adapter = Adapter(random_adapter(seed).layers)
-
-    def __call__(self, plan: RoundPlan) -> TrainedUpdate:
-        self.plans.append(plan)
-        return TrainedUpdate(self.adapter, 12, 1.0, 0.5, 3.0)
-
-
-def trust(home: Path, key: bytes) -> None:
-    with closing(Home(home).journal()) as journal:
-        journal.trust(key)
-
-
-def join(stage: Stage) -> None:
-    stage.online()
-    stage.hear(Join)
-    stage.say(Welcome(round=0, rounds=3))
+from tests.membership.stage import TOPICS, Learner, Me, Stage, join, leave_over, start, trust
 
 
 def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
@@ -249,8 +64,8 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
     join(stage)
     stage.say(start())
     offer = stage.hear(Offer)
-    assert (offer.round, offer.pictures) == (1, 12)
-    assert (offer.first_loss, offer.last_loss, offer.train_seconds) == (1.0, 0.5, 3.0)
+    assert offer.round == 1
+    assert offer.stats == TrainingStats(pictures=12, first_loss=1.0, last_loss=0.5, train_seconds=3.0)
     data = stage.take(offer)
     assert data == to_bytes(Adapter(learn.adapter.layers, BASE_ID))
     stage.say(RoundDone(round=1, accepted=True, updates=1))
@@ -272,7 +87,7 @@ def test_one_round_then_home(url: str, stage: Stage, tmp_path: Path) -> None:
 def test_what_becomes_of_an_update_after_it_was_committed_is_told(
     url: str, stage: Stage, tmp_path: Path, code: str
 ) -> None:
-    """It was handed in, as its owner read, and he was never told that it does not count."""
+    """The owner read that it was handed in, and was never told that it does not count."""
     me = Me(url, tmp_path, Learner())
     join(stage)
     stage.say(start())
@@ -542,15 +357,6 @@ def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str
         assert journal.outbox.progress == "committed"
 
 
-def leave_over(home: Path, progress: Progress) -> None:
-    """An update of round 1, from an earlier session."""
-    manifest = make_manifest(b"left over", role="update", name="update-1")
-    offer = Offer(round=1, attempt=1, manifest=manifest, pictures=3, first_loss=1.0, last_loss=0.5, train_seconds=1.0)
-    with closing(Home(home).journal()) as journal:
-        journal.keep_update("earlier", offer, b"left over")
-        journal.note("earlier", progress)
-
-
 def test_checkpoints_go_with_the_plans_that_they_belong_to(url: str, stage: Stage, tmp_path: Path) -> None:
     other = tmp_path / "training-0123.checkpoint"
     other.write_bytes(b"of another plan")
@@ -682,7 +488,7 @@ def signed_welcome(signer: Signer) -> SignedStep:
 
 @pytest.mark.parametrize("name", FORGED)
 def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_path: Path, name: str) -> None:
-    """Least of all what there is to draw with."""
+    """The adapters to draw with stay, above all."""
     code, forge = FORGED[name]
     Home(tmp_path)
     drawn_with = {tmp_path / f"{name}.safetensors": name.encode() for name in ("root", "cluster", "clusters/0")}
@@ -704,8 +510,11 @@ def test_forged_and_repeated_steps_change_nothing(url: str, stage: Stage, tmp_pa
 
 
 def test_what_was_heard_is_remembered_by_the_next_session(url: str, stage: Stage, tmp_path: Path) -> None:
-    """The broker may have kept what the coordinator once said. What it says again is another matter."""
-    old = stage.signer.state(online=True, epoch=6, base_id=BASE_ID), stage.signer.signed(the_end(), "me", 6)
+    """The broker may have kept old messages of the coordinator. A new message is another matter."""
+    old = (
+        stage.signer.state(online=True, epoch=6, base_id=BASE_ID, level="plain"),
+        stage.signer.signed(the_end(), "me", 6),
+    )
     me = Me(url, tmp_path, Learner(), rounds=1)
     stage.online(epoch=7)
     stage.hear(Join)
@@ -734,7 +543,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
     stage.online(epoch=7)
     stage.hear(Join)
     stage.say(Welcome(round=0, rounds=3))
-    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID))
+    stage.show(stage.signer.state(online=False, epoch=6, base_id=BASE_ID, level="plain"))
     stage.say(start())
     stage.hear(Offer)
     assert me.named("coordinator_offline") == me.named("coordinator_untrusted") == []
@@ -742,7 +551,7 @@ def test_the_late_will_of_an_earlier_life_is_not_worth_a_word(url: str, stage: S
 
 @pytest.mark.parametrize("change", ["key", "online", "epoch", "base_id", "signature", "federation"])
 def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_path: Path, change: str) -> None:
-    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID)
+    good = stage.signer.state(online=False, epoch=7, base_id=BASE_ID, level="plain")
     values = {
         "key": Signer(new_key(), "tastes").public,
         "online": True,
@@ -761,8 +570,8 @@ def test_a_state_that_was_changed_is_not_believed(url: str, stage: Stage, tmp_pa
 def test_a_forged_commitment_costs_no_update(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody signs it: the coordinator asks a device that it awaits again, and what was trained is still there."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
+    """Nobody signs `committed`: the coordinator asks an awaited device again, and the update is still there."""
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.05)
     learn = Learner()
     me = Me(url, tmp_path, learn)
     join(stage)
@@ -810,7 +619,7 @@ def test_a_key_that_the_trusted_one_vouches_for_is_trusted(url: str, stage: Stag
 
 
 def test_being_told_a_former_key_again_forgets_nothing(url: str, stage: Stage, tmp_path: Path) -> None:
-    """A device may be started with the same invitation every time: the key in it was exchanged meanwhile."""
+    """A device may be started with the same invitation every time, though the key in it was replaced meanwhile."""
     old, stage.signer = stage.signer, Signer(new_key(), "tastes")
     trust(tmp_path, old.public)
     me = Me(url, tmp_path, Learner(), rounds=1)
@@ -854,8 +663,8 @@ def test_being_welcomed_again_and_again_is_no_progress(
     url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coordinator that answers Join and every hello but never starts a round."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.05)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.05)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.05)
     me, greeted = Me(url, tmp_path, Learner(), deadline=1.0), 0
     stage.online()
     while me.outcome.empty():
@@ -871,7 +680,7 @@ def test_being_welcomed_again_and_again_is_no_progress(
 
 
 def test_leaving_early_waits_for_adapters_that_can_be_had(url: str, stage: Stage, tmp_path: Path) -> None:
-    """The round that it would leave with is over before its adapters came. Nothing at home is lost meanwhile."""
+    """The round that it would leave with is over before its adapters come. No adapter at home is lost meanwhile."""
     Home(tmp_path)
     for name in ("root", "cluster", "clusters/0"):
         (tmp_path / f"{name}.safetensors").write_bytes(b"old")
@@ -902,7 +711,7 @@ def test_more_adapters_than_are_fetched_at_once_come_home(
 
 
 def test_an_adapter_that_comes_late_is_kept(url: str, stage: Stage, tmp_path: Path) -> None:
-    """It was not needed any more when it came, and is needed again later: it is not sent twice."""
+    """The adapter comes when it is needed no more, and is needed again later: it is not sent twice."""
     me = Me(url, tmp_path, Learner())
     join(stage)
     late, data = random_adapter(2), to_bytes(random_adapter(2))
@@ -921,7 +730,7 @@ def test_an_adapter_that_comes_late_is_kept(url: str, stage: Stage, tmp_path: Pa
 
 
 def test_a_round_that_looks_like_the_last_one_is_another_round(url: str, stage: Stage, tmp_path: Path) -> None:
-    """A round made nothing, so that the next one starts from the same adapters, which are still on their way."""
+    """A round had no result, so that the next one starts from the same adapters, which are still on their way."""
     learn = Learner()
     Me(url, tmp_path, learn)
     join(stage)
@@ -937,7 +746,7 @@ def test_a_round_that_looks_like_the_last_one_is_another_round(url: str, stage: 
 
 
 def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None:
-    """Nor does the round's own thread, which is about to say something."""
+    """The thread of `run`, which is about to send a message, does not wait either."""
     broker = EmbeddedBroker().start()
     stage, closed = Stage(broker.url), threading.Event()
     ended: list[BaseException] = []

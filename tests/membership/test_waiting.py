@@ -30,7 +30,7 @@ from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Hello, Join, Manifest
 from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, make_manifest, refitted
 from tests.coordinator.adapters import random_adapter
 from tests.integration.devices import profile
-from tests.membership.test_membership import Learner, Me, Stage, start
+from tests.membership.stage import Learner, Me, Stage, start
 from tests.transport.brokers import Mosquitto, free_port, quick
 
 DEADLINE = 60.0
@@ -39,8 +39,8 @@ DEADLINE = 60.0
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short silence is one already."""
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.REPEAT", 0.2)
-    monkeypatch.setattr("edge_sdk.membership.rounds.machine.LONGEST", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.2)
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.2)
     monkeypatch.setattr("edge_sdk.membership.runner.SILENCE", 0.2)
 
 
@@ -124,8 +124,8 @@ def test_a_broker_that_stays_away_is_the_reason_that_is_raised(broker: Mosquitto
 
 
 def test_a_coordinator_that_ends_without_a_word_is_told(broker: Mosquitto, tmp_path: Path) -> None:
-    """The broker has lost its will, say. The device waited for the next round, which others were said to be missing
-    for, until its own deadline."""
+    """The broker may have lost its will. Before, the device waited until its own deadline, and was told that other
+    devices were missing."""
     stage = Stage(broker.url)
     me = Me(quick(broker.url), tmp_path, Learner(), deadline=3.0)
     join(stage)
@@ -162,7 +162,7 @@ FORBIDDEN = {"state": "state", "messages": "up/control", "chunks": "up/chunk"}
 
 @pytest.mark.parametrize("topic", FORBIDDEN.values(), ids=FORBIDDEN)
 def test_a_topic_that_the_rules_forbid_is_told_and_raised_by_name(tmp_path: Path, topic: str) -> None:
-    """The device heard that the coordinator did not answer, or did not take its update."""
+    """Before, the error was that the coordinator did not answer, or did not take the update."""
     allowed = "".join(f"topic write impasto/1/tastes/dev/me/{t}\n" for t in FORBIDDEN.values() if t != topic)
     acl = tmp_path / "acl"
     acl.write_text(f"topic read impasto/#\n{allowed}user stage\ntopic readwrite impasto/#\n", "utf-8")
@@ -229,7 +229,7 @@ def test_a_chunk_that_is_refused_without_a_stated_limit_ends_the_run(tmp_path: P
 
 
 def test_a_training_is_interrupted_by_nothing_and_told_after(broker: Mosquitto, tmp_path: Path) -> None:
-    """Events come in the thread of `run`, so that whoever takes them in needs no lock."""
+    """Events come in the thread of `run`, so that their receiver needs no lock."""
     stage = Stage(quick(broker.url))
     plain = Learner()
 

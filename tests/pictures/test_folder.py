@@ -442,7 +442,7 @@ def test_nothing_below_a_folder_with_a_repeat_count_is_passed_over_in_silence(tm
 
 
 def test_a_caption_may_be_called_after_the_whole_name(tmp_path: Path) -> None:
-    """Also where there are words of the folder, which would be taken without a word otherwise."""
+    """It goes before captions of the folder, which would be taken silently otherwise."""
     write_picture(tmp_path / "10_fox" / "a.png")
     (tmp_path / "10_fox" / "a.png.txt").write_text("a cat")
     assert [text for _, text in list_pictures(tmp_path)] == ["a cat"]

@@ -308,7 +308,7 @@ def test_an_object_may_have_no_more_pixels_than_a_file() -> None:
 
 
 def test_a_picture_inside_another_is_checked_as_well(tmp_path: Path) -> None:
-    """An icon's header speaks of 16 x 16 pixels, and a bomb is in it."""
+    """The icon's header states 16 x 16 pixels, and its content is a decompression bomb."""
     header = struct.pack(">IIBBBBB", 12_000, 12_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
     bomb += struct.pack(">I", zlib.crc32(b"IHDR" + header)) + struct.pack(">I", 0) + b"IEND\xaeB`\x82"

@@ -48,7 +48,7 @@ class PowerCutError(Exception):
 
 @dataclass
 class Side:
-    """What owns an exchange: a device or a coordinator, as far as transfers go."""
+    """The owner of an exchange: a device or a coordinator, as far as transfers go."""
 
     out: list[tuple[str, Packet]]
     exchange: Exchange = field(default_factory=lambda: fresh())
@@ -94,7 +94,7 @@ class Side:
             self.carry_out(effects)
 
     def begun(self, manifest: Manifest) -> tuple[bytes, MemoryBuffer]:
-        """What is on disk of a content: the bitmap of its chunks, and a buffer with them in it."""
+        """The part of a content that is on disk: the bitmap of its chunks, and a buffer with them in it."""
         bits, buffer = 0, bytearray(manifest.size)
         for index, data in self.kept.get(manifest.sha256, {}).items():
             bits |= 1 << index

@@ -91,7 +91,7 @@ def test_a_federation_over_tls(broker: Secured, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("client_id", ["", "device-0", "device-1", "stickers.device-1", "coordinator"])
 def test_nobody_speaks_for_another(broker: Secured, client_id: str) -> None:
-    """Whatever it calls itself: the certificate says who it is."""
+    """The certificate decides who a device is, not the name that it gives."""
     topics = Topics("stickers")
     up = Inbox()
     coordinator = broker.connect("coordinator")
@@ -113,14 +113,13 @@ def test_nobody_speaks_for_another(broker: Secured, client_id: str) -> None:
 
 
 def test_nobody_ends_anothers_session(broker: Secured, tmp_path: Path) -> None:
-    """While a federation is at work, a device comes with every id that the others might have. Each announces itself
-    once after a connection: whoever had lost his would do so again."""
+    """While a federation is at work, a device connects with every id that the others might have. Each device announces
+    itself once after a connection, and would do so again if it had lost it."""
     more = "".join(
         f'{key} = "{broker.folder / name}"\n'
         for key, name in (("ca", "ca.pem"), ("certificate", "coordinator.pem"), ("key", "coordinator.key"))
     )
-    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more)
-    path.write_text(path.read_text().replace("min_devices = 6", "min_devices = 2"))
+    path = write_federation(tmp_path, f"mqtts://127.0.0.1:{broker.port}", rounds=2, more=more, devices=2)
     topics, announced = Topics("tastes"), Inbox()
     listener = broker.connect("coordinator")
     listener.subscribe(topics.presence("device-1"), announced)
@@ -165,7 +164,7 @@ def test_an_exact_client_id_is_used_where_rules_ask_for_it(broker: Secured) -> N
 
 
 def test_nobody_dies_for_another(broker: Secured) -> None:
-    """Nor does the broker publish a will on a topic that is not its device's."""
+    """The broker publishes no will on a topic of another device."""
     topics = Topics("wills")
     seen = Inbox()
     coordinator = broker.connect("coordinator")
@@ -177,7 +176,7 @@ def test_nobody_dies_for_another(broker: Secured) -> None:
 
 
 def test_nobody_listens_to_another(broker: Secured) -> None:
-    """Neither by its name nor by wildcards."""
+    """Topics are forbidden by name and by wildcards."""
     topics = Topics("stickers")
     heard = Inbox()
     coordinator, device = broker.connect("coordinator"), broker.connect("device-0")

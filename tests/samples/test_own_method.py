@@ -46,7 +46,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_federation_goes_by_the_method_of_another_package(package: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_bundle(), tmp_path / "bundle")
     shutil.copy(package / "federation.toml", tmp_path)
-    for name, pictures in (("anna", 3), ("ben", 4)):
+    for name, pictures in (("anna", 10), ("ben", 12)):
         write_squares(tmp_path / "devices" / name, pictures)
     command = ("-m", "coordinator.cli", "simulate", "federation.toml", "devices", "--json", "result.json")
     path = os.pathsep.join((str(package / "installed"), str(ROOT)))

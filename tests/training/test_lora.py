@@ -11,7 +11,7 @@ from edge_sdk.adapter import LAYER_SETS, Adapter, Factors, LayerSet, Share, begi
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.training.encoding import load_unet
 from edge_sdk.training.lora import Slots
-from export.slots import slots_of
+from export.source import slots_of
 from tests.models import tiny_model
 
 BASE = "the base"
@@ -67,14 +67,14 @@ def test_adapters_laid_on_are_weighted_sums_and_come_off_again(slots: Slots) -> 
 
 
 def test_laying_on_does_not_touch_the_weights(slots: Slots) -> None:
-    """In bfloat16 they have no room for what an adapter changes."""
+    """In bfloat16 they are too coarse for the changes of an adapter."""
     before = weights(slots)
     with slots.laid_on([(some_adapter(slots, 1), 1.0)]):
         assert all(torch.equal(weight, before[name]) for name, weight in weights(slots).items())
 
 
 def responses(slots: Slots) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """What every target layer makes of an input that is the same each time: (input, result)."""
+    """A fixed input of every target layer, and the layer's output: (input, output)."""
     found = {}
     for name in slots.shapes("attention"):
         layer = slots._layers[name]

@@ -70,7 +70,7 @@ def test_a_model_that_predicts_something_else_is_refused(tmp_path: Path) -> None
 
 
 def test_a_model_of_other_noise_is_refused(tmp_path: Path) -> None:
-    """What cannot be drawn with cannot be trained either: one reader decides."""
+    """A model that cannot be drawn with cannot be trained either: both use one reader."""
     EDMEulerScheduler().save_pretrained(tmp_path / "scheduler")
     with pytest.raises(TrainingError, match=r"cannot be trained.* a EDMEulerScheduler means"):
         Objective.of_model(tmp_path)

@@ -43,7 +43,7 @@ def test_it_learns(kind: Kind, precision: TrainingPrecision) -> None:
     before = trainer.evaluate(pictures=held_out)
     result = trainer.train(steps=40)
     assert result.steps == 40
-    assert result.last_loss < result.first_loss
+    assert result.stats.last_loss < result.stats.first_loss
     assert result.adapter.base_id == trainer.base_id == compute_base_id(tiny_model(kind))
     assert result.adapter.rank == 4
     assert trainer.evaluate([(result.adapter, 1.0)], held_out) < 0.95 * before
@@ -78,7 +78,7 @@ def test_trainers_of_several_devices_share_the_unet_and_nothing_else() -> None:
 def test_training_goes_on_from_a_start(trainer: Trainer) -> None:
     first = trainer.train(steps=30)
     second = trainer.train(steps=10, start=first.adapter)
-    assert second.first_loss < 0.95 * first.first_loss
+    assert second.stats.first_loss < 0.95 * first.stats.first_loss
     assert adapters.cosine(first.adapter, second.adapter) > 0.7
 
 
@@ -86,7 +86,7 @@ def test_frozen_adapters_lie_under_the_trained_one(trainer: Trainer) -> None:
     root = trainer.train(steps=30).adapter
     alone = trainer.train(steps=5)
     on_top = trainer.train(steps=5, frozen=[(root, 1.0)])
-    assert on_top.first_loss < 0.95 * alone.first_loss
+    assert on_top.stats.first_loss < 0.95 * alone.stats.first_loss
     assert trainer.evaluate([(root, 1.0), (on_top.adapter, 1.0)]) < trainer.evaluate([(on_top.adapter, 1.0)])
 
 
@@ -100,7 +100,7 @@ def test_evaluation_is_the_same_for_an_adapter_in_parts(trainer: Trainer) -> Non
 def test_it_stops_on_time(trainer: Trainer) -> None:
     result = trainer.train(minutes=1e-6)
     assert result.steps == 1
-    assert result.seconds > 0
+    assert result.stats.train_seconds > 0
 
 
 def test_progress_is_reported_and_may_end_the_training(trainer: Trainer) -> None:
@@ -126,7 +126,8 @@ def test_a_long_caption_is_cut_and_named(caplog: pytest.LogCaptureFixture) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_weights_of_timesteps_are_the_usual_ones_of_the_prediction(kind: Kind) -> None:
     def first_loss(**gamma: float | None) -> float:
-        return Trainer(tiny_model(kind), squares(4), threads=1, precision="fp32", **gamma).train(steps=1).first_loss
+        trainer = Trainer(tiny_model(kind), squares(4), threads=1, precision="fp32", **gamma)
+        return trainer.train(steps=1).stats.first_loss
 
     usual, weighted, plain = first_loss(), first_loss(min_snr_gamma=5.0), first_loss(min_snr_gamma=None)
     assert usual == (weighted if kind == "epsilon" else plain)

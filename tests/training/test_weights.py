@@ -29,7 +29,7 @@ def test_weights_that_make_no_difference_stay_as_preferred() -> None:
 
 
 def test_a_second_sweep_sees_what_the_first_changed() -> None:
-    """The best weight of the cluster is another once that of the leaf is found."""
+    """The cluster's best weight changes once the leaf's is found."""
 
     def loss(weights: Mapping[str, float]) -> float:
         best = 0.5 if weights["leaf"] == 1.0 else 1.0

@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def quick(url: str, **values: Any) -> Settings:
-    """How to connect, and come back without delay."""
+    """Settings of a client that connects again without delay."""
     return Settings(url, reconnect_delay=(0.05, 0.1), **values)
 
 

@@ -75,7 +75,7 @@ def went(pacer: Pacer[Piece]) -> list[str]:
     st.floats(0, 1e6),
 )
 def test_no_stretch_of_time_takes_more_than_its_share(rate: float, sizes: list[tuple[str, int]], start: float) -> None:
-    """Of all receivers together."""
+    """The share is that of all receivers together."""
     pacer: Pacer[Piece] = Pacer(rate)
     for number, (to, size) in enumerate(sizes):
         pacer.put(Piece(number, size), to)

@@ -177,7 +177,7 @@ def test_what_is_too_large_is_refused_and_the_rest_goes_on(client: Connect, root
 def test_what_is_too_large_is_refused_on_arrival_too(
     client: Connect, root: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The broker has let it through: its sender allowed itself more than the receiver does."""
+    """The broker lets it through: the sender's own limit is larger than the receiver's."""
     inbox = Inbox()
     receiver, sender = client(max_payload=1000), client()
     receiver.subscribe(f"{root}/+", inbox)

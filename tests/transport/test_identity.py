@@ -23,5 +23,5 @@ def test_those_who_read_the_brokers_log_know_whose_it_is() -> None:
 
 
 def test_names_that_could_be_mistaken_for_each_other_are_not() -> None:
-    """As an id made of names alone would: "a" in "b.c" and "a.b" in "c"."""
+    """An id made of names alone would mistake "a" in "b.c" for "a.b" in "c"."""
     assert len({fresh_id(name) for name in ("a.b", "ab", "a-b") * 50}) == 150

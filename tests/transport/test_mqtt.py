@@ -17,7 +17,7 @@ import pytest
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.transport.tls import is_hopeless
+from edge_sdk.transport.mqtt.tls import is_hopeless
 from tests.faults.proxy import Fault, Proxy
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import DEADLINE, Inbox
@@ -126,7 +126,7 @@ def test_publishing_while_the_broker_is_away_ends_at_the_deadline(tmp_path: Path
 
 
 def test_in_a_hurry_nothing_waits_for_a_broker_that_is_away(tmp_path: Path) -> None:
-    """Neither what waits already nor what comes later."""
+    """Calls that wait already end, and later ones do not wait."""
     with Mosquitto(tmp_path) as broker:
         states, errors = States(), Inbox()
         transport = connect(broker.url, client_id="x", publish_deadline=3600, on_connection=states.changed)
@@ -225,7 +225,7 @@ def test_the_brokers_maximum_packet_size_is_kept_to_the_byte(tmp_path: Path) -> 
 def test_what_is_in_flight_and_does_not_fit_the_broker_that_came_back_is_dropped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else paho resends it for ever: the broker throws it out for that each time, and nothing behind it passes."""
+    """Otherwise paho resends it for ever: the broker disconnects it each time, and nothing behind it passes."""
     small, (first, second) = Mosquitto(tmp_path, "max_packet_size 5000"), (Inbox(), Inbox())
     with ScriptedBroker() as silent, small, Proxy(int(silent.url.rpartition(":")[2])) as proxy:
         transport = connect(proxy.url, client_id="x", window=3, reconnect_delay=(0.05, 0.1))

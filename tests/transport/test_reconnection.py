@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_sdk.transport import connect
-from edge_sdk.transport.reconnection import Reconnection
+from edge_sdk.transport.mqtt.reconnection import Reconnection
 from tests.transport.scripted import ScriptedBroker
 
 

@@ -201,7 +201,7 @@ class TestCertificates:
         assert "Set the clock" in said
 
     def test_and_the_connection_comes_about_once_it_is(self, tmp_path: Path) -> None:
-        """In the place of a clock that is set: the certificate is replaced."""
+        """The certificate is replaced here, instead of a clock being set."""
         authority, told = Authority(tmp_path), Told()
         with self.broker(tmp_path, authority.make("broker", begin=5)) as broker:
 
@@ -231,7 +231,7 @@ class TestCertificates:
         assert words in said
 
     def test_what_the_broker_says_of_ours(self, tmp_path: Path) -> None:
-        """In TLS 1.3 it says so after the handshake."""
+        """In TLS 1.3 the broker's verdict on our certificate comes after the handshake."""
         authority = Authority(tmp_path)
         (tmp_path / "others").mkdir()
         strange = Authority(tmp_path / "others").make("pi-4")

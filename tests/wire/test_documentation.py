@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from edge_sdk.adapter import LAYER_SETS, LayerSet, in_layer_set
@@ -61,7 +60,7 @@ def test_the_examples_of_signatures() -> None:
     assert (said.epoch, step) == (7, m.Finished(rounds=3, cluster=0, adapters=[]))
     state = m.decode(example("coordinatorstate"))
     assert isinstance(state, m.CoordinatorState)
-    assert (state.online, state.epoch, state.base_id) == (True, 7, "b1")
+    assert (state.online, state.epoch, state.base_id, state.level) == (True, 7, "b1", "coarse")
     for pinned in (signer.public, Signer(bytes(32), "tastes").public):
         assert recognised(pinned, state, "tastes") == signer.public
 
@@ -70,11 +69,13 @@ def test_the_example_of_a_hello() -> None:
     greeter = Greeter(bytes(range(32)), "tastes", "pi-4")
     profile = m.DeviceProfile(
         base_id="b1",
-        prompt_code=np.ones(2, "<f4").tobytes(),
+        prompt_code=bytes(range(16)),
         pictures=12,
         max_rank=8,
         capabilities={"cpu": "x86"},
         key=greeter.public,
+        level="coarse",
+        basis=bytes(32),
     )
     data = example("hello")
     assert m.decode(data) == greeter.hello(profile, 7, 3)

@@ -35,7 +35,7 @@ def test_by_the_clock_or_counted_on() -> None:
 def test_beyond_the_last_one_nothing_is_understood() -> None:
     with pytest.raises(MessageInvalid):
         decode(encode(Presence(online=True, epoch=MAX_EPOCH + 1)))
-    state = Signer(bytes(32), "tastes").state(online=True, epoch=MAX_EPOCH, base_id="b1")
+    state = Signer(bytes(32), "tastes").state(online=True, epoch=MAX_EPOCH, base_id="b1", level="plain")
     assert decode(encode(state)) == state
 
 

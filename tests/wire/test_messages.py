@@ -48,6 +48,7 @@ EXAMPLES: list[m.Message] = [
         epoch=3,
         federation="stickers",
         base_id="b1",
+        level="coarse",
         key=bytes(32),
         successions=[m.Succession(old=bytes(32), new=bytes(32), signature=bytes(64))],
         signature=bytes(64),
@@ -118,6 +119,11 @@ def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) ->
         {"prompt_code": b"123"},
         {"prompt_code": b""},
         {"prompt_code": np.array([1, np.nan], "<f4").tobytes()},
+        {"picture_code": b"123"},
+        {"picture_code": np.array([1, np.inf], "<f4").tobytes()},
+        {"picture_code": bytes(16388)},
+        {"picture_encoder": b"123"},
+        {"picture_encoder": bytes(33)},
         {"pictures": 0},
         {"max_rank": 0},
         {"base_id": ""},
@@ -174,3 +180,28 @@ def test_too_large_and_too_deep_messages_are_refused() -> None:
         m.decode(bytes(m.MAX_MESSAGE + 1))
     with pytest.raises(MessageInvalid):
         m.decode(b"\x91" * 100_000)
+
+
+def test_an_offer_has_the_figures_of_its_training_beside_the_rest() -> None:
+    """They are flat, by these names, as other languages read them."""
+    stats = m.TrainingStats(
+        pictures=12,
+        first_loss=np.float32(0.5),
+        last_loss=np.float64(0.4),
+        train_seconds=-1e-9,  # type: ignore[arg-type]
+    )
+    start = next(example for example in EXAMPLES if isinstance(example, m.RoundStart))
+    offer = m.Offer.of(start, MANIFEST, stats)
+    assert msgspec.msgpack.decode(m.encode(offer)) == {
+        "type": "offer",
+        "version": 1,
+        "round": 1,
+        "attempt": 2,
+        "manifest": msgspec.to_builtins(MANIFEST),
+        "pictures": 12,
+        "first_loss": 0.5,
+        "last_loss": 0.4,
+        "train_seconds": 0.0,
+    }
+    assert offer.stats == m.TrainingStats(pictures=12, first_loss=0.5, last_loss=0.4, train_seconds=0.0)
+    assert m.decode(m.encode(offer)) == offer

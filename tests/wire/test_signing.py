@@ -36,7 +36,7 @@ from edge_sdk.wire.signing import (
     verified,
 )
 from edge_sdk.wire.transfer import make_manifest
-from tests.membership.test_membership import start
+from tests.membership.stage import start
 
 SIGNER, OTHER = Signer(bytes(range(32)), "tastes"), Signer(new_key(), "tastes")
 ROOT, CLUSTER = (make_manifest(content, "root", name) for content, name in ((b"1", "root"), (b"2", "cluster-0")))
@@ -46,7 +46,7 @@ STEPS: list[Step] = [
     Finished(rounds=3, cluster=0, adapters=[ROOT, CLUSTER]),
     Finished(rounds=3, cluster=0, adapters=[]),
 ]
-STATE = SIGNER.state(online=True, epoch=7, base_id="b1", successions=[OTHER.succession(SIGNER.public)])
+STATE = SIGNER.state(online=True, epoch=7, base_id="b1", level="plain", successions=[OTHER.succession(SIGNER.public)])
 
 
 class TestSteps:
@@ -82,7 +82,7 @@ class TestSteps:
             verified(replace(good, step=moved), SIGNER.public, "tastes", "pi-4")
 
     def test_are_signed_as_they_stand(self) -> None:
-        """The same values in other bytes are another step: nothing has to be encoded again to check it."""
+        """The same values in other bytes are another step: a check need not encode anything again."""
         good = SIGNER.signed(STEPS[0], "pi-4", 7)
         values = msgspec.msgpack.decode(good.step)
         other = msgspec.msgpack.encode(dict(reversed(values.items())))
@@ -145,7 +145,7 @@ def test_what_is_signed_is_what_the_protocol_says() -> None:
     assert SIGNER.signed(STEPS[1], "pi-4", 7).signature == signature("impasto/1 step", "tastes", "pi-4", 7, step)
     said: list[Succession] = STATE.successions
     pairs = [[s.old, s.new, s.signature] for s in said]
-    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs)
+    assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs, "plain")
     assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
 
 
@@ -153,12 +153,23 @@ class TestHellos:
     greeter = Greeter(bytes(32), "tastes", "pi-4")
     profile = DeviceProfile(
         base_id="b1", prompt_code=bytes(8), pictures=12, max_rank=8, capabilities={"z": "1", "a": "2"},
-        key=greeter.public,
+        key=greeter.public, picture_code=bytes(4), picture_encoder=b"e" * 32,
     )  # fmt: skip
 
     def test_are_signed_as_the_protocol_says(self) -> None:
         """By hand, as in docs/protocol.md."""
-        fields = ["b1", bytes(8), 12, 8, [["a", "2"], ["z", "1"]], self.greeter.public]
+        fields = [
+            "b1",
+            bytes(8),
+            12,
+            8,
+            [["a", "2"], ["z", "1"]],
+            self.greeter.public,
+            "plain",
+            b"",
+            bytes(4),
+            b"e" * 32,
+        ]
         digest = hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
         assert profile_hash(self.profile) == digest
         content = msgspec.msgpack.encode(["impasto/1 hello", "tastes", "pi-4", 7, 3, digest])

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
 from coordinator.methods.clustering.plane import plane
+from coordinator.methods.clustering.similarities import Crowd
 from edge_sdk.adapter import Bases
 
 _ROWS = 512  # columns of bases compared with all others at once: bounds memory

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
+from coordinator.methods.clustering.similarities import Crowd, own_and_best_other
 
 # Clusters are stale when the margin has lost this share. The margin of a device whose taste moves to another cluster
 # turns into about its opposite, so a tenth of the devices costs a fifth. Noise between rounds costs less than 0.1.
@@ -16,12 +16,12 @@ STALE = 0.2
 def margin(crowd: Crowd, clusters: Sequence[int]) -> float | None:
     """Return the mean over devices of (similarity to the own cluster - to the most similar other one).
 
-    Both are mean similarities; None if there is no other cluster.
+    Both are by `Crowd.means`; None if there is no other cluster.
     """
     names, labels = np.unique(clusters, return_inverse=True)
     if len(names) < 2:
         return None
-    own, best_other = own_and_best_other(means_to_groups(crowd.totals(labels), labels), labels)
+    own, best_other = own_and_best_other(crowd.means(labels), labels)
     return float((own - best_other).mean())
 
 
@@ -50,5 +50,5 @@ def with_newcomers(crowd: Crowd, clusters: Sequence[int | None]) -> list[int]:
     # Newcomers form a group of their own, which no device is compared with.
     places = [len(names) if c is None else int(np.searchsorted(names, c)) for c in clusters]
     labels = np.array(places, dtype=np.int64)
-    likest = means_to_groups(crowd.totals(labels), labels)[:, : len(names)].argmax(axis=1)
+    likest = crowd.means(labels)[:, : len(names)].argmax(axis=1)
     return [int(names[likest[i]]) if c is None else c for i, c in enumerate(clusters)]

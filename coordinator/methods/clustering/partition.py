@@ -1,4 +1,4 @@
-"""Groups from similarities: average linkage, and the number of groups given or found by a rule, none too small."""
+"""Groups from similarities: a linkage tree, and the number of groups given or found by a rule, none too small."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, numbered
+from coordinator.methods.clustering.drift import with_newcomers
 from coordinator.methods.clustering.evidence import Labels
 from coordinator.methods.clustering.rules import RULES, Cuts
+from coordinator.methods.clustering.similarities import Crowd, numbered
 
 _PASSES = 2  # of refinement
 
@@ -26,6 +27,12 @@ def partition(
         smallest: least number of devices in a group (unless there are fewer devices in all).
         present: present number of clusters.
     """
+    if crowd.core is not crowd:
+        found = partition(crowd.core, clusters=clusters, choose=choose, smallest=smallest, present=present)
+        known: list[int | None] = [None] * len(crowd)
+        for device, label in zip(np.flatnonzero(crowd.in_core), found, strict=True):
+            known[device] = int(label)
+        return numbered(np.array(with_newcomers(crowd, known), dtype=np.int64))
     if len(crowd.items) < 2 or clusters == 1:
         return np.zeros(len(crowd), dtype=np.int64)
     cuts = Cuts(crowd, smallest)
@@ -44,7 +51,7 @@ def groups(labels: Labels, devices: Sequence[str]) -> list[set[str]]:
 def _refined(crowd: Crowd, labels: Labels, smallest: int) -> Labels:
     """Move each device to its most similar group, because linkage cannot separate what it has once joined."""
     for _ in range(_PASSES if labels.max() else 0):
-        means = means_to_groups(crowd.totals(labels), labels)
+        means = crowd.means(labels)
         moved = means.argmax(axis=1)
         if np.bincount(moved, minlength=means.shape[1]).min() < smallest:
             break

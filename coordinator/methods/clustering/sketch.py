@@ -36,10 +36,27 @@ class Sketches:
     Attributes:
         trained: (n,) mask of the devices that have one.
         numbers: (trained devices, length) their sketches, in the same order.
+        layers: number of layers, in the order of names, that share a sketch's numbers equally.
     """
 
     trained: npt.NDArray[np.bool_]
     numbers: npt.NDArray[np.int8]
+    layers: int = 1
+
+    def some(self, chosen: npt.NDArray[np.int64]) -> Sketches:
+        """Return the sketches of these devices."""
+        places = np.cumsum(self.trained) - 1
+        trained = self.trained[chosen]
+        return Sketches(trained, self.numbers[places[chosen[trained]]], self.layers)
+
+    def halves(self) -> tuple[Sketches, Sketches]:
+        """Return the sketches of the even layers, and of the odd ones."""
+        blocks = self.numbers.reshape(len(self.numbers), self.layers, -1)
+        even, odd = (blocks[:, parity::2] for parity in (0, 1))
+        return (
+            Sketches(self.trained, even.reshape(len(even), -1), even.shape[1]),
+            Sketches(self.trained, odd.reshape(len(odd), -1), odd.shape[1]),
+        )
 
 
 class Sketcher:
@@ -51,6 +68,7 @@ class Sketcher:
 
     Attributes:
         length: number of bytes in a sketch.
+        layers: number of layers, each of which has as many of them.
     """
 
     def __init__(self, layers: Mapping[str, int], length: int = MOST_NUMBERS) -> None:
@@ -62,6 +80,7 @@ class Sketcher:
         self._signs = {name: _signs(name, layers[name], count) for name in names}
         self._starts = {name: position * self._pairs for position, name in enumerate(names)}
         self.length = len(names) * self._pairs
+        self.layers = max(1, len(names))
 
     def __call__(self, bases: Bases) -> Sketch:
         """Return the sketch (length,) of bases. Layers that are missing, empty or unknown count as zero.
@@ -85,20 +104,18 @@ def sketches_of(devices: Sequence[Bases | None]) -> Sketches:
     """Return the sketches of bases in memory."""
     layers = {name: len(basis) for bases in devices if bases for name, basis in bases.items()}
     sketcher = Sketcher(layers)
-    return gathered(
-        (sketcher(bases) if bases is not None else None for bases in devices), len(devices), sketcher.length
-    )
+    return gathered((sketcher(bases) if bases is not None else None for bases in devices), len(devices), sketcher)
 
 
-def gathered(sketches: Iterable[Sketch | None], devices: int, length: int) -> Sketches:
-    """Collect sketches that are read one at a time; None for a device that has none."""
+def gathered(sketches: Iterable[Sketch | None], devices: int, sketcher: Sketcher) -> Sketches:
+    """Collect a sketcher's sketches that are read one at a time; None for a device that has none."""
     trained = np.zeros(devices, dtype=bool)
-    numbers = np.zeros((devices, length), np.int8)
+    numbers = np.zeros((devices, sketcher.length), np.int8)
     for device, sketch in enumerate(sketches):
         if sketch is not None:
             numbers[int(trained.sum())] = sketch
             trained[device] = True
-    return Sketches(trained, numbers[: int(trained.sum())])
+    return Sketches(trained, numbers[: int(trained.sum())], sketcher.layers)
 
 
 def _signs(layer: str, outputs: int, count: int) -> npt.NDArray[np.float32]:

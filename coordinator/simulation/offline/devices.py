@@ -1,7 +1,4 @@
-"""Devices of an offline run: real training on one base model in memory, prompt codes by the bundle's text encoder.
-
-Codes are of level "plain", as nothing leaves the process.
-"""
+"""Devices of an offline run: real training on one base model in memory, codes by the bundle's encoders."""
 
 from __future__ import annotations
 
@@ -13,10 +10,11 @@ import numpy as np
 
 from coordinator.simulation.offline.folders import Folder
 from edge_sdk.adapter import Adapter
-from edge_sdk.inference import Generator, PromptTruncated
+from edge_sdk.codes import Code, picture_codes, prompt_codes
+from edge_sdk.errors import PromptError
+from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
-from edge_sdk.privacy import prompt_code
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
@@ -71,13 +69,24 @@ class OfflineDevice:
 
 
 def open_devices(
-    folders: Sequence[Folder], *, model: Path, bundle: Path, seed: int, threads: int | None, on_step: OnStep
+    folders: Sequence[Folder],
+    *,
+    model: Path,
+    bundle: Path,
+    privacy: str,
+    seed: int,
+    threads: int | None,
+    on_step: OnStep,
 ) -> Iterator[OfflineDevice]:
     """Yield the devices one after the other, with their pictures read and encoded.
+
+    privacy: level of their codes.
 
     Raises:
         TrainingError, BundleError: the base model or the bundle cannot be used.
         PictureError: a picture cannot be read.
+        PromptError: a device has too few different captions for this level.
+        ConfigurationError: the bundle lacks the basis that this level needs.
     """
     size = image_size(model)
     trainer: Trainer | None = None
@@ -89,19 +98,24 @@ def open_devices(
                 pictures = load_pictures(folder.path, size)
             learnt = [pictures[number] for number in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
+            coded = _coded(generator, folder, [picture.text for picture in learnt], privacy)
+            seen = picture_codes(generator, [picture.image for picture in learnt], [privacy])[0]
             profile = DeviceProfile(
                 base_id=trainer.base_id,
-                prompt_code=_code(generator, [picture.text for picture in learnt]),
+                prompt_code=coded.code,
+                level=coded.level,
+                basis=coded.source,
                 pictures=len(learnt),
                 max_rank=folder.max_rank,
+                picture_code=seen.code,
+                picture_encoder=seen.source,
             )
             held_out = [pictures[number] for number in folder.held_out]
             yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
 
 
-def _code(generator: Generator, captions: list[str]) -> bytes:
-    with warnings.catch_warnings():
-        # The beginning of a long caption is enough for a code, which describes the subject of a picture.
-        warnings.simplefilter("ignore", PromptTruncated)
-        embeddings = generator.encode_prompt(captions)[1]
-    return prompt_code(embeddings, "plain").astype("<f4").tobytes()
+def _coded(generator: Generator, folder: Folder, captions: list[str], level: str) -> Code:
+    try:
+        return prompt_codes(generator, captions, [level])[0]
+    except PromptError as error:
+        raise PromptError(f"{folder.path}: {error}") from error

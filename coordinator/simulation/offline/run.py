@@ -127,6 +127,7 @@ class Run:
             self.folders,
             model=self.model,
             bundle=settings.bundle,
+            privacy=settings.privacy,
             seed=settings.seed,
             threads=self.threads,
             on_step=on_step,

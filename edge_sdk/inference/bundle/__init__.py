@@ -13,7 +13,9 @@ from edge_sdk.inference.bundle.base_id import compute_base_id, weight_variant
 from edge_sdk.inference.bundle.base_model import MODEL_INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
+    BASIS,
     DEEP,
+    IMAGE_ENCODER,
     INDEX,
     SHALLOW,
     Bundle,
@@ -21,7 +23,9 @@ from edge_sdk.inference.bundle.index import (
     BundlePrecision,
     Defaults,
     Fused,
+    ImageEncoder,
     Pipeline,
+    PromptBasis,
     Slot,
     graph_file,
     hash_files,
@@ -31,7 +35,9 @@ from edge_sdk.inference.bundle.index import (
 from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 
 __all__ = [
+    "BASIS",
     "DEEP",
+    "IMAGE_ENCODER",
     "INDEX",
     "MODEL_INDEX",
     "SHALLOW",
@@ -43,7 +49,9 @@ __all__ = [
     "Defaults",
     "Fused",
     "Graph",
+    "ImageEncoder",
     "Pipeline",
+    "PromptBasis",
     "Slot",
     "compute_base_id",
     "drop_defaults",

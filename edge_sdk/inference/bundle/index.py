@@ -3,6 +3,7 @@
     text_encoder/ unet/ vae_decoder/ vae_encoder/    model.onnx and config.json, in optimum's layout
     text_encoder_2/ tokenizer_2/                     SDXL's second ones
     preview_decoder/                                 a quick decoder, if the bundle has one
+    image_encoder/                                   an encoder of pictures for picture codes, if the bundle has one
     tokenizer/ scheduler/ model_index.json           as in the diffusers folder it was made from
     impasto.json                                     a `BundleIndex`
 
@@ -28,9 +29,14 @@ INDEX = "impasto.json"
 # deep features that the whole UNet computed.
 SHALLOW = "unet/shallow.onnx"
 DEEP = "deep_sample"
+# The public basis of prompt codes, see `edge_sdk.privacy`.
+BASIS = "prompt_basis.safetensors"
+IMAGE_ENCODER = "image_encoder"
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "tokenizer_config.json")
 Sha256 = Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Meta(ge=1, le=2**20)]
+Finite = Annotated[float, Meta(ge=-1e6, le=1e6)]
+Scale = Annotated[float, Meta(gt=0, le=1e6)]
 Pipeline = Literal["StableDiffusionPipeline", "StableDiffusionXLPipeline", "LatentConsistencyModelPipeline"]
 # Precision in which the denoiser computes; inputs and outputs of every bundle are float32.
 BundlePrecision = Literal["fp32", "fp16", "int8"]
@@ -89,6 +95,39 @@ class Fused(msgspec.Struct, frozen=True, kw_only=True):
     layers: Positive | None = None
 
 
+class PromptBasis(msgspec.Struct, frozen=True, kw_only=True):
+    """The public basis of prompt codes, in the file `BASIS`.
+
+    id: hash of its sources, the base model and the public captions; devices and coordinator compare it.
+    """
+
+    id: Sha256
+
+
+class ImageEncoder(msgspec.Struct, frozen=True, kw_only=True):
+    """The bundle's image encoder, and the preprocessing of its pictures: that of CLIPImageProcessor.
+
+    The shorter side is resized (bicubic), the central square cut out, and each channel normalised.
+
+    id: hash of its weights, settings and preprocessing; devices and coordinator compare it.
+    resize: pixels of the shorter side after resizing.
+    size: pixels a side of the square that the encoder sees.
+    mean, std: of each channel of values in 0..1; red, green, blue.
+    dimensions: numbers in an embedding.
+    """
+
+    id: Sha256
+    resize: Annotated[int, Meta(ge=1, le=4096)]
+    size: Annotated[int, Meta(ge=1, le=4096)]
+    mean: tuple[Finite, Finite, Finite]
+    std: tuple[Scale, Scale, Scale]
+    dimensions: Annotated[int, Meta(ge=1, le=4096)]
+
+    def __post_init__(self) -> None:
+        if self.size > self.resize:
+            raise ValueError(f"a square of {self.size} pixels cannot be cut out of {self.resize}")
+
+
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The content of impasto.json.
 
@@ -104,6 +143,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     defaults: drawing settings that apply when the caller gives none.
     shallow_slots: the slots that the UNet's shallow part has too; None without step reuse.
     fused: LoRA files that the export added to the weights.
+    prompt_basis: the public basis of prompt codes; None in bundles of earlier versions.
+    image_encoder: the encoder that picture codes are made with; None without one. It is no part of the base id.
     files: SHA-256 of every other file in the folder.
     """
 
@@ -124,6 +165,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     slots: list[Slot]
     shallow_slots: list[str] | None = None
     fused: list[Fused] = []
+    prompt_basis: PromptBasis | None = None
+    image_encoder: ImageEncoder | None = None
     files: dict[str, Sha256]
     versions: dict[str, str] = {}
 
@@ -133,7 +176,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         xl = ("text_encoder_2",) if self.pipeline == "StableDiffusionXLPipeline" else ()
         preview = () if self.preview_scaling_factor is None else ("preview_decoder",)
         shallow = () if self.shallow_slots is None else ("unet_shallow",)
-        return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview)
+        pictures = () if self.image_encoder is None else (IMAGE_ENCODER,)
+        return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview, *pictures)
 
     @property
     def tokenizers(self) -> tuple[str, ...]:
@@ -145,7 +189,8 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         """Names of the files without which nothing can be drawn."""
         graphs = (graph_file(stage) for stage in self.stages)
         words = (f"{folder}/{name}" for folder in self.tokenizers for name in _TOKENIZER_FILES)
-        return (*graphs, *words, "scheduler/scheduler_config.json")
+        basis = () if self.prompt_basis is None else (BASIS,)
+        return (*graphs, *words, *basis, "scheduler/scheduler_config.json")
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """Shape (channels, height, width) of one picture's latents.

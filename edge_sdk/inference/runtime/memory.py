@@ -19,7 +19,10 @@ _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 PROCESS = 80_000_000
 # Bytes of working memory for a byte of the stage's largest input, measured at 512 x 512 pixels (docs/devices.md).
 # The encoders' inputs are tokens and whole pictures.
-_WORKING = {"text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400, "preview_decoder": 2_000}
+_WORKING = {
+    "text_encoder": 30_000, "text_encoder_2": 60_000, "vae_encoder": 400, "preview_decoder": 2_000,
+    "image_encoder": 20,
+}  # fmt: skip
 _WORKING_DECODER = 20_000
 _WORKING_DENOISER = 8_000
 

@@ -1,4 +1,4 @@
-"""The options of whoever draws: threads, back end, memory, preparing. One place says what they are."""
+"""The options of drawing, in one place: threads, back end, memory, preparing."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Prepare(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True):
-    """Store that the work of a plan begins, and forget what is unfinished of others."""
+    """Store that the work of a plan begins, and forget the unfinished work of others."""
 
     plan: str
     round: int

@@ -90,6 +90,10 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed, and nothing else happened."""
 
 
+class Stop(msgspec.Struct, frozen=True):
+    """The device's owner ends the membership."""
+
+
 Event: TypeAlias = (
     Opened
     | Line
@@ -107,4 +111,5 @@ Event: TypeAlias = (
     | Alone
     | InPlace
     | Tick
+    | Stop
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The legal moves of a device between the phases of its membership, as one table; `machine` asserts every move.
+"""The legal moves of a device between the phases of its membership, as one table; a turn asserts every move.
 
     seeking ──its state──> joining ──Welcome──> waiting <─────────────────────────────────────┐
                                                   │ ^                                         │ settled, or its
@@ -22,7 +22,7 @@
 
 Two moves skip a phase: an update that was trained before is handed in from `waiting` (of an earlier round) or from
 `bringing` (of this one); and a device that finds nobody, but has all adapters of a federation that has ended, goes home
-from `seeking` or `joining`.
+from `seeking` or `joining`. A membership that its owner stops is at its end at once, from any phase.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Phase: TypeAlias = Literal[
 ]  # fmt: skip
 
 LEGAL: Mapping[Phase, Set[Phase]] = {
-    "seeking": {"joining", "going_home"},
-    "joining": {"waiting", "going_home"},
-    "waiting": {"bringing", "handing_in"},
-    "bringing": {"waiting", "training", "handing_in", "going_home"},
-    "training": {"bringing", "handing_in"},
-    "handing_in": {"waiting", "bringing"},
+    "seeking": {"joining", "going_home", "home"},
+    "joining": {"waiting", "going_home", "home"},
+    "waiting": {"bringing", "handing_in", "home"},
+    "bringing": {"waiting", "training", "handing_in", "going_home", "home"},
+    "training": {"bringing", "handing_in", "home"},
+    "handing_in": {"waiting", "bringing", "home"},
     "going_home": {"home"},
     "home": set(),
 }

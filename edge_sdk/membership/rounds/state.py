@@ -34,7 +34,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         rounds: committed updates after which the device leaves; None stays to the end.
         deadline: longest wait in seconds for the coordinator's next step.
         answer: longest wait in seconds for the coordinator to show itself, and to answer Join.
-        spread: a number from 0 to 1, drawn for each session, so that hellos of many devices do not come together.
+        spread: a number from 0 to 1, drawn for each session, so that many devices do not speak at once.
     """
 
     federation: str
@@ -51,6 +51,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         phase: its phase, see `moves`.
         until: time at which the present wait is given up.
         say_at: time at which Join, Hello or Offer is said (again).
+        rejoin: true if Join is to be said at `say_at`, before anything else.
+        joins: Joins in a row without an answer.
         away: true while there is no connection to the broker.
         online: true if the coordinator's state says that it is online.
         epoch: epoch of the coordinator's state; None before the first one.
@@ -77,6 +79,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase = "seeking"
     until: float = math.inf
     say_at: float = math.inf
+    rejoin: bool = False
+    joins: int = 0
     away: bool = False
     online: bool = False
     epoch: int | None = None

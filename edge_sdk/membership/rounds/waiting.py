@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sdk.membership.rounds import machine
+from edge_sdk.membership.rounds.machine import intervals
 from edge_sdk.membership.rounds.state import Rules, State
 
 
@@ -27,4 +27,4 @@ def awaited(rules: Rules, state: State) -> str:
 def unanswered(state: State, now: float) -> float:
     """Return the seconds since the first unanswered Join or Hello; 0 while that is too short to count as silence."""
     silent = 0.0 if state.asked_at is None else now - state.asked_at
-    return silent if silent >= machine.PATIENCE * machine.REPEAT else 0.0
+    return silent if silent >= intervals.PATIENCE * intervals.REPEAT else 0.0

@@ -74,13 +74,14 @@ client.on("message", (topic, payload) => {
 function onState(state) {
   const said = (state.successions ?? []).map((s) => [s.old, s.new, s.signature]);
   const key = follow(said, hex(state.key));
-  const content = ["state", state.epoch, state.online, state.base_id, state.key, said];
+  const content = ["state", state.epoch, state.online, state.base_id, state.key, said, state.level];
   const good = key === hex(state.key) && isSigned(key, state.signature, ...content);
   if (!good || (trusted !== null && state.epoch < place[0])) return tell("ignored", { state: state.epoch });
   if (!state.online || state.base_id !== baseId) return;
   trusted = key;
   reach(state.epoch, 0);
   if (state.epoch === coordinatorEpoch) return;
+  if (state.level !== "plain") fail(`the federation asks for level ${state.level}`);
   coordinatorEpoch = state.epoch;
   const code = Buffer.alloc(64);
   for (let i = 0; i < 16; i++) code.writeFloatLE(Math.sin(i + 1), 4 * i);

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from coordinator.methods import Idle, MethodSettings
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels
 from coordinator.methods.clustering.partition import partition
+from coordinator.methods.clustering.place import place
 from coordinator.methods.clustering.rules import RULES
+from coordinator.methods.clustering.similarities import Crowd
 from edge_sdk.wire import Count, Positive
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The clusterer that groups devices this time.
+
+    Attributes:
+        clusterer: itself, or one that it has chosen.
+        new: true if the present clusters came from another one, so that their margin does not compare.
+        figures: values to report.
+    """
+
+    clusterer: Clusterer
+    new: bool = False
+    figures: Mapping[str, object] = field(default_factory=dict)
 
 
 class Clusterer(MethodSettings, frozen=True, kw_only=True):
     """Weighs the kinds of evidence about devices. Its fields are the keys of the table [clustering].
 
     All devices make one cluster; see `Grouping` for clusterers that find several.
+
+    Attributes:
+        sees_pictures: true if it looks at picture codes; others are not given any.
     """
+
+    sees_pictures: ClassVar[bool] = False
 
     def __call__(self, evidence: Evidence) -> Blend:
         """Return the weights of the kinds of evidence in the similarity of two devices."""
         raise NotImplementedError
+
+    def decide(self, evidence: Evidence, clusters: Sequence[int | None]) -> Decision:
+        """Return the clusterer that groups devices this time: usually itself.
+
+        Args:
+            evidence: the evidence about n devices.
+            clusters: their n present clusters; None for a device without one.
+        """
+        return Decision(self)
+
+    def place(self, evidence: Evidence, clusters: Labels) -> int:
+        """Return the cluster for a device that came after the last clustering, by its codes; 0 if there is no cluster.
+
+        Args:
+            evidence: codes of n devices that have a cluster, and of the new one, which is the last.
+            clusters: (n,) present clusters.
+        """
+        return place(evidence.codes[-1], evidence.codes[:-1], clusters)
 
     def labels(self, crowd: Crowd, present: int) -> Labels:
         """Return the group, 0 … k-1, of each of the n devices, (n,); `present` is the present number of clusters."""

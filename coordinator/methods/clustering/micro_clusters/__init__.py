@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.methods.clustering.micro_clusters.coarse import coarse
+from coordinator.methods.clustering.micro_clusters.coarse import coarse, micro_clusters
+from coordinator.methods.clustering.micro_clusters.gram import sums
 
-__all__ = ["coarse"]
+__all__ = ["coarse", "micro_clusters", "sums"]

@@ -13,12 +13,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import LEAST_TRAINED
 from coordinator.methods.clustering.evidence import Blend, Evidence, Labels, Matrix
 from coordinator.methods.clustering.micro_clusters.gram import Gram, Vectors, indicators, sums
 from coordinator.methods.clustering.micro_clusters.kmeans import k_means
 from coordinator.methods.clustering.plane import with_fixed_signs
+from coordinator.methods.clustering.similarities import Crowd
 from coordinator.methods.clustering.sketch import Sketches, sketches_of
 
 _DENSITY = 4.0  # micro-clusters: this times sqrt(n); five devices each at n = 500, 25 at n = 10,000
@@ -85,7 +85,7 @@ class Coarse(Crowd):
             if chosen.any():
                 points = _principal(times, int(chosen.sum()))
                 self._embedding[chosen, : points.shape[1]] = points
-                own[chosen] = taken + k_means(points, int(np.ceil(_DENSITY * np.sqrt(len(points)))))
+                own[chosen] = taken + micro_clusters(points)
                 taken = int(own.max()) + 1
         return own
 
@@ -101,6 +101,11 @@ def coarse(evidence: Evidence, blend: Blend) -> Coarse:
     if not blend.adapter or sketches.trained.sum() < LEAST_TRAINED:
         sketches = Sketches(np.zeros(len(evidence.codes), dtype=bool), np.zeros((0, 1), np.int8))
     return Coarse(evidence.codes, sketches, blend)
+
+
+def micro_clusters(points: Vectors | Matrix) -> Labels:
+    """Return the micro-cluster of each of n points (n, d): about `_DENSITY` sqrt(n) of them, by first appearance."""
+    return k_means(points.astype(np.float32), int(np.ceil(_DENSITY * np.sqrt(len(points)))))
 
 
 def _principal(times: _Times, count: int) -> Vectors:

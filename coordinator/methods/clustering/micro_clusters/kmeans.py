@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import numbered
 from coordinator.methods.clustering.evidence import Labels
 from coordinator.methods.clustering.micro_clusters.gram import Vectors, squares, sums
+from coordinator.methods.clustering.similarities import numbered
 
 _ROUNDS = 15
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, numbered
 from coordinator.methods.clustering.evidence import Labels, Matrix
-from coordinator.methods.clustering.rules.linkage import average_linkage
+from coordinator.methods.clustering.rules.linkage import linkage
+from coordinator.methods.clustering.similarities import Crowd, numbered
 
 # Another number of clusters must be better by this much than the present one, so that noise does not change it.
 HYSTERESIS = 0.03
@@ -28,16 +28,20 @@ class Cuts:
     def __init__(self, crowd: Crowd, smallest: int) -> None:
         self._crowd = crowd
         self._smallest = smallest
-        self._tree = average_linkage(crowd)
+        self._tree = linkage(crowd)
         self._possible = max(1, len(crowd) // smallest)
         self.most = min(self._possible, int(_MOST_CLUSTERS * np.sqrt(len(crowd))))
 
     def into(self, wanted: int) -> Labels:
         """Cut into at most `wanted` groups; fewer where distances tie or groups are too small."""
+        return numbered(_absorb_small(self._crowd, self.of_any_size(wanted), self._smallest))
+
+    def of_any_size(self, wanted: int) -> Labels:
+        """Cut into at most `wanted` groups, some of them perhaps too small; fewer where distances tie."""
         from scipy.cluster.hierarchy import fcluster
 
         labels = fcluster(self._tree, min(wanted, self._possible), criterion="maxclust").astype(np.int64)
-        return numbered(_absorb_small(self._crowd, numbered(labels), self._smallest))
+        return numbered(labels)
 
     def exactly(self, wanted: int) -> Labels:
         """Cut into `wanted` groups, or into the most groups below that number that are possible.

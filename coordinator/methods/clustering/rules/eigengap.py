@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.cuts import HYSTERESIS, Cuts
+from coordinator.methods.clustering.similarities import Crowd
 
 _LINK = 0.25  # of the mean degree, shared among all devices
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd
 from coordinator.methods.clustering.dense import Dense, centred_cosines
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.cuts import Cuts
 from coordinator.methods.clustering.rules.eigengap import eigengap
 from coordinator.methods.clustering.rules.silhouette import mean_silhouette, silhouette
+from coordinator.methods.clustering.similarities import Crowd
 
 _CLOUDS = 30  # drawn without groups
 # Least excess of the mean silhouette over that of the clouds, in standard deviations of the latter.

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from coordinator.methods.clustering.crowd import Crowd, means_to_groups, own_and_best_other
 from coordinator.methods.clustering.evidence import Labels, Matrix
 from coordinator.methods.clustering.rules.cuts import HYSTERESIS, Cuts
-
-# Below this mean silhouette the devices are one group: "no substantial structure" (Kaufman and Rousseeuw 1990, ch. 2).
-# Measured with 8 to 12 devices: random codes of 64 dimensions reach 0.1 to 0.2, four groups of two 0.4 to 0.7.
-LEAST_SILHOUETTE = 0.25
+from coordinator.methods.clustering.similarities import Crowd, means_to_groups, own_and_best_other
 
 
 def silhouette(crowd: Crowd, cuts: Cuts, present: int) -> Labels:
-    """Cut into the k with the best mean silhouette; one group if none reaches `LEAST_SILHOUETTE`."""
-    best, best_score = np.zeros(len(crowd.items), dtype=np.int64), LEAST_SILHOUETTE
+    """Cut into the k with the best mean silhouette; one group if none reaches the crowd's least one."""
+    best, best_score = np.zeros(len(crowd.items), dtype=np.int64), crowd.least_silhouette
     for wanted in range(2, min(cuts.most, len(crowd.items) - 1) + 1):
         labels = cuts.into(wanted)
         found = int(labels.max()) + 1

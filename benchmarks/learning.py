@@ -1,0 +1,159 @@
+"""Learning an owner's style from few pictures: the pictures drawn afterwards, by how it was learnt and drawn.
+
+    python -m benchmarks.learning [--quick] [--seed N] [--json FILE]
+
+An owner has 12 pictures in a style that the base model does not know. A lesson trains an adapter on them. Subjects of
+the same kinds, of which the owner has no picture, are then drawn in the owner's words, and the judge names style and
+subject of each. Rows change one thing of the usual lesson or drawing; in "together", four owners of one style learn in
+a federation. These two also run with 4 and 40 pictures.
+
+both, style, subject: shares of pictures; gain: of both over the usual row, on the same captions and seeds, and its
+standard error over owners; loss: mean held-out denoising loss; share: of what the judge finds in real pictures.
+
+Each result is kept by its settings, in the system's temporary folder and in FILE: a stopped study resumes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from benchmarks.lessons import world
+from benchmarks.lessons.arms import BASE_KNOWN, TOGETHER, USUAL, Arm, arms
+from benchmarks.shared import runs
+from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, value_of
+from benchmarks.shared.runs import Result, Run, key_of
+from samples.demo.plan import GROUP_STYLES
+from samples.stickers.judge import CARD, FOLDER
+
+PLACE = world.PLACE / "results"
+FEW, SOME, MANY = 4, 12, 40
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Size of the study: owners are one for each style and seed, each asked for so many pictures."""
+
+    seeds: int
+    asked: int
+    styles: tuple[str, ...] = GROUP_STYLES
+
+
+FULL = Scale(3, 16)
+QUICK = Scale(1, 2, GROUP_STYLES[:2])
+QUICK_ARMS = (USUAL, TOGETHER, "base model", BASE_KNOWN)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row's result with one owner."""
+
+    arm: Arm
+    style: str
+    seed: int
+    pictures: int
+    key: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm.name}, {self.pictures} pictures of {self.style}, seed {self.seed}"
+
+    @property
+    def asked_for(self) -> tuple[Arm, str, int, int]:
+        """The arguments of `world.run`."""
+        return self.arm, self.style, self.seed, self.pictures
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    assert __doc__ is not None
+    chosen = arguments(__doc__.splitlines()[0], given)
+    scale = QUICK if chosen.quick else FULL
+    seeds = [chosen.seed + at for at in range(scale.seeds)]
+    rows = [(arm, SOME) for arm in arms() if not chosen.quick or arm.name in QUICK_ARMS]
+    if not chosen.quick:
+        rows += [(arm, count) for count in (FEW, MANY) for arm in arms() if arm.name in (USUAL, TOGETHER, "base model")]
+    cells = [
+        Cell(arm, style, seed, count, key_of(world.facts(arm, world.owner(style, seed, count, scale.asked))))
+        for arm, count in rows
+        for seed in seeds
+        for style in scale.styles
+    ]
+    # One thread each, as many at once as there are cores.
+    work = [Run(cell.name, cell.key, partial(world.run, *cell.asked_for, scale.asked)) for cell in cells]
+    results = runs.measured(work, PLACE, chosen.json, "lessons")
+    report(chosen, seeds, cells, results).finish(hide="run")
+
+
+def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], results: Mapping[str, Result]) -> Report:
+    """A row for each arm and number of pictures, the bars, and every run."""
+    made = Report(chosen, seeds)
+    groups: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault((cell.arm.name, cell.pictures), []).append(cell)
+    usual = {count: [results[c.key] for c in found] for (name, count), found in groups.items() if name == USUAL}
+    real = _real_pictures()
+    made.rows += [
+        summary(name, count, [results[cell.key] for cell in found], usual[count], real)
+        for (name, count), found in groups.items()
+    ]
+    table = {(str(row["row"]), row["pictures"]): row for row in made.rows}
+    made.bars += bars(table)
+    made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells]
+    return made
+
+
+def bars(table: Mapping[tuple[str, object], Row]) -> list[Bar]:
+    """Bars of learning alone and together; `table`: by row and number of pictures."""
+    alone, together = table[USUAL, SOME], table[TOGETHER, SOME]
+    found = [
+        Bar("alone: style and subject, of what is found in real pictures", value_of(alone, "share"), 0.45, "at least"),
+        Bar("together: the same", value_of(together, "share"), 0.6, "at least"),
+    ]
+    if together["gain_se"] is not None:
+        ahead = value_of(together, "gain") / max(value_of(together, "gain_se"), 1e-9)
+        found.append(Bar("together over alone, in standard errors", ahead, 2.0, "at least"))
+    for row, who in ((alone, "alone"), (together, "together")):
+        lost = value_of(table[BASE_KNOWN, SOME], "subject") - value_of(row, "subject")
+        found.append(Bar(f"{who}: subject lost, against the base model in known words", lost, 0.08))
+    if few := table.get((TOGETHER, FEW)):
+        found.append(Bar(f"together, {FEW} pictures: style and subject", value_of(few, "share"), 0.45, "at least"))
+    return found
+
+
+def summary(name: str, pictures: int, found: Sequence[Result], usual: Sequence[Result], real: float) -> Row:
+    """Means over the owners of a row; `usual` are the same owners' results in the usual row."""
+    both = [_both(result) for result in found]
+    gains = np.array([mine - theirs for mine, theirs in zip(both, map(_both, usual), strict=True)])
+    mean = float(np.mean(both))
+    return {
+        "row": name,
+        "pictures": pictures,
+        "both": mean,
+        "share": mean / real,
+        "style": float(np.mean([np.mean(result["style"]) for result in found])),
+        "subject": float(np.mean([np.mean(result["subject"]) for result in found])),
+        "gain": float(gains.mean()),
+        "gain_se": float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else None,
+        "loss": float(np.mean([result["loss"] for result in found])),
+        "learning_s": float(np.median([result["seconds"] for result in found])),
+        "drawn": sum(len(result["style"]) for result in found),
+    }
+
+
+def _both(result: Result) -> float:
+    return float(np.mean(np.logical_and(result["style"], result["subject"])))
+
+
+def _real_pictures() -> float:
+    """Share of real pictures in device styles whose style and subject the judge finds."""
+    card = json.loads((FOLDER / CARD).read_text("utf-8"))
+    return float(card["held_out"]["real"]["devices"]["both_hit"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Owners, ways of learning and one lesson of benchmarks.learning."""

@@ -1,0 +1,314 @@
+"""Codes attacked: the captions, pictures, style and subjects that they give away, and the groups that they leave.
+
+    python -m benchmarks.privacy [--quick] [--seed N] [--json FILE]
+
+The attacker is the server alone: it sees one code of each device, knows the text encoder and the public basis, and
+holds 10,000 candidate captions, all of the device's among them. Devices have one of four styles and a favourite group
+of subjects, from which half of their captions come; 2 to 32 captions, all different, whose number the profile states.
+
+found: share of a device's captions among as many candidates that the attack names (`attacks.recovery`); styled: the
+same among the captions of the guessed style only, from many starts; voted: of these, the captions in most of the sets
+that fit best; nearest: the same of the candidates of highest cosine. chance: the same of any candidates; informed: of
+any captions of the device's style, half of them of its favourite group, which is what somebody can name who knows these
+two and no more. style, group: share of devices whose style and favourite group are guessed; style_chance, group_chance:
+one in so many. Levels refuse fewer captions than they need (`refused`): their rows show why.
+
+one_more: the device sends a second code after it got one more picture; share of devices whose new caption the
+difference of both codes names, among those of its style; one_more_chance: one in so many.
+
+Rivals that are not shipped stand beside: level coarse in all steps of a byte; a secret rotation of plain codes, of
+which some devices that collude tell their captions; and signs of projections (`attacks.rivals`).
+
+ARI is the adjusted Rand index of the coordinator's groups against the four styles, before any training: with their
+number given, and found by the default rule. `one`: share of federations of a single style in which the rule finds one
+group.
+
+If the base model has an image encoder, its picture codes are attacked and grouped as well (`attacks.pictures`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.progress import track
+
+from benchmarks.attacks.captions import Matrix, Victim, World, victim, world
+from benchmarks.attacks.grouping import agreement, found_groups
+from benchmarks.attacks.guesses import Guesses
+from benchmarks.attacks.pictures import album, attacked_pictures, grouped_pictures
+from benchmarks.attacks.recovery import nearest, recovered, voted
+from benchmarks.attacks.rivals import Colluders, Rotation, SignHash
+from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
+from edge_sdk.privacy import LEVELS, Coarse, Level
+
+SEEDS = 3
+CAPTIONS = (2, 4, 6, 8, 16, 32)
+JUDGED = 16  # captions of a device in all other rows
+PAIRS = (0, 8, 32, 64, 128, 192, 256, 512)
+BITS = (8, 64, 256)
+CROWDS = {8: 10, 48: 4, 200: 2}  # devices -> federations a seed
+NAMED = {"full": 1.0, "half": 0.5}  # share of captions that name the style
+STYLES = 4
+# Part of the rows -> name -> codes that are attacked alike.
+CODES: Mapping[str, Mapping[str, Level]] = {"code": LEVELS, "eight bits": {"coarse in 8 bits": Coarse(127)}}
+LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a run: candidates, subjects, pictures (None: all), devices attacked a row and seed, kinds of rows."""
+
+    candidates: int
+    subjects: int | None
+    pictures: int | None
+    devices: int
+    captions: Sequence[int]
+    pairs: Sequence[int]
+    bits: Sequence[int]
+    crowds: Sequence[int]
+
+
+FULL = Size(10_000, None, None, 12, CAPTIONS, PAIRS, BITS, tuple(CROWDS))
+QUICK = Size(1000, 120, 600, 2, (2, 8, 16), (0, 8, 192), (8,), (8,))
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    """Measure and report."""
+    assert __doc__ is not None
+    chosen = arguments(__doc__.splitlines()[0], given)
+    size = QUICK if chosen.quick else FULL
+    seeds = [chosen.seed + number for number in range(1 if chosen.quick else SEEDS)]
+    report = Report(chosen, seeds)
+    known = world(size.candidates, size.subjects)
+    cases = [(seed, part, level) for seed in seeds for part, levels in CODES.items() for level in levels.items()]
+    report.rows += _means(
+        row
+        for seed, part, (name, level) in track(cases, description="codes")
+        for row in attacked(known, part, name, level, size, seed)
+    )
+    report.rows += _means(
+        row
+        for seed in track(seeds, description="rivals")
+        for rival in (rotated, hashed)
+        for row in rival(known, size, seed)
+    )
+    report.rows += _means(row for seed in track(seeds, description="groups") for row in grouped(known, size, seed))
+    if shown := album(size.pictures):
+        crowds = {devices: CROWDS[devices] for devices in size.crowds}
+        for rows in (
+            (row for seed in seeds for row in attacked_pictures(shown, size.captions, size.devices, seed)),
+            (row for seed in seeds for row in grouped_pictures(shown, crowds, seed)),
+        ):
+            report.rows += _means(track(rows, description="pictures"))
+    report.bars += bars(report.rows)
+    report.finish()
+
+
+def bars(rows: Sequence[Row]) -> list[Bar]:
+    """Bars: the attack is real on plain codes, fails on coarse ones, and these leave the groups."""
+    found = [
+        Bar(f"plain, {JUDGED} captions: found by the attack", value_of(row, "found"), LEAST_FOUND, "at least")
+        for row in rows
+        if row["part"] == "code" and (row["code"], row["captions"]) == ("plain", JUDGED)
+    ]
+    for row in rows:
+        if row["part"] == "code" and row["code"] != "plain" and not row["refused"]:
+            name = f"{row['code']}, {row['captions']} captions"
+            beyond = {
+                "found beyond chance": value_of(row, "found") - value_of(row, "chance"),
+                "styled beyond informed": value_of(row, "styled") - value_of(row, "informed"),
+                "voted beyond informed": value_of(row, "voted") - value_of(row, "informed"),
+                "one more named beyond chance": value_of(row, "one_more") - value_of(row, "one_more_chance"),
+            }
+            found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
+    groups = {(row["code"], row["devices"], row["style words"], row["number"]): row for row in rows if "ari" in row}
+    for (code, devices, words, number), row in groups.items():
+        if code != "plain" and row["part"] == "groups":
+            lost = value_of(groups["plain", devices, words, number], "ari") - value_of(row, "ari")
+            found.append(
+                Bar(f"{code}, {devices} devices, {words}, number {number}: ARI lost to plain", lost, MOST_LOST)
+            )
+    return found
+
+
+def attacked(known: World, part: str, name: str, level: Level, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of one kind of codes: the server alone, by number of captions."""
+    features = _own_codes(known, level)
+    guesses = Guesses(known, features)
+    for count in size.captions:
+        rng = np.random.default_rng([seed, count])
+        scores = []
+        for device in _victims(known, count, size.devices, rng):
+            code = level.decode(level.encode(known.vectors[device.captions], known.basis))
+            scores.append(_scores(known, features, guesses, device, code, rng))
+        later = [
+            _named_later(known, features, guesses, level, one)
+            for one in _victims(known, count + 1, 4 * size.devices, rng)
+        ]
+        yield _row(part, name, known, count, scores) | {
+            "one_more": statistics.mean(later),
+            "one_more_chance": 1 / len(known.of_style[0]),
+            "refused": int(count < level.fewest),
+        }
+
+
+def rotated(known: World, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of a secret rotation, by number of known pairs."""
+    rng = np.random.default_rng([seed, 1])
+    rotation = Rotation(known.vectors.shape[1], rng)
+    helpers = [known.vectors[one.captions].mean(axis=0) for one in _victims(known, JUDGED, max(size.pairs), rng)]
+    devices = _victims(known, JUDGED, size.devices, rng)
+    for pairs in size.pairs:
+        means = np.array(helpers[:pairs]).reshape(pairs, known.vectors.shape[1])
+        scores = []
+        if pairs:
+            colluders = Colluders(means, rotation.code(means))
+            features = colluders.features(known.vectors)
+            guesses = Guesses(known, features)
+        for device in devices:
+            code = rotation.code(known.vectors[device.captions].mean(axis=0))
+            if pairs:
+                scores.append(_scores(known, features, guesses, device, colluders.coordinates(code), rng))
+            else:  # without any pair nothing is known of the rotation: guesses are blind
+                scores.append(_blind(known, device, rng))
+        yield _row("rival", f"secret rotation, {pairs} known pairs", known, JUDGED, scores)
+
+
+def hashed(known: World, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of sign hashes, by number of bits: attacks, and the groups that 48 devices' hashes still make."""
+    for bits in size.bits:
+        rng = np.random.default_rng([seed, 2, bits])
+        hashes = SignHash(known.basis.mean, bits, rng)
+        features = hashes.features(known.vectors)
+        guesses = Guesses(known, features)
+        scores = []
+        for device in _victims(known, JUDGED, size.devices, rng):
+            mean = known.vectors[device.captions].mean(axis=0)
+            usual = np.abs(features[rng.choice(len(features), JUDGED)].mean(axis=0)).mean()  # a sign has no length
+            scores.append(_scores(known, features, guesses, device, usual * hashes.code(mean), rng))
+        truth, crowd = _crowd(known, 48, 1.0, rng)
+        codes = [hashes.code(known.vectors[one.captions].mean(axis=0)).astype("<f4").tobytes() for one in crowd]
+        ari = agreement(truth, found_groups(codes, LEVELS["plain"], STYLES))
+        yield _row("rival", f"sign hash, {bits} bits", known, JUDGED, scores) | {"ari_48": ari}
+
+
+def grouped(known: World, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of the groups that the coordinator finds."""
+    for devices in size.crowds:
+        for words, named in NAMED.items():
+            for federation in range(CROWDS[devices]):
+                rng = np.random.default_rng([seed, 3, devices, federation])
+                truth, crowd = _crowd(known, devices, named, rng)
+                alike = [victim(known, federation % STYLES, JUDGED, rng, named) for _ in range(devices)]
+                for level in LEVELS.values():
+                    facts = {"part": "groups", "code": level.name, "devices": devices, "style words": words}
+                    codes = _codes(known, level, crowd)
+                    for number, clusters in (("given", STYLES), ("found", 0)):
+                        ari = agreement(truth, found_groups(codes, level, clusters))
+                        yield facts | {"number": number, "ari": ari}
+                    one = found_groups(_codes(known, level, alike), level, 0).max() == 0
+                    yield facts | {"part": "no groups", "one": float(one)}
+
+
+def _victims(known: World, count: int, devices: int, rng: np.random.Generator) -> list[Victim]:
+    return [victim(known, number % STYLES, count, rng) for number in range(devices)]
+
+
+def _crowd(known: World, devices: int, named: float, rng: np.random.Generator) -> tuple[list[int], list[Victim]]:
+    truth = [number % STYLES for number in range(devices)]
+    return truth, [victim(known, style, JUDGED, rng, named) for style in truth]
+
+
+def _codes(known: World, level: Level, crowd: Iterable[Victim]) -> list[bytes]:
+    return [level.encode(known.vectors[device.captions], known.basis) for device in crowd]
+
+
+def _own_codes(known: World, level: Level) -> Matrix:
+    """Numbers of which a device's code is the mean, but for clipping and rounding: (candidates, k)."""
+    return known.basis.place(known.vectors) if level.needs_basis else known.vectors
+
+
+def _scores(
+    known: World, features: Matrix, guesses: Guesses, device: Victim, code: Matrix, rng: np.random.Generator
+) -> dict[str, float]:
+    count, own = len(device.captions), set(device.captions.tolist())
+    style = known.of_style[guesses.style(code)]
+    return {
+        "found": len(own & set(recovered(features, code, count, rng).tolist())) / count,
+        "styled": len(own & set(style[recovered(features[style], code, count, rng)].tolist())) / count,
+        "voted": len(own & set(style[voted(features[style], code, count, rng)].tolist())) / count,
+        "nearest": len(own & set(nearest(features, code, count).tolist())) / count,
+        "style": float(guesses.style(code) == device.style),
+        "group": float(guesses.group(code) == device.group),
+        "informed": _informed(known, device),
+    }
+
+
+def _named_later(known: World, features: Matrix, guesses: Guesses, level: Level, device: Victim) -> float:
+    """1 if the last caption of a device is named by the codes with and without it."""
+    before, after = (
+        level.decode(level.encode(known.vectors[captions], known.basis))
+        for captions in (device.captions[:-1], device.captions)
+    )
+    count = len(device.captions)
+    style = known.of_style[guesses.style(after)]
+    gained = count * after - (count - 1) * before
+    return float(style[np.linalg.norm(features[style] - gained, axis=1).argmin()] == device.captions[-1])
+
+
+def _informed(known: World, device: Victim) -> float:
+    """Expected share of a device's captions among as many of its style, chosen at random as its own were."""
+    subjects = known.group_of[known.of_style[0]]
+    inside, count = int((subjects == device.group).sum()), len(device.captions)
+    half = count // 2
+    return (half * half / inside + (count - half) ** 2 / (len(subjects) - half)) / count
+
+
+def _blind(known: World, device: Victim, rng: np.random.Generator) -> dict[str, float]:
+    count, own = len(device.captions), set(device.captions.tolist())
+    any_of_them = [len(own & set(rng.choice(len(known.captions), count, replace=False).tolist())) for _ in range(4)]
+    return {
+        "found": any_of_them[0] / count,
+        "styled": any_of_them[1] / count,
+        "voted": any_of_them[2] / count,
+        "nearest": any_of_them[3] / count,
+        "style": float(rng.integers(len(known.styles)) == device.style),
+        "group": float(rng.integers(len(known.groups)) == device.group),
+        "informed": _informed(known, device),
+    }
+
+
+def _row(
+    part: str, code: str, known: World, count: int, scores: Sequence[dict[str, float]]
+) -> dict[str, str | int | float]:
+    means = {name: statistics.mean(score[name] for score in scores) for name in scores[0]}
+    return {
+        "part": part,
+        "code": code,
+        "captions": count,
+        **means,
+        "chance": count / len(known.captions),
+        "style_chance": 1 / len(known.styles),
+        "group_chance": 1 / len(known.groups),
+    }
+
+
+def _means(rows: Iterable[Row]) -> list[Row]:
+    """One row for all seeds and federations: means of its figures."""
+    same: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        same.setdefault(tuple(value for value in row.values() if not isinstance(value, float)), []).append(row)
+    return [
+        {
+            name: statistics.mean(value_of(row, name) for row in found) if isinstance(value, float) else value
+            for name, value in found[0].items()
+        }
+        for found in same.values()
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The benchmark of codes as tables in Markdown: what attacks find, rivals that fail, groups that are left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from benchmarks.report.markdown import or_empty, table
+
+Result: TypeAlias = Mapping[str, Any]
+_UNMEASURED = "Not measured yet: the base model of this run has no image encoder."
+_SHARES = ("found", "styled", "voted", "nearest", "informed", "chance")
+
+
+def codes(result: Result) -> str:
+    """Shares that the server alone finds, for each level and number of captions."""
+    rows = [row for row in result["rows"] if row["part"] in ("code", "eight bits")]
+    head = ["code", "captions", *_SHARES, *_guess_heads(rows), "one more", ""]
+    return table(
+        head,
+        [
+            [
+                str(row["code"]), str(row["captions"]), *(_share(row[name]) for name in _SHARES), *_guesses(row),
+                _share(row["one_more"]), "refused" if row["refused"] else "",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def rivals(result: Result) -> str:
+    """The same for ways to hide prompts that are not shipped."""
+    rows = [row for row in result["rows"] if row["part"] == "rival"]
+    head = ["rival", *_SHARES, *_guess_heads(rows), "ARI, 48 devices"]
+    return table(
+        head,
+        [
+            [
+                str(row["code"]), *(_share(row[name]) for name in _SHARES), *_guesses(row),
+                or_empty(row.get("ari_48"), "{:.2f}"),
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def left(result: Result) -> str:
+    """ARI of the coordinator's groups, for each crowd, and how often devices of one style make one group."""
+    rows = [row for row in result["rows"] if row["part"] in ("groups", "no groups")]
+    cases = list(dict.fromkeys((row["devices"], row["style words"]) for row in rows))
+    levels = list(dict.fromkeys(row["code"] for row in rows))
+    found = {(row["code"], row["devices"], row["style words"], row.get("number")): row for row in rows}
+
+    def line(devices: int, words: str) -> list[str]:
+        cells = [str(devices), words]
+        for number in ("given", "found", None):
+            figure = "one" if number is None else "ari"
+            cells.append(" / ".join(f"{found[level, devices, words, number][figure]:.3g}" for level in levels))
+        return cells
+
+    names = " / ".join(levels)
+    head = [
+        "devices", "captions with style words", f"ARI, number given: {names}", f"ARI, number found: {names}",
+        f"one style is one group: {names}",
+    ]  # fmt: skip
+    return table(head, [line(*case) for case in cases])
+
+
+def pictures(result: Result) -> str:
+    """The pictures of an album that are named from picture codes."""
+    rows = [row for row in result["rows"] if row["part"] == "pictures"]
+    if not rows:
+        return _UNMEASURED
+    names = ("found", "styled", "voted", "informed", "chance")
+    head = ["code", "pictures", *names, f"style (chance {_share(rows[0]['style_chance'])})", ""]
+    return table(
+        head,
+        [
+            [
+                str(row["code"]), str(row["pictures"]), *(_share(row[name]) for name in names), f"{row['style']:.0%}",
+                "not sent" if row["refused"] else "",
+            ]
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def picture_groups(result: Result) -> str:
+    """ARI of the groups that are found from picture codes."""
+    rows = [row for row in result["rows"] if row["part"] == "picture groups"]
+    if not rows:
+        return _UNMEASURED
+    found = {(row["code"], row["devices"], row["number"]): row["ari"] for row in rows}
+    levels = list(dict.fromkeys(row["code"] for row in rows))
+    crowds = list(dict.fromkeys(row["devices"] for row in rows))
+
+    def cell(devices: int, number: str) -> str:
+        return " / ".join(f"{found[level, devices, number]:.2f}" for level in levels)
+
+    head = ["devices", *(f"ARI, number {number}: {' / '.join(levels)}" for number in ("given", "found"))]
+    return table(head, [[str(devices), cell(devices, "given"), cell(devices, "found")] for devices in crowds])
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+def _guess_heads(rows: Sequence[Result]) -> list[str]:
+    first = rows[0]
+    return [f"{name} (chance {_share(first[f'{name}_chance'])})" for name in ("style", "group")]
+
+
+def _guesses(row: Result) -> list[str]:
+    return [f"{row[name]:.0%}" for name in ("style", "group")]

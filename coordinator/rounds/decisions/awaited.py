@@ -1,0 +1,54 @@
+"""The present wait of a federation, read from its state."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from coordinator.rounds.decisions import waiting
+from coordinator.rounds.state import Rules, State
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """A wait of the federation.
+
+    Attributes:
+        what: "devices" for a round to begin; "updates" of the open round; "goodbyes" of devices that have not yet
+            acknowledged their adapters.
+        there: number that has arrived.
+        needed: number that ends the wait: at once, or for updates at the deadline.
+        names: the devices that are waited for by name, sorted.
+        until: time on the machine's clock at which the wait ends by itself; None: never.
+    """
+
+    what: Literal["devices", "updates", "goodbyes"]
+    there: int
+    needed: int
+    names: tuple[str, ...] = ()
+    until: float | None = None
+
+
+def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Awaited | None:
+    """Return what the federation waits for from outside; None if nothing.
+
+    Args:
+        rules: the rules.
+        state: the state.
+        now: the time.
+        named: False leaves the names out, and looks through no devices.
+    """
+    if state.phase == "gathering":
+        return Awaited("devices", waiting.present(state, now), waiting.enough_to_begin(rules, state))
+    if state.phase == "training" and state.current:
+        names = tuple(sorted(waiting.awaited_members(rules, state, now))) if named else ()
+        enough = waiting.enough_updates(rules, state, now)
+        return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
+    if state.phase == "finished":
+        unserved = sum(n for kind, n in state.kinds(now) if waiting.is_present(kind) and not kind.served)
+        devices = state.devices
+        if unserved:
+            here = (name for name, device in devices.items() if device.is_present(now) and not device.served)
+            names = tuple(sorted(here)) if named else ()
+            return Awaited("goodbyes", len(devices) - unserved, len(devices), names, state.ends)
+    return None

@@ -1,0 +1,91 @@
+"""Phase `aggregating`: the updates of a closed round become adapters; the end of a round."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from coordinator.rounds.machine.actions import Aggregate
+from coordinator.rounds.machine.events import (
+    Aggregated,
+    Failed,
+)
+from coordinator.rounds.machine.phases import finished
+from coordinator.rounds.machine.turn import Turn
+from coordinator.rounds.state import Past, Round, Trace
+from edge_sdk.wire import (
+    RoundDone,
+)
+
+
+def ask(turn: Turn) -> None:
+    """Ask for the adapters that the updates of the closed round make."""
+    current, state = turn.open_round(), turn.state
+    last = current.number in (turn.rules.root_rounds, turn.rules.rounds)
+    turn.actions.append(Aggregate(current, last, state.root, state.clusters))
+
+
+def aggregated(turn: Turn, event: Aggregated) -> None:
+    """Take the adapters over, and end the round."""
+    current = turn.state.current
+    if turn.state.phase != "aggregating" or not current or event.round != current.number:
+        return
+    devices = dict(turn.state.devices)
+    for name, update in current.updates.items():
+        devices[name] = replace(devices[name], trace=Trace(update.manifest.sha256, update.member))
+    turn.set(devices=devices, root=event.root or turn.state.root, clusters={**turn.state.clusters, **event.clusters})
+    end(turn, current)
+    _report_closed(turn, current, event.figures)
+    tell_members(turn, current, accepted=frozenset(current.updates))
+
+
+def failed(turn: Turn, event: Failed) -> None:
+    """End the round without an answer, with the adapters as they were.
+
+    The round's number is used up, because the same devices with the same updates would fail again without end.
+    """
+    current = turn.state.current
+    if turn.state.phase != "aggregating" or not current or event.round != current.number:
+        return
+    turn.report("round_failed", round=event.round, code=event.code, reason=event.reason)
+    end(turn, current)
+    tell_members(turn, current, accepted=frozenset())
+
+
+def end(turn: Turn, current: Round) -> None:
+    """Close the round and its number. Members that have not delivered may do so for `late` more rounds."""
+    number, late = current.number, turn.rules.late
+    past = {**turn.state.past, number: Past(current.attempt, current.absent)} if late else {}
+    turn.set(
+        phase="gathering" if number < turn.rules.rounds else "finished",
+        round=number,
+        current=None,
+        past={n: closed for n, closed in past.items() if n > number - late},
+        pace=turn.state.pace if current.pace is None else current.pace,
+        ends=turn.now + turn.rules.deadline if number >= turn.rules.rounds else None,
+    )
+
+
+def tell_members(turn: Turn, closed: Round, *, accepted: frozenset[str]) -> None:
+    """Tell the members that their round is over, and all devices if it was the last one."""
+    for name in sorted(closed.cohort.keys() | closed.updates.keys()):
+        turn.send(name, RoundDone(round=closed.number, accepted=name in accepted, updates=len(accepted)))
+    if turn.state.phase == "finished":
+        turn.report("finished", rounds=turn.rules.rounds, clusters=sorted(turn.state.clusters))
+        for name in sorted(turn.state.devices):
+            finished.hand_back(turn, name)
+
+
+def _report_closed(turn: Turn, closed: Round, figures: dict[str, Any]) -> None:
+    turn.report(
+        "round_closed",
+        round=closed.number,
+        stage=closed.stage,
+        updates=len(closed.updates),
+        late={name: update.late for name, update in closed.updates.items() if update.late},
+        missing=sorted(set(closed.cohort) - set(closed.updates)),
+        refused=dict(sorted(closed.refused.items())),
+        **closed.median_losses,
+        **figures,
+    )

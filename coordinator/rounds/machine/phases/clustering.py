@@ -1,0 +1,75 @@
+"""Phase `clustering`: the clusters are found in which the next round trains."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from coordinator.rounds.decisions import (
+    next_round,
+)
+from coordinator.rounds.machine.actions import Cluster
+from coordinator.rounds.machine.events import (
+    Clustered,
+    Failed,
+)
+from coordinator.rounds.machine.phases import training
+from coordinator.rounds.machine.turn import Turn
+from coordinator.rounds.state import Lineage
+
+
+def ask(turn: Turn) -> None:
+    """Ask for clusters of the present devices, and of absent ones with a counted update."""
+    state = turn.state
+    devices = {n: device for n, device in state.devices.items() if device.proven or device.is_present(turn.now)}
+    turn.actions.append(Cluster(state.round + 1, devices, state.next_cluster, state.margin, state.clusters))
+
+
+def clustered(turn: Turn, event: Clustered) -> None:
+    """Put the devices into their clusters, and open the round."""
+    if turn.state.phase != "clustering":
+        return
+    devices = {}
+    for name, device in turn.state.devices.items():
+        assigned, placed = event.assignment.get(name, device.cluster), name in event.placed
+        same = (assigned, placed) == (device.cluster, device.placed)
+        devices[name] = device if same else replace(device, cluster=assigned, placed=placed)
+    alive = sorted({device.cluster for device in devices.values() if device.cluster is not None})
+    known = turn.state.clusters
+    inherited = {c: known.get(event.parents.get(c, -1), Lineage()) for c in alive}
+    turn.set(
+        devices=devices,
+        clusters={c: known.get(c) or event.begin.get(c) or inherited[c] for c in alive},
+        next_cluster=max([turn.state.next_cluster, *(c + 1 for c in alive)]),
+        margin=event.margin,
+    )
+    assignment = dict(sorted(event.assignment.items()))
+    turn.report("clusters", round=turn.state.round + 1, assignment=assignment, **event.figures)
+    _open(turn)
+
+
+def failed(turn: Turn, event: Failed) -> None:
+    """Open the round without an answer: devices keep their clusters."""
+    if turn.state.phase != "clustering" or event.round != turn.state.round + 1:
+        return
+    turn.report("clustering_failed", round=event.round, code=event.code, reason=event.reason)
+    known = [device.cluster for device in turn.state.devices.values() if device.cluster is not None]
+    common = min(known, default=turn.state.next_cluster)
+    devices = turn.state.devices.items()
+    clustered(turn, Clustered({n: common if d.cluster is None else d.cluster for n, d in devices}))
+
+
+def _open(turn: Turn) -> None:
+    current = next_round(turn.rules, turn.state, turn.now)
+    if current is None:  # everybody left while the clusters were being computed
+        turn.set(phase="gathering")
+        return
+    turn.set(phase="training", current=current, attempt=current.attempt)
+    turn.report(
+        "round_started",
+        round=current.number,
+        rounds=turn.rules.rounds,
+        stage=current.stage,
+        cohort=sorted(current.cohort),
+    )
+    for name in current.cohort:
+        training.send_start(turn, name)

@@ -1,0 +1,91 @@
+"""Phase `training`: the open round, from its first RoundStart to its close."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from coordinator.rounds.decisions import (
+    UPDATE_LOST,
+    UPDATE_OUTLIER,
+    awaited_members,
+    has_members,
+    has_quorum,
+    is_vain,
+    is_waiting,
+    outliers,
+    round_start,
+)
+from coordinator.rounds.machine.phases import aggregating
+from coordinator.rounds.machine.turn import Turn
+
+
+def send_start(turn: Turn, name: str) -> None:
+    """Send a member its RoundStart."""
+    turn.send(name, round_start(turn.rules, turn.state, name, turn.now))
+
+
+def settle(turn: Turn) -> None:
+    """Close the open round, extend it or abandon it, if it is time."""
+    current, rules, now = turn.open_round(), turn.rules, turn.now
+    missing, late = is_waiting(rules, turn.state, now), now >= current.deadline
+    if has_quorum(rules, turn.state, now) and (late or not missing):
+        _close(turn)
+    elif late and missing and current.extended < rules.extensions:
+        _extend(turn, awaited_members(rules, turn.state, now))
+    elif late and current.updates:
+        _close(turn)
+    elif late or not has_members(turn.state, now) or is_vain(rules, turn.state, now):
+        abandon(turn)
+
+
+def abandon(turn: Turn, reason: str = "no device delivered an update") -> None:
+    """End the open round, in which no update counts; it is opened anew under its number."""
+    current = turn.open_round()
+    if UPDATE_LOST in current.refused.values():
+        fail(turn, UPDATE_LOST, "all of its updates were lost")
+        return
+    turn.report("round_abandoned", round=current.number, reason=reason)
+    turn.set(phase="gathering", current=None)
+
+
+def fail(turn: Turn, code: str, reason: str) -> None:
+    """End the open round in which updates have counted: each counts under one number, once."""
+    current = turn.open_round()
+    turn.report("round_failed", round=current.number, code=code, reason=reason)
+    aggregating.end(turn, current)
+    aggregating.tell_members(turn, current, accepted=frozenset())
+
+
+def _extend(turn: Turn, awaited: Iterable[str]) -> None:
+    current = turn.open_round()
+    deadline = turn.now + turn.rules.deadline
+    trial = deadline if current.probation >= current.deadline and not current.updates else current.probation
+    turn.set(current=replace(current, extended=current.extended + 1, deadline=deadline, probation=trial))
+    awaited = sorted(awaited)
+    turn.report("round_extended", round=current.number, awaited=awaited, updates=len(current.updates))
+    for name in awaited:
+        send_start(turn, name)
+
+
+def _close(turn: Turn) -> None:
+    _refuse_outliers(turn)
+    turn.set(phase="aggregating")
+    aggregating.ask(turn)
+
+
+def _refuse_outliers(turn: Turn) -> None:
+    current = turn.open_round()
+    found = outliers(current.number, current.updates)
+    if not found:
+        return
+    turn.set(
+        current=replace(
+            current,
+            updates={name: update for name, update in current.updates.items() if name not in found},
+            refused={**current.refused, **dict.fromkeys(found, UPDATE_OUTLIER)},
+        )
+    )
+    for name, reason in found.items():
+        turn.refuse(name, UPDATE_OUTLIER, reason, about=current.updates[name].manifest.sha256)

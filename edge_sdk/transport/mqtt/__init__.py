@@ -1,0 +1,1 @@
+"""MQTT 5 through paho-mqtt, which `transport`, `client`, `refusals` and `tolerant` load; the other modules do not."""
