@@ -19,10 +19,9 @@ from coordinator.secure_aggregation.machine import (
     Unmask,
     Uploaded,
     begin,
-    record_of,
-    restored,
     step,
 )
+from coordinator.secure_aggregation.records import Head, Part, head_of, parts_of, restored, touched
 from coordinator.secure_aggregation.unmasking import Leftover, Task, leftover, unmask
 
 __all__ = [
@@ -31,8 +30,10 @@ __all__ = [
     "Discard",
     "Event",
     "Failed",
+    "Head",
     "Heard",
     "Leftover",
+    "Part",
     "Phase",
     "Refuse",
     "Restarted",
@@ -44,9 +45,11 @@ __all__ = [
     "Unmask",
     "Uploaded",
     "begin",
+    "head_of",
     "leftover",
-    "record_of",
+    "parts_of",
     "restored",
     "step",
+    "touched",
     "unmask",
 ]

@@ -132,6 +132,41 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         """Phase and numbers, so that no log shows a share."""
         return f"State({self.phase!r}, {self.terms.numbers}, {len(self.cohort)} devices)"
 
+    def has(self, device: str) -> bool:
+        """Return True if a device has advertised itself; once the roster is fixed, if it is in it."""
+        return device in self.advertised or any(entry.device == device for entry in self.roster)
+
+    @property
+    def there(self) -> int:
+        """Number of devices that have advertised themselves."""
+        return len(self.advertised) + len(self.roster)
+
+    def upload_of(self, device: str) -> str | None:
+        """Return the hash of a device's masked vector; None if it is not there."""
+        place = next((place for place, entry in enumerate(self.roster) if entry.device == device), None)
+        return None if place is None else self.uploads.get(place)
+
+    def wants_upload(self, device: str) -> bool:
+        """Return True if the masked vector of a device would be in the sum."""
+        if self.phase != "uploading":
+            return False
+        return any(
+            place in self.sharers and place not in self.uploads
+            for place, entry in enumerate(self.roster)
+            if entry.device == device
+        )
+
+    @property
+    def summed(self) -> frozenset[str]:
+        """Names of the devices in the sum, from "consenting" on."""
+        return frozenset(self.roster[place].device for place in self.survivors)
+
+    @property
+    def task(self) -> Task:
+        """The unmasking to be done, in phase "summing"."""
+        assert self.phase == "summing", f"nothing is unmasked in phase {self.phase}"
+        return _task(self)
+
     @property
     def awaited(self) -> frozenset[str]:
         """Names of the devices that the present phase waits for."""
@@ -270,16 +305,6 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
     return turn.state, turn.actions
 
 
-def record_of(state: State) -> bytes:
-    """The state as bytes, for a database."""
-    return msgspec.msgpack.encode(state)
-
-
-def restored(record: bytes) -> State:
-    """The state of a record; raises msgspec.DecodeError if it is none."""
-    return msgspec.msgpack.decode(record, type=State)
-
-
 class _Turn:
     """One step in progress."""
 
@@ -322,7 +347,7 @@ class _Turn:
         before, checked = self._known(place, message)
         if before == checked:
             # Ready answers the delivery, which would be said again: the two would echo for ever.
-            if not isinstance(message, Ready):
+            if not (isinstance(message, Ready) and self.state.phase == "uploading"):
                 self._repeat_to(device)
         elif before is not None:
             raise AttemptMismatch(f"Another {type(message).__name__} of {device!r} came before: that one counts.")
@@ -509,7 +534,7 @@ class _Turn:
                 )
                 return
         self._set(phase="summing")
-        self.actions.append(Unmask(self._task()))
+        self.actions.append(Unmask(_task(self.state)))
 
     def _enough(self, there: int, have: str) -> bool:
         state = self.state
@@ -544,7 +569,7 @@ class _Turn:
 
     def _say_again(self) -> None:
         if self.state.phase == "summing":
-            self.actions.append(Unmask(self._task()))
+            self.actions.append(Unmask(_task(self.state)))
         elif self.state.phase not in ("advertising", "done", "abandoned"):
             self._announce()
 
@@ -602,20 +627,6 @@ class _Turn:
         sharers = bitmap(state.sharers, len(state.roster))
         return self._made(Delivery, sharers=sharers, sealed=b"".join(sealed))
 
-    def _task(self) -> Task:
-        state = self.state
-        return Task(
-            terms=state.terms,
-            roster=state.roster,
-            given=state.given,
-            seed=state.seed,
-            survivors=state.survivors,
-            dropped=state.sharers - state.survivors,
-            self_checks={place: state.shares[place].self_check for place in state.survivors},
-            answers=state.answers,
-            uploads={state.roster[place].device: state.uploads[place] for place in sorted(state.survivors)},
-        )
-
     # helpers --------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -644,3 +655,17 @@ class _Turn:
 
     def _set(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)
+
+
+def _task(state: State) -> Task:
+    return Task(
+        terms=state.terms,
+        roster=state.roster,
+        given=state.given,
+        seed=state.seed,
+        survivors=state.survivors,
+        dropped=state.sharers - state.survivors,
+        self_checks={place: state.shares[place].self_check for place in state.survivors},
+        answers=state.answers,
+        uploads={state.roster[place].device: state.uploads[place] for place in sorted(state.survivors)},
+    )

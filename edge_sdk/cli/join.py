@@ -20,6 +20,8 @@ _WORDS = {
     "update_committed": "round {round}: update handed in ({size:,} bytes)",
     "update_refused": "round {round}: update refused: {reason}",
     "update_resumed": "round {round}: update was trained before",
+    "sum_begun": "round {round}: the update stays here; what it has learnt goes into a sum under masks",
+    "sum_refused": "masked sum: {reason}",
     "round_done": "round {round} done: {updates} updates",
     "transfer_failed": "a transfer failed: {reason}",
     "password_exposed": "note: the password goes to {broker} in clear; mqtts:// would encrypt it",

@@ -21,6 +21,7 @@ from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.runner import MembershipResult, Participant, Runner
 from edge_sdk.membership.trust import Acquaintance
+from edge_sdk.secure_aggregation import device
 from edge_sdk.transport import Settings, fresh_id
 from edge_sdk.wire import DeviceProfile, Greeter, Invitation, Join, Topics
 
@@ -171,7 +172,12 @@ class Membership:
             Any error that `train` raises.
         """
         rules = machine.Rules(
-            federation=self._federation, rounds=rounds, deadline=deadline, answer=answer, spread=random.random()
+            federation=self._federation,
+            rounds=rounds,
+            deadline=deadline,
+            answer=answer,
+            masks=device.Rules(device=self._device, identity=self._journal.own_key()),
+            spread=random.random(),
         )
         if self._settings.exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)

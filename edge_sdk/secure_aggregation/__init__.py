@@ -3,7 +3,8 @@
 Double masking after Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS 2017,
 on the sparse graph of Bell et al., CCS 2020. Here are the arithmetic of both sides, the messages, and a device's half
 as a pure state machine (`device`); the coordinator's half is `coordinator.secure_aggregation`. The modules, in the
-order of their use: `policy`, `terms`, `messages`, `harary`, `keys`, `shares`, `masks`, `fixed_point`, `device`.
+order of their use: `policy`, `terms`, `messages`, `harary`, `keys`, `shares`, `masks`, `fixed_point`, `updates`,
+`device`.
 
 A device that lies about its own vector is not defended against: nobody sees it.
 """
@@ -74,6 +75,15 @@ from edge_sdk.secure_aggregation.policy import (
 )
 from edge_sdk.secure_aggregation.shares import restored
 from edge_sdk.secure_aggregation.terms import Terms
+from edge_sdk.secure_aggregation.updates import (
+    figures_of,
+    layout_of,
+    mean_of,
+    policy_of,
+    sizes_of,
+    terms_of,
+    vector_of,
+)
 
 __all__ = [
     "COMPLETE_BELOW",
@@ -119,16 +129,20 @@ __all__ = [
     "device",
     "encode",
     "encoded",
+    "figures_of",
     "from_bytes",
     "graph",
     "has_usable_keys",
     "is_by",
     "is_signed",
+    "layout_of",
     "mask",
     "mask_private_key",
+    "mean_of",
     "pair_mask_key",
     "parameters",
     "places",
+    "policy_of",
     "public_of",
     "ready_content",
     "restored",
@@ -137,5 +151,8 @@ __all__ = [
     "self_check",
     "self_mask_key",
     "shards",
+    "sizes_of",
+    "terms_of",
     "to_bytes",
+    "vector_of",
 ]

@@ -21,8 +21,6 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from msgspec import Meta
 from numpy.typing import ArrayLike, NDArray
 
@@ -234,5 +232,8 @@ def _rounded(numbers: NDArray[np.float64], scale: float, random: Callable[[int],
 
 
 def _system_stream() -> Callable[[int], bytes]:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
     stream = Cipher(ChaCha20(os.urandom(32), bytes(16)), mode=None).encryptor()
     return lambda size: stream.update(bytes(size))

@@ -20,19 +20,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidSignature, InvalidTag
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edge_sdk.errors import ShareInvalid
 from edge_sdk.secure_aggregation.messages import Advertisement
 from edge_sdk.secure_aggregation.policy import Parameters
 from edge_sdk.secure_aggregation.terms import Terms
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+# cryptography is imported where it is used, so that a device that only draws never waits for it.
 
 RANDOM_BYTES = 80
 """Bytes of the system's generator that the secrets of an attempt take."""
@@ -67,7 +67,7 @@ def split_randomness(random: bytes) -> Secrets:
 
 def mask_private_key(terms: Terms, device: str, mask_seed: bytes) -> X25519PrivateKey:
     """The private mask key of a device."""
-    return X25519PrivateKey.from_private_bytes(derived(mask_seed, terms.context("mask key", device)))
+    return _private(derived(mask_seed, terms.context("mask key", device)))
 
 
 def public_of(private: X25519PrivateKey) -> bytes:
@@ -77,11 +77,13 @@ def public_of(private: X25519PrivateKey) -> bytes:
 
 def advertised(terms: Terms, device: str, identity: bytes, secrets: Secrets) -> Advertisement:
     """The signed advertisement of a device with this private identity key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     unsigned = Advertisement(
         device=device,
         identity=Ed25519PrivateKey.from_private_bytes(identity).public_key().public_bytes_raw(),
         mask_key=public_of(mask_private_key(terms, device, secrets.mask_seed)),
-        share_key=public_of(X25519PrivateKey.from_private_bytes(secrets.share_private)),
+        share_key=public_of(_private(secrets.share_private)),
         commitment=commitment(terms, device, secrets.number),
         signature=bytes(64),
     )
@@ -97,11 +99,16 @@ def is_signed(terms: Terms, advertisement: Advertisement) -> bool:
 
 def sign(identity: bytes, content: bytes) -> bytes:
     """The signature of a private identity key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     return Ed25519PrivateKey.from_private_bytes(identity).sign(content)
 
 
 def is_by(identity: bytes, signature: bytes, content: bytes) -> bool:
     """True if a signature is by this public identity key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     try:
         Ed25519PublicKey.from_public_bytes(identity).verify(signature, content)
     except InvalidSignature:
@@ -121,7 +128,7 @@ def consent_content(terms: Terms, roster: bytes, survivors: bytes, dropped: byte
 
 def has_usable_keys(advertisement: Advertisement) -> bool:
     """True unless one of the X25519 keys is a point of low order, with which no secret can be agreed on."""
-    anybody = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+    anybody = _private(bytes(range(32)))
     try:
         _agreed(anybody, advertisement.mask_key)
         _agreed(anybody, advertisement.share_key)
@@ -174,10 +181,12 @@ class Sealer:
 
     def __init__(self, terms: Terms, roster: bytes, device: str, private: bytes) -> None:
         self._terms, self._roster, self._device = terms, roster, device
-        self._private = X25519PrivateKey.from_private_bytes(private)
+        self._private = _private(private)
 
     def sealed(self, receiver: Advertisement, shares: bytes) -> bytes:
         """Encrypt shares for another device; raises ShareInvalid if its public key is none."""
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
         key = self._key(receiver.share_key, self._device, receiver.device)
         return ChaCha20Poly1305(key).encrypt(_NONCE, shares, None)
 
@@ -187,6 +196,9 @@ class Sealer:
         Raises:
             ShareInvalid: they are not from this device for that one in this attempt, or were changed on the way.
         """
+        from cryptography.exceptions import InvalidTag
+        from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
         key = self._key(sender.share_key, sender.device, self._device)
         try:
             return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, None)
@@ -202,10 +214,21 @@ class Sealer:
 
 def derived(secret: bytes, info: bytes) -> bytes:
     """32 bytes of HKDF-SHA256, without a salt."""
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
     return HKDF(SHA256(), 32, None, info).derive(secret)
 
 
+def _private(data: bytes) -> X25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    return X25519PrivateKey.from_private_bytes(data)
+
+
 def _agreed(private: X25519PrivateKey, public: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
     try:
         return private.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:  # a point of low order, with which every secret is 0

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
 
 Words: TypeAlias = NDArray[np.uint32]
@@ -29,6 +27,9 @@ def mask(key: bytes, words: int) -> Words:
 
 def add_masks(total: Words, masks: Iterable[tuple[bytes, int]]) -> None:
     """Add masks to a vector in place: each a key, and 1 or -1 to subtract it."""
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
     piece = bytearray(4 * _PIECE)
     view = memoryview(piece)
     for key, sign in masks:

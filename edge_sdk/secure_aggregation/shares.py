@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from Crypto.Protocol.SecretSharing import Shamir
-
 from edge_sdk.errors import ShareInvalid
 
 
 def split(secret: bytes, threshold: int, holders: int) -> list[bytes]:
     """Shares of a secret, 16 bytes each, for so many holders."""
+    from Crypto.Protocol.SecretSharing import Shamir
+
     return [share for _, share in Shamir.split(threshold, holders, secret)]
 
 
@@ -33,6 +33,8 @@ def restored(
     Raises:
         ShareInvalid: there are too few shares, or too many wrong ones.
     """
+    from Crypto.Protocol.SecretSharing import Shamir
+
     given = sorted(shares.items())
     if len(given) < threshold:
         raise ShareInvalid(f"{len(given)} shares of a secret of {owner!r} are there, and it takes {threshold}.")

@@ -97,7 +97,7 @@ def test_at_most_one_of_two_sums_is_helped_with(lied: int) -> None:
 
 
 def test_the_consents_are_to_different_sums() -> None:
-    """What the devices have signed tells the two sums apart."""
+    """The devices' signatures tell the two sums apart."""
     world, found = lied_to({1, 2, 3})
     digest = roster_hash(world.terms, world.state.given, world.state.roster)
     whole = consent_content(world.terms, digest, bitmap(range(50), 50), bitmap((), 50))

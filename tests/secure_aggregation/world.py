@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from coordinator import secure_aggregation as server
@@ -98,6 +99,7 @@ class World:
         self.vectors = {name: vector(name, given.words) for name in names}
         self.members = {name: Member(name, dies) for name in sorted(names)}
         self.state = server.begin(given, self.members)
+        self.parts: dict[str, bytes] = {}  # the coordinator's disk
         self.refused: list[tuple[str, ImpastoError]] = []
         self.error: ImpastoError | None = None
         self.spent: bool | None = None
@@ -162,7 +164,7 @@ class World:
         dying = self.dies("coordinator")
         if dying == "before":
             return
-        self.state = server.restored(server.record_of(state))
+        self.save(state)
         for action in [] if dying else actions:
             match action:
                 case server.Send():
@@ -176,6 +178,19 @@ class World:
                     self.error, self.spent = action.error, action.spent
                 case server.Unmask():
                     self.unmask(action.task)
+
+    def save(self, state: server.State) -> None:
+        """Write the head and the parts of devices that have changed, and read all of them."""
+        saved = self.state if self.parts else None
+        self.parts |= {
+            name: msgspec.msgpack.encode(part)
+            for name, part in server.parts_of(state, server.touched(saved, state)).items()
+        }
+        head = msgspec.msgpack.decode(msgspec.msgpack.encode(server.head_of(state)), type=server.Head)
+        read = {name: msgspec.msgpack.decode(part, type=server.Part) for name, part in self.parts.items()}
+        self.state = server.restored(head, read)
+        assert self.state == state, "nothing was lost"
+        self.state = state  # the next `touched` looks at what is the same object
 
     def hear(self, name: str, message: FromCoordinator) -> None:
         """Let a device hear a message."""

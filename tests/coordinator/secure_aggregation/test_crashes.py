@@ -80,7 +80,7 @@ def test_one_side_dies_at_every_step(
 
 
 def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -> None:
-    """What it answered is in its journal before it is said."""
+    """Its answer is in its journal before it is said."""
     world = World(NAMES, terms(3), Death("b", 5, "after"))
     world.begin()
     world.upload()

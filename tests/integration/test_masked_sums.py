@@ -1,0 +1,355 @@
+"""A federation whose updates are summed under masks: real devices, brokers and disks.
+
+What comes out is the plain integer sum of the devices' vectors, bit for bit, or nothing; and nobody but its device has
+ever had an update.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_sdk.adapter import Adapter, beginning, load
+from edge_sdk.membership import runner
+from edge_sdk.secure_aggregation import (
+    LARGEST,
+    decoded,
+    from_bytes,
+    layout_of,
+    mean_of,
+    sizes_of,
+    vector_of,
+)
+from edge_sdk.transport import Settings, create
+from edge_sdk.transport.embedded import EmbeddedBroker
+from edge_sdk.wire import Masking, TrainingStats
+from tests.coordinator.adapters import SLOTS
+from tests.integration.devices import Device
+from tests.integration.test_federation import Coordinator, write_federation
+
+MASKED = """
+[aggregation]
+method = "fedit"
+masked = true
+largest_change = 8.0
+patience = {patience}
+
+[clustering]
+method = "{clustering}"
+"""
+
+
+def write_masked(
+    folder: Path,
+    url: str,
+    rounds: int = 1,
+    devices: int = 6,
+    clustering: str = "single",
+    patience: float = 30.0,
+    grace: float = 20.0,
+) -> Path:
+    more = MASKED.format(clustering=clustering, patience=patience)
+    more += "min_cluster = 3\n" if clustering == "prompt" else ""
+    path = write_federation(folder, url, rounds, more, devices)
+    path.write_text(path.read_text().replace("grace = 20.0", f"grace = {grace}"))
+    return path
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with EmbeddedBroker() as broker:
+        yield broker.url
+
+
+class Plain:
+    """The devices' plain vectors and updates, as they leave the training. It may stop a device there."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[tuple[str, bytes], bytes] = {}  # by device and start: the last one
+        self.updates: dict[tuple[str, bytes], tuple[Adapter, TrainingStats]] = {}
+        self.maskings: list[Masking] = []
+        self.dying: set[str] = set()  # devices that die when all others have said whom they mask for
+
+    def note(self, update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+        name, made = threading.current_thread().name, vector_of(update, start, stats, masking)
+        if name in self.dying:
+            self.dying.discard(name)
+            raise PowerCutError
+        self.vectors[name, key_of(start)] = made
+        self.updates[name, key_of(start)] = update, stats
+        self.maskings.append(masking)
+        return made
+
+    def mean(self, start: Adapter, names: Collection[str]) -> Adapter:
+        """The mean that the plain integer sum of these devices' vectors gives."""
+        vectors = [from_bytes(self.vectors[name, key_of(start)]) for name in names]
+        total = np.sum(vectors, axis=0, dtype=np.uint32)
+        return mean_of(start, [decoded(layout_of(sizes_of(start), self.maskings[0]), total, len(vectors))])
+
+
+class PowerCutError(Exception):
+    """A device dies."""
+
+
+def key_of(adapter: Adapter) -> bytes:
+    return b"".join(factors.a.tobytes() + factors.b.tobytes() for _, factors in sorted(adapter.layers.items()))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Plain:
+    noted = Plain()
+    monkeypatch.setattr(runner, "vector_of", noted.note)
+    return noted
+
+
+def members_of(url: str, folder: Path, count: int) -> list[Device]:
+    return [Device(number, url, folder / f"device-{number}").start() for number in range(count)]
+
+
+def initial(seed: int) -> Adapter:
+    return beginning(None, SLOTS, 4, seed)
+
+
+def brought(device: Device, name: str = "root") -> Adapter:
+    assert device.error is None
+    assert device.result is not None
+    return load(device.result.adapters[name])
+
+
+def check_same(found: Adapter, wanted: Adapter) -> None:
+    """Bit for bit, in float32 as adapters are stored."""
+    assert found.layers.keys() == wanted.layers.keys()
+    for name, factors in wanted.layers.items():
+        np.testing.assert_array_equal(found.layers[name].a, factors.a.astype(np.float32))
+        np.testing.assert_array_equal(found.layers[name].b, factors.b.astype(np.float32))
+
+
+def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, plain: Plain) -> None:
+    """A root round of six devices, then two clusters of three."""
+    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
+    members = [device.join() for device in members_of(url, tmp_path, 6)]
+    coordinator.join()
+    everybody = [device.name for device in members]
+    check_same(brought(members[0]), plain.mean(initial(0), everybody))
+    for device in members:
+        own = [other.name for other in members if other.group == device.group]
+        check_same(brought(device, "cluster"), plain.mean(initial(1), own))
+        assert device.result is not None
+        assert (device.result.finished, device.result.updates, device.trained) == (True, 2, [1, 2])
+        committed = [event for event in device.events if event["event"] == "update_committed"]
+        assert [event["round"] for event in committed] == [1, 2]
+    closed = coordinator.named("round_closed")
+    assert [(event["round"], event["updates"], event["missing"]) for event in closed] == [(1, 6, []), (2, 6, [])]
+    assert sorted(event["devices"] for event in coordinator.named("sum_complete")) == [3, 3, 6]
+    trained = [plain.updates[name, key_of(initial(0))][1] for name in everybody]
+    assert closed[0]["first_loss"] == pytest.approx(np.mean([stats.first_loss for stats in trained]), abs=1e-3)
+    assert closed[0]["clipped"] == 0.0
+    for silent in ("refused", "update_counted", "sum_abandoned", "send_failed"):
+        assert coordinator.named(silent) == []
+
+
+def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path: Path, plain: Plain) -> None:
+    """Weights are the numbers of pictures."""
+    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
+    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator.join()
+    found, start = brought(members[0]), initial(0)
+    updates = [plain.updates[device.name, key_of(start)] for device in members]
+    weights = np.array([stats.pictures for _, stats in updates], np.float64)
+    assert weights.tolist() == [10, 11, 12, 13]
+    # A number is rounded by less than one step of its scale, and so is each weight.
+    step = 8.0 / LARGEST * 4 * 64 / weights.sum()
+    for name, factors in found.layers.items():
+        for factor in "ab":
+            parts = [np.float64(getattr(update.layers[name], factor)) for update, _ in updates]
+            wanted = np.average(parts, axis=0, weights=weights)
+            np.testing.assert_allclose(getattr(factors, factor), wanted, rtol=1e-5, atol=2 * step)
+
+
+def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+    """Two of seven have said whom they mask for, and die before they hand in."""
+    plain.dying = {"device-1", "device-4"}
+    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
+    members = [device.join() for device in members_of(url, tmp_path, 7)]
+    coordinator.join()
+    lost, staying = [members[1], members[4]], [d for d in members if d.number not in (1, 4)]
+    assert all(isinstance(device.error, PowerCutError) for device in lost)
+    for device in staying:
+        check_same(brought(device), plain.mean(initial(0), [other.name for other in staying]))
+    (complete,) = coordinator.named("sum_complete")
+    assert (complete["devices"], complete["dropped"]) == (5, ["device-1", "device-4"])
+    (closed,) = coordinator.named("round_closed")
+    assert (closed["updates"], closed["missing"]) == (5, ["device-1", "device-4"])
+
+
+def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(url: str, tmp_path: Path, plain: Plain) -> None:
+    """Four of seven die: nothing is learnt. With the homes that they left they come back, and nobody trains again."""
+    plain.dying = {f"device-{number}" for number in range(4)}
+    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
+    members = members_of(url, tmp_path, 7)
+    for device in members[:4]:
+        assert isinstance(device.join().error, PowerCutError)
+    abandoned = coordinator.told(lambda event: event["event"] == "sum_abandoned")
+    assert (abandoned["code"], abandoned["needed"]) == ("TooFewDevices", 4)
+    assert "3 of 7 devices have handed in" in abandoned["reason"]
+    again = members_of(url, tmp_path, 4)
+    everybody = [device.join() for device in [*again, *members[4:]]]
+    coordinator.join()
+    # Whoever was there in time is in the sum of the second attempt, or of a later one.
+    (closed,) = coordinator.named("round_closed")
+    summed = sorted({device.name for device in everybody} - set(closed["missing"]))
+    assert closed["round"] == 1
+    assert closed["updates"] == len(summed) >= 3
+    for device in everybody:
+        check_same(brought(device), plain.mean(initial(0), summed))
+        assert device.trained == [] if device in again else [1]
+
+
+def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+    """It knows its keys and its neighbours' shares again, and is in the sum."""
+    plain.dying = {"device-2"}
+    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
+    members = members_of(url, tmp_path, 4)
+    assert isinstance(members[2].join().error, PowerCutError)
+    members[2] = Device(2, url, tmp_path / "device-2").start()
+    for device in members:
+        device.join()
+    coordinator.join()
+    for device in members:
+        check_same(brought(device), plain.mean(initial(0), [other.name for other in members]))
+    assert members[2].trained == []
+    assert [event["dropped"] for event in coordinator.named("sum_complete")] == [[]]
+
+
+def test_the_coordinator_restarts_while_vectors_come_in(
+    url: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_masked(tmp_path, url, devices=4)
+    first = Coordinator(path)
+    restarted = threading.Event()
+    note = plain.note
+
+    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+        if threading.current_thread().name == "device-3":
+            assert restarted.wait(60)
+        return note(update, start, stats, masking)
+
+    monkeypatch.setattr(runner, "vector_of", slow)
+    members = members_of(url, tmp_path, 4)
+    first.told(lambda event: event["event"] == "sum_begun")
+    first.stop()
+    second = Coordinator(path)
+    second.wait_for("coordinator_started")
+    restarted.set()
+    for device in members:
+        device.join()
+    second.join()
+    for device in members:
+        check_same(brought(device), plain.mean(initial(0), [other.name for other in members]))
+        assert device.trained == [1]
+    assert second.named("sum_begun") == []
+    assert [event["devices"] for event in second.named("sum_complete")] == [4]
+
+
+def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_takes(
+    url: str, tmp_path: Path, plain: Plain
+) -> None:
+    """Of two clusters of three, one loses a device after the first round; the other one goes on."""
+    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
+    members = [
+        Device(number, url, tmp_path / f"device-{number}").start(**({"rounds": 1} if number == 1 else {}))
+        for number in range(6)
+    ]
+    for device in members:
+        device.join()
+    coordinator.join()
+    (abandoned,) = coordinator.named("sum_abandoned")
+    assert (abandoned["code"], abandoned["devices"], abandoned["needed"]) == ("TooFewDevices", 2, 3)
+    staying = ["device-0", "device-2", "device-4"]
+    check_same(brought(members[0], "cluster"), plain.mean(initial(1), staying))
+    closed = coordinator.named("round_closed")[-1]
+    assert (closed["updates"], closed["missing"]) == (3, ["device-1", "device-3", "device-5"])
+    for number in (3, 5):
+        result = members[number].result
+        assert result is not None
+        assert result.updates == 1
+        assert "update_refused" in [event["event"] for event in members[number].events]
+
+
+def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Not the coordinator's memory, database, blobs or log, and not the broker. What is looked for can be found."""
+    caplog.set_level(logging.DEBUG)
+    path = write_masked(tmp_path, url, devices=4)
+    heard: list[bytes] = []
+    listener = create(Settings(url=url, client_id="listener"))
+    listener.connect(5.0)
+    listener.subscribe("impasto/#", lambda topic, payload: heard.append(topic.encode() + payload))
+    command = [sys.executable, "-m", "coordinator.cli", "serve", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        secret: dict[str, list[bytes]] = {}
+        guard = threading.Lock()
+
+        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+            made = vector_of(update, start, stats, masking)
+            with guard:
+                secret[threading.current_thread().name] = needles(update, start, made)
+            return made
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runner, "vector_of", noted)
+            members = [device.join() for device in members_of(url, tmp_path, 4)]
+        listener.close()
+        memory = memory_of(process.pid)
+    finally:
+        process.terminate()
+        output, _ = process.communicate(timeout=30)
+    home = b"".join(
+        file.read_bytes() for file in sorted((tmp_path / "tastes.coordinator").rglob("*")) if file.is_file()
+    )
+    log = output + caplog.text.encode() + repr([device.events for device in members]).encode()
+    places = {"memory": memory, "home": home, "traffic": b"".join(heard), "log": log}
+    mean = brought(members[0]).layers
+    shared = [factors.a.tobytes()[:64] for factors in mean.values()]
+    for name in ("memory", "home", "traffic"):
+        assert all(needle in places[name] for needle in shared), f"the mean is in {name}, so that it would be found"
+    assert len(secret) == 4
+    for device, wanted in secret.items():
+        assert len(wanted) == 10
+        for name, place in places.items():
+            assert not any(needle in place for needle in wanted), f"{name} has the update of {device}"
+
+
+def needles(update: Adapter, start: Adapter, vector: bytes) -> list[bytes]:
+    """Pieces of an update, of its change, and of its plain vector."""
+    found = [vector[24:88], vector[-64:]]
+    for name, new in sorted(update.layers.items()):
+        old = start.layers[name]
+        found += [new.a.tobytes()[:64], new.b.tobytes()[:64]]
+        found += [(new.a - old.a).tobytes()[:64], (np.float64(new.b) - np.float64(old.b)).tobytes()[:64]]
+    return found
+
+
+def memory_of(process: int) -> bytes:
+    """All memory of a process that it may write."""
+    parts = []
+    folder = Path(f"/proc/{process}")
+    with (folder / "maps").open() as maps, (folder / "mem").open("rb", 0) as memory:
+        for line in maps:
+            found = re.match(r"([0-9a-f]+)-([0-9a-f]+) rw", line)
+            if found and "[v" not in line:
+                first, last = (int(number, 16) for number in found.groups())
+                memory.seek(first)
+                try:
+                    parts.append(memory.read(last - first))
+                except OSError:  # a guard page
+                    continue
+    return b"".join(parts)
