@@ -27,8 +27,10 @@ _OVER = ("summing", "done", "abandoned")
 def said(turn: Turn, event: Said) -> None:
     """Take in a device's message of a masked sum."""
     current = turn.state.current
-    member = current.cohort.get(event.device) if current and turn.state.phase == "training" else None
-    if current is None or member is None or member.sum is None:
+    member = current.cohort.get(event.device) if current else None
+    if current is not None and _is_over(current, event):
+        return  # it repeats itself until it hears that the round is done
+    if current is None or member is None or member.sum is None or turn.state.phase != "training":
         reason = "No masked sum of this device is open: its message came late. It takes part again in the next round."
         turn.refuse(event.device, "AttemptMismatch", reason, about="sum")
         return
@@ -92,6 +94,14 @@ def settle(turn: Turn) -> None:
                     _ask_again(turn, number, exchange)
                 break
             _feed(turn, number, secure_aggregation.TimeUp())
+
+
+def _is_over(current: Round, event: Said) -> bool:
+    """Return True for a message of a sum of the open round from which nothing more is wanted."""
+    masked, said = current.sum_of(event.device), event.message
+    return (
+        masked is not None and masked.phase in _OVER and (said.epoch, said.round, said.attempt) == masked.terms.numbers
+    )
 
 
 def _feed(turn: Turn, number: int, event: secure_aggregation.Event) -> None:
