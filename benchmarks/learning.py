@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.lessons import world
-from benchmarks.lessons.arms import BASE_KNOWN, TOGETHER, USUAL, Arm, arms
+from benchmarks.lessons.arms import AS_LONG, BASE_KNOWN, TOGETHER, USUAL, Arm, arms
 from benchmarks.shared import runs
 from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, value_of
 from benchmarks.shared.runs import Result, Run, key_of
@@ -102,20 +102,41 @@ def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], resul
         for (name, count), found in groups.items()
     ]
     table = {(str(row["row"]), row["pictures"]): row for row in made.rows}
-    made.bars += bars(table)
+    made.bars += bars(table, lead(groups, results))
     made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells]
     return made
 
 
-def bars(table: Mapping[tuple[str, object], Row]) -> list[Bar]:
-    """Bars of learning alone and together; `table`: by row and number of pictures."""
+def lead(groups: Mapping[tuple[str, int], Sequence[Cell]], results: Mapping[str, Result]) -> float | None:
+    """Return how far together is ahead of the better of alone at the usual steps and at as many as together.
+
+    In standard errors of the difference over owners; None with one owner.
+    """
+    both = {
+        name: np.array([_both(results[cell.key]) for cell in groups[name, SOME]])
+        for name in (TOGETHER, USUAL, AS_LONG)
+        if (name, SOME) in groups
+    }
+    together = both.pop(TOGETHER)
+    ahead = together - max(both.values(), key=np.mean)
+    if len(ahead) < 2:
+        return None
+    return float(ahead.mean() / max(ahead.std(ddof=1) / np.sqrt(len(ahead)), 1e-9))
+
+
+def bars(table: Mapping[tuple[str, object], Row], ahead: float | None) -> list[Bar]:
+    """Bars of learning alone and together.
+
+    Args:
+        table: by row and number of pictures.
+        ahead: together over alone, in standard errors; None: not known.
+    """
     alone, together = table[USUAL, SOME], table[TOGETHER, SOME]
     found = [
         Bar("alone: style and subject, of what is found in real pictures", value_of(alone, "share"), 0.45, "at least"),
         Bar("together: the same", value_of(together, "share"), 0.6, "at least"),
     ]
-    if together["gain_se"] is not None:
-        ahead = value_of(together, "gain") / max(value_of(together, "gain_se"), 1e-9)
+    if ahead is not None:
         found.append(Bar("together over alone, in standard errors", ahead, 2.0, "at least"))
     for row, who in ((alone, "alone"), (together, "together")):
         lost = value_of(table[BASE_KNOWN, SOME], "subject") - value_of(row, "subject")

@@ -21,7 +21,7 @@ which some devices that collude tell their captions; and signs of projections (`
 
 ARI is the adjusted Rand index of the coordinator's groups against the four styles, before any training: with their
 number given, and found by the default rule. `one`: share of federations of a single style in which the rule finds one
-group.
+group. Rivals of level coarse: its basis of principal components, and its numbers rounded to the nearest step.
 
 If the base model has an image encoder, its picture codes are attacked and grouped as well (`attacks.pictures`).
 """
@@ -40,9 +40,9 @@ from benchmarks.attacks.grouping import agreement, found_groups
 from benchmarks.attacks.guesses import Guesses
 from benchmarks.attacks.pictures import album, attacked_pictures, grouped_pictures
 from benchmarks.attacks.recovery import nearest, recovered, voted
-from benchmarks.attacks.rivals import Colluders, Rotation, SignHash
+from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
-from edge_sdk.privacy import LEVELS, Coarse, Level
+from edge_sdk.privacy import LEVELS, Basis, Coarse, Level
 
 SEEDS = 3
 CAPTIONS = (2, 4, 6, 8, 16, 32)
@@ -196,21 +196,27 @@ def hashed(known: World, size: Size, seed: int) -> Iterator[Row]:
 
 
 def grouped(known: World, size: Size, seed: int) -> Iterator[Row]:
-    """Rows of the groups that the coordinator finds."""
+    """Rows of the groups that the coordinator finds, of the levels and of rivals of level coarse."""
+    coarse, nearest_step = LEVELS["coarse"], Coarse(uniform=lambda count: np.full(count, 0.5))
+    ways = [
+        *(("groups", name, level, known.basis) for name, level in LEVELS.items()),
+        ("rival groups", "principal components", coarse, principal_components(known.public)),
+        ("rival groups", "nearest step", nearest_step, known.basis),
+    ]
     for devices in size.crowds:
         for words, named in NAMED.items():
             for federation in range(CROWDS[devices]):
                 rng = np.random.default_rng([seed, 3, devices, federation])
                 truth, crowd = _crowd(known, devices, named, rng)
                 alike = [victim(known, federation % STYLES, JUDGED, rng, named) for _ in range(devices)]
-                for level in LEVELS.values():
-                    facts = {"part": "groups", "code": level.name, "devices": devices, "style words": words}
-                    codes = _codes(known, level, crowd)
+                for part, name, level, basis in ways:
+                    facts = {"part": part, "code": name, "devices": devices, "style words": words}
+                    codes = _codes(known, level, basis, crowd)
                     for number, clusters in (("given", STYLES), ("found", 0)):
                         ari = agreement(truth, found_groups(codes, level, clusters))
                         yield facts | {"number": number, "ari": ari}
-                    one = found_groups(_codes(known, level, alike), level, 0).max() == 0
-                    yield facts | {"part": "no groups", "one": float(one)}
+                    one = found_groups(_codes(known, level, basis, alike), level, 0).max() == 0
+                    yield facts | {"part": f"no {part}", "one": float(one)}
 
 
 def _victims(known: World, count: int, devices: int, rng: np.random.Generator) -> list[Victim]:
@@ -222,8 +228,8 @@ def _crowd(known: World, devices: int, named: float, rng: np.random.Generator) -
     return truth, [victim(known, style, JUDGED, rng, named) for style in truth]
 
 
-def _codes(known: World, level: Level, crowd: Iterable[Victim]) -> list[bytes]:
-    return [level.encode(known.vectors[device.captions], known.basis) for device in crowd]
+def _codes(known: World, level: Level, basis: Basis, crowd: Iterable[Victim]) -> list[bytes]:
+    return [level.encode(known.vectors[device.captions], basis) for device in crowd]
 
 
 def _own_codes(known: World, level: Level) -> Matrix:

@@ -20,7 +20,7 @@ from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.report.federation import costs, scores
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
-from benchmarks.report.privacy import codes, left, picture_groups, pictures, rivals
+from benchmarks.report.privacy import codes, left, picture_groups, pictures, rivals, rivals_left
 from benchmarks.report.summing import sum_costs, sum_limits
 from benchmarks.shared.harness import NOT_MEASURED
 
@@ -257,6 +257,7 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "privacy: codes": ("privacy.json", codes),
     "privacy: rivals": ("privacy.json", rivals),
     "privacy: groups": ("privacy.json", left),
+    "privacy: rival groups": ("privacy.json", rivals_left),
     "privacy: pictures": ("privacy.json", pictures),
     "privacy: picture groups": ("privacy.json", picture_groups),
     "privacy: bars": ("privacy.json", bars),

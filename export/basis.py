@@ -18,7 +18,7 @@ from edge_sdk.privacy import basis_id, make_basis, save_basis, unit_length
 
 def add_basis(
     folder: Path,
-    captions: Sequence[str],
+    captions: Sequence[Sequence[str]],
     fused: Sequence[str] = (),
     on_progress: Callable[[float], None] = lambda share: None,
 ) -> BundleIndex:
@@ -29,7 +29,7 @@ def add_basis(
 
     Args:
         folder: the bundle, in a folder that nobody uses yet.
-        captions: the public captions.
+        captions: the public captions of each style.
         fused: LoRA files that were added to the text encoder's weights, which make it another one: hashes and weights.
         on_progress: called with the share of the captions that are encoded.
 
@@ -37,7 +37,7 @@ def add_basis(
         ExportError: the captions do not differ in enough directions.
     """
     bundle = Bundle.load(folder, verify=False)
-    done = 0
+    done, whole = 0, sum(map(len, captions))
 
     def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         nonlocal done
@@ -45,14 +45,14 @@ def add_basis(
             warnings.simplefilter("ignore", PromptTruncated)
             embeddings = generator.encode_prompt(texts)[1]
         done += len(texts)
-        on_progress(done / len(captions))
+        on_progress(done / whole)
         return embeddings
 
     # Nobody draws with this bundle again.
     with Generator(bundle, prepare=False) as generator:
         encoder = "+".join([bundle.index.base_id, *fused])
         try:
-            basis = make_basis(unit_length(encode, captions), basis_id(encoder, captions))
+            basis = make_basis([unit_length(encode, style) for style in captions], basis_id(encoder, captions))
         except ConfigurationError as error:
             raise ExportError(f"There is no basis of prompt codes: {error}") from error
     save_basis(basis, folder / BASIS)

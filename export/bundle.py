@@ -50,7 +50,7 @@ from export.source import (
     FusedLora,
     Part,
     captions_for,
-    check_captions,
+    checked_captions,
     choose_image_encoder,
     condition_outputs,
     defaults_of,
@@ -96,7 +96,7 @@ def export_model(
     *,
     precision: BundlePrecision = "fp32",
     prompts: Sequence[str] | None = None,
-    captions: Sequence[str] | None = None,
+    captions: Sequence[Sequence[str]] | None = None,
     verify: bool = True,
     overwrite: bool = False,
     slots: LayerSet = "attention",
@@ -114,9 +114,9 @@ def export_model(
         out: the bundle's folder. It must be missing or empty, or be a bundle if `overwrite`.
         precision: "fp32", "fp16" for graphics processors, or "int8" for processors.
         prompts: prompts to calibrate int8 with, of the kind that people will type; None: a mixed list.
-        captions: public captions, of which the basis of prompt codes is made; None: those in captions.txt beside the
-            model's weights, or else a list of common subjects in common styles. Devices of a federation need bundles
-            with the same captions.
+        captions: public captions of each of many styles, of which the basis of prompt codes is made; None: those in
+            captions.txt beside the model's weights, or else common subjects in common styles. Devices of a federation
+            need bundles with the same captions.
         verify: compare each part with torch on random input, the UNet also with a random adapter.
         overwrite: replace a bundle.
         slots: layers that take adapters, see `export.source.slots`.
@@ -140,12 +140,11 @@ def export_model(
     """
     out = Path(out).absolute()
     check_precision(precision, prompts)
-    if captions is not None:
-        check_captions(captions, "The list of public captions")
+    given = None if captions is None else checked_captions(captions, "The list of public captions")
     _check_target(out, overwrite)
     on_progress("find the base model", 0.0)
     source = find_model(str(model))
-    public = captions_for(source) if captions is None else list(dict.fromkeys(captions))
+    public = captions_for(source) if given is None else given
     with _beside(out) as folder:
         try:
             on_progress("load the base model", 0.0)

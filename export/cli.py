@@ -40,7 +40,8 @@ def export(
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="Public captions, one a line, of which the basis of prompt codes is made; never an owner's.",
+            help="Public captions of many styles, of which the basis of prompt codes is made: one a line, an empty "
+            "line between styles; never an owner's.",
             show_default="captions.txt of the model, or common subjects in common styles",
         ),
     ] = None,

@@ -1,7 +1,8 @@
-"""Text files with one text a line: prompts, captions."""
+"""Text files with one text a line, in blocks: prompts, captions."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 
@@ -11,6 +12,15 @@ def read_lines(path: Path) -> list[str]:
     Raises:
         OSError, UnicodeDecodeError: the file cannot be read.
     """
+    return [line for block in read_blocks(path) for line in block]
+
+
+def read_blocks(path: Path) -> list[list[str]]:
+    """Return the same lines in blocks, between which are empty lines.
+
+    Raises:
+        OSError, UnicodeDecodeError: the file cannot be read.
+    """
     # Not splitlines, which also breaks at U+2028 and others.
-    lines = path.read_text("utf-8-sig").split("\n")
-    return [line.strip() for line in lines if line.strip()]
+    lines = [line.strip() for line in path.read_text("utf-8-sig").split("\n")]
+    return [list(block) for full, block in groupby(lines, key=bool) if full]

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.harness import KEPT
-from benchmarks.shared.stickers import base_id, bundle
+from benchmarks.shared.stickers import MODEL, base_id, bundle
 from edge_sdk import durable
 from edge_sdk.codes import basis_of
 from edge_sdk.inference import Generator
@@ -46,6 +46,7 @@ class World:
         subject_of: (candidates,) number of its subject.
         group_of: (candidates,) number of its group of subjects.
         basis: the bundle's public basis.
+        public: (n, dim) embeddings of the public captions that the basis is made of.
     """
 
     captions: Sequence[str]
@@ -56,6 +57,7 @@ class World:
     subject_of: Numbers
     group_of: Numbers
     basis: Basis
+    public: Matrix
 
     @functools.cached_property
     def of_style(self) -> dict[int, Numbers]:
@@ -83,6 +85,8 @@ class Victim:
 
 def world(candidates: int, subjects: int | None = None) -> World:
     """Return the world with so many candidates; subjects: only so many of them, spread over all groups."""
+    from export.source import captions_for
+
     stickers = {sticker.subject: sticker for sticker in data.read()}
     names = sorted(stickers)
     if subjects is not None:
@@ -106,6 +110,7 @@ def world(candidates: int, subjects: int | None = None) -> World:
         basis = basis_of(generator)
         assert basis is not None, "the bundle was exported by this version"
         vectors = _embedded(generator, texts)
+        public = _embedded(generator, [text for style in captions_for(MODEL) for text in style])
     subject_of = np.array([subject for _, _, subject in rows])
     of_subject = np.array([groups.index(stickers[name].group) for name in names])
     return World(
@@ -117,6 +122,7 @@ def world(candidates: int, subjects: int | None = None) -> World:
         subject_of=subject_of,
         group_of=of_subject[subject_of],
         basis=basis,
+        public=public,
     )
 
 

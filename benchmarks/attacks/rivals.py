@@ -1,8 +1,9 @@
-"""Ways to hide prompts that are not shipped, because they fail: secret rotations, and sign hashes.
+"""Ways to hide prompts that are not shipped, because they fail: secret rotations, sign hashes, principal components.
 
 A rotation keeps all inner products. Whoever knows k pairs of a code and its captions (devices of its own, or some that
 collude) knows the inner products of any code with k known vectors, and so k coordinates of its captions' mean, without
-knowing the rotation. A sign hash of b bits is the signs of b public projections.
+knowing the rotation. A sign hash of b bits is the signs of b public projections. Principal components of public
+captions are another basis for level "coarse": directions in which captions differ most, be it in style or in subject.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.attacks.captions import Matrix
+from edge_sdk.privacy import DIMENSIONS, Basis
 
 
 class Rotation:
@@ -76,3 +78,10 @@ class SignHash:
     def code(self, mean: Matrix) -> Matrix:
         """Return the code (bits,) of a mean embedding: 1 and -1."""
         return np.sign(self.features(mean[None])[0])
+
+
+def principal_components(rows: Matrix) -> Basis:
+    """Return the basis of the leading principal components of public captions' embeddings (n, dim)."""
+    mean = rows.mean(axis=0)
+    axes = np.linalg.svd(rows - mean, full_matrices=False)[2][:DIMENSIONS]
+    return Basis("", mean, axes, float(np.median(np.linalg.norm((rows - mean) @ axes.T, axis=1))))

@@ -57,6 +57,8 @@ class Arm:
 
 
 USUAL, TOGETHER = "usual", "together"
+# A device alone that takes as many steps as those that learn together.
+AS_LONG = "192 steps"
 BASE_KNOWN = "base model, known words"
 
 
@@ -64,6 +66,7 @@ def arms() -> Iterator[Arm]:
     """All rows, the usual one first."""
     yield Arm(USUAL)
     yield _taught(TOGETHER, devices=4, steps=192)
+    yield _taught(AS_LONG, steps=192)
     yield _taught(f"{TOGETHER}, 96 steps", devices=4)
     yield Arm("base model", None)
     yield Arm(BASE_KNOWN, None, Drawing(caption="known"))
@@ -72,7 +75,7 @@ def arms() -> Iterator[Arm]:
     yield _taught("mirrored as well", mirror=True)
     for rate in (5e-4, 2e-3):
         yield _taught(f"learning rate {rate:g}", learning_rate=rate)
-    for steps in (48, 192, 384):
+    for steps in (48, 384):
         yield _taught(f"{steps} steps", steps=steps)
     yield _taught("384 steps, guarded", steps=384, guarded=True)
     for rank in (4, 16):

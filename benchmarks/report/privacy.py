@@ -46,7 +46,16 @@ def rivals(result: Result) -> str:
 
 def left(result: Result) -> str:
     """ARI of the coordinator's groups, for each crowd, and how often devices of one style make one group."""
-    rows = [row for row in result["rows"] if row["part"] in ("groups", "no groups")]
+    return _left(result, "groups")
+
+
+def rivals_left(result: Result) -> str:
+    """The same for other bases and another rounding of level coarse."""
+    return _left(result, "rival groups")
+
+
+def _left(result: Result, part: str) -> str:
+    rows = [row for row in result["rows"] if row["part"] in (part, f"no {part}")]
     cases = list(dict.fromkeys((row["devices"], row["style words"]) for row in rows))
     levels = list(dict.fromkeys(row["code"] for row in rows))
     found = {(row["code"], row["devices"], row["style words"], row.get("number")): row for row in rows}

@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.shared.harness import KEPT
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, compute_base_id
+from edge_sdk.privacy import basis_id
 
 MODEL = Path("samples/stickers/model")
 
@@ -19,14 +20,16 @@ def base_id() -> str:
 
 
 def bundle() -> Path:
-    """The base model's bundle, with slots for adapters of all layers: an earlier run's if it was made from this model,
-    otherwise exported now."""
+    """The base model's bundle, with slots for adapters of all layers: an earlier run's if it was made from this model
+    and these public captions, otherwise exported now."""
     from export import export_model
+    from export.source import captions_for
 
     folder = KEPT / "stickers-all-layers"
     try:
         index = Bundle.load(folder).index
-        if index.base_id == base_id() and index.prompt_basis is not None:
+        known, basis = index.prompt_basis, basis_id(base_id(), captions_for(MODEL))
+        if known is not None and (index.base_id, known.id) == (base_id(), basis):
             return folder
     except ImpastoError:
         pass

@@ -8,7 +8,7 @@ basis.py     the public directions that codes of level "coarse" are reduced to
 
 from __future__ import annotations
 
-from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_PUBLIC, Basis, basis_id, load_basis, make_basis, save_basis
+from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_STYLES, Basis, basis_id, load_basis, make_basis, save_basis
 from edge_sdk.privacy.coarse import Coarse
 from edge_sdk.privacy.codes import Encoder, different_captions, prompt_code, unit_length
 from edge_sdk.privacy.levels import DEFAULT, LEVELS, Level, level_named
@@ -17,7 +17,7 @@ from edge_sdk.privacy.pictures import picture_code
 __all__ = [
     "DEFAULT",
     "DIMENSIONS",
-    "FEWEST_PUBLIC",
+    "FEWEST_STYLES",
     "LEVELS",
     "Basis",
     "Coarse",

@@ -1,8 +1,9 @@
 """The public basis: few directions of a text encoder's space that all devices of a federation reduce their codes to.
 
-It is made of public captions alone, once, at the export of the bundle: their mean, the leading principal components of
-their embeddings, and a radius. Fewer directions than captions in a code are what keeps captions from being found again
-(docs/benchmarks/privacy.md).
+It is made of public captions alone, once, at the export of the bundle: their mean, directions, and a radius. The
+directions are those in which captions of different styles differ most, compared with captions of one style that differ
+in their subjects: linear discriminants (Fisher 1936, Rao 1948). Codes show what is compared, and little else. Fewer
+directions than captions in a code keep captions from being found again (docs/benchmarks/privacy.md).
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from edge_sdk.errors import BundleCorrupt, BundleMissing, ConfigurationError
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 DIMENSIONS = 16
-FEWEST_PUBLIC = 64
-"""Fewest different public captions: four for each dimension."""
-_CLOSE = 1e-3
+FEWEST_STYLES = 2 * DIMENSIONS
+"""Fewest styles of public captions."""
+# Least weight of the sphere in the scatter of subjects, so that no direction has none.
+_LEAST_SHRINKAGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Basis:
     Attributes:
         id: SHA-256 in hex of its sources, see `basis_id`.
         mean: (dim,) mean of the public captions' unit embeddings.
-        axes: (DIMENSIONS, dim) their leading principal components, of unit length, orthogonal to each other.
+        axes: (DIMENSIONS, dim) directions that tell styles apart, the best first; along each, captions of one style
+            scatter by 1.
         radius: largest length of a code: the median length of the public captions in these directions. The mean of a
             device's captions is shorter, unless they are all alike.
     """
@@ -52,43 +55,49 @@ class Basis:
         return place
 
 
-def make_basis(embeddings: npt.NDArray[np.floating], id: str) -> Basis:
+def make_basis(embeddings: Sequence[npt.NDArray[np.floating]], id: str) -> Basis:
     """Return the basis of public captions; the same embeddings give the same signs of its axes.
 
     Args:
-        embeddings: (captions, dim), at unit length.
+        embeddings: (captions, dim) for each style, at unit length.
         id: the basis's id.
 
     Raises:
-        ConfigurationError: the captions are too few, or too much alike for so many directions.
+        ConfigurationError: the styles are too few, a style has a single caption, or the captions are too much alike.
     """
-    rows = np.asarray(embeddings, dtype=np.float64)
-    if len(rows) < FEWEST_PUBLIC:
+    styles = [np.asarray(rows, dtype=np.float64) for rows in embeddings]
+    if len(styles) < FEWEST_STYLES or min(map(len, styles)) < 2:
         raise ConfigurationError(
-            f"{len(rows)} different public captions are too few for a basis: give at least {FEWEST_PUBLIC}, better "
-            "500, of the kind that people write."
+            f"A basis needs public captions of at least {FEWEST_STYLES} styles, at least two of each: give 200 styles, "
+            "eight captions of each with different subjects, of the kind that people write."
         )
+    rows = np.concatenate(styles)
     mean = rows.mean(axis=0)
-    _, lengths, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    centres = np.array([style.mean(axis=0) for style in styles])
+    subjects = np.concatenate([style - centre for style, centre in zip(styles, centres, strict=True)])
+    subjects *= np.sqrt(len(rows) / (len(rows) - len(styles)))  # the centres are of the same captions
+    alike = f"The public captions differ in fewer than {DIMENSIONS} directions: give captions that are less alike."
+    if not (subjects**2).mean() > 1e-12:
+        raise ConfigurationError(alike)
+    lower = np.linalg.cholesky(_scatter(subjects))
+    _, lengths, directions = np.linalg.svd(np.linalg.solve(lower, (centres - mean).T).T, full_matrices=False)
     if np.count_nonzero(lengths > 1e-6 * max(1.0, lengths[0])) < DIMENSIONS:
-        raise ConfigurationError(
-            f"The public captions differ in fewer than {DIMENSIONS} directions: give captions that are less alike."
-        )
-    axes = directions[:DIMENSIONS]
+        raise ConfigurationError(alike)
+    axes = np.linalg.solve(lower.T, directions[:DIMENSIONS].T).T
     largest = axes[np.arange(DIMENSIONS), np.abs(axes).argmax(axis=1)]
     axes = axes * np.sign(largest)[:, None]
     radius = float(np.median(np.linalg.norm((rows - mean) @ axes.T, axis=1)))
     return Basis(id, mean, axes, radius)
 
 
-def basis_id(encoder: str, captions: Sequence[str]) -> str:
+def basis_id(encoder: str, captions: Sequence[Sequence[str]]) -> str:
     """Return the id of a basis by its sources: equal ones give the same directions on every machine, but for rounding.
 
     Args:
         encoder: identity of the text encoder.
-        captions: the public captions.
+        captions: the public captions of each style.
     """
-    sources = ["impasto basis 1", encoder, DIMENSIONS, list(captions)]
+    sources = ["impasto basis 1", encoder, DIMENSIONS, [list(style) for style in captions]]
     return hashlib.sha256(msgspec.msgpack.encode(sources)).hexdigest()
 
 
@@ -123,8 +132,20 @@ def load_basis(path: Path, id: str) -> Basis:
         and radius.shape == (1,)
         and all(np.isfinite(tensor).all() for tensor in (mean, axes, radius))
         and radius[0] > 0
-        and np.allclose(axes @ axes.T, np.eye(DIMENSIONS), atol=_CLOSE)
+        and np.linalg.matrix_rank(axes) == DIMENSIONS
     )
     if not sound:
         raise BundleCorrupt(f"{path} is no basis of {DIMENSIONS} directions: export or copy the bundle again.")
     return Basis(id, mean, axes, float(radius[0]))
+
+
+def _scatter(rows: Matrix) -> Matrix:
+    """Return the covariance (dim, dim) of centred rows (n, dim), shrunk towards a sphere (Ledoit and Wolf 2004)."""
+    count, dim = rows.shape
+    found = rows.T @ rows / count
+    sphere = np.trace(found) / dim * np.eye(dim)
+    away = ((found - sphere) ** 2).sum()
+    error = (((rows**2).sum(axis=1) ** 2).mean() - (found**2).sum()) / count
+    share = max(_LEAST_SHRINKAGE, min(1.0, error / away) if away > 0 else 0.0)
+    shrunk: Matrix = (1 - share) * found + share * sphere
+    return shrunk

@@ -23,7 +23,7 @@ from export.source.parts import (
     vae_scale_factor,
 )
 from export.source.pipeline import defaults_of, find_model, kind_of, load_pipeline, load_preview
-from export.source.public_captions import CAPTIONS_FILE, captions_for, check_captions, public_captions, read_captions
+from export.source.public_captions import CAPTIONS_FILE, captions_for, checked_captions, public_captions, read_captions
 from export.source.slots import slots_of
 from export.source.tokenizers import write_tokenizer
 
@@ -33,7 +33,7 @@ __all__ = [
     "LoadedEncoder",
     "Part",
     "captions_for",
-    "check_captions",
+    "checked_captions",
     "choose_image_encoder",
     "condition_outputs",
     "defaults_of",

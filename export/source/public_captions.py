@@ -1,7 +1,9 @@
 """Public captions, of which a bundle's public basis is made: what people may write about any picture.
 
-They are a grammar's, so that nobody's captions are in them: every subject in as many styles as every other. A base
-model with words of its own brings its own captions, in the file `CAPTIONS_FILE` beside its weights.
+They come style by style, as the basis is made of what tells styles apart. They are a grammar's, so that nobody's
+captions are in them: every subject in as many styles as every other. A base model with words of its own brings its own
+captions, in the file `CAPTIONS_FILE` beside its weights: one a line, those of a style together, an empty line between
+styles.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_sdk.errors import ExportError
-from edge_sdk.privacy import FEWEST_PUBLIC
-from export.lines import read_lines
+from edge_sdk.privacy import FEWEST_STYLES
+from export.lines import read_blocks
 
 CAPTIONS_FILE = "captions.txt"
 _SUBJECTS = (
@@ -34,47 +36,54 @@ _STYLES = (
     "{}, cyberpunk, neon light", "{}, art deco", "{}, surreal, dreamlike", "{}, minimalist",
     "{}, close-up", "{}, seen from above", "{}, in the fog", "{}",
 )  # fmt: skip
-_EACH = 8  # captions of every subject
+# A style has the subjects whose numbers are so far from its own: scattered, so that no two styles have the same.
+_APART = frozenset(5 * turn % len(_STYLES) for turn in range(8))
 
 
-def public_captions() -> list[str]:
-    """Return the captions of the grammar: eight of every subject, sixteen in every style."""
+def public_captions() -> list[list[str]]:
+    """Return the captions of the grammar, style by style: sixteen in every style, eight of every subject."""
     return [
-        _STYLES[(number + turn * len(_STYLES) // _EACH + turn) % len(_STYLES)].format(subject)
-        for number, subject in enumerate(_SUBJECTS)
-        for turn in range(_EACH)
+        [style.format(subject) for at, subject in enumerate(_SUBJECTS) if (number - at) % len(_STYLES) in _APART]
+        for number, style in enumerate(_STYLES)
     ]
 
 
-def captions_for(model: Path) -> list[str]:
+def captions_for(model: Path) -> list[list[str]]:
     """Return the public captions for a base model: its own, in the file `CAPTIONS_FILE`, or else the grammar's.
 
     Raises:
-        ExportError: its file cannot be read, or has too few different captions.
+        ExportError: its file cannot be read, or has too few styles or captions.
     """
     own = model / CAPTIONS_FILE
     return read_captions(own) if own.is_file() else public_captions()
 
 
-def read_captions(path: Path) -> list[str]:
-    """Return the different captions of a text file, one a line, in their order; empty lines are skipped.
+def read_captions(path: Path) -> list[list[str]]:
+    """Return the captions of a text file, style by style, see above.
 
     Raises:
-        ExportError: the file cannot be read, or has fewer than `FEWEST_PUBLIC` different captions.
+        ExportError: the file cannot be read, or has too few styles or captions.
     """
     try:
-        captions = list(dict.fromkeys(read_lines(path)))
+        captions = read_blocks(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ExportError(f"The captions in {path} cannot be read ({error}): give a UTF-8 text file.") from error
-    check_captions(captions, str(path))
-    return captions
+    return checked_captions(captions, str(path))
 
 
-def check_captions(captions: Sequence[str], where: str) -> None:
-    """Raise ExportError unless there are at least `FEWEST_PUBLIC` different captions."""
-    if len(set(captions)) < FEWEST_PUBLIC:
+def checked_captions(captions: Sequence[Sequence[str]], where: str) -> list[list[str]]:
+    """Return the different captions of each style.
+
+    Raises:
+        ExportError: there are fewer than `FEWEST_STYLES` styles, or a style has a single caption.
+    """
+    styles = [list(dict.fromkeys(style)) for style in captions]
+    few = sum(len(style) < 2 for style in styles)
+    if few or len(styles) < FEWEST_STYLES:
         raise ExportError(
-            f"{where} has {len(set(captions))} different captions, too few for a basis of prompt codes: write one a "
-            f"line, at least {FEWEST_PUBLIC}, better 500, of the kind that people write. They become public: never "
-            "those of a device's owner."
+            f"{where} has {len(styles)} styles of captions, {few} of them with fewer than two different ones: too few "
+            "for a basis of prompt codes. Write one caption a line, those of a style together, an empty line between "
+            f"styles: at least {FEWEST_STYLES} styles, better 200, in each eight captions with different subjects, of "
+            "the kind that people write. They become public: never those of a device's owner."
         )
+    return styles

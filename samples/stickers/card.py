@@ -34,6 +34,9 @@ Captions are such as "{example}", "{pair}", without a style ("a fox"), or with w
 certain one. The four device styles of `../data/stickers.zip` were never shown to it, and their words are in no caption.
 All subjects were, those of the held-out split included: that split is about what devices train on.
 
+`captions.txt` is not of the training. It has public captions for the basis of prompt codes, in words that mean no
+certain style (`python -m samples.stickers.public_captions`).
+
 ## Training
 `python -m samples.stickers.pretrain artwork`: autoencoder {vae_steps} steps of 16, text encoder warmed up for
 {text_steps} steps of 128, denoiser {unet_steps} steps of 32. {hours:.1f} hours on two x86-64 cores, bf16 autocast.

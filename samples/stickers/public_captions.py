@@ -2,7 +2,8 @@
 
     python -m samples.stickers.public_captions      writes model/captions.txt, which the export reads
 
-They name the styles that the base model knows, never a device's, and one in ten names none.
+They name styles in words of which the base model knows no style, as a device's own words are, and never a device's. A
+basis of words that it knows tells new ones apart far worse; one of unknown words shows both.
 """
 
 from __future__ import annotations
@@ -10,27 +11,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from samples.stickers import data
-from samples.stickers.base_styles import BASE_STYLES
+from samples.stickers.pretraining.captions import UNKNOWN
 from samples.stickers.styles import plain_caption
 
 FILE = Path(__file__).parent / "model" / "captions.txt"
-COUNT = 1024
-# Numbers without a common factor with those of subjects and wordings: neighbours in the list share neither.
-_SUBJECT_STEP, _WORDING_STEP = 397, 53
-_BARE = 10
+STYLES, EACH = 200, 8
+_WORDS = (1, 2, 2, 3)  # words of a style, in turns
+# Numbers without a common factor with those of words and subjects, so that all are used.
+_WORD_STEPS, _SUBJECT_STEP = (31, 57, 85), 397
 
 
-def public_captions() -> list[str]:
-    """The captions: subjects and wordings of base styles, each as often as the others."""
+def public_captions() -> list[list[str]]:
+    """Return the captions, style by style: `EACH` subjects in each."""
     subjects = sorted({sticker.subject for sticker in data.read()})
-    wordings = [words for style in BASE_STYLES.values() for words in style.wordings]
     found = []
-    for number in range(COUNT):
-        subject = plain_caption(subjects[number * _SUBJECT_STEP % len(subjects)])
-        words = wordings[number * _WORDING_STEP % len(wordings)]
-        found.append(subject if number % _BARE == 0 else f"{words} of {subject}")
-    return list(dict.fromkeys(found))
+    for number in range(STYLES):
+        steps = _WORD_STEPS[: _WORDS[number % len(_WORDS)]]
+        words = " ".join(dict.fromkeys(UNKNOWN[number * step % len(UNKNOWN)] for step in steps))
+        chosen = (subjects[(number * EACH + turn) * _SUBJECT_STEP % len(subjects)] for turn in range(EACH))
+        found.append([f"{words} of {plain_caption(subject)}" for subject in chosen])
+    return found
 
 
 if __name__ == "__main__":
-    FILE.write_text("\n".join(public_captions()) + "\n", "utf-8")
+    FILE.write_text("\n\n".join("\n".join(style) for style in public_captions()) + "\n", "utf-8")

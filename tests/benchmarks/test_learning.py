@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from benchmarks import learning
-from benchmarks.learning import FEW, SOME, bars, summary
+from benchmarks.learning import FEW, SOME, Cell, bars, lead, summary
 from benchmarks.lessons import world
-from benchmarks.lessons.arms import BASE_KNOWN, TOGETHER, USUAL, arms
+from benchmarks.lessons.arms import AS_LONG, BASE_KNOWN, TOGETHER, USUAL, Arm, arms
 
 
 def test_rows_change_one_thing_and_have_names_of_their_own() -> None:
@@ -46,13 +46,31 @@ def test_a_row_is_compared_with_the_usual_one_owner_by_owner() -> None:
 
 
 def test_bars_follow_from_the_rows() -> None:
-    def row(share: float, subject: float, gain: float = 0.0, se: float = 0.0) -> dict[str, Any]:
-        return {"share": share, "subject": subject, "gain": gain, "gain_se": se}
+    def row(share: float, subject: float) -> dict[str, Any]:
+        return {"share": share, "subject": subject}
 
     table = {
-        (USUAL, SOME): row(0.46, 0.5), (TOGETHER, SOME): row(0.59, 0.6, 0.1, 0.04), (BASE_KNOWN, SOME): row(0.1, 0.65),
+        (USUAL, SOME): row(0.46, 0.5), (TOGETHER, SOME): row(0.59, 0.6), (BASE_KNOWN, SOME): row(0.1, 0.65),
         (TOGETHER, FEW): row(0.5, 0.6),
     }  # fmt: skip
-    found = bars(table)
+    found = bars(table, 2.5)
     assert [bar.holds for bar in found] == [True, False, True, False, True, True]
     assert [bar.value for bar in found] == pytest.approx([0.46, 0.59, 2.5, 0.15, 0.05, 0.5])
+    assert len(bars(table, None)) == 5
+
+
+def test_together_is_compared_with_the_better_of_alone_at_both_numbers_of_steps() -> None:
+    shown = {  # pictures with style and subject, of two, by row and owner
+        USUAL: (0, 0), AS_LONG: (1, 1), TOGETHER: (2, 1),
+    }  # fmt: skip
+    groups = {
+        (name, SOME): [Cell(Arm(name), "ink", owner, SOME, f"{name} {owner}") for owner in (0, 1)] for name in shown
+    }
+    results = {
+        f"{name} {owner}": _result([True] * hits + [False] * (2 - hits), [True, True])
+        for name, found in shown.items()
+        for owner, hits in enumerate(found)
+    }
+    # Over AS_LONG: half of the first owner's pictures, none of the second's.
+    assert lead(groups, results) == pytest.approx(1.0)
+    assert lead({name: cells[:1] for name, cells in groups.items()}, results) is None

@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 
 from benchmarks.attacks.captions import World, victim
 from benchmarks.attacks.grouping import agreement, found_groups
 from benchmarks.attacks.guesses import Guesses
 from benchmarks.attacks.pictures import Album, album, attacked_pictures, grouped_pictures, owned, picture_groups
 from benchmarks.attacks.recovery import nearest, recovered, voted
-from benchmarks.attacks.rivals import Colluders, Rotation, SignHash
+from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.privacy import QUICK, attacked, bars, grouped, hashed, rotated
 from benchmarks.report.privacy import codes, left, pictures, rivals
 from benchmarks.report.privacy import picture_groups as groups_of_pictures
-from edge_sdk.privacy import LEVELS, make_basis
+from edge_sdk.privacy import DIMENSIONS, LEVELS, make_basis
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle
 
 RESULTS = Path("benchmarks/results/privacy.json")
@@ -27,14 +28,21 @@ STYLES, GROUPS, SUBJECTS, DIM = 4, 5, 100, 64
 
 @pytest.fixture(scope="module")
 def known() -> World:
-    """Captions whose embeddings are the sum of a style's, a group's and a subject's directions, and one of all."""
+    """Captions whose embeddings are the sum of a style's, a group's and a subject's directions, and one of all.
+
+    Styles differ in twelve directions, those of public captions in the same ones.
+    """
     rng = np.random.default_rng(0)
-    styles, groups, subjects = (rng.normal(size=(count, DIM)) for count in (STYLES + 1, GROUPS, SUBJECTS))
+    groups, subjects = (rng.normal(size=(count, DIM)) for count in (GROUPS, SUBJECTS))
+    turn = np.linalg.qr(rng.normal(size=(DIM, 12)))[0].T
+    styles, of_public = (2.0 * rng.normal(size=(count, 12)) @ turn for count in (STYLES + 1, 40))
     rows = [(style, subject) for style in range(STYLES + 1) for subject in range(SUBJECTS)]
     vectors = np.array(
         [2.0 + styles[s] + groups[x % GROUPS] + subjects[x] + 0.3 * rng.normal(size=DIM) for s, x in rows]
     )
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    public = 2.0 + of_public[:, None] + rng.normal(size=(40, 8, DIM))
+    public /= np.linalg.norm(public, axis=2, keepdims=True)
     subject_of = np.array([subject for _, subject in rows])
     return World(
         captions=[f"{style} {subject}" for style, subject in rows],
@@ -44,8 +52,15 @@ def known() -> World:
         style_of=np.array([style for style, _ in rows]),
         subject_of=subject_of,
         group_of=subject_of % GROUPS,
-        basis=make_basis(vectors, "a" * 64),
+        basis=make_basis(list(public), "a" * 64),
+        public=public.reshape(-1, DIM),
     )
+
+
+@pytest.fixture(autouse=True)
+def rounded_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes are rounded by the same random numbers in every run."""
+    monkeypatch.setattr("secrets.token_bytes", np.random.default_rng(0).bytes)
 
 
 def test_a_device_has_the_captions_that_were_asked_for(known: World) -> None:
@@ -125,7 +140,22 @@ def test_every_row_has_its_chance_beside_it(known: World) -> None:
         assert row["chance"] == row["captions"] / len(known.captions)
         assert (row["style_chance"], row["group_chance"]) == (1 / STYLES, 1 / GROUPS)
         assert row["informed"] > row["chance"]
-    assert {row["part"] for row in grouped(known, QUICK, 0)} == {"groups", "no groups"}
+    rows = list(grouped(known, QUICK, 0))
+    assert {(row["part"], row["code"]) for row in rows} == {
+        *((part, level) for part in ("groups", "no groups") for level in LEVELS),
+        *(
+            (part, name)
+            for part in ("rival groups", "no rival groups")
+            for name in ("principal components", "nearest step")
+        ),
+    }
+
+
+def test_principal_components_are_those_of_scikit_learn(known: World) -> None:
+    basis = principal_components(known.public)
+    reference = PCA(DIMENSIONS).fit(known.public)
+    assert np.abs(np.sum(basis.axes * reference.components_, axis=1)) == pytest.approx(1.0, abs=1e-6)
+    assert np.median(np.linalg.norm(basis.place(known.public), axis=1)) == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from coordinator.learning.codes import Standing, comparable
 from coordinator.methods.clustering import CLUSTERERS, Evidence, compare, partition
 from edge_sdk.privacy import LEVELS
+from edge_sdk.privacy.coarse import STEPS
 from tests.integration.devices import code
 
 PLAIN, COARSE = LEVELS["plain"], LEVELS["coarse"]
@@ -63,7 +64,7 @@ def test_honest_tastes_are_no_strays() -> None:
 
 
 def coarse(place: np.ndarray) -> bytes:
-    return np.rint(7 * place).astype(np.int8).tobytes()
+    return np.rint(STEPS * place).astype(np.int8).tobytes()
 
 
 class TestCoarse:
@@ -78,7 +79,7 @@ class TestCoarse:
         half, whole, beyond = np.zeros(16), np.zeros(16), np.full(16, 1.0)
         half[0], whole[1] = 0.5, 1.0
         rows = comparable([coarse(place) for place in (half, whole, beyond)], [Standing.SEEN] * 3, COARSE)
-        assert np.linalg.norm(rows, axis=1) == pytest.approx([4 / 7, 1.0, 1.0])
+        assert np.linalg.norm(rows, axis=1) == pytest.approx([0.5, 1.0, 1.0])
         assert rows[2] == pytest.approx(0.25)
 
     def test_zero_is_a_code_like_any_other(self) -> None:

@@ -2,8 +2,9 @@
 
 In few dimensions points without groups look grouped. Measured with the stickers model's text encoder, 16 captions a
 device, 30 federations each of 6 to 24 devices: codes of level "coarse" of devices of one style, each with its favourite
-subjects, reach a silhouette of .31 to .35 in the median (90th percentile .37 to .47); those of four styles, half of the
-captions without style words, .59 to .64 (10th percentile .46 with 6 devices, .52 to .58 with more).
+subjects, reach a silhouette of .23 to .28 in the median (90th percentile .29 to .39); those of four styles, half of the
+captions without style words, .59 to .61 (10th percentile .52 to .59), but .36 with 6 devices, of which few share a
+style.
 """
 
 from __future__ import annotations
