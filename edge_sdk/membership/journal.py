@@ -316,7 +316,10 @@ class Journal:
             row = sql.execute("SELECT record, vector FROM masked_sum").fetchone()
         if row is None:
             return device.State()
-        return msgspec.structs.replace(device.restored(row[0]), masked=row[1] or b"")
+        try:
+            return msgspec.structs.replace(device.restored(row[0]), masked=row[1] or b"")
+        except JournalDamaged as error:  # without it the device might help to unmask a round twice
+            raise _damaged(self._path, "the record of a masked sum is damaged") from error
 
     # transfers ------------------------------------------------------------------------------------------------------
 

@@ -218,8 +218,7 @@ def restored(record: bytes) -> State:
         return msgspec.msgpack.decode(record, type=State)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise JournalDamaged(
-            f"The journal's record of a masked sum is damaged ({str(error)[:200]}): delete it. The device takes part "
-            "again from the next round on."
+            f"The record of a masked sum is damaged ({str(error)[:200]})."
         ) from error
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_sdk import secure_aggregation as sums
 from edge_sdk.adapter import Adapter, beginning, load
 from edge_sdk.membership import runner
 from edge_sdk.secure_aggregation import (
@@ -30,7 +31,7 @@ from edge_sdk.secure_aggregation import (
 )
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.wire import Masking, TrainingStats
+from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
 from tests.coordinator.adapters import SLOTS
 from tests.integration.devices import Device
 from tests.integration.test_federation import Coordinator, write_federation
@@ -353,3 +354,85 @@ def memory_of(process: int) -> bytes:
                 except OSError:  # a guard page
                     continue
     return b"".join(parts)
+
+
+def test_noise_in_place_of_a_vector_is_noticed_and_nothing_is_learnt(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vector that is none cannot be told apart while it is masked: the sum as a whole shows it."""
+
+    def noise(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+        made = vector_of(update, start, stats, masking)
+        name = threading.current_thread().name
+        return np.random.default_rng(1).bytes(len(made)) if name == "device-2" else made
+
+    monkeypatch.setattr(runner, "vector_of", noise)
+    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, devices=4))
+    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator.join()
+    failed = coordinator.named("round_failed")
+    assert [(event["round"], event["code"]) for event in failed] == [(1, "MaskedSumError"), (2, "MaskedSumError")]
+    assert all("MasksLeft: The sum is not one of 4 devices' vectors" in event["reason"] for event in failed)
+    assert all(device.error is None and device.result and device.result.updates == 0 for device in members)
+    assert coordinator.service.state.root.start is None
+
+
+def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp_path: Path, plain: Plain) -> None:
+    """A roster of the broker's own devices would show a device's update to them: it is not signed."""
+    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
+    forger = create(Settings(url=url, client_id="forger"))
+    forger.connect(5.0)
+    other = Signer(new_key(), "tastes")
+    hurt = threading.Event()
+
+    def forge(topic: str, payload: bytes) -> None:
+        said = decode(payload)
+        if isinstance(said, Sum) and not hurt.is_set():
+            hurt.set()
+            numbers = {key: getattr(message := sums.decode(said.content), key) for key in ("epoch", "round", "attempt")}
+            assert isinstance(message, sums.Advertise)
+            roster = sums.Roster(**numbers, neighbours=2, threshold=2, devices=[message.advertisement] * 3)
+            content = Sum(content=sums.encode(roster))
+            for forged in (content, other.signed_sum(content, "device-0", 2**50)):
+                forger.publish("impasto/1/tastes/dev/device-0/down/control", encode(forged))
+
+    forger.subscribe("impasto/1/tastes/dev/device-0/up/control", forge)
+    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator.join()
+    forger.close()
+    assert hurt.is_set()
+    refused = [event["code"] for event in members[0].events if event["event"] == "sum_refused"]
+    assert refused.count("SignatureInvalid") == 2
+    check_same(brought(members[0]), plain.mean(initial(0), [device.name for device in members]))
+
+
+def test_nothing_is_left_of_the_vectors_after_their_round(url: str, tmp_path: Path) -> None:
+    path = write_masked(tmp_path, url, devices=4)
+    coordinator = Coordinator(path)
+    for device in members_of(url, tmp_path, 4):
+        assert device.join().error is None
+    coordinator.join()
+    kept = {file.name for file in (tmp_path / "tastes.coordinator" / "blobs").rglob("*") if len(file.name) == 64}
+    assert kept == coordinator.service.state.blobs()
+
+
+def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str, tmp_path: Path, plain: Plain) -> None:
+    """kill -9 as soon as it says that the sum has begun, and again as soon as it says that it is complete."""
+    path = write_masked(tmp_path, url, devices=4)
+    command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
+    members: list[Device] = []
+    for said in ("masked sum of 4 devices", "4 devices are in it"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        members = members or members_of(url, tmp_path, 4)
+        for line in process.stdout:
+            if said in line or "rounds done" in line:
+                break
+        process.kill()
+        process.wait(10)
+        process.stdout.close()
+    last = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    for device in members:
+        check_same(brought(device.join()), plain.mean(initial(0), [other.name for other in members]))
+        assert device.trained == [1]
+    assert "rounds done" in last.stdout
