@@ -49,7 +49,7 @@
         ├── HomeInUse               another coordinator, or another federation, uses the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
-        ├── PrivacyRefused          the federation asks for a privacy level that the device's owner does not allow
+        ├── PrivacyRefused          the federation asks for more than the device's owner allows to leave
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── MaskedSumError          a masked sum cannot be made, or a device does not take part in it
@@ -277,7 +277,7 @@ class Rejected(FederationError):
 
 
 class PrivacyRefused(FederationError):
-    """The federation asks for a privacy level that the device's owner does not allow; nothing was sent."""
+    """The federation asks for more than the device's owner allows to leave: a privacy level, or an update by itself."""
 
 
 class NothingLearnt(FederationError):

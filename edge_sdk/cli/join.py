@@ -90,6 +90,13 @@ def join(
             help="Send one code of all pictures, which gives their style away; the coordinator groups devices by it.",
         ),
     ] = True,
+    masked_only: Annotated[
+        bool,
+        typer.Option(
+            "--masked-only/--no-masked-only",
+            help="Take part only if updates are summed under masks, so that the coordinator sees none by itself.",
+        ),
+    ] = False,
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
     ] = True,
@@ -126,6 +133,7 @@ def join(
             device_id=device_id,
             privacy=privacy or DEFAULT,
             share_picture_code=picture_code,
+            masked_only=masked_only,
             trust=trust,
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,

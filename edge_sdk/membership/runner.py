@@ -105,6 +105,7 @@ class Participant:
         train: trains a round.
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
+        masked_only: True if the owner allows no update to leave by itself.
 
     Attributes:
         greeting: the Join of the federation's level, once that is known.
@@ -118,12 +119,14 @@ class Participant:
         train: Train,
         tell: Callable[..., None],
         stop: threading.Event,
+        masked_only: bool = False,
     ) -> None:
         self.epoch = epoch
         self.greeter = greeter
         self.train = train
         self.tell = tell
         self.stop = stop
+        self.masked_only = masked_only
         self.greeting = greetings[0]
         self._greetings = {greeting.profile.level: greeting for greeting in greetings}
         self._agreed: str | None = None
@@ -278,6 +281,12 @@ class Runner:
             case CoordinatorState(online=True):
                 self._device.agree(self._rules.federation, accepted.level)
                 return accepted
+            case RoundStart(masking=None) if self._device.masked_only:
+                raise PrivacyRefused(
+                    f"Federation {self._rules.federation!r} asks for the update of round {accepted.round} by itself, "
+                    "and the owner of this device allows it in masked sums only: nothing of it was sent. To allow it, "
+                    "join without masked_only=True (`impasto join` without --masked-only)."
+                )
             case CoordinatorState() | Welcome() | RoundStart() | Finished() | RoundDone() | Refused():
                 return accepted
         return None

@@ -217,9 +217,7 @@ def restored(record: bytes) -> State:
     try:
         return msgspec.msgpack.decode(record, type=State)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise JournalDamaged(
-            f"The record of a masked sum is damaged ({str(error)[:200]})."
-        ) from error
+        raise JournalDamaged(f"The record of a masked sum is damaged ({str(error)[:200]}).") from error
 
 
 class _Turn:

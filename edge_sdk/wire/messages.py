@@ -44,6 +44,7 @@ BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
 Level = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+-]{0,31}\Z")]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Bits = Annotated[int, Meta(ge=1, le=128)]
+SecurityBits = Annotated[int, Meta(ge=40, le=128)]  # no coordinator may ask for less
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
 
@@ -249,7 +250,7 @@ class Masking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     largest_change: Annotated[float, Meta(gt=0, le=1e6)]
     colluding: Fraction
     dropping: Fraction
-    security_bits: Bits
+    security_bits: SecurityBits
     failure_bits: Bits
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from edge_sdk import secure_aggregation as sums
 from edge_sdk.adapter import Adapter, beginning, load
+from edge_sdk.errors import PrivacyRefused
 from edge_sdk.membership import runner
 from edge_sdk.secure_aggregation import (
     LARGEST,
@@ -436,3 +437,25 @@ def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str
         check_same(brought(device.join()), plain.mean(initial(0), [other.name for other in members]))
         assert device.trained == [1]
     assert "rounds done" in last.stdout
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: bool) -> None:
+    """A federation that asks for updates by themselves gets none of this device."""
+    path = write_masked(tmp_path, url, devices=3)
+    path.write_text(path.read_text().replace("masked = true", f"masked = {str(masked).lower()}"))
+    coordinator = Coordinator(path, once=masked)
+    careful = Device(0, url, tmp_path / "device-0", masked_only=True).start()
+    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (1, 2)]
+    careful.join()
+    if masked:
+        assert careful.error is None
+        coordinator.join()
+    else:
+        assert isinstance(careful.error, PrivacyRefused)
+        assert "asks for the update of round 1 by itself" in str(careful.error)
+        assert careful.trained == []
+        coordinator.stop()
+    for device in others:
+        device.stop()
+        device.join()

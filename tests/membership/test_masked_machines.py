@@ -210,6 +210,14 @@ class MaskedWorld(World):
         assert all(len(handed) == 1 for handed in self.line.handed_in.values())
 
     @invariant()
+    def the_coordinator_wakes_when_time_alone_matters(self) -> None:
+        given, state = self.coordinator.rules, self.coordinator.state
+        wake = theirs.next_wake(given, state, self.now)
+        assert wake is None or wake > self.now
+        at = self.now + 0.999 * ((1e6 if wake is None else wake) - self.now)
+        assert theirs.step(given, state, theirs.Tick(), at) == (state, []), "nobody would have looked"
+
+    @invariant()
     def only_kept_updates_count_and_what_devices_believe_is_true(self) -> None:
         assert isinstance(self.coordinator, MaskedCoordinator)
         for name, one in self.devices.items():

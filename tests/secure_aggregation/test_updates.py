@@ -26,7 +26,7 @@ from tests.coordinator.adapters import SLOTS
 from tests.membership.stage import start as step
 
 MASKING = Masking(
-    epoch=7, largest_weight=20, largest_change=0.5, colluding=0.2, dropping=0.1, security_bits=30, failure_bits=15
+    epoch=7, largest_weight=20, largest_change=0.5, colluding=0.2, dropping=0.1, security_bits=45, failure_bits=15
 )
 START = initial_adapter(SLOTS, 4, 3)
 

@@ -69,7 +69,7 @@ NO_MASKING: list[dict[str, Any]] = [
     {"largest_change": float("nan")},
     {"colluding": 1.0},
     {"dropping": -0.1},
-    {"security_bits": 0},
+    {"security_bits": 39},
     {"failure_bits": 129},
     {"surprise": 1},
 ]
