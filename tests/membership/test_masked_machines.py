@@ -29,9 +29,9 @@ from edge_sdk.secure_aggregation import (
     from_bytes,
     terms_of,
 )
-from edge_sdk.wire import Masking, RoundStart, Sum, make_manifest
+from edge_sdk.wire import Committed, Masking, Refused, RoundDone, RoundStart, Sum, make_manifest
 from tests.coordinator.federations import manifest, rules, saved_and_loaded
-from tests.membership.machines import FEDERATION, Content, Coordinator, Device, Packet
+from tests.membership.machines import FEDERATION, Content, Coordinator, Device, Packet, forged
 from tests.membership.test_machines import World
 
 WORDS = 6
@@ -251,8 +251,31 @@ class PatientMaskedWorld(MaskedWorld):
         assert self.coordinator.summed == {number: set(NAMES) for number in (1, 2, 3)}
 
 
+class ForgersMaskedWorld(MaskedWorld):
+    """Others write on the topics of devices, but can sign neither a step nor a message of a sum."""
+
+    @rule(name=st.sampled_from(NAMES), seed=st.integers(0, 30), up=st.booleans())
+    def forge(self, name: str, seed: int, up: bool) -> None:
+        down, others = forged(name, seed, self.coordinator.state)
+        serving = sorted(self.devices[name].serving)
+        down += [
+            RoundDone(round=self.coordinator.state.round + 1, accepted=seed % 2 == 0, updates=4),
+            Refused(code="AttemptMismatch", reason="", about="sum"),
+            *(Committed(sha256=sha256) for sha256 in serving),
+            *(Refused(code="NotInSum", reason="", about=sha256) for sha256 in serving),
+        ]
+        made = others if up else down
+        (self.up if up else self.down).append((name, made[seed % len(made)]))
+
+    @invariant()
+    def only_kept_updates_count_and_what_devices_believe_is_true(self) -> None:
+        """What they believe, others may have said."""
+
+
 SETTINGS = settings(max_examples=40, stateful_step_count=50, deadline=None)
 TestMaskedWorld = MaskedWorld.TestCase
 TestMaskedWorld.settings = SETTINGS
 TestPatientMaskedWorld = PatientMaskedWorld.TestCase
 TestPatientMaskedWorld.settings = SETTINGS
+TestForgersMaskedWorld = ForgersMaskedWorld.TestCase
+TestForgersMaskedWorld.settings = SETTINGS

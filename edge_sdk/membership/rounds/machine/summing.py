@@ -9,7 +9,7 @@ from edge_sdk.membership.rounds.actions import Withdraw
 from edge_sdk.membership.rounds.events import Drawn, SumHeard, VectorMade
 from edge_sdk.membership.rounds.machine import bringing, intervals, masked, offering
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.secure_aggregation import device
+from edge_sdk.secure_aggregation import Delivery, device
 from edge_sdk.wire import RoundStart, Step
 
 
@@ -25,6 +25,8 @@ def drawn(turn: Turn, event: Drawn) -> None:
 def heard(turn: Turn, event: SumHeard) -> None:
     """Take in a message of the coordinator."""
     if turn.state.phase == "summing":
+        if isinstance(event.message, Delivery):  # its vector is still wanted, whoever has said that it is stored
+            turn.set(stored=False)
         turn.set(until=turn.now + turn.rules.deadline, vain=0, pause=intervals.REPEAT)
         turn.set(say_at=turn.now + intervals.REPEAT)
         masked.feed(turn, event.message)
