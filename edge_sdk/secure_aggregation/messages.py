@@ -16,7 +16,8 @@
 
 Devices are named by their places in the roster, from 0. A set of devices is a bitmap: bit i % 8 (1 << i % 8) of byte
 i // 8, as many bytes as the roster needs. The masked vector is no message, but the content of a transfer: `Terms.words`
-little-endian uint32. A roster of many devices is larger than a message may be, and is a transfer, too.
+little-endian uint32. More than 400 devices make several sums in a round, as their roster would be larger than a message
+may be.
 """
 
 from __future__ import annotations

@@ -138,9 +138,12 @@ def parameters(
     return Parameters(devices - 1, threshold)
 
 
-def shards(devices: int) -> list[int]:
-    """Sizes of the sums that so many devices are divided into: as few as possible, as equal as possible."""
-    count = max(1, -(-devices // MOST_DEVICES))
+def shards(devices: int, largest: int = MOST_DEVICES) -> list[int]:
+    """Sizes of the sums that so many devices are divided into: as few as possible, as equal as possible.
+
+    largest: devices of the largest sum, for a reason other than the head room.
+    """
+    count = max(1, -(-devices // largest))
     return [devices // count + (number < devices % count) for number in range(count)]
 
 

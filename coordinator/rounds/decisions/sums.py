@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from coordinator import secure_aggregation
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.secure_aggregation import FEWEST_DEVICES, policy_of
+from edge_sdk.secure_aggregation import FEWEST_DEVICES, policy_of, shards
 from edge_sdk.wire import Masking, Offer
 
 LARGEST_SUM = 400
@@ -44,7 +44,7 @@ def allows(masking: Masking, devices: int) -> bool:
 def divided(names: Iterable[str]) -> list[list[str]]:
     """Return the devices of each sum of a cluster: as few sums as possible, as equal as possible."""
     ordered = sorted(names)
-    count = max(1, -(-len(ordered) // LARGEST_SUM))
+    count = len(shards(len(ordered), LARGEST_SUM))
     return [ordered[number::count] for number in range(count)]
 
 
