@@ -16,7 +16,7 @@ from edge_sdk.asyncapi import document, to_yaml
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
-from tests.integration.test_federation import Coordinator, devices, write_federation
+from tests.integration.coordinators import Coordinator, devices, write_federation
 from tests.wire.test_messages import EXAMPLES
 
 FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"

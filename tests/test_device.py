@@ -16,6 +16,8 @@ from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter, Factors, Share
+from edge_sdk.device.home import Home
+from edge_sdk.device.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.errors import (
     AdapterError,
     AdapterMismatch,
@@ -33,7 +35,6 @@ from edge_sdk.errors import (
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, runner
 from edge_sdk.pictures import load_pictures
-from edge_sdk.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.secure_aggregation import vector_of
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
@@ -145,7 +146,7 @@ def test_a_picture_that_takes_too_long_is_not_begun_at_every_call(
 
     now = [0.0]
     monkeypatch.setattr(Generator, "generate", slowly)
-    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edge_sdk.device.prior.time.monotonic", lambda: now[0])
     for seconds, begun in ((5.0, 1), (5.0, 1), (4.0, 1), (15.0, 2), (15.0, 3), (25.0, 5), (1000.0, 1 + len(CAPTIONS))):
         found = prior_pictures(device.generator, tmp_path, seconds)
         assert len(drawn) == begun
@@ -164,7 +165,7 @@ def test_a_picture_that_had_the_rest_of_the_time_is_begun_again_with_all_of_it(
 
     now = [0.0]
     monkeypatch.setattr(Generator, "generate", slowly)
-    monkeypatch.setattr("edge_sdk.prior.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("edge_sdk.device.prior.time.monotonic", lambda: now[0])
     assert [len(prior_pictures(device.generator, tmp_path, 45.0)) for _ in range(3)] == [1, 2, 3]
     assert drawn == [CAPTIONS[0], CAPTIONS[1], CAPTIONS[1], CAPTIONS[2]]
 
@@ -426,7 +427,7 @@ def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
 def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
     """The profiles of memberships, which are not opened."""
     seen: list[DeviceProfile] = []
-    monkeypatch.setattr("edge_sdk.device.Membership", lambda *given: seen.extend(given[3]))
+    monkeypatch.setattr("edge_sdk.device.device.Membership", lambda *given: seen.extend(given[3]))
     return seen
 
 
@@ -478,17 +479,18 @@ def test_without_an_image_encoder_it_has_no_picture_code(device: Device, profile
 
 
 def test_it_keeps_its_name(device: Device) -> None:
-    assert device._own_id() == device._own_id()
-    assert device._own_id().startswith("device-")
+    name = Home(device.home).own_id()
+    assert name.startswith("device-")
+    assert Home(device.home).own_id() == name
 
 
 def test_a_name_that_a_power_cut_left_empty_is_given_anew(tmp_path: Path) -> None:
     device = Device(tmp_path / "bundle", home=tmp_path / "home")
     device.home.mkdir()
     (device.home / "device_id").write_bytes(b"")
-    name = device._own_id()
+    name = Home(device.home).own_id()
     assert name.startswith("device-")
-    assert device._own_id() == name
+    assert Home(device.home).own_id() == name
     assert [path.name for path in device.home.iterdir()] == ["device_id"]
 
 

@@ -49,11 +49,10 @@ EDGE_SDK: dict[str, set[str]] = {
     "membership": {"adapter", "wire", "transport", "secure_aggregation"},
     "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
-    "prior": {"inference", "pictures"},
     "codes": {"inference", "privacy"},
     "device": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training"),
-        *("prior", "codes"),
+        "codes",
     },
     "cli": {
         *("adapter", "pictures", "privacy", "transport", "wire", "inference", "membership", "training", "diagnosis"),

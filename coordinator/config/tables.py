@@ -130,7 +130,7 @@ AGGREGATION: Family[type[Aggregator], AggregatorSettings] = Family(
 )
 SERVER_OPTIMISER: Family[type[ServerOptimiser], ServerOptimiser] = Family("server_optimiser", "none", OPTIMISERS, _own)
 FILTER: Family[type[Filter], Filter] = Family("filter", "none", FILTERS, _own)
-CLUSTERING: Family[type[Clusterer], Clusterer] = Family("clustering", "fused", CLUSTERERS, _own, {"ifca": IFCA})
+CLUSTERING: Family[type[Clusterer], Clusterer] = Family("clustering", "validated", CLUSTERERS, _own, {"ifca": IFCA})
 INTERACTION: Family[type[Interaction], Interaction] = Family("interaction", "attention", INTERACTIONS, _own)
 FAMILIES: Mapping[str, Family[Any, Any]] = MappingProxyType(
     {family.table: family for family in (AGGREGATION, SERVER_OPTIMISER, FILTER, CLUSTERING, INTERACTION)}

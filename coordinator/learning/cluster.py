@@ -61,7 +61,9 @@ class Tastes:
         """Cluster these devices. Devices that are away count as well, by their last updates."""
         names = sorted(action.devices)
         evidence = self._evidence(action, names)
-        decision = self._federation.clustering.decide(evidence, [action.devices[name].cluster for name in names])
+        # A newcomer lies where its codes placed it: that says nothing for or against codes.
+        present = [None if action.devices[name].placed else action.devices[name].cluster for name in names]
+        decision = self._federation.clustering.decide(evidence, present)
         clusterer = decision.clusterer
         crowd = compare(evidence, clusterer(evidence))
         if clusterer.on_drift and not decision.new and _comparable(clusterer, evidence):

@@ -20,8 +20,8 @@ from edge_sdk.wire.messages import Finished, encode
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.played import TOPICS
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import Inbox
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from safetensors.numpy import save
 
 from tests.contract.peer import Message, Peer, products
-from tests.integration.test_federation import Coordinator
+from tests.integration.coordinators import Coordinator
 from tests.transport.brokers import Mosquitto
 
 INDEX = {

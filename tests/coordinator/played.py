@@ -11,8 +11,8 @@ from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, Settings, create
 from edge_sdk.wire.messages import Join, Offer, Pull, SignedStep, decode, decode_step, encode
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Sender, make_manifest
+from tests.integration.coordinators import write_federation
 from tests.integration.devices import profile
-from tests.integration.test_federation import write_federation
 
 TOPICS = Topics("tastes")
 DEADLINE = 60

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordinator import config
+from tests.integration.coordinators import write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import write_federation
 
 ROUNDS, NUMBER = 3, 3
 

@@ -10,8 +10,8 @@ import pytest
 
 from edge_sdk.transport import Settings
 from tests.faults.proxy import KINDS, Fault, Kind, Proxy, schedule
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
 
 DEVICES, ROUNDS = 2, 2

@@ -15,8 +15,8 @@ from coordinator.store import Database
 from edge_sdk.membership import RoundPlan
 from edge_sdk.transport import Settings
 from tests.coordinator.adapters import BASE_ID
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
 
 DEVICES, ROUNDS = 3, 3

@@ -23,8 +23,8 @@ from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import TOPICS, Devices
 from tests.hostile.payloads import CHUNKS, MESSAGES, SUMS
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
 from tests.wire.test_messages import EXAMPLES
 

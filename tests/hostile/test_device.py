@@ -13,8 +13,8 @@ from edge_sdk.wire import messages as m
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
 from tests.coordinator.played import TOPICS
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import Mosquitto
 from tests.transport.inbox import Inbox
 

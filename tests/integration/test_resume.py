@@ -14,8 +14,8 @@ import pytest
 
 from edge_sdk.membership.connection import Link
 from edge_sdk.wire.transfer import decode_chunk, make_manifest
+from tests.integration.coordinators import write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import write_federation
 from tests.transport.brokers import Mosquitto
 
 CHUNK = 1024

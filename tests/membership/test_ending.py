@@ -15,8 +15,8 @@ from edge_sdk.membership.home import Home
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Finished, Join, Offer, Refused, Welcome
 from tests.coordinator.adapters import random_adapter
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.membership.stage import Learner, Me, Stage, join, start
 
 

@@ -17,7 +17,7 @@ import pytest
 from edge_sdk.adapter import load
 from edge_sdk.membership.home import Home
 from edge_sdk.wire.transfer import make_manifest
-from tests.integration.test_federation import Coordinator, write_federation
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.membership.lives import CHUNK
 from tests.transport.brokers import Mosquitto
 

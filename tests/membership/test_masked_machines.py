@@ -269,7 +269,7 @@ class ForgersMaskedWorld(MaskedWorld):
 
     @invariant()
     def only_kept_updates_count_and_what_devices_believe_is_true(self) -> None:
-        """What they believe, others may have said."""
+        """Devices may believe what others have said."""
 
 
 SETTINGS = settings(max_examples=40, stateful_step_count=50, deadline=None)

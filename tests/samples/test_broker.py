@@ -22,8 +22,8 @@ from edge_sdk.transport import Settings, Tls, Transport, Will, create
 from edge_sdk.wire.messages import MAX_CHUNK, CoordinatorState, Presence, decode
 from edge_sdk.wire.topics import Topics
 from samples.broker import certificates
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device
-from tests.integration.test_federation import Coordinator, write_federation
 from tests.transport.brokers import MOSQUITTO_PATH, free_port, wait_until_listening
 from tests.transport.inbox import DEADLINE, Inbox
 

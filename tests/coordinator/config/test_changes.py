@@ -163,12 +163,13 @@ class TestFlatRecords:
     }  # fmt: skip
 
     def adopted(self, flat: dict[str, Any], text: str = "") -> dict[str, list[Any]]:
-        after = federation(text)
+        after = federation(text if "[clustering]" in text else f'[clustering]\nmethod = "fused"\n{text}')
         ours = {key: old for key, old in settings_of(after, BASE).items() if "." not in key}
         return adopt(started().state, {**ours, **self.FLAT, **flat}, after, BASE).changed
 
     def test_the_defaults_are_the_defaults(self) -> None:
         assert self.adopted({}) == {}
+        assert self.adopted({}, "[clustering]\nclusters = 0") == {"clustering.method": ["fused", "validated"]}
 
     @pytest.mark.parametrize(
         ("flat", "text"),

@@ -12,7 +12,7 @@ from coordinator import config
 from coordinator.config import FederationFile
 from coordinator.config.tables import FAMILIES
 from coordinator.methods.aggregation import AGGREGATORS
-from coordinator.methods.clustering import ByPicture, Fused, Validated
+from coordinator.methods.clustering import ByPicture, Validated
 from coordinator.methods.optimisers import Adam
 from coordinator.methods.robust import Trusting
 from edge_sdk.adapter import LAYER_SETS, Shape, to_bytes
@@ -187,7 +187,7 @@ def test_a_key_of_another_method_or_table_says_whose_it_is(text: str, said: str)
 
 def test_a_table_without_a_method_is_of_the_default() -> None:
     federation = parse(of("clustering", "clusters = 3"))
-    assert federation.clustering == Fused(clusters=3)
+    assert federation.clustering == Validated(clusters=3)
     assert parse(MINIMAL).aggregation == AGGREGATORS["product"].Settings(method="product")
     assert parse(MINIMAL).filter == Trusting()
 

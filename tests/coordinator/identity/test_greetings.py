@@ -26,8 +26,8 @@ from edge_sdk.wire import (
 from tests.coordinator.federations import Machine, joined, rules, stored
 from tests.coordinator.federations import profile as simple_profile
 from tests.coordinator.played import TOPICS, Devices, federation
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator
 
 SECRET = bytes(range(32))
 

@@ -17,8 +17,8 @@ from edge_sdk.errors import StoreUnavailable
 from edge_sdk.wire.messages import Join, RoundDone, RoundStart, Welcome
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import Devices, federation
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator
 
 
 class Asleep:

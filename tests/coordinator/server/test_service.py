@@ -36,8 +36,8 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.signing import Signer, new_key
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import DEADLINE, TOPICS, Devices, federation
+from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device, profile
-from tests.integration.test_federation import Coordinator, write_federation
 
 
 def opposite(adapter: Adapter) -> Adapter:

@@ -29,8 +29,8 @@ from tests.coordinator.federations import profile as made_profile
 from tests.coordinator.federations import started
 from tests.coordinator.played import DEADLINE, Devices, federation
 from tests.coordinator.words import words
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device, profile
-from tests.integration.test_federation import Coordinator
 
 
 def twin(folder: Path, path: Path) -> Path:
@@ -247,7 +247,7 @@ def test_the_settings_are_noted(url: str, tmp_path: Path) -> None:
 def test_the_settings_of_a_flat_file_are_read_by_their_tables(url: str, tmp_path: Path) -> None:
     """The database is of a version whose federation files had no tables."""
     path = federation(tmp_path, url, 2)
-    path.write_text(f"{path.read_text()}[clustering]\nclusters = 2\n[aggregation]\nmax_weight = 2\n")
+    path.write_text(f"{path.read_text()}[clustering]\nmethod = 'fused'\nclusters = 2\n[aggregation]\nmax_weight = 2\n")
     coordinator, devices = Coordinator(path, once=False), Devices(url)
     coordinator.wait_for("coordinator_started")
     for device in ("a", "b"):

@@ -16,7 +16,7 @@ from coordinator.store import StoredBlobs, open_blobs
 from edge_sdk.errors import BlobLost, StoreUnavailable
 from edge_sdk.transport.memory import MemoryBroker
 from tests.coordinator.three_devices import ROUNDS, devices, whole
-from tests.integration.test_federation import Coordinator
+from tests.integration.coordinators import Coordinator
 
 Fault = Callable[[], Any]
 

@@ -17,8 +17,8 @@ from edge_sdk.wire.messages import Committed, Join, RoundDone, RoundStart, Welco
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import Devices, federation
 from tests.coordinator.three_devices import ROUNDS, devices, whole
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device, profile
-from tests.integration.test_federation import Coordinator
 
 
 @pytest.fixture(autouse=True)

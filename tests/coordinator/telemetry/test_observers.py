@@ -10,7 +10,7 @@ import pytest
 from coordinator.telemetry import Counters, EventFile, Observers, Reports
 from edge_sdk.errors import ConfigurationError
 from tests.coordinator.three_devices import ROUNDS, devices, whole
-from tests.integration.test_federation import Coordinator
+from tests.integration.coordinators import Coordinator
 
 
 def fail(event: dict[str, Any]) -> None:

@@ -19,8 +19,8 @@ from edge_sdk.errors import ConfigurationError
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire.messages import Join, Welcome
 from tests.coordinator.played import Devices, federation
+from tests.integration.coordinators import Coordinator, devices, write_federation
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator, devices, write_federation
 from tests.transport.brokers import Mosquitto, free_port
 
 PAGE = Path(__file__).parents[3] / "docs" / "coordinator.md"

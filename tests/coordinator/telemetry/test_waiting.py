@@ -21,9 +21,9 @@ from edge_sdk.wire.topics import Topics
 from tests.coordinator.adapters import BASE_ID
 from tests.coordinator.played import Devices, federation
 from tests.coordinator.words import words
+from tests.integration.coordinators import Coordinator, write_federation
+from tests.integration.coordinators import devices as started
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator, write_federation
-from tests.integration.test_federation import devices as started
 from tests.transport.brokers import Mosquitto, free_port, quick
 
 

@@ -34,8 +34,8 @@ from edge_sdk.wire.messages import (
 from edge_sdk.wire.transfer import encode_chunk
 from tests.coordinator.adapters import random_adapter
 from tests.coordinator.played import DEADLINE, TOPICS, Devices, federation
+from tests.integration.coordinators import Coordinator
 from tests.integration.devices import profile
-from tests.integration.test_federation import Coordinator
 
 
 class Place:

@@ -1,4 +1,4 @@
-"""Clustering by prompt codes and by trained adapters (the default).
+"""Clustering by prompt codes and by trained adapters.
 
     S = w S_prompt + (1 - w) S_adapter
 

@@ -1,4 +1,4 @@
-"""Clustering by the evidence whose groups training confirms.
+"""Clustering by the evidence whose groups training confirms (the default).
 
 Captions may name a style or not, and an image encoder may see it or not: no kind of evidence is right for all
 federations. Adapters tell little of a single device, but much of a grouping: if its groups are tastes, what training

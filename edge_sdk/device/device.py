@@ -14,12 +14,9 @@ imported by `learn`, `choose_weights` and `join` only.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import secrets
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -27,17 +24,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from PIL import Image
 
-from edge_sdk import adapter as adapters_
-from edge_sdk import durable
 from edge_sdk.adapter import Adapter, LayerSet
-from edge_sdk.codes import Code, different_pictures, kept_code, picture_codes, prompt_codes
-from edge_sdk.errors import AdapterError, ImpastoError, MembershipStopped, NoPictures, TrainingError
+from edge_sdk.codes import Code, different_pictures, picture_codes, prompt_codes
+from edge_sdk.device.home import Home
+from edge_sdk.device.prior import PriorNotDrawn, prior_pictures
+from edge_sdk.errors import ImpastoError, MembershipStopped, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep
-from edge_sdk.lockfile import LockFile
-from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, keep_id, kept_id, no_home
+from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, list_pictures, load_pictures
-from edge_sdk.prior import PriorNotDrawn, prior_pictures
 from edge_sdk.privacy import DEFAULT, different_captions
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
@@ -47,13 +42,11 @@ if TYPE_CHECKING:
     from edge_sdk.membership import OnEvent
     from edge_sdk.training import Guard, Progress, Trainer, TrainingResult
 
-_WEIGHTS = "weights.json"
 # Name -> weight of adapters at home, or (adapter, weight) pairs of any others.
 Weighted: TypeAlias = Mapping[str, float] | Sequence[tuple[Adapter, float]]
 # Share of the time left until a round's deadline; the rest is for handing the update in.
 _TRAINING_SHARE = 0.8
 _RANK = 8  # of a leaf, by default
-_ROLES = ("root", "cluster", "leaf")
 # Share of a training's time in which weights are chosen after it.
 _WEIGHTS_SHARE = 0.2
 # The longest time to draw prior pictures in: a share of the training's minutes, or seconds if it goes by steps.
@@ -92,6 +85,7 @@ class Device:
         self.model = expanded(model) if model is not None else None
         self.pictures = expanded(pictures) if pictures is not None else None
         self.home = expanded(home)
+        self._files = Home(self.home)
         self._threads = threads
         self._drawing: DrawingOptions = {"threads": threads, "backend": backend, "memory_limit": memory_limit}
         self._mirror = mirror
@@ -121,23 +115,13 @@ class Device:
     @property
     def adapters(self) -> dict[str, Path]:
         """The adapters at home, name -> file: "root", "cluster", "leaf", and "cluster-<n>" of other clusters."""
-        own = {name: self.home / f"{name}.safetensors" for name in _ROLES}
-        others = sorted((self.home / "clusters").glob("*.safetensors")) if (self.home / "clusters").is_dir() else []
-        named = own | {f"cluster-{path.stem}": path for path in others}
-        return {name: path for name, path in named.items() if path.is_file()}
+        return self._files.adapters
 
     @property
     def weights(self) -> dict[str, float]:
         """The weights with which `generate` draws: those of the last `choose_weights`, as long as root, cluster and
         leaf are the adapters that they were chosen for; else 1 for each that is at home."""
-        present = [name for name in _ROLES if name in self.adapters]
-        try:
-            kept = json.loads((self.home / _WEIGHTS).read_bytes())
-            if kept["adapters"] == self._digests(present):
-                return {name: float(kept["weights"][name]) for name in present}
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # there are none, or they cannot be read: they are chosen anew by the next call
-        return dict.fromkeys(present, 1.0)
+        return self._files.weights
 
     def generate(
         self,
@@ -226,11 +210,7 @@ class Device:
         Raises:
             AdapterError: there is none of that name; AdapterFormatError, AdapterValueError: its file is damaged.
         """
-        files = self.adapters
-        if name not in files:
-            known = ", ".join(files) or "none yet: learn, or join a federation"
-            raise AdapterError(f"There is no adapter {name!r} in {self.home} ({known}).")
-        return adapters_.load(files[name])
+        return self._files.adapter(name)
 
     def learn(
         self,
@@ -275,7 +255,7 @@ class Device:
             DeviceBusy: a leaf is being learnt in this home, in this process or in another.
             ConfigurationError: the home cannot be written.
         """
-        self._check_home()
+        self._files.check()
         trainer, held_out = self._new_trainer(all_pictures=not guard)
         checkpoint = self.home / "leaf.checkpoint"
         watching = self._guard(held_out, minutes, checkpoint) if guard else None
@@ -307,13 +287,9 @@ class Device:
 
         from edge_sdk.training import resumed
 
-        with self._leaf_lock():
+        with self._files.leaf_lock():
             result = resumed(train, checkpoint, None if afresh else self.home / "leaf.checkpoint.aside")
-            try:
-                adapters_.save(result.adapter, self.home / "leaf.safetensors")
-                checkpoint.unlink(missing_ok=True)
-            except OSError as error:
-                raise no_home(self.home, error) from error
+            self._files.save_leaf(result.adapter, checkpoint)
         self._choose_weights(trainer, held_out, _WEIGHTS_SHARE * result.stats.train_seconds)
         return result
 
@@ -327,13 +303,13 @@ class Device:
         Raises:
             As `learn`.
         """
-        self._check_home()
+        self._files.check()
         return self._choose_weights(*self._new_trainer())
 
     def _choose_weights(
         self, trainer: Trainer, held_out: Sequence[Picture], seconds: float = math.inf
     ) -> dict[str, float]:
-        present = [name for name in _ROLES if name in self.adapters]
+        present = self._files.roles
         if not held_out or not present:
             return self.weights
         found = {name: self.adapter(name) for name in present}
@@ -345,16 +321,8 @@ class Device:
             return trainer.evaluate([(found[name], weight) for name, weight in weights.items()], held_out)
 
         chosen = choose_weights(present, loss, seconds=seconds)
-        try:
-            content = json.dumps({"weights": chosen, "adapters": self._digests(present)}).encode()
-            durable.write(self.home / _WEIGHTS, content)
-        except OSError as error:
-            raise no_home(self.home, error) from error
+        self._files.keep_weights(chosen)
         return chosen
-
-    def _digests(self, names: Sequence[str]) -> dict[str, str]:
-        """Adapter -> SHA-256 of its file."""
-        return {name: hashlib.sha256(self.adapters[name].read_bytes()).hexdigest() for name in names}
 
     def _guard(self, held_out: Sequence[Picture], minutes: float | None, checkpoint: Path) -> Guard | None:
         from edge_sdk.training import Guard
@@ -372,25 +340,6 @@ class Device:
         except ImpastoError as error:  # what keeps this device from drawing need not keep it from learning
             warnings.warn(PriorNotDrawn(error), stacklevel=3)
         return Guard(held_out or None, prior or None) if held_out or prior else None
-
-    def _check_home(self) -> None:
-        """Check that the home can be written, before pictures are encoded for minutes. New folders are removed."""
-        missing = [folder for folder in (self.home, *self.home.parents) if not folder.exists()]
-        try:
-            durable.check(self.home / "leaf.safetensors")
-            for folder in missing:
-                folder.rmdir()
-        except OSError as error:
-            raise no_home(self.home, error) from error
-
-    def _leaf_lock(self) -> LockFile:
-        """The lock under which one call at a time learns the leaf."""
-        busy = f"A leaf is being learnt in {self.home} already: wait for that, or use another home."
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            return LockFile(self.home / "leaf.lock", busy)
-        except OSError as error:
-            raise no_home(self.home, error) from error
 
     def join(
         self,
@@ -454,7 +403,7 @@ class Device:
         settings = broker if isinstance(broker, Settings) else Settings(url=broker)
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
-        self._check_home()
+        self._files.check()
         pictures, held_out = self._divided_pictures()
         trainer = self._trainer_for(pictures)
         levels = [privacy] if isinstance(privacy, str) else [*privacy]
@@ -491,7 +440,7 @@ class Device:
         membership = Membership(
             settings,
             federation,
-            device_id or (invited.device if invited else self._own_id()),
+            device_id or (invited.device if invited else self._files.own_id()),
             profiles,
             self.home,
             train,
@@ -554,7 +503,9 @@ class Device:
     def _prompt_codes(self, levels: Sequence[str]) -> list[Code]:
         """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
         captions = [text for _, text in list_pictures(self._own_pictures())]
-        return self._kept("code", prompt_codes(self.generator, captions, levels), different_captions(captions))
+        return self._files.kept_codes(
+            "code", prompt_codes(self.generator, captions, levels), different_captions(captions)
+        )
 
     def _picture_codes(self, pictures: Sequence[Picture], levels: Sequence[str]) -> list[Code]:
         """The same of the pictures; empty ones if there are too few, or if the bundle has no image encoder."""
@@ -564,24 +515,7 @@ class Device:
         # A generator of its own, so that no graph stays in memory beside the training.
         with Generator(self.generator.bundle, **self._drawing) as generator:
             made = picture_codes(generator, images, levels)
-        return self._kept("picture-code", made, different_pictures(images))
-
-    def _kept(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
-        """The codes to send: see `kept_code`."""
-        parts = list(parts)
-        try:
-            self.home.mkdir(parents=True, exist_ok=True)
-            return [kept_code(self.home / f"{name}-{coded.level}.json", coded, parts) for coded in made]
-        except OSError as error:
-            raise no_home(self.home, error) from error
-
-    def _own_id(self) -> str:
-        """The name that this device gave itself, the same one at every start."""
-        name = kept_id(self.home)
-        if name is None:
-            name = f"device-{secrets.token_hex(6)}"
-            keep_id(self.home, name)
-        return name
+        return self._files.kept_codes("picture-code", made, different_pictures(images))
 
 
 def _knows_all(leaf: Adapter) -> bool:

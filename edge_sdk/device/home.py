@@ -1,0 +1,150 @@
+"""The files of a home that a device itself uses: adapters and their weights, a lock, kept codes, its own name.
+
+    root, cluster, leaf .safetensors; clusters/<n>.safetensors    adapters
+    weights.json        how much of root, cluster and leaf to draw with, and of which files
+    leaf.lock           held by the one call that learns the leaf
+    code-<level>.json, picture-code-<level>.json    codes as they were sent, see `kept_code`
+
+The files of a membership in the same folder: see `edge_sdk.membership`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from edge_sdk import adapter as adapters_
+from edge_sdk import durable
+from edge_sdk.adapter import Adapter
+from edge_sdk.codes import Code, kept_code
+from edge_sdk.errors import AdapterError
+from edge_sdk.lockfile import LockFile
+from edge_sdk.membership import keep_id, kept_id, no_home
+
+_ROLES = ("root", "cluster", "leaf")
+
+
+class Home:
+    """A device's home; its folder is made when something is written.
+
+    Methods that write raise ConfigurationError if the folder cannot be written.
+
+    Args:
+        folder: the home folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def adapters(self) -> dict[str, Path]:
+        """Name -> file of the adapters here: see `Device.adapters`."""
+        own = {name: self.folder / f"{name}.safetensors" for name in _ROLES}
+        clusters = self.folder / "clusters"
+        others = sorted(clusters.glob("*.safetensors")) if clusters.is_dir() else []
+        named = own | {f"cluster-{path.stem}": path for path in others}
+        return {name: path for name, path in named.items() if path.is_file()}
+
+    @property
+    def roles(self) -> list[str]:
+        """Those of root, cluster and leaf that are here, in this order."""
+        found = self.adapters
+        return [name for name in _ROLES if name in found]
+
+    def adapter(self, name: str) -> Adapter:
+        """Read an adapter.
+
+        Raises:
+            AdapterError: there is none of that name; AdapterFormatError, AdapterValueError: its file is damaged.
+        """
+        files = self.adapters
+        if name not in files:
+            known = ", ".join(files) or "none yet: learn, or join a federation"
+            raise AdapterError(f"There is no adapter {name!r} in {self.folder} ({known}).")
+        return adapters_.load(files[name])
+
+    def save_leaf(self, leaf: Adapter, checkpoint: Path) -> None:
+        """Write the leaf, then delete the checkpoint of its training."""
+        try:
+            adapters_.save(leaf, self.folder / "leaf.safetensors")
+            checkpoint.unlink(missing_ok=True)
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weights that were kept for root, cluster and leaf as they are now; else 1 for each that is here."""
+        present = self.roles
+        try:
+            kept = json.loads(self._weights.read_bytes())
+            if kept["adapters"] == self._digests(present):
+                return {name: float(kept["weights"][name]) for name in present}
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # there are none, or they cannot be read: they are chosen anew by the next call
+        return dict.fromkeys(present, 1.0)
+
+    def keep_weights(self, weights: Mapping[str, float]) -> None:
+        """Write the weights of root, cluster and leaf, as far as they are here."""
+        try:
+            content = json.dumps({"weights": weights, "adapters": self._digests(self.roles)}).encode()
+            durable.write(self._weights, content)
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    @property
+    def _weights(self) -> Path:
+        return self.folder / "weights.json"
+
+    def _digests(self, names: Sequence[str]) -> dict[str, str]:
+        """Adapter -> SHA-256 of its file."""
+        files = self.adapters
+        return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in names}
+
+    def check(self) -> None:
+        """Check that the home can be written, before pictures are encoded for minutes. New folders are removed."""
+        missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
+        try:
+            durable.check(self.folder / "leaf.safetensors")
+            for folder in missing:
+                folder.rmdir()
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    def leaf_lock(self) -> LockFile:
+        """The lock under which one call at a time learns the leaf.
+
+        Raises:
+            DeviceBusy: another call has it.
+        """
+        busy = f"A leaf is being learnt in {self.folder} already: wait for that, or use another home."
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return LockFile(self.folder / "leaf.lock", busy)
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    def kept_codes(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
+        """The codes to send: see `kept_code`.
+
+        Args:
+            name: of the files in which they are kept.
+            made: the codes as they are now, one for each level.
+            parts: names of what they are made of.
+        """
+        parts = list(parts)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return [kept_code(self.folder / f"{name}-{coded.level}.json", coded, parts) for coded in made]
+        except OSError as error:
+            raise no_home(self.folder, error) from error
+
+    def own_id(self) -> str:
+        """The name that this device gave itself, the same one at every start."""
+        name = kept_id(self.folder)
+        if name is None:
+            name = f"device-{secrets.token_hex(6)}"
+            keep_id(self.folder, name)
+        return name
