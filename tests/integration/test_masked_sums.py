@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -380,3 +381,31 @@ def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: b
     for device in others:
         device.stop()
         device.join()
+
+
+def test_a_device_that_is_killed_at_every_step_of_its_sums_is_in_all_of_them(url: str, tmp_path: Path) -> None:
+    """kill -9 before and after each of its writes, one session after the other, until nobody kills it any more."""
+    coordinator = Coordinator(write_masked(tmp_path, url, rounds=6, devices=4))
+    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (0, 1, 2)]
+    program = [sys.executable, "-m", "tests.integration.dying_device", url, str(tmp_path / "device-3"), "3"]
+    for at, when in [
+        (1, "before"),
+        (1, "after"),
+        (2, "before"),
+        (3, "after"),
+        (4, "before"),
+        (5, "after"),
+        (6, "before"),
+    ]:
+        died = subprocess.run([*program, str(at), when], capture_output=True, text=True, timeout=100)
+        assert died.returncode == -signal.SIGKILL, died.stderr
+    last = subprocess.run([*program, "0", "never"], capture_output=True, text=True, timeout=100, check=True)
+    for device in others:
+        assert device.join().error is None
+    coordinator.join()
+    assert "updates:" in last.stdout
+    closed = coordinator.named("round_closed")
+    assert [(event["round"], event["updates"], event["missing"]) for event in closed] == [
+        (n, 4, []) for n in range(1, 7)
+    ]
+    assert coordinator.named("sum_abandoned") == []
