@@ -11,6 +11,7 @@ federation.py     methods of learning together; federated/ its devices, rows and
 privacy.py        attacks on codes; attacks/ their ways, and the devices
 byzantine.py      damage by lying devices, by filter; lying/ their updates and one federation
 clustering.py     recovery of known groups, up to 10,000 devices (docs/clustering.md); crowd/ its federations
+secure_sum.py     masked sums against Flower's SecAgg+; summing/ both sides
 transport.py      our path against raw paho and Flower; network/ its processes
 idle.py           cost of 10,000 devices that wait; network/ its devices
 base_id.py        base ids at true size

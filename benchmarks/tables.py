@@ -21,6 +21,7 @@ from benchmarks.report.federation import costs, scores
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
 from benchmarks.report.privacy import codes, left, picture_groups, pictures, rivals, rivals_left
+from benchmarks.report.summing import sum_costs, sum_limits
 from benchmarks.shared.harness import NOT_MEASURED
 
 PAGES = Path("docs/benchmarks")
@@ -265,6 +266,10 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "chaos: faults": ("chaos.json", injected),
     "chaos: resume": ("chaos.json", resumed),
     "chaos: bars": ("chaos.json", bars),
+    "secure_sum: machine": ("secure_sum.json", measured),
+    "secure_sum: costs": ("secure_sum.json", sum_costs),
+    "secure_sum: limits": ("secure_sum.json", sum_limits),
+    "secure_sum: bars": ("secure_sum.json", bars),
     "transport: machine": ("transport.json", measured),
     "transport: fans": ("transport.json", fans),
     "transport: memory": ("transport.json", crowds),

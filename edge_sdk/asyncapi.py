@@ -12,10 +12,11 @@ import inspect
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
+from edge_sdk import secure_aggregation as sums
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN, RECEIVE_MAXIMUM, SESSION_EXPIRY
 from edge_sdk.wire import NAME, ROOT, Topics
 from edge_sdk.wire import messages as m
@@ -28,18 +29,27 @@ _RETAINED = {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}}
 _SCHEMAS = "#/components/schemas/"
 # Messages that a device sends and receives on its control topics; transfers go both ways.
 DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (
-    m.Join, m.Hello, m.Offer, m.Leave, m.Pull, m.Committed, m.Refused,
+    m.Join, m.Hello, m.Offer, m.Sum, m.Leave, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
 DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
-    m.Welcome, m.SignedStep, m.RoundDone, m.Pull, m.Committed, m.Refused,
+    m.Welcome, m.SignedStep, m.SignedSum, m.RoundDone, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
 # Messages that a signed step may hold, encoded.
 STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.Finished)
+# Messages that a sum, and a signed sum, may hold, encoded.
+IN_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromDevice)
+IN_SIGNED_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromCoordinator)
+# Message -> the messages that it may hold, and the field's name.
+_HELD: Mapping[type[msgspec.Struct], tuple[str, Sequence[type[msgspec.Struct]]]] = {
+    m.SignedStep: ("x-step", STEPS),
+    m.Sum: ("x-content", IN_SUMS),
+    m.SignedSum: ("x-content", IN_SIGNED_SUMS),
+}
 
 
 def document() -> Json:
     """The whole document, as JSON values."""
-    alike = dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS, *STEPS))
+    alike = dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS, *STEPS, *IN_SUMS, *IN_SIGNED_SUMS))
     kinds: list[type[msgspec.Struct]] = [*alike, m.CoordinatorState, m.Presence]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS + "{name}")
     return {
@@ -145,8 +155,9 @@ def _message(kind: type[msgspec.Struct]) -> Json:
         "contentType": _CONTENT,
         "payload": {"$ref": _SCHEMAS + kind.__name__},
     }
-    if kind is m.SignedStep:  # one of these is in its field `step`
-        made["x-step"] = [{"$ref": f"#/components/messages/{_title(step)}"} for step in STEPS]
+    if kind in _HELD:  # one of these is in its field
+        name, held = _HELD[kind]
+        made[name] = [{"$ref": f"#/components/messages/{_title(step)}"} for step in held]
     return made
 
 

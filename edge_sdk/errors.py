@@ -49,9 +49,17 @@
         ├── HomeInUse               another coordinator, or another federation, uses the home
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
-        ├── PrivacyRefused          the federation asks for a privacy level that the device's owner does not allow
+        ├── PrivacyRefused          the federation asks for more than the device's owner allows to leave
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
+        ├── MaskedSumError          a masked sum cannot be made, or a device does not take part in it
+        │   ├── AttemptMismatch         a message of another start, round or attempt, or out of its turn
+        │   ├── RosterInvalid           a roster that cannot be right: forged, twice the same, too sparse
+        │   ├── RevealMissing           a device has not revealed its part of the graph's seed
+        │   ├── TooFewDevices           fewer devices than the sum asks for are there, or are left
+        │   ├── ShareInvalid            shares that cannot be decrypted, or do not give their secret
+        │   ├── UnmaskRefused           an unmask request that could show single updates
+        │   └── MasksLeft               masks are left in a sum
         ├── MembershipStopped       the owner has stopped a membership in the middle of a training
         └── JournalError            a device's journal of its membership cannot be written or read
             ├── JournalDamaged          the file is damaged, or is no journal
@@ -269,7 +277,7 @@ class Rejected(FederationError):
 
 
 class PrivacyRefused(FederationError):
-    """The federation asks for a privacy level that the device's owner does not allow; nothing was sent."""
+    """The federation asks for more than the device's owner allows to leave: a privacy level, or an update by itself."""
 
 
 class NothingLearnt(FederationError):
@@ -278,6 +286,38 @@ class NothingLearnt(FederationError):
 
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
+
+
+class MaskedSumError(FederationError):
+    """A masked sum cannot be made, or a device does not take part in it."""
+
+
+class AttemptMismatch(MaskedSumError):
+    """A message is of another start, round or attempt, or comes out of its turn."""
+
+
+class RosterInvalid(MaskedSumError):
+    """A roster, or the numbers revealed for it, cannot be right."""
+
+
+class RevealMissing(MaskedSumError):
+    """A device of the roster has not revealed its part of the graph's seed, so that there is no graph."""
+
+
+class TooFewDevices(MaskedSumError):
+    """Fewer devices than the sum asks for are there, or are left."""
+
+
+class ShareInvalid(MaskedSumError):
+    """Shares cannot be decrypted, or do not give the secret that they are of."""
+
+
+class UnmaskRefused(MaskedSumError):
+    """An unmask request could show single updates."""
+
+
+class MasksLeft(MaskedSumError):
+    """Masks, or values beyond all bounds, are left in a sum."""
 
 
 class MembershipStopped(FederationError):

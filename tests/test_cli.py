@@ -311,6 +311,19 @@ def test_a_picture_code_is_shared_unless_its_owner_says_no(impasto: Run, monkeyp
     assert asked == [True, True, False]
 
 
+def test_an_owner_may_allow_masked_sums_only(impasto: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def join(device: object, broker: object, **given: object) -> None:
+        asked.append(given["masked_only"])
+        raise NoPictures("none here")
+
+    monkeypatch.setattr("edge_sdk.device.Device.join", join)
+    for more in ([], ["--masked-only"], ["--no-masked-only"]):
+        impasto(*JOIN, *more)
+    assert asked == [False, True, False]
+
+
 def test_info_says_whether_a_bundle_makes_picture_codes(impasto: Run) -> None:
     assert f"{EMBEDDING} numbers" in impasto("info", picture_bundle())[1]
     assert "it has no image encoder" in impasto("info", tiny_bundle())[1]

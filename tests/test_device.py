@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from coordinator.config import parse
 from coordinator.server.service import Service
 from edge_sdk import Device
 from edge_sdk import adapter as adapters
-from edge_sdk.adapter import Adapter, Share
+from edge_sdk.adapter import Adapter, Factors, Share
 from edge_sdk.device.home import Home
 from edge_sdk.device.prior import CAPTIONS, PriorNotDrawn, prior_pictures
 from edge_sdk.errors import (
@@ -31,12 +33,13 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.inference import Generator
-from edge_sdk.membership import RoundPlan
+from edge_sdk.membership import RoundPlan, runner
 from edge_sdk.pictures import load_pictures
+from edge_sdk.secure_aggregation import vector_of
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
 from edge_sdk.transport.embedded import EmbeddedBroker
-from edge_sdk.wire import DeviceProfile
+from edge_sdk.wire import DeviceProfile, Masking, TrainingStats
 from edge_sdk.wire.messages import Join, Message, decode
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import squares, write_squares
@@ -356,6 +359,59 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert np.array_equal(everything, drawing(device, adapters={"root": 1.0, "cluster": 1.0, "leaf": 1.0}))
     assert not np.array_equal(everything, drawing(device, adapters={"leaf": 1.0}))
     assert device.learn(steps=1).steps == 1, "a leaf on top of what the federation brought"
+
+
+UNDER_MASKS = (
+    FEDERATION.replace("min_devices = 1", "min_devices = 4")
+    .replace("rounds = 2", "rounds = 1", 1)
+    .replace(
+        "[clustering]\nclusters = 1",
+        '[aggregation]\nmethod = "fedit"\nmasked = true\n[clustering]\nmethod = "single"',
+    )
+)
+
+
+def test_four_devices_sum_their_updates_under_masks(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At level coarse, with the default scale: nothing is clipped, and the mean is that of what was trained."""
+    trained: list[Adapter] = []
+
+    def note(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+        trained.append(update)
+        return vector_of(update, start, stats, masking)
+
+    monkeypatch.setattr(runner, "vector_of", note)
+    told: list[dict[str, Any]] = []
+    overheard: list[bytes] = []
+    devices = [
+        Device(tiny_bundle(), model=tiny_model(), pictures=pictures, home=tmp_path / name, threads=1)
+        for name in ("ann", "bob", "cem", "dee")
+    ]
+    with EmbeddedBroker() as broker:
+        federation = parse(UNDER_MASKS.format(broker=broker.url, bundle=tiny_bundle()), folder=tmp_path)
+        service = Service(federation, on_event=told.append)
+        coordinating = threading.Thread(target=service.run, kwargs={"once": True}, daemon=True)
+        coordinating.start()
+        listener = connect(broker.url, client_id="listener")
+        listener.subscribe("#", lambda _, payload: overheard.append(payload))
+        with ExitStack() as opened, ThreadPoolExecutor(4) as together:
+            memberships = [opened.enter_context(device.join(broker.url, federation="squares")) for device in devices]
+            results = list(together.map(lambda membership: membership.run(deadline=120.0), memberships))
+        coordinating.join(60)
+        listener.close()
+    assert [(result.finished, result.updates) for result in results] == [(True, 1)] * 4
+    (closed,) = [event for event in told if event["event"] == "round_closed"]
+    assert (closed["updates"], closed["clipped"]) == (4, 0.0)
+    said, root = b"".join(overheard), devices[0].adapter("root")
+    assert len(trained) == 4
+    assert shared(root, said)
+    # A is heard in what everybody knows before, its start; a bias of 0 has no bytes of its own.
+    assert not any(shared(Adapter({n: Factors(f.a * 0, f.b) for n, f in u.layers.items()}), said) for u in trained)
+    for name, factors in root.layers.items():
+        for factor in "ab":
+            wanted = np.mean([np.float64(getattr(update.layers[name], factor)) for update in trained], axis=0)
+            np.testing.assert_allclose(getattr(factors, factor), wanted, atol=1e-6)
 
 
 def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:

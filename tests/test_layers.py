@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Package -> the packages of the coordinator that it may import. `cli` is the top; it alone imports the simulation.
 COORDINATOR: dict[str, set[str]] = {
-    "rounds": set(),
+    "secure_aggregation": set(),
+    "rounds": {"secure_aggregation"},
     "methods": set(),
     "ingress": set(),
     "store": {"rounds"},
@@ -21,7 +22,7 @@ COORDINATOR: dict[str, set[str]] = {
     "identity": set(),
     "config": {"rounds", "methods", "ingress"},
     "telemetry": {"rounds", "config", "identity"},
-    "learning": {"rounds", "methods", "store", "config", "worker_thread"},
+    "learning": {"secure_aggregation", "rounds", "methods", "store", "config", "worker_thread"},
     "transfers": {
         *("rounds", "methods", "ingress", "store", "runner", "learning", "telemetry"),
         "worker_thread",
@@ -42,9 +43,10 @@ EDGE_SDK: dict[str, set[str]] = {
     "privacy": set(),
     "transport": set(),
     "wire": {"adapter"},
-    "asyncapi": {"wire", "transport"},
+    "secure_aggregation": {"adapter", "wire"},
+    "asyncapi": {"wire", "transport", "secure_aggregation"},
     "inference": {"adapter", "pictures"},
-    "membership": {"adapter", "wire", "transport"},
+    "membership": {"adapter", "wire", "transport", "secure_aggregation"},
     "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "codes": {"inference", "privacy"},
@@ -78,6 +80,7 @@ OTHERS = {
     "export": {"adapter", "inference", "pictures", "privacy", "codes", "cli"},
     "coordinator": {
         *("adapter", "wire", "transport", "privacy", "codes", "inference", "membership", "training", "pictures"),
+        "secure_aggregation",
     },
 }
 # Families of methods, the offline command and the parts of drawing are packages in a package.

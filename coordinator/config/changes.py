@@ -45,15 +45,18 @@ _GROUPS: dict[How, tuple[str, ...]] = {
     "now": (
         "join", "max_devices", "allow_plain", "device_messages", "device_bytes", "device_downloads", "device_storage",
         "min_devices", "rounds", "quorum", "deadline", "grace", "extensions", "late", "staleness",
+        "aggregation.patience",
     ),
     "next": (
         "privacy", "steps", "batch_size", "learning_rate", "code_dimensions", "aggregation.max_weight",
+        "aggregation.colluding", "aggregation.dropping", "aggregation.largest_weight", "aggregation.largest_change",
         "server_optimiser.method", "server_optimiser.learning_rate", "server_optimiser.momentum", "filter.method",
         "filter.liars", "clustering.method", "clustering.clusters", "clustering.choose", "clustering.recluster",
         "clustering.min_cluster", "interaction.method", "interaction.rho", "interaction.tau",
     ),
     "fixed": (
         "root_rounds", "layers", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry",
+        "aggregation.masked",
     ),
 }  # fmt: skip
 CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 
 from coordinator.config.federation import Federation
+from coordinator.methods.clustering import Evidence, Grouping
+from coordinator.rounds import fewest_in_sum
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.privacy import DEFAULT
@@ -26,6 +29,7 @@ def check_sense(federation: Federation, source: str) -> None:
         *_of_privacy(federation),
         *_of_rounds(federation),
         *_of_aggregation(federation),
+        *_of_masks(federation),
         *_of_optimiser(federation),
     ):
         raise ConfigurationError(f"{source}: {reason}")
@@ -90,6 +94,46 @@ def _of_aggregation(federation: Federation) -> list[str]:
         found.append(
             f"server_rank = {federation.group_rank} is less than rank = {federation.rank}: leave it out, or lower "
             "`rank`, which is what devices train."
+        )
+    return found
+
+
+def _of_masks(federation: Federation) -> list[str]:
+    """Contradictions of masked sums with all that looks at single updates, and with small sums."""
+    masking = federation.masking
+    if masking is None:
+        return []
+    masked, clustering = "[aggregation] masked = true", federation.clustering
+    found = []
+    if federation.filter.method != "none":
+        found.append(
+            f"[filter] method = {federation.filter.method!r} judges single updates, and under {masked} the coordinator "
+            'sees none: set method = "none" under [filter], or masked = false. A device that lies about its update is '
+            "not seen under masks."
+        )
+    if federation.late:
+        found.append(
+            f"late = {federation.late}: under {masked} an update counts in the sum of its round, or not at all: leave "
+            "`late` out."
+        )
+    if any(clustering(Evidence(np.zeros((0, 0)), (), rounds)).adapter for rounds in (0, 1, federation.rounds)):
+        found.append(
+            f"[clustering] method = {clustering.method!r} compares adapters of single devices, and under {masked} the "
+            'coordinator sees none: set method = "prompt", which compares prompt codes, or "single" under [clustering].'
+        )
+    try:
+        needed = fewest_in_sum(masking)
+    except ConfigurationError as error:
+        return [*found, f"[aggregation] {error}"]
+    if federation.min_devices < needed:
+        found.append(
+            f"min_devices = {federation.min_devices}, and a masked sum takes {needed} devices at least: set "
+            f"min_devices = {needed} or more."
+        )
+    if isinstance(clustering, Grouping) and clustering.clusters != 1 and clustering.min_cluster < needed:
+        found.append(
+            f"[clustering] min_cluster = {clustering.min_cluster}, and the masked sum of a cluster takes {needed} "
+            f"devices at least: set min_cluster = {needed} or more."
         )
     return found
 

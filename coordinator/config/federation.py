@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from coordinator.config.base_model import BaseModel
 from coordinator.config.schema import Keys
 from coordinator.ingress import Limits
-from coordinator.methods.aggregation import AGGREGATORS, Aggregator, AggregatorSettings, CarryingSettings
+from coordinator.methods.aggregation import (
+    AGGREGATORS,
+    Aggregator,
+    AggregatorSettings,
+    CarryingSettings,
+    MaskableSettings,
+)
 from coordinator.methods.clustering import CLUSTERERS, IFCA, Clusterer
 from coordinator.methods.interaction import Interaction
 from coordinator.methods.optimisers import ServerOptimiser
@@ -15,8 +22,9 @@ from coordinator.methods.robust import Filter
 from coordinator.rounds import Rules
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.privacy import LEVELS, Level
+from edge_sdk.secure_aggregation import Policy, layout_of
 from edge_sdk.transport import Settings, Tls, read_bandwidth, read_secret
-from edge_sdk.wire import MAX_CHUNK
+from edge_sdk.wire import MAX_CHUNK, Masking
 
 # Smallest values of `device_bytes` and `device_downloads`, unless the file sets them.
 _LEAST_BYTES = 128 << 20
@@ -79,6 +87,22 @@ class Federation(Keys, frozen=True, kw_only=True):
         return isinstance(self.aggregation, CarryingSettings) and self.aggregation.carry and self.aggregator.carries
 
     @property
+    def masking(self) -> Masking | None:
+        """The terms under which updates are summed, for a start 0; None if each update is sent by itself."""
+        own = self.aggregation
+        if not (isinstance(own, MaskableSettings) and own.masked):
+            return None
+        return Masking(
+            epoch=0,
+            largest_weight=own.largest_weight,
+            largest_change=own.largest_change or 2 * self.steps * self.learning_rate,
+            colluding=own.colluding,
+            dropping=own.dropping,
+            security_bits=Policy().security_bits,
+            failure_bits=Policy().failure_bits,
+        )
+
+    @property
     def group_rank(self) -> int:
         """Rank of root and cluster adapters while they are trained."""
         own = self.aggregation.server_rank if isinstance(self.aggregation, CarryingSettings) else 0
@@ -122,7 +146,7 @@ class Federation(Keys, frozen=True, kw_only=True):
                 '[clustering] method = "ifca": devices choose their clusters by loss, which real ones do not do. It '
                 f"works in `impasto-coordinator simulate` only; to serve, use one of {', '.join(CLUSTERERS)}."
             )
-        ours = set(Rules.__struct_fields__)
+        ours = set(Rules.__struct_fields__) - {"masking"}
         own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = self.aggregator
         shares = tuple(method.share(turn) for turn in range(self.rounds))
@@ -138,7 +162,21 @@ class Federation(Keys, frozen=True, kw_only=True):
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,
+            **self._of_masks(base),
         )
+
+    def _of_masks(self, base: BaseModel) -> dict[str, Any]:
+        """Return the rules of masked sums."""
+        own = self.aggregation
+        if self.masking is None or not isinstance(own, MaskableSettings):
+            return {}
+        rank = self.rank
+        sizes = {name: (rank * shape.in_features, shape.out_features * rank) for name, shape in base.slots.items()}
+        return {
+            "masking": self.masking,
+            "words": layout_of(sizes, self.masking).words,
+            "patience": own.patience,
+        }
 
     def basis_of(self, base: BaseModel) -> bytes:
         """Return the id of the public basis that prompt codes are made with; empty if their level needs none.

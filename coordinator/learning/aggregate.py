@@ -22,6 +22,7 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.summaries import Group, Summaries
+from coordinator.learning.sums import summed
 from coordinator.learning.updates import Updates
 from coordinator.methods.aggregation import rebased, staleness_weight
 from coordinator.methods.clustering import Sketch
@@ -156,6 +157,8 @@ class Learning:
         """Aggregate a closed round: into the root, or into one adapter per cluster with the interaction between all."""
         started = time.perf_counter()
         closed = action.round
+        if closed.masking is not None:
+            return self._aggregate_sums(action, started)
         members: dict[int | None, list[str]] = {}
         for name in sorted(closed.updates):
             members.setdefault(closed.updates[name].member.cluster, []).append(name)
@@ -167,17 +170,45 @@ class Learning:
                 closed.number, root=root, figures=_figures(learnt.retained_energy, learnt.notes, started)
             )
         learnt_by = {c: self._learn(closed, names, action.clusters[c]) for c, names in members.items() if c is not None}
-        adapters = {c: self._updates.adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
-        adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
-        taught = self._federation.interaction(adapters, self._federation.group_rank)
-        # Only clusters that trained change: the others would drift towards the rest without updates of their own.
-        clusters = {
-            c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
-            for c, learnt in learnt_by.items()
-        }
+        clusters = self._taught(action, learnt_by)
         energies = {str(c): learnt.retained_energy for c, learnt in learnt_by.items()}
         notes = {str(c): learnt.notes for c, learnt in learnt_by.items() if learnt.notes}
         return rounds.Aggregated(closed.number, clusters=clusters, figures=_figures(energies, notes, started))
+
+    def _aggregate_sums(self, action: rounds.Aggregate, started: float) -> rounds.Aggregated:
+        """Aggregate a round whose updates were summed under masks; a cluster whose sum has failed stays as it is."""
+        closed = action.round
+        members = {member.cluster: member for member in closed.cohort.values()}
+        starts = {cluster: self._updates.start(member) for cluster, member in members.items()}
+        found = summed(closed, starts, self._blobs)
+        learnt_by = {}
+        for cluster, sums in found.by_cluster.items():
+            before = action.root if cluster is None else action.clusters[cluster]
+            mean = Adapter(sums.mean(starts[cluster]).layers, self._base.base_id)
+            moved, moments = self._moved(mean, before, members[cluster])
+            learnt_by[cluster] = _Learnt(moved, None, moments, None, {})
+        figures = {**found.figures(), "aggregation_seconds": time.perf_counter() - started}
+        if None in learnt_by:
+            learnt = learnt_by[None]
+            root = self._publish(learnt, learnt.start, "root", "root", whole=action.last)
+            return rounds.Aggregated(closed.number, root=root, figures=figures, failed=found.failed)
+        ours = {c: learnt for c, learnt in learnt_by.items() if c is not None}
+        return rounds.Aggregated(
+            closed.number, clusters=self._taught(action, ours), figures=figures, failed=found.failed
+        )
+
+    def _taught(self, action: rounds.Aggregate, learnt_by: Mapping[int, _Learnt]) -> dict[int, rounds.Lineage]:
+        """Return the lineages of the clusters that have trained, after the interaction between all.
+
+        Only clusters that trained change: the others would drift towards the rest without updates of their own.
+        """
+        adapters = {c: self._updates.adapter(known.start.sha256) for c, known in action.clusters.items() if known.start}
+        adapters |= {c: learnt.start for c, learnt in learnt_by.items() if learnt.start}
+        taught = self._federation.interaction(adapters, self._federation.group_rank)
+        return {
+            c: self._publish(learnt, taught[c] if learnt.start else None, "cluster", f"cluster-{c}", whole=action.last)
+            for c, learnt in learnt_by.items()
+        }
 
     def try_aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
         """Return the result of `aggregate`, or Failed if it cannot be computed."""

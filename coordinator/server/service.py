@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
+import msgspec
+
 from coordinator import rounds
 from coordinator.config import Federation, read_base_model
 from coordinator.identity import Admissions, Greetings, Home, Keys, Leadership, Presences
@@ -81,7 +83,9 @@ class Service:
 
     def _open(self, on_event: OnEvent | None) -> None:
         """Make the parts that know no network."""
-        federation, database, rules = self._federation, self._database, self._rules
+        federation, database = self._federation, self._database
+        self._epoch = database.next_epoch()
+        rules = self._rules = msgspec.structs.replace(self._rules, epoch=self._epoch)
         self._blobs = open_blobs(federation.blobs)
         takeover.check(database, self._blobs, federation, self._base)
         self._keys = Keys(self._home.folder, federation.name)
@@ -97,7 +101,6 @@ class Service:
         # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
         self._greetings = Greetings(federation.name)
-        self._epoch = database.next_epoch()
         self._leadership = Leadership(self._keys, federation.name, self._base.base_id, federation.privacy, self._epoch)
 
     def _connect(self, settings: Settings) -> None:

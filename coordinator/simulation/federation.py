@@ -18,7 +18,7 @@ from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
 from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
-from edge_sdk.errors import AdapterError, NothingLearnt, Rejected
+from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt, Rejected
 from edge_sdk.membership import RoundPlan, Train, TrainedUpdate, make_plan, pack_update, to_keep
 from edge_sdk.wire import DeviceProfile, Finished, Manifest, Offer, Refused, RoundStart, make_manifest
 
@@ -76,9 +76,15 @@ def simulate(
     Raises:
         NothingLearnt: a round in which every update was refused.
         Rejected: a device cannot take part.
+        ConfigurationError: the file asks for masked sums.
         ValueError: there are no devices.
         Any error raised by a device's `train`, or by `on_event`.
     """
+    if federation.masking is not None:
+        raise ConfigurationError(
+            "[aggregation] masked = true: a simulation hides no update from itself. Set masked = false to simulate: "
+            "the means are the same but for the rounding of masked sums, docs/masked-sums.md."
+        )
     if not devices:
         raise ValueError("A simulation needs at least one device.")
     return _Simulation(federation, base, devices, on_event).run()

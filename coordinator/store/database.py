@@ -34,7 +34,7 @@ from coordinator.rounds import (
     Table,
     from_first_form,
     head_of,
-    record_of,
+    records_of,
     restored,
     touched,
 )
@@ -322,7 +322,7 @@ class Database:
         rows, before = list(updates), self._stored
         head = msgspec.msgpack.encode(head_of(state))
         names = touched(before, state)
-        changed = {name: record_of(state, name) for name in names}
+        changed = records_of(state, names)
         with self._writing(state=head, bytes_up=traffic[0], bytes_down=traffic[1]) as connection:
             if before is None:
                 connection.execute(_RECORDS.delete())

@@ -97,6 +97,19 @@ def describe(event: Mapping[str, Any]) -> str:
             loss = f"loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
             late = f" {e['late']} rounds late" if e["late"] else ""
             return f"[cyan]{e['device']}[/cyan] delivered{late}{cluster}, {loss}, {show_bytes(e['size'])}"
+        case "device_ready":
+            return f"[cyan]{e['device']}[/cyan] is trained{_of_cluster(event)}, and ready for the masked sum"
+        case "sum_begun":
+            missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
+            return f"masked sum{_of_cluster(event)} of {e['devices']} devices{missing}"
+        case "sum_complete":
+            dropped = f", without {', '.join(e['dropped'])}" if e["dropped"] else ""
+            return f"masked sum{_of_cluster(event)}: {e['devices']} devices are in it{dropped}"
+        case "sum_abandoned":
+            return (
+                f"[yellow]no masked sum[/yellow]{_of_cluster(event)}: {e['devices']} devices are there, "
+                f"and it takes {e['needed']} ({e['code']}): {e['reason']}"
+            )
         case "round_extended":
             return f"[yellow]round {e['round']} waits once more[/yellow] for {', '.join(e['awaited'])}"
         case "round_abandoned":
@@ -115,7 +128,9 @@ def describe(event: Mapping[str, Any]) -> str:
         case "round_closed":
             missing = f", without {', '.join(e['missing'])}" if e["missing"] else ""
             refused = f", [red]{len(e['refused'])} refused[/red]" if e["refused"] else ""
-            loss = f"median loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            loss = f"{'mean' if 'clipped' in e else 'median'} loss {e['first_loss']:.4f} -> {e['last_loss']:.4f}"
+            if e.get("clipped"):
+                loss += f", [yellow]{e['clipped']:.1%} clipped[/yellow] (raise largest_change)"
             head = f"[green]round {e['round']} closed[/green] with {e['updates']} updates{missing}{refused}"
             return f"{head}; {loss}; {_traffic(event)}"
         case "finished":
@@ -159,6 +174,10 @@ def print_status(
         cluster = "-" if known.cluster is None else str(known.cluster)
         table.add_row(device, cluster, str(counted[device]), presence)
     console.print(table)
+
+
+def _of_cluster(event: Mapping[str, Any]) -> str:
+    return "" if event["cluster"] is None else f" for cluster {event['cluster']}"
 
 
 def _lost(event: Mapping[str, Any]) -> str:

@@ -46,6 +46,7 @@ class Metrics:
         self._unsent = counter("send_failures", "Messages that could not be sent.", "code")
         self._delivered = counter("adapters_delivered", "Adapters that a device has stored.")
         self._updates = counter("updates", "Updates: counted, late (counted in a later round), refused.", "result")
+        self._sums = counter("masked_sums", "Masked sums: complete, abandoned.", "how")
         self._closed = counter("rounds_ended", "Rounds that have ended: closed, failed, abandoned.", "how")
         self._faults = counter("store_faults", "Reported faults of a store, by the work that waits for it.", "work")
         self._waiting = gauge("store_waits", "Work that waits for a store: 1, or 0.", "work")
@@ -98,6 +99,11 @@ class Metrics:
                 self._waiting.labels(event["work"]).set(0)
             case "update_counted":
                 self._updates.labels("late" if event["late"] else "counted").inc()
+            case "sum_complete":
+                self._sums.labels("complete").inc()
+                self._updates.labels("counted").inc(event["devices"])
+            case "sum_abandoned":
+                self._sums.labels("abandoned").inc()
             case "round_started":
                 self._started[event["round"]] = event["time"]
             case "round_closed":

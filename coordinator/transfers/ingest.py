@@ -137,8 +137,14 @@ class IngestWorker:
             return Outcome(arrival, error=error)
 
     def _store(self, arrival: Arrival) -> Outcome:
+        if arrival.member.sum is not None:  # a masked vector is noise, of which the offer has stated the length
+            self._keep(arrival)
+            return Outcome(arrival)
         update, norm = self._learning.check_update(arrival.data, arrival.member, arrival.sha256)
+        self._keep(arrival)
+        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices, update))
+
+    def _keep(self, arrival: Arrival) -> None:
         if arrival.file.stat().st_size != len(arrival.data):
             raise TransferError(f"{arrival.file} was changed by somebody else.")
         self._blobs.take(arrival.file, arrival.sha256)
-        return Outcome(arrival, norm, self._learning.sketch(arrival.trace, arrival.devices, update))

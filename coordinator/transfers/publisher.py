@@ -14,6 +14,7 @@ from edge_sdk.wire import (
     RoundStart,
     Signer,
     Step,
+    Sum,
     Topics,
     encode,
     fitting_chunk,
@@ -27,7 +28,7 @@ class Publisher:
     Args:
         transport: the connection to the broker.
         topics: the federation's topics.
-        signer: signs steps (RoundStart and Finished).
+        signer: signs steps (RoundStart and Finished) and messages of masked sums.
         epoch: epoch of this instance of the coordinator, signed with every step.
         counters: count all that is sent.
         report: reports messages that cannot be sent.
@@ -58,6 +59,8 @@ class Publisher:
         kind = type(message).__name__.lower()
         if isinstance(message, RoundStart | Finished):
             message = self._signer.signed(message, device, self._epoch)
+        elif isinstance(message, Sum):
+            message = self._signer.signed_sum(message, device, self._epoch)
         self._publish(self._topics.control(device, "down"), encode(message), kind)
 
     def chunk(self, device: str, payload: bytes) -> None:

@@ -20,6 +20,8 @@ _WORDS = {
     "update_committed": "round {round}: update handed in ({size:,} bytes)",
     "update_refused": "round {round}: update refused: {reason}",
     "update_resumed": "round {round}: update was trained before",
+    "sum_begun": "round {round}: the update stays here; what it has learnt goes into a sum under masks",
+    "sum_refused": "masked sum: {reason}",
     "round_done": "round {round} done: {updates} updates",
     "transfer_failed": "a transfer failed: {reason}",
     "password_exposed": "note: the password goes to {broker} in clear; mqtts:// would encrypt it",
@@ -88,6 +90,13 @@ def join(
             help="Send one code of all pictures, which gives their style away; the coordinator groups devices by it.",
         ),
     ] = True,
+    masked_only: Annotated[
+        bool,
+        typer.Option(
+            "--masked-only/--no-masked-only",
+            help="Take part only if updates are summed under masks, so that the coordinator sees none by itself.",
+        ),
+    ] = False,
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
     ] = True,
@@ -124,6 +133,7 @@ def join(
             device_id=device_id,
             privacy=privacy or DEFAULT,
             share_picture_code=picture_code,
+            masked_only=masked_only,
             trust=trust,
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,

@@ -350,6 +350,7 @@ class Device:
         max_rank: int = 64,
         privacy: str | Collection[str] = DEFAULT,
         share_picture_code: bool = True,
+        masked_only: bool = False,
         trust: str | None = None,
         invitation: str | None = None,
         bandwidth: str | float | None = None,
@@ -360,7 +361,8 @@ class Device:
         """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
 
         What leaves the device: one prompt code, one picture code if the bundle has an image encoder, the number of
-        pictures, and the adapters that it trains for the federation. Pictures, captions and the leaf adapter stay.
+        pictures, and the adapters that it trains for the federation; if this sums them under masks, only their sum with
+        those of others can be seen. Pictures, captions and the leaf adapter stay.
 
         Args:
             broker: its URL, "mqtt://host:port" or "mqtts://..."; or the transport's settings, for TLS, user and
@@ -374,6 +376,8 @@ class Device:
             share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
                 whose taste, as far as the level lets it. It gives the style of the pictures away. False sends none; nor
                 does a device with fewer different pictures than the level needs.
+            masked_only: take part only in rounds whose updates are summed under masks (docs/masked-sums.md). If the
+                federation asks for an update by itself, `Membership.run` raises PrivacyRefused.
             trust: the fingerprint of the coordinator's key (`impasto-coordinator key`), if you know it from elsewhere;
                 None trusts the first coordinator that shows itself, and only that one from then on.
             invitation: the text that the federation's operator has given for this device, needed once. It also states
@@ -443,6 +447,7 @@ class Device:
             on_event,
             None if trust is None else read_fingerprint(trust),
             invited,
+            masked_only=masked_only,
         )
         return membership
 

@@ -8,6 +8,7 @@
     transfer     contents that are being fetched or have come, with their manifests
     chunk        their chunks; the chunks that exist make the bitmap from which a transfer resumes
     ending       the step that ended the federation, until its adapters are put in place
+    masked_sum   this device's part in a masked sum: its keys while it needs them, what it has agreed to, its vector
     own_key      the private key that signs this device's hellos
 
 Durability: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training is not
@@ -36,6 +37,7 @@ import msgspec
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership.rounds import Progress, Work
+from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, following, new_key
 
 _T = TypeVar("_T", Offer, Manifest, Finished)
@@ -69,6 +71,7 @@ _LATER = (
         one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, device TEXT NOT NULL
     )""",
     "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS masked_sum (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB, vector BLOB)",
     "CREATE TABLE IF NOT EXISTS own_key (one INTEGER PRIMARY KEY CHECK (one = 1), private BLOB NOT NULL)",
 )
 
@@ -164,18 +167,19 @@ class Journal:
                 "FOLDER`)."
             )
 
-    def claim(self, federation: str, device: str) -> None:
+    def claim(self, federation: str, name: str) -> None:
         """Make this the home of that device in that federation.
 
         Updates that another device has trained here are forgotten, so that they are not sent again under the new name.
         """
         before = self._owner()
-        if before != Owner(federation, device):
+        if before != Owner(federation, name):
             with self._writing(promised=True) as sql:
                 if before is not None:
                     sql.execute("DELETE FROM outbox")
                     sql.execute("DELETE FROM work")
-                sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, device))
+                    sql.execute("DELETE FROM masked_sum")
+                sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, name))
 
     def _owner(self) -> Owner | None:
         with self._reading() as sql:
@@ -292,6 +296,30 @@ class Journal:
         with self._reading() as sql:
             row = sql.execute("SELECT own FROM outbox").fetchone()
         return row[0] if row else None
+
+    def keep_sum(self, state: device.State, *, vector: bool) -> None:
+        """Store this device's part in a masked sum; it is synced when this returns.
+
+        vector: True if the masked vector has changed since the last call.
+        """
+        record = device.record_of(msgspec.structs.replace(state, masked=b""))
+        with self._writing(promised=True) as sql:
+            sql.execute("INSERT OR IGNORE INTO masked_sum VALUES (1, NULL, NULL)")
+            sql.execute("UPDATE masked_sum SET record = ?", (record,))
+            if vector:
+                sql.execute("UPDATE masked_sum SET vector = ?", (state.masked,))
+
+    @property
+    def masked_sum(self) -> device.State:
+        """This device's part in a masked sum; an empty one if there was none."""
+        with self._reading() as sql:
+            row = sql.execute("SELECT record, vector FROM masked_sum").fetchone()
+        if row is None:
+            return device.State()
+        try:
+            return msgspec.structs.replace(device.restored(row[0]), masked=row[1] or b"")
+        except JournalDamaged as error:  # without it the device might help to unmask a round twice
+            raise _damaged(self._path, "the record of a masked sum is damaged") from error
 
     # transfers ------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from edge_sdk.membership.plan import Train
 from edge_sdk.membership.presence import Session
 from edge_sdk.membership.runner import MembershipResult, Participant, Runner
 from edge_sdk.membership.trust import Acquaintance
+from edge_sdk.secure_aggregation import device
 from edge_sdk.transport import Settings, fresh_id
 from edge_sdk.wire import DeviceProfile, Greeter, Invitation, Join, Topics
 
@@ -49,6 +50,7 @@ class Membership:
             shows itself in this home, and only that one from then on.
         invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
             so that `trust` is not needed.
+        masked_only: True if updates may leave in masked sums only, see docs/masked-sums.md.
 
     Raises:
         MessageInvalid: a name cannot be part of a topic.
@@ -69,6 +71,8 @@ class Membership:
         on_event: OnEvent | None = None,
         trust: bytes | None = None,
         invitation: Invitation | None = None,
+        *,
+        masked_only: bool = False,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -108,7 +112,9 @@ class Membership:
             )
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
-        self._participant = Participant(session.birth.epoch, greetings, greeter, train, self._tell, self._stop)
+        self._participant = Participant(
+            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only
+        )
 
     def _make_link(self, given: Settings, session: Session) -> Link:
         settings = replace(given, client_id=given.client_id or fresh_id(self._device))
@@ -161,7 +167,8 @@ class Membership:
             PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
-            PrivacyRefused: the federation asks for a privacy level of which there is no profile; nothing was sent.
+            PrivacyRefused: the federation asks for a privacy level of which there is no profile, and nothing was sent;
+                or for an update by itself, and `masked_only` is true.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.
@@ -171,7 +178,12 @@ class Membership:
             Any error that `train` raises.
         """
         rules = machine.Rules(
-            federation=self._federation, rounds=rounds, deadline=deadline, answer=answer, spread=random.random()
+            federation=self._federation,
+            rounds=rounds,
+            deadline=deadline,
+            answer=answer,
+            masks=device.Rules(device=self._device, identity=self._journal.own_key()),
+            spread=random.random(),
         )
         if self._settings.exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)

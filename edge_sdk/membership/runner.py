@@ -6,6 +6,7 @@ an older one's work void. The journal is written before anything that follows fr
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -16,13 +17,14 @@ from pathlib import Path
 
 import msgspec
 
-from edge_sdk.adapter import Adapter, Share, from_bytes, to_bytes
+from edge_sdk.adapter import Adapter, Share, beginning, from_bytes, to_bytes
 from edge_sdk.errors import (
     AccessDenied,
     AdapterMismatch,
     ImpastoError,
     JournalError,
     MembershipStopped,
+    MessageInvalid,
     PayloadTooLarge,
     PrivacyRefused,
     TransferError,
@@ -35,6 +37,15 @@ from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.trust import Acquaintance
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
+from edge_sdk.secure_aggregation import (
+    RANDOM_BYTES,
+    FromCoordinator,
+    decode,
+    layout_of,
+    sizes_of,
+    terms_of,
+    vector_of,
+)
 from edge_sdk.transport import Reminder
 from edge_sdk.wire import (
     CoordinatorState,
@@ -50,6 +61,7 @@ from edge_sdk.wire import (
     Refused,
     RoundDone,
     RoundStart,
+    Sum,
     Welcome,
     encode,
     make_manifest,
@@ -93,6 +105,7 @@ class Participant:
         train: trains a round.
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
+        masked_only: True if the owner allows no update to leave by itself.
 
     Attributes:
         greeting: the Join of the federation's level, once that is known.
@@ -106,12 +119,14 @@ class Participant:
         train: Train,
         tell: Callable[..., None],
         stop: threading.Event,
+        masked_only: bool = False,
     ) -> None:
         self.epoch = epoch
         self.greeter = greeter
         self.train = train
         self.tell = tell
         self.stop = stop
+        self.masked_only = masked_only
         self.greeting = greetings[0]
         self._greetings = {greeting.profile.level: greeting for greeting in greetings}
         self._agreed: str | None = None
@@ -158,7 +173,7 @@ class Runner:
         self._home = home
         self._coordinator = coordinator
         self._tell = device.tell
-        self._state = rounds.State(outbox=journal.outbox)
+        self._state = rounds.State(outbox=journal.outbox, sum=journal.masked_sum)
         self._reminder = Reminder(SILENCE)
         self._to_train: rounds.Train | None = None
         # The update that the journal could not take, as (plan, content), and the reason.
@@ -258,15 +273,31 @@ class Runner:
                 return rounds.Delivered(manifest.sha256)
             case Failed(manifest, error):
                 return rounds.Failed(manifest.sha256, error)
+            case Sum(content=content):
+                return self._sum_heard(content)
             case Refused(about=""):
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
                 return accepted
             case CoordinatorState(online=True):
                 self._device.agree(self._rules.federation, accepted.level)
                 return accepted
+            case RoundStart(masking=None) if self._device.masked_only:
+                raise PrivacyRefused(
+                    f"Federation {self._rules.federation!r} asks for the update of round {accepted.round} by itself, "
+                    "and the owner of this device allows it in masked sums only: nothing of it was sent. To allow it, "
+                    "join without masked_only=True (`impasto join` without --masked-only)."
+                )
             case CoordinatorState() | Welcome() | RoundStart() | Finished() | RoundDone() | Refused():
                 return accepted
         return None
+
+    def _sum_heard(self, content: bytes) -> rounds.Event | None:
+        try:
+            message = decode(content)
+        except MessageInvalid as error:
+            self._tell("sum_refused", code=type(error).__name__, reason=str(error))
+            return None
+        return rounds.SumHeard(message) if isinstance(message, FromCoordinator) else None
 
     def _note_line(self, of_the_line: Connection | Trouble) -> rounds.Event | None:
         """Tell of a change of the connection to the broker.
@@ -314,8 +345,12 @@ class Runner:
             case rounds.SayLeave(reason):
                 if not self._link.away:  # sending would wait for the connection
                     self._link.send(Leave(reason=reason))
+            case rounds.SaySum(message):
+                self._link.send(message)
             case rounds.HandIn(plan, offer):
                 return self._hand_in(plan, offer)
+            case rounds.HandInVector(data, offer):
+                self._hand_over(data, offer)
             case rounds.Withdraw(sha256):
                 self._link.withdraw(sha256)
             case rounds.Bring(manifest, seconds):
@@ -330,8 +365,14 @@ class Runner:
                 self._journalled(lambda: self._journal.note(plan, progress))
             case rounds.Restate(plan, offer):
                 self._journalled(lambda: self._journal.restate(plan, offer))
+            case rounds.KeepSum(state, vector):
+                self._journal.keep_sum(state, vector=vector)
             case rounds.Train():
                 self._to_train = action
+            case rounds.Draw(plan, start):
+                return self._draw(plan, start)
+            case rounds.MakeVector(plan, start):
+                return self._make_vector(plan, start)
             case rounds.PutInPlace(step):
                 return self._put_in_place(step.manifests, finished=isinstance(step, Finished))
             case rounds.Tell(event, values):
@@ -347,10 +388,13 @@ class Runner:
         data = self._content(plan)
         if data is None:
             return rounds.Vanished(plan)
+        self._hand_over(data, offer)
+        return None
+
+    def _hand_over(self, data: bytes, offer: Offer) -> None:
         fitted = self._fitted(offer)
         self._link.offer(data, fitted.manifest)
         self._link.send(fitted)
-        return None
 
     def _content(self, plan: str) -> bytes | None:
         """The update of a plan; None if it is missing or damaged."""
@@ -424,6 +468,30 @@ class Runner:
             with suppress(OSError):
                 checkpoint.unlink()
         self._feed(rounds.Trained(order.plan, offer))
+
+    # masked sums ----------------------------------------------------------------------------------------------------
+
+    def _draw(self, plan: str, start: RoundStart) -> rounds.Event:
+        """Draw the random numbers for a masked sum of this update's numbers."""
+        data = self._content(plan)
+        if data is None or start.masking is None:
+            return rounds.Vanished(plan)
+        words = layout_of(sizes_of(from_bytes(data)), start.masking).words
+        return rounds.Drawn(plan, terms_of(self._rules.federation, start, words), os.urandom(RANDOM_BYTES))
+
+    def _make_vector(self, plan: str, start: RoundStart) -> rounds.Event:
+        """Make the vector of what training has changed, with its figures."""
+        data, work = self._content(plan), self._state.outbox
+        if data is None or start.masking is None or work is None or work.offer is None:
+            return rounds.Vanished(plan)
+        update = from_bytes(data)
+        begin = [start.start] if start.start else []
+        asked = make_plan(
+            msgspec.structs.replace(start, frozen=[]), {manifest.sha256: self._adapter(manifest) for manifest in begin}
+        )
+        shapes = {name: factors.shape for name, factors in update.layers.items()}
+        before = beginning(asked.start, shapes, asked.rank, asked.seed, asked.share)
+        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking))
 
     def _own(self) -> Adapter | None:
         data = self._journal.own()

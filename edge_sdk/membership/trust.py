@@ -17,11 +17,14 @@ from edge_sdk.wire import (
     Finished,
     RoundStart,
     SignedStep,
+    SignedSum,
     Step,
+    Sum,
     clock_trouble,
     fingerprint,
     recognised,
     verified,
+    verified_sum,
 )
 
 _AFTER_ALL_ROUNDS = 2**31 - 1
@@ -54,8 +57,8 @@ class Acquaintance:
     def online(self) -> bool:
         return self.state is not None and self.state.online
 
-    def accepted(self, heard: _T) -> _T | Step | None:
-        """Check a message and return it, a signed step as its content; None if it is refused or comes too early.
+    def accepted(self, heard: _T) -> _T | Step | Sum | None:
+        """Check a message and return it, a signed step or sum as its content; None if it is refused or comes too early.
 
         Messages that need no signature are returned as they are.
         """
@@ -68,7 +71,23 @@ class Acquaintance:
                 except WireError as error:
                     self._tell("step_refused", code=type(error).__name__, reason=str(error))
                     return None
+            case SignedSum() | Sum():
+                try:
+                    return self._said(heard)
+                except WireError as error:
+                    self._tell("sum_refused", code=type(error).__name__, reason=str(error))
+                    return None
         return heard
+
+    def _said(self, heard: SignedSum | Sum) -> Sum | None:
+        """The message of a masked sum, if it is signed for this device; None while no key is trusted."""
+        if not isinstance(heard, SignedSum):
+            raise SignatureInvalid(
+                "A message of a masked sum came without any signature: nothing comes of it. Somebody else can write on "
+                "this device's topics; tell the operator of the broker."
+            )
+        key = self._journal.trusted_key
+        return None if key is None else verified_sum(heard, key, self._federation, self._device)
 
     def _meets(self, state: CoordinatorState) -> bool:
         """Take in a coordinator's state; True if it is accepted."""

@@ -5,38 +5,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
-from edge_sdk.wire import DEFAULT_CHUNK, Manifest, RoundStart, Step
+from edge_sdk.wire import Manifest, RoundStart
 
 # Ending of the name of an adapter that a method has folded into the base; it comes beside the adapter of that name.
 FOLDED = ".folded"
-
-
-def without_deadline(step: Step) -> Step:
-    """The step without its deadline, to compare steps that were sent at different times."""
-    return replace(step, deadline=0.0) if isinstance(step, RoundStart) else step
-
-
-def plan_id(federation: str, start: RoundStart) -> str:
-    """Id of the work that a RoundStart asks for, 64 hex digits.
-
-    It does not depend on the time or the attempt: a round that was abandoned and opened again has the same id.
-    """
-    # The size of chunks depends on the broker, and is no part of the work.
-    pieces = [replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.frozen]
-    begin = start.start and replace(start.start, chunk_size=DEFAULT_CHUNK)
-    work = replace(start, deadline=0.0, attempt=0, frozen=pieces, start=begin)
-    said = msgspec.msgpack.decode(msgspec.msgpack.encode(work))
-    if said["layers"] == "attention":  # not said by earlier versions, whose journals name plans without it
-        del said["layers"]
-    return hashlib.sha256(msgspec.msgpack.encode((federation, said))).hexdigest()
 
 
 def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter | None = None) -> RoundPlan:

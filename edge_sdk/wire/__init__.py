@@ -20,6 +20,7 @@ from edge_sdk.wire.messages import (
     Key,
     Leave,
     Manifest,
+    Masking,
     Message,
     Name,
     Offer,
@@ -31,15 +32,18 @@ from edge_sdk.wire.messages import (
     RoundDone,
     RoundStart,
     SignedStep,
+    SignedSum,
     Stage,
     Step,
     Succession,
+    Sum,
     TrainingStats,
     Welcome,
     decode,
     decode_step,
     encode,
 )
+from edge_sdk.wire.plans import plan_id, without_deadline
 from edge_sdk.wire.signing import (
     Greeter,
     Signer,
@@ -51,6 +55,7 @@ from edge_sdk.wire.signing import (
     recognised,
     trusted,
     verified,
+    verified_sum,
 )
 from edge_sdk.wire.topics import NAME, ROOT, Topics, check_name
 from edge_sdk.wire.transfer import (
@@ -95,6 +100,7 @@ __all__ = [
     "Key",
     "Leave",
     "Manifest",
+    "Masking",
     "MemoryBuffer",
     "Message",
     "Name",
@@ -109,10 +115,12 @@ __all__ = [
     "RoundStart",
     "Sender",
     "SignedStep",
+    "SignedSum",
     "Signer",
     "Stage",
     "Step",
     "Succession",
+    "Sum",
     "Topics",
     "TrainingStats",
     "Welcome",
@@ -131,6 +139,7 @@ __all__ = [
     "make_manifest",
     "messages",
     "new_key",
+    "plan_id",
     "profile_hash",
     "read_fingerprint",
     "read_invitation",
@@ -139,4 +148,6 @@ __all__ = [
     "shown",
     "trusted",
     "verified",
+    "verified_sum",
+    "without_deadline",
 ]

@@ -42,6 +42,9 @@ Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 BaseId = Annotated[str, Meta(min_length=1, max_length=128)]
 Level = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+-]{0,31}\Z")]
+Fraction = Annotated[float, Meta(ge=0, lt=1)]
+Bits = Annotated[int, Meta(ge=1, le=128)]
+SecurityBits = Annotated[int, Meta(ge=40, le=128)]  # no coordinator may ask for less
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
 
@@ -233,6 +236,24 @@ class Welcome(_Message, frozen=True, kw_only=True):
     rounds: Positive
 
 
+class Masking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Terms of a round whose updates are summed under masks, see docs/masked-sums.md.
+
+    epoch: the coordinator's start in which the round was opened; largest_weight: pictures that make the largest weight,
+    more of them weigh the same; largest_change: largest change of a number by training that is not clipped; colluding,
+    dropping: shares of the devices that may collude with the coordinator, and that may be lost on the way;
+    security_bits, failure_bits: a leak, or a failure, is as unlikely as 2^-bits.
+    """
+
+    epoch: Epoch
+    largest_weight: Positive
+    largest_change: Annotated[float, Meta(gt=0, le=1e6)]
+    colluding: Fraction
+    dropping: Fraction
+    security_bits: SecurityBits
+    failure_bits: Bits
+
+
 class RoundStart(_Message, frozen=True, kw_only=True):
     """A device is in the cohort of this round.
 
@@ -242,7 +263,8 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     that a method has folded into the base); start: the adapter to go on from, absent when the device starts from the
     common initialisation `seed`; keep_rest: the part of `start` beyond the device's rank lies frozen under the trained
     adapter, rather than being cut off; share: which factors to train and to send; layers: which layers to train; late:
-    number of rounds later in which an update may still come.
+    number of rounds later in which an update may still come; masking: the terms under which the updates are summed,
+    absent when each update is sent by itself.
     """
 
     round: Positive
@@ -262,6 +284,7 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     learning_rate: Annotated[float, Meta(gt=0, le=1)]
     deadline: Seconds
     late: Count = 0
+    masking: Masking | None = None
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -298,6 +321,26 @@ class SignedStep(_Message, frozen=True, kw_only=True):
 
     epoch: Epoch
     step: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+    signature: Signature
+
+
+# --- both directions: masked sums -----------------------------------------------------------------------------------
+
+
+class Sum(_Message, frozen=True, kw_only=True):
+    """A message of a masked sum, encoded. Devices send it; the coordinator's come signed, in a `SignedSum`."""
+
+    content: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+
+
+class SignedSum(_Message, frozen=True, kw_only=True):
+    """The coordinator's message of a masked sum, with its signature: devices ignore unsigned ones.
+
+    epoch: the coordinator's; content: the encoded message, which is signed as it is, see `signing`.
+    """
+
+    epoch: Epoch
+    content: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
     signature: Signature
 
 
@@ -344,7 +387,19 @@ class Presence(_Message, frozen=True, kw_only=True):
 Step: TypeAlias = RoundStart | Finished
 """Steps that the coordinator may ask of a device: train, or finish."""
 Control: TypeAlias = (
-    Pull | Committed | Refused | Join | Hello | Offer | Leave | Welcome | Step | RoundDone | SignedStep
+    Pull
+    | Committed
+    | Refused
+    | Join
+    | Hello
+    | Offer
+    | Leave
+    | Welcome
+    | Step
+    | RoundDone
+    | SignedStep
+    | Sum
+    | SignedSum
 )  # fmt: skip
 Message: TypeAlias = Control | CoordinatorState | Presence
 

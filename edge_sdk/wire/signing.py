@@ -4,6 +4,7 @@ devices' hellos.
 Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
+    ["impasto/1 sum", federation, device, epoch, content]   content: the encoded message of a masked sum, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
@@ -33,8 +34,10 @@ from edge_sdk.wire.messages import (
     DeviceProfile,
     Hello,
     SignedStep,
+    SignedSum,
     Step,
     Succession,
+    Sum,
     decode_step,
     encode,
 )
@@ -70,6 +73,11 @@ class Signer:
         data = encode(step)
         signature = self._key.sign(_of_step(self._federation, device, epoch, data))
         return SignedStep(epoch=epoch, step=data, signature=signature)
+
+    def signed_sum(self, said: Sum, device: str, epoch: int) -> SignedSum:
+        """Sign a message of a masked sum for a device."""
+        signature = self._key.sign(_of_sum(self._federation, device, epoch, said.content))
+        return SignedSum(epoch=epoch, content=said.content, signature=signature)
 
     def state(
         self, *, online: bool, epoch: int, base_id: str, level: str, successions: Sequence[Succession] = ()
@@ -155,6 +163,21 @@ def verified(signed: SignedStep, public: bytes, federation: str, device: str) ->
     return decode_step(signed.step)
 
 
+def verified_sum(signed: SignedSum, public: bytes, federation: str, device: str) -> Sum:
+    """Check that a message of a masked sum is signed by this key for this device of this federation, and return it.
+
+    Raises:
+        SignatureInvalid: the signature is not valid.
+    """
+    if not _signed_by(public, signed.signature, _of_sum(federation, device, signed.epoch, signed.content)):
+        raise SignatureInvalid(
+            f"A message of a masked sum is not signed for {device!r} by the coordinator of {federation!r} that this "
+            "device knows: nothing comes of it. Somebody else can write on this device's topics; tell the operator of "
+            "the broker."
+        )
+    return Sum(content=signed.content)
+
+
 def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -> bytes:
     """The key to trust from now on: that of a coordinator's state, if it is `trusted` and has signed the state.
 
@@ -235,6 +258,10 @@ def _signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
 
 def _of_step(federation: str, device: str, epoch: int, step: bytes) -> bytes:
     return msgspec.msgpack.encode(["impasto/1 step", federation, device, epoch, step])
+
+
+def _of_sum(federation: str, device: str, epoch: int, content: bytes) -> bytes:
+    return msgspec.msgpack.encode(["impasto/1 sum", federation, device, epoch, content])
 
 
 def _of_state(federation: str, state: CoordinatorState) -> bytes:

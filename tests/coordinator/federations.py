@@ -22,7 +22,7 @@ from coordinator.rounds import (
     State,
     Stored,
     head_of,
-    record_of,
+    records_of,
     restored,
     step,
     touched,
@@ -104,6 +104,7 @@ def aggregate_by_name(action: Aggregate) -> Aggregated:
     if closed.stage == "root":
         return Aggregated(closed.number, root=Lineage(manifest(f"root/{closed.number}", "root")))
     clusters = {update.member.cluster for update in closed.updates.values()}
+    clusters |= {closed.cohort[name].cluster for name in closed.summed}
     return Aggregated(
         closed.number,
         clusters={c: Lineage(manifest(f"{c}/{closed.number}", "cluster")) for c in clusters if c is not None},
@@ -118,7 +119,8 @@ def stored(device: str, number: int, variant: int = 0, *, norm: float = 1.0, **c
 def saved_and_loaded(state: State) -> State:
     """A state as the next start of a coordinator finds it."""
     pack, unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
-    records = {name: unpack(pack(record_of(state, name)), type=Record) for name in touched(None, state)}
+    saved = records_of(state, touched(None, state))
+    records = {name: unpack(pack(record), type=Record) for name, record in saved.items()}
     return restored(unpack(pack(head_of(state)), type=Head), records)
 
 
@@ -130,6 +132,7 @@ class Machine:
         self.state = state or State()
         self.now = 0.0
         self.actions: list[Action] = []
+        self.answers = True  # False: questions about closed rounds stay open
 
     def __call__(self, *events: object) -> list[Action]:
         """Feed events and whatever answers follow from them; returns all actions."""
@@ -139,7 +142,7 @@ class Machine:
             self.state, actions = step(self.rules, self.state, queue.pop(0), self.now)  # type: ignore[arg-type]
             self.actions += actions
             queue += [cluster_by_name(a) for a in actions if isinstance(a, Cluster)]
-            queue += [aggregate_by_name(a) for a in actions if isinstance(a, Aggregate)]
+            queue += [aggregate_by_name(a) for a in actions if isinstance(a, Aggregate) and self.answers]
         return self.actions
 
     def sent(self, device: str, kind: type[Message] | None = None) -> list[Message]:

@@ -22,6 +22,7 @@ from coordinator.identity.keys import Keys
 from coordinator.learning.updates import Updates
 from coordinator.rounds import Member
 from coordinator.store import open_blobs
+from edge_sdk import secure_aggregation as sums
 from edge_sdk.adapter import Adapter, Share, beginning, complete, from_bytes, initial_adapter, pack, to_bytes
 from edge_sdk.errors import ImpastoError
 from edge_sdk.inference import Bundle, BundleIndex
@@ -37,11 +38,13 @@ from edge_sdk.wire.messages import (
     Pull,
     RoundStart,
     SignedStep,
+    SignedSum,
+    Sum,
     Welcome,
     decode,
     encode,
 )
-from edge_sdk.wire.signing import Signer, fingerprint, read_fingerprint, recognised, verified
+from edge_sdk.wire.signing import Signer, fingerprint, read_fingerprint, recognised, verified, verified_sum
 from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Receiver, decode_chunk, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
@@ -146,6 +149,8 @@ def _signed(data: bytes) -> None:
     message = decode(data)
     if isinstance(message, SignedStep):
         verified(message, _signer().public, _FEDERATION, "pi-4")
+    elif isinstance(message, SignedSum):
+        verified_sum(message, _signer().public, _FEDERATION, "pi-4")
     elif isinstance(message, CoordinatorState):
         recognised(_signer().public, message, _FEDERATION)
 
@@ -156,7 +161,35 @@ def _signed_examples() -> list[bytes]:
     rotated = other.state(
         online=True, epoch=3, base_id="b1", level="plain", successions=[signer.succession(other.public)]
     )
-    return [encode(message) for message in (*steps, rotated)]
+    said = signer.signed_sum(Sum(content=_sums()[0]), "pi-4", 3)
+    return [encode(message) for message in (*steps, rotated, said)]
+
+
+def _sums() -> list[bytes]:
+    """A message of a masked sum of each kind."""
+    numbers = {"epoch": 7, "round": 3, "attempt": 1}
+    entry = sums.Advertisement(
+        device="a",
+        identity=bytes(32),
+        mask_key=bytes(32),
+        share_key=bytes(32),
+        commitment=bytes(32),
+        signature=bytes(64),
+    )
+    said: list[sums.Message] = [
+        sums.Advertise(**numbers, advertisement=entry),
+        sums.Roster(**numbers, neighbours=2, threshold=2, devices=[entry]),
+        sums.Reveal(**numbers, number=bytes(16)),
+        sums.Numbers(**numbers, numbers=bytes(32)),
+        sums.Shares(**numbers, self_check=bytes(32), sealed=bytes(96)),
+        sums.Delivery(**numbers, sharers=b"\x07", sealed=bytes(96)),
+        sums.Ready(**numbers, signature=bytes(64)),
+        sums.UnmaskRequest(**numbers, survivors=b"\x03", dropped=b"\x04", ready=bytes(64)),
+        sums.Consent(**numbers, signature=bytes(64)),
+        sums.Consents(**numbers, devices=b"\x03", signatures=bytes(128)),
+        sums.UnmaskAnswer(**numbers, shares=bytes(48)),
+    ]
+    return [sums.encode(message) for message in said]
 
 
 def _topic(data: bytes) -> None:
@@ -282,6 +315,7 @@ TARGETS: dict[str, Target] = {
             _joined([encode(Welcome(round=0, rounds=1)), *reversed(_CHUNKS)]),
         ],
     ),
+    "sum": Target(sums.decode, _sums),
     "signature": Target(_signed, _signed_examples),
     "invitation": Target(
         lambda data: read_invitation(_text(data)),

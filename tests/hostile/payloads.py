@@ -82,6 +82,7 @@ MESSAGES: dict[str, bytes] = {
     "a manifest under a signature": packed("offer", manifest=manifest(signature=bytes(64))),
     "a signature of a kilobyte": packed("signedstep", signature=bytes(1000)),
     "no signature": packed("signedstep", signature=...),
+    "a masked sum of a megabyte": packed("sum", content=bytes(1 << 20)),
     "a state that nobody signed": packed("coordinatorstate", signature=...),
     "a step of a megabyte": packed("signedstep", step=bytes(1 << 20)),
     "a step that is a map": packed("signedstep", step=GOOD["finished"]),
@@ -115,6 +116,21 @@ MESSAGES: dict[str, bytes] = {
     "a key of 31 bytes": packed("coordinatorstate", key=bytes(31)),
     "a hundred successions": packed("coordinatorstate", successions=GOOD["coordinatorstate"]["successions"] * 100),
     "a reason of a megabyte": packed("refused", reason="x" * 100_000),
+}
+
+# Contents of a masked sum's message.
+SUMS: dict[str, bytes] = {
+    "nothing": b"",
+    "not msgpack": b"\xc1",
+    "a step": msgspec.msgpack.encode(GOOD["finished"]),
+    "a field too few": msgspec.msgpack.encode({"type": "reveal", "epoch": 1, "round": 1, "attempt": 1}),
+    "a number of a kilobyte": msgspec.msgpack.encode(
+        {"type": "reveal", "epoch": 1, "round": 1, "attempt": 1, "number": bytes(1000)}
+    ),
+    "a message of the coordinator": msgspec.msgpack.encode(
+        {"type": "numbers", "epoch": 1, "round": 1, "attempt": 1, "numbers": b""}
+    ),
+    "lists in lists": b"\x91" * 100_000 + b"\xc0",
 }
 
 SHA = "ab" * 32

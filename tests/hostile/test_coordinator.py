@@ -16,12 +16,13 @@ from coordinator.rounds import State
 from coordinator.store import Database
 from edge_sdk.adapter import Adapter, Factors, to_bytes
 from edge_sdk.errors import PayloadTooLarge
+from edge_sdk.secure_aggregation import Reveal, encode
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import TOPICS, Devices
-from tests.hostile.payloads import CHUNKS, MESSAGES
+from tests.hostile.payloads import CHUNKS, MESSAGES, SUMS
 from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import profile
 from tests.transport.brokers import Mosquitto
@@ -105,6 +106,22 @@ def test_garbage(peers: Peers) -> None:
         peers.send("hostile", payload)
     assert [peers.refusal("hostile") for _ in sent] == ["MessageInvalid"] * len(sent)
     assert peers.refusals("hostile")[known:] == ["MessageInvalid"] * len(sent)
+    assert peers.state == before
+
+
+def test_garbage_in_masked_sums_and_sums_that_nobody_makes(peers: Peers) -> None:
+    before, known = peers.state, len(peers.refusals("hostile"))
+    sent = [
+        *(m.Sum(content=content) for content in SUMS.values()),
+        m.SignedSum(epoch=1, content=b"", signature=bytes(64)),
+    ]
+    for message in sent:
+        peers.say("hostile", message)
+    assert [peers.refusal("hostile") for _ in sent] == ["MessageInvalid"] * len(sent)
+    late = Reveal(epoch=1, round=1, attempt=1, number=bytes(16))
+    peers.say("hostile", m.Sum(content=encode(late)))
+    assert peers.refusal("hostile") == "AttemptMismatch"
+    assert len(peers.refusals("hostile")) == known + len(sent) + 1
     assert peers.state == before
 
 

@@ -76,6 +76,7 @@ class Device:
     broker: str | Settings
     home: Path
     before_training: Callable[[RoundPlan], None] = lambda plan: None
+    masked_only: bool = False
     result: MembershipResult | None = None
     error: BaseException | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -99,6 +100,11 @@ class Device:
         assert not self._thread.is_alive(), f"{self.name} still runs; last events: {self.events[-3:]}"
         return self
 
+    def stop(self) -> None:
+        """End the membership, if it still runs."""
+        if self._thread.is_alive():
+            self._membership.stop()
+
     def _run(self, run: dict[str, Any]) -> None:
         try:
             with Membership(
@@ -109,7 +115,9 @@ class Device:
                 self.home,
                 self._train,
                 self.events.append,
+                masked_only=self.masked_only,
             ) as membership:
+                self._membership = membership
                 self.result = membership.run(**run)
         except BaseException as error:
             self.error = error

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.membership.journal import VERSION, Journal, Work, read_trusted_key
+from edge_sdk.secure_aggregation import RANDOM_BYTES, Policy, Terms, device
 from edge_sdk.wire.messages import Manifest, Offer
 from edge_sdk.wire.transfer import make_manifest
 
@@ -501,3 +502,55 @@ def test_whatever_a_power_cut_leaves_of_the_log_is_a_state_that_there_was(tmp_pa
             assert state(journal) in states
             seen.add(states.index(state(journal)))
     assert len(seen) > 3
+
+
+class TestMaskedSums:
+    TERMS = Terms(federation="tastes", epoch=7, round=3, attempt=1, step=bytes(32), words=4, policy=Policy())
+
+    def begun(self) -> device.State:
+        rules = device.Rules(device="pi-4", identity=bytes(range(32)))
+        return device.step(rules, device.State(), device.Begin(self.TERMS, bytes(range(RANDOM_BYTES))))[0]
+
+    def test_a_part_in_a_sum_outlives_the_session(self, tmp_path: Path) -> None:
+        with opened(tmp_path) as journal:
+            assert journal.masked_sum == device.State()
+            journal.keep_sum(self.begun(), vector=False)
+        with opened(tmp_path) as journal:
+            assert journal.masked_sum == self.begun()
+
+    def test_the_vector_is_written_when_it_has_changed(self, tmp_path: Path) -> None:
+        masked = replace(self.begun(), phase="masked", masked=b"vector", secrets=None)
+        with opened(tmp_path) as journal:
+            journal.keep_sum(masked, vector=True)
+            journal.keep_sum(replace(masked, phase="consented"), vector=False)
+            assert journal.masked_sum == replace(masked, phase="consented")
+        with opened(tmp_path) as journal:
+            journal.keep_sum(self.begun(), vector=True)
+            assert journal.masked_sum.masked == b""
+
+    def test_it_is_not_another_devices(self, tmp_path: Path) -> None:
+        with opened(tmp_path) as journal:
+            journal.claim("tastes", "pi-4")
+            journal.keep_sum(self.begun(), vector=False)
+            journal.claim("tastes", "pi-5")
+            assert journal.masked_sum == device.State()
+
+    def test_a_damaged_record_is_named_with_its_file(self, tmp_path: Path) -> None:
+        """It is not passed over: the device might help to unmask a round twice."""
+        with opened(tmp_path) as journal:
+            journal.keep_sum(self.begun(), vector=False)
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as sql, sql:
+            sql.execute("UPDATE masked_sum SET record = x'c1'")
+        with (
+            opened(tmp_path) as journal,
+            pytest.raises(JournalDamaged, match=r"journal\.sqlite .*masked sum is damaged"),
+        ):
+            _ = journal.masked_sum
+
+    def test_a_journal_of_an_earlier_version_has_none(self, tmp_path: Path) -> None:
+        with opened(tmp_path):
+            pass
+        with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as sql, sql:
+            sql.execute("DROP TABLE masked_sum")
+        with opened(tmp_path) as journal:
+            assert journal.masked_sum == device.State()

@@ -27,6 +27,7 @@ _FAIR = 30.0  # seconds of patience that a device needs: nothing that it says ag
 class World(RuleBasedStateMachine):
     """Two devices, each of a cluster of its own, and their coordinator."""
 
+    names: ClassVar[tuple[str, ...]] = NAMES
     late = 0
     times: ClassVar[dict[str, float]] = {}
     believed = True  # what a device believes of its updates is true
@@ -37,24 +38,25 @@ class World(RuleBasedStateMachine):
         self.up: list[tuple[str, Packet]] = []
         self.down: list[tuple[str, Packet]] = []
         self.state: CoordinatorState | None = None  # retained
+        self.coordinator = self.make_coordinator()
+        self.devices = {name: self.device(name) for name in self.names}
+        self.kept: dict[str, set[str]] = {name: set() for name in self.names}  # updates that were ever in the journal
+
+    def make_coordinator(self) -> Coordinator:
         given = rules(min_devices=2, rounds=3, root_rounds=1, quorum=1.0, late=self.late, **self.times)
-        self.coordinator = Coordinator(
-            rules=given, say=lambda device, packet: self.down.append((device, packet)), show=self.retain
-        )
-        self.devices = {name: self.device(name) for name in NAMES}
-        self.kept: dict[str, set[str]] = {name: set() for name in NAMES}  # updates that were ever in the journal
+        return Coordinator(rules=given, say=lambda device, packet: self.down.append((device, packet)), show=self.retain)
 
     def device(self, name: str) -> Device:
         return Device(name=name, say=lambda packet: self.up.append((name, packet)))
 
     def retain(self, state: CoordinatorState) -> None:
         self.state = state
-        self.down += [(name, state) for name in NAMES]
+        self.down += [(name, state) for name in self.names]
 
     @initialize()
     def begin(self) -> None:
         self.coordinator.begin(self.now)
-        for name in NAMES:
+        for name in self.names:
             self.start(name)
 
     def start(self, name: str) -> None:
@@ -170,7 +172,7 @@ class World(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
         self.at_coordinator("tick")
-        for name in NAMES:
+        for name in self.names:
             self.at_device(name, "tick")
 
     @rule(messages=st.integers(1, 60))
@@ -178,7 +180,7 @@ class World(RuleBasedStateMachine):
         """A good moment, so that some runs come far."""
         for number in range(messages):
             self.deliver_in_order(1)
-            self.train(NAMES[number % 2])
+            self.train(self.names[number % len(self.names)])
 
     # what must hold -------------------------------------------------------------------------------------------------
 
@@ -213,7 +215,7 @@ class World(RuleBasedStateMachine):
         for _ in range(300):
             while self.up or self.down:
                 self.deliver_in_order(1)
-            for name in NAMES:
+            for name in self.names:
                 self.train(name)
             if self.up or self.down:
                 continue

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from edge_sdk.membership.work import plan_id
-from edge_sdk.wire import RoundStart, make_manifest
+from edge_sdk.wire import RoundStart, make_manifest, plan_id
 
 ROOT = make_manifest(b"adapter", role="root", name="root")
 START = RoundStart(

@@ -22,9 +22,9 @@ from edge_sdk.errors import (
     UnknownFederation,
 )
 from edge_sdk.membership import Membership, RoundPlan, TrainedUpdate
-from edge_sdk.membership.work import plan_id
 from edge_sdk.transport import Settings, Will
 from edge_sdk.transport.memory import MemoryBroker
+from edge_sdk.wire import plan_id
 from edge_sdk.wire.invitation import Invitation
 from edge_sdk.wire.messages import CHUNK_HEADER, Finished, Hello, Join, Manifest, Offer, RoundStart, Welcome
 from edge_sdk.wire.transfer import LEAST_PAYLOAD, check_room, fitting_chunk, make_manifest, refitted

@@ -22,6 +22,7 @@ DOCUMENTED: list[tuple[str, type[msgspec.Struct]]] = [
     ("manifest", m.Manifest),
     ("profile", m.DeviceProfile),
     ("succession", m.Succession),
+    ("masking", m.Masking),
     *((type(example).__name__.lower(), type(example)) for example in EXAMPLES),
 ]
 

@@ -57,6 +57,22 @@ EXAMPLES: list[m.Message] = [
 ]
 EXAMPLES.append(m.Hello(epoch=7, number=3, signature=bytes(64)))
 EXAMPLES.append(m.SignedStep(epoch=3, step=m.encode(EXAMPLES[9]), signature=bytes(64)))
+EXAMPLES.append(m.Sum(content=b"\x80"))
+EXAMPLES.append(m.SignedSum(epoch=3, content=b"\x80", signature=bytes(64)))
+MASKING = m.Masking(
+    epoch=3, largest_weight=64, largest_change=0.5, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
+)
+NO_MASKING: list[dict[str, Any]] = [
+    {"epoch": -1},
+    {"largest_weight": 0},
+    {"largest_change": 0.0},
+    {"largest_change": float("nan")},
+    {"colluding": 1.0},
+    {"dropping": -0.1},
+    {"security_bits": 39},
+    {"failure_bits": 129},
+    {"surprise": 1},
+]
 
 
 def test_there_is_an_example_of_every_message() -> None:
@@ -70,6 +86,11 @@ def test_round_trip_and_the_form_on_the_wire(message: m.Message) -> None:
     raw = msgspec.msgpack.decode(data)
     assert raw["type"] == type(message).__name__.lower()
     assert raw["version"] == 1
+
+
+def test_a_round_may_be_one_under_masks() -> None:
+    start = msgspec.structs.replace(EXAMPLES[7], masking=MASKING)
+    assert m.decode(m.encode(start)) == start
 
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
@@ -105,6 +126,9 @@ def test_other_versions_types_and_fields_are_refused(message: m.Message, change:
         (12, {"epoch": -1}),
         (12, {"step": bytes(2**17 + 1)}),
         (12, {"signature": bytes(65)}),
+        (14, {"content": bytes(2**17 + 1)}),
+        (15, {"signature": bytes(63)}),
+        *((7, {"masking": {**msgspec.structs.asdict(MASKING), **change}}) for change in NO_MASKING),
     ],
 )
 def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) -> None:

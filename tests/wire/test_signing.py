@@ -17,8 +17,10 @@ from edge_sdk.wire.messages import (
     Finished,
     Join,
     SignedStep,
+    SignedSum,
     Step,
     Succession,
+    Sum,
     Welcome,
     decode,
     encode,
@@ -34,6 +36,7 @@ from edge_sdk.wire.signing import (
     recognised,
     trusted,
     verified,
+    verified_sum,
 )
 from edge_sdk.wire.transfer import make_manifest
 from tests.membership.stage import start
@@ -226,3 +229,32 @@ def test_fingerprints_are_read_as_they_are_shown() -> None:
     for wrong in ("", "abc", shown[:-2], "z" * 64):
         with pytest.raises(ConfigurationError, match="no fingerprint"):
             read_fingerprint(wrong)
+
+
+class TestSums:
+    SAID = SIGNER.signed_sum(Sum(content=b"roster"), "pi-4", 7)
+
+    def test_come_through(self) -> None:
+        received = decode(encode(self.SAID))
+        assert isinstance(received, SignedSum)
+        assert verified_sum(received, SIGNER.public, "tastes", "pi-4") == Sum(content=b"roster")
+
+    @pytest.mark.parametrize("change", [{"content": b"another"}, {"epoch": 8}, {"signature": bytes(64)}])
+    def test_a_change_is_seen(self, change: dict[str, Any]) -> None:
+        with pytest.raises(SignatureInvalid, match="masked sum is not signed for 'pi-4'"):
+            verified_sum(replace(self.SAID, **change), SIGNER.public, "tastes", "pi-4")
+
+    @pytest.mark.parametrize(
+        ("key", "federation", "device"),
+        [(OTHER.public, "tastes", "pi-4"), (SIGNER.public, "others", "pi-4"), (SIGNER.public, "tastes", "pi-5")],
+    )
+    def test_they_are_for_one_device_of_one_federation(self, key: bytes, federation: str, device: str) -> None:
+        with pytest.raises(SignatureInvalid):
+            verified_sum(self.SAID, key, federation, device)
+
+    def test_a_step_is_no_sum(self) -> None:
+        step = SIGNER.signed(STEPS[0], "pi-4", 7)
+        with pytest.raises(SignatureInvalid):
+            verified_sum(
+                SignedSum(epoch=7, content=step.step, signature=step.signature), SIGNER.public, "tastes", "pi-4"
+            )

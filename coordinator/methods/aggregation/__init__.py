@@ -8,7 +8,14 @@ and reduce the weights of suspicious ones.
 from __future__ import annotations
 
 from coordinator.methods import Registry
-from coordinator.methods.aggregation.base import Aggregate, Aggregator, AggregatorSettings, CarryingSettings, fault_of
+from coordinator.methods.aggregation.base import (
+    Aggregate,
+    Aggregator,
+    AggregatorSettings,
+    CarryingSettings,
+    MaskableSettings,
+    fault_of,
+)
 from coordinator.methods.aggregation.factors import FFA, FedEx, FedIT, FedSA, HetLoRA, RoLoRA
 from coordinator.methods.aggregation.late import rebased, staleness_weight
 from coordinator.methods.aggregation.products import FedSB, FlexLoRA, FLoRA, Product
@@ -35,6 +42,7 @@ __all__ = [
     "AggregatorSettings",
     "CarryingSettings",
     "FactorSum",
+    "MaskableSettings",
     "ProductSum",
     "paired",
     "products_of_changes",

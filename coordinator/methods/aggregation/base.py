@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from coordinator.methods import MethodSettings
+from coordinator.methods import Idle, MethodSettings
 from edge_sdk.adapter import MAX_RANK, Adapter, Share
 
 
@@ -22,6 +23,34 @@ class AggregatorSettings(MethodSettings, frozen=True, kw_only=True):
     """
 
     max_weight: Annotated[float, Meta(ge=1, le=2**31)] = 4.0
+
+
+class MaskableSettings(AggregatorSettings, frozen=True, kw_only=True):
+    """Settings of an aggregator whose updates may be summed under masks, so that the coordinator sees none of them.
+
+    Attributes:
+        masked: true if updates are summed under masks, see docs/masked-sums.md.
+        colluding: share of the devices that may collude with the coordinator, in [0, 1).
+        dropping: share of the devices that may be lost on the way, in [0, 1).
+        largest_weight: number of pictures that make the largest weight of a device, in place of `max_weight`, which
+            needs to see all weights.
+        largest_change: largest change of a number by training that is not clipped; 0: 2 steps learning_rate, as Adam
+            changes a number by little more than learning_rate in a step.
+        patience: seconds that an exchange of a masked sum waits for a device.
+    """
+
+    masked: bool = False
+    colluding: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    dropping: Annotated[float, Meta(ge=0, lt=1)] = 0.3
+    largest_weight: Annotated[int, Meta(ge=1, le=2**16)] = 64
+    largest_change: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+    patience: Annotated[float, Meta(gt=0, le=1e6)] = 60.0
+
+    def idle(self) -> Sequence[Idle]:
+        if self.masked:
+            return [(("max_weight",), "masked = true (largest_weight limits the weights)")]
+        keys = ("colluding", "dropping", "largest_weight", "largest_change", "patience")
+        return [(keys, "masked = false")]
 
 
 class CarryingSettings(AggregatorSettings, frozen=True, kw_only=True):
@@ -79,7 +108,7 @@ class Aggregator(ABC):
 
     Attributes:
         Settings: class of the settings; a method with keys of its own has a subclass of `AggregatorSettings` here, or
-            of `CarryingSettings` if it carries.
+            of `CarryingSettings` if it carries, of `MaskableSettings` if its updates may be summed under masks.
         mixed_ranks: true if devices may train other ranks than `rank`; otherwise such devices are refused when they
             join.
         exact: true if start + folded is the weighted mean of the products, apart from a truncation stated by

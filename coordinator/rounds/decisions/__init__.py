@@ -14,10 +14,11 @@ from coordinator.rounds.decisions.lost_blobs import (
     without_blobs,
 )
 from coordinator.rounds.decisions.offers import counted_before, may_count_later, member_for, problem_with, wants
-from coordinator.rounds.decisions.opening import next_round, round_start
+from coordinator.rounds.decisions.opening import is_as_opened, next_round, round_start, too_small
 from coordinator.rounds.decisions.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.decisions.profiles import problem_with_profile
 from coordinator.rounds.decisions.sessions import born, is_death, is_doubled
+from coordinator.rounds.decisions.sums import LARGEST_SUM, NOT_IN_SUM, fewest_in_sum, takes_part
 from coordinator.rounds.decisions.waiting import (
     LEAVING,
     all_served,
@@ -34,7 +35,9 @@ from coordinator.rounds.decisions.waiting import (
 
 __all__ = [
     "ADAPTERS_LOST",
+    "LARGEST_SUM",
     "LEAVING",
+    "NOT_IN_SUM",
     "OUTLIER",
     "UPDATE_LOST",
     "UPDATE_OUTLIER",
@@ -45,9 +48,11 @@ __all__ = [
     "born",
     "counted_before",
     "enough_to_begin",
+    "fewest_in_sum",
     "has_all",
     "has_members",
     "has_quorum",
+    "is_as_opened",
     "is_at_work",
     "is_death",
     "is_doubled",
@@ -68,6 +73,8 @@ __all__ = [
     "round_is_lost",
     "round_start",
     "sets_pace",
+    "takes_part",
+    "too_small",
     "wants",
     "without_blobs",
 ]

@@ -43,7 +43,7 @@ def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Aw
     if state.phase == "training" and state.current:
         names = tuple(sorted(waiting.awaited_members(rules, state, now))) if named else ()
         enough = waiting.enough_updates(rules, state, now)
-        return Awaited("updates", len(state.current.updates), enough, names, state.current.deadline)
+        return Awaited("updates", state.current.delivered, enough, names, state.current.deadline)
     if state.phase == "finished":
         unserved = sum(n for kind, n in state.kinds(now) if waiting.is_present(kind) and not kind.served)
         devices = state.devices

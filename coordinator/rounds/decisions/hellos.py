@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.rounds.decisions.sums import takes_part
 from coordinator.rounds.state import State
 
 
@@ -19,8 +20,13 @@ def has_all(state: State, device: str) -> bool:
 
 
 def owes_update(state: State, device: str) -> bool:
-    """Return True for a member of the open round of which no update came that counts, or is refused for good."""
+    """Return True for a member of the open round of which no update came that counts, or is refused for good.
+
+    Under masks it owes its part until the sum is over: the round's step brings a device back into it.
+    """
     current = state.current
+    if current is not None and (masked := current.sum_of(device)) is not None:
+        return takes_part(masked, device)
     return (
         current is not None
         and device in current.cohort

@@ -42,14 +42,15 @@ def without_blobs(state: State, lost: Set[str]) -> State:
 
 
 def round_is_lost(state: State, lost: Set[str]) -> bool:
-    """Return True if the open round cannot go on because some of its devices cannot get their start."""
+    """Return True if the open round cannot go on: devices cannot get their start, or a masked vector is lost."""
     current = state.current
     if current is None:
         return False
     clusters = {member.cluster for member in current.cohort.values()}
     used = [state.root, *(state.clusters[c] for c in clusters if c is not None and c in state.clusters)]
     needed = {manifest.sha256 for lineage in used for manifest in lineage.adapters}
-    return bool(needed & lost) or any(_starts_in(member, lost) for member in current.cohort.values())
+    vectors = {sha256 for masked in current.sums.values() for sha256 in masked.uploads.values()}
+    return bool((needed | vectors) & lost) or any(_starts_in(member, lost) for member in current.cohort.values())
 
 
 def lost_updates(state: State, lost: Set[str]) -> list[str]:

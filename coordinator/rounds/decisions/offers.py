@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 
 from coordinator.rounds.decisions.opening import share_of, stage_of
+from coordinator.rounds.decisions.sums import problem_with_vector
 from coordinator.rounds.state import Member, Past, Rules, State
 from edge_sdk.wire import Offer
 
@@ -40,6 +41,7 @@ def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
         and member_for(rules, state, device, offer) is not None
         and device not in current.updates
         and device not in current.refused
+        and ((masked := current.sum_of(device)) is None or problem_with_vector(masked, device, offer) is None)
         and not state.devices[device].left
     )
 
@@ -47,6 +49,8 @@ def wants(rules: Rules, state: State, device: str, offer: Offer) -> bool:
 def counted_before(state: State, device: str, offer: Offer) -> bool:
     """Return True if this very update counts already: its acknowledgement was lost, or it was sent twice."""
     sha256, current = offer.manifest.sha256, state.current
+    if current and (masked := current.sum_of(device)):
+        return offer.attempt == current.attempt and masked.upload_of(device) == sha256
     counted = current.updates.get(device) if current else None
     if current and counted and offer.round == current.number - counted.late:
         return counted.manifest.sha256 == sha256
@@ -103,7 +107,8 @@ def problem_with(rules: Rules, state: State, device: str, offer: Offer) -> tuple
         )
     if device in current.refused:
         return "DuplicateUpdate", f"An update of this device was already refused in round {current.number}."
-    return None
+    masked = current.sum_of(device)
+    return problem_with_vector(masked, device, offer) if masked else None
 
 
 def _absent(past: Mapping[int, Past], offer: Offer) -> Mapping[str, Member]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from coordinator.rounds.decisions.sums import fewest_in_sum
 from coordinator.rounds.state import Kind, Round, Rules, State
 
 # Seconds in which a device may contradict a `leave` sent in its name; `grace` if that is shorter.
@@ -40,7 +41,7 @@ def sets_pace(state: State, name: str, now: float) -> bool:
 
 def trial_ends(current: Round) -> float:
     """Return the time at which the open round goes on without devices on trial."""
-    return min(current.probation, current.deadline) if current.updates else current.deadline
+    return min(current.probation, current.deadline) if current.delivered else current.deadline
 
 
 def promised_until(state: State, name: str, now: float) -> float:
@@ -65,7 +66,7 @@ def awaited_members(rules: Rules, state: State, now: float) -> list[str]:
 def is_waiting(rules: Rules, state: State, now: float) -> bool:
     """Return True if the open round waits for any member."""
     current = _open(state)
-    trial = not current.updates or now < min(current.probation, current.deadline)
+    trial = not current.delivered or now < min(current.probation, current.deadline)
     unseen = now < current.opened + rules.grace
     return any(
         kind.part == "absent" and kind.near and (kind.seen or unseen) and (kind.proven or trial)
@@ -76,9 +77,9 @@ def is_waiting(rules: Rules, state: State, now: float) -> bool:
 def has_quorum(rules: Rules, state: State, now: float) -> bool:
     """Return True if enough devices have delivered, or there is an update and no other member can send one."""
     current = _open(state)
-    if current.updates and not any(kind.part == "absent" and _stays(kind) for kind, _ in state.kinds(now)):
+    if current.delivered and not any(kind.part == "absent" and _stays(kind) for kind, _ in state.kinds(now)):
         return True
-    return len(current.updates) >= enough_updates(rules, state, now)
+    return current.delivered >= enough_updates(rules, state, now)
 
 
 def enough_updates(rules: Rules, state: State, now: float) -> int:
@@ -94,12 +95,13 @@ def enough_updates(rules: Rules, state: State, now: float) -> int:
 
 def enough_to_begin(rules: Rules, state: State) -> int:
     """Return the number of devices that a round needs: `min_devices` for the first, `quorum` of them for later ones."""
-    return share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
+    enough = share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
+    return enough if rules.masking is None else max(enough, fewest_in_sum(rules.masking))
 
 
 def is_idle(rules: Rules, state: State, now: float) -> bool:
     """Return True if the open round waits for no member, and no member has ever delivered."""
-    if _open(state).updates or any(kind.proven and kind.part != "outside" for kind, _ in state.kinds(now)):
+    if _open(state).delivered or any(kind.proven and kind.part != "outside" for kind, _ in state.kinds(now)):
         return False
     return not is_waiting(rules, state, now)
 
@@ -157,7 +159,12 @@ def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
             yield state.ends
         if any(kind.timed and is_present(kind) and not kind.served for kind in census.kinds):
             yield census.next_due or since
+    if state.phase == "gathering" and state.resting is not None:
+        yield state.resting
     if state.phase == "training" and current:
+        yield from (time for exchange in current.exchanges.values() for time in (exchange.until, exchange.again))
+        if current.exchanges and any(kind.timed for kind in census.kinds):
+            yield census.next_due or since
         yield current.deadline
         absent = [kind for kind in census.kinds if kind.part == "absent"]
         # The last member to leave may be one whose update was refused.
@@ -167,7 +174,7 @@ def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
             yield census.next_due or since
         if any(not kind.seen for kind in absent):
             yield current.opened + rules.grace
-        if current.updates and any(not kind.proven for kind in absent):
+        if current.delivered and any(not kind.proven for kind in absent):
             yield min(current.probation, current.deadline)
 
 
@@ -183,7 +190,7 @@ def _ends(rules: Rules, state: State, current: Round, name: str) -> Iterator[flo
         yield device.until
     if not device.seen:
         yield current.opened + rules.grace
-    if not device.proven and current.updates:
+    if not device.proven and current.delivered:
         yield min(current.probation, current.deadline)
 
 

@@ -24,7 +24,7 @@ from coordinator.rounds.machine.events import (
 )
 from coordinator.rounds.machine.phases import finished, training
 from coordinator.rounds.machine.turn import Turn
-from coordinator.rounds.state import Device, Table
+from coordinator.rounds.state import Device, Round, Table
 from edge_sdk.wire import Welcome
 
 
@@ -50,7 +50,7 @@ def joined(turn: Turn, event: Joined) -> None:
     current = turn.state.current
     if turn.state.phase == "finished":
         finished.hand_back(turn, name)
-    elif turn.state.phase == "training" and current and name in current.cohort and name not in current.updates:
+    elif turn.state.phase == "training" and current and name in current.cohort and _may_deliver(turn, current, name):
         training.send_start(turn, name)
 
 
@@ -127,3 +127,7 @@ def seen(turn: Turn, event: Seen) -> None:
         turn.report("device_offline", device=name)
         if turn.state.phase != "finished":
             turn.challenge(name, PRESENCE_LOST)
+
+
+def _may_deliver(turn: Turn, current: Round, name: str) -> bool:
+    return name not in current.updates if current.masking is None else owes_update(turn.state, name)

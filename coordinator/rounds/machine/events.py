@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from coordinator.rounds.state import Lineage
+from edge_sdk.secure_aggregation import FromDevice
 from edge_sdk.wire import DeviceProfile, Offer, Presence
 
 
@@ -89,6 +90,13 @@ class Offered(msgspec.Struct, frozen=True):
     offer: Offer
 
 
+class Said(msgspec.Struct, frozen=True):
+    """A device has sent a message of a masked sum."""
+
+    device: str
+    message: FromDevice
+
+
 class Stored(msgspec.Struct, frozen=True):
     """An offered update was pulled, checked and stored.
 
@@ -154,12 +162,14 @@ class Aggregated(msgspec.Struct, frozen=True):
         round: number of the round.
         root: the new root, in a root round.
         clusters: the clusters that changed, in a cluster round.
-        figures: values to report.
+        figures: values to report; of a round under masks also its mean losses, `first_loss` and `last_loss`.
+        failed: masked sums that could not be unmasked, by their numbers, each with the reason.
     """
 
     round: int
     root: Lineage | None = None
     clusters: dict[int, Lineage] = {}
+    failed: dict[int, str] = {}
     figures: dict[str, Any] = {}
 
 
@@ -208,6 +218,7 @@ Event: TypeAlias = (
     | Heard
     | Seen
     | Offered
+    | Said
     | Stored
     | Spoiled
     | Clustered

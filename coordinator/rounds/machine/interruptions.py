@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from coordinator.rounds.decisions import is_as_opened
+from coordinator.rounds.machine import masks
 from coordinator.rounds.machine.events import (
     Reconnected,
 )
-from coordinator.rounds.machine.phases import aggregating, clustering
+from coordinator.rounds.machine.phases import aggregating, clustering, training
 from coordinator.rounds.machine.turn import Turn
 
 
@@ -25,6 +27,12 @@ def restarted(turn: Turn) -> None:
     deadline = turn.now + turn.rules.deadline
     if turn.state.current:
         turn.set(current=replace(turn.state.current, opened=turn.now, deadline=deadline, probation=deadline))
+    turn.set(resting=None)
+    if turn.state.phase == "training" and turn.open_round().masking is not None:
+        if is_as_opened(turn.rules, turn.state):
+            masks.restarted(turn)
+        else:
+            training.abandon(turn, "the federation file was changed while its updates were being summed")
     if turn.state.phase == "finished":
         turn.set(ends=deadline)
     if turn.state.phase == "clustering":

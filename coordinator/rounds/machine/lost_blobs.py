@@ -49,7 +49,7 @@ def lost(turn: Turn, event: Lost) -> None:
 def _give_up_round(turn: Turn) -> None:
     """End the open round, whose adapters are lost."""
     reason = "adapters that it needs are lost"
-    if turn.open_round().updates:
+    if turn.open_round().delivered:
         training.fail(turn, ADAPTERS_LOST, reason)
     else:
         training.abandon(turn, reason)

@@ -29,7 +29,7 @@ for the rules of waiting.
 
 from __future__ import annotations
 
-from coordinator.rounds.machine import devices, interruptions, lost_blobs, updates
+from coordinator.rounds.machine import devices, interruptions, lost_blobs, masks, updates
 from coordinator.rounds.machine.actions import Action
 from coordinator.rounds.machine.events import (
     Aggregated,
@@ -46,6 +46,7 @@ from coordinator.rounds.machine.events import (
     Placed,
     Reconnected,
     Restarted,
+    Said,
     Seen,
     Served,
     Spoiled,
@@ -81,6 +82,8 @@ def _take(turn: Turn, event: Event) -> None:
             devices.seen(turn, event)
         case Offered():
             updates.offered(turn, event)
+        case Said():
+            masks.said(turn, event)
         case Stored():
             updates.stored(turn, event)
         case Spoiled():

@@ -11,6 +11,7 @@ from coordinator.rounds.decisions import (
     problem_with,
     sets_pace,
 )
+from coordinator.rounds.machine import masks
 from coordinator.rounds.machine.actions import Fetch
 from coordinator.rounds.machine.events import (
     Offered,
@@ -35,6 +36,9 @@ def stored(turn: Turn, event: Stored) -> None:
     """Count an update, and acknowledge it."""
     name, offer = event.device, event.offer
     if not _can_count(turn, name, offer):  # the round may have closed while the update was on its way
+        return
+    if turn.open_round().sum_of(name) is not None:
+        masks.stored(turn, event)
         return
     current, member = turn.open_round(), member_for(turn.rules, turn.state, name, offer)
     assert member is not None, "it can count"
@@ -64,6 +68,8 @@ def spoiled(turn: Turn, event: Spoiled) -> None:
     """Refuse an update that cannot be used; if that is final, nobody waits for its device any more."""
     name, offer = event.device, event.offer
     turn.refuse(name, event.code, event.reason, about=offer.manifest.sha256)
+    if event.final and turn.state.current and turn.state.current.sum_of(name):
+        return  # the sum goes on without it, or with another offer
     if event.final and member_for(turn.rules, turn.state, name, offer):
         current = turn.open_round()
         refused = Table(current.refused).put(name, event.code)

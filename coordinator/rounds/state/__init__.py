@@ -14,11 +14,11 @@ from coordinator.rounds.state.records import (
     Record,
     from_first_form,
     head_of,
-    record_of,
+    records_of,
     restored,
     touched,
 )
-from coordinator.rounds.state.round import Past, Round
+from coordinator.rounds.state.round import Exchange, Past, Round
 from coordinator.rounds.state.rules import Rules
 from coordinator.rounds.state.state import Phase, State
 from coordinator.rounds.state.table import Table
@@ -26,6 +26,7 @@ from coordinator.rounds.state.table import Table
 __all__ = [
     "FORMAT",
     "Device",
+    "Exchange",
     "Head",
     "Kind",
     "Lineage",
@@ -41,7 +42,7 @@ __all__ = [
     "Update",
     "from_first_form",
     "head_of",
-    "record_of",
+    "records_of",
     "restored",
     "touched",
 ]

@@ -162,7 +162,7 @@ def part_of(current: Round | None, name: str) -> Part:
     """Return the part of a device in the open round."""
     if current is None or name not in current.cohort:
         return "outside"
-    if name in current.updates:
+    if current.has_delivered(name):
         return "counted"
     return "refused" if name in current.refused else "absent"
 

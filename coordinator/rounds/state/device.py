@@ -17,6 +17,7 @@ class Member(msgspec.Struct, frozen=True):
         start: the adapter that it starts from; None: the initialisation from `seed`.
         seed: seed of the common initialisation.
         share: factors that it trains and sends.
+        sum: number of the masked sum that it takes part in; None if it sends its update by itself.
     """
 
     cluster: int | None
@@ -24,13 +25,14 @@ class Member(msgspec.Struct, frozen=True):
     start: Manifest | None
     seed: int
     share: Share
+    sum: int | None = None
 
 
 class Trace(msgspec.Struct, frozen=True):
     """A device's last counted update, as evidence for clustering.
 
     Attributes:
-        update: hash of the update.
+        update: hash of the update; empty if it was summed under masks, so that nobody has seen it.
         member: the role that it was trained in.
     """
 

@@ -5,11 +5,12 @@ A change of one device changes its record alone, and mostly not even the head. `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from coordinator import secure_aggregation
 from coordinator.rounds.state.device import Device, Member, Update
 from coordinator.rounds.state.lineage import Lineage
 from coordinator.rounds.state.round import Past, Round, RoundHead
@@ -28,6 +29,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     Attributes:
         format: `FORMAT`.
         past: closed rounds and the numbers of their last openings.
+        sums: masked sums of the open round without their devices.
     """
 
     format: int
@@ -42,6 +44,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     ends: float | None
     current: RoundHead | None
     past: dict[int, int]
+    sums: dict[int, secure_aggregation.Head] = {}
+    resting: float | None = None
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -53,6 +57,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
         update: its counted update in the open round; None if there is none.
         refused: name of the reason why its update was refused; None if it was not.
         absent: closed rounds that it has not delivered in, and its roles there.
+        part: its part in a masked sum of the open round; None if it is in none.
     """
 
     device: Device | None = None
@@ -60,6 +65,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     update: Update | None = None
     refused: str | None = None
     absent: dict[int, Member] = {}
+    part: secure_aggregation.Part | None = None
 
 
 _NOBODY = Record()
@@ -81,11 +87,20 @@ def head_of(state: State) -> Head:
         ends=state.ends,
         current=RoundHead(**_fields(current)) if current else None,
         past={number: closed.attempt for number, closed in state.past.items()},
+        sums={number: secure_aggregation.head_of(masked) for number, masked in current.sums.items()} if current else {},
+        resting=state.resting,
     )
 
 
-def record_of(state: State, name: str) -> Record | None:
-    """Return the record of a device; None if the state has nothing of it."""
+def records_of(state: State, names: Iterable[str]) -> dict[str, Record | None]:
+    """Return the records of devices; None for a device that the state has nothing of."""
+    sums = state.current.sums.values() if state.current else ()
+    wanted = set(names)
+    parts = {name: part for masked in sums for name, part in secure_aggregation.parts_of(masked, wanted).items()}
+    return {name: _record(state, name, parts.get(name)) for name in wanted}
+
+
+def _record(state: State, name: str, part: secure_aggregation.Part | None) -> Record | None:
     current = state.current
     made = Record(
         device=state.devices.get(name),
@@ -93,6 +108,7 @@ def record_of(state: State, name: str) -> Record | None:
         update=current.updates.get(name) if current else None,
         refused=current.refused.get(name) if current else None,
         absent={number: closed.absent[name] for number, closed in state.past.items() if name in closed.absent},
+        part=part,
     )
     return None if made == _NOBODY else made
 
@@ -122,6 +138,7 @@ def restored(head: Head, records: Mapping[str, Record]) -> State:
             cohort={name: record.member for name, record in entries if record.member},
             updates={name: record.update for name, record in entries if record.update},
             refused={name: record.refused for name, record in entries if record.refused is not None},
+            sums=_sums(head.sums, records),
         )
     )
     return State(
@@ -140,6 +157,7 @@ def restored(head: Head, records: Mapping[str, Record]) -> State:
         margin=head.margin,
         pace=head.pace,
         ends=head.ends,
+        resting=head.resting,
     )
 
 
@@ -159,9 +177,21 @@ def _touched_in_round(old: Round | None, new: Round | None) -> Iterator[str]:
                 yield from current.cohort
                 yield from current.updates
                 yield from current.refused
-    else:
-        yield from Table(new.updates).changed_from(old.updates)
-        yield from Table(new.refused).changed_from(old.refused)
+        return
+    yield from Table(new.updates).changed_from(old.updates)
+    yield from Table(new.refused).changed_from(old.refused)
+    for number in new.sums:  # the cohort is the same, and so are the numbers of its sums
+        yield from secure_aggregation.touched(old.sums.get(number), new.sums[number])
+
+
+def _sums(
+    heads: Mapping[int, secure_aggregation.Head], records: Mapping[str, Record]
+) -> dict[int, secure_aggregation.State]:
+    parts: dict[int, dict[str, secure_aggregation.Part]] = {number: {} for number in heads}
+    for name, record in records.items():
+        if record.member and record.member.sum is not None and record.part is not None:
+            parts[record.member.sum][name] = record.part
+    return {number: secure_aggregation.restored(head, parts[number]) for number, head in heads.items()}
 
 
 def _fields(current: RoundHead) -> dict[str, Any]:

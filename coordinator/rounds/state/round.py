@@ -8,9 +8,22 @@ from collections.abc import Mapping
 
 import msgspec
 
+from coordinator import secure_aggregation
 from coordinator.rounds.state.device import Member, Update
 from coordinator.rounds.state.table import tabulate
-from edge_sdk.wire import Stage
+from edge_sdk.wire import Masking, Stage
+
+
+class Exchange(msgspec.Struct, frozen=True):
+    """The present exchange of a masked sum with its devices.
+
+    Attributes:
+        until: time at which it goes on without those that have not answered.
+        again: time at which these are asked again.
+    """
+
+    until: float
+    again: float
 
 
 class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +39,10 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
         pace: seconds from the opening to the last counted update that shows it, see `decisions.sets_pace`; None if
             there is none.
         extended: number of extensions so far.
+        masking: the terms under which the updates are summed; None: each update is sent by itself.
+        exchanges: the present exchange of each masked sum that has a roster, by its number.
+        spent: true if devices may have answered for a masked sum that was abandoned: they take part in no other sum of
+            this round.
     """
 
     number: int
@@ -36,6 +53,9 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
     probation: float = math.inf
     pace: float | None = None
     extended: int = 0
+    masking: Masking | None = None
+    exchanges: dict[int, Exchange] = {}
+    spent: bool = False
 
 
 class Round(RoundHead, frozen=True, kw_only=True):
@@ -45,24 +65,47 @@ class Round(RoundHead, frozen=True, kw_only=True):
         cohort: its members; the same object as long as nobody comes or goes.
         updates: counted updates, by device; any mapping becomes a `Table`.
         refused: devices whose update was refused for its content, with the name of the reason; nobody waits for them.
+        sums: masked sums, by their numbers: one a cluster, or several of a large one.
     """
 
     cohort: dict[str, Member]
     updates: Mapping[str, Update] = {}
     refused: Mapping[str, str] = {}
+    sums: dict[int, secure_aggregation.State] = {}
 
     def __post_init__(self) -> None:
         tabulate(self, "updates", self.updates)
         tabulate(self, "refused", self.refused)
 
+    def has_delivered(self, name: str) -> bool:
+        """Return True if an update of a device counts; under masks, if it is trained and stands ready for the sum."""
+        masked = self.sum_of(name)
+        return name in self.updates if masked is None else masked.has(name)
+
+    @property
+    def delivered(self) -> int:
+        """Number of devices that have delivered."""
+        return len(self.updates) + sum(masked.there for masked in self.sums.values())
+
+    def sum_of(self, name: str) -> secure_aggregation.State | None:
+        """Return the masked sum that a device is to take part in; None if there is none."""
+        member = self.cohort.get(name)
+        return None if member is None or member.sum is None else self.sums[member.sum]
+
     def is_absent(self, name: str) -> bool:
         """Return True for a member that has delivered neither a good nor a refused update."""
-        return name in self.cohort and name not in self.updates and name not in self.refused
+        return name in self.cohort and not self.has_delivered(name) and name not in self.refused
 
     @property
     def absent(self) -> dict[str, Member]:
         """Members that have delivered neither a good nor a refused update."""
-        return {n: member for n, member in self.cohort.items() if n not in self.updates and n not in self.refused}
+        return {n: member for n, member in self.cohort.items() if self.is_absent(n)}
+
+    @property
+    def summed(self) -> dict[str, int]:
+        """Devices that are in a masked sum which is to be unmasked, and the number of the sum."""
+        ready = ((number, masked) for number, masked in sorted(self.sums.items()) if masked.phase == "summing")
+        return {name: number for number, masked in ready for name in sorted(masked.summed)}
 
     @property
     def median_losses(self) -> dict[str, float]:

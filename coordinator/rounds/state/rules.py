@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_sdk.adapter import LayerSet, Share
+from edge_sdk.wire import Masking
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +21,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         picture_size: bytes of a picture code; None: the bundle has no image encoder.
         picture_encoder: id of the image encoder that picture codes are made with; empty: the bundle has none.
         keep_rest: true if devices train on top of the adapter's part beyond their rank.
+        name: name of the federation.
+        epoch: epoch of this start of the coordinator.
+        masking: the terms under which updates are summed, but for their epoch; None: each update is sent by itself.
+        words: length of a masked vector.
+        patience: seconds that an exchange of a masked sum waits for a device.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
     """
@@ -47,4 +53,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     late: int = 0
     layers: LayerSet = "attention"
     keep_rest: bool = False
+    name: str = ""
+    epoch: int = 0
+    masking: Masking | None = None
+    words: int = 0
+    patience: float = 60.0
     shares: tuple[Share, ...] = (Share.BOTH,)

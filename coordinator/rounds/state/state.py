@@ -33,6 +33,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         next_cluster: the first cluster number never used.
         margin: margin of the clusters when they were found; None if it is not known.
         pace: pace of the last round that had one; None if it is not known.
+        resting: time until which no round is opened, as a masked one has just failed for want of devices; None if one
+            may be.
         ends: time until which devices may fetch their adapters after the last round.
         census: the devices, counted; not saved. It is made anew for other devices or another round than it was made of.
     """
@@ -49,6 +51,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     margin: float | None = None
     pace: float | None = None
     ends: float | None = None
+    resting: float | None = None
     census: Census | None = None
 
     def __post_init__(self) -> None:
@@ -81,10 +84,11 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         members = [member for past in self.past.values() for member in past.absent.values()]
         for device in self.devices.values():
             if device.trace:
-                needed.add(device.trace.update)
+                needed |= {device.trace.update} - {""}
                 members.append(device.trace.member)
         if self.current:
             needed |= {update.manifest.sha256 for update in self.current.updates.values()}
+            needed |= {sha256 for masked in self.current.sums.values() for sha256 in masked.uploads.values()}
             members += self.current.cohort.values()
             members += (update.member for update in self.current.updates.values())
         return needed | {member.start.sha256 for member in members if member.start}

@@ -11,7 +11,7 @@ from coordinator.server.messages.transfers import TransferMessages
 from coordinator.server.outgoing import Outgoing
 from coordinator.telemetry import CHUNK, CLEARING, Counters, Reports
 from edge_sdk.errors import ImpastoError, MessageInvalid
-from edge_sdk.wire import Committed, Hello, Join, Leave, Offer, Presence, Pull, Refused, Topics
+from edge_sdk.wire import Committed, Hello, Join, Leave, Offer, Presence, Pull, Refused, Sum, Topics
 
 
 class Router:
@@ -82,6 +82,8 @@ class Router:
                 return lambda: self._joining.leave(device, message)
             case Offer() if not on_presence:
                 return lambda: self._transfers.offer(device, message)
+            case Sum() if not on_presence:
+                return self._transfers.read_sum(device, message)
             case Pull() | Committed() | Refused() if not on_presence:
                 return self._transfers.read(device, message)
         raise MessageInvalid(f"A {type(message).__name__} does not belong on {topic}.")

@@ -1,4 +1,4 @@
-"""Messages of transfers: offers of updates, pulls and acknowledgements, and chunks."""
+"""Messages of transfers: offers of updates, pulls and acknowledgements, chunks, and messages of masked sums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from coordinator.server.departures import Departures
 from coordinator.server.outgoing import Outgoing
 from coordinator.telemetry import REPEATED_CHUNK, STRANGERS_TRANSFER, UNASKED_CHUNK, Counters
 from coordinator.transfers import Sessions, Uploads
-from edge_sdk.wire import Committed, Offer, Pull, Refused, decode_chunk, exchange
+from edge_sdk import secure_aggregation
+from edge_sdk.errors import MessageInvalid
+from edge_sdk.wire import Committed, Offer, Pull, Refused, Sum, decode_chunk, exchange
 
 
 class TransferMessages:
@@ -48,6 +50,16 @@ class TransferMessages:
             self._runner.feed(rounds.Heard(device, offers=True))
             self._runner.feed(rounds.Offered(device, offer))
 
+    def read_sum(self, device: str, said: Sum) -> Reaction:
+        """Read a message of a masked sum; return the reaction. Raises MessageInvalid."""
+        if device not in self._runner.state.devices:
+            return lambda: self._counters.ignore(STRANGERS_TRANSFER)
+        content = secure_aggregation.decode(said.content)
+        if not isinstance(content, secure_aggregation.FromDevice):
+            raise MessageInvalid(f"A {type(content).__name__} is a message of the coordinator.")
+        message: secure_aggregation.FromDevice = content
+        return lambda: self._sum(device, message)
+
     def read(self, device: str, message: Pull | Committed | Refused) -> Reaction:
         """Read a message of a transfer; return the reaction. Raises as `Exchange.on_message`."""
         known = self._runner.state.devices.get(device)
@@ -68,6 +80,14 @@ class TransferMessages:
         if not any(isinstance(effect, exchange.Arrived) for effect in effects):
             self._counters.ignore(REPEATED_CHUNK if asked else UNASKED_CHUNK)
         return lambda: self._uploads.consume(device, effects)
+
+    def _sum(self, device: str, message: secure_aggregation.FromDevice) -> None:
+        """Feed a message of a masked sum, or turn its device away."""
+        if refusal := self._admissions.problem(device, now=time.time()):
+            self._departures.turn_away(device, refusal, about="sum")
+        else:
+            self._runner.feed(rounds.Heard(device, offers=True))
+            self._runner.feed(rounds.Said(device, message))
 
     def _go_on(self, device: str, effects: list[exchange.Effect]) -> None:
         """Continue a transfer after a message of its device."""

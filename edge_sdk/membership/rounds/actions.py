@@ -8,7 +8,8 @@ import msgspec
 
 from edge_sdk.errors import ImpastoError
 from edge_sdk.membership.rounds.state import Progress
-from edge_sdk.wire import Manifest, Offer, Refused, RoundStart, Step
+from edge_sdk.secure_aggregation import device
+from edge_sdk.wire import Manifest, Offer, Refused, RoundStart, Step, Sum
 
 # --- to the coordinator ---------------------------------------------------------------------------------------------
 
@@ -44,6 +45,28 @@ class HandIn(msgspec.Struct, frozen=True):
 
     plan: str
     offer: Offer
+
+
+class SaySum(msgspec.Struct, frozen=True):
+    """Say a message of a masked sum."""
+
+    message: Sum
+
+
+class HandInVector(msgspec.Struct, frozen=True):
+    """Answer pulls for a masked vector, and say its offer.
+
+    Attributes:
+        data: the vector.
+        offer: its offer.
+    """
+
+    data: bytes
+    offer: Offer
+
+    def __repr__(self) -> str:
+        """The offer alone: the vector is long."""
+        return f"HandInVector({self.offer!r})"
 
 
 class Withdraw(msgspec.Struct, frozen=True):
@@ -89,6 +112,18 @@ class Restate(msgspec.Struct, frozen=True):
     offer: Offer
 
 
+class KeepSum(msgspec.Struct, frozen=True):
+    """Store this device's part in a masked sum, synced.
+
+    Attributes:
+        state: the state of its machine.
+        vector: true if the masked vector has changed, which is long.
+    """
+
+    state: device.State
+    vector: bool
+
+
 # --- to the owner ---------------------------------------------------------------------------------------------------
 
 
@@ -100,6 +135,30 @@ class Train(msgspec.Struct, frozen=True):
     Attributes:
         plan: id of the plan.
         start: the RoundStart; its deadline counts from now.
+    """
+
+    plan: str
+    start: RoundStart
+
+
+class Draw(msgspec.Struct, frozen=True):
+    """Draw random numbers for a masked sum, then feed Drawn; Vanished if the update is not there.
+
+    Attributes:
+        plan: id of the plan.
+        start: the RoundStart that asks for it.
+    """
+
+    plan: str
+    start: RoundStart
+
+
+class MakeVector(msgspec.Struct, frozen=True):
+    """Make the plain vector of a plan's update, then feed VectorMade; Vanished if the update is not there.
+
+    Attributes:
+        plan: id of the plan.
+        start: the RoundStart that asks for it.
     """
 
     plan: str
@@ -162,14 +221,19 @@ Action: TypeAlias = (
     | SayHello
     | SayOffer
     | SayLeave
+    | SaySum
     | HandIn
+    | HandInVector
     | Withdraw
     | Bring
     | Prepare
     | Begin
     | Note
     | Restate
+    | KeepSum
     | Train
+    | Draw
+    | MakeVector
     | PutInPlace
     | Tell
     | GiveUp

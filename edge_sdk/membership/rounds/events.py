@@ -7,6 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from edge_sdk.errors import ImpastoError
+from edge_sdk.secure_aggregation import FromCoordinator, Terms
 from edge_sdk.wire import CoordinatorState, Finished, Offer, Refused, RoundDone, RoundStart, Welcome
 
 
@@ -72,6 +73,46 @@ class Vanished(msgspec.Struct, frozen=True):
     plan: str
 
 
+class Drawn(msgspec.Struct, frozen=True):
+    """Random numbers for a masked sum are drawn, and its terms are known.
+
+    Attributes:
+        plan: id of the plan.
+        terms: the terms of the attempt.
+        random: `RANDOM_BYTES` of the system's generator.
+    """
+
+    plan: str
+    terms: Terms
+    random: bytes
+
+    def __repr__(self) -> str:
+        """The plan and the terms, so that no log shows a secret."""
+        return f"Drawn({self.plan!r}, {self.terms!r})"
+
+
+class VectorMade(msgspec.Struct, frozen=True):
+    """The plain vector of a plan's update is made.
+
+    Attributes:
+        plan: id of the plan.
+        data: the vector.
+    """
+
+    plan: str
+    data: bytes
+
+    def __repr__(self) -> str:
+        """The plan and the length, so that no log shows an update."""
+        return f"VectorMade({self.plan!r}, {len(self.data)} bytes)"
+
+
+class SumHeard(msgspec.Struct, frozen=True):
+    """The coordinator has sent a message of a masked sum, signed."""
+
+    message: FromCoordinator
+
+
 class Alone(msgspec.Struct, frozen=True):
     """Nobody coordinates the federation any more, and all adapters of its last step came in an earlier session.
 
@@ -108,6 +149,9 @@ Event: TypeAlias = (
     | Failed
     | Trained
     | Vanished
+    | Drawn
+    | VectorMade
+    | SumHeard
     | Alone
     | InPlace
     | Tick

@@ -17,6 +17,7 @@
     bringing    the adapters of a step are fetched, one by one; a newer step begins anew
     training    a round's work is to be done, or is being done
     handing_in  an update is offered, until the coordinator has taken or refused it, or its time is over
+    summing     under masks, in place of handing_in: a masked sum is made, until its round is over
     going_home  the last adapters are put in place
     home        the end
 
@@ -31,16 +32,17 @@ from collections.abc import Mapping, Set
 from typing import Literal, TypeAlias
 
 Phase: TypeAlias = Literal[
-    "seeking", "joining", "waiting", "bringing", "training", "handing_in", "going_home", "home"
+    "seeking", "joining", "waiting", "bringing", "training", "handing_in", "summing", "going_home", "home"
 ]  # fmt: skip
 
 LEGAL: Mapping[Phase, Set[Phase]] = {
     "seeking": {"joining", "going_home", "home"},
     "joining": {"waiting", "going_home", "home"},
     "waiting": {"bringing", "handing_in", "home"},
-    "bringing": {"waiting", "training", "handing_in", "going_home", "home"},
-    "training": {"bringing", "handing_in", "home"},
+    "bringing": {"waiting", "training", "handing_in", "summing", "going_home", "home"},
+    "training": {"bringing", "handing_in", "summing", "home"},
     "handing_in": {"waiting", "bringing", "home"},
+    "summing": {"waiting", "bringing", "home"},
     "going_home": {"home"},
     "home": set(),
 }

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edge_sdk.membership.rounds.moves import Phase
+from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, RoundStart, Step
 
 Progress: TypeAlias = Literal["begun", "trained", "offered", "committed", "refused"]
@@ -34,6 +35,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         rounds: committed updates after which the device leaves; None stays to the end.
         deadline: longest wait in seconds for the coordinator's next step.
         answer: longest wait in seconds for the coordinator to show itself, and to answer Join.
+        masks: this device's name and identity in masked sums; None: it takes part in none.
         spread: a number from 0 to 1, drawn for each session, so that many devices do not speak at once.
     """
 
@@ -41,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int | None = None
     deadline: float = 3600.0
     answer: float = 30.0
+    masks: device.Rules | None = None
     spread: float = 0.0
 
 
@@ -73,6 +76,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             tells whether it is this very one.
         committed: plans whose update was committed in this session.
         rounds_of: hash of each update that was committed in this session -> its round.
+        sum: this device's part in a masked sum; it outlives the session, as the update does.
+        stored: true if the coordinator has stored its masked vector.
         cluster: the device's cluster; None if it has none yet.
     """
 
@@ -100,6 +105,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool = False
     committed: frozenset[str] = frozenset()
     rounds_of: dict[str, int] = {}
+    sum: device.State = device.State()
+    stored: bool = False
     cluster: int | None = None
 
     @property

@@ -19,6 +19,8 @@ def awaited(rules: Rules, state: State) -> str:
             return "the next round: the coordinator starts one when enough devices are there"
         case "bringing" if state.missing:
             return f"adapter {state.missing[0].name!r} to come"
+        case "summing" if state.outbox:
+            return f"the other devices of round {state.outbox.round}, to sum their updates under masks"
         case "handing_in" if state.outbox:
             return f"the coordinator to take the update of round {state.outbox.round}"
     return ""

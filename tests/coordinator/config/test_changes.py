@@ -31,6 +31,8 @@ def federation(text: str = "") -> Federation:
     return config.parse("\n".join([*kept, text]), folder=Path("/somewhere"))
 
 
+# A file whose updates may be summed under masks.
+MASKABLE = 'min_devices = 3\n[aggregation]\nmethod = "fedit"\n[clustering]\nmethod = "single"'
 # Another value for each key, in a file that makes sense.
 OTHER: dict[str, str] = {
     "name": 'name = "paintings"',
@@ -75,6 +77,12 @@ OTHER: dict[str, str] = {
     "aggregation.max_weight": "[aggregation]\nmax_weight = 7.0",
     "aggregation.server_rank": "[aggregation]\nserver_rank = 16",
     "aggregation.carry": "[aggregation]\ncarry = false",
+    "aggregation.masked": MASKABLE.replace("[clustering]", "masked = true\n[clustering]"),
+    "aggregation.colluding": '[aggregation]\nmethod = "fedit"\ncolluding = 0.2',
+    "aggregation.dropping": '[aggregation]\nmethod = "fedit"\ndropping = 0.2',
+    "aggregation.largest_weight": '[aggregation]\nmethod = "fedit"\nlargest_weight = 7',
+    "aggregation.largest_change": '[aggregation]\nmethod = "fedit"\nlargest_change = 0.7',
+    "aggregation.patience": '[aggregation]\nmethod = "fedit"\npatience = 7.0',
     "server_optimiser.method": '[server_optimiser]\nmethod = "momentum"',
     "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"\nlearning_rate = 0.7',
     "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"\nmomentum = 0.7',
@@ -95,6 +103,14 @@ METHOD = {
     "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"',
     "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"',
     "filter.liars": '[filter]\nmethod = "trim"',
+    "aggregation.masked": MASKABLE,
+    **dict.fromkeys(
+        (
+            *("aggregation.colluding", "aggregation.dropping", "aggregation.largest_weight"),
+            *("aggregation.largest_change", "aggregation.patience"),
+        ),
+        '[aggregation]\nmethod = "fedit"',
+    ),
 }
 
 

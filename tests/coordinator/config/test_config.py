@@ -425,6 +425,17 @@ def test_the_user_may_be_in_the_url_and_the_password_apart(tmp_path: Path) -> No
             "after it)",
         ),
         ("staleness = 1.0", "staleness", "late = 0"),
+        (
+            '[aggregation]\nmethod = "fedit"\ncolluding = 0.2\npatience = 9.0',
+            "aggregation.colluding, aggregation.patience",
+            "masked = false",
+        ),
+        (
+            'min_devices = 3\n[aggregation]\nmethod = "fedit"\nmasked = true\nmax_weight = 2.0\n[clustering]\n'
+            'method = "single"',
+            "aggregation.max_weight",
+            "masked = true (largest_weight limits the weights)",
+        ),
         ('[clustering]\nclusters = 3\nchoose = "eigengap"', "clustering.choose", "clusters = 3"),
     ],
 )

@@ -36,7 +36,7 @@ from coordinator.rounds import (
     has_all,
     head_of,
     next_wake,
-    record_of,
+    records_of,
     replaceable,
     restored,
     step,
@@ -321,8 +321,7 @@ class Rounds(RuleBasedStateMachine):
 
     @invariant()
     def what_changed_is_all_that_need_be_saved(self) -> None:
-        for name in touched(self.saved, self.state):
-            record = record_of(self.state, name)
+        for name, record in records_of(self.state, touched(self.saved, self.state)).items():
             if record is None:
                 del self.records[name]
             else:

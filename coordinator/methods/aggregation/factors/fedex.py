@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from coordinator.methods.aggregation.base import Aggregate, AggregatorSettings
-from coordinator.methods.aggregation.factors.fedit import FedIT
+from coordinator.methods.aggregation.factors.mean import FactorMean
 from coordinator.methods.aggregation.sums import ProductSum
 from edge_sdk.adapter import Adapter, concatenate, norm, truncate
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class FedEx(FedIT):
+class FedEx(FactorMean):
     """FedEx-LoRA: averages A and B apart and folds the residual, so that the sum is exact.
 
     start = (mean B)(mean A), folded = mean(B A) - start. All devices train one rank. Source: Singhal et al., arXiv

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from coordinator.methods.aggregation.factors.fedit import FedIT
+from coordinator.methods.aggregation.factors.mean import FactorMean
 from edge_sdk.adapter import Adapter, Factors, Share
 
 
-class FedSA(FedIT):
+class FedSA(FactorMean):
     """FedSA-LoRA: start = (0, mean A); B stays on the device.
 
     All devices train one rank. Source: Guo et al., arXiv 2410.01463.

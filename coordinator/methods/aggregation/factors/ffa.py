@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from coordinator.methods.aggregation.factors.fedit import FedIT
+from coordinator.methods.aggregation.factors.mean import FactorMean
 from coordinator.methods.aggregation.sums import paired
 from edge_sdk.adapter import Adapter, Share
 
 
-class FFA(FedIT):
+class FFA(FactorMean):
     """FFA-LoRA: start = (mean B) A, with A frozen at the common initialisation.
 
     Exact, linear, mixed ranks. Source: Sun et al., arXiv 2403.12313.

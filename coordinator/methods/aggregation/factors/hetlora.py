@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from coordinator.methods.aggregation.factors.fedit import FedIT
+from coordinator.methods.aggregation.factors.mean import FactorMean
 from edge_sdk.adapter import Adapter, norm
 
 
-class HetLoRA(FedIT):
+class HetLoRA(FactorMean):
     """HetLoRA: start = (mean B)(mean A) of zero-padded factors, with weights w_i ||B_i A_i||_F.
 
     Not exact, mixed ranks. Source: Cho et al., arXiv 2401.06432.

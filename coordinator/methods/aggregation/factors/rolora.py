@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from coordinator.methods.aggregation.factors.fedit import FedIT
+from coordinator.methods.aggregation.factors.mean import FactorMean
 from edge_sdk.adapter import Share
 
 
-class RoLoRA(FedIT):
+class RoLoRA(FactorMean):
     """RoLoRA: start = (mean B) A in even turns (from 0), B (mean A) in odd ones.
 
     Exact, linear; all devices train one rank. Source: Chen et al., arXiv 2502.01755.

@@ -32,12 +32,23 @@ def aggregated(turn: Turn, event: Aggregated) -> None:
     if turn.state.phase != "aggregating" or not current or event.round != current.number:
         return
     devices = dict(turn.state.devices)
+    for number, reason in event.failed.items():
+        members = [name for name, its in current.summed.items() if its == number]
+        cluster = current.cohort[members[0]].cluster
+        turn.report(
+            "sum_abandoned", round=current.number, cluster=cluster, code=reason.partition(":")[0], reason=reason,
+            devices=len(members), needed=len(members),
+        )  # fmt: skip
     for name, update in current.updates.items():
         devices[name] = replace(devices[name], trace=Trace(update.manifest.sha256, update.member))
+    summed = [name for name, number in current.summed.items() if number not in event.failed]
+    for name in summed:
+        devices[name] = replace(devices[name], trace=Trace("", current.cohort[name]))
     turn.set(devices=devices, root=event.root or turn.state.root, clusters={**turn.state.clusters, **event.clusters})
     end(turn, current)
-    _report_closed(turn, current, event.figures)
-    tell_members(turn, current, accepted=frozenset(current.updates))
+    accepted = frozenset(current.updates) | frozenset(summed)
+    _report_closed(turn, current, accepted, event.figures)
+    tell_members(turn, current, accepted=accepted)
 
 
 def failed(turn: Turn, event: Failed) -> None:
@@ -77,15 +88,16 @@ def tell_members(turn: Turn, closed: Round, *, accepted: frozenset[str]) -> None
             finished.hand_back(turn, name)
 
 
-def _report_closed(turn: Turn, closed: Round, figures: dict[str, Any]) -> None:
+def _report_closed(turn: Turn, closed: Round, accepted: frozenset[str], figures: dict[str, Any]) -> None:
+    losses = {} if closed.masking else closed.median_losses
     turn.report(
         "round_closed",
         round=closed.number,
         stage=closed.stage,
-        updates=len(closed.updates),
+        updates=len(accepted),
         late={name: update.late for name, update in closed.updates.items() if update.late},
-        missing=sorted(set(closed.cohort) - set(closed.updates)),
+        missing=sorted(set(closed.cohort) - accepted),
         refused=dict(sorted(closed.refused.items())),
-        **closed.median_losses,
+        **losses,
         **figures,
     )

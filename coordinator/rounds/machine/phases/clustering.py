@@ -5,7 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from coordinator.rounds.decisions import (
+    fewest_in_sum,
     next_round,
+    too_small,
 )
 from coordinator.rounds.machine.actions import Cluster
 from coordinator.rounds.machine.events import (
@@ -60,8 +62,11 @@ def failed(turn: Turn, event: Failed) -> None:
 
 def _open(turn: Turn) -> None:
     current = next_round(turn.rules, turn.state, turn.now)
-    if current is None:  # everybody left while the clusters were being computed
-        turn.set(phase="gathering")
+    small = too_small(turn.rules, turn.state, current, turn.now)
+    for cluster, devices in small.items():
+        _tell_of_small(turn, cluster, devices)
+    if current is None:  # everybody left while the clusters were being computed, or no cluster can be summed
+        turn.set(phase="gathering", resting=turn.now + turn.rules.grace if small else None)
         return
     turn.set(phase="training", current=current, attempt=current.attempt)
     turn.report(
@@ -73,3 +78,18 @@ def _open(turn: Turn) -> None:
     )
     for name in current.cohort:
         training.send_start(turn, name)
+
+
+def _tell_of_small(turn: Turn, cluster: int, devices: int) -> None:
+    assert turn.rules.masking is not None, "its updates are to be summed"
+    needed = fewest_in_sum(turn.rules.masking)
+    turn.report(
+        "sum_abandoned",
+        round=turn.state.round + 1,
+        cluster=cluster,
+        code="TooFewDevices",
+        reason=f"A masked sum of this cluster takes {needed} devices at least, and {devices} are there: nothing is "
+        "asked of them. Let more devices join, or ask for fewer clusters.",
+        devices=devices,
+        needed=needed,
+    )

@@ -17,6 +17,7 @@ from coordinator.rounds.decisions import (
     outliers,
     round_start,
 )
+from coordinator.rounds.machine import masks
 from coordinator.rounds.machine.phases import aggregating
 from coordinator.rounds.machine.turn import Turn
 
@@ -28,13 +29,37 @@ def send_start(turn: Turn, name: str) -> None:
 
 def settle(turn: Turn) -> None:
     """Close the open round, extend it or abandon it, if it is time."""
+    if turn.open_round().masking is not None:
+        _settle_masked(turn)
+    else:
+        _settle(turn)
+
+
+def _settle_masked(turn: Turn) -> None:
+    """Let devices be waited for as in any round until they are trained; then their sums decide how it ends."""
+    if masks.is_advertising(turn.open_round()):
+        _settle(turn)
+    if turn.state.phase != "training":
+        return
+    masks.settle(turn)
+    current = turn.open_round()
+    if not masks.are_over(current):
+        return
+    if current.summed:
+        turn.set(phase="aggregating")
+        aggregating.ask(turn)
+    else:
+        abandon(turn, "no masked sum came about")
+
+
+def _settle(turn: Turn) -> None:
     current, rules, now = turn.open_round(), turn.rules, turn.now
     missing, late = is_waiting(rules, turn.state, now), now >= current.deadline
     if has_quorum(rules, turn.state, now) and (late or not missing):
         _close(turn)
     elif late and missing and current.extended < rules.extensions:
         _extend(turn, awaited_members(rules, turn.state, now))
-    elif late and current.updates:
+    elif late and current.delivered:
         _close(turn)
     elif late or not has_members(turn.state, now) or is_vain(rules, turn.state, now):
         abandon(turn)
@@ -46,8 +71,12 @@ def abandon(turn: Turn, reason: str = "no device delivered an update") -> None:
     if UPDATE_LOST in current.refused.values():
         fail(turn, UPDATE_LOST, "all of its updates were lost")
         return
+    if masks.may_be_spent(current):
+        fail(turn, "MaskedSumError", f"{reason}, and devices may have helped to unmask it: they do so once in a round")
+        return
     turn.report("round_abandoned", round=current.number, reason=reason)
-    turn.set(phase="gathering", current=None)
+    resting = None if current.masking is None else turn.now + turn.rules.grace
+    turn.set(phase="gathering", current=None, resting=resting)
 
 
 def fail(turn: Turn, code: str, reason: str) -> None:
@@ -61,15 +90,18 @@ def fail(turn: Turn, code: str, reason: str) -> None:
 def _extend(turn: Turn, awaited: Iterable[str]) -> None:
     current = turn.open_round()
     deadline = turn.now + turn.rules.deadline
-    trial = deadline if current.probation >= current.deadline and not current.updates else current.probation
+    trial = deadline if current.probation >= current.deadline and not current.delivered else current.probation
     turn.set(current=replace(current, extended=current.extended + 1, deadline=deadline, probation=trial))
     awaited = sorted(awaited)
-    turn.report("round_extended", round=current.number, awaited=awaited, updates=len(current.updates))
+    turn.report("round_extended", round=current.number, awaited=awaited, updates=current.delivered)
     for name in awaited:
         send_start(turn, name)
 
 
 def _close(turn: Turn) -> None:
+    if turn.open_round().masking is not None:
+        masks.close(turn)
+        return
     _refuse_outliers(turn)
     turn.set(phase="aggregating")
     aggregating.ask(turn)

@@ -89,6 +89,9 @@ def _all_there(turn: Turn) -> None:
     turn.actions.append(Begin(plan, step.round))
     if turn.state.outbox and turn.state.outbox.plan == plan:
         turn.tell("update_resumed", round=step.round)
+        if step.masking is not None:
+            offering.sum_up(turn, step)
+            return
         offering.hand_in(turn, late=step.late)
         return
     saying.join_first(turn)  # nothing is said in training

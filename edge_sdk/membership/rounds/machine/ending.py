@@ -45,6 +45,9 @@ def waited_long_enough(turn: Turn) -> None:
             turn.actions.append(Silent("did not send its adapters", turn.rules.deadline))
         case "handing_in" if turn.state.counted:  # without an answer, the end of its round is the best evidence
             updates.commit(turn)
+        case "summing":
+            _, offer = turn.offered()
+            turn.actions.append(Silent(f"did not finish the masked sum of round {offer.round}", turn.rules.deadline))
         case "handing_in":
             _, offer = turn.offered()
             turn.actions.append(Silent(f"did not take the update of round {offer.round}", turn.rules.deadline))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from edge_sdk.membership.rounds.actions import TurnedAway
-from edge_sdk.membership.rounds.machine import bringing, offering, saying, updates
+from edge_sdk.membership.rounds.machine import bringing, offering, saying, summing, updates
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.membership.work import without_deadline
-from edge_sdk.wire import CoordinatorState, Finished, Refused, RoundStart, Step, Welcome
+from edge_sdk.wire import CoordinatorState, Finished, Refused, RoundStart, Step, Welcome, without_deadline
 
 # Codes of refusals that may come after an update was committed.
 AFTERWARDS = frozenset({"UpdateOutlier", "UpdateLost"})
@@ -25,7 +24,7 @@ def shown(turn: Turn, said: CoordinatorState) -> None:
         saying.join_soon(turn, waited)
     elif before.phase == "joining" or before.epoch != said.epoch:
         saying.join_soon(turn)
-    elif before.phase == "handing_in":
+    elif before.phase in ("handing_in", "summing"):
         saying.offer_soon(turn)
     elif not before.online:
         saying.hello_soon(turn)
@@ -48,6 +47,8 @@ def stepped(turn: Turn, step: Step) -> None:
             _replaced(turn, step)
         case "handing_in":
             _overtaken(turn, step)
+        case "summing":
+            summing.stepped(turn, step)
         case "seeking" | "joining":
             turn.set(next=step)
 
@@ -56,6 +57,10 @@ def refused(turn: Turn, said: Refused) -> None:
     """Take in the refusal of a message; refusals of an offer that is being handed in come as Failed."""
     if not said.about:  # it does not say which message was refused
         turn.tell("message_refused", code=said.code, reason=said.reason)
+    elif said.about == "sum":
+        turn.tell("sum_refused", code=said.code, reason=said.reason)
+        if turn.state.phase == "summing":  # its round may be over, and the next one has begun
+            saying.ask(turn)
     elif said.about == "join":
         turn.actions.append(TurnedAway(said))
     elif said.about == "hello":

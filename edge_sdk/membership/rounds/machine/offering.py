@@ -1,10 +1,10 @@
-"""The last update in the journal: handed in, made an offer for another attempt, its progress noted."""
+"""The last update in the journal: handed in by itself or in a masked sum, its progress noted."""
 
 from __future__ import annotations
 
 from msgspec.structs import replace
 
-from edge_sdk.membership.rounds.actions import HandIn, Note, Restate
+from edge_sdk.membership.rounds.actions import Draw, HandIn, Note, Restate
 from edge_sdk.membership.rounds.machine import intervals, saying
 from edge_sdk.membership.rounds.machine.turn import Turn
 from edge_sdk.membership.rounds.state import Progress, Work
@@ -30,6 +30,18 @@ def hand_in(turn: Turn, *, late: int = 0, instead_of: RoundStart | None = None, 
     note_progress(turn, "offered")
     turn.set(until=turn.now + (intervals.CONFIRM if counted else turn.rules.deadline))
     hand_over(turn)
+
+
+def sum_up(turn: Turn, start: RoundStart) -> None:
+    """Take part in the masked sum that a RoundStart asks for, with the last update."""
+    saying.join_first(turn)
+    work, _ = turn.offered()
+    turn.move("summing")
+    turn.set(step=start, next=None, stored=False, vain=0, asked_at=None, pause=intervals.REPEAT)
+    turn.set(until=turn.now + turn.rules.deadline, say_at=turn.now + intervals.REPEAT)
+    note_progress(turn, "offered")
+    turn.tell("sum_begun", round=start.round)
+    turn.actions.append(Draw(work.plan, start))
 
 
 def hand_over(turn: Turn) -> None:

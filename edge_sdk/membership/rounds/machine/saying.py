@@ -21,7 +21,7 @@ import math
 
 from edge_sdk.membership.rounds.actions import SayHello, SayJoin, SayOffer
 from edge_sdk.membership.rounds.events import Line
-from edge_sdk.membership.rounds.machine import intervals
+from edge_sdk.membership.rounds.machine import intervals, masked
 from edge_sdk.membership.rounds.machine.turn import Turn
 
 
@@ -75,6 +75,14 @@ def hello_soon(turn: Turn) -> None:
     turn.set(say_at=_hello_at(turn, intervals.REPEAT), pause=intervals.doubled(intervals.REPEAT), vain=0)
 
 
+def ask(turn: Turn) -> None:
+    """Say Hello now, in the middle of a sum; what was said last is said again after a pause, each longer."""
+    number = turn.state.hellos + 1
+    turn.actions.append(SayHello(number))
+    turn.set(hellos=number, say_at=turn.now + intervals.spread(turn, turn.state.pause))
+    turn.set(pause=intervals.doubled(turn.state.pause))
+
+
 def answered(turn: Turn) -> None:
     """Note that the coordinator is there; if that was asked for, the next hello comes later than this one."""
     state = turn.state
@@ -90,7 +98,7 @@ def line_changed(turn: Turn, line: Line) -> None:
         turn.set(asked_at=None)
     elif turn.state.phase in ("waiting", "bringing"):
         hello_soon(turn)
-    elif turn.state.phase in ("joining", "handing_in"):
+    elif turn.state.phase in ("joining", "handing_in", "summing"):
         turn.set(say_at=min(turn.state.say_at, turn.now + intervals.spread(turn, intervals.REPEAT)))
 
 
@@ -107,8 +115,12 @@ def time_passed(turn: Turn) -> None:
         say_join(turn)
         if state.phase == "handing_in":
             say_offer(turn)
+        elif state.phase == "summing":
+            masked.say_again(turn)
     elif state.phase == "handing_in":
         say_offer(turn, again=True)
+    elif state.phase == "summing":
+        masked.say_again(turn)
     elif state.phase in ("waiting", "bringing"):
         _say_hello(turn)
 

@@ -9,8 +9,9 @@ with crashes of either side at every step:
 - Nobody waits for ever: every phase but training ends by a message, or at `until` with a named reason.
 
 `moves` draws the phases. Events are taken in by `messages` (the coordinator's state, welcome, steps, refusals),
-`bringing` (the adapters of a step, up to its work), `updates` (trained, committed, refused, lost) and `ending`. They
-stand on `offering`, which hands an update in, and `saying`, which says Join, Hello and Offer and repeats them.
+`bringing` (the adapters of a step, up to its work), `updates` (trained, committed, refused, lost), `summing` (the same
+under masks) and `ending`. They stand on `offering`, which hands an update in, and `saying`, which says Join, Hello and
+Offer and repeats them.
 
 `now` is in seconds of any clock that does not jump back; times in the state are of that clock.
 """
@@ -23,6 +24,7 @@ from edge_sdk.membership.rounds.actions import Action
 from edge_sdk.membership.rounds.events import (
     Alone,
     Delivered,
+    Drawn,
     Event,
     Failed,
     InPlace,
@@ -30,11 +32,13 @@ from edge_sdk.membership.rounds.events import (
     Opened,
     Stop,
     Stored,
+    SumHeard,
     Tick,
     Trained,
     Vanished,
+    VectorMade,
 )
-from edge_sdk.membership.rounds.machine import bringing, ending, messages, saying, updates
+from edge_sdk.membership.rounds.machine import bringing, ending, messages, saying, summing, updates
 from edge_sdk.membership.rounds.machine.turn import Turn
 from edge_sdk.membership.rounds.state import Rules, State
 from edge_sdk.wire import CoordinatorState, Finished, Refused, RoundDone, RoundStart, Welcome
@@ -74,16 +78,26 @@ def _take(turn: Turn, event: Event) -> None:
             messages.refused(turn, event)
         case Stored():
             bringing.stored(turn, event)
+        case Delivered() if turn.state.phase == "summing":
+            summing.stored(turn, event.sha256)
         case Delivered():
             updates.delivered(turn, event)
         case Failed() if turn.is_offered(event.sha256):
             updates.refused(turn, event)
+        case Failed() if turn.state.phase == "summing":
+            turn.tell("sum_refused", code=type(event.error).__name__, reason=str(event.error))
         case Failed():
             bringing.failed(turn, event)
         case Trained():
             updates.trained(turn, event)
         case Vanished():
             updates.vanished(turn, event)
+        case Drawn():
+            summing.drawn(turn, event)
+        case VectorMade():
+            summing.vector_made(turn, event)
+        case SumHeard():
+            summing.heard(turn, event)
         case Alone():
             ending.alone(turn, event)
         case InPlace():
@@ -100,4 +114,4 @@ def _is_answer(event: Event) -> bool:
     """Return True if an event shows that the coordinator is there; its state may be a leftover on the broker."""
     if isinstance(event, Stored):
         return event.anew
-    return isinstance(event, Welcome | RoundStart | Finished | RoundDone | Refused | Delivered | Failed)
+    return isinstance(event, Welcome | RoundStart | Finished | RoundDone | Refused | Delivered | Failed | SumHeard)

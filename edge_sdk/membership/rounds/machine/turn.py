@@ -9,8 +9,7 @@ from msgspec.structs import replace
 from edge_sdk.membership.rounds.actions import Action, Tell
 from edge_sdk.membership.rounds.moves import Phase, is_legal
 from edge_sdk.membership.rounds.state import Rules, State, Work
-from edge_sdk.membership.work import plan_id
-from edge_sdk.wire import Offer, RoundStart, Step
+from edge_sdk.wire import Offer, RoundStart, Step, plan_id
 
 
 class Turn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_sdk.membership.rounds.actions import Withdraw
 from edge_sdk.membership.rounds.events import Delivered, Failed, Trained, Vanished
-from edge_sdk.membership.rounds.machine import bringing, intervals, offering, saying
+from edge_sdk.membership.rounds.machine import bringing, intervals, offering, saying, summing
 from edge_sdk.membership.rounds.machine.turn import Turn
 from edge_sdk.membership.rounds.state import Work
 from edge_sdk.wire import RoundDone, RoundStart
@@ -23,7 +23,10 @@ def trained(turn: Turn, event: Trained) -> None:
     assert isinstance(start, RoundStart), "a round is trained for"
     turn.set(outbox=Work(event.plan, offer.round, "trained", offer))
     turn.tell("trained", round=offer.round, **offer.stats.figures())
-    offering.hand_in(turn, late=start.late)
+    if start.masking is not None:
+        offering.sum_up(turn, start)
+    else:
+        offering.hand_in(turn, late=start.late)
 
 
 def round_done(turn: Turn, done: RoundDone) -> None:
@@ -34,10 +37,12 @@ def round_done(turn: Turn, done: RoundDone) -> None:
     turn.tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
     if turn.state.phase == "handing_in":
         _done_meanwhile(turn, done)
+    elif turn.state.phase == "summing":
+        _summed(turn, done)
     elif turn.state.phase == "waiting":
         turn.set(until=turn.now + turn.rules.deadline)
         last = turn.state.outbox
-        if done.accepted and last and last.progress == "offered" and last.round <= done.round:
+        if done.accepted and last and last.progress == "offered" and last.round <= done.round and not _is_masked(turn):
             turn.set(step=None)
             offering.hand_in(turn, counted=True)
 
@@ -52,13 +57,17 @@ def delivered(turn: Turn, event: Delivered) -> None:
 
 def commit(turn: Turn) -> None:
     """Note that the offered update counts, and leave it."""
+    _note_committed(turn)
+    leave(turn)
+
+
+def _note_committed(turn: Turn) -> None:
     work, offer = turn.offered()
     offering.note_progress(turn, "committed")
     turn.set(rounds_of={**turn.state.rounds_of, offer.manifest.sha256: offer.round})
     if work.plan not in turn.state.committed:
         turn.set(committed=turn.state.committed | {work.plan})
         turn.tell("update_committed", round=offer.round, size=offer.manifest.size)
-    leave(turn)
 
 
 def refused(turn: Turn, event: Failed) -> None:
@@ -79,7 +88,7 @@ def refused(turn: Turn, event: Failed) -> None:
 def vanished(turn: Turn, event: Vanished) -> None:
     """Do the work anew whose update is lost, or that it was to come in place of."""
     known = turn.state.outbox
-    if turn.state.phase != "handing_in" or known is None or known.plan != event.plan:
+    if turn.state.phase not in ("handing_in", "summing") or known is None or known.plan != event.plan:
         return
     step = turn.state.step
     turn.set(outbox=None)
@@ -95,6 +104,25 @@ def leave(turn: Turn) -> None:
     _, offer = turn.offered()
     turn.actions.append(Withdraw(offer.manifest.sha256))
     bringing.wait(turn)
+
+
+def _is_masked(turn: Turn) -> bool:
+    """Return True if the last update is summed under masks: nobody can take it by itself."""
+    last, terms = turn.state.outbox, turn.state.sum.terms
+    return last is not None and terms is not None and terms.round == last.round
+
+
+def _summed(turn: Turn, done: RoundDone) -> None:
+    """Take in the end of a round under masks, which alone says whether the update counts."""
+    _, offer = turn.offered()
+    if done.round < offer.round:
+        return
+    if done.round == offer.round and done.accepted:
+        _note_committed(turn)
+    else:
+        offering.note_progress(turn, "refused")
+        turn.tell("update_refused", round=offer.round, reason="the masked sum of its round was made without it")
+    summing.leave(turn)
 
 
 def _done_meanwhile(turn: Turn, done: RoundDone) -> None:

@@ -1,0 +1,1 @@
+"""The two sides of benchmarks.secure_sum: our masked sums, and Flower's SecAgg+ in an environment of its own."""

@@ -1,0 +1,49 @@
+"""Terms of a masked sum: facts that all who take part in it know before, from the step that the coordinator signed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from edge_sdk.secure_aggregation.policy import Policy
+
+Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The terms of one attempt at a masked sum.
+
+    Attributes:
+        federation: name of the federation.
+        epoch: the coordinator's start in which the attempt was opened; it stays when the coordinator starts anew.
+        round, attempt: numbers of the round, and of its opening.
+        step: SHA-256 of the step that the coordinator signed, which holds the model, the scales and these terms.
+            Devices that were shown different steps get masks that do not cancel.
+        words: length of the vectors.
+        policy: assumptions that the graph and the threshold are computed from.
+    """
+
+    federation: str
+    epoch: Count
+    round: Count
+    attempt: Count
+    step: Hash
+    words: Annotated[int, Meta(ge=1, le=2**31 - 1)]
+    policy: Policy = Policy()
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """Numbers by which messages name the attempt: epoch, round, attempt."""
+        return self.epoch, self.round, self.attempt
+
+    def context(self, kind: str, *more: Any) -> bytes:
+        """The content of a hash, a signature or a key derivation: msgpack of an array in the shortest encoding.
+
+        ["impasto/1 <kind>", federation, epoch, round, attempt, step, ...]
+        """
+        return msgspec.msgpack.encode(
+            [f"impasto/1 {kind}", self.federation, self.epoch, self.round, self.attempt, self.step, *more]
+        )

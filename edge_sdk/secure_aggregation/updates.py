@@ -1,0 +1,145 @@
+"""Updates of a round as vectors of a masked sum: its terms, its layout, a device's vector, and the mean that comes out.
+
+What is summed is the change by training, factor by factor: after A and B of the round's start, the numbers that are
+left are small and of one size, so that 22 bits hold them to a few millionths. The figures of the training are summed
+with them, so that no device's own are seen.
+
+    common      pictures, first_loss, last_loss, train_seconds
+    slot 0      for each layer, in the order of names: the change of A, the change of B
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.secure_aggregation.fixed_point import Decoded, Layout, Scaled, encoded
+from edge_sdk.secure_aggregation.masks import to_bytes
+from edge_sdk.secure_aggregation.policy import Policy
+from edge_sdk.secure_aggregation.terms import Terms
+from edge_sdk.wire import Masking, RoundStart, TrainingStats, plan_id
+
+# The largest figures that are not clipped: 22 bits give losses to a hundred-thousandth, seconds to a twentieth.
+FIGURES: Mapping[str, float] = {"pictures": 65536.0, "first_loss": 64.0, "last_loss": 64.0, "train_seconds": 100_000.0}
+
+
+def policy_of(masking: Masking) -> Policy:
+    """The policy that a round's masking states."""
+    return Policy(
+        colluding=masking.colluding,
+        dropping=masking.dropping,
+        security_bits=masking.security_bits,
+        failure_bits=masking.failure_bits,
+    )
+
+
+def terms_of(federation: str, start: RoundStart, words: int) -> Terms:
+    """The terms of the masked sum that a RoundStart asks for; it must have `masking`.
+
+    Args:
+        federation: name of the federation.
+        start: the RoundStart. Two that differ by their deadlines, or by the size of chunks, have the same terms.
+        words: length of the vectors, as of `layout_of`.
+    """
+    masking = start.masking
+    assert masking is not None, "the round is one under masks"
+    return Terms(
+        federation=federation,
+        epoch=masking.epoch,
+        round=start.round,
+        attempt=start.attempt,
+        step=bytes.fromhex(plan_id(federation, start)),
+        words=words,
+        policy=policy_of(masking),
+    )
+
+
+def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking) -> Layout:
+    """The layout of vectors.
+
+    Args:
+        sizes: layer -> numbers in A and in B.
+        masking: the round's masking.
+    """
+    tensors = [
+        Scaled(name=f"{name}.{factor}", size=size, scale=masking.largest_change)
+        for name in sorted(sizes)
+        for factor, size in zip("ab", sizes[name], strict=True)
+    ]
+    common = [Scaled(name=name, size=1, scale=scale) for name, scale in FIGURES.items()]
+    return Layout(slots=1, tensors=tuple(tensors), common=tuple(common))
+
+
+def sizes_of(adapter: Adapter) -> dict[str, tuple[int, int]]:
+    """Layer -> numbers in A and in B of an adapter."""
+    return {name: (factors.a.size, factors.b.size) for name, factors in adapter.layers.items()}
+
+
+def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+    """A device's plain vector: the change by training, multiplied with its weight, and the figures of the training.
+
+    Args:
+        update: the trained adapter.
+        start: the adapter that its training started from, of the same layers and ranks.
+        stats: figures of the training; its pictures are the weight.
+        masking: the round's masking.
+
+    Raises:
+        AdapterMismatch: the adapters differ in a shape.
+        AdapterValueError: a number is not finite.
+    """
+    layout = layout_of(sizes_of(start), masking)
+    changes: dict[str, NDArray[np.float64]] = {}
+    for name, new in update.layers.items():
+        old = start.layers.get(name, new)
+        changes[f"{name}.a"] = _difference(new.a, old.a)
+        changes[f"{name}.b"] = _difference(new.b, old.b)
+    weight = min(stats.pictures, masking.largest_weight) / masking.largest_weight
+    figures = {name: min(float(value), FIGURES[name]) for name, value in stats.figures().items()}
+    return to_bytes(encoded(layout, 0, weight, changes, figures))
+
+
+def mean_of(start: Adapter, decoded: list[Decoded]) -> Adapter:
+    """The adapter after a round: its start, and the weighted mean of the changes.
+
+    Args:
+        start: the adapter that all devices started from.
+        decoded: the decoded sums of the devices, one or more, each of at least one device.
+    """
+    weights = [one.slots[0].weight for one in decoded]
+    total = sum(weights)
+
+    def added(name: str, old: NDArray[Any]) -> NDArray[np.float64]:
+        moved: NDArray[np.float64] = old.astype(np.float64)
+        for one, weight in zip(decoded, weights, strict=True):
+            moved += one.slots[0].tensors[name].reshape(old.shape) * (weight / total)
+        return moved
+
+    layers = {
+        name: Factors(added(f"{name}.a", old.a), added(f"{name}.b", old.b), old.kernel)
+        for name, old in start.layers.items()
+    }
+    return Adapter(layers, start.base_id)
+
+
+def figures_of(decoded: list[Decoded], devices: list[int]) -> dict[str, float]:
+    """Mean figures of the training over all devices, and the share of numbers that were clipped.
+
+    Args:
+        decoded: the decoded sums.
+        devices: number of devices of each.
+    """
+    there = sum(devices)
+    found = {name: sum(float(one.common[name][0]) for one in decoded) / there for name in FIGURES}
+    clipped = sum(one.clipped * count for one, count in zip(decoded, devices, strict=True)) / there
+    return {**found, "clipped": clipped}
+
+
+def _difference(new: NDArray[Any], old: NDArray[Any]) -> NDArray[np.float64]:
+    if new.shape != old.shape:  # `encoded` refuses the size by name
+        return np.asarray(new, np.float64)
+    return new.astype(np.float64) - old.astype(np.float64)
