@@ -247,6 +247,7 @@ class TestSums:
     @pytest.mark.parametrize(
         ("key", "federation", "device"),
         [(OTHER.public, "tastes", "pi-4"), (SIGNER.public, "others", "pi-4"), (SIGNER.public, "tastes", "pi-5")],
+        ids=["key", "federation", "device"],
     )
     def test_they_are_for_one_device_of_one_federation(self, key: bytes, federation: str, device: str) -> None:
         with pytest.raises(SignatureInvalid):
