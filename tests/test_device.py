@@ -427,7 +427,7 @@ def test_few_captions_make_no_code(device: Device, tmp_path: Path) -> None:
 def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
     """The profiles of memberships, which are not opened."""
     seen: list[DeviceProfile] = []
-    monkeypatch.setattr("edge_sdk.device.device.Membership", lambda *given: seen.extend(given[3]))
+    monkeypatch.setattr("edge_sdk.device.device.Membership", lambda *given, **options: seen.extend(given[3]))
     return seen
 
 

@@ -23,6 +23,7 @@ from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
 from edge_sdk.inference.bundle import obstacle_in, read_config, weight_variant
 from edge_sdk.inference.sampling import Tokenizer
 from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
+from edge_sdk.training.threads import MAKING_MODULES
 
 _LOG = logging.getLogger(__name__)
 _BATCH = 8
@@ -192,7 +193,8 @@ def _encode_texts(model: Path, texts: list[str]) -> Tensor:
 def _explained(model: Path) -> Iterator[None]:
     """Turn the errors of diffusers and transformers for a damaged folder into a TrainingError."""
     try:
-        yield
+        with MAKING_MODULES:
+            yield
     except BundleError as error:
         raise TrainingError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

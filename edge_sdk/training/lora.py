@@ -32,6 +32,7 @@ from edge_sdk.adapter import (
     in_layer_set,
 )
 from edge_sdk.errors import AdapterMismatch
+from edge_sdk.training.threads import MAKING_MODULES
 
 _PREFIX = "unet."
 _Layer: TypeAlias = nn.Linear | nn.Conv2d
@@ -98,18 +99,19 @@ class Slots:
                 )
         factors = dict(beginning(start, shapes, rank, seed, share).layers)
         ranks = {name.removeprefix(_PREFIX): f.rank for name, f in factors.items()}
-        self._unet.add_adapter(
-            LoraConfig(
-                r=rank,
-                lora_alpha=rank,
-                target_modules=list(ranks),
-                rank_pattern=ranks,
-                alpha_pattern=ranks,
-                init_lora_weights=False,
-            )
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=rank,
+            target_modules=list(ranks),
+            rank_pattern=ranks,
+            alpha_pattern=ranks,
+            init_lora_weights=False,
         )
         try:
-            yield Trained(self._unet, factors, self.base_id, share)
+            with MAKING_MODULES:
+                self._unet.add_adapter(config)
+                trained = Trained(self._unet, factors, self.base_id, share)
+            yield trained
         finally:
             self._unet.unload_lora()
 

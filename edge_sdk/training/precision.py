@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from edge_sdk.training.threads import math_attention
 
 TrainingPrecision = Literal["bf16", "fp32"]
 # CPU features for bfloat16 products in hardware, on x86 and Arm. Without them, torch emulates it, slower than float32.
@@ -26,7 +27,7 @@ def native_precision() -> TrainingPrecision:
 @contextmanager
 def fast_kernels(precision: TrainingPrecision, latent_side: int) -> Iterator[None]:
     """Use mixed precision, and the faster attention for latents of this side, for the UNet inside."""
-    attention = sdpa_kernel(SDPBackend.MATH) if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
+    attention = math_attention() if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
     with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         yield
 
