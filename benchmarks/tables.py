@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.report.byzantine import backdoors, gain
+from benchmarks.report.costs import idle, ids
 from benchmarks.report.federation import costs, scores
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
@@ -266,6 +267,12 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "chaos: faults": ("chaos.json", injected),
     "chaos: resume": ("chaos.json", resumed),
     "chaos: bars": ("chaos.json", bars),
+    "base_id: machine": ("base_id.json", measured),
+    "base_id: ids": ("base_id.json", ids),
+    "base_id: bars": ("base_id.json", bars),
+    "idle: machine": ("idle.json", measured),
+    "idle: costs": ("idle.json", idle),
+    "idle: bars": ("idle.json", bars),
     "secure_sum: machine": ("secure_sum.json", measured),
     "secure_sum: costs": ("secure_sum.json", sum_costs),
     "secure_sum: limits": ("secure_sum.json", sum_limits),
