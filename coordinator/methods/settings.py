@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -11,7 +12,13 @@ Idle: TypeAlias = tuple[tuple[str, ...], str]
 """Keys of a table that have no effect, and the reason, in words that continue "as"."""
 
 
-class MethodSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _AbstractStructMeta(msgspec.StructMeta, ABCMeta):
+    """Metaclass of structs that may have abstract methods."""
+
+
+class MethodSettings(
+    msgspec.Struct, metaclass=_AbstractStructMeta, frozen=True, kw_only=True, forbid_unknown_fields=True
+):
     """One table of the federation file: the name of a method, and the keys of that method.
 
     A subclass adds keys as fields, with their bounds as `msgspec.Meta`. It checks combinations of them in
@@ -28,13 +35,19 @@ class MethodSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return ()
 
 
-def not_subclass_of(kind: type, *needed: str) -> Callable[[object], str | None]:
-    """Return a check for registries: an object must be a subclass of this class, and define these methods."""
+def not_subclass_of(kind: type) -> Callable[[object], str | None]:
+    """Return a check for registries: an object must be a subclass of this class, without an abstract method."""
 
     def fault(method: object) -> str | None:
         if not (isinstance(method, type) and issubclass(method, kind)):
             return f"is no subclass of {kind.__module__}.{kind.__qualname__}"
-        undone = [name for name in needed if getattr(method, name) is getattr(kind, name)]
+        undone = undefined(method)
         return f"does not define {', '.join(undone)}" if undone else None
 
     return fault
+
+
+def undefined(kind: type) -> list[str]:
+    """Return the names of a class's abstract methods, sorted."""
+    names: frozenset[str] = getattr(kind, "__abstractmethods__", frozenset())
+    return sorted(names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from msgspec import Meta
 
-from coordinator.methods import Idle, MethodSettings
+from coordinator.methods import Idle, MethodSettings, undefined
 from edge_sdk.adapter import MAX_RANK, Adapter, Share
 
 
@@ -185,7 +184,7 @@ def fault_of(method: object) -> str | None:
     """Return the reason why a federation cannot use an object as an aggregator, or None if it can."""
     if not (isinstance(method, type) and issubclass(method, Aggregator)):
         return "is no subclass of coordinator.methods.aggregation.Aggregator"
-    undone = sorted(method.__abstractmethods__) if inspect.isabstract(method) else []
+    undone = undefined(method)
     undone += [name for name in ("mixed_ranks", "exact", "linear") if not hasattr(method, name)]
     if undone:
         return f"does not define {', '.join(undone)}"

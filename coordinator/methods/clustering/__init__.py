@@ -45,9 +45,7 @@ _BUILT_IN: dict[str, type[Clusterer]] = {
     "validated": Validated,
     "single": Single,
 }
-CLUSTERERS: Registry[type[Clusterer]] = Registry(
-    "impasto.clusterers", _BUILT_IN, not_subclass_of(Clusterer, "__call__")
-)
+CLUSTERERS: Registry[type[Clusterer]] = Registry("impasto.clusterers", _BUILT_IN, not_subclass_of(Clusterer))
 
 
 __all__ = [

@@ -12,8 +12,6 @@ from coordinator.methods.interaction.disjoint import Disjoint
 from coordinator.methods.interaction.none import Alone
 
 _BUILT_IN: dict[str, type[Interaction]] = {"attention": Attention, "none": Alone, "disjoint": Disjoint}
-INTERACTIONS: Registry[type[Interaction]] = Registry(
-    "impasto.interactions", _BUILT_IN, not_subclass_of(Interaction, "__call__")
-)
+INTERACTIONS: Registry[type[Interaction]] = Registry("impasto.interactions", _BUILT_IN, not_subclass_of(Interaction))
 
 __all__ = ["INTERACTIONS", "Alone", "Attention", "Disjoint", "Interaction"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -23,9 +24,9 @@ class Interaction(MethodSettings, frozen=True, kw_only=True):
     frozen_a: ClassVar[bool] = False
     whole: ClassVar[bool] = False
 
+    @abstractmethod
     def __call__(self, adapters: Mapping[int, Adapter], rank: int) -> dict[int, Adapter]:
         """Return the adapters that clusters continue from, of at most this rank, for their adapters after a round."""
-        raise NotImplementedError
 
     def begin(
         self, new: Sequence[int], known: Mapping[int, Adapter], slots: Mapping[str, Shape], rank: int, seed: int

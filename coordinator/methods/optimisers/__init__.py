@@ -15,7 +15,7 @@ from coordinator.methods.optimisers.none import NoOptimiser
 
 _BUILT_IN: dict[str, type[ServerOptimiser]] = {"none": NoOptimiser, "momentum": Momentum, "adam": Adam}
 OPTIMISERS: Registry[type[ServerOptimiser]] = Registry(
-    "impasto.optimisers", _BUILT_IN, not_subclass_of(ServerOptimiser, "advance")
+    "impasto.optimisers", _BUILT_IN, not_subclass_of(ServerOptimiser)
 )
 
 __all__ = ["OPTIMISERS", "Adam", "Matrices", "Momentum", "NoOptimiser", "ServerOptimiser", "step"]

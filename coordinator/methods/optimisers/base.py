@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, TypeAlias
 
@@ -33,9 +34,9 @@ class ServerOptimiser(MethodSettings, frozen=True, kw_only=True):
 
     linear: ClassVar[bool] = False
 
+    @abstractmethod
     def advance(self, change: Matrices, moments: Matrices) -> tuple[Matrices, Matrices]:
         """Return the step to take for the change of a round, and the new moments. Missing moments start anew."""
-        raise NotImplementedError
 
 
 def step(

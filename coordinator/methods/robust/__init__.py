@@ -36,7 +36,7 @@ _BUILT_IN: dict[str, type[Filter]] = {
     "median": GeometricMedian,
     "trim": Trim,
 }
-FILTERS: Registry[type[Filter]] = Registry("impasto.filters", _BUILT_IN, not_subclass_of(Filter, "__call__"))
+FILTERS: Registry[type[Filter]] = Registry("impasto.filters", _BUILT_IN, not_subclass_of(Filter))
 
 __all__ = [
     "CLIP",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
@@ -36,6 +37,7 @@ class Belief:
 class Filter(MethodSettings, frozen=True, kw_only=True):
     """Judges the updates of a group by their changes. Its fields are the keys of the table [filter]."""
 
+    @abstractmethod
     def __call__(self, products: Gram, weights: Vector) -> Belief:
         """Return the verdict on n updates.
 
@@ -43,7 +45,6 @@ class Filter(MethodSettings, frozen=True, kw_only=True):
             products: (n, n) inner products of the changes.
             weights: (n,) weights of the updates, positive.
         """
-        raise NotImplementedError
 
 
 def believe(weights: Vector, breakdown: int) -> Belief:

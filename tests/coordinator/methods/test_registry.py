@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.config.tables import FAMILIES, Family
-from coordinator.methods import MethodSettings, Registry, not_callable, not_subclass_of
+from coordinator.methods import MethodSettings, Registry, not_callable, not_subclass_of, undefined
 from coordinator.methods.aggregation import AGGREGATORS
 from coordinator.methods.aggregation.base import fault_of
-from coordinator.methods.clustering import CLUSTERERS, RULES
+from coordinator.methods.clustering import CLUSTERERS, RULES, Clusterer
 from coordinator.methods.interaction import INTERACTIONS, Interaction
-from coordinator.methods.optimisers import OPTIMISERS
-from coordinator.methods.robust import FILTERS
+from coordinator.methods.optimisers import OPTIMISERS, ServerOptimiser
+from coordinator.methods.robust import FILTERS, Filter
 from edge_sdk.errors import ConfigurationError
 
 GROUP = "impasto.tests"
@@ -131,12 +131,22 @@ def test_an_interaction_is_a_class_not_an_object(install: Install) -> None:
         plan="Plan",
         half="Half",
     )
-    methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_subclass_of(Interaction, "__call__"))
+    methods = Registry(GROUP, {"none": INTERACTIONS["none"]}, not_subclass_of(Interaction))
     assert issubclass(methods["plan"], Interaction)
     with pytest.raises(ConfigurationError, match=r"no subclass of coordinator.methods.interaction.base.Interaction"):
         methods["made"]
     with pytest.raises(ConfigurationError, match="does not define __call__"):
         methods["half"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Clusterer, "__call__"), (Filter, "__call__"), (Interaction, "__call__"), (ServerOptimiser, "advance")],
+)
+def test_a_kind_of_method_is_abstract(kind: type[MethodSettings], name: str) -> None:
+    assert undefined(kind) == [name]
+    with pytest.raises(TypeError, match=f"abstract.*{name}"):
+        kind()
 
 
 AGGREGATOR = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -43,9 +44,9 @@ class Clusterer(MethodSettings, frozen=True, kw_only=True):
 
     sees_pictures: ClassVar[bool] = False
 
+    @abstractmethod
     def __call__(self, evidence: Evidence) -> Blend:
         """Return the weights of the kinds of evidence in the similarity of two devices."""
-        raise NotImplementedError
 
     def decide(self, evidence: Evidence, clusters: Sequence[int | None]) -> Decision:
         """Return the clusterer that groups devices this time: usually itself.
