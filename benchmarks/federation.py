@@ -26,7 +26,7 @@ from benchmarks.federated.arms import ONE, OURS, Arm, arms, run
 from benchmarks.federated.seconds import seconds_a_round
 from benchmarks.federated.world import FULL, QUICK, Scale, world_of
 from benchmarks.shared import runs
-from benchmarks.shared.harness import KEPT, Arguments, Bar, Report, Row, arguments, value_of
+from benchmarks.shared.harness import KEPT, Arguments, Bar, Report, Row, arguments, standard_error, value_of
 from benchmarks.shared.runs import Result, Run, run_row
 from benchmarks.shared.stickers import base_id
 
@@ -146,7 +146,7 @@ def summary(rows: Sequence[Arm], seeds: Sequence[int], results: Mapping[tuple[st
             "share_worst": float(score.min()),
             "share_std": float(score.std()),
             "over_default": float(np.mean(score - ours)),
-            "over_default_se": _standard_error(np.reshape(score - ours, (len(found), -1)).mean(axis=1)),
+            "over_default_se": standard_error(np.reshape(score - ours, (len(found), -1)).mean(axis=1)),
             "worse_than_alone": float(np.mean(worse)),
             **_pictures([own for own, _, _ in found], [results[OURS, s] for s in done]),
             "seconds": _mean(own["seconds"] for own, _, _ in found),
@@ -174,7 +174,7 @@ def _pictures(found: Sequence[Result], ours: Sequence[Result]) -> dict[str, floa
         **{what: float(share.mean()) for what, share in shares.items()},
         "both_p10": float(np.quantile(shares["both_hit"], 0.1)),
         "both_over_default": float(over.mean()),
-        "both_over_default_se": _standard_error(over),
+        "both_over_default_se": standard_error(over),
     }
 
 
@@ -221,11 +221,6 @@ def _first(gain: np.ndarray[Any, np.dtype[np.float64]], wanted: float) -> int | 
 def _mean(values: Any) -> float | None:
     known = [float(value) for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _standard_error(values: np.ndarray[Any, np.dtype[np.float64]]) -> float | None:
-    """Standard error of the mean over seeds; None with one seed."""
-    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:

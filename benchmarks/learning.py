@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks.lessons import world
 from benchmarks.lessons.arms import AS_LONG, BASE_KNOWN, TOGETHER, USUAL, Arm, arms
 from benchmarks.shared import runs
-from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, value_of
+from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, standard_error, value_of
 from benchmarks.shared.runs import Result, Run, key_of
 from samples.demo.plan import GROUP_STYLES
 from samples.stickers.judge import CARD, FOLDER
@@ -119,9 +119,8 @@ def lead(groups: Mapping[tuple[str, int], Sequence[Cell]], results: Mapping[str,
     }
     together = both.pop(TOGETHER)
     ahead = together - max(both.values(), key=np.mean)
-    if len(ahead) < 2:
-        return None
-    return float(ahead.mean() / max(ahead.std(ddof=1) / np.sqrt(len(ahead)), 1e-9))
+    error = standard_error(ahead)
+    return None if error is None else float(ahead.mean() / max(error, 1e-9))
 
 
 def bars(table: Mapping[tuple[str, object], Row], ahead: float | None) -> list[Bar]:
@@ -159,7 +158,7 @@ def summary(name: str, pictures: int, found: Sequence[Result], usual: Sequence[R
         "style": float(np.mean([np.mean(result["style"]) for result in found])),
         "subject": float(np.mean([np.mean(result["subject"]) for result in found])),
         "gain": float(gains.mean()),
-        "gain_se": float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else None,
+        "gain_se": standard_error(gains),
         "loss": float(np.mean([result["loss"] for result in found])),
         "learning_s": float(np.median([result["seconds"] for result in found])),
         "drawn": sum(len(result["style"]) for result in found),

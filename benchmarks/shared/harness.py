@@ -17,6 +17,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -151,6 +153,11 @@ def value_of(row: Row, name: str) -> float:
     """The number in a cell; NaN, which keeps no bound, if it holds none."""
     value = row.get(name)
     return float(value) if isinstance(value, int | float) else float("nan")
+
+
+def standard_error(values: Sequence[float] | npt.NDArray[np.float64]) -> float | None:
+    """Standard error of a mean, of seeds or owners; None with one value."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
 
 
 def folder_mb(folder: Path) -> float:
