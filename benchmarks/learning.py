@@ -127,7 +127,7 @@ def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], resul
         summary(name, count, [results[cell.key] for cell in found], usual[count], real)
         for (name, count), found in whole.items()
     ]
-    table = {(str(row["row"]), row["pictures"]): row for row in made.rows}
+    table: dict[tuple[str, object], Row] = {(str(row["row"]), row["pictures"]): row for row in made.rows}
     made.bars += bars(table, lead(whole, results))
     made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells if c.key in results]
     return made
