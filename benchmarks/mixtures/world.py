@@ -104,9 +104,7 @@ def run(pair: Pair, subject: Sticker, scale: Scale, seed: int, seeds: Sequence[i
     styles = judge.styles.index(pair[0]), judge.styles.index(pair[1])
     found: dict[str, Any] = {}
     for name, (pictures, seconds) in drawn(pair, subject, scale, seed, seeds).items():
-        both, weaker = pair_scores(
-            judge.style_shares(pictures), (judge.styles.index(pair[0]), judge.styles.index(pair[1]))
-        )
+        both, weaker = pair_scores(judge.style_shares(pictures), styles)
         found[name] = {
             "both": both.tolist(),
             "weaker": weaker.tolist(),
