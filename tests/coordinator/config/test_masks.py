@@ -55,8 +55,22 @@ def test_no_filter_sees_updates(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["fused", "adapter", "picture", "validated"])
 def test_no_clustering_compares_adapters(method: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"\[clustering\] method = '{method}' compares adapters .*\"prompt\""):
+    why = rf"\[clustering\] method = '{method}'(, the default,)? compares adapters .*\"prompt\" and min_cluster = 3, .*\"single\""
+    with pytest.raises(ConfigurationError, match=why):
         masked(clustering={"method": method, "min_cluster": 3})
+
+
+def test_a_file_that_says_masked_alone_is_told_all_that_it_lacks_at_once() -> None:
+    """What is written then works."""
+    with pytest.raises(ConfigurationError) as refused:
+        federation_of(aggregation={"method": "fedit", "masked": True})
+    said = str(refused.value)
+    assert "[clustering] method = 'validated', the default, compares adapters of single devices" in said
+    assert 'set method = "prompt" and min_cluster = 3' in said
+    assert "And: min_devices = 2, and a masked sum takes 3 devices at least: set min_devices = 3 or more." in said
+    written = {"aggregation": {"method": "fedit", "masked": True}, "min_devices": 3}
+    assert federation_of(**written, clustering={"method": "prompt", "min_cluster": 3}).masking
+    assert federation_of(**written, clustering="single").masking
 
 
 @pytest.mark.parametrize(
