@@ -11,7 +11,7 @@ import numpy as np
 from coordinator import rounds, secure_aggregation
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter
-from edge_sdk.errors import BlobLost, MaskedSumError
+from edge_sdk.errors import BlobLost, MaskedSumError, MasksLeft
 from edge_sdk.secure_aggregation import Decoded, decoded, figures_of, from_bytes, layout_of, mean_of, sizes_of
 from edge_sdk.wire import Masking
 
@@ -94,4 +94,10 @@ def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking,
     for sha256 in task.uploads.values():
         total += from_bytes(blobs.get(sha256))
     secure_aggregation.unmask(total, left)
-    return decoded(layout_of(sizes_of(start), masking), total, len(task.survivors))
+    found = decoded(layout_of(sizes_of(start), masking), total, len(task.survivors))
+    if not found.slots[0].weight:
+        raise MasksLeft(
+            f"The {len(task.survivors)} devices of the sum have no weight together, and each has pictures: a device's "
+            "vector was none. Nothing is learnt from it."
+        )
+    return found

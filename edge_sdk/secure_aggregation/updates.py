@@ -108,7 +108,7 @@ def mean_of(start: Adapter, decoded: list[Decoded]) -> Adapter:
 
     Args:
         start: the adapter that all devices started from.
-        decoded: the decoded sums of the devices, one or more, each of at least one device.
+        decoded: the decoded sums of the devices, one or more, each with a weight above zero.
     """
     weights = [one.slots[0].weight for one in decoded]
     total = sum(weights)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -279,17 +279,28 @@ def memory_of(process: int) -> bytes:
     return b"".join(parts)
 
 
-def test_noise_in_place_of_a_vector_is_noticed_and_nothing_is_learnt(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def noise(vector: bytes) -> bytes:
+    return np.random.default_rng(1).bytes(len(vector))
+
+
+def without_weight(vector: bytes) -> bytes:
+    """A vector that takes away more weight than the others have."""
+    words = np.frombuffer(vector, "<i4").copy()
+    words[6] = -LARGEST
+    return words.tobytes()
+
+
+@pytest.mark.parametrize("lie", [noise, without_weight])
+def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: Callable[[bytes], bytes]
 ) -> None:
-    """A vector that is none cannot be told apart while it is masked: the sum as a whole shows it."""
+    """It cannot be told apart while it is masked: the sum as a whole shows it."""
 
-    def noise(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-        made = vector_of(update, start, stats, masking)
-        name = threading.current_thread().name
-        return np.random.default_rng(1).bytes(len(made)) if name == "device-2" else made
+    def made(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+        vector = vector_of(update, start, stats, masking)
+        return lie(vector) if threading.current_thread().name == "device-2" else vector
 
-    monkeypatch.setattr(runner, "vector_of", noise)
+    monkeypatch.setattr(runner, "vector_of", made)
     coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, devices=4))
     members = [device.join() for device in members_of(url, tmp_path, 4)]
     coordinator.join()
