@@ -126,8 +126,8 @@ def _of_masks(federation: Federation) -> list[str]:
         default = ", the default," if clustering.method == FAMILIES["clustering"].default else ""
         found.append(
             f"[clustering] method = {clustering.method!r}{default} compares adapters of single devices, and under "
-            f'{masked} the coordinator sees none: under [clustering], set method = "prompt" and min_cluster = {needed}, '
-            'for clusters by prompt codes, or method = "single", for one cluster.'
+            f'{masked} the coordinator sees none: under [clustering], set method = "prompt" and '
+            f'min_cluster = {needed}, for clusters by prompt codes, or method = "single", for one cluster.'
         )
     elif isinstance(clustering, Grouping) and clustering.clusters != 1 and clustering.min_cluster < needed:
         found.append(

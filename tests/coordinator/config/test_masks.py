@@ -55,7 +55,9 @@ def test_no_filter_sees_updates(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["fused", "adapter", "picture", "validated"])
 def test_no_clustering_compares_adapters(method: str) -> None:
-    why = rf"\[clustering\] method = '{method}'(, the default,)? compares adapters .*\"prompt\" and min_cluster = 3, .*\"single\""
+    why = (
+        rf"\[clustering\] method = '{method}'(, the default,)? compares .*\"prompt\" and min_cluster = 3, .*\"single\""
+    )
     with pytest.raises(ConfigurationError, match=why):
         masked(clustering={"method": method, "min_cluster": 3})
 

@@ -82,5 +82,5 @@ def test_devices_without_weight_together_teach_nothing(rest: int) -> None:
     given = vectors()
     others = sum(int(words[WEIGHT]) for name, words in given.items() if name != "d")
     given["d"][WEIGHT] = np.uint32((rest - others) % 2**32)
-    with pytest.raises(MaskedSumError, match="MasksLeft: .* a device's vector was none"):
+    with pytest.raises(MaskedSumError, match=r"MasksLeft: .* a device's vector was none"):
         closed(given)

@@ -233,6 +233,29 @@ def test_too_many_losses_are_told_and_the_round_is_opened_anew() -> None:
     assert machine.state.round == 1
 
 
+def test_nobody_waits_for_the_devices_of_an_abandoned_sum() -> None:
+    """They are online, and nothing can come of them in this round: the other cluster closes without them."""
+    names = ("a1", "a2", "a3", "b1", "b2", "b3", "b4")
+    machine, members = opened(*names, root_rounds=0)
+    members.deaf_to, members.silent = Roster, {"a1"}
+    members.train("a1", "a2", "a3")
+    machine.now = 30.0
+    machine(Tick())
+    assert [told["cluster"] for told in named(machine.actions, "sum_abandoned")] == [0]
+    assert machine.state == saved_and_loaded(machine.state)
+    found = decided.awaited(machine.rules, machine.state, machine.now)
+    assert found is not None
+    assert (found.what, found.names) == ("updates", ("b1", "b2", "b3", "b4"))
+    members.deaf_to = None
+    members.train("b1", "b2", "b3")
+    machine(Left("b4"))
+    machine.now = 36.0
+    members.hear(machine(Tick()))
+    assert machine.state.round == 1, "long before the deadline"
+    proven = {name for name, known in machine.state.devices.items() if known.proven}
+    assert proven == {"b1", "b2", "b3"}
+
+
 def test_a_sum_that_fails_after_the_consents_uses_up_its_round() -> None:
     """Its devices may have helped already: with new company they would show single updates."""
     machine, members = opened(*FOUR)
