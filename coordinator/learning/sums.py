@@ -70,7 +70,7 @@ def summed(closed: rounds.Round, starts: Mapping[int | None, Adapter], blobs: Bl
     failed: dict[int, str] = {}
     for number in sorted(set(closed.summed.values())):
         masked = closed.sums[number]
-        cluster = next(member.cluster for member in closed.cohort.values() if member.sum == number)
+        cluster = rounds.cluster_of(closed, number)
         try:
             one = _decoded(masked, starts[cluster], closed.masking, blobs)
         except (MaskedSumError, BlobLost) as error:

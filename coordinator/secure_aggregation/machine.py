@@ -18,7 +18,7 @@ devices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -170,23 +170,52 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def awaited(self) -> frozenset[str]:
         """Names of the devices that the present phase waits for."""
-        done: Iterable[int]
+        if self.phase == "advertising":
+            return self.cohort - self.advertised.keys()
+        asked, answered = self._asked
+        return frozenset(self.roster[place].device for place in asked - answered)
+
+    @property
+    def answered(self) -> int:
+        """Number of devices that have answered in the present phase."""
+        return len(self.advertised) if self.phase == "advertising" else len(self._asked[1])
+
+    @property
+    def enough(self) -> int:
+        """Number of answers with which the present phase goes on when its time is up; 0 if it waits for none.
+
+        While the sum is unmasked, it is the fewest that can suffice: it takes as many around each device.
+        """
+        devices, policy = len(self.roster), self.terms.policy
         match self.phase:
             case "advertising":
-                return self.cohort - self.advertised.keys()
+                return FEWEST_DEVICES
             case "revealing":
-                among, done = frozenset(range(len(self.roster))), self.numbers
-            case "sharing":
-                among, done = frozenset(range(len(self.roster))), self.shares
-            case "uploading":
-                among, done = self.sharers, self.uploads.keys() & self.ready.keys()
+                return devices
+            case "sharing" | "uploading":
+                return policy.fewest(devices, self.given)
             case "consenting":
-                among, done = self.survivors, self.consents
+                return policy.quorum(devices)
             case "unmasking":
-                among, done = self.survivors, self.answers
-            case _:
-                return frozenset()
-        return frozenset(self.roster[place].device for place in among - set(done))
+                return self.given.threshold
+        return 0
+
+    @property
+    def _asked(self) -> tuple[Set[int], Set[int]]:
+        """Places of the devices that the present phase asks, and of those that have answered."""
+        everybody = frozenset(range(len(self.roster)))
+        match self.phase:
+            case "revealing":
+                return everybody, self.numbers.keys()
+            case "sharing":
+                return everybody, self.shares.keys()
+            case "uploading":
+                return self.sharers, self.uploads.keys() & self.ready.keys()
+            case "consenting":
+                return self.survivors, self.consents.keys()
+            case "unmasking":
+                return self.survivors, self.answers.keys()
+        return frozenset(), frozenset()
 
 
 # --- events ---------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from coordinator import config
+from coordinator.store import Database
 from edge_sdk import secure_aggregation as sums
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import PrivacyRefused
@@ -29,6 +31,7 @@ from edge_sdk.secure_aggregation import (
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
+from tests.coordinator.adapters import BASE_ID
 from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device
 from tests.integration.masked import (
@@ -58,7 +61,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Plain:
 
 def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, plain: Plain) -> None:
     """A root round of six devices, then two clusters of three."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
+    path = write_masked(tmp_path, url, rounds=2, clustering="prompt")
+    coordinator = Coordinator(path)
     members = [device.join() for device in members_of(url, tmp_path, 6)]
     coordinator.join()
     everybody = [device.name for device in members]
@@ -78,6 +82,10 @@ def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, pl
     assert closed[0]["clipped"] == 0.0
     for silent in ("refused", "update_counted", "sum_abandoned", "send_failed"):
         assert coordinator.named(silent) == []
+    database = Database(config.load(path).database, "tastes", BASE_ID)
+    assert database.counted() == dict.fromkeys(everybody, 2), "as `impasto-coordinator status` shows them"
+    assert database.updates() == [], "of which nothing is known but that they count"
+    database.close()
 
 
 def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path: Path, plain: Plain) -> None:

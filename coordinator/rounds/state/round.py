@@ -110,6 +110,11 @@ class Round(RoundHead, frozen=True, kw_only=True):
         return {n: member for n, member in self.cohort.items() if self.is_absent(n)}
 
     @property
+    def is_gathering(self) -> bool:
+        """True if a masked sum still waits for devices to be trained."""
+        return any(masked.phase == "advertising" for masked in self.sums.values())
+
+    @property
     def summed(self) -> dict[str, int]:
         """Devices that are in a masked sum which is to be unmasked, and the number of the sum."""
         ready = ((number, masked) for number, masked in sorted(self.sums.items()) if masked.phase == "summing")
