@@ -136,12 +136,23 @@ class Participant:
         """The Join with the most bytes."""
         return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
 
-    def agree(self, federation: str, level: str) -> None:
+    def agree(self, federation: str, level: str, *, masked: bool) -> None:
         """Take the privacy level that the federation's signed state asks for.
 
+        Args:
+            federation: its name.
+            level: the level.
+            masked: True if it says that updates are summed under masks.
+
         Raises:
-            PrivacyRefused: the owner does not allow it.
+            PrivacyRefused: the owner does not allow the level, or allows masked sums only.
         """
+        if self.masked_only and not masked:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for each update by itself, and the owner of this device allows it in "
+                "masked sums only: nothing was sent. To allow it, join without masked_only=True (`impasto join` "
+                "without --masked-only); its operator turns masked sums on by masked = true under [aggregation]."
+            )
         if level == self._agreed:
             return
         if level not in self._greetings:
@@ -279,7 +290,7 @@ class Runner:
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
                 return accepted
             case CoordinatorState(online=True):
-                self._device.agree(self._rules.federation, accepted.level)
+                self._device.agree(self._rules.federation, accepted.level, masked=accepted.masked is True)
                 return accepted
             case RoundStart(masking=None) if self._device.masked_only:
                 raise PrivacyRefused(

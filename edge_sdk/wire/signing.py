@@ -6,6 +6,7 @@ Signatures cover msgpack arrays in the shortest encoding, whose first element te
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
     ["impasto/1 sum", federation, device, epoch, content]   content: the encoded message of a masked sum, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
+                                                            and true at its end if updates are summed under masks
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
 
@@ -80,7 +81,14 @@ class Signer:
         return SignedSum(epoch=epoch, content=said.content, signature=signature)
 
     def state(
-        self, *, online: bool, epoch: int, base_id: str, level: str, successions: Sequence[Succession] = ()
+        self,
+        *,
+        online: bool,
+        epoch: int,
+        base_id: str,
+        level: str,
+        masked: bool = False,
+        successions: Sequence[Succession] = (),
     ) -> CoordinatorState:
         """The signed state of the coordinator with this key."""
         state = CoordinatorState(
@@ -89,6 +97,7 @@ class Signer:
             federation=self._federation,
             base_id=base_id,
             level=level,
+            masked=True if masked else msgspec.UNSET,
             key=self.public,
             successions=list(successions),
             signature=_UNSIGNED,
@@ -266,9 +275,9 @@ def _of_sum(federation: str, device: str, epoch: int, content: bytes) -> bytes:
 
 def _of_state(federation: str, state: CoordinatorState) -> bytes:
     said = [[s.old, s.new, s.signature] for s in state.successions]
-    return msgspec.msgpack.encode(
-        ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
-    )
+    facts = [federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
+    masked = [True] if state.masked is True else []
+    return msgspec.msgpack.encode(["impasto/1 state", *facts, *masked])
 
 
 def _of_hello(federation: str, device: str, epoch: int, number: int, profile: bytes) -> bytes:

@@ -382,7 +382,7 @@ def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str
 
 @pytest.mark.parametrize("masked", [True, False])
 def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: bool) -> None:
-    """A federation that asks for updates by themselves gets none of this device."""
+    """A federation that asks for updates by themselves hears nothing of this device."""
     path = write_masked(tmp_path, url, devices=3)
     path.write_text(path.read_text().replace("masked = true", f"masked = {str(masked).lower()}"))
     coordinator = Coordinator(path, once=masked)
@@ -394,8 +394,10 @@ def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: b
         coordinator.join()
     else:
         assert isinstance(careful.error, PrivacyRefused)
-        assert "asks for the update of round 1 by itself" in str(careful.error)
+        assert "asks for each update by itself" in str(careful.error)
         assert careful.trained == []
+        coordinator.wait_for("device_joined", 2)
+        assert {event["device"] for event in coordinator.named("device_joined")} == {"device-1", "device-2"}
         coordinator.stop()
     for device in others:
         device.stop()
