@@ -137,7 +137,7 @@ class Greeter:
 def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: str) -> bool:
     """True if a hello is signed by the device with this public key, for a profile of this hash."""
     content = _of_hello(federation, device, hello.epoch, hello.number, profile)
-    return len(key) == 32 and _signed_by(key, hello.signature, content)
+    return len(key) == 32 and signed_by(key, hello.signature, content)
 
 
 def profile_hash(profile: DeviceProfile) -> bytes:
@@ -164,7 +164,7 @@ def verified(signed: SignedStep, public: bytes, federation: str, device: str) ->
         SignatureInvalid: the signature is not valid.
         MessageInvalid: the signature is valid, but its content is no step.
     """
-    if not _signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
+    if not signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
         raise SignatureInvalid(
             f"A step is not signed for {device!r} by the coordinator of {federation!r} that this device knows: nothing "
             "comes of it. Somebody else can write on this device's topics; tell the operator of the broker."
@@ -178,7 +178,7 @@ def verified_sum(signed: SignedSum, public: bytes, federation: str, device: str)
     Raises:
         SignatureInvalid: the signature is not valid.
     """
-    if not _signed_by(public, signed.signature, _of_sum(federation, device, signed.epoch, signed.content)):
+    if not signed_by(public, signed.signature, _of_sum(federation, device, signed.epoch, signed.content)):
         raise SignatureInvalid(
             f"A message of a masked sum is not signed for {device!r} by the coordinator of {federation!r} that this "
             "device knows: nothing comes of it. Somebody else can write on this device's topics; tell the operator of "
@@ -195,7 +195,7 @@ def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -
         SignatureInvalid: the state shows a trusted key, but is not signed by it.
     """
     key = trusted(pinned, state.key, state.successions, federation)
-    if state.federation != federation or not _signed_by(key, state.signature, _of_state(federation, state)):
+    if state.federation != federation or not signed_by(key, state.signature, _of_state(federation, state)):
         raise SignatureInvalid(
             f"Somebody shows key {fingerprint(key)} as the coordinator of {federation!r}, but has not signed with it: "
             "it is not listened to. Somebody else can write on the coordinator's topic; tell the operator of the "
@@ -251,10 +251,11 @@ def read_fingerprint(text: str) -> bytes:
 
 
 def _vouches(succession: Succession, federation: str) -> bool:
-    return _signed_by(succession.old, succession.signature, _of_key(federation, succession.new))
+    return signed_by(succession.old, succession.signature, _of_key(federation, succession.new))
 
 
-def _signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
+def signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
+    """True if a signature of a content is by this Ed25519 public key, of 32 bytes."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

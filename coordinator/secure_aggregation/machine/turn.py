@@ -18,8 +18,8 @@ from edge_sdk.secure_aggregation import (
     Ready,
     bitmap,
     graph,
-    is_by,
 )
+from edge_sdk.wire import signed_by
 
 
 class Turn:
@@ -100,7 +100,7 @@ class Turn:
 
     def check_signature(self, entry: Advertisement, message: Ready | Consent, content: bytes) -> None:
         """Raise SignatureInvalid unless a message is a device's signature of a content."""
-        if not is_by(entry.identity, message.signature, content):
+        if not signed_by(entry.identity, message.signature, content):
             raise SignatureInvalid(
                 f"{type(message).__name__} of {entry.device!r} is not signed by its identity key for this sum."
             )

@@ -14,6 +14,7 @@ from edge_sdk.secure_aggregation.messages import (
     UnmaskRequest,
     places,
 )
+from edge_sdk.wire import signed_by
 
 
 def agree(turn: Turn, request: UnmaskRequest) -> None:
@@ -71,7 +72,7 @@ def _check_signatures(turn: Turn, signers: list[int], signatures: bytes, content
     for number, place in enumerate(signers):
         entry = turn.state.roster[place]
         signature = signatures[number * SIGNATURE_BYTES : (number + 1) * SIGNATURE_BYTES]
-        if not keys.is_by(entry.identity, signature, content):
+        if not signed_by(entry.identity, signature, content):
             raise UnmaskRefused(
                 f"It is not signed by {entry.device!r} that it is among those who {what}: they were told different "
                 "things, by which single updates could be seen. Nothing is sent."
