@@ -12,6 +12,7 @@ from coordinator.rounds import fewest_in_sum
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.privacy import DEFAULT
+from edge_sdk.secure_aggregation import SUMMABLE
 from edge_sdk.transport import Settings, check
 
 
@@ -116,6 +117,12 @@ def _of_masks(federation: Federation) -> list[str]:
             f"[filter] method = {federation.filter.method!r} judges single updates, and under {masked} the coordinator "
             'sees none: set method = "none" under [filter], or masked = false. A device that lies about its update is '
             "not seen under masks."
+        )
+    trained = {federation.aggregator.share(turn) for turn in range(federation.rounds)}
+    if odd := sorted(share.value for share in trained - SUMMABLE.keys()):
+        found.append(
+            f"[aggregation] method = {federation.aggregation.method!r} has devices send {odd[0]!r}, and a masked sum "
+            "is one of the factors A, B or both: set masked = false."
         )
     if federation.late:
         found.append(

@@ -466,7 +466,8 @@ class Runner:
             if not self._device.stop.is_set():
                 raise
             return  # the checkpoint stays for the next session
-        data = pack_update(asked, trained, self._device.greeting.profile.base_id)
+        base_id, masked = self._device.greeting.profile.base_id, start.masking is not None
+        data = pack_update(asked, trained, base_id, masked=masked)
         manifest = make_manifest(data, role="update", name=f"update-{start.round}")
         offer = Offer.of(start, manifest, trained.stats)
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
@@ -487,7 +488,7 @@ class Runner:
         data = self._content(plan)
         if data is None or start.masking is None:
             return rounds.Vanished(plan)
-        words = layout_of(sizes_of(from_bytes(data)), start.masking).words
+        words = layout_of(sizes_of(from_bytes(data)), start.masking, start.share).words
         return rounds.Drawn(plan, terms_of(self._rules.federation, start, words), os.urandom(RANDOM_BYTES))
 
     def _make_vector(self, plan: str, start: RoundStart) -> rounds.Event:
@@ -502,7 +503,7 @@ class Runner:
         )
         shapes = {name: factors.shape for name, factors in update.layers.items()}
         before = beginning(asked.start, shapes, asked.rank, asked.seed, asked.share)
-        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking))
+        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking, start.share))
 
     def _own(self) -> Adapter | None:
         data = self._journal.own()

@@ -75,6 +75,7 @@ from edge_sdk.secure_aggregation.policy import (
 from edge_sdk.secure_aggregation.shares import restored
 from edge_sdk.secure_aggregation.terms import Terms
 from edge_sdk.secure_aggregation.updates import (
+    SUMMABLE,
     figures_of,
     layout_of,
     mean_of,
@@ -93,6 +94,7 @@ __all__ = [
     "SEALED_BYTES",
     "SHARE_BYTES",
     "SIGNATURE_BYTES",
+    "SUMMABLE",
     "VALUE_BITS",
     "Advertise",
     "Advertisement",

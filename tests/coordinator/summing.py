@@ -7,6 +7,7 @@ from typing import Any
 
 from coordinator.rounds import Offered, Said, Send, Stored
 from coordinator.rounds import decisions as decided
+from edge_sdk.adapter import Share
 from edge_sdk.secure_aggregation import (
     RANDOM_BYTES,
     FromCoordinator,
@@ -79,7 +80,8 @@ class Members:
 
 def opened(*names: str, **changes: Any) -> tuple[Machine, Members]:
     given = {
-        "min_devices": len(names), "masking": MASKING, "words": WORDS, "name": "tastes", "epoch": 7, "patience": 30.0,
+        "min_devices": len(names), "masking": MASKING, "words": dict.fromkeys(Share, WORDS),
+        "name": "tastes", "epoch": 7, "patience": 30.0,
         **changes,
     }  # fmt: skip
     machine = Machine(rules(**given))

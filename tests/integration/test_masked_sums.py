@@ -21,9 +21,9 @@ import pytest
 from coordinator import config
 from coordinator.store import Database
 from edge_sdk import secure_aggregation as sums
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, Share, beginning, from_bytes, to_bytes
 from edge_sdk.errors import PrivacyRefused
-from edge_sdk.membership import runner
+from edge_sdk.membership import RoundPlan, TrainedUpdate, runner
 from edge_sdk.secure_aggregation import (
     LARGEST,
     vector_of,
@@ -31,7 +31,8 @@ from edge_sdk.secure_aggregation import (
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
-from tests.coordinator.adapters import BASE_ID
+from tests.coordinator.adapters import BASE_ID, SLOTS
+from tests.coordinator.learners import Learner
 from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device
 from tests.integration.masked import (
@@ -169,10 +170,10 @@ def test_the_coordinator_restarts_while_vectors_come_in(
     restarted = threading.Event()
     note = plain.note
 
-    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
         if threading.current_thread().name == "device-3":
             assert restarted.wait(60)
-        return note(update, start, stats, masking)
+        return note(update, start, stats, masking, share)
 
     monkeypatch.setattr(runner, "vector_of", slow)
     members = members_of(url, tmp_path, 4)
@@ -189,6 +190,67 @@ def test_the_coordinator_restarts_while_vectors_come_in(
         assert device.trained == [1]
     assert second.named("sum_begun") == []
     assert [event["devices"] for event in second.named("sum_complete")] == [4]
+
+
+@pytest.mark.parametrize(("method", "shares"), [("ffa", "bbb"), ("rolora", "bba")])
+def test_where_one_factor_is_trained_its_sum_alone_is_made_and_goes_on_after_a_restart(
+    url: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, method: str, shares: str
+) -> None:
+    """A root round and two cluster rounds; the coordinator restarts while the vectors of the last one come in."""
+    path = write_masked(tmp_path, url, rounds=3, devices=4, method=method)
+    first, restarted, note = Coordinator(path), threading.Event(), plain.note
+    made: dict[str, list[int]] = {}
+
+    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+        name = threading.current_thread().name
+        lengths = made.setdefault(name, [])
+        if len(lengths) == 2 and name == "device-3":
+            assert restarted.wait(60)
+        vector = note(update, start, stats, masking, share)
+        lengths.append(len(vector))
+        return vector
+
+    monkeypatch.setattr(runner, "vector_of", slow)
+
+    def learns(group: str, number: int, plan: RoundPlan) -> TrainedUpdate:
+        return Learner(number).train(plan)
+
+    members = [Device(number, url, tmp_path / f"device-{number}", learns=learns).start() for number in range(4)]
+    first.told(lambda event: event["event"] == "sum_begun" and event["round"] == 3)
+    first.stop()
+    second = Coordinator(path)
+    second.wait_for("coordinator_started")
+    restarted.set()
+    for device in members:
+        device.join()
+    second.join()
+    everybody, trained = [device.name for device in members], [Share(share) for share in shares]
+    root = plain.mean(initial(0), everybody, trained[0])
+    then = beginning(stored_as(plain.mean(initial(1), everybody, trained[1])), SLOTS, 4, 1)
+    cluster = plain.mean(then, everybody, trained[2])
+    numbers = [sum(getattr(f, share).size for f in initial(0).layers.values()) for share in shares]
+    for device in members:
+        check_same(brought(device), root)
+        check_same(brought(device, "cluster"), cluster)
+        assert device.trained == [1, 2, 3]
+        assert made[device.name] == [4 * (2 + 4 + 1 + count) for count in numbers], "half of both factors"
+    for share, before, after in zip(shares[::2], (initial(0), then), (root, cluster), strict=True):
+        moved = {factor for factor in "ab" if not same(before, after, factor)}
+        assert moved == {share}
+    assert second.named("sum_begun") == []
+    assert [event["round"] for event in [*first.named("round_closed"), *second.named("round_closed")]] == [1, 2, 3]
+
+
+def stored_as(adapter: Adapter) -> Adapter:
+    """An adapter as it comes back from its file."""
+    return from_bytes(to_bytes(adapter))
+
+
+def same(one: Adapter, other: Adapter, factor: str) -> bool:
+    return all(
+        np.array_equal(getattr(one.layers[name], factor), np.float32(getattr(other.layers[name], factor)))
+        for name in one.layers
+    )
 
 
 def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_takes(
@@ -230,8 +292,8 @@ def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptu
         secret: dict[str, list[bytes]] = {}
         guard = threading.Lock()
 
-        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-            made = vector_of(update, start, stats, masking)
+        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+            made = vector_of(update, start, stats, masking, share)
             with guard:
                 secret[threading.current_thread().name] = needles(update, start, made)
             return made
@@ -304,8 +366,8 @@ def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
 ) -> None:
     """It cannot be told apart while it is masked: the sum as a whole shows it."""
 
-    def made(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-        vector = vector_of(update, start, stats, masking)
+    def made(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+        vector = vector_of(update, start, stats, masking, share)
         return lie(vector) if threading.current_thread().name == "device-2" else vector
 
     monkeypatch.setattr(runner, "vector_of", made)

@@ -20,7 +20,7 @@ MASKING = Masking(
     epoch=7, largest_weight=20, largest_change=0.5, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
 )
 START = initial_adapter(SLOTS, 4, 3)
-LAYOUT = layout_of(sizes_of(START), MASKING)
+LAYOUT = layout_of(sizes_of(START), MASKING, Share.BOTH)
 NAMES = ("a", "b", "c", "d")
 WEIGHT = 6  # place of a vector's weight: after two words and four figures
 
@@ -40,7 +40,8 @@ def vectors() -> dict[str, Words]:
     """Devices that have moved A by 0.1, 0.2, 0.3 and 0.4, of the same weight."""
     stats = TrainingStats(pictures=10, first_loss=0.5, last_loss=0.4, train_seconds=1.0)
     return {
-        name: from_bytes(vector_of(moved(0.1 * number), START, stats, MASKING)) for number, name in enumerate(NAMES, 1)
+        name: from_bytes(vector_of(moved(0.1 * number), START, stats, MASKING, Share.BOTH))
+        for number, name in enumerate(NAMES, 1)
     }
 
 
@@ -63,7 +64,7 @@ def closed(given: dict[str, Words]) -> Summed:
     blobs = MemoryBlobs()
     for data in world.blobs.values():
         blobs.put(data)
-    return summed(current, {None: START}, blobs)
+    return summed(current, lambda _: START, blobs)
 
 
 def test_the_mean_of_a_round() -> None:
