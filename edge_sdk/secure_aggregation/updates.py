@@ -27,7 +27,7 @@ from edge_sdk.wire import Masking, RoundStart, TrainingStats, plan_id
 # The largest figures that are not clipped: 22 bits give losses to a hundred-thousandth, seconds to a twentieth.
 FIGURES: Mapping[str, float] = {"pictures": 65536.0, "first_loss": 64.0, "last_loss": 64.0, "train_seconds": 100_000.0}
 SUMMABLE: Mapping[Share, str] = {Share.BOTH: "ab", Share.A: "a", Share.B: "b"}
-"""What a round may train under masks, and the factors that are summed then: the others are the same on all devices."""
+"""Shares that a round may train under masks, and the factors that are summed: others are the same on all devices."""
 
 
 def policy_of(masking: Masking) -> Policy:

@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
+from edge_sdk.adapter import Share
 from edge_sdk.errors import ConfigurationError, DeadlineExceeded, PrivacyRefused
 from edge_sdk.membership import Membership
-from edge_sdk.wire.messages import DeviceProfile, Join, Presence, Welcome
+from edge_sdk.wire.messages import DeviceProfile, Join, Masking, Presence, Welcome
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
 from tests.integration.devices import profile
 from tests.membership.stage import Me, Stage, start
 
+MASKING = Masking(
+    epoch=0, largest_weight=64, largest_change=1.0, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
+)
 PLAIN = profile("apples", 0, picture_code=bytes(20), picture_encoder=bytes(32))
 COARSE = profile(
     "apples",
@@ -118,6 +122,19 @@ def test_a_coordinator_that_says_masked_and_asks_for_an_update_by_itself_gets_no
     error = me.error()
     assert isinstance(error, PrivacyRefused)
     assert "asks for the update of round 1 by itself" in str(error)
+
+
+def test_a_masked_sum_of_something_else_than_factors_is_refused_by_name(url: str, stage: Stage, tmp_path: Path) -> None:
+    """Nothing is trained for it; the device waits for another step."""
+    ask_for(stage, "plain", masked=True)
+    me = Me(url, tmp_path, lambda plan: pytest.fail("trained"), profile=PLAIN, deadline=1.0)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(start(1, share=Share.CORE, masking=MASKING))
+    refused = me.told("step_refused")
+    assert refused["code"] == "MessageInvalid"
+    assert "a masked sum of what devices train as 'core'" in refused["reason"]
+    assert isinstance(me.error(), DeadlineExceeded)
 
 
 def test_an_owner_who_allows_nothing_is_told(url: str, tmp_path: Path) -> None:

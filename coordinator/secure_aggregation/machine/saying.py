@@ -1,4 +1,4 @@
-"""What the coordinator says to devices, in each phase."""
+"""Messages of the coordinator to devices, in each phase."""
 
 from __future__ import annotations
 

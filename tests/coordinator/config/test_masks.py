@@ -92,7 +92,7 @@ def test_no_clustering_compares_adapters(method: str) -> None:
 
 
 def test_a_file_that_says_masked_alone_is_told_all_that_it_lacks_at_once() -> None:
-    """What is written then works."""
+    """With that written, it works."""
     with pytest.raises(ConfigurationError) as refused:
         federation_of(aggregation={"method": "fedit", "masked": True})
     said = str(refused.value)

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from coordinator import secure_aggregation as server
+from coordinator.config import BaseModel
+from coordinator.learning import Learning
 from coordinator.learning.sums import Summed, summed
-from coordinator.rounds import Member, Round
+from coordinator.rounds import Aggregate, Lineage, Member, Round
 from coordinator.store import MemoryBlobs
-from edge_sdk.adapter import Adapter, Factors, Share, initial_adapter
+from edge_sdk.adapter import Adapter, Factors, Share, initial_adapter, to_bytes
+from edge_sdk.adapter import from_bytes as adapter_of
 from edge_sdk.errors import MaskedSumError
 from edge_sdk.secure_aggregation import Words, from_bytes, layout_of, sizes_of, vector_of
-from edge_sdk.wire import Masking, TrainingStats
-from tests.coordinator.adapters import SLOTS
+from edge_sdk.wire import Masking, TrainingStats, make_manifest
+from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
+from tests.coordinator.settings import federation_of
 from tests.secure_aggregation.world import World, terms
 
 MASKING = Masking(
@@ -46,6 +50,12 @@ def vectors() -> dict[str, Words]:
 
 
 def closed(given: dict[str, Words]) -> Summed:
+    current, blobs = closed_round(given)
+    return summed(current, lambda _: START, blobs)
+
+
+def closed_round(given: dict[str, Words]) -> tuple[Round, MemoryBlobs]:
+    """A root round whose four devices are in one sum, and its masked vectors."""
     world = Closed(NAMES, terms(LAYOUT.words))
     world.vectors = given
     world.begin()
@@ -64,7 +74,7 @@ def closed(given: dict[str, Words]) -> Summed:
     blobs = MemoryBlobs()
     for data in world.blobs.values():
         blobs.put(data)
-    return summed(current, lambda _: START, blobs)
+    return current, blobs
 
 
 def test_the_mean_of_a_round() -> None:
@@ -75,6 +85,26 @@ def test_the_mean_of_a_round() -> None:
         np.testing.assert_allclose(mean.layers[name].a, factors.a + 0.25, atol=1e-5)
         np.testing.assert_allclose(mean.layers[name].b, factors.b, atol=1e-5)
     assert found.figures()["pictures"] == pytest.approx(10, abs=0.1)
+
+
+def test_what_lies_folded_under_the_adapter_stays_there() -> None:
+    """As it does in a cluster that has split off from another one with the interaction `disjoint`."""
+    current, blobs = closed_round(vectors())
+    under = random_adapter(1, 2)
+    folded = make_manifest(to_bytes(under), role="root", name="root.folded")
+    blobs.put(to_bytes(under))
+    settings = federation_of(
+        rank=4, min_devices=3, clustering="single", aggregation={"method": "fedit", "masked": True}
+    )
+    learning = Learning(settings, BaseModel(BASE_ID, SLOTS), dict, blobs)
+    root = learning.aggregate(Aggregate(current, False, Lineage(folded=folded), {})).root
+    assert root is not None
+    assert root.folded is not None
+    kept = adapter_of(blobs.get(root.folded.sha256))
+    for name, factors in under.layers.items():
+        np.testing.assert_array_equal(kept.layers[name].a, factors.a)
+        np.testing.assert_array_equal(kept.layers[name].b, factors.b)
+    assert root.start is not None
 
 
 @pytest.mark.parametrize("rest", [0, -5])
