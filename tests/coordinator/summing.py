@@ -20,6 +20,7 @@ from edge_sdk.wire import Manifest, Masking, Offer, Sum, make_manifest
 from tests.coordinator.federations import Machine, joined, rules
 
 WORDS = 5
+FOUR = ("a1", "a2", "b1", "b2")
 MASKING = Masking(
     epoch=0, largest_weight=64, largest_change=1.0, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
 )
@@ -89,11 +90,16 @@ def opened(*names: str, **changes: Any) -> tuple[Machine, Members]:
     return machine, Members(machine, *names)
 
 
+def stopped_at(kind: type[FromCoordinator], **changes: Any) -> tuple[Machine, Members]:
+    """A sum of four devices that are trained, and deaf to this message."""
+    machine, members = opened(*FOUR, **changes)
+    members.deaf_to = kind
+    members.train()
+    return machine, members
+
+
 def offer(number: int, attempt: int, manifest: Manifest) -> Offer:
     """An offer of a masked vector, which says nothing else."""
     return Offer(
         round=number, attempt=attempt, manifest=manifest, pictures=1, first_loss=0.0, last_loss=0.0, train_seconds=0.0
     )
-
-
-FOUR = ("a1", "a2", "b1", "b2")

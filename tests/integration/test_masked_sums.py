@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,6 @@ from edge_sdk.secure_aggregation import (
     vector_of,
 )
 from edge_sdk.transport import Settings, create
-from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import Learner
@@ -48,23 +47,17 @@ from tests.integration.masked import (
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with EmbeddedBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Plain:
     noted = Plain()
     monkeypatch.setattr(runner, "vector_of", noted.note)
     return noted
 
 
-def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_federation_learns_the_plain_integer_mean(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """A root round of six devices, then two clusters of three."""
-    path = write_masked(tmp_path, url, rounds=2, clustering="prompt")
+    path = write_masked(tmp_path, embedded, rounds=2, clustering="prompt")
     coordinator = Coordinator(path)
-    members = [device.join() for device in members_of(url, tmp_path, 6)]
+    members = [device.join() for device in members_of(embedded, tmp_path, 6)]
     coordinator.join()
     everybody = [device.name for device in members]
     check_same(brought(members[0]), plain.mean(initial(0), everybody))
@@ -89,10 +82,10 @@ def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, pl
     database.close()
 
 
-def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_the_mean_is_that_of_the_updates_within_the_rounding(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """Weights are the numbers of pictures."""
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     found, start = brought(members[0]), initial(0)
     updates = [plain.updates[device.name, key_of(start)] for device in members]
@@ -107,11 +100,11 @@ def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path:
             np.testing.assert_allclose(getattr(factors, factor), wanted, rtol=1e-5, atol=2 * step)
 
 
-def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """Two of seven have said whom they mask for, and die before they hand in."""
     plain.dying = {"device-1", "device-4"}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
-    members = [device.join() for device in members_of(url, tmp_path, 7)]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=7, grace=1.0))
+    members = [device.join() for device in members_of(embedded, tmp_path, 7)]
     coordinator.join()
     lost, staying = [members[1], members[4]], [d for d in members if d.number not in (1, 4)]
     assert all(isinstance(device.error, PowerCutError) for device in lost)
@@ -123,17 +116,19 @@ def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(url: str, tmp
     assert (closed["updates"], closed["missing"]) == (5, ["device-1", "device-4"])
 
 
-def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(
+    embedded: str, tmp_path: Path, plain: Plain
+) -> None:
     """Four of seven die: nothing is learnt. With the homes that they left they come back, and nobody trains again."""
     plain.dying = {f"device-{number}" for number in range(4)}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
-    members = members_of(url, tmp_path, 7)
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=7, grace=1.0))
+    members = members_of(embedded, tmp_path, 7)
     for device in members[:4]:
         assert isinstance(device.join().error, PowerCutError)
     abandoned = coordinator.told(lambda event: event["event"] == "sum_abandoned")
     assert (abandoned["code"], abandoned["needed"]) == ("TooFewDevices", 4)
     assert "3 of 7 devices have handed in" in abandoned["reason"]
-    again = members_of(url, tmp_path, 4)
+    again = members_of(embedded, tmp_path, 4)
     everybody = [device.join() for device in [*again, *members[4:]]]
     coordinator.join()
     # Whoever was there in time is in the sum of the second attempt, or of a later one.
@@ -146,13 +141,13 @@ def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(url: str, t
         assert device.trained == [] if device in again else [1]
 
 
-def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """It knows its keys and its neighbours' shares again, and is in the sum."""
     plain.dying = {"device-2"}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    members = members_of(url, tmp_path, 4)
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    members = members_of(embedded, tmp_path, 4)
     assert isinstance(members[2].join().error, PowerCutError)
-    members[2] = Device(2, url, tmp_path / "device-2").start()
+    members[2] = Device(2, embedded, tmp_path / "device-2").start()
     for device in members:
         device.join()
     coordinator.join()
@@ -163,9 +158,9 @@ def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(url: str, tmp_pat
 
 
 def test_the_coordinator_restarts_while_vectors_come_in(
-    url: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
+    embedded: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     first = Coordinator(path)
     restarted = threading.Event()
     note = plain.note
@@ -176,7 +171,7 @@ def test_the_coordinator_restarts_while_vectors_come_in(
         return note(update, start, stats, masking, share)
 
     monkeypatch.setattr(runner, "vector_of", slow)
-    members = members_of(url, tmp_path, 4)
+    members = members_of(embedded, tmp_path, 4)
     first.told(lambda event: event["event"] == "sum_begun")
     first.stop()
     second = Coordinator(path)
@@ -194,10 +189,10 @@ def test_the_coordinator_restarts_while_vectors_come_in(
 
 @pytest.mark.parametrize(("method", "shares"), [("ffa", "bbb"), ("rolora", "bba")])
 def test_where_one_factor_is_trained_its_sum_alone_is_made_and_goes_on_after_a_restart(
-    url: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, method: str, shares: str
+    embedded: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, method: str, shares: str
 ) -> None:
     """A root round and two cluster rounds; the coordinator restarts while the vectors of the last one come in."""
-    path = write_masked(tmp_path, url, rounds=3, devices=4, method=method)
+    path = write_masked(tmp_path, embedded, rounds=3, devices=4, method=method)
     first, restarted, note = Coordinator(path), threading.Event(), plain.note
     made: dict[str, list[int]] = {}
 
@@ -215,7 +210,7 @@ def test_where_one_factor_is_trained_its_sum_alone_is_made_and_goes_on_after_a_r
     def learns(group: str, number: int, plan: RoundPlan) -> TrainedUpdate:
         return Learner(number).train(plan)
 
-    members = [Device(number, url, tmp_path / f"device-{number}", learns=learns).start() for number in range(4)]
+    members = [Device(number, embedded, tmp_path / f"device-{number}", learns=learns).start() for number in range(4)]
     first.told(lambda event: event["event"] == "sum_begun" and event["round"] == 3)
     first.stop()
     second = Coordinator(path)
@@ -254,12 +249,12 @@ def same(one: Adapter, other: Adapter, factor: str) -> bool:
 
 
 def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_takes(
-    url: str, tmp_path: Path, plain: Plain
+    embedded: str, tmp_path: Path, plain: Plain
 ) -> None:
     """Of two clusters of three, one loses a device after the first round; the other one goes on."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=2, clustering="prompt"))
     members = [
-        Device(number, url, tmp_path / f"device-{number}").start(**({"rounds": 1} if number == 1 else {}))
+        Device(number, embedded, tmp_path / f"device-{number}").start(**({"rounds": 1} if number == 1 else {}))
         for number in range(6)
     ]
     for device in members:
@@ -278,12 +273,12 @@ def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_take
         assert "update_refused" in [event["event"] for event in members[number].events]
 
 
-def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_sees_an_update(embedded: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Not the coordinator's memory, database, blobs or log, and not the broker. What is looked for can be found."""
     caplog.set_level(logging.DEBUG)
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     heard: list[bytes] = []
-    listener = create(Settings(url=url, client_id="listener"))
+    listener = create(Settings(url=embedded, client_id="listener"))
     listener.connect(5.0)
     listener.subscribe("impasto/#", lambda topic, payload: heard.append(topic.encode() + payload))
     command = [sys.executable, "-m", "coordinator.cli", "serve", str(path)]
@@ -300,7 +295,7 @@ def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptu
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runner, "vector_of", noted)
-            members = [device.join() for device in members_of(url, tmp_path, 4)]
+            members = [device.join() for device in members_of(embedded, tmp_path, 4)]
         listener.close()
         memory = memory_of(process.pid)
     finally:
@@ -362,7 +357,7 @@ def without_weight(vector: bytes) -> bytes:
 
 @pytest.mark.parametrize("lie", [noise, without_weight])
 def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: Callable[[bytes], bytes]
+    embedded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: Callable[[bytes], bytes]
 ) -> None:
     """It cannot be told apart while it is masked: the sum as a whole shows it."""
 
@@ -371,8 +366,8 @@ def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
         return lie(vector) if threading.current_thread().name == "device-2" else vector
 
     monkeypatch.setattr(runner, "vector_of", made)
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, devices=4))
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=2, devices=4))
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     failed = coordinator.named("round_failed")
     assert [(event["round"], event["code"]) for event in failed] == [(1, "MaskedSumError"), (2, "MaskedSumError")]
@@ -381,10 +376,10 @@ def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
     assert coordinator.service.state.root.start is None
 
 
-def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """A roster of the broker's own devices would show a device's update to them: it is not signed."""
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    forger = create(Settings(url=url, client_id="forger"))
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    forger = create(Settings(url=embedded, client_id="forger"))
     forger.connect(5.0)
     other = Signer(new_key(), "tastes")
     hurt = threading.Event()
@@ -401,7 +396,7 @@ def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp
                 forger.publish("impasto/1/tastes/dev/device-0/down/control", encode(forged))
 
     forger.subscribe("impasto/1/tastes/dev/device-0/up/control", forge)
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     forger.close()
     assert hurt.is_set()
@@ -410,25 +405,27 @@ def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp
     check_same(brought(members[0]), plain.mean(initial(0), [device.name for device in members]))
 
 
-def test_nothing_is_left_of_the_vectors_after_their_round(url: str, tmp_path: Path) -> None:
-    path = write_masked(tmp_path, url, devices=4)
+def test_nothing_is_left_of_the_vectors_after_their_round(embedded: str, tmp_path: Path) -> None:
+    path = write_masked(tmp_path, embedded, devices=4)
     coordinator = Coordinator(path)
-    for device in members_of(url, tmp_path, 4):
+    for device in members_of(embedded, tmp_path, 4):
         assert device.join().error is None
     coordinator.join()
     kept = {file.name for file in (tmp_path / "tastes.coordinator" / "blobs").rglob("*") if len(file.name) == 64}
     assert kept == coordinator.service.state.blobs()
 
 
-def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(
+    embedded: str, tmp_path: Path, plain: Plain
+) -> None:
     """kill -9 as soon as it says that the sum has begun, and again as soon as it says that it is complete."""
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
     members: list[Device] = []
     for said in ("masked sum of 4 devices", "4 devices are in it"):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        members = members or members_of(url, tmp_path, 4)
+        members = members or members_of(embedded, tmp_path, 4)
         for line in process.stdout:
             if said in line or "rounds done" in line:
                 break
@@ -443,13 +440,13 @@ def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: bool) -> None:
+def test_an_owner_may_allow_masked_sums_only(embedded: str, tmp_path: Path, masked: bool) -> None:
     """A federation that asks for updates by themselves hears nothing of this device."""
-    path = write_masked(tmp_path, url, devices=3)
+    path = write_masked(tmp_path, embedded, devices=3)
     path.write_text(path.read_text().replace("masked = true", f"masked = {str(masked).lower()}"))
     coordinator = Coordinator(path, once=masked)
-    careful = Device(0, url, tmp_path / "device-0", masked_only=True).start()
-    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (1, 2)]
+    careful = Device(0, embedded, tmp_path / "device-0", masked_only=True).start()
+    others = [Device(number, embedded, tmp_path / f"device-{number}").start() for number in (1, 2)]
     careful.join()
     if masked:
         assert careful.error is None
@@ -466,11 +463,11 @@ def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: b
         device.join()
 
 
-def test_a_device_that_is_killed_at_every_step_of_its_sums_is_in_all_of_them(url: str, tmp_path: Path) -> None:
+def test_a_device_that_is_killed_at_every_step_of_its_sums_is_in_all_of_them(embedded: str, tmp_path: Path) -> None:
     """kill -9 before and after each of its writes, one session after the other, until nobody kills it any more."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=6, devices=4))
-    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (0, 1, 2)]
-    program = [sys.executable, "-m", "tests.integration.dying_device", url, str(tmp_path / "device-3"), "3"]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=6, devices=4))
+    others = [Device(number, embedded, tmp_path / f"device-{number}").start() for number in (0, 1, 2)]
+    program = [sys.executable, "-m", "tests.integration.dying_device", embedded, str(tmp_path / "device-3"), "3"]
     for at, when in [
         (1, "before"),
         (1, "after"),

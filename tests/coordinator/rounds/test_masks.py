@@ -38,7 +38,7 @@ from edge_sdk.secure_aggregation import (
 from edge_sdk.wire import Manifest, Refused, RoundStart, SignedSum
 from edge_sdk.wire import messages as wire
 from tests.coordinator.federations import Machine, joined, saved_and_loaded
-from tests.coordinator.summing import FOUR, MASKING, WORDS, Members, offer, opened
+from tests.coordinator.summing import FOUR, MASKING, WORDS, Members, offer, opened, stopped_at
 
 
 def named(actions: list[Any], event: str) -> list[dict[str, Any]]:
@@ -119,9 +119,7 @@ def test_the_largest_roster_fits_into_a_message() -> None:
 
 
 def test_who_is_silent_after_the_roster_is_not_waited_for_longer_than_the_patience() -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     assert machine.state.current is not None
     (masked,) = machine.state.current.sums.values()
     assert masked.phase == "sharing"
@@ -190,9 +188,7 @@ def test_a_sum_that_fails_after_the_consents_uses_up_its_round() -> None:
 
 @pytest.mark.parametrize("what", ["restart", "file"])
 def test_a_restart_goes_on_unless_the_file_asks_for_other_work(what: str) -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     machine.state = saved_and_loaded(machine.state)
     machine.rules = replace(machine.rules, epoch=8, steps=99 if what == "file" else machine.rules.steps)
     members.deaf_to = None
@@ -242,9 +238,7 @@ def test_what_does_not_belong_to_a_sum_is_refused_by_name_and_changes_nothing() 
 
 
 def test_a_malformed_share_is_refused_and_the_sum_goes_on() -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     assert machine.state.current is not None
     machine(Said("a1", Shares(epoch=7, round=1, attempt=1, self_check=bytes(32), sealed=bytes(5))))
     assert codes(machine, "a1") == ["MessageInvalid"]

@@ -12,7 +12,7 @@ from coordinator.telemetry import print_status, print_waiting
 from coordinator.telemetry.broker import Glance
 from edge_sdk.secure_aggregation import Consents, FromCoordinator, Roster, UnmaskRequest
 from tests.coordinator.federations import Machine
-from tests.coordinator.summing import FOUR, Members, opened
+from tests.coordinator.summing import FOUR, opened, stopped_at
 
 
 def shown(machine: Machine) -> str:
@@ -21,13 +21,6 @@ def shown(machine: Machine) -> str:
     print_status(console, "tastes", machine.state, {"a1": 3})
     print_waiting(console, awaited(machine.rules, machine.state, machine.now), Glance("mqtt://x", online=True))
     return out.getvalue()
-
-
-def stopped_at(kind: type[FromCoordinator] | None) -> tuple[Machine, Members]:
-    machine, members = opened(*FOUR)
-    members.deaf_to = kind
-    members.train()
-    return machine, members
 
 
 def test_devices_that_are_trained() -> None:
