@@ -466,8 +466,10 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
 
 
 def newly_summed(before: State, after: State) -> list[dict[str, Any]]:
-    """Return rows for the devices whose updates count in the masked sums of a round that has closed between two states,
-    sorted by device."""
+    """Return rows for the devices whose updates count in masked sums, sorted by device.
+
+    Those of the round that has closed between the two states; none if none has.
+    """
     closed = before.current
     if closed is None or closed.masking is None or after.round < closed.number:
         return []

@@ -167,8 +167,8 @@ class Membership:
             PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
-            PrivacyRefused: the federation asks for a privacy level of which there is no profile, or for updates by
-                themselves and `masked_only` is true. Nothing was sent.
+            PrivacyRefused: the federation asks for a privacy level of which there is no profile, and nothing was sent;
+                or for updates by themselves, and `masked_only` is true: then no update was sent.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.

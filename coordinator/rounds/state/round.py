@@ -93,8 +93,10 @@ class Round(RoundHead, frozen=True, kw_only=True):
         return None if member is None or member.sum is None else self.sums[member.sum]
 
     def is_out(self, name: str) -> bool:
-        """Return True for a member of which nothing can come any more: its update was refused, or its sum goes on, or
-        has ended, without it."""
+        """Return True for a member of which nothing can come any more.
+
+        Its update was refused, or its masked sum goes on, or has ended, without it.
+        """
         if name in self.refused:
             return True
         masked = self.sum_of(name)
