@@ -133,10 +133,10 @@ def check_question(question: Question) -> None:
 
 
 def check_follows(question: Question, before: Question | None) -> None:
-    """Raise AttemptMismatch unless a question follows the last one that a device has answered, or is the same.
+    """Raise AttemptMismatch unless a question comes after the last one that a device has answered, or is the same.
 
-    Codes are summed only for centroids that were counted by the question before: in no slot are fewer devices than the
-    coordinator has seen there.
+    A device may miss some, but not the first one. It sums codes only for centroids that were counted by the question
+    right before: the coordinator has seen how many devices are in each slot.
 
     Args:
         question: a checked question.
@@ -145,13 +145,13 @@ def check_follows(question: Question, before: Question | None) -> None:
     if question == before:
         return
     if before is not None and (question.epoch, question.clustering) == (before.epoch, before.clustering):
-        if question.number != before.number + 1 or question.kind == "spread":
+        if question.number <= before.number or question.kind == "spread":
             raise AttemptMismatch(
                 f"Question {question.number} ({question.kind}) of clustering {question.clustering}, and the last one "
                 f"was question {before.number}: it is out of its turn."
             )
-        counted = before.kind == "counts" and (before.sizes, before.centroids) == (question.sizes, question.centroids)
-        if question.kind == "places" and not counted:
+        counted = (before.number + 1, "counts", before.sizes, before.centroids)
+        if question.kind == "places" and counted != (question.number, before.kind, question.sizes, question.centroids):
             raise AttemptMismatch(
                 f"Question {question.number} of clustering {question.clustering} asks for sums of codes about "
                 "centroids that have not been counted before."

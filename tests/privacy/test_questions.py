@@ -170,13 +170,15 @@ def follows(after: Question, before: Question | None) -> None:
 
 
 def test_questions_in_their_order() -> None:
-    """A question may come twice, and another clustering, or another start of the coordinator, begins anew."""
+    """One may come twice or be missed; another clustering, or another start of the coordinator, begins anew."""
     places = question("places", number=3, slots=bytes([0, 1, 0, 1, 1]))
     again = question(number=4, sizes=(2, 2), centroids=centroids(-5, 5, -5, 5), slots=bytes([0, 1, 0, 1]))
     before = None
     for after in (SPREAD, SPREAD, question(), question(), places, places, again):
         follows(after, before)
         before = after
+    follows(again, question())
+    follows(question(number=3), SPREAD)
     follows(question("spread", number=1, clustering=6), again)
     follows(question("spread", number=1, epoch=4, clustering=1), again)
 
@@ -186,7 +188,7 @@ def test_questions_in_their_order() -> None:
     [
         (question(), None),
         (question("places", number=1), None),
-        (question(number=3), SPREAD),
+        (question("places", number=4, slots=bytes([0, 1, 0, 1, 1])), question()),
         (question("places", number=2), SPREAD),
         (question("spread", number=3), question()),
         (SPREAD, question()),
