@@ -141,7 +141,6 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
                 "styled beyond informed": value_of(row, "styled") - value_of(row, "informed"),
                 "voted beyond informed": value_of(row, "voted") - value_of(row, "informed"),
                 "style beyond chance": value_of(row, "style") - value_of(row, "style_chance"),
-                "group beyond chance": value_of(row, "group") - value_of(row, "group_chance"),
             }
             found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
     groups = {(row["code"], row["devices"], row["style words"], row["number"]): row for row in rows if "ari" in row}

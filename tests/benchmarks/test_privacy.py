@@ -280,7 +280,7 @@ def test_bars_are_computed_from_rows() -> None:
         groups("plain", 1.0), groups("coarse", 0.97), groups("local", 0.94),
         {
             "part": "local attack", "code": "centroids", "devices": 8, "found": 0.02, "styled": 0.1, "voted": 0.01,
-            "chance": 0.0, "informed": 0.03, "style": 0.25, "style_chance": 0.25, "group": 0.2, "group_chance": 0.1,
+            "chance": 0.0, "informed": 0.03, "style": 0.25, "style_chance": 0.25,
         },
     ]  # fmt: skip
     assert [(bar.name, pytest.approx(bar.value), bar.holds) for bar in bars(rows)] == [
@@ -293,7 +293,6 @@ def test_bars_are_computed_from_rows() -> None:
         ("local, centroids, 8 devices: styled beyond informed", 0.07, False),
         ("local, centroids, 8 devices: voted beyond informed", -0.02, True),
         ("local, centroids, 8 devices: style beyond chance", 0.0, True),
-        ("local, centroids, 8 devices: group beyond chance", 0.1, False),
         ("coarse, 8 devices, full, number given: ARI lost to plain", 0.03, False),
         ("local, 8 devices, full, number given: ARI lost to plain", 0.06, False),
         ("local, 8 devices, full, number given: ARI lost to coarse", 0.03, True),
