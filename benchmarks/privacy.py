@@ -23,6 +23,11 @@ ARI is the adjusted Rand index of the coordinator's groups against the four styl
 number given, and found by the default rule. `one`: share of federations of a single style in which the rule finds one
 group. Rivals of level coarse: its basis of principal components, and its numbers rounded to the nearest step.
 
+Level "local" (not offered yet): devices choose their clusters among broadcast centroids, by the same codes as those of
+level coarse, and the server sees sums of their answers only (`attacks.sums`). sums, bytes_up, bytes_down: of one
+clustering and device. ari_lost: if 30 % are missing in each sum, others in each. ari_three: no groups below three, as
+masked sums ask for.
+
 If the base model has an image encoder, its picture codes are attacked and grouped as well (`attacks.pictures`).
 """
 
@@ -41,6 +46,7 @@ from benchmarks.attacks.guesses import Guesses
 from benchmarks.attacks.pictures import album, attacked_pictures, grouped_pictures
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
+from benchmarks.attacks.sums import clustered, named_without_names, singled, styles_of_lost
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from edge_sdk.privacy import LEVELS, Basis, Coarse, Level
 
@@ -55,6 +61,9 @@ STYLES = 4
 # Part of the rows -> name -> codes that are attacked alike.
 CODES: Mapping[str, Mapping[str, Level]] = {"code": LEVELS, "eight bits": {"coarse in 8 bits": Coarse(127)}}
 LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
+MOST_LOST_BY_SUMS = 0.05  # of level local, to plain and to coarse
+MISSING = 0.3  # in each sum
+TOGETHER = (1, 3, 8)  # devices that are missing at once in one sum and not in the one before
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,7 @@ def main(given: Sequence[str] | None = None) -> None:
         for row in rival(known, size, seed)
     )
     report.rows += _means(row for seed in track(seeds, description="groups") for row in grouped(known, size, seed))
+    report.rows += _means(row for seed in track(seeds, description="sums") for row in by_sums(known, size, seed))
     if shown := album(size.pictures):
         crowds = {devices: CROWDS[devices] for devices in size.crowds}
         for rows in (
@@ -124,13 +134,23 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
                 "one more named beyond chance": value_of(row, "one_more") - value_of(row, "one_more_chance"),
             }
             found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
+        if row["part"] == "local attack":
+            name = f"local, {row['code']}, {row['devices']} devices"
+            beyond = {
+                "found beyond chance": value_of(row, "found") - value_of(row, "chance"),
+                "styled beyond informed": value_of(row, "styled") - value_of(row, "informed"),
+                "voted beyond informed": value_of(row, "voted") - value_of(row, "informed"),
+                "style beyond chance": value_of(row, "style") - value_of(row, "style_chance"),
+            }
+            found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
     groups = {(row["code"], row["devices"], row["style words"], row["number"]): row for row in rows if "ari" in row}
     for (code, devices, words, number), row in groups.items():
         if code != "plain" and row["part"] == "groups":
-            lost = value_of(groups["plain", devices, words, number], "ari") - value_of(row, "ari")
-            found.append(
-                Bar(f"{code}, {devices} devices, {words}, number {number}: ARI lost to plain", lost, MOST_LOST)
-            )
+            for other in ("plain", "coarse") if code == "local" else ("plain",):
+                lost = value_of(groups[other, devices, words, number], "ari") - value_of(row, "ari")
+                most = MOST_LOST_BY_SUMS if code == "local" else MOST_LOST
+                name = f"{code}, {devices} devices, {words}, number {number}: ARI lost to {other}"
+                found.append(Bar(name, lost, most))
     return found
 
 
@@ -217,6 +237,42 @@ def grouped(known: World, size: Size, seed: int) -> Iterator[Row]:
                         yield facts | {"number": number, "ari": ari}
                     one = found_groups(_codes(known, level, basis, alike), level, 0).max() == 0
                     yield facts | {"part": f"no {part}", "one": float(one)}
+
+
+def by_sums(known: World, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of level local: the groups that are found by sums, their costs, and attacks on what the server sees."""
+    coarse = LEVELS["coarse"]
+    for devices in size.crowds:
+        for words, named in NAMED.items():
+            for federation in range(CROWDS[devices]):
+                rng = np.random.default_rng([seed, 3, devices, federation])
+                truth, crowd = _crowd(known, devices, named, rng)
+                alike = [victim(known, federation % STYLES, JUDGED, rng, named) for _ in range(devices)]
+                facts = {"devices": devices, "style words": words}
+                codes = _codes(known, coarse, known.basis, crowd)
+                for number, clusters in (("given", STYLES), ("found", 0)):
+                    seen = clustered(codes, clusters, rng)
+                    ari = agreement(truth, seen.labels)
+                    yield {"part": "groups", "code": "local", **facts, "number": number, "ari": ari}
+                    yield {
+                        "part": "local", **facts, "number": number, "sums": float(seen.sums),
+                        "bytes_up": float(seen.bytes_up), "bytes_down": float(seen.bytes_down),
+                        "ari_lost": agreement(truth, clustered(codes, clusters, rng, lost=MISSING).labels),
+                        "ari_three": agreement(truth, clustered(codes, clusters, rng, smallest=3).labels),
+                        "singled": singled(seen, devices),
+                    }  # fmt: skip
+                one = not clustered(_codes(known, coarse, known.basis, alike), 0, rng).labels.any()
+                yield {"part": "no groups", "code": "local", **facts, "one": float(one)}
+        rng = np.random.default_rng([seed, 4, devices])
+        _, crowd = _crowd(known, devices, 1.0, rng)
+        codes = _codes(known, coarse, known.basis, crowd)
+        views = named_without_names(known, crowd, codes, clustered(codes, 0, rng), size.devices, rng)
+        for view, scores in views.items():
+            scores["informed"] = statistics.mean(_informed(known, device) for device in crowd)
+            yield _row("local attack", view, known, JUDGED, [scores]) | {"devices": devices}
+        for together in TOGETHER:
+            style = styles_of_lost(known, crowd, codes, together, rng)
+            yield {"part": "local lost", "devices": devices, "together": together, "style": style}
 
 
 def _victims(known: World, count: int, devices: int, rng: np.random.Generator) -> list[Victim]:

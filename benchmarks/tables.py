@@ -22,7 +22,17 @@ from benchmarks.report.federation import costs, scores
 from benchmarks.report.learning import lessons
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
-from benchmarks.report.privacy import codes, left, picture_groups, pictures, rivals, rivals_left
+from benchmarks.report.privacy import (
+    codes,
+    left,
+    picture_groups,
+    pictures,
+    rivals,
+    rivals_left,
+    sums,
+    sums_attacked,
+    sums_with_losses,
+)
 from benchmarks.report.summing import sum_costs, sum_limits
 from benchmarks.shared.harness import NOT_MEASURED
 
@@ -263,6 +273,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "privacy: rivals": ("privacy.json", rivals),
     "privacy: groups": ("privacy.json", left),
     "privacy: rival groups": ("privacy.json", rivals_left),
+    "privacy: sums": ("privacy.json", sums),
+    "privacy: sums attacked": ("privacy.json", sums_attacked),
+    "privacy: sums with losses": ("privacy.json", sums_with_losses),
     "privacy: pictures": ("privacy.json", pictures),
     "privacy: picture groups": ("privacy.json", picture_groups),
     "privacy: bars": ("privacy.json", bars),

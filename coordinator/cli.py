@@ -141,7 +141,7 @@ def status(federation: FederationFile) -> None:
     database = Database(loaded.database, loaded.name, base.base_id)
     try:
         state = database.load()
-        print_status(Console(), loaded.name, state, database.updates(), serving(loaded.home))
+        print_status(Console(), loaded.name, state, database.counted(), serving(loaded.home))
     finally:
         database.close()
     rules = loaded.rules(base)

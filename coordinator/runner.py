@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from coordinator import rounds
-from coordinator.store import Database, newly_counted
+from coordinator.store import Database, newly_counted, newly_summed
 from edge_sdk.wire import DeviceProfile, Refused
 
 
@@ -40,6 +40,7 @@ class Runner:
         self._ready: deque[rounds.Action] = deque()  # saved, to be carried out
         self._unsaved = False
         self._counted: list[dict[str, Any]] = []
+        self._summed: list[dict[str, Any]] = []
         self._profiles: dict[str, DeviceProfile | None] = {}  # None: to be deleted
 
     def feed(self, event: rounds.Event) -> None:
@@ -57,6 +58,7 @@ class Runner:
         if self.state != before:
             self._unsaved = True
             self._counted += newly_counted(before, self.state)
+            self._summed += newly_summed(before, self.state)
         self._due += actions
 
     def reload(self) -> None:
@@ -96,8 +98,8 @@ class Runner:
     def _save(self) -> None:
         profiles = self._database.new_profiles(self._profiles) if self._profiles else {}
         if self._unsaved or profiles:
-            self._database.save(self.state, self._counted, self._traffic(), profiles)
-        self._unsaved, self._counted, self._profiles = False, [], {}
+            self._database.save(self.state, self._counted, self._traffic(), profiles, self._summed)
+        self._unsaved, self._counted, self._summed, self._profiles = False, [], [], {}
 
 
 def _turned_away(device: str, actions: list[rounds.Action]) -> bool:

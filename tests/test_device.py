@@ -377,9 +377,9 @@ def test_four_devices_sum_their_updates_under_masks(
     """At level coarse, with the default scale: nothing is clipped, and the mean is that of what was trained."""
     trained: list[Adapter] = []
 
-    def note(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+    def note(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
         trained.append(update)
-        return vector_of(update, start, stats, masking)
+        return vector_of(update, start, stats, masking, share)
 
     monkeypatch.setattr(runner, "vector_of", note)
     told: list[dict[str, Any]] = []

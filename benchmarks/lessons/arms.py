@@ -76,10 +76,10 @@ def arms() -> Iterator[Arm]:
     yield _drawn("merged", hybrid="merge")
     yield _taught(AS_LONG, steps=192)
     yield _taught("mirrored as well", mirror=True)
+    for rate in (5e-4, 2e-3):
+        yield _taught(f"learning rate {rate:g}", learning_rate=rate)
     for layers in ("attention", "transformer"):
         yield _taught(f"layers {layers}", layers=layers)
-    for rate in (2e-3, 5e-4):
-        yield _taught(f"learning rate {rate:g}", learning_rate=rate)
     for rank in (4, 16):
         yield _taught(f"rank {rank}", rank=rank)
     for weight in (0.5, 1.25):

@@ -9,7 +9,12 @@ from benchmarks.report.markdown import or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
 _UNMEASURED = "Not measured yet: the base model of this run has no image encoder."
+_NOT_YET = "Not measured yet."
 _SHARES = ("found", "styled", "voted", "nearest", "informed", "chance")
+
+
+# ARI of clusters found by sums, beside that of everybody in groups of two at least.
+_UNDER = ("ari_lost", "ari_three")
 
 
 def codes(result: Result) -> str:
@@ -73,6 +78,55 @@ def _left(result: Result, part: str) -> str:
         f"one style is one group: {names}",
     ]  # fmt: skip
     return table(head, [line(*case) for case in cases])
+
+
+def sums(result: Result) -> str:
+    """Costs of clusters found by sums, ARI under losses and with larger groups, and devices that sums single out."""
+    rows = [row for row in result["rows"] if row["part"] == "local"]
+    if not rows:
+        return _NOT_YET
+    found = {(row["devices"], row["style words"], row["number"]): row for row in rows}
+
+    def line(devices: int, words: str) -> list[str]:
+        given, free = (found[devices, words, number] for number in ("given", "found"))
+        return [
+            str(devices), words, f"{free['sums']:.3g}", f"{free['bytes_up'] / 1e3:.0f}",
+            f"{free['bytes_down'] / 1e3:.0f}", *(f"{given[ari]:.3g} / {free[ari]:.3g}" for ari in _UNDER),
+            _share(free["singled"]),
+        ]  # fmt: skip
+
+    head = [
+        "devices", "captions with style words", "sums", "kB up", "kB down",
+        "ARI, 30 % missing in each sum: number given / found", "ARI, groups of three at least: given / found",
+        "singled out",
+    ]  # fmt: skip
+    return table(head, [line(*case) for case in dict.fromkeys((row["devices"], row["style words"]) for row in rows)])
+
+
+def sums_attacked(result: Result) -> str:
+    """Shares that the server tells of any device by name from the sums of one clustering."""
+    rows = [row for row in result["rows"] if row["part"] == "local attack"]
+    if not rows:
+        return _NOT_YET
+    return table(
+        ["taken for the code", "devices", *_SHARES, *_guess_heads(rows)],
+        [
+            [str(row["code"]), str(row["devices"]), *(_share(row[name]) for name in _SHARES), *_guesses(row)]
+            for row in rows
+        ],
+    )
+
+
+def sums_with_losses(result: Result) -> str:
+    """Styles of devices that are missing in one sum, and are not in the one before."""
+    rows = [row for row in result["rows"] if row["part"] == "local lost"]
+    if not rows:
+        return _NOT_YET
+    found = {(row["devices"], row["together"]): row["style"] for row in rows}
+    numbers = list(dict.fromkeys(row["together"] for row in rows))
+    crowds = list(dict.fromkeys(row["devices"] for row in rows))
+    head = ["devices", *(f"style told, {number} missing at once" for number in numbers)]
+    return table(head, [[str(one), *(f"{found[one, number]:.0%}" for number in numbers)] for one in crowds])
 
 
 def pictures(result: Result) -> str:

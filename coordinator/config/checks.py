@@ -6,11 +6,13 @@ import msgspec
 import numpy as np
 
 from coordinator.config.federation import Federation
+from coordinator.config.tables import FAMILIES
 from coordinator.methods.clustering import Evidence, Grouping
 from coordinator.rounds import fewest_in_sum
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.privacy import DEFAULT
+from edge_sdk.secure_aggregation import SUMMABLE
 from edge_sdk.transport import Settings, check
 
 
@@ -22,17 +24,18 @@ def check_sense(federation: Federation, source: str) -> None:
         source: name of the file, for errors.
 
     Raises:
-        ConfigurationError: the message says which keys, and what to change.
+        ConfigurationError: the message says which keys, and what to change, for all contradictions at once.
     """
     _check_connection(federation, source)
-    for reason in (
+    reasons = [
         *_of_privacy(federation),
         *_of_rounds(federation),
         *_of_aggregation(federation),
         *_of_masks(federation),
         *_of_optimiser(federation),
-    ):
-        raise ConfigurationError(f"{source}: {reason}")
+    ]
+    if reasons:
+        raise ConfigurationError(f"{source}: {' And: '.join(reasons)}")
 
 
 def _check_connection(federation: Federation, source: str) -> None:
@@ -105,11 +108,21 @@ def _of_masks(federation: Federation) -> list[str]:
         return []
     masked, clustering = "[aggregation] masked = true", federation.clustering
     found = []
+    try:
+        needed = fewest_in_sum(masking)
+    except ConfigurationError as error:
+        return [f"[aggregation] {error}"]
     if federation.filter.method != "none":
         found.append(
             f"[filter] method = {federation.filter.method!r} judges single updates, and under {masked} the coordinator "
             'sees none: set method = "none" under [filter], or masked = false. A device that lies about its update is '
             "not seen under masks."
+        )
+    trained = {federation.aggregator.share(turn) for turn in range(federation.rounds)}
+    if odd := sorted(share.value for share in trained - SUMMABLE.keys()):
+        found.append(
+            f"[aggregation] method = {federation.aggregation.method!r} has devices send {odd[0]!r}, and a masked sum "
+            "is one of the factors A, B or both: set masked = false."
         )
     if federation.late:
         found.append(
@@ -117,23 +130,21 @@ def _of_masks(federation: Federation) -> list[str]:
             "`late` out."
         )
     if any(clustering(Evidence(np.zeros((0, 0)), (), rounds)).adapter for rounds in (0, 1, federation.rounds)):
+        default = ", the default," if clustering.method == FAMILIES["clustering"].default else ""
         found.append(
-            f"[clustering] method = {clustering.method!r} compares adapters of single devices, and under {masked} the "
-            'coordinator sees none: set method = "prompt", which compares prompt codes, or "single" under [clustering].'
+            f"[clustering] method = {clustering.method!r}{default} compares adapters of single devices, and under "
+            f'{masked} the coordinator sees none: under [clustering], set method = "prompt" and '
+            f'min_cluster = {needed}, for clusters by prompt codes, or method = "single", for one cluster.'
         )
-    try:
-        needed = fewest_in_sum(masking)
-    except ConfigurationError as error:
-        return [*found, f"[aggregation] {error}"]
+    elif isinstance(clustering, Grouping) and clustering.clusters != 1 and clustering.min_cluster < needed:
+        found.append(
+            f"[clustering] min_cluster = {clustering.min_cluster}, and the masked sum of a cluster takes {needed} "
+            f"devices at least: set min_cluster = {needed} or more."
+        )
     if federation.min_devices < needed:
         found.append(
             f"min_devices = {federation.min_devices}, and a masked sum takes {needed} devices at least: set "
             f"min_devices = {needed} or more."
-        )
-    if isinstance(clustering, Grouping) and clustering.clusters != 1 and clustering.min_cluster < needed:
-        found.append(
-            f"[clustering] min_cluster = {clustering.min_cluster}, and the masked sum of a cluster takes {needed} "
-            f"devices at least: set min_cluster = {needed} or more."
         )
     return found
 

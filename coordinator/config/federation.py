@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from coordinator.methods.interaction import Interaction
 from coordinator.methods.optimisers import ServerOptimiser
 from coordinator.methods.robust import Filter
 from coordinator.rounds import Rules
+from edge_sdk.adapter import Share
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.privacy import LEVELS, Level
 from edge_sdk.secure_aggregation import Policy, layout_of
@@ -150,7 +152,8 @@ class Federation(Keys, frozen=True, kw_only=True):
         own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = self.aggregator
         shares = tuple(method.share(turn) for turn in range(self.rounds))
-        min_rank = 1 if method.mixed_ranks else self.rank
+        # The vectors of a masked sum have one length.
+        min_rank = 1 if method.mixed_ranks and self.masking is None else self.rank
         return Rules(
             **own,
             base_id=base.base_id,
@@ -162,11 +165,11 @@ class Federation(Keys, frozen=True, kw_only=True):
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,
-            **self._of_masks(base),
+            **self._of_masks(base, shares),
         )
 
-    def _of_masks(self, base: BaseModel) -> dict[str, Any]:
-        """Return the rules of masked sums."""
+    def _of_masks(self, base: BaseModel, shares: Iterable[Share]) -> dict[str, Any]:
+        """Return the rules of masked sums in rounds that train these factors."""
         own = self.aggregation
         if self.masking is None or not isinstance(own, MaskableSettings):
             return {}
@@ -174,7 +177,7 @@ class Federation(Keys, frozen=True, kw_only=True):
         sizes = {name: (rank * shape.in_features, shape.out_features * rank) for name, shape in base.slots.items()}
         return {
             "masking": self.masking,
-            "words": layout_of(sizes, self.masking).words,
+            "words": {share: layout_of(sizes, self.masking, share).words for share in shares},
             "patience": own.patience,
         }
 

@@ -102,7 +102,10 @@ class Family(Generic[M, S]):
     def _why_not(self, key: str, method: str, kind: type[S]) -> str:
         lacks = f"method = {method!r} has no key {key[:100]!r}"
         if owners := self.owners(key):
-            return f"{lacks}, which is a key of {_listed(owners)}: choose one of these methods, or leave {key} out."
+            why = f" {kind.without[key]}" if key in kind.without else ""
+            return (
+                f"{lacks}, which is a key of {_listed(owners)}: choose one of these methods, or leave {key} out.{why}"
+            )
         if key in FederationFile.__struct_fields__:
             return f"{lacks}: it is a key of the file, to be written above the first [table]."
         if place := place_of(key):

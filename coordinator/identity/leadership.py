@@ -23,14 +23,21 @@ class Leadership:
         due: time at which the topic is to be overwritten; None if there is no need.
     """
 
-    def __init__(self, keys: Keys, federation: str, base_id: str, level: str, epoch: int) -> None:
+    def __init__(
+        self, keys: Keys, federation: str, base_id: str, level: str, epoch: int, *, masked: bool = False
+    ) -> None:
         self._keys = keys
         self._federation = federation
         self._epoch = epoch
 
         def state(online: bool) -> CoordinatorState:
             return keys.signer.state(
-                online=online, epoch=epoch, base_id=base_id, level=level, successions=keys.successions
+                online=online,
+                epoch=epoch,
+                base_id=base_id,
+                level=level,
+                masked=masked,
+                successions=keys.successions,
             )
 
         self._ours = state(True)

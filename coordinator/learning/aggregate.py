@@ -179,14 +179,15 @@ class Learning:
         """Aggregate a round whose updates were summed under masks; a cluster whose sum has failed stays as it is."""
         closed = action.round
         members = {member.cluster: member for member in closed.cohort.values()}
-        starts = {cluster: self._updates.start(member) for cluster, member in members.items()}
-        found = summed(closed, starts, self._blobs)
+        found = summed(closed, self._updates.start, self._blobs)
         learnt_by = {}
         for cluster, sums in found.by_cluster.items():
             before = action.root if cluster is None else action.clusters[cluster]
-            mean = Adapter(sums.mean(starts[cluster]).layers, self._base.base_id)
+            start = self._updates.start(members[cluster])
+            mean = Adapter(sums.mean(start).layers, self._base.base_id)
             moved, moments = self._moved(mean, before, members[cluster])
-            learnt_by[cluster] = _Learnt(moved, None, moments, None, {})
+            folded = self._updates.adapter(before.folded.sha256) if before.folded else None
+            learnt_by[cluster] = _Learnt(moved, folded, moments, None, {})
         figures = {**found.figures(), "aggregation_seconds": time.perf_counter() - started}
         if None in learnt_by:
             learnt = learnt_by[None]

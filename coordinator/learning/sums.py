@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from coordinator import rounds, secure_aggregation
 from coordinator.store import Blobs
-from edge_sdk.adapter import Adapter
-from edge_sdk.errors import BlobLost, MaskedSumError
+from edge_sdk.adapter import Adapter, Share
+from edge_sdk.errors import BlobLost, MaskedSumError, MasksLeft
 from edge_sdk.secure_aggregation import Decoded, decoded, figures_of, from_bytes, layout_of, mean_of, sizes_of
 from edge_sdk.wire import Masking
 
@@ -53,12 +53,12 @@ class Summed:
         return figures_of([one for g in groups for one in g.decoded], [count for g in groups for count in g.devices])
 
 
-def summed(closed: rounds.Round, starts: Mapping[int | None, Adapter], blobs: Blobs) -> Summed:
+def summed(closed: rounds.Round, start_of: Callable[[rounds.Member], Adapter], blobs: Blobs) -> Summed:
     """Unmask and decode the sums of a closed round.
 
     Args:
         closed: the round.
-        starts: the adapter that the devices of each cluster started from; of the root under None.
+        start_of: returns the adapter that a member's training started from.
         blobs: the masked vectors.
 
     Raises:
@@ -70,14 +70,14 @@ def summed(closed: rounds.Round, starts: Mapping[int | None, Adapter], blobs: Bl
     failed: dict[int, str] = {}
     for number in sorted(set(closed.summed.values())):
         masked = closed.sums[number]
-        cluster = next(member.cluster for member in closed.cohort.values() if member.sum == number)
+        member = next(member for member in closed.cohort.values() if member.sum == number)
         try:
-            one = _decoded(masked, starts[cluster], closed.masking, blobs)
+            one = _decoded(masked, start_of(member), closed.masking, member.share, blobs)
         except (MaskedSumError, BlobLost) as error:
             _log.warning("A masked sum of round %d could not be unmasked.", closed.number, exc_info=True)
             failed[number] = f"{type(error).__name__}: {error}"
             continue
-        sums = by_cluster.setdefault(cluster, Sums())
+        sums = by_cluster.setdefault(member.cluster, Sums())
         sums.decoded.append(one)
         sums.devices.append(len(masked.survivors))
     if not by_cluster:
@@ -85,7 +85,7 @@ def summed(closed: rounds.Round, starts: Mapping[int | None, Adapter], blobs: Bl
     return Summed(by_cluster, failed)
 
 
-def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking, blobs: Blobs) -> Decoded:
+def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking, share: Share, blobs: Blobs) -> Decoded:
     task = masked.task
     left = secure_aggregation.leftover(task)
     if left.liars:
@@ -94,4 +94,10 @@ def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking,
     for sha256 in task.uploads.values():
         total += from_bytes(blobs.get(sha256))
     secure_aggregation.unmask(total, left)
-    return decoded(layout_of(sizes_of(start), masking), total, len(task.survivors))
+    found = decoded(layout_of(sizes_of(start), masking, share), total, len(task.survivors))
+    if not found.slots[0].weight:
+        raise MasksLeft(
+            f"The {len(task.survivors)} devices of the sum have no weight together, and each has pictures: a device's "
+            "vector was none. Nothing is learnt from it."
+        )
+    return found

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypeAlias
 
 import msgspec
 
@@ -26,8 +26,10 @@ class MethodSettings(
 
     Attributes:
         method: name of the method; the federation file always fills it in.
+        without: keys of other methods of the family that this one cannot have, each with the reason, as a sentence.
     """
 
+    without: ClassVar[Mapping[str, str]] = {}
     method: str = ""
 
     def idle(self) -> Sequence[Idle]:

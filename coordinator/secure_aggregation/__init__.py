@@ -1,4 +1,6 @@
-"""The coordinator's half of masked sums: a pure state machine (`machine`), and the unmasking that it calls for."""
+"""The coordinator's half of masked sums: a pure state machine (`machine`) over its `state`, the saved form of that
+(`records`), and the unmasking that it calls for.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,17 @@ from coordinator.secure_aggregation.machine import (
     Event,
     Failed,
     Heard,
-    Phase,
     Refuse,
     Restarted,
     Send,
-    State,
     Summed,
     TimeUp,
     Unmask,
     Uploaded,
-    begin,
     step,
 )
 from coordinator.secure_aggregation.records import Head, Part, head_of, parts_of, restored, touched
+from coordinator.secure_aggregation.state import Phase, State, begin
 from coordinator.secure_aggregation.unmasking import Leftover, Task, leftover, unmask
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.secure_aggregation.machine import Phase, State
+from coordinator.secure_aggregation.state import Phase, State
 from edge_sdk.secure_aggregation import Advertisement, Parameters, Shares, Terms
 
 

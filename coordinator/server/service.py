@@ -101,7 +101,14 @@ class Service:
         # Twice as many as may join, so that devices that have not joined displace each other first.
         self._presences = Presences(2 * self._limits.devices)
         self._greetings = Greetings(federation.name)
-        self._leadership = Leadership(self._keys, federation.name, self._base.base_id, federation.privacy, self._epoch)
+        self._leadership = Leadership(
+            self._keys,
+            federation.name,
+            self._base.base_id,
+            federation.privacy,
+            self._epoch,
+            masked=federation.masking is not None,
+        )
 
     def _connect(self, settings: Settings) -> None:
         """Make the connection and all that goes over it; `run` opens it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordinator.store.backoff import Backoff
 from coordinator.store.blobs import Blobs, MemoryBlobs, StoredBlobs, open_blobs
-from coordinator.store.database import Database, newly_counted
+from coordinator.store.database import Database, newly_counted, newly_summed
 from coordinator.store.sketches import MemorySketches, SketchStore
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "SketchStore",
     "StoredBlobs",
     "newly_counted",
+    "newly_summed",
     "open_blobs",
 ]

@@ -1,5 +1,7 @@
 """The coordinator's facts in SQL: the state of the rounds, the devices' profiles, one row per counted update and round.
 
+Of an update that was summed under masks nobody has seen anything: its row says that its device was in the sum.
+
 SQLite in WAL mode with full sync by default, any other database by its SQLAlchemy URL. The state is a head and one row
 a device, and only the rows of devices that have changed are written. One `save` is one transaction: the state and the
 rows that explain it are written together or not at all.
@@ -17,6 +19,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +85,16 @@ _UPDATES = sa.Table(
     sa.Column("last_loss", sa.Float, nullable=False),
     sa.Column("train_seconds", sa.Float, nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
+)
+
+
+# Devices whose updates were summed under masks.
+_SUMMED = sa.Table(
+    "summed",
+    _METADATA,
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("device", sa.String(64), primary_key=True),
+    sa.Column("cluster", sa.Integer),
 )
 
 
@@ -308,6 +321,7 @@ class Database:
         updates: Iterable[dict[str, Any]] = (),
         traffic: tuple[int, int] = (0, 0),
         profiles: Mapping[str, DeviceProfile | None] = _NO_PROFILES,
+        summed: Iterable[dict[str, Any]] = (),
     ) -> None:
         """Write what has changed since the last save or load, in one synced transaction.
 
@@ -318,8 +332,9 @@ class Database:
             updates: rows of newly counted updates.
             traffic: payload bytes received and sent so far.
             profiles: new or changed profiles; None: to be deleted.
+            summed: rows of devices whose updates have newly counted in a masked sum.
         """
-        rows, before = list(updates), self._stored
+        rows, in_sums, before = list(updates), list(summed), self._stored
         head = msgspec.msgpack.encode(head_of(state))
         names = touched(before, state)
         changed = records_of(state, names)
@@ -330,6 +345,8 @@ class Database:
             _replace(connection, _DEVICES, "profile", profiles)
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
+            if in_sums:
+                connection.execute(_SUMMED.insert(), in_sums)
         self._stored = state
 
     def new_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> dict[str, DeviceProfile | None]:
@@ -353,9 +370,18 @@ class Database:
 
     def updates(self) -> list[dict[str, Any]]:
         """Return one row per counted update, by round and device."""
-        with self._engine.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(_UPDATES).order_by(_UPDATES.c.round, _UPDATES.c.device))
             return [dict(row) for row in rows.mappings()]
+
+    def counted(self) -> Counter[str]:
+        """Return the number of counted updates by device, those in masked sums among them."""
+        found: Counter[str] = Counter()
+        with self._reading() as connection:
+            for table in (_UPDATES, _SUMMED):
+                rows = sa.select(table.c.device, sa.func.count().label("number")).group_by(table.c.device)
+                found.update({row.device: row.number for row in connection.execute(rows)})
+        return found
 
     def close(self) -> None:
         """Close the database."""
@@ -436,6 +462,21 @@ def newly_counted(before: State, after: State) -> list[dict[str, Any]]:
         }
         for name in sorted(new)
         for update in [current.updates[name]]
+    ]
+
+
+def newly_summed(before: State, after: State) -> list[dict[str, Any]]:
+    """Return rows for the devices whose updates count in masked sums, sorted by device.
+
+    Those of the round that has closed between the two states; none if none has.
+    """
+    closed = before.current
+    if closed is None or closed.masking is None or after.round < closed.number:
+        return []
+    return [
+        {"round": closed.number, "device": name, "cluster": closed.cohort[name].cluster}
+        for name in sorted(closed.summed)
+        if (known := after.devices.get(name)) and known.trace is not before.devices[name].trace
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import to_builtins
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from coordinator.config import describe_changes
 from coordinator.identity import Holder
-from coordinator.rounds import Awaited, State
+from coordinator.rounds import Awaited, State, SumProgress, sums_of
 from coordinator.telemetry.broker import Glance
 from edge_sdk.streams import printable
 
@@ -157,23 +157,53 @@ def describe(event: Mapping[str, Any]) -> str:
 
 
 def print_status(
-    console: Console, name: str, state: State, updates: Iterable[Mapping[str, Any]], holder: Holder | None = None
+    console: Console, name: str, state: State, counted: Mapping[str, int], holder: Holder | None = None
 ) -> None:
-    """Print a federation in one line, its coordinator, and its devices with their updates."""
+    """Print a federation in one line, its coordinator, its masked sums, and its devices with their counted updates.
+
+    Args:
+        console: where to print.
+        name: the federation's name.
+        state: its state.
+        counted: device -> number of its counted updates; a device that is not in it has none.
+        holder: the process that serves it; None if none does.
+    """
     clusters = len(state.clusters)
     console.print(
         f"[bold]{name}[/bold]: {state.phase}, {state.round} rounds closed, {clusters} clusters", highlight=False
     )
     console.print(f"served by {holder}" if holder else "nobody serves it from this home", highlight=False, markup=False)
-    counted = Counter(update["device"] for update in updates)
+    for progress in sums_of(state):
+        console.print(_of_sum(progress), highlight=False, markup=False, soft_wrap=True)
     table = Table()
     for column in ("device", "cluster", "updates", "state"):
         table.add_column(column)
     for device, known in sorted(state.devices.items()):
         presence = "left" if known.left else "online" if known.until is None else "offline" if known.seen else "unseen"
         cluster = "-" if known.cluster is None else str(known.cluster)
-        table.add_row(device, cluster, str(counted[device]), presence)
+        table.add_row(device, cluster, str(counted.get(device, 0)), presence)
     console.print(table)
+
+
+def _of_sum(progress: SumProgress) -> str:
+    """Return the progress of a masked sum in words. All that is said of a vector is that it has come."""
+    there = f"{progress.answered} of {progress.devices}"
+    match progress.phase:
+        case "advertising":
+            said = f"{there} devices are trained"
+        case "revealing" | "sharing":
+            said = f"{there} devices have sent keys"
+        case "uploading":
+            said = f"{there} masked vectors have come"
+        case "consenting":
+            said = f"{progress.devices} masked vectors have come, {there} devices agree to the sum"
+        case "unmasking":
+            said = f"{progress.devices} masked vectors have come, {there} devices have helped to unmask the sum"
+        case "abandoned":
+            said = f"abandoned ({progress.reason})"
+        case _:
+            said = f"the sum of {progress.devices} masked vectors is computed"
+    return f"masked sum{_of_cluster({'cluster': progress.cluster})}: {said}"
 
 
 def _of_cluster(event: Mapping[str, Any]) -> str:
@@ -215,6 +245,12 @@ def _awaited(e: Mapping[str, Any]) -> str:
             return f"devices to begin with: {e['there']} of {e['needed']} are there{so_far}{others}"
         case "goodbyes":
             return f"{named(e['awaited'])} to fetch the last adapters and leave{so_far}"
+        case "sums":
+            left = "" if e["left"] is None else f"; it goes on without them in {e['left']:.0f} s"
+            return (
+                f"{named(e['awaited']) or 'nobody'} in a masked sum: {e['there']} have answered, {e['needed']} are "
+                f"enough{so_far}{left}"
+            )
     left = "" if e["left"] is None else f"; the round's deadline is in {e['left']:.0f} s"
     return (
         f"updates of {named(e['awaited']) or 'nobody'}: {e['there']} are there, {e['needed']} are enough{so_far}{left}"

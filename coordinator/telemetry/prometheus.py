@@ -101,7 +101,6 @@ class Metrics:
                 self._updates.labels("late" if event["late"] else "counted").inc()
             case "sum_complete":
                 self._sums.labels("complete").inc()
-                self._updates.labels("counted").inc(event["devices"])
             case "sum_abandoned":
                 self._sums.labels("abandoned").inc()
             case "round_started":
@@ -109,6 +108,8 @@ class Metrics:
             case "round_closed":
                 self._round.set(event["round"])
                 self._updates.labels("refused").inc(len(event["refused"]))
+                if "clipped" in event:  # no update of a masked sum counts before the sum is unmasked
+                    self._updates.labels("counted").inc(event["updates"])
                 self._aggregation_seconds.observe(event["aggregation_seconds"])
                 self._ended(event, "closed")
             case "round_failed":

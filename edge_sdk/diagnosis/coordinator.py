@@ -74,11 +74,12 @@ def check_coordinator(session: Session, topics: Topics, trust: bytes | None, kno
 def _presence(state: CoordinatorState) -> Finding:
     key = fingerprint(state.key)
     if state.online:
+        masked = ", and for updates in masked sums only" if state.masked is True else ""
         return Finding(
             "coordinator",
             "ok",
             f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}; it asks "
-            f"for codes of level {state.level!r}",
+            f"for codes of level {state.level!r}{masked}",
         )
     return Finding(
         "coordinator",

@@ -168,7 +168,7 @@ class Membership:
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
             PrivacyRefused: the federation asks for a privacy level of which there is no profile, and nothing was sent;
-                or for an update by itself, and `masked_only` is true.
+                or for updates by themselves, and `masked_only` is true: then no update was sent.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.

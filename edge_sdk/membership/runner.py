@@ -136,12 +136,23 @@ class Participant:
         """The Join with the most bytes."""
         return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
 
-    def agree(self, federation: str, level: str) -> None:
+    def agree(self, federation: str, level: str, *, masked: bool) -> None:
         """Take the privacy level that the federation's signed state asks for.
 
+        Args:
+            federation: its name.
+            level: the level.
+            masked: True if it says that updates are summed under masks.
+
         Raises:
-            PrivacyRefused: the owner does not allow it.
+            PrivacyRefused: the owner does not allow the level, or allows masked sums only.
         """
+        if self.masked_only and not masked:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for each update by itself, and the owner of this device allows it in "
+                "masked sums only: nothing was sent. To allow it, join without masked_only=True (`impasto join` "
+                "without --masked-only); its operator turns masked sums on by masked = true under [aggregation]."
+            )
         if level == self._agreed:
             return
         if level not in self._greetings:
@@ -279,7 +290,7 @@ class Runner:
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
                 return accepted
             case CoordinatorState(online=True):
-                self._device.agree(self._rules.federation, accepted.level)
+                self._device.agree(self._rules.federation, accepted.level, masked=accepted.masked is True)
                 return accepted
             case RoundStart(masking=None) if self._device.masked_only:
                 raise PrivacyRefused(
@@ -455,7 +466,8 @@ class Runner:
             if not self._device.stop.is_set():
                 raise
             return  # the checkpoint stays for the next session
-        data = pack_update(asked, trained, self._device.greeting.profile.base_id)
+        base_id, masked = self._device.greeting.profile.base_id, start.masking is not None
+        data = pack_update(asked, trained, base_id, masked=masked)
         manifest = make_manifest(data, role="update", name=f"update-{start.round}")
         offer = Offer.of(start, manifest, trained.stats)
         own = to_bytes(trained.adapter) if asked.share is Share.A_ONLY else None
@@ -476,7 +488,7 @@ class Runner:
         data = self._content(plan)
         if data is None or start.masking is None:
             return rounds.Vanished(plan)
-        words = layout_of(sizes_of(from_bytes(data)), start.masking).words
+        words = layout_of(sizes_of(from_bytes(data)), start.masking, start.share).words
         return rounds.Drawn(plan, terms_of(self._rules.federation, start, words), os.urandom(RANDOM_BYTES))
 
     def _make_vector(self, plan: str, start: RoundStart) -> rounds.Event:
@@ -491,7 +503,7 @@ class Runner:
         )
         shapes = {name: factors.shape for name, factors in update.layers.items()}
         before = beginning(asked.start, shapes, asked.rank, asked.seed, asked.share)
-        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking))
+        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking, start.share))
 
     def _own(self) -> Adapter | None:
         data = self._journal.own()

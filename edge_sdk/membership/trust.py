@@ -10,8 +10,16 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from edge_sdk.errors import CoordinatorUntrusted, ImpastoError, MessageOutdated, SignatureInvalid, WireError
+from edge_sdk.errors import (
+    CoordinatorUntrusted,
+    ImpastoError,
+    MessageInvalid,
+    MessageOutdated,
+    SignatureInvalid,
+    WireError,
+)
 from edge_sdk.membership.journal import Journal
+from edge_sdk.secure_aggregation import SUMMABLE
 from edge_sdk.wire import (
     CoordinatorState,
     Finished,
@@ -127,6 +135,11 @@ class Acquaintance:
         if key is None:  # its state has not come yet, and it will repeat the step
             return None
         step = verified(said, key, self._federation, self._device)
+        if isinstance(step, RoundStart) and step.masking is not None and step.share not in SUMMABLE:
+            raise MessageInvalid(
+                f"Round {step.round} asks for a masked sum of what devices train as {step.share.value!r}: there are "
+                "sums of the factors A, B or both only. Tell the operator of the federation, or update this SDK."
+            )
         number = step.round if isinstance(step, RoundStart) else _AFTER_ALL_ROUNDS
         if (said.epoch, number) < self._journal.heard:
             what = f"round {step.round}" if isinstance(step, RoundStart) else "the end"

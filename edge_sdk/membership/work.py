@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder
+from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, fit, pack, remainder, to_bytes
 from edge_sdk.membership.plan import RoundPlan, TrainedUpdate
 from edge_sdk.wire import Manifest, RoundStart
 
@@ -47,13 +47,21 @@ def make_plan(start: RoundStart, adapters: Mapping[str, Adapter], own: Adapter |
     )
 
 
-def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str) -> bytes:
+def pack_update(plan: RoundPlan, trained: TrainedUpdate, base_id: str, *, masked: bool = False) -> bytes:
     """The file that the device sends: the part of the trained adapter that the plan's `share` names.
+
+    Args:
+        plan: the plan.
+        trained: the result of its training.
+        base_id: id of the base model.
+        masked: True if the file stays on the device, which makes the vector of a masked sum of it: then it is whole.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers.
     """
     whole = Adapter(trained.adapter.layers, base_id)
+    if masked:
+        return to_bytes(whole)
     shapes = {name: factors.shape for name, factors in whole.layers.items()}
     return pack(whole, beginning(plan.start, shapes, plan.rank, plan.seed, plan.share), plan.share)
 

@@ -4,32 +4,63 @@ codes.py     from captions to a code, by any text encoder
 pictures.py  from embedded pictures to a code
 levels.py    the levels, by name; plain.py and coarse.py are one each
 basis.py     the public directions that codes of level "coarse" are reduced to
+questions.py what a coordinator asks where devices choose their clusters alone (level "local"); answers.py, the answers
 """
 
 from __future__ import annotations
 
+from edge_sdk.privacy.answers import SILHOUETTE, UPPER, answer, nearest_centroid
 from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_STYLES, Basis, basis_id, load_basis, make_basis, save_basis
-from edge_sdk.privacy.coarse import Coarse
+from edge_sdk.privacy.coarse import STEPS, Coarse
 from edge_sdk.privacy.codes import Encoder, different_captions, prompt_code, unit_length
 from edge_sdk.privacy.levels import DEFAULT, LEVELS, Level, level_named
 from edge_sdk.privacy.pictures import picture_code
+from edge_sdk.privacy.questions import (
+    FARTHEST,
+    MOST_CENTROIDS,
+    MOST_IN_TRIAL,
+    MOST_QUESTIONS,
+    SUBSTEPS,
+    Integers,
+    Kind,
+    Question,
+    check_follows,
+    check_question,
+    read_question,
+)
 
 __all__ = [
     "DEFAULT",
     "DIMENSIONS",
+    "FARTHEST",
     "FEWEST_STYLES",
     "LEVELS",
+    "MOST_CENTROIDS",
+    "MOST_IN_TRIAL",
+    "MOST_QUESTIONS",
+    "SILHOUETTE",
+    "STEPS",
+    "SUBSTEPS",
+    "UPPER",
     "Basis",
     "Coarse",
     "Encoder",
+    "Integers",
+    "Kind",
     "Level",
+    "Question",
+    "answer",
     "basis_id",
+    "check_follows",
+    "check_question",
     "different_captions",
     "level_named",
     "load_basis",
     "make_basis",
+    "nearest_centroid",
     "picture_code",
     "prompt_code",
+    "read_question",
     "save_basis",
     "unit_length",
 ]

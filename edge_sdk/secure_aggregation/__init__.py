@@ -29,7 +29,6 @@ from edge_sdk.secure_aggregation.keys import (
     commitment,
     consent_content,
     has_usable_keys,
-    is_by,
     is_signed,
     mask_private_key,
     pair_mask_key,
@@ -76,6 +75,7 @@ from edge_sdk.secure_aggregation.policy import (
 from edge_sdk.secure_aggregation.shares import restored
 from edge_sdk.secure_aggregation.terms import Terms
 from edge_sdk.secure_aggregation.updates import (
+    SUMMABLE,
     figures_of,
     layout_of,
     mean_of,
@@ -94,6 +94,7 @@ __all__ = [
     "SEALED_BYTES",
     "SHARE_BYTES",
     "SIGNATURE_BYTES",
+    "SUMMABLE",
     "VALUE_BITS",
     "Advertise",
     "Advertisement",
@@ -133,7 +134,6 @@ __all__ = [
     "from_bytes",
     "graph",
     "has_usable_keys",
-    "is_by",
     "is_signed",
     "layout_of",
     "mask",

@@ -167,16 +167,18 @@ def decoded(layout: Layout, total: Words, devices: int) -> Decoded:
     Raises:
         ConfigurationError: see `check_devices`.
         AdapterMismatch: the sum has another length.
-        MasksLeft: it is no sum of so many vectors.
+        MasksLeft: it is no sum of so many vectors, or a slot has a weight below zero.
     """
     check_devices(devices)
     if len(total) != layout.words:
         raise AdapterMismatch(f"A sum of {len(total)} words, and the layout has {layout.words}.")
     signed = total.astype(np.uint32, copy=False).view(np.int32)
-    if int(total[0]) != devices or np.abs(signed.astype(np.int64)).max() > devices * LARGEST:
+    weights = signed[layout.words - layout.slots * layout.slot_words :: layout.slot_words]
+    if int(total[0]) != devices or np.abs(signed.astype(np.int64)).max() > devices * LARGEST or weights.min() < 0:
         raise MasksLeft(
-            f"The sum is not one of {devices} devices' vectors: masks are left in it. Devices were shown different "
-            "steps or rosters, or somebody has sent another vector in a device's name. Nothing is learnt from it."
+            f"The sum is not one of {devices} devices' vectors: masks are left in it, or a device's vector was none. "
+            "Devices were shown different steps or rosters, or somebody has sent another vector in a device's name. "
+            "Nothing is learnt from it."
         )
     numbers = signed.astype(np.float64) / LARGEST
     common, start = _tensors(layout.common, numbers, _BEFORE, 1.0)

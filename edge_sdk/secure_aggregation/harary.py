@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -52,6 +53,7 @@ class Graph(msgspec.Struct, frozen=True):
         return sorted(self.ring[(here + step) % self.devices] for step in range(-reach, reach + 1))
 
 
+@lru_cache(maxsize=32)  # asked for again and again while a sum is made
 def graph(devices: int, neighbours: int, seed: bytes = b"") -> Graph:
     """The graph of so many devices, each with so many neighbours; a complete one needs no seed."""
     if neighbours >= devices - 1:

@@ -28,6 +28,7 @@ from edge_sdk.errors import ShareInvalid
 from edge_sdk.secure_aggregation.messages import Advertisement
 from edge_sdk.secure_aggregation.policy import Parameters
 from edge_sdk.secure_aggregation.terms import Terms
+from edge_sdk.wire import signed_by
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -94,7 +95,7 @@ def advertised(terms: Terms, device: str, identity: bytes, secrets: Secrets) -> 
 def is_signed(terms: Terms, advertisement: Advertisement) -> bool:
     """True if an advertisement is signed by its identity key for these terms."""
     content = terms.context("advertisement", *advertisement.signed_fields)
-    return is_by(advertisement.identity, advertisement.signature, content)
+    return signed_by(advertisement.identity, advertisement.signature, content)
 
 
 def sign(identity: bytes, content: bytes) -> bytes:
@@ -102,18 +103,6 @@ def sign(identity: bytes, content: bytes) -> bytes:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     return Ed25519PrivateKey.from_private_bytes(identity).sign(content)
-
-
-def is_by(identity: bytes, signature: bytes, content: bytes) -> bool:
-    """True if a signature is by this public identity key."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        Ed25519PublicKey.from_public_bytes(identity).verify(signature, content)
-    except InvalidSignature:
-        return False
-    return True
 
 
 def ready_content(terms: Terms, roster: bytes, sharers: bytes) -> bytes:

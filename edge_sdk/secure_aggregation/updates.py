@@ -1,11 +1,12 @@
 """Updates of a round as vectors of a masked sum: its terms, its layout, a device's vector, and the mean that comes out.
 
 What is summed is the change by training, factor by factor: after A and B of the round's start, the numbers that are
-left are small and of one size, so that 22 bits hold them to a few millionths. The figures of the training are summed
-with them, so that no device's own are seen.
+left are small and of one size, so that 22 bits hold them to a few millionths. A factor that a round does not train is
+the same on all devices, and takes no room. The figures of the training are summed with them, so that no device's own
+are seen.
 
     common      pictures, first_loss, last_loss, train_seconds
-    slot 0      for each layer, in the order of names: the change of A, the change of B
+    slot 0      for each layer, in the order of names: the change of A, the change of B, of those that are trained
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_sdk.adapter import Adapter, Factors
+from edge_sdk.adapter import Adapter, Factors, Share
 from edge_sdk.secure_aggregation.fixed_point import Decoded, Layout, Scaled, encoded
 from edge_sdk.secure_aggregation.masks import to_bytes
 from edge_sdk.secure_aggregation.policy import Policy
@@ -25,6 +26,8 @@ from edge_sdk.wire import Masking, RoundStart, TrainingStats, plan_id
 
 # The largest figures that are not clipped: 22 bits give losses to a hundred-thousandth, seconds to a twentieth.
 FIGURES: Mapping[str, float] = {"pictures": 65536.0, "first_loss": 64.0, "last_loss": 64.0, "train_seconds": 100_000.0}
+SUMMABLE: Mapping[Share, str] = {Share.BOTH: "ab", Share.A: "a", Share.B: "b"}
+"""Shares that a round may train under masks, and the factors that are summed: others are the same on all devices."""
 
 
 def policy_of(masking: Masking) -> Policy:
@@ -58,17 +61,19 @@ def terms_of(federation: str, start: RoundStart, words: int) -> Terms:
     )
 
 
-def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking) -> Layout:
+def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking, share: Share) -> Layout:
     """The layout of vectors.
 
     Args:
         sizes: layer -> numbers in A and in B.
         masking: the round's masking.
+        share: what the round trains, one of `SUMMABLE`.
     """
     tensors = [
         Scaled(name=f"{name}.{factor}", size=size, scale=masking.largest_change)
         for name in sorted(sizes)
         for factor, size in zip("ab", sizes[name], strict=True)
+        if factor in SUMMABLE[share]
     ]
     common = [Scaled(name=name, size=1, scale=scale) for name, scale in FIGURES.items()]
     return Layout(slots=1, tensors=tuple(tensors), common=tuple(common))
@@ -79,7 +84,7 @@ def sizes_of(adapter: Adapter) -> dict[str, tuple[int, int]]:
     return {name: (factors.a.size, factors.b.size) for name, factors in adapter.layers.items()}
 
 
-def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
     """A device's plain vector: the change by training, multiplied with its weight, and the figures of the training.
 
     Args:
@@ -87,28 +92,29 @@ def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Ma
         start: the adapter that its training started from, of the same layers and ranks.
         stats: figures of the training; its pictures are the weight.
         masking: the round's masking.
+        share: what the round trains, one of `SUMMABLE`.
 
     Raises:
         AdapterMismatch: the adapters differ in a shape.
         AdapterValueError: a number is not finite.
     """
-    layout = layout_of(sizes_of(start), masking)
+    layout = layout_of(sizes_of(start), masking, share)
     changes: dict[str, NDArray[np.float64]] = {}
     for name, new in update.layers.items():
         old = start.layers.get(name, new)
-        changes[f"{name}.a"] = _difference(new.a, old.a)
-        changes[f"{name}.b"] = _difference(new.b, old.b)
+        for factor in SUMMABLE[share]:
+            changes[f"{name}.{factor}"] = _difference(getattr(new, factor), getattr(old, factor))
     weight = min(stats.pictures, masking.largest_weight) / masking.largest_weight
     figures = {name: min(float(value), FIGURES[name]) for name, value in stats.figures().items()}
     return to_bytes(encoded(layout, 0, weight, changes, figures))
 
 
 def mean_of(start: Adapter, decoded: list[Decoded]) -> Adapter:
-    """The adapter after a round: its start, and the weighted mean of the changes.
+    """The adapter after a round: its start, and the weighted mean of the changes of the factors that were trained.
 
     Args:
         start: the adapter that all devices started from.
-        decoded: the decoded sums of the devices, one or more, each of at least one device.
+        decoded: the decoded sums of the devices, one or more, each with a weight above zero.
     """
     weights = [one.slots[0].weight for one in decoded]
     total = sum(weights)
@@ -116,7 +122,8 @@ def mean_of(start: Adapter, decoded: list[Decoded]) -> Adapter:
     def added(name: str, old: NDArray[Any]) -> NDArray[np.float64]:
         moved: NDArray[np.float64] = old.astype(np.float64)
         for one, weight in zip(decoded, weights, strict=True):
-            moved += one.slots[0].tensors[name].reshape(old.shape) * (weight / total)
+            if name in one.slots[0].tensors:
+                moved += one.slots[0].tensors[name].reshape(old.shape) * (weight / total)
         return moved
 
     layers = {

@@ -358,9 +358,10 @@ class Succession(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class CoordinatorState(_Message, frozen=True, kw_only=True):
     """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
-    online: True while it coordinates the federation; level: the privacy level of the codes that it asks for;
-    key: the Ed25519 public key that it signs with; successions: statements of earlier keys about their successors, the
-    oldest first; signature: by `key`, of all the rest, see `signing`.
+    online: True while it coordinates the federation; level: the privacy level of the codes that it asks for; masked:
+    True if updates are summed under masks, absent otherwise; key: the Ed25519 public key that it signs with;
+    successions: statements of earlier keys about their successors, the oldest first; signature: by `key`, of all the
+    rest, see `signing`.
     """
 
     online: bool
@@ -368,6 +369,7 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
     federation: Name
     base_id: BaseId
     level: Level
+    masked: Literal[True] | msgspec.UnsetType = msgspec.UNSET
     key: Key
     successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
     signature: Signature

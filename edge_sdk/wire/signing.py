@@ -6,6 +6,7 @@ Signatures cover msgpack arrays in the shortest encoding, whose first element te
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
     ["impasto/1 sum", federation, device, epoch, content]   content: the encoded message of a masked sum, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
+                                                            and true at its end if updates are summed under masks
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
 
@@ -80,7 +81,14 @@ class Signer:
         return SignedSum(epoch=epoch, content=said.content, signature=signature)
 
     def state(
-        self, *, online: bool, epoch: int, base_id: str, level: str, successions: Sequence[Succession] = ()
+        self,
+        *,
+        online: bool,
+        epoch: int,
+        base_id: str,
+        level: str,
+        masked: bool = False,
+        successions: Sequence[Succession] = (),
     ) -> CoordinatorState:
         """The signed state of the coordinator with this key."""
         state = CoordinatorState(
@@ -89,6 +97,7 @@ class Signer:
             federation=self._federation,
             base_id=base_id,
             level=level,
+            masked=True if masked else msgspec.UNSET,
             key=self.public,
             successions=list(successions),
             signature=_UNSIGNED,
@@ -128,7 +137,7 @@ class Greeter:
 def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: str) -> bool:
     """True if a hello is signed by the device with this public key, for a profile of this hash."""
     content = _of_hello(federation, device, hello.epoch, hello.number, profile)
-    return len(key) == 32 and _signed_by(key, hello.signature, content)
+    return len(key) == 32 and signed_by(key, hello.signature, content)
 
 
 def profile_hash(profile: DeviceProfile) -> bytes:
@@ -155,7 +164,7 @@ def verified(signed: SignedStep, public: bytes, federation: str, device: str) ->
         SignatureInvalid: the signature is not valid.
         MessageInvalid: the signature is valid, but its content is no step.
     """
-    if not _signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
+    if not signed_by(public, signed.signature, _of_step(federation, device, signed.epoch, signed.step)):
         raise SignatureInvalid(
             f"A step is not signed for {device!r} by the coordinator of {federation!r} that this device knows: nothing "
             "comes of it. Somebody else can write on this device's topics; tell the operator of the broker."
@@ -169,7 +178,7 @@ def verified_sum(signed: SignedSum, public: bytes, federation: str, device: str)
     Raises:
         SignatureInvalid: the signature is not valid.
     """
-    if not _signed_by(public, signed.signature, _of_sum(federation, device, signed.epoch, signed.content)):
+    if not signed_by(public, signed.signature, _of_sum(federation, device, signed.epoch, signed.content)):
         raise SignatureInvalid(
             f"A message of a masked sum is not signed for {device!r} by the coordinator of {federation!r} that this "
             "device knows: nothing comes of it. Somebody else can write on this device's topics; tell the operator of "
@@ -186,7 +195,7 @@ def recognised(pinned: bytes | None, state: CoordinatorState, federation: str) -
         SignatureInvalid: the state shows a trusted key, but is not signed by it.
     """
     key = trusted(pinned, state.key, state.successions, federation)
-    if state.federation != federation or not _signed_by(key, state.signature, _of_state(federation, state)):
+    if state.federation != federation or not signed_by(key, state.signature, _of_state(federation, state)):
         raise SignatureInvalid(
             f"Somebody shows key {fingerprint(key)} as the coordinator of {federation!r}, but has not signed with it: "
             "it is not listened to. Somebody else can write on the coordinator's topic; tell the operator of the "
@@ -242,10 +251,11 @@ def read_fingerprint(text: str) -> bytes:
 
 
 def _vouches(succession: Succession, federation: str) -> bool:
-    return _signed_by(succession.old, succession.signature, _of_key(federation, succession.new))
+    return signed_by(succession.old, succession.signature, _of_key(federation, succession.new))
 
 
-def _signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
+def signed_by(public: bytes, signature: bytes, content: bytes) -> bool:
+    """True if a signature of a content is by this Ed25519 public key, of 32 bytes."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -266,9 +276,9 @@ def _of_sum(federation: str, device: str, epoch: int, content: bytes) -> bytes:
 
 def _of_state(federation: str, state: CoordinatorState) -> bytes:
     said = [[s.old, s.new, s.signature] for s in state.successions]
-    return msgspec.msgpack.encode(
-        ["impasto/1 state", federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
-    )
+    facts = [federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
+    masked = [True] if state.masked is True else []
+    return msgspec.msgpack.encode(["impasto/1 state", *facts, *masked])
 
 
 def _of_hello(federation: str, device: str, epoch: int, number: int, profile: bytes) -> bytes:

@@ -16,9 +16,11 @@ from benchmarks.attacks.guesses import Guesses
 from benchmarks.attacks.pictures import Album, album, attacked_pictures, grouped_pictures, owned, picture_groups
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
-from benchmarks.privacy import QUICK, attacked, bars, grouped, hashed, rotated
-from benchmarks.report.privacy import codes, left, pictures, rivals
+from benchmarks.attacks.sums import Seen, clustered, named_without_names, singled, styles_of_lost
+from benchmarks.privacy import CROWDS, QUICK, attacked, bars, by_sums, grouped, hashed, rotated
+from benchmarks.report.privacy import codes, left, pictures, rivals, sums, sums_attacked, sums_with_losses
 from benchmarks.report.privacy import picture_groups as groups_of_pictures
+from coordinator.methods.clustering.by_sums import Groups
 from edge_sdk.privacy import DIMENSIONS, LEVELS, make_basis
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle
 
@@ -151,6 +153,51 @@ def test_every_row_has_its_chance_beside_it(known: World) -> None:
     }
 
 
+def test_rows_of_clusters_found_by_sums(known: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CROWDS, 8, 2)
+    rows = list(by_sums(known, QUICK, 0))
+    assert {(row["part"], row["devices"]) for row in rows} == {
+        (part, 8) for part in ("groups", "no groups", "local", "local attack", "local lost")
+    }
+    assert np.mean([row["ari"] for row in rows if row["part"] == "groups" and row["style words"] == "full"]) > 0.9
+    for row in rows:
+        if row["part"] == "local":
+            assert (row["sums"], row["bytes_up"]) == (8.0, pytest.approx(180e3, rel=0.3))
+        if row["part"] == "local attack":
+            assert (row["chance"], row["style_chance"]) == (16 / len(known.captions), 1 / STYLES)
+            assert row["informed"] > row["chance"]
+    assert all(part({"rows": rows}).count("\n") >= 2 for part in (sums, sums_attacked, sums_with_losses))
+    assert {part({"rows": []}) for part in (sums, sums_attacked, sums_with_losses)} == {"Not measured yet."}
+
+
+def test_clusters_found_by_sums_are_found_under_losses(known: World) -> None:
+    rng = np.random.default_rng(5)
+    truth = [number % STYLES for number in range(32)]
+    crowd = [victim(known, style, 16, rng) for style in truth]
+    own = [LEVELS["coarse"].encode(known.vectors[one.captions], known.basis) for one in crowd]
+    for lost in (0.0, 0.3):
+        assert agreement(truth, clustered(own, 0, rng, 3, lost).labels) > 0.9
+
+
+def test_a_code_is_singled_out_by_the_difference_of_two_sums() -> None:
+    seen = Seen(Groups(centroids=(), counts=(), silhouette=0.0, questions=0), np.zeros(0, np.int64))
+    seen.companies = {0b00111, 0b00110, 0b11000, 0b10000}
+    assert singled(seen, 5) == 3 / 5, "the first by a difference, the fourth too, the fifth as a sum of one"
+
+
+def test_a_device_by_name_tells_nothing_by_sums_unless_it_is_lost(known: World) -> None:
+    """The attack is real on its code: it guesses the style of a device that is missing alone in one sum."""
+    rng = np.random.default_rng(6)
+    crowd = [victim(known, number % STYLES, 16, rng) for number in range(24)]
+    own = [LEVELS["coarse"].encode(known.vectors[one.captions], known.basis) for one in crowd]
+    views = named_without_names(known, crowd, own, clustered(own, 0, rng), 4, rng)
+    assert set(views) == {"centroids", "codes without names"}
+    assert [view["style"] for view in views.values()] == [1 / STYLES] * 2
+    assert max(view["found"] for view in views.values()) < 0.1
+    assert styles_of_lost(known, crowd, own, 1, rng) == 1.0
+    assert styles_of_lost(known, crowd, own, 24, rng) == 1 / STYLES
+
+
 def test_principal_components_are_those_of_scikit_learn(known: World) -> None:
     basis = principal_components(known.public)
     reference = PCA(DIMENSIONS).fit(known.public)
@@ -230,7 +277,11 @@ def test_bars_are_computed_from_rows() -> None:
 
     rows = [
         code("plain", 16, 0.96), code("plain", 8, 0.5), code("coarse", 2, 1.0, refused=1), code("coarse", 16, 0.05),
-        groups("plain", 1.0), groups("coarse", 0.97),
+        groups("plain", 1.0), groups("coarse", 0.97), groups("local", 0.94),
+        {
+            "part": "local attack", "code": "centroids", "devices": 8, "found": 0.02, "styled": 0.1, "voted": 0.01,
+            "chance": 0.0, "informed": 0.03, "style": 0.25, "style_chance": 0.25,
+        },
     ]  # fmt: skip
     assert [(bar.name, pytest.approx(bar.value), bar.holds) for bar in bars(rows)] == [
         ("plain, 16 captions: found by the attack", 0.96, True),
@@ -238,7 +289,13 @@ def test_bars_are_computed_from_rows() -> None:
         ("coarse, 16 captions: styled beyond informed", 0.07, False),
         ("coarse, 16 captions: voted beyond informed", 0.05, True),
         ("coarse, 16 captions: one more named beyond chance", 0.01, True),
+        ("local, centroids, 8 devices: found beyond chance", 0.02, True),
+        ("local, centroids, 8 devices: styled beyond informed", 0.07, False),
+        ("local, centroids, 8 devices: voted beyond informed", -0.02, True),
+        ("local, centroids, 8 devices: style beyond chance", 0.0, True),
         ("coarse, 8 devices, full, number given: ARI lost to plain", 0.03, False),
+        ("local, 8 devices, full, number given: ARI lost to plain", 0.06, False),
+        ("local, 8 devices, full, number given: ARI lost to coarse", 0.03, True),
     ]
 
 

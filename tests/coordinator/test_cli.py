@@ -166,7 +166,8 @@ def test_a_database_that_fails_ends_with_its_name(run: Run, tmp_path: Path) -> N
         connection.commit()
     code, said = run("status", str(path))
     assert code == 6
-    assert said.startswith("OperationalError: (sqlite3.OperationalError) no such column")
+    assert said.startswith("StoreUnavailable: The database sqlite:///")
+    assert "no such column: updates.device" in said
 
 
 def test_methods_are_listed_with_their_keys(run: Run) -> None:

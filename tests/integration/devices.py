@@ -77,6 +77,7 @@ class Device:
     home: Path
     before_training: Callable[[RoundPlan], None] = lambda plan: None
     masked_only: bool = False
+    learns: Callable[[str, int, RoundPlan], TrainedUpdate] = train
     result: MembershipResult | None = None
     error: BaseException | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -125,4 +126,4 @@ class Device:
     def _train(self, plan: RoundPlan) -> TrainedUpdate:
         self.before_training(plan)
         self.trained.append(plan.round)
-        return train(self.group, self.number, plan)
+        return self.learns(self.group, self.number, plan)

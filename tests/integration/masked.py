@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_sdk.adapter import Adapter, beginning, load
+from edge_sdk.adapter import Adapter, Share, beginning, load
 from edge_sdk.secure_aggregation import decoded, from_bytes, layout_of, mean_of, sizes_of, vector_of
 from edge_sdk.wire import Masking, TrainingStats
 from tests.coordinator.adapters import SLOTS
@@ -17,7 +17,7 @@ from tests.integration.devices import Device
 
 MASKED = """
 [aggregation]
-method = "fedit"
+method = "{method}"
 masked = true
 largest_change = 8.0
 patience = {patience}
@@ -35,8 +35,9 @@ def write_masked(
     clustering: str = "single",
     patience: float = 30.0,
     grace: float = 20.0,
+    method: str = "fedit",
 ) -> Path:
-    more = MASKED.format(clustering=clustering, patience=patience)
+    more = MASKED.format(clustering=clustering, patience=patience, method=method)
     more += "min_cluster = 3\n" if clustering == "prompt" else ""
     path = write_federation(folder, url, rounds, more, devices)
     path.write_text(path.read_text().replace("grace = 20.0", f"grace = {grace}"))
@@ -49,24 +50,24 @@ class Plain:
     def __init__(self) -> None:
         self.vectors: dict[tuple[str, bytes], bytes] = {}  # by device and start: the last one
         self.updates: dict[tuple[str, bytes], tuple[Adapter, TrainingStats]] = {}
-        self.maskings: list[Masking] = []
+        self.maskings: list[tuple[Masking, Share]] = []
         self.dying: set[str] = set()  # devices that die when all others have said whom they mask for
 
-    def note(self, update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-        name, made = threading.current_thread().name, vector_of(update, start, stats, masking)
+    def note(self, update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+        name, made = threading.current_thread().name, vector_of(update, start, stats, masking, share)
         if name in self.dying:
             self.dying.discard(name)
             raise PowerCutError
         self.vectors[name, key_of(start)] = made
         self.updates[name, key_of(start)] = update, stats
-        self.maskings.append(masking)
+        self.maskings.append((masking, share))
         return made
 
-    def mean(self, start: Adapter, names: Collection[str]) -> Adapter:
+    def mean(self, start: Adapter, names: Collection[str], share: Share = Share.BOTH) -> Adapter:
         """The mean that the plain integer sum of these devices' vectors gives."""
         vectors = [from_bytes(self.vectors[name, key_of(start)]) for name in names]
         total = np.sum(vectors, axis=0, dtype=np.uint32)
-        return mean_of(start, [decoded(layout_of(sizes_of(start), self.maskings[0]), total, len(vectors))])
+        return mean_of(start, [decoded(layout_of(sizes_of(start), self.maskings[0][0], share), total, len(vectors))])
 
 
 class PowerCutError(Exception):

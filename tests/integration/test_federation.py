@@ -46,12 +46,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def embedded() -> Iterator[str]:
-    with EmbeddedBroker() as broker:
-        yield broker.url
-
-
 @pytest.fixture(params=["memory", "embedded", "mosquitto"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "memory":

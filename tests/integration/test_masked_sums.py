@@ -12,23 +12,26 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from coordinator import config
+from coordinator.store import Database
 from edge_sdk import secure_aggregation as sums
-from edge_sdk.adapter import Adapter
+from edge_sdk.adapter import Adapter, Share, beginning, from_bytes, to_bytes
 from edge_sdk.errors import PrivacyRefused
-from edge_sdk.membership import runner
+from edge_sdk.membership import RoundPlan, TrainedUpdate, runner
 from edge_sdk.secure_aggregation import (
     LARGEST,
     vector_of,
 )
 from edge_sdk.transport import Settings, create
-from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
+from tests.coordinator.adapters import BASE_ID, SLOTS
+from tests.coordinator.learners import Learner
 from tests.integration.coordinators import Coordinator
 from tests.integration.devices import Device
 from tests.integration.masked import (
@@ -44,22 +47,17 @@ from tests.integration.masked import (
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with EmbeddedBroker() as broker:
-        yield broker.url
-
-
-@pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> Plain:
     noted = Plain()
     monkeypatch.setattr(runner, "vector_of", noted.note)
     return noted
 
 
-def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_federation_learns_the_plain_integer_mean(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """A root round of six devices, then two clusters of three."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
-    members = [device.join() for device in members_of(url, tmp_path, 6)]
+    path = write_masked(tmp_path, embedded, rounds=2, clustering="prompt")
+    coordinator = Coordinator(path)
+    members = [device.join() for device in members_of(embedded, tmp_path, 6)]
     coordinator.join()
     everybody = [device.name for device in members]
     check_same(brought(members[0]), plain.mean(initial(0), everybody))
@@ -78,12 +76,16 @@ def test_a_federation_learns_the_plain_integer_mean(url: str, tmp_path: Path, pl
     assert closed[0]["clipped"] == 0.0
     for silent in ("refused", "update_counted", "sum_abandoned", "send_failed"):
         assert coordinator.named(silent) == []
+    database = Database(config.load(path).database, "tastes", BASE_ID)
+    assert database.counted() == dict.fromkeys(everybody, 2), "as `impasto-coordinator status` shows them"
+    assert database.updates() == [], "of which nothing is known but that they count"
+    database.close()
 
 
-def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_the_mean_is_that_of_the_updates_within_the_rounding(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """Weights are the numbers of pictures."""
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     found, start = brought(members[0]), initial(0)
     updates = [plain.updates[device.name, key_of(start)] for device in members]
@@ -98,11 +100,11 @@ def test_the_mean_is_that_of_the_updates_within_the_rounding(url: str, tmp_path:
             np.testing.assert_allclose(getattr(factors, factor), wanted, rtol=1e-5, atol=2 * step)
 
 
-def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """Two of seven have said whom they mask for, and die before they hand in."""
     plain.dying = {"device-1", "device-4"}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
-    members = [device.join() for device in members_of(url, tmp_path, 7)]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=7, grace=1.0))
+    members = [device.join() for device in members_of(embedded, tmp_path, 7)]
     coordinator.join()
     lost, staying = [members[1], members[4]], [d for d in members if d.number not in (1, 4)]
     assert all(isinstance(device.error, PowerCutError) for device in lost)
@@ -114,17 +116,19 @@ def test_those_who_are_lost_at_the_worst_moment_are_not_in_the_sum(url: str, tmp
     assert (closed["updates"], closed["missing"]) == (5, ["device-1", "device-4"])
 
 
-def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(
+    embedded: str, tmp_path: Path, plain: Plain
+) -> None:
     """Four of seven die: nothing is learnt. With the homes that they left they come back, and nobody trains again."""
     plain.dying = {f"device-{number}" for number in range(4)}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=7, grace=1.0))
-    members = members_of(url, tmp_path, 7)
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=7, grace=1.0))
+    members = members_of(embedded, tmp_path, 7)
     for device in members[:4]:
         assert isinstance(device.join().error, PowerCutError)
     abandoned = coordinator.told(lambda event: event["event"] == "sum_abandoned")
     assert (abandoned["code"], abandoned["needed"]) == ("TooFewDevices", 4)
     assert "3 of 7 devices have handed in" in abandoned["reason"]
-    again = members_of(url, tmp_path, 4)
+    again = members_of(embedded, tmp_path, 4)
     everybody = [device.join() for device in [*again, *members[4:]]]
     coordinator.join()
     # Whoever was there in time is in the sum of the second attempt, or of a later one.
@@ -137,13 +141,13 @@ def test_too_many_losses_abandon_the_sum_and_another_attempt_is_made(url: str, t
         assert device.trained == [] if device in again else [1]
 
 
-def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """It knows its keys and its neighbours' shares again, and is in the sum."""
     plain.dying = {"device-2"}
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    members = members_of(url, tmp_path, 4)
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    members = members_of(embedded, tmp_path, 4)
     assert isinstance(members[2].join().error, PowerCutError)
-    members[2] = Device(2, url, tmp_path / "device-2").start()
+    members[2] = Device(2, embedded, tmp_path / "device-2").start()
     for device in members:
         device.join()
     coordinator.join()
@@ -154,20 +158,20 @@ def test_a_device_that_dies_before_it_hands_in_resumes_its_sum(url: str, tmp_pat
 
 
 def test_the_coordinator_restarts_while_vectors_come_in(
-    url: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
+    embedded: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     first = Coordinator(path)
     restarted = threading.Event()
     note = plain.note
 
-    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
+    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
         if threading.current_thread().name == "device-3":
             assert restarted.wait(60)
-        return note(update, start, stats, masking)
+        return note(update, start, stats, masking, share)
 
     monkeypatch.setattr(runner, "vector_of", slow)
-    members = members_of(url, tmp_path, 4)
+    members = members_of(embedded, tmp_path, 4)
     first.told(lambda event: event["event"] == "sum_begun")
     first.stop()
     second = Coordinator(path)
@@ -183,13 +187,74 @@ def test_the_coordinator_restarts_while_vectors_come_in(
     assert [event["devices"] for event in second.named("sum_complete")] == [4]
 
 
+@pytest.mark.parametrize(("method", "shares"), [("ffa", "bbb"), ("rolora", "bba")])
+def test_where_one_factor_is_trained_its_sum_alone_is_made_and_goes_on_after_a_restart(
+    embedded: str, tmp_path: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, method: str, shares: str
+) -> None:
+    """A root round and two cluster rounds; the coordinator restarts while the vectors of the last one come in."""
+    path = write_masked(tmp_path, embedded, rounds=3, devices=4, method=method)
+    first, restarted, note = Coordinator(path), threading.Event(), plain.note
+    made: dict[str, list[int]] = {}
+
+    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+        name = threading.current_thread().name
+        lengths = made.setdefault(name, [])
+        if len(lengths) == 2 and name == "device-3":
+            assert restarted.wait(60)
+        vector = note(update, start, stats, masking, share)
+        lengths.append(len(vector))
+        return vector
+
+    monkeypatch.setattr(runner, "vector_of", slow)
+
+    def learns(group: str, number: int, plan: RoundPlan) -> TrainedUpdate:
+        return Learner(number).train(plan)
+
+    members = [Device(number, embedded, tmp_path / f"device-{number}", learns=learns).start() for number in range(4)]
+    first.told(lambda event: event["event"] == "sum_begun" and event["round"] == 3)
+    first.stop()
+    second = Coordinator(path)
+    second.wait_for("coordinator_started")
+    restarted.set()
+    for device in members:
+        device.join()
+    second.join()
+    everybody, trained = [device.name for device in members], [Share(share) for share in shares]
+    root = plain.mean(initial(0), everybody, trained[0])
+    then = beginning(stored_as(plain.mean(initial(1), everybody, trained[1])), SLOTS, 4, 1)
+    cluster = plain.mean(then, everybody, trained[2])
+    numbers = [sum(getattr(f, share).size for f in initial(0).layers.values()) for share in shares]
+    for device in members:
+        check_same(brought(device), root)
+        check_same(brought(device, "cluster"), cluster)
+        assert device.trained == [1, 2, 3]
+        assert made[device.name] == [4 * (2 + 4 + 1 + count) for count in numbers], "half of both factors"
+    for share, before, after in zip(shares[::2], (initial(0), then), (root, cluster), strict=True):
+        moved = {factor for factor in "ab" if not same(before, after, factor)}
+        assert moved == {share}
+    assert second.named("sum_begun") == []
+    assert [event["round"] for event in [*first.named("round_closed"), *second.named("round_closed")]] == [1, 2, 3]
+
+
+def stored_as(adapter: Adapter) -> Adapter:
+    """An adapter as it comes back from its file."""
+    return from_bytes(to_bytes(adapter))
+
+
+def same(one: Adapter, other: Adapter, factor: str) -> bool:
+    return all(
+        np.array_equal(getattr(one.layers[name], factor), np.float32(getattr(other.layers[name], factor)))
+        for name in one.layers
+    )
+
+
 def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_takes(
-    url: str, tmp_path: Path, plain: Plain
+    embedded: str, tmp_path: Path, plain: Plain
 ) -> None:
     """Of two clusters of three, one loses a device after the first round; the other one goes on."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, clustering="prompt"))
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=2, clustering="prompt"))
     members = [
-        Device(number, url, tmp_path / f"device-{number}").start(**({"rounds": 1} if number == 1 else {}))
+        Device(number, embedded, tmp_path / f"device-{number}").start(**({"rounds": 1} if number == 1 else {}))
         for number in range(6)
     ]
     for device in members:
@@ -208,12 +273,12 @@ def test_a_cluster_with_too_few_devices_learns_nothing_and_says_how_many_it_take
         assert "update_refused" in [event["event"] for event in members[number].events]
 
 
-def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nobody_sees_an_update(embedded: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Not the coordinator's memory, database, blobs or log, and not the broker. What is looked for can be found."""
     caplog.set_level(logging.DEBUG)
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     heard: list[bytes] = []
-    listener = create(Settings(url=url, client_id="listener"))
+    listener = create(Settings(url=embedded, client_id="listener"))
     listener.connect(5.0)
     listener.subscribe("impasto/#", lambda topic, payload: heard.append(topic.encode() + payload))
     command = [sys.executable, "-m", "coordinator.cli", "serve", str(path)]
@@ -222,15 +287,15 @@ def test_nobody_sees_an_update(url: str, tmp_path: Path, caplog: pytest.LogCaptu
         secret: dict[str, list[bytes]] = {}
         guard = threading.Lock()
 
-        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-            made = vector_of(update, start, stats, masking)
+        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+            made = vector_of(update, start, stats, masking, share)
             with guard:
                 secret[threading.current_thread().name] = needles(update, start, made)
             return made
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(runner, "vector_of", noted)
-            members = [device.join() for device in members_of(url, tmp_path, 4)]
+            members = [device.join() for device in members_of(embedded, tmp_path, 4)]
         listener.close()
         memory = memory_of(process.pid)
     finally:
@@ -279,19 +344,30 @@ def memory_of(process: int) -> bytes:
     return b"".join(parts)
 
 
-def test_noise_in_place_of_a_vector_is_noticed_and_nothing_is_learnt(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def noise(vector: bytes) -> bytes:
+    return np.random.default_rng(1).bytes(len(vector))
+
+
+def without_weight(vector: bytes) -> bytes:
+    """A vector that takes away more weight than the others have."""
+    words = np.frombuffer(vector, "<i4").copy()
+    words[6] = -LARGEST
+    return words.tobytes()
+
+
+@pytest.mark.parametrize("lie", [noise, without_weight])
+def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
+    embedded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: Callable[[bytes], bytes]
 ) -> None:
-    """A vector that is none cannot be told apart while it is masked: the sum as a whole shows it."""
+    """It cannot be told apart while it is masked: the sum as a whole shows it."""
 
-    def noise(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking) -> bytes:
-        made = vector_of(update, start, stats, masking)
-        name = threading.current_thread().name
-        return np.random.default_rng(1).bytes(len(made)) if name == "device-2" else made
+    def made(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+        vector = vector_of(update, start, stats, masking, share)
+        return lie(vector) if threading.current_thread().name == "device-2" else vector
 
-    monkeypatch.setattr(runner, "vector_of", noise)
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=2, devices=4))
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    monkeypatch.setattr(runner, "vector_of", made)
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=2, devices=4))
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     failed = coordinator.named("round_failed")
     assert [(event["round"], event["code"]) for event in failed] == [(1, "MaskedSumError"), (2, "MaskedSumError")]
@@ -300,10 +376,10 @@ def test_noise_in_place_of_a_vector_is_noticed_and_nothing_is_learnt(
     assert coordinator.service.state.root.start is None
 
 
-def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """A roster of the broker's own devices would show a device's update to them: it is not signed."""
-    coordinator = Coordinator(write_masked(tmp_path, url, devices=4))
-    forger = create(Settings(url=url, client_id="forger"))
+    coordinator = Coordinator(write_masked(tmp_path, embedded, devices=4))
+    forger = create(Settings(url=embedded, client_id="forger"))
     forger.connect(5.0)
     other = Signer(new_key(), "tastes")
     hurt = threading.Event()
@@ -320,7 +396,7 @@ def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp
                 forger.publish("impasto/1/tastes/dev/device-0/down/control", encode(forged))
 
     forger.subscribe("impasto/1/tastes/dev/device-0/up/control", forge)
-    members = [device.join() for device in members_of(url, tmp_path, 4)]
+    members = [device.join() for device in members_of(embedded, tmp_path, 4)]
     coordinator.join()
     forger.close()
     assert hurt.is_set()
@@ -329,25 +405,27 @@ def test_who_may_write_everywhere_cannot_speak_for_the_coordinator(url: str, tmp
     check_same(brought(members[0]), plain.mean(initial(0), [device.name for device in members]))
 
 
-def test_nothing_is_left_of_the_vectors_after_their_round(url: str, tmp_path: Path) -> None:
-    path = write_masked(tmp_path, url, devices=4)
+def test_nothing_is_left_of_the_vectors_after_their_round(embedded: str, tmp_path: Path) -> None:
+    path = write_masked(tmp_path, embedded, devices=4)
     coordinator = Coordinator(path)
-    for device in members_of(url, tmp_path, 4):
+    for device in members_of(embedded, tmp_path, 4):
         assert device.join().error is None
     coordinator.join()
     kept = {file.name for file in (tmp_path / "tastes.coordinator" / "blobs").rglob("*") if len(file.name) == 64}
     assert kept == coordinator.service.state.blobs()
 
 
-def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str, tmp_path: Path, plain: Plain) -> None:
+def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(
+    embedded: str, tmp_path: Path, plain: Plain
+) -> None:
     """kill -9 as soon as it says that the sum has begun, and again as soon as it says that it is complete."""
-    path = write_masked(tmp_path, url, devices=4)
+    path = write_masked(tmp_path, embedded, devices=4)
     command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
     members: list[Device] = []
     for said in ("masked sum of 4 devices", "4 devices are in it"):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        members = members or members_of(url, tmp_path, 4)
+        members = members or members_of(embedded, tmp_path, 4)
         for line in process.stdout:
             if said in line or "rounds done" in line:
                 break
@@ -362,32 +440,34 @@ def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(url: str
 
 
 @pytest.mark.parametrize("masked", [True, False])
-def test_an_owner_may_allow_masked_sums_only(url: str, tmp_path: Path, masked: bool) -> None:
-    """A federation that asks for updates by themselves gets none of this device."""
-    path = write_masked(tmp_path, url, devices=3)
+def test_an_owner_may_allow_masked_sums_only(embedded: str, tmp_path: Path, masked: bool) -> None:
+    """A federation that asks for updates by themselves hears nothing of this device."""
+    path = write_masked(tmp_path, embedded, devices=3)
     path.write_text(path.read_text().replace("masked = true", f"masked = {str(masked).lower()}"))
     coordinator = Coordinator(path, once=masked)
-    careful = Device(0, url, tmp_path / "device-0", masked_only=True).start()
-    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (1, 2)]
+    careful = Device(0, embedded, tmp_path / "device-0", masked_only=True).start()
+    others = [Device(number, embedded, tmp_path / f"device-{number}").start() for number in (1, 2)]
     careful.join()
     if masked:
         assert careful.error is None
         coordinator.join()
     else:
         assert isinstance(careful.error, PrivacyRefused)
-        assert "asks for the update of round 1 by itself" in str(careful.error)
+        assert "asks for each update by itself" in str(careful.error)
         assert careful.trained == []
+        coordinator.wait_for("device_joined", 2)
+        assert {event["device"] for event in coordinator.named("device_joined")} == {"device-1", "device-2"}
         coordinator.stop()
     for device in others:
         device.stop()
         device.join()
 
 
-def test_a_device_that_is_killed_at_every_step_of_its_sums_is_in_all_of_them(url: str, tmp_path: Path) -> None:
+def test_a_device_that_is_killed_at_every_step_of_its_sums_is_in_all_of_them(embedded: str, tmp_path: Path) -> None:
     """kill -9 before and after each of its writes, one session after the other, until nobody kills it any more."""
-    coordinator = Coordinator(write_masked(tmp_path, url, rounds=6, devices=4))
-    others = [Device(number, url, tmp_path / f"device-{number}").start() for number in (0, 1, 2)]
-    program = [sys.executable, "-m", "tests.integration.dying_device", url, str(tmp_path / "device-3"), "3"]
+    coordinator = Coordinator(write_masked(tmp_path, embedded, rounds=6, devices=4))
+    others = [Device(number, embedded, tmp_path / f"device-{number}").start() for number in (0, 1, 2)]
+    program = [sys.executable, "-m", "tests.integration.dying_device", embedded, str(tmp_path / "device-3"), "3"]
     for at, when in [
         (1, "before"),
         (1, "after"),

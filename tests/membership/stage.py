@@ -127,14 +127,22 @@ class Me:
     """The device under test, in a thread."""
 
     def __init__(
-        self, broker: str | Settings, home: Path, train: Train, profile: DeviceProfile = PROFILE, **run: Any
+        self,
+        broker: str | Settings,
+        home: Path,
+        train: Train,
+        profile: DeviceProfile = PROFILE,
+        masked_only: bool = False,
+        **run: Any,
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self.outcome: queue.Queue[MembershipResult | BaseException] = queue.Queue()
 
         def work() -> None:
             try:
-                with Membership(broker, "tastes", "me", profile, home, train, self.events.append) as mine:
+                with Membership(
+                    broker, "tastes", "me", profile, home, train, self.events.append, masked_only=masked_only
+                ) as mine:
                     result = mine.run(**run)
                 self.outcome.put(result)  # whoever waits for it may open the home
             except BaseException as error:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from coordinator import rounds as theirs
 from coordinator import secure_aggregation as server
+from edge_sdk.adapter import Share
 from edge_sdk.membership import rounds as ours
 from edge_sdk.membership.rounds import actions as act
 from edge_sdk.secure_aggregation import (
@@ -182,8 +183,8 @@ class MaskedWorld(World):
 
     def make_coordinator(self) -> Coordinator:
         given = rules(
-            min_devices=4, rounds=3, root_rounds=3, quorum=0.75, masking=MASKING, words=WORDS, name=FEDERATION,
-            patience=30.0, **self.times,
+            min_devices=4, rounds=3, root_rounds=3, quorum=0.75, masking=MASKING, words={Share.BOTH: WORDS},
+            name=FEDERATION, patience=30.0, **self.times,
         )  # fmt: skip
         return MaskedCoordinator(
             rules=given,

@@ -139,6 +139,11 @@ def test_a_sum_that_is_none() -> None:
     beyond[5] = LARGEST + 1
     with pytest.raises(MasksLeft):
         decoded(LAYOUT, beyond, 1)
+    for slot in range(2):
+        heavy = plain.copy()
+        heavy[2 + 8 * slot] = 2**32 - 1
+        with pytest.raises(MasksLeft):
+            decoded(LAYOUT, heavy, 1)
 
 
 def test_roundings_come_from_the_system_s_generator() -> None:

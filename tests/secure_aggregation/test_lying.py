@@ -14,16 +14,16 @@ from edge_sdk.secure_aggregation import (
     SIGNATURE_BYTES,
     Consent,
     Consents,
-    FromCoordinator,
     Policy,
     UnmaskRequest,
     bitmap,
     consent_content,
     device,
     graph,
-    is_by,
     roster_hash,
 )
+from edge_sdk.wire import signed_by
+from tests.secure_aggregation.hostile import kept_from_all
 from tests.secure_aggregation.world import World, terms
 
 NAMES = [f"d{number:02}" for number in range(50)]
@@ -34,15 +34,7 @@ QUORUM = 28
 def lied_to(told_of_a_loss: set[int]) -> tuple[World, dict[int, bytes]]:
     """A world in which these devices hear that the victim was lost, and all others that it was not; their consents."""
     world = World(NAMES, terms(5))
-    requests: dict[str, UnmaskRequest] = {}
-
-    def keep(name: str, message: FromCoordinator) -> FromCoordinator | None:
-        if not isinstance(message, UnmaskRequest):
-            return message
-        requests[name] = message
-        return None
-
-    world.tamper = keep
+    requests = kept_from_all(world)
     world.begin()
     world.upload()
     edges = graph(50, world.state.given.neighbours, world.state.seed)
@@ -101,7 +93,7 @@ def test_the_consents_are_to_different_sums() -> None:
     world, found = lied_to({1, 2, 3})
     digest = roster_hash(world.terms, world.state.given, world.state.roster)
     whole = consent_content(world.terms, digest, bitmap(range(50), 50), bitmap((), 50))
-    assert [p for p in range(50) if not is_by(world.state.roster[p].identity, found[p], whole)] == [1, 2, 3]
+    assert [p for p in range(50) if not signed_by(world.state.roster[p].identity, found[p], whole)] == [1, 2, 3]
 
 
 def test_the_quorum_of_this_roster() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from edge_sdk.adapter import Adapter, Factors, initial_adapter
+from edge_sdk.adapter import Adapter, Factors, Share, initial_adapter
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
 from edge_sdk.secure_aggregation import (
     LARGEST,
@@ -47,12 +47,12 @@ def trained(seed: int, size: float = 0.1) -> Adapter:
 
 def summed(*vectors: bytes) -> Decoded:
     total = np.sum([from_bytes(vector) for vector in vectors], axis=0, dtype=np.uint32)
-    return decoded(layout_of(sizes_of(START), MASKING), np.asarray(total), len(vectors))
+    return decoded(layout_of(sizes_of(START), MASKING, Share.BOTH), np.asarray(total), len(vectors))
 
 
 def test_the_mean_is_weighted_by_pictures_up_to_the_largest_weight() -> None:
     updates, pictures = [trained(seed) for seed in range(3)], [5, 20, 200]
-    vectors = [vector_of(u, START, stats(n), MASKING) for u, n in zip(updates, pictures, strict=True)]
+    vectors = [vector_of(u, START, stats(n), MASKING, Share.BOTH) for u, n in zip(updates, pictures, strict=True)]
     found = mean_of(START, [summed(*vectors)])
     for name, factors in found.layers.items():
         for factor in "ab":
@@ -60,8 +60,22 @@ def test_the_mean_is_weighted_by_pictures_up_to_the_largest_weight() -> None:
             np.testing.assert_allclose(getattr(factors, factor), wanted, atol=4 * 0.5 / LARGEST * 20 / 45 + 1e-9)
 
 
+@pytest.mark.parametrize(("share", "moving", "frozen"), [(Share.A, "a", "b"), (Share.B, "b", "a")])
+def test_of_one_factor_the_other_takes_no_room_and_stays(share: Share, moving: str, frozen: str) -> None:
+    updates = [trained(seed) for seed in range(3)]
+    vectors = [vector_of(u, START, stats(20), MASKING, share) for u in updates]
+    numbers = sum(getattr(f, moving).size for f in START.layers.values())
+    assert {len(vector) for vector in vectors} == {4 * (2 + 4 + 1 + numbers)}
+    total = np.sum([from_bytes(vector) for vector in vectors], axis=0, dtype=np.uint32)
+    one = decoded(layout_of(sizes_of(START), MASKING, share), np.asarray(total), 3)
+    for name, factors in mean_of(START, [one]).layers.items():
+        np.testing.assert_array_equal(getattr(factors, frozen), getattr(START.layers[name], frozen))
+        wanted = np.mean([getattr(u.layers[name], moving) for u in updates], axis=0)
+        np.testing.assert_allclose(getattr(factors, moving), wanted, atol=1e-6)
+
+
 def test_sums_of_several_groups_make_one_mean() -> None:
-    vectors = [vector_of(trained(seed), START, stats(5 + seed), MASKING) for seed in range(4)]
+    vectors = [vector_of(trained(seed), START, stats(5 + seed), MASKING, Share.BOTH) for seed in range(4)]
     whole, parts = mean_of(START, [summed(*vectors)]), mean_of(START, [summed(*vectors[:3]), summed(*vectors[3:])])
     for name, factors in whole.layers.items():
         np.testing.assert_allclose(parts.layers[name].a, factors.a, atol=1e-12)
@@ -70,8 +84,8 @@ def test_sums_of_several_groups_make_one_mean() -> None:
 
 def test_figures_are_means_over_the_devices() -> None:
     one, two = (
-        vector_of(trained(1), START, stats(10, 0.4), MASKING),
-        vector_of(trained(2), START, stats(30, 0.8), MASKING),
+        vector_of(trained(1), START, stats(10, 0.4), MASKING, Share.BOTH),
+        vector_of(trained(2), START, stats(30, 0.8), MASKING, Share.BOTH),
     )
     found = figures_of([summed(one), summed(two)], [1, 1])
     assert found["pictures"] == pytest.approx(20, abs=0.1)
@@ -82,7 +96,7 @@ def test_figures_are_means_over_the_devices() -> None:
 
 
 def test_numbers_beyond_the_largest_change_are_clipped_and_told() -> None:
-    found = summed(vector_of(trained(1, size=5.0), START, stats(20), MASKING))
+    found = summed(vector_of(trained(1, size=5.0), START, stats(20), MASKING, Share.BOTH))
     assert 0.5 < figures_of([found], [1])["clipped"] < 1.0
     for name, factors in mean_of(START, [found]).layers.items():
         assert np.abs(factors.a - START.layers[name].a).max() == pytest.approx(0.5, abs=1e-6)
@@ -90,7 +104,7 @@ def test_numbers_beyond_the_largest_change_are_clipped_and_told() -> None:
 
 def test_figures_beyond_all_bounds_are_cut_and_do_no_harm() -> None:
     wild = TrainingStats(pictures=10**9, first_loss=1e9, last_loss=1e9, train_seconds=1e7)
-    found = figures_of([summed(vector_of(trained(1), START, wild, MASKING))], [1])
+    found = figures_of([summed(vector_of(trained(1), START, wild, MASKING, Share.BOTH))], [1])
     assert found["first_loss"] == pytest.approx(64.0)
     assert found["pictures"] == pytest.approx(65536.0)
 
@@ -103,7 +117,7 @@ def test_other_layers_ranks_and_numbers_are_refused() -> None:
     bad = Adapter({**layers, name: Factors(layers[name].a * np.float32(np.inf), layers[name].b, layers[name].kernel)})
     for update, error in ((without, AdapterMismatch), (larger, AdapterMismatch), (bad, AdapterValueError)):
         with pytest.raises(error):
-            vector_of(update, START, stats(), MASKING)
+            vector_of(update, START, stats(), MASKING, Share.BOTH)
 
 
 def test_terms_are_those_of_the_step_but_for_its_deadline() -> None:

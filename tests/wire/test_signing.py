@@ -149,6 +149,9 @@ def test_what_is_signed_is_what_the_protocol_says() -> None:
     said: list[Succession] = STATE.successions
     pairs = [[s.old, s.new, s.signature] for s in said]
     assert STATE.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, pairs, "plain")
+    masked = SIGNER.state(online=True, epoch=7, base_id="b1", level="plain", masked=True)
+    assert masked.signature == signature("impasto/1 state", "tastes", 7, True, "b1", SIGNER.public, [], "plain", True)
+    assert "masked" not in msgspec.msgpack.decode(encode(STATE)), "devices of earlier versions can read it"
     assert SIGNER.succession(OTHER.public).signature == signature("impasto/1 key", "tastes", OTHER.public)
 
 

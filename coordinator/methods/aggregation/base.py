@@ -107,12 +107,13 @@ class Aggregator(ABC):
 
     Attributes:
         Settings: class of the settings; a method with keys of its own has a subclass of `AggregatorSettings` here, or
-            of `CarryingSettings` if it carries, of `MaskableSettings` if its updates may be summed under masks.
+            of `CarryingSettings` if it carries, of `MaskableSettings` if its updates may be summed under masks: then
+            its result is the weighted mean of the factors that are trained, A, B or both, beside the other one.
         mixed_ranks: true if devices may train other ranks than `rank`; otherwise such devices are refused when they
             join.
         exact: true if start + folded is the weighted mean of the products, apart from a truncation stated by
             `retained_energy`.
-        linear: true if, in every round, weighted sums of what devices send suffice, so that the method works under
+        linear: true if, in every round, weighted sums of what devices send suffice, so that the method could work under
             masked sums.
         gauge_free: true if the result depends on the products B A of the updates alone, however they are factored.
         home_factor: true if devices keep a trained factor to themselves, and the result is theirs alone.

@@ -18,7 +18,15 @@ from coordinator.rounds.decisions.opening import is_as_opened, next_round, round
 from coordinator.rounds.decisions.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.decisions.profiles import problem_with_profile
 from coordinator.rounds.decisions.sessions import born, is_death, is_doubled
-from coordinator.rounds.decisions.sums import LARGEST_SUM, NOT_IN_SUM, fewest_in_sum, takes_part
+from coordinator.rounds.decisions.sums import (
+    LARGEST_SUM,
+    NOT_IN_SUM,
+    SumProgress,
+    cluster_of,
+    fewest_in_sum,
+    sums_of,
+    takes_part,
+)
 from coordinator.rounds.decisions.waiting import (
     LEAVING,
     all_served,
@@ -42,10 +50,12 @@ __all__ = [
     "UPDATE_LOST",
     "UPDATE_OUTLIER",
     "Awaited",
+    "SumProgress",
     "all_served",
     "awaited",
     "awaited_members",
     "born",
+    "cluster_of",
     "counted_before",
     "enough_to_begin",
     "fewest_in_sum",
@@ -73,6 +83,7 @@ __all__ = [
     "round_is_lost",
     "round_start",
     "sets_pace",
+    "sums_of",
     "takes_part",
     "too_small",
     "wants",

@@ -85,12 +85,11 @@ def _sums(rules: Rules, state: State, opened: Round) -> dict[int, secure_aggrega
     for name, member in opened.cohort.items():
         assert member.sum is not None, "all of its members are summed"
         groups.setdefault(member.sum, []).append(name)
-    return {
-        number: secure_aggregation.begin(
-            terms_of(rules.name, _start_of(rules, state, opened, names[0], 0.0), rules.words), names
-        )
-        for number, names in sorted(groups.items())
-    }
+    found = {}
+    for number, names in sorted(groups.items()):
+        start = _start_of(rules, state, opened, names[0], 0.0)
+        found[number] = secure_aggregation.begin(terms_of(rules.name, start, rules.words[start.share]), names)
+    return found
 
 
 def round_start(rules: Rules, state: State, name: str, now: float) -> RoundStart:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 
+import msgspec
+
 from coordinator import secure_aggregation
+from coordinator.rounds.state import Round, State
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.secure_aggregation import FEWEST_DEVICES, policy_of, shards
 from edge_sdk.wire import Masking, Offer
@@ -48,6 +51,37 @@ def divided(names: Iterable[str]) -> list[list[str]]:
     return [ordered[number::count] for number in range(count)]
 
 
+class SumProgress(msgspec.Struct, frozen=True):
+    """The progress of a masked sum of the open round.
+
+    Attributes:
+        cluster: its cluster; None for the root.
+        phase: its phase, see `coordinator.secure_aggregation`.
+        devices: number of devices that are asked in this phase, or are in the sum once nobody is asked any more.
+        answered: number of these that have answered.
+        reason: the reason why it was abandoned.
+    """
+
+    cluster: int | None
+    phase: secure_aggregation.Phase
+    devices: int
+    answered: int
+    reason: str = ""
+
+
+def sums_of(state: State) -> list[SumProgress]:
+    """Return the progress of the masked sums of the open round, in the order of their numbers."""
+    current = state.current
+    if current is None:
+        return []
+    return [_progress(current, number, masked) for number, masked in sorted(current.sums.items())]
+
+
+def cluster_of(current: Round, number: int) -> int | None:
+    """Return the cluster of a masked sum of a round; None for the root."""
+    return next(member.cluster for member in current.cohort.values() if member.sum == number)
+
+
 def takes_part(masked: secure_aggregation.State, device: str) -> bool:
     """Return True if a sum may still ask something of a device."""
     if masked.phase in ("summing", "done", "abandoned"):
@@ -68,3 +102,9 @@ def problem_with_vector(masked: secure_aggregation.State, device: str, offer: Of
             "part in it. It takes part again in the next round."
         )
     return None
+
+
+def _progress(current: Round, number: int, masked: secure_aggregation.State) -> SumProgress:
+    answered = masked.answered
+    devices = answered + len(masked.awaited) or len(masked.survivors)
+    return SumProgress(cluster_of(current, number), masked.phase, devices, answered, masked.reason)

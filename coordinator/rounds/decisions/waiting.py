@@ -168,9 +168,7 @@ def _times(rules: Rules, state: State, since: float) -> Iterator[float]:
         yield current.deadline
         absent = [kind for kind in census.kinds if kind.part == "absent"]
         # The last member to leave may be one whose update was refused.
-        if any(
-            kind.timed and (kind.part == "absent" or (kind.part == "refused" and kind.left)) for kind in census.kinds
-        ):
+        if any(kind.timed and (kind.part == "absent" or (kind.part == "out" and kind.left)) for kind in census.kinds):
             yield census.next_due or since
         if any(not kind.seen for kind in absent):
             yield current.opened + rules.grace

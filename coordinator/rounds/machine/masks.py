@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from coordinator import secure_aggregation
-from coordinator.rounds.decisions import fewest_in_sum, sets_pace
+from coordinator.rounds.decisions import cluster_of, fewest_in_sum, sets_pace
 from coordinator.rounds.machine.actions import Report
 from coordinator.rounds.machine.events import Said, Stored
 from coordinator.rounds.machine.turn import Turn
@@ -60,11 +60,6 @@ def restarted(turn: Turn) -> None:
         if masked.phase not in ("advertising", *_OVER):
             _expect(turn, number, masked)
             _feed(turn, number, secure_aggregation.Restarted())
-
-
-def is_advertising(current: Round) -> bool:
-    """Return True if a sum of the open round still waits for devices to be trained."""
-    return any(masked.phase == "advertising" for masked in current.sums.values())
 
 
 def are_over(current: Round) -> bool:
@@ -148,13 +143,9 @@ def _is_near(turn: Turn, name: str) -> bool:
     return device is not None and device.is_near(turn.now)
 
 
-def _cluster(current: Round, number: int) -> int | None:
-    return next(member.cluster for member in current.cohort.values() if member.sum == number)
-
-
 def _tell(turn: Turn, number: int, before: secure_aggregation.State, after: secure_aggregation.State) -> None:
     current = turn.open_round()
-    of = {"round": current.number, "cluster": _cluster(current, number)}
+    of = {"round": current.number, "cluster": cluster_of(current, number)}
     if before.phase == "advertising" and after.roster:
         missing = sorted(after.cohort - {entry.device for entry in after.roster})
         neighbours, threshold = after.given
@@ -180,7 +171,7 @@ def _abandoned(
     turn.report(
         "sum_abandoned",
         round=current.number,
-        cluster=_cluster(current, number),
+        cluster=cluster_of(current, number),
         code=code,
         reason=reason,
         devices=before.there,

@@ -15,8 +15,8 @@ from coordinator.rounds.state.heap import Queue, popped, pushed, queued
 from coordinator.rounds.state.round import Round
 from coordinator.rounds.state.table import Table
 
-Part: TypeAlias = Literal["outside", "absent", "counted", "refused"]
-"""A device's part in the open round: not a member; a member without an update, with a counted or a refused one."""
+Part: TypeAlias = Literal["outside", "absent", "counted", "out"]
+"""A device's part in the open round: not a member; a member without an update, with a counted one, or out of it."""
 
 # The queue of gone devices may hold so many outdated entries before it is made anew.
 _OUTDATED = 64
@@ -164,7 +164,7 @@ def part_of(current: Round | None, name: str) -> Part:
         return "outside"
     if current.has_delivered(name):
         return "counted"
-    return "refused" if name in current.refused else "absent"
+    return "out" if current.is_out(name) else "absent"
 
 
 def _kind(device: Device, part: Part, at: float) -> Kind:

@@ -92,14 +92,29 @@ class Round(RoundHead, frozen=True, kw_only=True):
         member = self.cohort.get(name)
         return None if member is None or member.sum is None else self.sums[member.sum]
 
+    def is_out(self, name: str) -> bool:
+        """Return True for a member of which nothing can come any more.
+
+        Its update was refused, or its masked sum goes on, or has ended, without it.
+        """
+        if name in self.refused:
+            return True
+        masked = self.sum_of(name)
+        return masked is not None and masked.phase != "advertising" and not masked.has(name)
+
     def is_absent(self, name: str) -> bool:
-        """Return True for a member that has delivered neither a good nor a refused update."""
-        return name in self.cohort and not self.has_delivered(name) and name not in self.refused
+        """Return True for a member that has not delivered, and still may."""
+        return name in self.cohort and not self.has_delivered(name) and not self.is_out(name)
 
     @property
     def absent(self) -> dict[str, Member]:
-        """Members that have delivered neither a good nor a refused update."""
+        """Members that have not delivered, and still may."""
         return {n: member for n, member in self.cohort.items() if self.is_absent(n)}
+
+    @property
+    def is_gathering(self) -> bool:
+        """True if a masked sum still waits for devices to be trained."""
+        return any(masked.phase == "advertising" for masked in self.sums.values())
 
     @property
     def summed(self) -> dict[str, int]:

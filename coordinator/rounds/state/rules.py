@@ -24,7 +24,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         name: name of the federation.
         epoch: epoch of this start of the coordinator.
         masking: the terms under which updates are summed, but for their epoch; None: each update is sent by itself.
-        words: length of a masked vector.
+        words: length of a masked vector, by what a round trains.
         patience: seconds that an exchange of a masked sum waits for a device.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -56,6 +56,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     epoch: int = 0
     masking: Masking | None = None
-    words: int = 0
+    words: dict[Share, int] = {}
     patience: float = 60.0
     shares: tuple[Share, ...] = (Share.BOTH,)

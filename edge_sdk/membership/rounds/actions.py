@@ -141,8 +141,8 @@ class Train(msgspec.Struct, frozen=True):
     start: RoundStart
 
 
-class Draw(msgspec.Struct, frozen=True):
-    """Draw random numbers for a masked sum, then feed Drawn; Vanished if the update is not there.
+class _ForSum(msgspec.Struct, frozen=True):
+    """Something to be done for a masked sum; Vanished is fed if the plan's update is not there.
 
     Attributes:
         plan: id of the plan.
@@ -153,16 +153,12 @@ class Draw(msgspec.Struct, frozen=True):
     start: RoundStart
 
 
-class MakeVector(msgspec.Struct, frozen=True):
-    """Make the plain vector of a plan's update, then feed VectorMade; Vanished if the update is not there.
+class Draw(_ForSum, frozen=True):
+    """Draw random numbers for the sum, then feed Drawn."""
 
-    Attributes:
-        plan: id of the plan.
-        start: the RoundStart that asks for it.
-    """
 
-    plan: str
-    start: RoundStart
+class MakeVector(_ForSum, frozen=True):
+    """Make the plain vector of the plan's update, then feed VectorMade."""
 
 
 class PutInPlace(msgspec.Struct, frozen=True):

@@ -10,9 +10,10 @@ import pytest
 from coordinator import config
 from coordinator.config import BaseModel, Federation
 from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.methods.aggregation.factors import FedIT
 from coordinator.methods.robust import FILTERS
 from coordinator.simulation import simulate
-from edge_sdk.adapter import Shape
+from edge_sdk.adapter import Shape, Share
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.secure_aggregation import Policy
 from tests.coordinator.settings import federation_of
@@ -35,15 +36,43 @@ def test_a_file_asks_for_them() -> None:
     assert rules.masking is not None
     assert rules.masking.largest_change == pytest.approx(0.2), "twice what Adam can do"
     assert rules.masking.security_bits == Policy().security_bits
-    assert rules.words == 2 + 4 + 1 + 2 * (3 + 5) + 2 * (4 + 2)
+    assert rules.words == {Share.BOTH: 2 + 4 + 1 + 2 * (3 + 5) + 2 * (4 + 2)}
     assert federation_of().rules(BASE).masking is None
     assert masked(aggregation={**GOOD["aggregation"], "largest_change": 3.0}).masking.largest_change == 3.0  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("method", [name for name in AGGREGATORS if name != "fedit"])
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("ffa", {Share.B: 2 + 4 + 1 + 2 * 5 + 2 * 2}),
+        ("rolora", {Share.B: 2 + 4 + 1 + 2 * 5 + 2 * 2, Share.A: 2 + 4 + 1 + 2 * 3 + 2 * 4}),
+    ],
+)
+def test_where_one_factor_is_trained_vectors_have_its_length(method: str, words: dict[Share, int]) -> None:
+    """Of devices that train one rank, as a sum has one length."""
+    rules = masked(rank=2, aggregation={"method": method, "masked": True}).rules(BASE)
+    assert rules.words == words
+    assert rules.min_rank == 2
+    assert masked(rank=2, aggregation=method).rules(BASE).min_rank == (1 if method == "ffa" else 2)
+
+
+@pytest.mark.parametrize("method", [name for name in AGGREGATORS if name not in ("fedit", "ffa", "rolora")])
 def test_every_other_method_has_no_such_key(method: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"no key 'masked', which is a key of fedit: choose"):
+    with pytest.raises(ConfigurationError, match=r"no key 'masked'.*, which is a key of fedit, ffa and rolora: choose"):
         masked(aggregation={"method": method, "masked": True})
+
+
+def test_fedsb_says_why_it_has_none() -> None:
+    why = r"no key 'masked', which is a key of .* Its frozen factors come from the exact mean of products in the first"
+    with pytest.raises(ConfigurationError, match=why):
+        masked(aggregation={"method": "fedsb", "masked": True})
+
+
+def test_a_method_that_sends_something_else_than_factors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one of another package may, with the keys of masked sums."""
+    monkeypatch.setattr(FedIT, "share", classmethod(lambda cls, turn: Share.CORE))
+    with pytest.raises(ConfigurationError, match=r"method = 'fedit' has devices send 'core', and .* masked = false"):
+        masked()
 
 
 @pytest.mark.parametrize("method", [name for name in FILTERS if name != "none"])
@@ -55,8 +84,24 @@ def test_no_filter_sees_updates(method: str) -> None:
 
 @pytest.mark.parametrize("method", ["fused", "adapter", "picture", "validated"])
 def test_no_clustering_compares_adapters(method: str) -> None:
-    with pytest.raises(ConfigurationError, match=rf"\[clustering\] method = '{method}' compares adapters .*\"prompt\""):
+    why = (
+        rf"\[clustering\] method = '{method}'(, the default,)? compares .*\"prompt\" and min_cluster = 3, .*\"single\""
+    )
+    with pytest.raises(ConfigurationError, match=why):
         masked(clustering={"method": method, "min_cluster": 3})
+
+
+def test_a_file_that_says_masked_alone_is_told_all_that_it_lacks_at_once() -> None:
+    """With that written, it works."""
+    with pytest.raises(ConfigurationError) as refused:
+        federation_of(aggregation={"method": "fedit", "masked": True})
+    said = str(refused.value)
+    assert "[clustering] method = 'validated', the default, compares adapters of single devices" in said
+    assert 'set method = "prompt" and min_cluster = 3' in said
+    assert "And: min_devices = 2, and a masked sum takes 3 devices at least: set min_devices = 3 or more." in said
+    written = {"aggregation": {"method": "fedit", "masked": True}, "min_devices": 3}
+    assert federation_of(**written, clustering={"method": "prompt", "min_cluster": 3}).masking
+    assert federation_of(**written, clustering="single").masking
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import pytest
@@ -18,8 +17,6 @@ from coordinator.rounds import (
     Report,
     Restarted,
     Said,
-    Send,
-    Stored,
     Tick,
 )
 from coordinator.rounds import decisions as decided
@@ -29,97 +26,19 @@ from edge_sdk.secure_aggregation import (
     Advertise,
     Advertisement,
     Consent,
-    FromCoordinator,
     FromDevice,
     Ready,
     Roster,
     Shares,
     UnmaskAnswer,
-    decode,
     device,
     encode,
     terms_of,
 )
-from edge_sdk.wire import Manifest, Masking, Offer, Refused, RoundStart, SignedSum, Sum, make_manifest
+from edge_sdk.wire import Manifest, Refused, RoundStart, SignedSum
 from edge_sdk.wire import messages as wire
-from tests.coordinator.federations import Machine, joined, rules, saved_and_loaded
-
-WORDS = 5
-MASKING = Masking(
-    epoch=0, largest_weight=64, largest_change=1.0, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
-)
-
-
-class Members:
-    """Devices' machines, which answer the coordinator's at once unless they are silent."""
-
-    def __init__(self, machine: Machine, *names: str) -> None:
-        self.machine = machine
-        self.silent: set[str] = set()
-        self.deaf_to: type[FromCoordinator] | None = None
-        self.lost: type[FromDevice] | None = None  # messages of this kind do not come
-        self.states = {name: device.State() for name in names}
-        self.vectors: dict[str, bytes] = {}
-        self.drawn = 0
-
-    def rules(self, name: str) -> device.Rules:
-        return device.Rules(device=name, identity=name.encode().ljust(32, b"."))
-
-    def train(self, *names: str) -> None:
-        """Devices have been trained, and advertise themselves."""
-        for name in names or self.states:
-            start = decided.round_start(self.machine.rules, self.machine.state, name, self.machine.now)
-            self.drawn += 1
-            random = hashlib.shake_256(f"{name} {self.drawn}".encode()).digest(RANDOM_BYTES)
-            self.step(name, device.Begin(terms_of("tastes", start, WORDS), random))
-
-    def step(self, name: str, event: device.Event) -> None:
-        self.states[name], actions = device.step(self.rules(name), self.states[name], event)
-        for action in actions:
-            match action:
-                case device.Say(message):
-                    if self.lost is None or not isinstance(message, self.lost):
-                        self.hear(self.machine(Said(name, message)))
-                case device.HandIn():
-                    self.machine(Offered(name, self.offer(name)))
-                    self.hear(self.machine(Stored(name, self.offer(name), 0.0)))
-                case device.Refuse(error):
-                    raise error
-        if self.states[name].phase == "ready" and name not in self.silent:
-            self.step(name, device.Vector(name.encode().ljust(4 * WORDS, b".")))
-
-    def offer(self, name: str) -> Offer:
-        data, terms = self.states[name].masked, self.states[name].terms
-        assert terms is not None
-        return offer(terms.round, terms.attempt, make_manifest(data, role="update", name="x"))
-
-    def hear(self, actions: list[Any]) -> None:
-        for action in actions:
-            if isinstance(action, Send) and isinstance(action.message, Sum) and action.device not in self.silent:
-                message = decode(action.message.content)
-                assert isinstance(message, FromCoordinator)
-                if self.deaf_to is None or not isinstance(message, self.deaf_to):
-                    self.step(action.device, message)
-
-
-def opened(*names: str, **changes: Any) -> tuple[Machine, Members]:
-    given = {
-        "min_devices": len(names), "masking": MASKING, "words": WORDS, "name": "tastes", "epoch": 7, "patience": 30.0,
-        **changes,
-    }  # fmt: skip
-    machine = Machine(rules(**given))
-    machine(*(joined(name) for name in names))
-    return machine, Members(machine, *names)
-
-
-def offer(number: int, attempt: int, manifest: Manifest) -> Offer:
-    """An offer of a masked vector, which says nothing else."""
-    return Offer(
-        round=number, attempt=attempt, manifest=manifest, pictures=1, first_loss=0.0, last_loss=0.0, train_seconds=0.0
-    )
-
-
-FOUR = ("a1", "a2", "b1", "b2")
+from tests.coordinator.federations import Machine, joined, saved_and_loaded
+from tests.coordinator.summing import FOUR, MASKING, WORDS, Members, offer, opened, stopped_at
 
 
 def named(actions: list[Any], event: str) -> list[dict[str, Any]]:
@@ -200,9 +119,7 @@ def test_the_largest_roster_fits_into_a_message() -> None:
 
 
 def test_who_is_silent_after_the_roster_is_not_waited_for_longer_than_the_patience() -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     assert machine.state.current is not None
     (masked,) = machine.state.current.sums.values()
     assert masked.phase == "sharing"
@@ -233,6 +150,29 @@ def test_too_many_losses_are_told_and_the_round_is_opened_anew() -> None:
     assert machine.state.round == 1
 
 
+def test_nobody_waits_for_the_devices_of_an_abandoned_sum() -> None:
+    """They are online, and nothing can come of them in this round: the other cluster closes without them."""
+    names = ("a1", "a2", "a3", "b1", "b2", "b3", "b4")
+    machine, members = opened(*names, root_rounds=0)
+    members.deaf_to, members.silent = Roster, {"a1"}
+    members.train("a1", "a2", "a3")
+    machine.now = 30.0
+    machine(Tick())
+    assert [told["cluster"] for told in named(machine.actions, "sum_abandoned")] == [0]
+    assert machine.state == saved_and_loaded(machine.state)
+    found = decided.awaited(machine.rules, machine.state, machine.now)
+    assert found is not None
+    assert (found.what, found.names) == ("updates", ("b1", "b2", "b3", "b4"))
+    members.deaf_to = None
+    members.train("b1", "b2", "b3")
+    machine(Left("b4"))
+    machine.now = 36.0
+    members.hear(machine(Tick()))
+    assert machine.state.round == 1, "long before the deadline"
+    proven = {name for name, known in machine.state.devices.items() if known.proven}
+    assert proven == {"b1", "b2", "b3"}
+
+
 def test_a_sum_that_fails_after_the_consents_uses_up_its_round() -> None:
     """Its devices may have helped already: with new company they would show single updates."""
     machine, members = opened(*FOUR)
@@ -248,9 +188,7 @@ def test_a_sum_that_fails_after_the_consents_uses_up_its_round() -> None:
 
 @pytest.mark.parametrize("what", ["restart", "file"])
 def test_a_restart_goes_on_unless_the_file_asks_for_other_work(what: str) -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     machine.state = saved_and_loaded(machine.state)
     machine.rules = replace(machine.rules, epoch=8, steps=99 if what == "file" else machine.rules.steps)
     members.deaf_to = None
@@ -300,9 +238,7 @@ def test_what_does_not_belong_to_a_sum_is_refused_by_name_and_changes_nothing() 
 
 
 def test_a_malformed_share_is_refused_and_the_sum_goes_on() -> None:
-    machine, members = opened(*FOUR)
-    members.deaf_to = Roster
-    members.train()
+    machine, members = stopped_at(Roster)
     assert machine.state.current is not None
     machine(Said("a1", Shares(epoch=7, round=1, attempt=1, self_check=bytes(32), sealed=bytes(5))))
     assert codes(machine, "a1") == ["MessageInvalid"]

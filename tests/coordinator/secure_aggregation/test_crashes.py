@@ -79,11 +79,17 @@ def test_one_side_dies_at_every_step(
     assert steps >= 4
 
 
-def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -> None:
-    """Its answer is in its journal before it is said."""
-    world = World(NAMES, terms(3), Death("b", 5, "after"))
+def handed_in(death: Death) -> World:
+    """A world whose devices have handed in their vectors, but for the one that dies."""
+    world = World(NAMES, terms(3), death)
     world.begin()
     world.upload()
+    return world
+
+
+def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -> None:
+    """Its answer is in its journal before it is said."""
+    world = handed_in(Death("b", 5, "after"))
     assert world.state.phase == "unmasking"
     answered = world.members["b"].state
     assert answered.phase == "answered"
@@ -95,9 +101,7 @@ def test_a_device_that_died_after_its_answer_gives_the_same_one_and_no_other() -
 
 
 def test_a_device_that_died_after_its_consent_gives_the_same_one() -> None:
-    world = World(NAMES, terms(3), Death("b", 4, "after"))
-    world.begin()
-    world.upload()
+    world = handed_in(Death("b", 4, "after"))
     assert world.state.phase == "consenting"
     agreed = world.members["b"].state
     assert agreed.phase == "consented"

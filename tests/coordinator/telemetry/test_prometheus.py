@@ -115,6 +115,18 @@ def test_late_and_failed_and_unknown_events() -> None:
     metrics = Metrics()
     events: list[dict[str, Any]] = [
         {"event": "update_counted", "late": 2},
+        {"event": "sum_complete", "devices": 4},
+        {"event": "sum_complete", "devices": 3},
+        {"event": "sum_abandoned"},
+        {
+            "event": "round_closed",
+            "round": 0,
+            "time": 5.0,
+            "updates": 4,
+            "refused": {},
+            "clipped": 0.0,
+            "aggregation_seconds": 0.1,
+        },
         {"event": "messages_dropped", "messages": 1, "chunks": 5},
         {"event": "send_failed", "code": "DeadlineExceeded"},
         {"event": "round_abandoned", "round": 1, "time": 5.0},
@@ -125,6 +137,8 @@ def test_late_and_failed_and_unknown_events() -> None:
         metrics.observe(event)
     value = metrics.registry.get_sample_value
     assert value("impasto_updates_total", {"result": "late"}) == 1
+    assert value("impasto_updates_total", {"result": "counted"}) == 4, "the other sum was abandoned in the end"
+    assert value("impasto_masked_sums_total", {"how": "complete"}) == 2
     assert value("impasto_inbox_dropped_total", {"lane": "chunks"}) == 5
     assert value("impasto_send_failures_total", {"code": "DeadlineExceeded"}) == 1
     assert value("impasto_rounds_ended_total", {"how": "failed"}) == 1

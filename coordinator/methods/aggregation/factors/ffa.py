@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from coordinator.methods.aggregation.base import AggregatorSettings, MaskableSettings
 from coordinator.methods.aggregation.factors.mean import FactorMean
 from coordinator.methods.aggregation.sums import paired
 from edge_sdk.adapter import Adapter, Share
@@ -17,9 +18,11 @@ from edge_sdk.adapter import Adapter, Share
 class FFA(FactorMean):
     """FFA-LoRA: start = (mean B) A, with A frozen at the common initialisation.
 
-    Exact, linear, mixed ranks. Source: Sun et al., arXiv 2403.12313.
+    Exact, linear, mixed ranks. Updates may be summed under masks, then of one rank. Source: Sun et al., arXiv
+    2403.12313.
     """
 
+    Settings: ClassVar[type[AggregatorSettings]] = MaskableSettings
     mixed_ranks: ClassVar[bool] = True
     exact: ClassVar[bool] = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from coordinator.methods.aggregation.base import AggregatorSettings, MaskableSettings
 from coordinator.methods.aggregation.factors.mean import FactorMean
 from edge_sdk.adapter import Share
 
@@ -16,9 +17,10 @@ from edge_sdk.adapter import Share
 class RoLoRA(FactorMean):
     """RoLoRA: start = (mean B) A in even turns (from 0), B (mean A) in odd ones.
 
-    Exact, linear; all devices train one rank. Source: Chen et al., arXiv 2502.01755.
+    Exact, linear; all devices train one rank. Updates may be summed under masks. Source: Chen et al., arXiv 2502.01755.
     """
 
+    Settings: ClassVar[type[AggregatorSettings]] = MaskableSettings
     exact: ClassVar[bool] = True
 
     @classmethod

@@ -9,11 +9,21 @@ r * r numbers a layer, and the mean of the cores is the exact mean of the produc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from coordinator.methods.aggregation.base import Aggregate
+from coordinator.methods.aggregation.base import Aggregate, AggregatorSettings
 from coordinator.methods.aggregation.products.mean import ProductMean
 from edge_sdk.adapter import Share, orthonormal, truncate
+
+
+class FedSBSettings(AggregatorSettings, frozen=True, kw_only=True):
+    """Settings of Fed-SB: those that all methods have."""
+
+    without: ClassVar[Mapping[str, str]] = {
+        "masked": "Its frozen factors come from the exact mean of products in the first round, and no sum of factors "
+        "gives that."
+    }
 
 
 class FedSB(ProductMean):
@@ -22,6 +32,7 @@ class FedSB(ProductMean):
     Exact; all devices train one rank. Source: Singhal et al., arXiv 2502.15436.
     """
 
+    Settings: ClassVar[type[AggregatorSettings]] = FedSBSettings
     mixed_ranks: ClassVar[bool] = False
     exact: ClassVar[bool] = True
     linear: ClassVar[bool] = False  # later rounds are linear; the first one averages products

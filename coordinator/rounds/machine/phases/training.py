@@ -37,7 +37,7 @@ def settle(turn: Turn) -> None:
 
 def _settle_masked(turn: Turn) -> None:
     """Let devices be waited for as in any round until they are trained; then their sums decide how it ends."""
-    if masks.is_advertising(turn.open_round()):
+    if turn.open_round().is_gathering:
         _settle(turn)
     if turn.state.phase != "training":
         return
