@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -437,7 +438,10 @@ def test_pictures_are_read_once_for_a_join(
 ) -> None:
     """So captions and pictures are of one moment, and what is left out is told once."""
     folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
-    (folder / "movie.avif").write_bytes(b"no picture")
+    for row in map(json.loads, (folder / "metadata.jsonl").read_text("utf-8").splitlines()):
+        (folder / row["file_name"]).with_suffix(".txt").write_text(row["text"], "utf-8")
+    (folder / "metadata.jsonl").unlink()
+    (folder / "film.mp4").write_bytes(b"no picture")
     read: list[Path] = []
     monkeypatch.setattr(folder_, "list_pictures", lambda place: read.append(place) or list_pictures(place))
     device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)

@@ -26,11 +26,12 @@ from PIL import Image
 
 from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.codes import Code, different_pictures, picture_codes, prompt_codes
+from edge_sdk.device.forgetting import forget
 from edge_sdk.device.home import Home
 from edge_sdk.device.prior import PriorNotDrawn, prior_pictures
 from edge_sdk.errors import ImpastoError, MembershipStopped, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep
-from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, no_home
+from edge_sdk.membership import Farewell, Membership, Observer, RoundPlan, TrainedUpdate, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, load_pictures
 from edge_sdk.privacy import DEFAULT, different_captions, level_named
@@ -450,6 +451,32 @@ class Device:
             masked_only=masked_only,
         )
         return membership
+
+    def forget(
+        self, broker: str | Settings | None, *, federation: str, local_only: bool = False, answer: float = 30.0
+    ) -> Farewell:
+        """Let a federation forget this device, then delete what the home has of the federation.
+
+        The coordinator deletes profile, codes, updates and admission of the device, and confirms that, signed. Here go
+        the journal with its keys, the adapters that came from the federation, kept codes, weights, and unfinished
+        trainings for it. The leaf stays: it never left this device; and so do prior pictures. A call that was
+        interrupted, even by a power cut, is finished by the next one. `edge_sdk.device.CANNOT_BE_TAKEN_BACK` says what
+        nobody can undo.
+
+        Args:
+            broker: as for `join`; None with `local_only`.
+            federation: its name.
+            local_only: tell nobody, and delete the files here alone.
+            answer: longest wait for the coordinator's confirmation, in seconds.
+
+        Raises:
+            ConfigurationError: the home is of another federation, holds nothing of one, or cannot be written; or there
+                is no broker, and `local_only` is not set.
+            BrokerUnreachable, AccessDenied, DeadlineExceeded, UnknownFederation: the coordinator could not be asked, or
+                did not answer: nothing was deleted here.
+            Others: see `edge_sdk.membership.forget`.
+        """
+        return forget(self.home, broker, federation, local_only=local_only, answer=answer)
 
     def _train_round(
         self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None = None
