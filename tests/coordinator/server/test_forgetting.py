@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import queue
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -190,6 +192,26 @@ def test_a_killed_coordinator_confirms_nothing_that_it_has_not_saved(
     forget(devices, again)
     assert rows_naming(again, NAME) == set()
     again.stop()
+
+
+def test_an_update_that_is_being_stored_is_let_go(
+    path: Path, devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = started(path, devices)
+    ingest = coordinator.service._uploads._ingest
+    store, held = ingest.put, queue.Queue[Any]()
+    monkeypatch.setattr(ingest, "put", held.put)
+    devices.offer(NAME, random_adapter(1, 4))
+    arrival = held.get(timeout=60)
+    forget(devices, coordinator)
+    monkeypatch.setattr(ingest, "put", store)
+    store(arrival)
+    for number, name in enumerate(OTHERS):
+        devices.offer(name, random_adapter(10 + number, 4))
+    assert [said.updates for said in devices.hear(RoundDone, set(OTHERS))] == [2, 2]
+    assert coordinator.named("store_unavailable") == []
+    assert coordinator.service._uploads.counts == {"pulled": 0, "waiting": 0}
+    coordinator.stop()
 
 
 def test_files_that_a_kill_has_left_go_at_the_next_start(
