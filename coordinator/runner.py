@@ -42,6 +42,7 @@ class Runner:
         self._counted: list[dict[str, Any]] = []
         self._summed: list[dict[str, Any]] = []
         self._profiles: dict[str, DeviceProfile | None] = {}  # None: to be deleted
+        self._erased: dict[str, bytes] = {}  # devices to be erased, and their keys
 
     def feed(self, event: rounds.Event) -> None:
         """Do one step of the machine; its actions wait for `settle`."""
@@ -55,6 +56,9 @@ class Runner:
             self._profiles[event.device] = event.profile
         if isinstance(event, rounds.Forgotten) and event.device not in self.state.devices:
             self._profiles[event.device] = None
+        if isinstance(event, rounds.Erase) and event.device in before.devices:
+            self._profiles[event.device] = None
+            self._erased[event.device] = event.key
         if self.state != before:
             self._unsaved = True
             self._counted += newly_counted(before, self.state)
@@ -98,8 +102,10 @@ class Runner:
     def _save(self) -> None:
         profiles = self._database.new_profiles(self._profiles) if self._profiles else {}
         if self._unsaved or profiles:
-            self._database.save(self.state, self._counted, self._traffic(), profiles, self._summed)
-        self._unsaved, self._counted, self._summed, self._profiles = False, [], [], {}
+            self._database.save(
+                self.state, self._counted, self._traffic(), profiles, summed=self._summed, erased=self._erased
+            )
+        self._unsaved, self._counted, self._summed, self._profiles, self._erased = False, [], [], {}, {}
 
 
 def _turned_away(device: str, actions: list[rounds.Action]) -> bool:

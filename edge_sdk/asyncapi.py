@@ -29,10 +29,10 @@ _RETAINED = {"mqtt": {"qos": 1, "retain": True, "bindingVersion": "0.2.0"}}
 _SCHEMAS = "#/components/schemas/"
 # Messages that a device sends and receives on its control topics; transfers go both ways.
 DEVICE_SAYS: tuple[type[msgspec.Struct], ...] = (
-    m.Join, m.Hello, m.Offer, m.Sum, m.Leave, m.Pull, m.Committed, m.Refused,
+    m.Join, m.Hello, m.Offer, m.Sum, m.Leave, m.Forget, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
 DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
-    m.Welcome, m.SignedStep, m.SignedSum, m.RoundDone, m.Pull, m.Committed, m.Refused,
+    m.Welcome, m.SignedStep, m.SignedSum, m.RoundDone, m.Forgotten, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
 # Messages that a signed step may hold, encoded.
 STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.Finished)

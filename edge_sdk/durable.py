@@ -85,6 +85,16 @@ def move(source: Path, target: Path) -> None:
     _sync_folder(target.parent)
 
 
+def remove(path: Path) -> None:
+    """Delete a file, if it is there, so that it does not come back after a power cut.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    path.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Make errors name the file that was to be written: not the temporary one, and not none, as on a full disk."""

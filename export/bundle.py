@@ -46,11 +46,10 @@ from export.graphs import (
     split_unet,
 )
 from export.precision import check_precision, convert
+from export.public_captions import captions_for, checked_captions
 from export.source import (
     FusedLora,
     Part,
-    captions_for,
-    checked_captions,
     choose_image_encoder,
     condition_outputs,
     defaults_of,

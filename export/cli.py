@@ -91,7 +91,8 @@ def export(
         # torch takes seconds to import, and --help should not.
         from export.bundle import export_model
         from export.precision import read_prompts
-        from export.source import FusedLora, read_captions
+        from export.public_captions import read_captions
+        from export.source import FusedLora
     if slots not in LAYER_SETS:
         raise typer.BadParameter(f"--slots is one of {', '.join(LAYER_SETS)}, not {slots!r}.")
     stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}

@@ -28,6 +28,7 @@ _LONG = (
     "export/test_quantization.py", "export/test_options.py", "inference/test_generator.py", "export/test_cli.py",
     "coordinator/simulation/test_offline.py", "inference/test_hybrids.py", "test_cli.py",
     "benchmarks/test_byzantine.py", "export/test_image_encoder.py", "coordinator/learning/test_picture_codes.py",
+    "coordinator/learning/test_validated.py",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +18,8 @@ from edge_sdk import cli
 from edge_sdk.cli import connection
 from edge_sdk.cli.adapters import parse, read
 from edge_sdk.errors import NoPictures
-from edge_sdk.inference import Bundle
+from edge_sdk.inference import BASIS, Bundle
+from edge_sdk.inference.bundle import hash_files, write_index
 from edge_sdk.pictures import save_picture
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model
 from tests.training.samples import write_squares
@@ -296,6 +298,47 @@ def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str],
     assert message.lower() in line.lower()
     assert "Kq" not in err, "a piece of a password"
     assert "Traceback" not in err
+
+
+def without_basis(folder: Path) -> None:
+    index = Bundle.load(folder).index
+    write_index(folder, msgspec.structs.replace(index, prompt_basis=None))
+
+
+def damaged_basis(folder: Path) -> None:
+    (folder / BASIS).write_bytes(b"damaged")
+
+
+def no_basis(folder: Path) -> None:
+    """A file that was exported as it is, and is no basis."""
+    damaged_basis(folder)
+    write_index(folder, msgspec.structs.replace(Bundle.load(folder, verify=False).index, files=hash_files(folder)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "captions", "message"),
+    [
+        (None, 7, "needs at least 8 different captions"),
+        (without_basis, 8, "this one has none: it was exported by an earlier version. Export it again"),
+        (damaged_basis, 8, "its hash differs): export or copy the bundle again"),
+        (no_basis, 8, "prompt_basis.safetensors cannot be read"),
+    ],
+)
+def test_what_makes_no_code_ends_join_before_anything_is_kept(
+    impasto: Run, tmp_path: Path, damage: Callable[[Path], None] | None, captions: int, message: str
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle(), tmp_path / "bundle"))
+    if damage is not None:
+        damage(bundle)
+    write_squares(tmp_path / "pictures", captions)
+    places = {"BUNDLE": str(bundle), "MODEL": str(tiny_model())}
+    home = tmp_path / "home"
+    code, out, err = impasto(*(places.get(argument, argument) for argument in JOIN), "--home", home)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not home.exists()
 
 
 def test_a_picture_code_is_shared_unless_its_owner_says_no(impasto: Run, monkeypatch: pytest.MonkeyPatch) -> None:

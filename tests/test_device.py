@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ from edge_sdk.errors import (
 )
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, runner
-from edge_sdk.pictures import load_pictures
+from edge_sdk.pictures import PictureLeftOut, list_pictures, load_pictures
+from edge_sdk.pictures import folder as folder_
 from edge_sdk.secure_aggregation import vector_of
 from edge_sdk.training import Trainer, TrainingPutAside
 from edge_sdk.transport import connect
@@ -431,6 +433,25 @@ def profiles(monkeypatch: pytest.MonkeyPatch) -> list[DeviceProfile]:
     return seen
 
 
+def test_pictures_are_read_once_for_a_join(
+    pictures: Path, tmp_path: Path, profiles: list[DeviceProfile], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So captions and pictures are of one moment, and what is left out is told once."""
+    folder = Path(shutil.copytree(pictures, tmp_path / "pictures"))
+    for row in map(json.loads, (folder / "metadata.jsonl").read_text("utf-8").splitlines()):
+        (folder / row["file_name"]).with_suffix(".txt").write_text(row["text"], "utf-8")
+    (folder / "metadata.jsonl").unlink()
+    (folder / "film.mp4").write_bytes(b"no picture")
+    read: list[Path] = []
+    monkeypatch.setattr(folder_, "list_pictures", lambda place: read.append(place) or list_pictures(place))
+    device = Device(picture_bundle(), model=tiny_model(), pictures=folder, home=tmp_path / "home", threads=1)
+    with pytest.warns(PictureLeftOut) as told:
+        device.join("memory://nobody", federation="squares")
+    assert read == [folder]
+    assert len(told) == 1
+    assert profiles[0].prompt_code
+
+
 def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[DeviceProfile]) -> None:
     """Of those, too, that are kept from training; in no graph that stays open beside it."""
     folder = write_squares(tmp_path / "pictures", 13)
@@ -448,7 +469,7 @@ def test_its_picture_code_is_of_all_its_pictures(tmp_path: Path, profiles: list[
     assert len(coarse.picture_code) == EMBEDDING
     assert np.allclose(np.frombuffer(coarse.picture_code, np.int8) / 4, wanted, atol=0.126)
     assert plain.picture_encoder == coarse.picture_encoder == bytes.fromhex(encoder.id)
-    assert "image_encoder" not in device.generator._stages.opened
+    assert device.generator._stages.opened == ()
     assert (without.picture_code, without.picture_encoder) == (b"", b"")
     assert without.prompt_code == coarse.prompt_code
 

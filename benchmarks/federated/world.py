@@ -18,7 +18,7 @@ from benchmarks.shared.learnt import Learnt
 from benchmarks.shared.stickers import MODEL, base_id, bundle
 from coordinator.config import BaseModel, read_base_model
 from edge_sdk.adapter import Adapter, LayerSet
-from edge_sdk.codes import picture_codes, prompt_codes
+from edge_sdk.codes import different_pictures, picture_codes, prompt_codes
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer, train_round
@@ -137,7 +137,7 @@ class World:
         captions = [sticker.text for sticker in device.plan.pictures]
         coded = prompt_codes(self._generator, captions, [PRIVACY])[0]
         pictures = [picture for picture, _ in captioned(device.plan.pictures)]
-        seen = picture_codes(self._generator, pictures, [PRIVACY])[0]
+        seen = picture_codes(self._generator, different_pictures(pictures), [PRIVACY])[0]
         return DeviceProfile(
             base_id=base_id(),
             prompt_code=coded.code,

@@ -6,9 +6,7 @@ import functools
 from pathlib import Path
 
 from benchmarks.shared.harness import KEPT
-from edge_sdk.errors import ImpastoError
-from edge_sdk.inference import Bundle, compute_base_id
-from edge_sdk.privacy import basis_id
+from edge_sdk.inference import compute_base_id
 
 MODEL = Path("samples/stickers/model")
 
@@ -22,15 +20,9 @@ def base_id() -> str:
 def bundle() -> Path:
     """The base model's bundle, with slots for adapters of all layers: an earlier run's if it was made from this model
     and these public captions, otherwise exported now."""
-    from export import export_model
-    from export.source import captions_for
+    from export import export_model, is_current
 
     folder = KEPT / "stickers-all-layers"
-    try:
-        index = Bundle.load(folder).index
-        known, basis = index.prompt_basis, basis_id(base_id(), captions_for(MODEL))
-        if known is not None and (index.base_id, known.id) == (base_id(), basis):
-            return folder
-    except ImpastoError:
-        pass
+    if is_current(folder, MODEL, "all"):
+        return folder
     return export_model(MODEL, folder, verify=False, overwrite=True, slots="all").folder

@@ -115,6 +115,12 @@ class Admissions:
             connection.execute(_ADMISSIONS.update().where(_ADMISSIONS.c.device == device).values(used))
             return None
 
+    @staticmethod
+    def erase(connection: sa.Connection, device: str) -> None:
+        """Delete the row of a device in a transaction; a revocation stays, as it is the operator's."""
+        rows = (_ADMISSIONS.c.device == device) & ~_ADMISSIONS.c.revoked
+        connection.execute(_ADMISSIONS.delete().where(rows))
+
     def _write(self, device: str, row: dict[str, object]) -> None:
         with _store_errors(), self._engine.begin() as connection:
             connection.execute(_ADMISSIONS.delete().where(_ADMISSIONS.c.device == device))

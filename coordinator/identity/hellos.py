@@ -7,12 +7,21 @@ or profile differ. Hellos of a session are numbered, so that an old one that is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from coordinator.identity.admission import Refusal
-from edge_sdk.wire import DeviceProfile, Hello, greets, profile_hash
+from edge_sdk.wire import DeviceProfile, Forget, Hello, asks_to_forget, greets, key_hash, profile_hash
 
 JOIN_NEEDED = Refusal("JoinNeeded", "This federation does not know this device, or not as it is: say Join.")
+ERASED = Refusal(
+    "Forgotten", "The owner of this device has asked to be forgotten: it can take part again from a new home."
+)
+_NOT_SIGNED = Refusal("SignatureInvalid", "A Forget has to be signed by the key that it names, for this device.")
+_NOT_ITS_KEY = Refusal(
+    "SignatureInvalid",
+    "The federation knows a device of this name with another key: that one is not forgotten. If it is yours, join once "
+    "more from this home, then ask again; or ask the operator (`impasto-coordinator revoke`).",
+)
 
 
 class Greetings:
@@ -26,9 +35,11 @@ class Greetings:
         self._federation = federation
         self._known: dict[str, tuple[bytes, bytes]] = {}  # device -> key, hash of the profile
         self._last: dict[str, tuple[int, int]] = {}  # device -> epoch and number of its last good hello
+        self._erased: set[str] = set()  # hashes of keys
 
-    def load(self, profiles: Mapping[str, DeviceProfile]) -> None:
-        """Take the profiles of all devices that have joined in earlier starts."""
+    def load(self, profiles: Mapping[str, DeviceProfile], erased: Collection[str] = ()) -> None:
+        """Take the profiles of all devices that have joined in earlier starts, and the hashes of erased ones' keys."""
+        self._erased.update(erased)
         for device, profile in profiles.items():
             self.joined(device, profile)
 
@@ -43,6 +54,23 @@ class Greetings:
         """Delete what is known of a device that takes no part any more."""
         self._known.pop(device, None)
         self._last.pop(device, None)
+
+    def problem_with(self, device: str, forget: Forget) -> Refusal | None:
+        """Return the reason why a device is not to be forgotten, or None if it is, or is not known."""
+        if not asks_to_forget(forget, self._federation, device):
+            return _NOT_SIGNED
+        known = self._known.get(device)
+        return _NOT_ITS_KEY if known is not None and known[0] != forget.key else None
+
+    def erase(self, device: str, key: bytes) -> None:
+        """Forget a device; nobody joins with its key any more."""
+        if device in self._known:
+            self._erased.add(key_hash(key))
+        self.forget(device)
+
+    def is_erased(self, key: bytes) -> bool:
+        """Return True for the key of a device that was erased."""
+        return bool(key) and key_hash(key) in self._erased
 
     def is_repeated(self, device: str, hello: Hello) -> bool:
         """Return True for a hello that is not newer than the last good one of the device."""

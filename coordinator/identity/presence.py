@@ -22,6 +22,10 @@ class Presences:
         if len(self._last) > self._limit:
             self._last.popitem(last=False)
 
+    def forget(self, device: str) -> None:
+        """Forget a device."""
+        self._last.pop(device, None)
+
     def online_but(self, known: Container[str]) -> int:
         """Return the number of names that are online, apart from the known ones."""
         return sum(said.online and device not in known for device, said in self._last.items())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -121,6 +121,10 @@ class Learning:
     def remember(self, trace: rounds.Trace, sketch: Sketch) -> None:
         """Store the sketch of an update."""
         self._subspaces.keep(trace, sketch)
+
+    def keep_sketches_of(self, traces: Iterable[rounds.Trace]) -> None:
+        """Delete the sketches of all other updates."""
+        self._subspaces.forget_all_but(traces)
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster the devices; new clusters get the initial adapters that the interaction chooses."""

@@ -34,6 +34,10 @@ class Outgoing:
             self._sessions.offer(device, message.manifests)
         self._publisher.send(device, message)
 
+    def confirm(self, device: str, key: bytes) -> None:
+        """Tell a device that nothing is kept of it."""
+        self._publisher.forgotten(device, key)
+
     def refuse(self, device: str, refusal: Refusal, *, about: str) -> None:
         """Refuse a device's message, and report it."""
         self._report("refused", device=device, code=refusal.code, reason=refusal.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 
 from coordinator import rounds
 from coordinator.identity import Refusal
@@ -36,6 +37,7 @@ class Performer:
         cleanup: drops what is over after a round.
         report: reports events.
         troubles: is told of a store that does not work.
+        accounts: forget an erased device; one for each part that keeps something of devices.
 
     Attributes:
         retry_at: time of the next attempt after a store has failed; None if none has.
@@ -44,7 +46,7 @@ class Performer:
     def __init__(
         self, runner: Runner, learning: Learning, blobs: StoredBlobs, inbox: Inbox[Item], outgoing: Outgoing,
         uploads: Uploads, deliveries: Deliveries, departures: Departures, cleanup: Cleanup, report: Reports,
-        troubles: Troubles,
+        troubles: Troubles, accounts: Iterable[Callable[[str], None]],
     ) -> None:  # fmt: skip
         self._runner = runner
         self._outgoing = outgoing
@@ -54,6 +56,7 @@ class Performer:
         self._cleanup = cleanup
         self._report = report
         self._troubles = troubles
+        self._accounts = tuple(accounts)
         self._worker = LearningWorker(
             learning,
             blobs,
@@ -104,6 +107,11 @@ class Performer:
                 self._report(event, **values)
             case rounds.Fetch(device, offer):
                 return self._uploads.offered(device, offer)
+            case rounds.Erased(device, key):
+                for forget in self._accounts:
+                    forget(device)
+                self._cleanup.erase()
+                self._outgoing.confirm(device, key)
             case rounds.Cluster() | rounds.Aggregate() | rounds.Place():
                 if isinstance(action, rounds.Cluster):  # a round is about to be opened
                     self._departures.shut_out_revoked()

@@ -26,7 +26,7 @@ from coordinator.server.departures import Departures
 from coordinator.server.ending import Ending
 from coordinator.server.eviction import Eviction
 from coordinator.server.loop import Loop
-from coordinator.server.messages import Joining, Rivals, Router, TransferMessages
+from coordinator.server.messages import Forgetting, Joining, Rivals, Router, TransferMessages
 from coordinator.server.outgoing import Outgoing
 from coordinator.server.overload import Overload
 from coordinator.server.performer import Performer
@@ -90,6 +90,7 @@ class Service:
         takeover.check(database, self._blobs, federation, self._base)
         self._keys = Keys(self._home.folder, federation.name)
         self._admissions = Admissions(database.engine, by_invitation=federation.join == "invited")
+        database.erases_also(self._admissions.erase)
         self._learning = Learning(federation, self._base, database.profiles, self._blobs, database.sketches)
         self._counters = Counters(*database.traffic())
         self._runner = Runner(rules, database, self._counters.traffic)
@@ -127,20 +128,21 @@ class Service:
             self._rules, runner, self._sessions, publisher, deliveries, self._learning, self._blobs, self._limits,
             inbox, self._troubles,
         )  # fmt: skip
-        self._cleanup = Cleanup(self._database, self._blobs, self._uploads, self._sessions)
+        self._cleanup = Cleanup(self._database, self._blobs, self._uploads, self._sessions, self._learning)
+        accounts = (
+            self._uploads.forget_device, self._sessions.forget, self._gate.forget, deliveries.forget,
+            self._connection.forget,
+        )  # fmt: skip
         self._performer = Performer(
             runner, self._learning, self._blobs, inbox, outgoing, self._uploads, deliveries, departures, self._cleanup,
-            report, self._troubles,
+            report, self._troubles, (*accounts, self._presences.forget),
         )  # fmt: skip
         self._ending = Ending(
             self._federation.name, self._connection, self._uploads, self._performer, self._sessions, self._database,
             self._home, report,
         )  # fmt: skip
-        accounts = (
-            self._uploads.forget_device, self._sessions.forget, self._gate.forget, self._greetings.forget,
-            deliveries.forget, self._connection.forget,
-        )  # fmt: skip
-        eviction = Eviction(self._rules, runner, self._performer, self._admissions, accounts)
+        forgotten = (*accounts, self._greetings.forget)
+        eviction = Eviction(self._rules, runner, self._performer, self._admissions, forgotten)
         joining = Joining(
             self._rules, runner, self._limits, self._admissions, self._greetings, self._presences, eviction,
             departures, self._connection, outgoing, counters,
@@ -148,8 +150,9 @@ class Service:
         transfers = TransferMessages(
             runner, self._admissions, self._sessions, self._uploads, departures, outgoing, counters
         )
+        forgetting = Forgetting(runner, self._performer, self._greetings, outgoing)
         rivals = Rivals(self._leadership, self._epoch, self._ending, counters)
-        router = Router(self._topics, runner, joining, transfers, rivals, outgoing, counters, report)
+        router = Router(self._topics, runner, joining, transfers, forgetting, rivals, outgoing, counters, report)
         self._overload = Overload(
             inbox, self._gate, downloads, self._limits, self._topics, self._leadership, runner, outgoing, report
         )
@@ -239,7 +242,7 @@ class Service:
                 self._report,
             )  # fmt: skip
             self._counters.go_on_from(*self._database.traffic())
-            self._greetings.load(self._database.profiles())
+            self._greetings.load(self._database.profiles(), self._database.keys_of_erased())
             self._troubles.over("state")
             return True
         return False

@@ -20,7 +20,7 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -44,9 +44,10 @@ from coordinator.rounds import (
 from coordinator.store.sketches import SqlSketches
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, StoreUnavailable, Superseded
-from edge_sdk.wire import DeviceProfile, following
+from edge_sdk.wire import DeviceProfile, following, key_hash
 
 _AT_ONCE = 500  # names in one statement
+_NOBODY: Mapping[str, bytes] = MappingProxyType({})
 _NO_PROFILES: Mapping[str, DeviceProfile | None] = MappingProxyType({})
 
 _METADATA = sa.MetaData()
@@ -117,6 +118,15 @@ _MET = sa.Table(
 )
 
 
+# Devices that were erased: not their names, but the hashes of their keys, with which nobody joins any more.
+_ERASED = sa.Table(
+    "erased",
+    _METADATA,
+    sa.Column("key_hash", sa.String(64), primary_key=True),
+    sa.Column("cleaned", sa.Boolean, nullable=False),
+)
+
+
 class Database:
     """The facts of one federation.
 
@@ -137,6 +147,7 @@ class Database:
     def __init__(self, url: str, name: str, base_id: str) -> None:
         self._name = name
         self._begun: int | None = None
+        self._others: list[Callable[[sa.Connection, str], None]] = []
         self._stored: State | None = None  # the state in the database; None if it is not known, or of the first form
         try:
             parsed = sa.make_url(url)
@@ -172,6 +183,10 @@ class Database:
     def engine(self) -> sa.Engine:
         """The engine, for other tables in this database."""
         return self._engine
+
+    def erases_also(self, erase: Callable[[sa.Connection, str], None]) -> None:
+        """Let the rows that other tables have of an erased device be deleted in the same transaction."""
+        self._others.append(erase)
 
     def next_epoch(self) -> int:
         """Return the epoch for an instance that begins now. Nothing is written before `begin`.
@@ -322,6 +337,7 @@ class Database:
         traffic: tuple[int, int] = (0, 0),
         profiles: Mapping[str, DeviceProfile | None] = _NO_PROFILES,
         summed: Iterable[dict[str, Any]] = (),
+        erased: Mapping[str, bytes] = _NOBODY,
     ) -> None:
         """Write what has changed since the last save or load, in one synced transaction.
 
@@ -333,6 +349,7 @@ class Database:
             traffic: payload bytes received and sent so far.
             profiles: new or changed profiles; None: to be deleted.
             summed: rows of devices whose updates have newly counted in a masked sum.
+            erased: devices of which nothing is kept but the hash of their key, and these keys.
         """
         rows, in_sums, before = list(updates), list(summed), self._stored
         head = msgspec.msgpack.encode(head_of(state))
@@ -343,11 +360,36 @@ class Database:
                 connection.execute(_RECORDS.delete())
             _replace(connection, _RECORDS, "record", changed, known=before is not None)
             _replace(connection, _DEVICES, "profile", profiles)
+            for device, key in erased.items():
+                self._delete_rows(connection, device, key)
             if rows:
                 connection.execute(_UPDATES.insert(), rows)
             if in_sums:
                 connection.execute(_SUMMED.insert(), in_sums)
         self._stored = state
+
+    def _delete_rows(self, connection: sa.Connection, device: str, key: bytes) -> None:
+        connection.execute(_UPDATES.delete().where(_UPDATES.c.device == device))
+        connection.execute(_SUMMED.delete().where(_SUMMED.c.device == device))
+        for erase in self._others:
+            erase(connection, device)
+        connection.execute(_ERASED.delete().where(_ERASED.c.key_hash == key_hash(key)))
+        connection.execute(_ERASED.insert().values(key_hash=key_hash(key), cleaned=False))
+
+    def keys_of_erased(self) -> frozenset[str]:
+        """Return the hashes of the keys of erased devices."""
+        with self._reading() as connection:
+            return frozenset(connection.execute(sa.select(_ERASED.c.key_hash)).scalars())
+
+    def is_to_clean(self) -> bool:
+        """Return True if files of an erased device may be left."""
+        with self._reading() as connection:
+            return connection.execute(sa.select(_ERASED.c.key_hash).where(~_ERASED.c.cleaned)).first() is not None
+
+    def note_cleaned(self) -> None:
+        """Record that no files of erased devices are left."""
+        with self._writing() as connection:
+            connection.execute(_ERASED.update().where(~_ERASED.c.cleaned).values(cleaned=True))
 
     def new_profiles(self, profiles: Mapping[str, DeviceProfile | None]) -> dict[str, DeviceProfile | None]:
         """Return the profiles that differ from those in the database: devices send theirs again and again."""

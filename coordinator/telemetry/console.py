@@ -84,6 +84,8 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] takes part again"
         case "device_forgotten":
             return f"[cyan]{e['device']}[/cyan] makes room for a newcomer"
+        case "device_erased":
+            return f"[cyan]{e['device']}[/cyan] was forgotten, as its owner asked"
         case "device_offline":
             return f"[cyan]{e['device']}[/cyan] [yellow]is offline[/yellow]"
         case "device_placed":

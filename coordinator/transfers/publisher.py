@@ -63,6 +63,10 @@ class Publisher:
             message = self._signer.signed_sum(message, device, self._epoch)
         self._publish(self._topics.control(device, "down"), encode(message), kind)
 
+    def forgotten(self, device: str, key: bytes) -> None:
+        """Confirm, signed, that nothing is kept of the device with this key."""
+        self.send(device, self._signer.forgotten(device, key))
+
     def chunk(self, device: str, payload: bytes) -> None:
         """Send a chunk that the device has requested."""
         self._publish(self._topics.chunks(device, "down"), payload, CHUNK)

@@ -7,7 +7,7 @@ limit, chunks to devices wait here, without their bytes; messages never wait.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Set
+from collections.abc import Collection, Container, Iterable, Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -80,8 +80,10 @@ class Sessions:
         self._pacer.forget(to=device)
 
     def forget(self, device: str) -> None:
-        """Forget a device; nothing is being pulled from it."""
+        """Forget a device, and what came of its update; nothing is being pulled from it."""
         self.dismiss(device)
+        with _on_disk(device):
+            self._spool.forget(device)
         self._exchanges.pop(device, None)
         self._sessions.pop(device, None)
         self._pulled.discard(device)
@@ -129,6 +131,11 @@ class Sessions:
         """Drop the chunks of all updates but these, by device and hash."""
         with _on_disk("some device"):
             self._spool.prune(wanted)
+
+    def keep_only(self, devices: Container[str]) -> None:
+        """Drop the chunks of the updates of all other devices."""
+        with _on_disk("some device"):
+            self._spool.keep_only(devices)
 
     def progress(self, device: str, sha256: str) -> tuple[int, int] | None:
         """Return (chunks received, chunks in all) of an update being pulled; None if it is not being pulled."""

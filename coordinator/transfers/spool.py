@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Container
 from pathlib import Path
 
 from edge_sdk.errors import ConfigurationError
@@ -80,6 +80,14 @@ class Spool:
         """Delete an update that is stored elsewhere or cannot be used."""
         self._remove(self._path(device, sha256))
 
+    def forget(self, device: str) -> None:
+        """Delete all updates of a device."""
+        self._remove_all(lambda other: other == device)
+
+    def keep_only(self, devices: Container[str]) -> None:
+        """Delete the updates of all other devices."""
+        self._remove_all(lambda other: other not in devices)
+
     def prune(self, keep: Collection[tuple[str, str]] = ()) -> None:
         """Delete all updates but these, by device and hash."""
         wanted = {self._path(*transfer) for transfer in keep}
@@ -109,6 +117,11 @@ class Spool:
     def _close(self, path: Path) -> None:
         if file := self._open.pop(path, None):
             file.close()
+
+    def _remove_all(self, gone: Callable[[str], bool]) -> None:
+        for path in self._folder.glob("*"):
+            if _NAME.fullmatch(path.name) and gone(_device_of(path)):
+                self._remove(path)
 
     def _remove(self, path: Path) -> None:
         self._close(path)

@@ -235,6 +235,9 @@ class Uploads:
         """Feed the outcome to the machine; its Committed follows the synced save."""
         device, offer, error = outcome.arrival.device, outcome.arrival.offer, outcome.error
         self._ingest.finished(outcome)
+        if device not in self._runner.state.devices:  # it was forgotten meanwhile, and its file deleted
+            self._end(device, offer)
+            return
         said = self._queue.offer(device)
         if said.attempt != offer.attempt:  # it was checked for another opening of the round
             self._end(device, offer)

@@ -10,6 +10,7 @@ import sys
 import typer
 
 from edge_sdk.cli.doctor import doctor
+from edge_sdk.cli.forget import forget
 from edge_sdk.cli.generate import generate
 from edge_sdk.cli.info import info
 from edge_sdk.cli.join import join
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (generate, train, join, info, prepare, doctor):
+for _command in (generate, train, join, forget, info, prepare, doctor):
     app.command()(_command)
 
 

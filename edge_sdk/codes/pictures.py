@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from PIL import Image
 
@@ -12,8 +12,8 @@ from edge_sdk.inference import Generator
 from edge_sdk.privacy import picture_code
 
 
-def picture_codes(generator: Generator, pictures: Sequence[Image.Image], levels: Sequence[str]) -> list[Code]:
-    """Return the codes of pictures, one for each level. Equal pictures count once.
+def picture_codes(generator: Generator, pictures: Mapping[str, Image.Image], levels: Sequence[str]) -> list[Code]:
+    """Return the codes of pictures, those of `different_pictures`, one for each level.
 
     A code is empty if the bundle has no image encoder, or if there are too few different pictures for its level.
 
@@ -25,13 +25,13 @@ def picture_codes(generator: Generator, pictures: Sequence[Image.Image], levels:
     encoder = generator.bundle.index.image_encoder
     if encoder is None:
         return [Code(level, b"") for level in levels]
-    embeddings = generator.encode_picture(list(different_pictures(pictures).values()))
+    embeddings = generator.encode_picture(list(pictures.values()))
     made = [(level, picture_code(embeddings, level)) for level in levels]
     return [Code(level, code, bytes.fromhex(encoder.id) if code else b"") for level, code in made]
 
 
 def different_pictures(pictures: Iterable[Image.Image]) -> dict[str, Image.Image]:
-    """Return the pictures that count, by a hash of their pixels."""
+    """Return the pictures that count, by a hash of their pixels: equal ones count once."""
     return {
         hashlib.sha256(f"{picture.mode} {picture.size} ".encode() + picture.tobytes()).hexdigest(): picture
         for picture in pictures

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -26,14 +26,15 @@ from PIL import Image
 
 from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.codes import Code, different_pictures, picture_codes, prompt_codes
+from edge_sdk.device.forgetting import forget
 from edge_sdk.device.home import Home
 from edge_sdk.device.prior import PriorNotDrawn, prior_pictures
 from edge_sdk.errors import ImpastoError, MembershipStopped, NoPictures, TrainingError
 from edge_sdk.inference import Generator, OnStep
-from edge_sdk.membership import Membership, Observer, RoundPlan, TrainedUpdate, no_home
+from edge_sdk.membership import Farewell, Membership, Observer, RoundPlan, TrainedUpdate, no_home
 from edge_sdk.paths import expanded
-from edge_sdk.pictures import Picture, list_pictures, load_pictures
-from edge_sdk.privacy import DEFAULT, different_captions
+from edge_sdk.pictures import Picture, load_pictures
+from edge_sdk.privacy import DEFAULT, different_captions, level_named
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -403,12 +404,12 @@ class Device:
         settings = broker if isinstance(broker, Settings) else Settings(url=broker)
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
+        levels = [level_named(name).name for name in ([privacy] if isinstance(privacy, str) else privacy)]
         self._files.check()
         pictures, held_out = self._divided_pictures()
+        codes = self._codes([*pictures, *held_out], levels, share_picture_code=share_picture_code)
         trainer = self._trainer_for(pictures)
-        levels = [privacy] if isinstance(privacy, str) else [*privacy]
-        prompts = self._prompt_codes(levels)
-        seen = self._picture_codes([*pictures, *held_out] if share_picture_code else [], levels)
+        prompts, seen = (self._files.kept_codes(name, *made) for name, made in codes.items())
         profiles = [
             DeviceProfile(
                 base_id=trainer.base_id,
@@ -450,6 +451,32 @@ class Device:
             masked_only=masked_only,
         )
         return membership
+
+    def forget(
+        self, broker: str | Settings | None, *, federation: str, local_only: bool = False, answer: float = 30.0
+    ) -> Farewell:
+        """Let a federation forget this device, then delete what the home has of the federation.
+
+        The coordinator deletes profile, codes, updates and admission of the device, and confirms that, signed. Here go
+        the journal with its keys, the adapters that came from the federation, kept codes, weights, and unfinished
+        trainings for it. The leaf stays: it never left this device; and so do prior pictures. A call that was
+        interrupted, even by a power cut, is finished by the next one. `edge_sdk.device.CANNOT_BE_TAKEN_BACK` says what
+        nobody can undo.
+
+        Args:
+            broker: as for `join`; None with `local_only`.
+            federation: its name.
+            local_only: tell nobody, and delete the files here alone.
+            answer: longest wait for the coordinator's confirmation, in seconds.
+
+        Raises:
+            ConfigurationError: the home is of another federation, holds nothing of one, or cannot be written; or there
+                is no broker, and `local_only` is not set.
+            BrokerUnreachable, AccessDenied, DeadlineExceeded, UnknownFederation: the coordinator could not be asked, or
+                did not answer: nothing was deleted here.
+            Others: see `edge_sdk.membership.forget`.
+        """
+        return forget(self.home, broker, federation, local_only=local_only, answer=answer)
 
     def _train_round(
         self, trainer: Trainer, plan: RoundPlan, on_step: Callable[[Progress], None] | None = None
@@ -500,22 +527,22 @@ class Device:
             raise NoPictures("There is nothing to learn from: Device(..., pictures='folder').")
         return self.pictures
 
-    def _prompt_codes(self, levels: Sequence[str]) -> list[Code]:
-        """The codes of the captions, one for each level; those of an earlier join while few captions have changed."""
-        captions = [text for _, text in list_pictures(self._own_pictures())]
-        return self._files.kept_codes(
-            "code", prompt_codes(self.generator, captions, levels), different_captions(captions)
-        )
+    def _codes(
+        self, pictures: Sequence[Picture], levels: Sequence[str], *, share_picture_code: bool
+    ) -> dict[str, tuple[list[Code], Iterable[str]]]:
+        """The codes of captions and of pictures as they are now, one for each level, and what each is made of.
 
-    def _picture_codes(self, pictures: Sequence[Picture], levels: Sequence[str]) -> list[Code]:
-        """The same of the pictures; empty ones if there are too few, or if the bundle has no image encoder."""
-        if not pictures or not self.generator.encodes_pictures:
-            return [Code(level, b"") for level in levels]
-        images = [picture.image for picture in pictures]
+        Picture codes are empty if there are too few pictures, or if the bundle has no image encoder.
+        """
+        captions = [picture.text for picture in pictures]
+        seen: Mapping[str, Image.Image] = {}
+        if share_picture_code and self.generator.encodes_pictures:
+            seen = different_pictures(picture.image for picture in pictures)
         # A generator of its own, so that no graph stays in memory beside the training.
         with Generator(self.generator.bundle, **self._drawing) as generator:
-            made = picture_codes(generator, images, levels)
-        return self._files.kept_codes("picture-code", made, different_pictures(images))
+            prompts = prompt_codes(generator, captions, levels)
+            pictured = picture_codes(generator, seen, levels) if seen else [Code(level, b"") for level in levels]
+        return {"code": (prompts, different_captions(captions)), "picture-code": (pictured, seen)}
 
 
 def _knows_all(leaf: Adapter) -> bool:

@@ -126,6 +126,13 @@ class Home:
         except OSError as error:
             raise no_home(self.folder, error) from error
 
+    @property
+    def of_federation(self) -> list[Path]:
+        """The files that `kept_codes` and `keep_weights` have written: they are of the federation."""
+        patterns = ("code-*.json", "picture-code-*.json", "weights.json")
+        half_written = (f".{pattern}.*.tmp" for pattern in patterns)
+        return sorted({path for pattern in (*patterns, *half_written) for path in self.folder.glob(pattern)})
+
     def kept_codes(self, name: str, made: Sequence[Code], parts: Iterable[str]) -> list[Code]:
         """The codes to send: see `kept_code`.
 

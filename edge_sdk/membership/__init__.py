@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_sdk.membership.farewell import Farewell, forget
 from edge_sdk.membership.home import home_federation, keep_id, kept_id, trusted_key
 from edge_sdk.membership.journal import no_home
 from edge_sdk.membership.membership import Membership, OnEvent
@@ -11,6 +12,7 @@ from edge_sdk.membership.runner import MembershipResult
 from edge_sdk.membership.work import make_plan, pack_update, to_keep
 
 __all__ = [
+    "Farewell",
     "Membership",
     "MembershipResult",
     "Observer",
@@ -18,6 +20,7 @@ __all__ = [
     "RoundPlan",
     "Train",
     "TrainedUpdate",
+    "forget",
     "home_federation",
     "keep_id",
     "kept_id",

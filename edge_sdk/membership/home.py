@@ -25,18 +25,18 @@ from edge_sdk.wire import NAME, Manifest
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
 
 
-_JOURNAL = "journal.sqlite"
-_DEVICE_ID = "device_id"
+JOURNAL = "journal.sqlite"
+DEVICE_ID = "device_id"
 
 
 def trusted_key(folder: Path | str) -> bytes | None:
     """The coordinator's key that the device with this home trusts; None if there is none. See `read_trusted_key`."""
-    return read_trusted_key(expanded(folder) / _JOURNAL)
+    return read_trusted_key(expanded(folder) / JOURNAL)
 
 
 def home_federation(folder: Path | str) -> str | None:
     """Name of the federation whose device has this home; None if none has. Raises as `trusted_key`."""
-    owner = read_owner(expanded(folder) / _JOURNAL)
+    owner = read_owner(expanded(folder) / JOURNAL)
     return owner.federation if owner else None
 
 
@@ -50,13 +50,13 @@ def kept_id(folder: Path | str) -> str | None:
         JournalDamaged, JournalTooNew, JournalError: as `Journal`.
     """
     folder = expanded(folder)
-    file = folder / _DEVICE_ID
+    file = folder / DEVICE_ID
     try:
         name = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise _no_name(file, str(error)) from error
     if not name:
-        owner = read_owner(folder / _JOURNAL)
+        owner = read_owner(folder / JOURNAL)
         return owner.device if owner else None
     if not NAME.fullmatch(name):
         raise _no_name(file, f"{name[:100]!r} is no name")
@@ -72,9 +72,20 @@ def keep_id(folder: Path | str, name: str) -> None:
     folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        durable.write(folder / _DEVICE_ID, f"{name}\n".encode())
+        durable.write(folder / DEVICE_ID, f"{name}\n".encode())
     except OSError as error:
         raise no_home(folder, error) from error
+
+
+def federation_files(folder: Path) -> list[Path]:
+    """The files in a home that are of its federation, but for the journal: adapters, checkpoints, the device's name.
+
+    Files that a kill has left half-written are among them.
+    """
+    names = ("root.safetensors", "cluster.safetensors", DEVICE_ID)
+    half_written = (".training-*.tmp", *(f".{name}.*.tmp" for name in names))
+    patterns = (*names, "clusters/*", "clusters/.*.tmp", "training-*.checkpoint", *half_written)
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
 
 
 def _no_name(file: Path, why: str) -> ConfigurationError:
@@ -100,7 +111,7 @@ class Home:
 
     def journal(self) -> Journal:
         """Open the journal; raises as `Journal`."""
-        return Journal(self.folder / _JOURNAL)
+        return Journal(self.folder / JOURNAL)
 
     def checkpoint(self, plan: str) -> Path:
         """File of the checkpoint for a plan's training."""

@@ -10,6 +10,7 @@
     ending       the step that ended the federation, until its adapters are put in place
     masked_sum   this device's part in a masked sum: its keys while it needs them, what it has agreed to, its vector
     own_key      the private key that signs this device's hellos
+    farewell     the device's owner has asked that nothing of it is kept; and has the coordinator confirmed that?
 
 Durability: `keep_update` and `receive` return when the data is synced (synchronous=FULL), because training is not
 repeated afterwards, and the coordinator gets the acknowledgement "committed". The same holds for the session and the
@@ -73,6 +74,7 @@ _LATER = (
     "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS masked_sum (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB, vector BLOB)",
     "CREATE TABLE IF NOT EXISTS own_key (one INTEGER PRIMARY KEY CHECK (one = 1), private BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS farewell (one INTEGER PRIMARY KEY CHECK (one = 1), confirmed INTEGER NOT NULL)",
 )
 
 
@@ -128,7 +130,7 @@ class Journal:
         self._lock = threading.RLock()
         with ExitStack() as opened:
             try:
-                self._held = LockFile(path.with_suffix(".lock"), _in_use(path))
+                self._held = LockFile(path.with_suffix(".lock"), in_use(path))
             except OSError as error:
                 raise no_home(path.parent, error) from error
             opened.callback(self._held.release)
@@ -159,7 +161,7 @@ class Journal:
 
     def check_owner(self, federation: str) -> None:
         """Raise ConfigurationError if this home belongs to another federation."""
-        owner = self._owner()
+        owner = self.owner
         if owner and owner.federation != federation:
             raise ConfigurationError(
                 f"{self._path.parent} is the home of {owner.device!r} in federation {owner.federation!r}: its adapters "
@@ -172,7 +174,7 @@ class Journal:
 
         Updates that another device has trained here are forgotten, so that they are not sent again under the new name.
         """
-        before = self._owner()
+        before = self.owner
         if before != Owner(federation, name):
             with self._writing(promised=True) as sql:
                 if before is not None:
@@ -181,10 +183,37 @@ class Journal:
                     sql.execute("DELETE FROM masked_sum")
                 sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, name))
 
-    def _owner(self) -> Owner | None:
+    @property
+    def owner(self) -> Owner | None:
+        """Owner of this home; None if it has met no coordinator yet."""
         with self._reading() as sql:
             row = sql.execute("SELECT federation, device FROM owner").fetchone()
         return Owner(*row) if row else None
+
+    def check_stays(self) -> None:
+        """Raise ConfigurationError if the owner has asked that nothing of this device is kept."""
+        if self.farewell is not None:
+            raise ConfigurationError(
+                f"Forgetting the device of {self._path.parent} was begun, and not finished: `impasto forget --home "
+                f"{self._path.parent}` finishes it. After that the folder can be a new device's home."
+            )
+
+    @property
+    def farewell(self) -> bool | None:
+        """True if the coordinator has confirmed that it keeps nothing of this device; None if that was not asked."""
+        with self._reading() as sql:
+            row = sql.execute("SELECT confirmed FROM farewell").fetchone()
+        return bool(row[0]) if row else None
+
+    def begin_farewell(self) -> None:
+        """Note that the coordinator is being asked: this device's key signs nothing else from now on."""
+        with self._writing(promised=True) as sql:
+            sql.execute("INSERT OR IGNORE INTO farewell VALUES (1, 0)")
+
+    def confirm_farewell(self) -> None:
+        """Note that the coordinator has confirmed."""
+        with self._writing(promised=True) as sql:
+            sql.execute("UPDATE farewell SET confirmed = 1")
 
     # session --------------------------------------------------------------------------------------------------------
 
@@ -460,7 +489,8 @@ def _named_errors(path: Path) -> Iterator[None]:
         raise _damaged(path, str(error)) from error
 
 
-def _in_use(path: Path) -> str:
+def in_use(path: Path) -> str:
+    """The message for a home whose journal somebody else has open."""
     return (
         f"{path.parent} is the home of a membership that is open, in another process or in this one. One home is for "
         "one membership: close that one, or give this one a home of its own."

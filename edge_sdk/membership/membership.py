@@ -95,6 +95,7 @@ class Membership:
         self._journal = self._home.journal()
         try:
             self._journal.check_owner(federation)
+            self._journal.check_stays()
             self._coordinator = Acquaintance(federation, device_id, self._journal, self._tell)
             if trust := invitation.key if invitation else trust:
                 self._journal.trust(trust)

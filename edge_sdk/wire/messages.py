@@ -226,6 +226,17 @@ class Leave(_Message, frozen=True, kw_only=True):
     reason: Text = ""
 
 
+class Forget(_Message, frozen=True, kw_only=True):
+    """A device's owner asks that nothing of the device is kept; the device takes no part any more.
+
+    key: the key in the profile of its last Join, which signs nothing else from now on; signature: by that key, see
+    `signing`.
+    """
+
+    key: Key
+    signature: Signature
+
+
 # --- coordinator to device ------------------------------------------------------------------------------------------
 
 
@@ -313,6 +324,13 @@ class Finished(_Message, frozen=True, kw_only=True):
         return self.adapters
 
 
+class Forgotten(_Message, frozen=True, kw_only=True):
+    """The coordinator keeps nothing of the device with this key any more. signature: by the coordinator's key."""
+
+    key: Key
+    signature: Signature
+
+
 class SignedStep(_Message, frozen=True, kw_only=True):
     """A step, which is a RoundStart or Finished, with the coordinator's signature: devices ignore unsigned ones.
 
@@ -396,7 +414,9 @@ Control: TypeAlias = (
     | Hello
     | Offer
     | Leave
+    | Forget
     | Welcome
+    | Forgotten
     | Step
     | RoundDone
     | SignedStep

@@ -1,5 +1,5 @@
 """Ed25519 signatures (RFC 8032) of a coordinator's steps and states, of keys that vouch for their successors, and of
-devices' hellos.
+devices' hellos; and of what is said when a device is forgotten.
 
 Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
@@ -9,6 +9,8 @@ Signatures cover msgpack arrays in the shortest encoding, whose first element te
                                                             and true at its end if updates are summed under masks
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
+    ["impasto/1 forget", federation, device]
+    ["impasto/1 forgotten", federation, device, key]        key: the device's
 
 A step holds the hashes of the adapters that it names, so that its signature covers their contents, too. It is for one
 device and one epoch of the coordinator, by which a device recognises replays of earlier epochs.
@@ -17,7 +19,9 @@ A device keeps the first public key that a coordinator shows it, and refuses oth
 has signed itself; a device that has missed several replacements follows the chain.
 
 A device's key is not kept to: its Join names one, which may be another every time. A good hello shows that the last
-Join which the coordinator has was this device's own. No I/O here.
+Join which the coordinator has was this device's own. A key that has signed Forget signs nothing afterwards, and no Join
+with it is accepted: so a Forget that is sent again takes nothing from a device that has come back with another key.
+No I/O here.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, SignatureI
 from edge_sdk.wire.messages import (
     CoordinatorState,
     DeviceProfile,
+    Forget,
+    Forgotten,
     Hello,
     SignedStep,
     SignedSum,
@@ -79,6 +85,10 @@ class Signer:
         """Sign a message of a masked sum for a device."""
         signature = self._key.sign(_of_sum(self._federation, device, epoch, said.content))
         return SignedSum(epoch=epoch, content=said.content, signature=signature)
+
+    def forgotten(self, device: str, key: bytes) -> Forgotten:
+        """Sign that nothing is kept of the device with this public key."""
+        return Forgotten(key=key, signature=self._key.sign(_of_forgotten(self._federation, device, key)))
 
     def state(
         self,
@@ -133,6 +143,21 @@ class Greeter:
         content = _of_hello(self._federation, self._device, epoch, number, profile_hash(profile))
         return Hello(epoch=epoch, number=number, signature=self._key.sign(content))
 
+    def forget(self) -> Forget:
+        """The signed wish that nothing of this device is kept; its key is not to be used afterwards."""
+        return Forget(key=self.public, signature=self._key.sign(_of_forget(self._federation, self._device)))
+
+
+def asks_to_forget(forget: Forget, federation: str, device: str) -> bool:
+    """True if a Forget is signed for this device of this federation by the key that it names."""
+    return signed_by(forget.key, forget.signature, _of_forget(federation, device))
+
+
+def confirms(forgotten: Forgotten, public: bytes, federation: str, device: str, key: bytes) -> bool:
+    """True if the coordinator with this public key has signed that it keeps nothing of the device with this key."""
+    signed = signed_by(public, forgotten.signature, _of_forgotten(federation, device, key))
+    return forgotten.key == key and signed
+
 
 def greets(hello: Hello, key: bytes, profile: bytes, federation: str, device: str) -> bool:
     """True if a hello is signed by the device with this public key, for a profile of this hash."""
@@ -148,6 +173,11 @@ def profile_hash(profile: DeviceProfile) -> bytes:
         profile.level, profile.basis, profile.picture_code, profile.picture_encoder,
     ]  # fmt: skip
     return hashlib.sha256(msgspec.msgpack.encode(fields)).digest()
+
+
+def key_hash(public: bytes) -> str:
+    """SHA-256 of a public key, in hex: all that is kept of a device that was forgotten."""
+    return hashlib.sha256(public).hexdigest()
 
 
 def new_key() -> bytes:
@@ -283,6 +313,14 @@ def _of_state(federation: str, state: CoordinatorState) -> bytes:
 
 def _of_hello(federation: str, device: str, epoch: int, number: int, profile: bytes) -> bytes:
     return msgspec.msgpack.encode(["impasto/1 hello", federation, device, epoch, number, profile])
+
+
+def _of_forget(federation: str, device: str) -> bytes:
+    return msgspec.msgpack.encode(["impasto/1 forget", federation, device])
+
+
+def _of_forgotten(federation: str, device: str, key: bytes) -> bytes:
+    return msgspec.msgpack.encode(["impasto/1 forgotten", federation, device, key])
 
 
 def _of_key(federation: str, new: bytes) -> bytes:

@@ -5,7 +5,6 @@ image_encoder.py   an image encoder for picture codes, and its preprocessing
 fusing.py          LoRA files added to the weights
 slots.py           the layers that take adapters
 parts.py           the networks as plain torch modules with named inputs and outputs, and torch's graphs of them
-public_captions.py public captions for the basis of prompt codes: the model's own, or a grammar's
 tokenizers.py      the tokenizers, which must split prompts as devices do
 """
 
@@ -23,17 +22,13 @@ from export.source.parts import (
     vae_scale_factor,
 )
 from export.source.pipeline import defaults_of, find_model, kind_of, load_pipeline, load_preview
-from export.source.public_captions import CAPTIONS_FILE, captions_for, checked_captions, public_captions, read_captions
 from export.source.slots import slots_of
 from export.source.tokenizers import write_tokenizer
 
 __all__ = [
-    "CAPTIONS_FILE",
     "FusedLora",
     "LoadedEncoder",
     "Part",
-    "captions_for",
-    "checked_captions",
     "choose_image_encoder",
     "condition_outputs",
     "defaults_of",
@@ -45,8 +40,6 @@ __all__ = [
     "load_pipeline",
     "load_preview",
     "parts_of",
-    "public_captions",
-    "read_captions",
     "slots_of",
     "to_onnx",
     "unet_step",

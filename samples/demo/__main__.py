@@ -25,10 +25,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edge_sdk.adapter import in_layer_set
 from edge_sdk.errors import DeadlineExceeded, ImpastoError
-from edge_sdk.inference import Bundle, compute_base_id
+from edge_sdk.inference import compute_base_id
 from edge_sdk.transport.embedded import EmbeddedBroker
+from export import is_current
 from samples.demo import report
 from samples.demo.live import Tail, View
 from samples.demo.plan import DevicePlan, make_plan, write_folder
@@ -173,15 +173,9 @@ def _write_federation(settings: Settings) -> None:
 
 
 def _export(settings: Settings) -> None:
-    """Export the base model with slots for `LAYERS`, unless an earlier demo has exported this very one."""
-    try:
-        index = Bundle.load(settings.bundle).index
-        # One of an earlier version has slots of attention alone, or no basis for prompt codes.
-        all_layers = any(not in_layer_set(slot.name, "transformer") for slot in index.slots)
-        if index.base_id == settings.base_id and all_layers and index.prompt_basis is not None:
-            return
-    except ImpastoError:
-        pass
+    """Export the base model with slots for `LAYERS`, unless an earlier demo's bundle is what this would make."""
+    if is_current(Path(settings.bundle), Path(settings.model), LAYERS):
+        return
     command = [
         str(Path(sys.executable).with_name("impasto-export")),
         settings.model, settings.bundle, "--slots", LAYERS, "--overwrite",

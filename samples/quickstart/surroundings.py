@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,10 +13,8 @@ from PIL import Image
 
 from coordinator.config import parse
 from coordinator.server import Service
-from edge_sdk.errors import BundleError
-from edge_sdk.inference import Bundle
 from edge_sdk.transport.embedded import EmbeddedBroker
-from export.bundle import export_model
+from export import export_model, is_current
 from samples.stickers import data
 
 # A federation of a single device, so that this sample needs no others; rounds of a larger one are the same.
@@ -36,10 +34,9 @@ clusters = 1
 
 
 def make_bundle(model: Path, folder: Path) -> Path:
-    """Export the base model unless that was done before, by this version."""
-    with suppress(BundleError):
-        if Bundle.load(folder, verify=False).index.prompt_basis is not None:
-            return folder
+    """Export the base model unless the folder holds what this would make."""
+    if is_current(folder, model):
+        return folder
     return export_model(model, folder, overwrite=True).folder
 
 

@@ -27,7 +27,7 @@ from coordinator.rounds import (
     step,
     touched,
 )
-from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer, Presence
+from edge_sdk.wire.messages import DeviceProfile, Manifest, Message, Offer, Presence, Refused
 
 BASE_ID = "b" * 64
 DEVICES = ("a1", "a2", "b1", "b2")
@@ -160,3 +160,8 @@ def started(**changes: object) -> Machine:
 
 def deliver(machine: Machine, number: int, *names: str) -> None:
     machine(*(stored(name, number) for name in names))
+
+
+def refusals(machine: Machine, device: str) -> list[str]:
+    """The codes of the last call's refusals to a device."""
+    return [message.code for message in machine.sent(device, Refused) if isinstance(message, Refused)]

@@ -17,7 +17,7 @@ from edge_sdk.privacy import DIMENSIONS, basis_id, make_basis, unit_length
 from edge_sdk.privacy.coarse import STEPS
 from export import export_model
 from export.basis import add_basis
-from export.source import CAPTIONS_FILE, captions_for, public_captions, read_captions
+from export.public_captions import CAPTIONS_FILE, captions_for, public_captions, read_captions
 from samples.stickers.public_captions import FILE
 from samples.stickers.public_captions import public_captions as of_stickers
 from samples.stickers.styles import STYLES

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from edge_sdk.inference import Bundle
 from tests.models import tiny_bundle, tiny_model
 
@@ -51,6 +53,31 @@ def test_help_is_quick_to_come() -> None:
     script = "import sys, export.cli; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     assert "--no-verify" in run("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file or directory"),
+        (b"", "has 0 styles of captions"),
+        (b"a fox\na cat\n", "has 1 styles of captions, 0 of them with fewer than two different ones: too few"),
+        (b"a fox\n\n" * 40, "has 40 styles of captions, 40 of them with fewer"),
+        (b"\xff\xfe\x00a", "can't decode byte 0xff"),
+    ],
+)
+def test_public_captions_that_cannot_be_used_are_one_message(
+    tmp_path: Path, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / "captions.txt").write_bytes(content)
+    before = sorted(tmp_path.iterdir())
+    done = run(tiny_model(), tmp_path / "bundle", "--captions", tmp_path / "captions.txt")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ExportError: ")
+    assert message in line
+    assert "Write one caption a line" in line or "give a UTF-8 text file" in line
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_calibration_prompts_that_cannot_be_used_are_one_message(tmp_path: Path) -> None:

@@ -153,13 +153,13 @@ def test_garbage_of_strangers_is_counted_and_not_answered(peers: Peers) -> None:
 
 def test_messages_of_others_and_on_the_wrong_topic(peers: Peers) -> None:
     before, known = peers.state, len(peers.refusals("hostile"))
-    forged = [m.Welcome, m.RoundStart, m.RoundDone, m.Finished, m.CoordinatorState, m.Presence]
+    forged = [m.Welcome, m.RoundStart, m.RoundDone, m.Finished, m.CoordinatorState, m.Presence, m.Forgotten]
     for example in EXAMPLES:
         if type(example) in forged:
             peers.say("hostile", example)
-        elif isinstance(example, m.Join | m.Leave | m.Offer):
+        elif isinstance(example, m.Join | m.Leave | m.Offer | m.Forget):
             peers.transport.publish(TOPICS.presence("hostile"), m.encode(example))
-    codes = [peers.refusal("hostile") for _ in range(len(forged) + 3)]
+    codes = [peers.refusal("hostile") for _ in range(len(forged) + 4)]
     assert codes == ["MessageInvalid"] * len(codes) == peers.refusals("hostile")[known:]
     assert peers.state == before
 

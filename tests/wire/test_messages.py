@@ -57,6 +57,8 @@ EXAMPLES: list[m.Message] = [
 ]
 EXAMPLES.append(m.Hello(epoch=7, number=3, signature=bytes(64)))
 EXAMPLES.append(m.SignedStep(epoch=3, step=m.encode(EXAMPLES[9]), signature=bytes(64)))
+EXAMPLES.append(m.Forget(key=bytes(32), signature=bytes(64)))
+EXAMPLES.append(m.Forgotten(key=bytes(32), signature=bytes(64)))
 EXAMPLES.append(m.Sum(content=b"\x80"))
 EXAMPLES.append(m.SignedSum(epoch=3, content=b"\x80", signature=bytes(64)))
 MASKING = m.Masking(

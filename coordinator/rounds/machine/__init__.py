@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.rounds.machine.actions import Action, Aggregate, Cluster, Fetch, Place, Report, Send
+from coordinator.rounds.machine.actions import Action, Aggregate, Cluster, Erased, Fetch, Place, Report, Send
 from coordinator.rounds.machine.events import (
     Aggregated,
     Clustered,
+    Erase,
     Event,
     Failed,
     Forgotten,
@@ -33,6 +34,8 @@ __all__ = [
     "Aggregated",
     "Cluster",
     "Clustered",
+    "Erase",
+    "Erased",
     "Event",
     "Failed",
     "Fetch",

@@ -70,6 +70,18 @@ class Aggregate(msgspec.Struct, frozen=True):
     clusters: dict[int, Lineage]
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """Delete what is kept of a device outside of the state, then confirm it to the device.
+
+    Attributes:
+        device: name of the device.
+        key: its public key.
+    """
+
+    device: str
+    key: bytes
+
+
 class Report(msgspec.Struct, frozen=True):
     """Report an event to people and programs: a name and plain values."""
 
@@ -77,4 +89,4 @@ class Report(msgspec.Struct, frozen=True):
     values: dict[str, Any]
 
 
-Action: TypeAlias = Send | Fetch | Cluster | Place | Aggregate | Report
+Action: TypeAlias = Send | Fetch | Cluster | Place | Aggregate | Erased | Report

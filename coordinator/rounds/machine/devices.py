@@ -34,8 +34,9 @@ def joined(turn: Turn, event: Joined) -> None:
     if problem := problem_with_profile(turn.rules, profile):
         turn.refuse(name, *problem, about="join")
         return
-    known = turn.state.devices.get(name, Device(max_rank=profile.max_rank, until=turn.now))
-    new = name not in turn.state.devices or known.left
+    before = turn.state.devices.get(name)
+    known = Device(max_rank=profile.max_rank, until=turn.now) if before is None or before.erased else before
+    new = before is None or before.left
     known = replace(known, max_rank=profile.max_rank, left=False)
     if event.presence and event.presence.online:
         known = replace(born(known, event.presence.epoch), until=None, away=False)

@@ -51,6 +51,18 @@ class Forgotten(msgspec.Struct, frozen=True):
     device: str
 
 
+class Erase(msgspec.Struct, frozen=True):
+    """A device's owner has asked that nothing of it is kept, signed by the key of its last Join.
+
+    Attributes:
+        device: name of the device.
+        key: its public key.
+    """
+
+    device: str
+    key: bytes
+
+
 class Heard(msgspec.Struct, frozen=True):
     """A device has sent a message, so it is present.
 
@@ -215,6 +227,7 @@ Event: TypeAlias = (
     | Greeted
     | Left
     | Forgotten
+    | Erase
     | Heard
     | Seen
     | Offered

@@ -7,8 +7,8 @@ An event of one device costs the same among a hundred and among ten thousand dev
 tables share what does not change (`state.table`), and devices are counted, not looked through (`state.census`). Only
 what concerns all devices takes time in proportion: a round that opens, closes or is extended, a restart, a loss.
 
-`moves` draws the phases, and `phases` has a file for each. `devices`, `updates`, `lost_blobs` and `interruptions` take
-in the events that may come in any phase.
+`moves` draws the phases, and `phases` has a file for each. `devices`, `erasing`, `updates`, `lost_blobs` and
+`interruptions` take in the events that may come in any phase.
 
 Cascade: rounds 1 to `root_rounds` train the root adapter with all devices; the others train every cluster's adapter on
 top of the frozen root. Guarantees, tested by tests/coordinator/rounds/test_rounds_properties.py:
@@ -29,11 +29,12 @@ for the rules of waiting.
 
 from __future__ import annotations
 
-from coordinator.rounds.machine import devices, interruptions, lost_blobs, masks, updates
+from coordinator.rounds.machine import devices, erasing, interruptions, lost_blobs, masks, updates
 from coordinator.rounds.machine.actions import Action
 from coordinator.rounds.machine.events import (
     Aggregated,
     Clustered,
+    Erase,
     Event,
     Failed,
     Forgotten,
@@ -61,8 +62,9 @@ from coordinator.rounds.state import Rules, State
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
     """Return the state after one event, and the actions. Never raises for a device's fault: that is refused by name."""
     turn = Turn(rules, state, now)
-    _take(turn, event)
-    _settle(turn)
+    if not erasing.is_of_erased(state, event):
+        _take(turn, event)
+    _settle(turn, state)
     return turn.state, turn.actions
 
 
@@ -76,6 +78,8 @@ def _take(turn: Turn, event: Event) -> None:
             devices.left(turn, event)
         case Forgotten():
             devices.forgotten(turn, event)
+        case Erase():
+            erasing.erase(turn, event)
         case Heard():
             devices.heard(turn, event)
         case Seen():
@@ -110,9 +114,10 @@ def _take(turn: Turn, event: Event) -> None:
             pass
 
 
-def _settle(turn: Turn) -> None:
+def _settle(turn: Turn, before: State) -> None:
     """Make the moves that the event or the time has made possible: open a round, close it, extend it."""
     if turn.state.phase == "training":
         training.settle(turn)
+    erasing.settle(turn, before)
     if turn.state.phase == "gathering":
         gathering.settle(turn)

@@ -55,6 +55,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
         placed: true if it came after the last clustering and has its cluster by its prompt code alone.
         trace: its last counted update; None if there is none.
         served: true if it has stored all adapters that it is to keep.
+        erased: true if its owner asked that nothing of it is kept, and only its name is, until the end of the open
+            round: others hold shares of its keys in a masked sum.
     """
 
     max_rank: int
@@ -68,6 +70,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     placed: bool = False
     trace: Trace | None = None
     served: bool = False
+    erased: bool = False
 
     @property
     def seen(self) -> bool:

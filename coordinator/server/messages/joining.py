@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from coordinator import rounds
-from coordinator.identity import JOIN_NEEDED, Admissions, Greetings, Presences, Refusal
+from coordinator.identity import ERASED, JOIN_NEEDED, Admissions, Greetings, Presences, Refusal
 from coordinator.ingress import FEDERATION_FULL, Limits
 from coordinator.runner import Runner
 from coordinator.server.connection import Connection
@@ -52,6 +52,9 @@ class Joining:
 
     def join(self, device: str, join: Join) -> None:
         """Admit a device, or turn it away; a full federation may replace another one by it."""
+        if self._greetings.is_erased(join.profile.key):  # sent before the device asked to be forgotten
+            self._outgoing.refuse(device, ERASED, about="join")
+            return
         devices = self._runner.state.devices
         full = device not in devices and len(devices) >= self._limits.devices
         spare = self._eviction.candidate() if full else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from coordinator.ingress import Reaction
 from coordinator.runner import Runner
+from coordinator.server.messages.forgetting import Forgetting
 from coordinator.server.messages.joining import Joining
 from coordinator.server.messages.reading import decode_counted, nothing
 from coordinator.server.messages.rivals import Rivals
@@ -11,7 +12,7 @@ from coordinator.server.messages.transfers import TransferMessages
 from coordinator.server.outgoing import Outgoing
 from coordinator.telemetry import CHUNK, CLEARING, Counters, Reports
 from edge_sdk.errors import ImpastoError, MessageInvalid
-from edge_sdk.wire import Committed, Hello, Join, Leave, Offer, Presence, Pull, Refused, Sum, Topics
+from edge_sdk.wire import Committed, Forget, Hello, Join, Leave, Offer, Presence, Pull, Refused, Sum, Topics
 
 
 class Router:
@@ -22,6 +23,7 @@ class Router:
         runner: knows the devices.
         joining: handles messages of devices that come and go.
         transfers: handles offers, and messages and chunks of transfers.
+        forgetting: handles wishes to be forgotten.
         rivals: handles messages on the coordinator's own topic.
         outgoing: tells devices what was refused.
         counters: count the messages.
@@ -29,13 +31,14 @@ class Router:
     """
 
     def __init__(
-        self, topics: Topics, runner: Runner, joining: Joining, transfers: TransferMessages, rivals: Rivals,
-        outgoing: Outgoing, counters: Counters, report: Reports,
+        self, topics: Topics, runner: Runner, joining: Joining, transfers: TransferMessages,
+        forgetting: Forgetting, rivals: Rivals, outgoing: Outgoing, counters: Counters, report: Reports,
     ) -> None:  # fmt: skip
         self._topics = topics
         self._runner = runner
         self._joining = joining
         self._transfers = transfers
+        self._forgetting = forgetting
         self._rivals = rivals
         self._outgoing = outgoing
         self._counters = counters
@@ -80,6 +83,8 @@ class Router:
                 return lambda: self._joining.hello(device, message)
             case Leave() if not on_presence:
                 return lambda: self._joining.leave(device, message)
+            case Forget() if not on_presence:
+                return lambda: self._forgetting.forget(device, message)
             case Offer() if not on_presence:
                 return lambda: self._transfers.offer(device, message)
             case Sum() if not on_presence:

@@ -10,7 +10,7 @@ import numpy as np
 
 from coordinator.simulation.offline.folders import Folder
 from edge_sdk.adapter import Adapter
-from edge_sdk.codes import Code, picture_codes, prompt_codes
+from edge_sdk.codes import Code, different_pictures, picture_codes, prompt_codes
 from edge_sdk.errors import PromptError
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
@@ -99,7 +99,7 @@ def open_devices(
             learnt = [pictures[number] for number in folder.learnt]
             trainer = trainer.with_pictures(learnt) if trainer else Trainer(model, learnt, threads=threads)
             coded = _coded(generator, folder, [picture.text for picture in learnt], privacy)
-            seen = picture_codes(generator, [picture.image for picture in learnt], [privacy])[0]
+            seen = picture_codes(generator, different_pictures(picture.image for picture in learnt), [privacy])[0]
             profile = DeviceProfile(
                 base_id=trainer.base_id,
                 prompt_code=coded.code,

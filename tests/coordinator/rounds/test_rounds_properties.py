@@ -1,16 +1,18 @@
-"""Any order of joins, leaves, crashes, offers and time, driven by hypothesis, and what must hold whatever happens."""
+"""Any order of joins, leaves, erasures, crashes, offers and time, driven by hypothesis, and what must hold always."""
 
 from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from coordinator.rounds import (
     Aggregate,
     Aggregated,
     Cluster,
     Clustered,
+    Erase,
     Event,
     Failed,
     Forgotten,
@@ -216,6 +218,29 @@ class Rounds(RuleBasedStateMachine):
             assert not self.state.devices[name].is_present(self.now)
             self.feed(Forgotten(name))
             assert name not in self.state.devices
+
+    @rule(device=DEVICES)
+    def erase(self, device: str) -> None:
+        """Its update does not count any more, and a question about a round makes earlier ones void."""
+        if (current := self.state.current) is not None:
+            if (update := current.updates.get(device)) is not None:
+                self.committed.remove((device, update.manifest.sha256))
+                if self.state.phase == "aggregating":
+                    del self.aggregated[current.number][device]
+                    if not self.aggregated[current.number]:
+                        del self.aggregated[current.number]
+            cohort = {name: member for name, member in current.cohort.items() if name != device}
+            self.openings[current.attempt] = replace(current, cohort=cohort)
+        self.feed(Erase(device, bytes(32)))
+        places = [question for question in self.questions if isinstance(question, Place)]
+        others = [question for question in self.questions if not isinstance(question, Place)]
+        self.questions = [*places, *others[-1:]]
+        assert device not in self.records_named_in(self.state)
+
+    @staticmethod
+    def records_named_in(state: State) -> set[str]:
+        """The devices that a saved state names."""
+        return {name for name, record in records_of(state, touched(None, state)).items() if record is not None}
 
     @rule(device=DEVICES, offers=st.booleans())
     def hear(self, device: str, offers: bool) -> None:

@@ -254,6 +254,14 @@ class TestDatabase:
         assert database.new_profiles(said) == {"a2": profile(pictures=5), "a4": profile()}
         database.close()
 
+    def test_an_erased_device_is_counted_nowhere(self, address: str) -> None:
+        database = Database(address, "stickers", BASE_ID)
+        database.save(State(), summed=[{"round": 1, "device": device, "cluster": None} for device in ("a1", "a2")])
+        database.save(State(), erased={"a1": b"key"})
+        assert database.counted() == {"a2": 1}
+        assert len(database.keys_of_erased()) == 1
+        database.close()
+
     def test_another_federation_is_refused(self, address: str) -> None:
         Database(address, "stickers", BASE_ID).close()
         for name, base_id in (("paintings", BASE_ID), ("stickers", "c" * 64)):
