@@ -10,7 +10,8 @@ a federation. These two also run with 4 and 40 pictures.
 both, style, subject: shares of pictures; gain: of both over the usual row, on the same captions and seeds, and its
 standard error over owners; loss: mean held-out denoising loss; share: of what the judge finds in real pictures.
 
-Each result is kept by its settings, in the system's temporary folder and in FILE: a stopped study resumes.
+Each result is kept by its settings, in the system's temporary folder and in FILE: a stopped study resumes. FILE has the
+rows that are complete, the most telling ones first, from the first row on.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.lessons import world
-from benchmarks.lessons.arms import AS_LONG, BASE_KNOWN, TOGETHER, USUAL, Arm, arms
+from benchmarks.lessons.arms import AS_LONG, BASE, BASE_KNOWN, LAST_TELLING, TOGETHER, USUAL, Arm, arms
 from benchmarks.shared import runs
 from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, standard_error, value_of
 from benchmarks.shared.runs import Result, Run, key_of
@@ -43,9 +44,11 @@ class Scale:
     styles: tuple[str, ...] = GROUP_STYLES
 
 
-FULL = Scale(3, 16)
+FULL = Scale(2, 24)
 QUICK = Scale(1, 2, GROUP_STYLES[:2])
-QUICK_ARMS = (USUAL, TOGETHER, "base model", BASE_KNOWN)
+QUICK_ARMS = (USUAL, TOGETHER, BASE, BASE_KNOWN)
+# Rows that are measured with few and with many pictures too.
+BY_PICTURES = (USUAL, TOGETHER, BASE)
 
 
 @dataclass(frozen=True)
@@ -74,49 +77,78 @@ def main(given: Sequence[str] | None = None) -> None:
     chosen = arguments(__doc__.splitlines()[0], given)
     scale = QUICK if chosen.quick else FULL
     seeds = [chosen.seed + at for at in range(scale.seeds)]
-    rows = [(arm, SOME) for arm in arms() if not chosen.quick or arm.name in QUICK_ARMS]
-    if not chosen.quick:
-        rows += [(arm, count) for count in (FEW, MANY) for arm in arms() if arm.name in (USUAL, TOGETHER, "base model")]
     cells = [
         Cell(arm, style, seed, count, key_of(world.facts(arm, world.owner(style, seed, count, scale.asked))))
-        for arm, count in rows
+        for arm, count in rows(chosen.quick)
         for seed in seeds
         for style in scale.styles
     ]
+
+    def on_result(results: Mapping[str, Result]) -> None:
+        report(chosen, seeds, cells, results).write()
+
     # One thread each, as many at once as there are cores.
     work = [Run(cell.name, cell.key, partial(world.run, *cell.asked_for, scale.asked)) for cell in cells]
-    results = runs.measured(work, PLACE, chosen.json, "lessons")
+    results = runs.measured(work, PLACE, chosen.json, "lessons", on_result)
     report(chosen, seeds, cells, results).finish(hide="run")
 
 
+def rows(quick: bool) -> list[tuple[Arm, int]]:
+    """Every row's arm and number of pictures, in the order in which they are measured."""
+    found = [arm for arm in arms() if not quick or arm.name in QUICK_ARMS]
+    if quick:
+        return [(arm, SOME) for arm in found]
+    telling = {arm.name: at for at, arm in enumerate(found)}[LAST_TELLING] + 1
+    by_pictures = [arm for arm in found if arm.name in BY_PICTURES]
+    return [
+        *((arm, SOME) for arm in found[:telling]),
+        *((arm, FEW) for arm in by_pictures),
+        *((arm, SOME) for arm in found[telling:]),
+        *((arm, MANY) for arm in by_pictures),
+    ]
+
+
 def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], results: Mapping[str, Result]) -> Report:
-    """A row for each arm and number of pictures, the bars, and every run."""
+    """The complete rows, the bars that follow from them, and every run."""
     made = Report(chosen, seeds)
     groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.arm.name, cell.pictures), []).append(cell)
-    usual = {count: [results[c.key] for c in found] for (name, count), found in groups.items() if name == USUAL}
+    usual = {
+        count: [results[c.key] for c in found]
+        for (name, count), found in groups.items()
+        if name == USUAL and _complete(found, results)
+    }
     real = _real_pictures()
+    whole = {
+        (name, count): found for (name, count), found in groups.items() if count in usual and _complete(found, results)
+    }
     made.rows += [
         summary(name, count, [results[cell.key] for cell in found], usual[count], real)
-        for (name, count), found in groups.items()
+        for (name, count), found in whole.items()
     ]
-    table = {(str(row["row"]), row["pictures"]): row for row in made.rows}
-    made.bars += bars(table, lead(groups, results))
-    made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells]
+    table: dict[tuple[str, object], Row] = {(str(row["row"]), row["pictures"]): row for row in made.rows}
+    made.bars += bars(table, lead(whole, results))
+    made.rows += [runs.run_row(c.key, results[c.key], row=c.arm.name, seed=c.seed) for c in cells if c.key in results]
     return made
+
+
+def _complete(cells: Sequence[Cell], results: Mapping[str, Result]) -> bool:
+    return all(cell.key in results for cell in cells)
 
 
 def lead(groups: Mapping[tuple[str, int], Sequence[Cell]], results: Mapping[str, Result]) -> float | None:
     """Return how far together is ahead of the better of alone at the usual steps and at as many as together.
 
-    In standard errors of the difference over owners; None with one owner.
+    In standard errors of the difference over owners; None with one owner, or if one of the rows is not measured.
     """
     both = {
         name: np.array([_both(results[cell.key]) for cell in groups[name, SOME]])
         for name in (TOGETHER, USUAL, AS_LONG)
         if (name, SOME) in groups
     }
+    if len(both) < 3:
+        return None
     together = both.pop(TOGETHER)
     ahead = together - max(both.values(), key=np.mean)
     error = standard_error(ahead)
@@ -130,19 +162,27 @@ def bars(table: Mapping[tuple[str, object], Row], ahead: float | None) -> list[B
         table: by row and number of pictures.
         ahead: together over alone, in standard errors; None: not known.
     """
-    alone, together = table[USUAL, SOME], table[TOGETHER, SOME]
-    found = [
-        Bar("alone: style and subject, of what is found in real pictures", value_of(alone, "share"), 0.45, "at least"),
-        Bar("together: the same", value_of(together, "share"), 0.6, "at least"),
-    ]
+    found = []
+    alone, together, known = (table.get((name, SOME)) for name in (USUAL, TOGETHER, BASE_KNOWN))
+    if alone:
+        found.append(
+            Bar("alone: style and subject, of what is found in real pictures", _share(alone), 0.45, "at least")
+        )
+    if together:
+        found.append(Bar("together: the same", _share(together), 0.6, "at least"))
     if ahead is not None:
         found.append(Bar("together over alone, in standard errors", ahead, 2.0, "at least"))
     for row, who in ((alone, "alone"), (together, "together")):
-        lost = value_of(table[BASE_KNOWN, SOME], "subject") - value_of(row, "subject")
-        found.append(Bar(f"{who}: subject lost, against the base model in known words", lost, 0.08))
+        if row and known:
+            lost = value_of(known, "subject") - value_of(row, "subject")
+            found.append(Bar(f"{who}: subject lost, against the base model in known words", lost, 0.08))
     if few := table.get((TOGETHER, FEW)):
-        found.append(Bar(f"together, {FEW} pictures: style and subject", value_of(few, "share"), 0.45, "at least"))
+        found.append(Bar(f"together, {FEW} pictures: style and subject", _share(few), 0.45, "at least"))
     return found
+
+
+def _share(row: Row) -> float:
+    return value_of(row, "share")
 
 
 def summary(name: str, pictures: int, found: Sequence[Result], usual: Sequence[Result], real: float) -> Row:

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.report.costs import idle, ids
 from benchmarks.report.federation import costs, scores
+from benchmarks.report.learning import lessons
 from benchmarks.report.markdown import or_empty, table
 from benchmarks.report.network import audited, crowds, fans, injected, resumed, rounds
 from benchmarks.report.privacy import (
@@ -253,6 +254,9 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "models: machine": ("models.json", measured),
     "models": ("models.json", models),
     "models: bars": ("models.json", bars),
+    "learning: machine": ("learning.json", measured),
+    "learning: lessons": ("learning.json", lessons),
+    "learning: bars": ("learning.json", bars),
     "federation: machine": ("federation.json", measured),
     "federation: scores": ("federation.json", scores),
     "federation: costs": ("federation.json", costs),

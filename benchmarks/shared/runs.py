@@ -39,13 +39,20 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) -> dict[str, Result]:
-    """Key -> result of every run.
+def measured(
+    runs: Sequence[Run],
+    place: Path,
+    before: Path | None,
+    title: str,
+    on_result: Callable[[Mapping[str, Result]], None] | None = None,
+) -> dict[str, Result]:
+    """Key -> result of every run; runs are begun in their order.
 
     Args:
         place: where results are kept.
         before: the file of an earlier run, whose lines `run_row` made.
         title: name of the progress bar.
+        on_result: called after every new result with all that there are.
     """
     found = known(before)
     results: dict[str, Result] = {}
@@ -75,6 +82,8 @@ def measured(runs: Sequence[Run], place: Path, before: Path | None, title: str) 
             results[run.key] = done.result()
             progress.console.print(f"{run.name}: {results[run.key]['seconds']:.0f} s")
             progress.advance(task)
+            if on_result is not None:
+                on_result(results)
     return results
 
 

@@ -49,7 +49,7 @@ def train(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 8,
     learning_rate: Annotated[
         float, typer.Option(min=1e-8, max=1, help="Larger learns faster, until it diverges.")
-    ] = 5e-4,
+    ] = 1e-3,
     layers: Annotated[
         str,
         typer.Option(
@@ -59,7 +59,7 @@ def train(
     ] = "attention",
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
-    ] = True,
+    ] = False,
     guard: Annotated[
         bool,
         typer.Option(

@@ -45,7 +45,6 @@ class DemoDevice:
                 model=settings.model,
                 pictures=self.folder / "pictures",
                 home=self.folder / home,
-                mirror=False,
                 threads=1,
             )
             for home in ("home", "alone")

@@ -28,7 +28,7 @@ def main(
 
     device = Device(bundle, model=model, pictures=pictures, home=out / "home")
     device.generate(PROMPT, seed=1, adapters={}).save(out / "before.png")
-    device.learn(steps=steps, learning_rate=1e-3, afresh=True)
+    device.learn(steps=steps, afresh=True)
     device.generate(PROMPT, seed=1, adapters={"leaf": 1.0}).save(out / "learned.png")
     with federation(bundle, steps) as url, device.join(url, federation="quickstart") as membership:
         membership.run()

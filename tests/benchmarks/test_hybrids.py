@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.hybrids import AVERAGE, FULL, WAYS, bar, factor_average, pair_scores, sheet
+from benchmarks.hybrids import bar, bars, sheet, summary
+from benchmarks.mixtures.ways import AVERAGE, WAYS, factor_average
+from benchmarks.mixtures.world import FULL, pair_scores
 from edge_sdk.adapter import Adapter, Factors
 from edge_sdk.inference import HYBRIDS
 from samples.stickers.judge import Judge
@@ -37,6 +39,26 @@ def test_the_best_hybrid_is_held_against_the_average_of_factors() -> None:
     both = dict.fromkeys(WAYS, 0.1)
     assert bar("both styles", {**both, "switch": 0.4}).value == pytest.approx(0.3)
     assert not bar("both styles", {**both, AVERAGE: 0.2}).holds
+
+
+def test_a_row_is_of_all_pictures_and_its_error_of_subjects() -> None:
+    def cell(both: list[float], subject: list[float]) -> dict[str, object]:
+        return {"both": both, "subject": subject, "weaker": [0.1, 0.3], "picture_s": 2.0}
+
+    found = [[cell([1, 1], [1, 0]), cell([0, 1], [1, 1])], [cell([0, 0], [1, 1]), cell([0, 0], [0, 0])]]
+    row = summary("x", found, [[{**one, "picture_s": 1.0} for one in cells] for cells in found])
+    assert (row["both_styles"], row["subject_hit"], row["both_and_subject"]) == pytest.approx((3 / 8, 5 / 8, 0.25))
+    assert (row["weaker_share"], row["time_over_merge"], row["pictures"]) == (pytest.approx(0.2), 2.0, 8)
+    assert row["both_and_subject_se"] == pytest.approx(0.25)
+
+
+def test_the_best_hybrid_is_held_against_a_bound_too() -> None:
+    rows = {name: {"both_styles": 0.4, "both_and_subject": 0.1} for name in WAYS}
+    rows["steer"] = {"both_styles": 0.4, "both_and_subject": 0.31}
+    found = bars(rows)
+    assert [one.holds for one in found] == [True, True, True]
+    assert found[-1].name == "both styles and the subject: steer, the best"
+    assert found[-1].value == 0.31
 
 
 def test_a_page_has_a_row_for_each_pair_and_a_column_for_each_way() -> None:

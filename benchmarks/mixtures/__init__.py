@@ -1,0 +1,1 @@
+"""Ways of drawing with two adapters, and the pictures of benchmarks.hybrids."""
