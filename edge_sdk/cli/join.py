@@ -99,7 +99,7 @@ def join(
     ] = False,
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
-    ] = False,
+    ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for programs.")] = False,
 ) -> None:

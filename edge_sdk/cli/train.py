@@ -59,7 +59,7 @@ def train(
     ] = "attention",
     mirror: Annotated[
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
-    ] = False,
+    ] = True,
     guard: Annotated[
         bool,
         typer.Option(

@@ -66,7 +66,7 @@ class Device:
         home: folder for adapters and unfinished work, made when it is needed; one per federation.
         threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
         backend: the back end to draw with, a key of `BACKENDS`, or "auto" for the fastest that works here.
-        mirror: learn from mirrored pictures, too; not for pictures with lettering, or whose sides matter.
+        mirror: learn from mirrored pictures, too; False for pictures with lettering, or whose sides matter.
         memory_limit: bytes that drawing may take, or a text such as "1GB"; None sets no limit. See `Stages`.
     """
 
@@ -80,7 +80,7 @@ class Device:
         threads: int | None = None,
         backend: str = "cpu",
         memory_limit: int | str | None = None,
-        mirror: bool = False,
+        mirror: bool = True,
     ) -> None:
         self.bundle = expanded(bundle)
         self.model = expanded(model) if model is not None else None

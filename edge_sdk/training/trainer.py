@@ -104,8 +104,8 @@ class Trainer:
         layers: the layers that are trained, see `edge_sdk.adapter.LayerSet`.
         min_snr_gamma: see `edge_sdk.training.objective`. None weighs all timesteps alike; "usual" is 5 for models that
             predict epsilon and None for those that predict v.
-        mirror: show half of the pictures mirrored, left for right; not for pictures with lettering, or whose sides
-            matter.
+        mirror: show half of the pictures mirrored, left for right, which makes few pictures count for more; False for
+            pictures with lettering, or whose sides matter.
         caption_dropout: share of captions left out, so that classifier-free guidance still works.
         precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
         threads: number of threads that torch may use; None leaves that to torch.
@@ -126,7 +126,7 @@ class Trainer:
         learning_rate: float = 1e-3,
         layers: LayerSet = "attention",
         min_snr_gamma: float | Literal["usual"] | None = "usual",
-        mirror: bool = False,
+        mirror: bool = True,
         caption_dropout: float = 0.05,
         precision: TrainingPrecision | None = None,
         threads: int | None = None,

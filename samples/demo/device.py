@@ -45,6 +45,7 @@ class DemoDevice:
                 model=settings.model,
                 pictures=self.folder / "pictures",
                 home=self.folder / home,
+                mirror=False,
                 threads=1,
             )
             for home in ("home", "alone")
