@@ -235,10 +235,11 @@ def ways(result: Result) -> str:
             f"{row['both_styles']:.0%}",
             f"{row['weaker_share']:.2f}",
             f"{row['subject_hit']:.0%}",
-            f"{row['both_and_subject']:.0%}",
+            f"{row['both_and_subject']:.0%}" + or_empty(row.get("both_and_subject_se"), " ± {:.1%}"),
             f"{row['time_over_merge']:.2f}",
         ]
         for row in result["rows"]
+        if row.get("part") != "run"
     ]
     return table(head, found)
 

@@ -86,3 +86,12 @@ def test_runs_of_other_machines_are_named() -> None:
     }
     assert measured(result).endswith("Of 4 runs 2 on slide rule.")
     assert measured({**result, "rows": []}).endswith("Python 3.")
+
+
+def test_the_table_of_hybrids_has_ways_and_no_runs() -> None:
+    way = {
+        "way": "guide", "both_styles": 0.5, "weaker_share": 0.25, "subject_hit": 0.75, "both_and_subject": 0.375,
+        "both_and_subject_se": 0.0125, "time_over_merge": 1.0,
+    }  # fmt: skip
+    found = tables.ways({"rows": [way, {"part": "run", "row": "a fox", "key": "k", "result": "{}"}]})
+    assert found.splitlines()[2:] == ["| guide | 50% | 0.25 | 75% | 38% ± 1.2% | 1.00 |"]
