@@ -5,7 +5,7 @@ A module is a command; a folder holds what one or several of them need.
 inference.py      drawing at real shapes against other libraries (docs/benchmarks/); drawing/ its rows
 models.py         every family of base models at its true size: exported, verified, drawn; families/ the models
 quality.py        effect of precisions, back ends and step reuse on pictures
-hybrids.py        two styles in one picture (docs/inference.md)
+hybrids.py        two styles in one picture (docs/inference.md); mixtures/ its ways and pictures
 learning.py       learning a style from few pictures, by what is drawn afterwards; lessons/ its owners and rows
 federation.py     methods of learning together; federated/ its devices, rows and times
 privacy.py        attacks on codes; attacks/ their ways, and the devices

@@ -90,7 +90,7 @@ def train(style: str, scale: Scale, seed: int) -> dict[str, Any]:
 
 
 def adapters_file(style: str, scale: Scale, seed: int) -> Path:
-    """Where the adapter of a style is kept."""
+    """File in which the adapter of a style is kept."""
     key = hashlib.sha256(json.dumps(lesson(style, scale, seed)).encode()).hexdigest()[:12]
     return PLACE / f"{style}-{key}.safetensors"
 
