@@ -79,6 +79,15 @@ def test_products_are_int8_but_those_that_are_kept() -> None:
     assert len(kept) < len(weights) / 3
 
 
+def test_weights_have_seven_bits() -> None:
+    """Two products of an activation (0 to 255) and a weight fit into 16 bits, in which x86 without VNNI adds them."""
+    dequantized = [node.inputs[1].producer() for node in graph() if node.op_type in PRODUCTS and node.inputs[1]]
+    values = [node.inputs[0].const_value for node in dequantized if node and node.op_type == "DequantizeLinear"]
+    sizes = [int(np.abs(value.numpy().astype(np.int64)).max()) for value in values if value is not None]
+    assert len(sizes) > 40
+    assert 2 * 255 * max(sizes) < 2**15
+
+
 def test_lora_reads_the_same_x_as_in_float32_and_is_not_rounded() -> None:
     nodes = [node for node in graph() if node.name and is_lora(node.name)]
     assert len(nodes) == 3 * len(Bundle.load(tiny_bundle()).index.slots)
