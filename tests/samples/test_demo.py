@@ -95,6 +95,8 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("demos")
 
 
+# Learning in float32, where a processor has no bfloat16, takes minutes on a busy core.
+LONG = pytest.mark.timeout(900)
 SMALL = ("--devices", "4", "--rounds", "2", "--steps", "2", "--judged", "2")
 
 
@@ -105,13 +107,14 @@ def _run_demo(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as demo_:
         try:
-            said, complained = demo_.communicate(timeout=280)
+            said, complained = demo_.communicate(timeout=600)
         except BaseException:
             os.killpg(demo_.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(command, demo_.returncode, said, complained)
 
 
+@LONG
 def test_a_small_demo_from_end_to_end(demos: Path) -> None:
     out = demos / "whole"
     done = _run_demo(out, *SMALL)
@@ -135,6 +138,7 @@ def _wait_for_event(file: Path, name: str, seconds: float = 200.0) -> None:
         time.sleep(0.05)
 
 
+@LONG
 def test_a_demo_that_was_killed_goes_on(demos: Path) -> None:
     """Its devices are killed with it, one of them in the middle of the federation."""
     out = demos / "killed"
