@@ -127,22 +127,10 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     for row in rows:
         if row["part"] == "code" and row["code"] != "plain" and not row["refused"]:
             name = f"{row['code']}, {row['captions']} captions"
-            beyond = {
-                "found beyond chance": value_of(row, "found") - value_of(row, "chance"),
-                "styled beyond informed": value_of(row, "styled") - value_of(row, "informed"),
-                "voted beyond informed": value_of(row, "voted") - value_of(row, "informed"),
-                "one more named beyond chance": value_of(row, "one_more") - value_of(row, "one_more_chance"),
-            }
-            found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
+            found += _beyond(name, row, "one more named", "one_more", "one_more_chance")
         if row["part"] == "local attack":
             name = f"local, {row['code']}, {row['devices']} devices"
-            beyond = {
-                "found beyond chance": value_of(row, "found") - value_of(row, "chance"),
-                "styled beyond informed": value_of(row, "styled") - value_of(row, "informed"),
-                "voted beyond informed": value_of(row, "voted") - value_of(row, "informed"),
-                "style beyond chance": value_of(row, "style") - value_of(row, "style_chance"),
-            }
-            found += [Bar(f"{name}: {what}", value, MOST_ABOVE_CHANCE) for what, value in beyond.items()]
+            found += _beyond(name, row, "style", "style", "style_chance")
     groups = {(row["code"], row["devices"], row["style words"], row["number"]): row for row in rows if "ari" in row}
     for (code, devices, words, number), row in groups.items():
         if code != "plain" and row["part"] == "groups":
@@ -152,6 +140,20 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
                 name = f"{code}, {devices} devices, {words}, number {number}: ARI lost to {other}"
                 found.append(Bar(name, lost, most))
     return found
+
+
+def _beyond(name: str, row: Row, what: str, hit: str, chance: str) -> list[Bar]:
+    """Bars: captions are found no more often than by those who know less, and neither is `what`, in the cell `hit`."""
+    compared = (
+        ("found beyond chance", "found", "chance"),
+        ("styled beyond informed", "styled", "informed"),
+        ("voted beyond informed", "voted", "informed"),
+        (f"{what} beyond chance", hit, chance),
+    )
+    return [
+        Bar(f"{name}: {title}", value_of(row, one) - value_of(row, other), MOST_ABOVE_CHANCE)
+        for title, one, other in compared
+    ]
 
 
 def attacked(known: World, part: str, name: str, level: Level, size: Size, seed: int) -> Iterator[Row]:
