@@ -15,11 +15,10 @@ from PIL import Image
 
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.learnt import Learnt
-from benchmarks.shared.stickers import MODEL, base_id, bundle
+from benchmarks.shared.stickers import MODEL, base_id, bundle, generator
 from coordinator.config import BaseModel, read_base_model
 from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.codes import different_pictures, picture_codes, prompt_codes
-from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training import Trainer, train_round
 from edge_sdk.wire import DeviceProfile
@@ -117,7 +116,6 @@ class World:
         self.devices: dict[str, StudyDevice] = {
             plan.id: StudyDevice(plan, RANKS[number % len(RANKS)], seed) for number, plan in enumerate(plans)
         }
-        self._generator = Generator.load(bundle(), threads=1, verify=False)
         self.judge = Judge()
 
     @property
@@ -135,9 +133,9 @@ class World:
     def profile(self, device: StudyDevice, mixed_ranks: bool) -> DeviceProfile:
         """The profile that a device sends to the coordinator when it joins; some have too few pictures for "coarse"."""
         captions = [sticker.text for sticker in device.plan.pictures]
-        coded = prompt_codes(self._generator, captions, [PRIVACY])[0]
+        coded = prompt_codes(generator(), captions, [PRIVACY])[0]
         pictures = [picture for picture, _ in captioned(device.plan.pictures)]
-        seen = picture_codes(self._generator, different_pictures(pictures), [PRIVACY])[0]
+        seen = picture_codes(generator(), different_pictures(pictures), [PRIVACY])[0]
         return DeviceProfile(
             base_id=base_id(),
             prompt_code=coded.code,
@@ -162,7 +160,7 @@ class World:
         return [
             picture
             for number, caption in enumerate(captions)
-            for picture in self._generator.generate(
+            for picture in generator().generate(
                 caption,
                 seed=1000 * self.seed + number,
                 steps=DRAW_STEPS,

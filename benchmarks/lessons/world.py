@@ -16,12 +16,11 @@ from PIL import Image
 
 from benchmarks.lessons.arms import ROUNDS, Arm, Form, Lesson
 from benchmarks.shared.harness import KEPT
-from benchmarks.shared.stickers import MODEL, base_id, bundle
+from benchmarks.shared.stickers import MODEL, base_id, bundle, generator
 from coordinator.config import read_base_model, resolve
 from coordinator.simulation import SimulatedDevice, simulate
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter
-from edge_sdk.inference import Generator
 from edge_sdk.training import Guard, Trainer, train_round
 from edge_sdk.wire import DeviceProfile
 from samples.stickers import data
@@ -146,7 +145,7 @@ def _drawn(arm: Arm, one: Owner, adapter: Adapter | None) -> list[Image.Image]:
     return [
         picture
         for number, sticker in enumerate(one.asked)
-        for picture in _generator().generate(
+        for picture in generator().generate(
             _asked_for(sticker, shown.caption),
             seed=FIRST_SEED + 1000 * one.seed + number,
             steps=DRAW_STEPS,
@@ -182,13 +181,8 @@ def _prior(count: int) -> Captioned:
         return []
     subjects = sorted({s.subject for s in data.read(keep=lambda s: s.style == KNOWN)})
     captions = [plain_caption(subjects[at]) for at in data.spread(len(subjects), count)]
-    drawn = (_generator().generate(text, seed=number, steps=DRAW_STEPS) for number, text in enumerate(captions))
+    drawn = (generator().generate(text, seed=number, steps=DRAW_STEPS) for number, text in enumerate(captions))
     return [(pictures[0], text) for pictures, text in zip(drawn, captions, strict=True)]
-
-
-@functools.cache
-def _generator() -> Generator:
-    return Generator.load(bundle(), threads=1, verify=False)
 
 
 @functools.cache

@@ -18,10 +18,9 @@ from PIL import Image
 
 from benchmarks.mixtures.ways import WAYS
 from benchmarks.shared.harness import KEPT
-from benchmarks.shared.stickers import MODEL, base_id, bundle
+from benchmarks.shared.stickers import MODEL, base_id, generator
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter
-from edge_sdk.inference import Generator
 from samples.demo.plan import GROUP_STYLES
 from samples.demo.settings import LAYERS
 from samples.stickers import data
@@ -124,9 +123,9 @@ def drawn(
         mix = way.mix(first, second)
         words = " and ".join(STYLES[style].words for style in pair) + " of " if way.in_words else ""
         # Open, choose and warm up everything before timing.
-        _generator().generate("a fox", steps=2, adapters=mix, hybrid=way.hybrid)
+        generator().generate("a fox", steps=2, adapters=mix, hybrid=way.hybrid)
         began = time.perf_counter()
-        pictures = _generator().generate(
+        pictures = generator().generate(
             words + plain_caption(subject.subject), seed=list(seeds), count=len(seeds), steps=STEPS, guidance=GUIDANCE,
             scheduler="ddim", adapters=mix, hybrid=way.hybrid,
         )  # fmt: skip
@@ -163,8 +162,3 @@ def _of_style(style: str) -> list[Sticker]:
 @functools.cache
 def _adapter(style: str, scale: Scale, seed: int) -> Adapter:
     return adapters.load(adapters_file(style, scale, seed))
-
-
-@functools.cache
-def _generator() -> Generator:
-    return Generator.load(bundle(), threads=1, verify=False)

@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from benchmarks.shared.harness import KEPT
-from edge_sdk.inference import compute_base_id
+from edge_sdk.inference import Generator, compute_base_id
 
 MODEL = Path("samples/stickers/model")
 
@@ -26,3 +26,9 @@ def bundle() -> Path:
     if is_current(folder, MODEL, "all"):
         return folder
     return export_model(MODEL, folder, verify=False, overwrite=True, slots="all").folder
+
+
+@functools.cache
+def generator() -> Generator:
+    """A generator of the bundle on one thread, one in each process of a study."""
+    return Generator.load(bundle(), threads=1, verify=False)
