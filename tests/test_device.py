@@ -537,6 +537,17 @@ def test_a_federation_that_nobody_coordinates(device: Device) -> None:
         membership.run(answer=0.5)
 
 
+def test_an_adapter_at_home_is_read_again_only_when_its_file_is_another_one(device: Device) -> None:
+    device.learn(steps=1)
+    first = device.adapter("leaf")
+    assert device.adapter("leaf") is first
+    adapters.save(first, device.adapters["leaf"])
+    assert device.adapter("leaf") is not first
+    device.adapters["leaf"].unlink()
+    with pytest.raises(AdapterError, match="no adapter 'leaf'"):
+        device.adapter("leaf")
+
+
 def test_an_adapter_that_is_not_at_home(device: Device) -> None:
     with pytest.raises(AdapterError, match=r"no adapter 'leaf'.*none yet"):
         device.generate("a fox", adapters={"leaf": 1.0})

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from edge_sdk import adapter as adapters_
 from edge_sdk import durable
@@ -25,6 +26,26 @@ from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import keep_id, kept_id, no_home
 
 _ROLES = ("root", "cluster", "leaf")
+T = TypeVar("T")
+
+
+class _Kept(Generic[T]):
+    """What was made of files, each made again when its file is another one: adapters are replaced, never changed."""
+
+    def __init__(self, make: Callable[[Path], T]) -> None:
+        self._make = make
+        self._made: dict[Path, tuple[tuple[int, ...], T]] = {}
+
+    def __call__(self, path: Path) -> T:
+        try:
+            found = path.stat()
+        except OSError:
+            return self._make(path)  # has the error to raise
+        file = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        if path not in self._made or self._made[path][0] != file:
+            self._made.pop(path, None)  # before the new one is made, which may be large
+            self._made[path] = file, self._make(path)
+        return self._made[path][1]
 
 
 class Home:
@@ -38,6 +59,8 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: _Kept[Adapter] = _Kept(adapters_.load)
+        self._hashed: _Kept[str] = _Kept(lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
 
     @property
     def adapters(self) -> dict[str, Path]:
@@ -55,7 +78,7 @@ class Home:
         return [name for name in _ROLES if name in found]
 
     def adapter(self, name: str) -> Adapter:
-        """Read an adapter.
+        """Read an adapter; one whose file has not changed is not read again.
 
         Raises:
             AdapterError: there is none of that name; AdapterFormatError, AdapterValueError: its file is damaged.
@@ -64,7 +87,7 @@ class Home:
         if name not in files:
             known = ", ".join(files) or "none yet: learn, or join a federation"
             raise AdapterError(f"There is no adapter {name!r} in {self.folder} ({known}).")
-        return adapters_.load(files[name])
+        return self._read(files[name])
 
     def save_leaf(self, leaf: Adapter, checkpoint: Path) -> None:
         """Write the leaf, then delete the checkpoint of its training."""
@@ -101,7 +124,7 @@ class Home:
     def _digests(self, names: Sequence[str]) -> dict[str, str]:
         """Adapter -> SHA-256 of its file."""
         files = self.adapters
-        return {name: hashlib.sha256(files[name].read_bytes()).hexdigest() for name in names}
+        return {name: self._hashed(files[name]) for name in names}
 
     def check(self) -> None:
         """Check that the home can be written, before pictures are encoded for minutes. New folders are removed."""

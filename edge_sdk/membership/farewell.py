@@ -97,8 +97,7 @@ def forget(
         owner = _stated_owner(path, federation)
     elif path.is_file():
         with closing(Journal(path)) as journal:
-            journal.check_owner(federation)
-            owner = journal.owner
+            owner = _of_federation(journal.owner, federation, folder)
             if owner is not None:
                 confirmed = True
                 _confirm(broker if isinstance(broker, Settings) else Settings(url=broker), owner, journal, answer)
@@ -111,9 +110,14 @@ def _stated_owner(path: Path, federation: str) -> Owner | None:
         owner = read_owner(path)
     except JournalError:
         return None
+    return _of_federation(owner, federation, path.parent)
+
+
+def _of_federation(owner: Owner | None, federation: str, home: Path) -> Owner | None:
+    """The owner as it is; raises ConfigurationError if it is another federation's."""
     if owner is not None and owner.federation != federation:
         raise ConfigurationError(
-            f"{path.parent} is the home of {owner.device!r} in federation {owner.federation!r}, not in {federation!r}: "
+            f"{home} is the home of {owner.device!r} in federation {owner.federation!r}, not in {federation!r}: "
             "nothing was deleted. Name that federation, or give the right home."
         )
     return owner

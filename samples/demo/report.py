@@ -76,7 +76,7 @@ def draw_hybrid(settings: Settings, outcomes: Sequence[Outcome]) -> dict[str, An
     mine, theirs = (load(_cluster_file(home, outcome)) for outcome in (first, other))
     mixes = ([(mine, 1.0)], [(mine, HYBRID_WEIGHT), (theirs, HYBRID_WEIGHT)], [(theirs, 1.0)])
     words = STYLES[first.plan.group].words, STYLES[other.plan.group].words
-    labels = (words[0], f"{words[0]} + {words[1]}", words[1])
+    labels = (words[0], " and ".join(words), words[1])
     rows = []
     for seed, (text, _) in enumerate(first.result["asked"][:4]):
         subject = text.split(" of ", 1)[1]

@@ -157,6 +157,14 @@ def test_a_killed_forget_is_finished_by_the_next_one(
     assert name not in coordinator.service.state.devices
 
 
+@pytest.mark.parametrize("url", ["mqtt://127.0.0.1:1", None])
+def test_the_home_of_another_federation_stays(url: str | None, home: Path) -> None:
+    before = left(home)
+    with pytest.raises(ConfigurationError, match=r"in federation 'tastes', not in 'paintings': nothing was deleted"):
+        forget(home, url, "paintings", local_only=url is None)
+    assert left(home) >= before
+
+
 def test_without_an_answer_nothing_is_deleted_unless_asked_for(broker: EmbeddedBroker, home: Path) -> None:
     before = left(home)
     with EmbeddedBroker() as empty:
