@@ -53,18 +53,21 @@ class Arm:
     """A row: a lesson, or None for the base model as it is, and the way of drawing.
 
     kinds: the subjects that are drawn: of the same kinds as those of the owner's pictures, or of all other kinds.
+    newcomer: true if the owner learns nothing, and draws with what another owner of its style has learnt.
     """
 
     name: str
     lesson: Lesson | None = Lesson()
     drawing: Drawing = Drawing()
     kinds: Kinds = "same"
+    newcomer: bool = False
 
 
 USUAL, TOGETHER = "usual", "together"
 # Kinds of subjects of which the owner has no picture; federations know them from others' pictures.
 OTHER_KINDS = "other kinds of subjects"
 TOGETHER_OTHER_KINDS = f"{TOGETHER}, {OTHER_KINDS}"
+NEWCOMER = "newcomer to others' federation"
 # A device alone that takes twice as many steps.
 AS_LONG = "192 steps"
 BASE, BASE_KNOWN = "base model", "base model, known words"
@@ -82,6 +85,7 @@ def arms() -> Iterator[Arm]:
     yield Arm(OTHER_KINDS, kinds="other")
     yield Arm(TOGETHER_OTHER_KINDS, alike, kinds="other")
     yield Arm(f"{BASE}, {OTHER_KINDS}", None, kinds="other")
+    yield Arm(NEWCOMER, alike, newcomer=True)
     yield _drawn("weight 1", weight=1.0)
     yield Arm(f"{TOGETHER}, weight 1", alike, Drawing(weight=1.0))
     yield _drawn("merged", hybrid="merge")

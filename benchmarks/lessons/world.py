@@ -67,7 +67,8 @@ def owner(style: str, seed: int, count: int, asked: int, kinds: Kinds = "same") 
 
 def facts(arm: Arm, one: Owner) -> dict[str, Any]:
     """Everything that the result of an arm depends on."""
-    return {
+    by_others = {"newcomer": True} if arm.newcomer else {}
+    return by_others | {
         "base": base_id(), "lesson": asdict(arm.lesson) if arm.lesson else None, "drawing": asdict(arm.drawing),
         "pictures": [s.file_name for s in one.pictures], "asked": [s.file_name for s in one.asked], "seed": one.seed,
         "draw_steps": DRAW_STEPS, "levels": LEVELS,
@@ -79,7 +80,11 @@ def run(arm: Arm, style: str, seed: int, count: int, asked: int) -> dict[str, An
     one = owner(style, seed, count, asked, arm.kinds)
     adapter, seconds, kept_step = None, 0.0, 0
     if arm.lesson:
-        adapter, seconds, kept_step = _taught(arm.lesson, one)
+        # Neighbouring seeds are each other's others: their federations have no device in common.
+        learner = owner(style, seed ^ 1, count, 0) if arm.newcomer else one
+        adapter, seconds, kept_step = _taught(arm.lesson, learner)
+        if arm.newcomer:
+            seconds = 0.0
     named = Judge().name(_drawn(arm, one, adapter))
     return {
         "style": [name[0] == style for name in named],

@@ -16,7 +16,7 @@ def test_rows_change_one_thing_and_have_names_of_their_own() -> None:
     found = list(arms())
     assert found[0].name == USUAL
     assert len({arm.name for arm in found}) == len(found)
-    assert len({(arm.lesson, arm.drawing, arm.kinds) for arm in found}) == len(found)
+    assert len({(arm.lesson, arm.drawing, arm.kinds, arm.newcomer) for arm in found}) == len(found)
     assert set(learning.QUICK_ARMS) <= {arm.name for arm in found}
 
 
