@@ -2,17 +2,17 @@
 
     python -m benchmarks.federation [--quick] [--seed N] [--json FILE]
 
-Every row runs with every seed; variants of other rows come last. Each result is kept in the system's temporary folder
-by its settings, and FILE is written after every seed. A result in either is not run again: a stopped study resumes,
-even on another machine of the same kind. --seed is the first of three seeds; figures are over those that are done. A
-row's score on a device is the share of the way from the base model's held-out loss (0) to the loss after pooling the
-pictures of its hidden group (1). both, style, subject: shares of the pictures, of subjects that no device has, in which
-the judge finds what the caption asks for.
+Every row runs with every seed: the most telling ones first, variants of other rows last. Each result is kept in the
+system's temporary folder by its settings, and FILE is written after it. A result in either is not run again: a stopped
+study resumes, even on another machine of the same kind. --seed is the first of three seeds; a row's figures are over
+those that are done, and bars compare rows of as many seeds. A row's score on a device is the share of the way from the
+base model's held-out loss (0) to the loss after pooling the pictures of its hidden group (1). both, style, subject:
+shares of the pictures, of subjects that no device has, in which the judge finds what the caption asks for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,9 @@ Results: TypeAlias = dict[tuple[str, int], Result]
 # Counts up whenever the code changes what a row computes.
 EDITION = 7
 ALONE, POOLED, GLOBAL = "alone", "pooled per group", "one global FedIT"
-QUICK_ROWS = (ALONE, POOLED, GLOBAL, "IFCA", OURS, "fedit")
+# Those without which a row has no figures, and those that they make most sense with.
+BOUNDS = (ALONE, POOLED, OURS)
+TELLING = (*BOUNDS, GLOBAL, "fedit", "IFCA")
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -46,13 +48,12 @@ def main(given: Sequence[str] | None = None) -> None:
     chosen = arguments(__doc__.splitlines()[0], given)
     scale = QUICK if chosen.quick else FULL
     seeds = [chosen.seed + number for number in range(1 if chosen.quick else SEEDS)]
-    rows = [arm for arm in arms() if not chosen.quick or arm.name in QUICK_ROWS]
-    results = held(rows, scale, seeds, chosen.json)
-    for variants in (False, True):
-        some = [arm for arm in rows if arm.variant == variants]
-        for seed in seeds:
-            results |= measure(some, scale, [seed], chosen.json)
-            report(chosen, rows, scale, seeds, results).write()
+    rows = [arm for arm in arms() if not chosen.quick or arm.name in TELLING]
+
+    def on_results(results: Results) -> None:
+        report(chosen, rows, scale, seeds, results).write()
+
+    results = measure(in_order(rows, seeds), scale, chosen.json, on_results)
     world = world_of(scale, chosen.seed)
     rounds = [arm for arm in rows if arm.kind in ("federated", "ifca") and not arm.variant]
     costs = {arm.name: seconds_a_round(arm, world) for arm in track(rounds, "what rounds cost the coordinator")}
@@ -67,12 +68,11 @@ def report(
     results: Results,
     costs: Mapping[str, float] = MappingProxyType({}),
 ) -> Report:
-    """Figures over the seeds that are complete, variants aside, and every run.
+    """Figures over the seeds of which the bounds and our default are done, and every run.
 
     costs: row -> the coordinator's seconds a round.
     """
-    needed = [arm.name for arm in rows if not arm.variant]
-    whole = [seed for seed in seeds if all((name, seed) in results for name in needed)]
+    whole = [seed for seed in seeds if all((name, seed) in results for name in BOUNDS)]
     made = Report(chosen, whole)
     made.rows += [
         {**line, "coordinator_s": costs.get(str(line["row"]))} if "rounds" in line else line
@@ -88,11 +88,15 @@ def report(
     return made
 
 
-def held(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], file: Path | None) -> Results:
-    """Results of these rows and seeds in a file of results."""
-    known = runs.known(file)
-    cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
-    return {cell: known[key] for cell, key in cells.items() if key in known}
+def in_order(rows: Sequence[Arm], seeds: Sequence[int]) -> list[tuple[Arm, int]]:
+    """Every row with every seed, as they are run: the telling rows, the others, then variants, each seed by seed."""
+
+    groups = (
+        sorted((arm for arm in rows if arm.name in TELLING), key=lambda arm: TELLING.index(arm.name)),
+        [arm for arm in rows if arm.name not in TELLING and not arm.variant],
+        [arm for arm in rows if arm.variant],
+    )
+    return [(arm, seed) for some in groups for seed in seeds for arm in some]
 
 
 def key_of(arm: Arm, scale: Scale, seed: int) -> str:
@@ -101,16 +105,29 @@ def key_of(arm: Arm, scale: Scale, seed: int) -> str:
     return runs.key_of(facts)
 
 
-def measure(rows: Sequence[Arm], scale: Scale, seeds: Sequence[int], before: Path | None) -> Results:
-    """Results of all rows and seeds; run the missing ones, seed by seed."""
-    cells = {(arm.name, seed): key_of(arm, scale, seed) for seed in seeds for arm in rows}
+def measure(
+    cells: Sequence[tuple[Arm, int]],
+    scale: Scale,
+    before: Path | None,
+    on_results: Callable[[Results], None] | None = None,
+) -> Results:
+    """Results of these rows and seeds; the missing ones are run, in this order.
+
+    on_results: called after each run with all results that there are.
+    """
+    keys = {(arm.name, seed): key_of(arm, scale, seed) for arm, seed in cells}
     listed = [
-        Run(f"{arm.name}, seed {seed}", cells[arm.name, seed], partial(_run, arm, scale, seed))
-        for seed in seeds
-        for arm in rows
+        Run(f"{arm.name}, seed {seed}", keys[arm.name, seed], partial(_run, arm, scale, seed)) for arm, seed in cells
     ]
-    results = runs.measured(listed, PLACE, before, "federations")
-    return {cell: results[key] for cell, key in cells.items()}
+
+    def named(found: Mapping[str, Result]) -> Results:
+        return {cell: found[key] for cell, key in keys.items() if key in found}
+
+    def on_result(found: Mapping[str, Result]) -> None:
+        if on_results:
+            on_results(named(found))
+
+    return named(runs.measured(listed, PLACE, before, "federations", on_result))
 
 
 def _run(arm: Arm, scale: Scale, seed: int) -> Result:

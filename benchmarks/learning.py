@@ -7,7 +7,7 @@ the same kinds, of which the owner has no picture, are then drawn in the owner's
 subject of each. Rows change one thing of the usual lesson or drawing; in "together", four owners of one style learn in
 a federation. These two also run with 4 and 40 pictures.
 
-both, style, subject: shares of pictures; gain: of both over the usual row, on the same captions and seeds, and its
+both, style, subject: shares of pictures; gain: of both over the usual lesson, on the same captions and seeds, and its
 standard error over owners; loss: mean held-out denoising loss; share: of what the judge finds in real pictures.
 
 Each result is kept by its settings, in the system's temporary folder and in FILE: a stopped study resumes. FILE has the
@@ -24,7 +24,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.lessons import world
-from benchmarks.lessons.arms import AS_LONG, BASE, BASE_KNOWN, LAST_TELLING, TOGETHER, USUAL, Arm, arms
+from benchmarks.lessons.arms import AS_LONG, BASE, BASE_KNOWN, LAST_TELLING, OTHER_KINDS, TOGETHER, USUAL, Arm, arms
 from benchmarks.shared import runs
 from benchmarks.shared.harness import Arguments, Bar, Report, Row, arguments, standard_error, value_of
 from benchmarks.shared.runs import Result, Run, key_of
@@ -78,7 +78,7 @@ def main(given: Sequence[str] | None = None) -> None:
     scale = QUICK if chosen.quick else FULL
     seeds = [chosen.seed + at for at in range(scale.seeds)]
     cells = [
-        Cell(arm, style, seed, count, key_of(world.facts(arm, world.owner(style, seed, count, scale.asked))))
+        Cell(arm, style, seed, count, key_of(world.facts(arm, world.owner(style, seed, count, scale.asked, arm.kinds))))
         for arm, count in rows(chosen.quick)
         for seed in seeds
         for style in scale.styles
@@ -114,17 +114,17 @@ def report(chosen: Arguments, seeds: Sequence[int], cells: Sequence[Cell], resul
     groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.arm.name, cell.pictures), []).append(cell)
+    done = {row: found for row, found in groups.items() if _complete(found, results)}
+    # The usual lesson, asked for the same subjects.
     usual = {
-        count: [results[c.key] for c in found]
-        for (name, count), found in groups.items()
-        if name == USUAL and _complete(found, results)
+        (found[0].arm.kinds, count): [results[c.key] for c in found]
+        for (name, count), found in done.items()
+        if name in (USUAL, OTHER_KINDS)
     }
     real = _real_pictures()
-    whole = {
-        (name, count): found for (name, count), found in groups.items() if count in usual and _complete(found, results)
-    }
+    whole = {row: found for row, found in done.items() if (found[0].arm.kinds, row[1]) in usual}
     made.rows += [
-        summary(name, count, [results[cell.key] for cell in found], usual[count], real)
+        summary(name, count, [results[cell.key] for cell in found], usual[found[0].arm.kinds, count], real)
         for (name, count), found in whole.items()
     ]
     table: dict[tuple[str, object], Row] = {(str(row["row"]), row["pictures"]): row for row in made.rows}

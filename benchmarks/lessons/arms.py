@@ -11,6 +11,7 @@ from edge_sdk.adapter import LayerSet
 ROUNDS = 6
 # A caption with the device's words for its style, without them, or training on both.
 Form = Literal["style", "plain", "both"]
+Kinds = Literal["same", "other"]
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,24 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Arm:
-    """A row: a lesson, or None for the base model as it is, and the way of drawing."""
+    """A row: a lesson, or None for the base model as it is, and the way of drawing.
+
+    kinds: the subjects that are drawn: of the same kinds as those of the owner's pictures, or of all other kinds.
+    newcomer: true if the owner learns nothing, and draws with what another owner of its style has learnt.
+    """
 
     name: str
     lesson: Lesson | None = Lesson()
     drawing: Drawing = Drawing()
+    kinds: Kinds = "same"
+    newcomer: bool = False
 
 
 USUAL, TOGETHER = "usual", "together"
+# Kinds of subjects of which the owner has no picture; federations know them from others' pictures.
+OTHER_KINDS = "other kinds of subjects"
+TOGETHER_OTHER_KINDS = f"{TOGETHER}, {OTHER_KINDS}"
+NEWCOMER = "newcomer to others' federation"
 # A device alone that takes twice as many steps.
 AS_LONG = "192 steps"
 BASE, BASE_KNOWN = "base model", "base model, known words"
@@ -71,6 +82,10 @@ def arms() -> Iterator[Arm]:
     yield Arm(TOGETHER, alike)
     yield Arm(BASE, None)
     yield Arm(BASE_KNOWN, None, Drawing(caption="known"))
+    yield Arm(OTHER_KINDS, kinds="other")
+    yield Arm(TOGETHER_OTHER_KINDS, alike, kinds="other")
+    yield Arm(f"{BASE}, {OTHER_KINDS}", None, kinds="other")
+    yield Arm(NEWCOMER, alike, newcomer=True)
     yield _drawn("weight 1", weight=1.0)
     yield Arm(f"{TOGETHER}, weight 1", alike, Drawing(weight=1.0))
     yield _drawn("merged", hybrid="merge")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.lessons.arms import ROUNDS, Arm, Form, Lesson
+from benchmarks.lessons.arms import ROUNDS, Arm, Form, Kinds, Lesson
 from benchmarks.shared.harness import KEPT
 from benchmarks.shared.stickers import MODEL, base_id, bundle, generator
 from coordinator.config import read_base_model, resolve
@@ -40,8 +40,8 @@ Captioned = list[tuple[Image.Image, str]]
 class Owner:
     """An owner of pictures in one style.
 
-    pictures: to learn from, of `SUBJECT_GROUPS` kinds of subjects; asked: pictures of the same kinds that nobody learns
-    from, whose subjects are drawn.
+    pictures: to learn from, of `SUBJECT_GROUPS` kinds of subjects; asked: pictures of the same kinds, or of all others,
+    that nobody learns from, whose subjects are drawn.
     """
 
     style: str
@@ -50,13 +50,13 @@ class Owner:
     asked: tuple[Sticker, ...]
 
 
-def owner(style: str, seed: int, count: int, asked: int) -> Owner:
+def owner(style: str, seed: int, count: int, asked: int, kinds: Kinds = "same") -> Owner:
     """The owner of a style and seed, with `count` pictures; one with more of them has other ones."""
     mine = data.read(keep=lambda sticker: sticker.style == style)
     rng = np.random.default_rng([seed, sorted(STYLES).index(style), count])
     groups = rng.choice(sorted({sticker.group for sticker in mine}), size=SUBJECT_GROUPS, replace=False).tolist()
     own = [s for s in mine if s.split == "train" and s.group in groups]
-    others = [s for s in mine if s.split == "held-out" and s.group in groups]
+    others = [s for s in mine if s.split == "held-out" and (s.group in groups) == (kinds == "same")]
     return Owner(
         style,
         seed,
@@ -67,7 +67,8 @@ def owner(style: str, seed: int, count: int, asked: int) -> Owner:
 
 def facts(arm: Arm, one: Owner) -> dict[str, Any]:
     """Everything that the result of an arm depends on."""
-    return {
+    by_others = {"newcomer": True} if arm.newcomer else {}
+    return by_others | {
         "base": base_id(), "lesson": asdict(arm.lesson) if arm.lesson else None, "drawing": asdict(arm.drawing),
         "pictures": [s.file_name for s in one.pictures], "asked": [s.file_name for s in one.asked], "seed": one.seed,
         "draw_steps": DRAW_STEPS, "levels": LEVELS,
@@ -76,10 +77,14 @@ def facts(arm: Arm, one: Owner) -> dict[str, Any]:
 
 def run(arm: Arm, style: str, seed: int, count: int, asked: int) -> dict[str, Any]:
     """One arm with one owner: hits of style and subject for each picture drawn, the held-out loss, and seconds."""
-    one = owner(style, seed, count, asked)
+    one = owner(style, seed, count, asked, arm.kinds)
     adapter, seconds, kept_step = None, 0.0, 0
     if arm.lesson:
-        adapter, seconds, kept_step = _taught(arm.lesson, one)
+        # Neighbouring seeds are each other's others: their federations have no device in common.
+        learner = owner(style, seed ^ 1, count, 0) if arm.newcomer else one
+        adapter, seconds, kept_step = _taught(arm.lesson, learner)
+        if arm.newcomer:
+            seconds = 0.0
     named = Judge().name(_drawn(arm, one, adapter))
     return {
         "style": [name[0] == style for name in named],

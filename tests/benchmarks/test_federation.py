@@ -127,11 +127,14 @@ def test_what_an_earlier_file_holds_is_not_run_again(tmp_path: Path, monkeypatch
     known = _result((0.6, 0.6), [0.9, 0.8, 0.7, 0.6])
     row = {"part": "run", "key": study.key_of(arm, FULL, 0), "result": json.dumps(known)}
     (tmp_path / "before.json").write_text(json.dumps({"machine": {"processor": "abacus"}, "rows": [row]}), "utf-8")
-    found = study.measure([arm], FULL, [0], tmp_path / "before.json")
+    found = study.measure([(arm, 0)], FULL, tmp_path / "before.json")
     assert found == {(OURS, 0): {**known, "processor": "abacus"}}
 
 
-def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_path: Path) -> None:
+def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "PLACE", tmp_path)
     rows = [arm for arm in arms() if arm.name in (study.ALONE, study.POOLED, study.GLOBAL, OURS)]
     results = _results() | {(OURS, 1): _result((0.1, 0.1), [0.9, 0.8, 0.65, 0.1])}
     chosen = Arguments(quick=False, seed=0, json=tmp_path / "results.json")
@@ -143,8 +146,16 @@ def test_what_is_done_is_written_and_held_and_figures_are_of_whole_seeds(tmp_pat
     assert lines[OURS]["share_mean"] == pytest.approx((0.96 + 0.5) / 2)
     here = machine()["processor"]
     held = {cell: {"processor": here, **result} for cell, result in results.items()}
-    assert study.held(rows, FULL, [0, 1, 2], chosen.json) == held
-    assert study.held(rows, FULL, [0, 1, 2], None) == {}
+    done = [(arm, seed) for arm in rows for seed in (0, 1, 2) if (arm.name, seed) in results]
+    assert study.measure(done, FULL, chosen.json) == held
+
+
+def test_the_telling_rows_run_first_and_variants_last() -> None:
+    order = [(arm.name, seed) for arm, seed in study.in_order(arms(), [0, 1])]
+    assert len(order) == len(set(order)) == 2 * len(arms())
+    assert order[:7] == [*((name, 0) for name in study.TELLING), (study.ALONE, 1)]
+    assert order.index(("ffa", 0)) == 2 * len(study.TELLING)
+    assert order.index(("flora", 1)) < order.index(("server Adam", 0))
 
 
 def test_a_variant_that_has_run_with_fewer_seeds_is_compared_on_those(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def test_rows_change_one_thing_and_have_names_of_their_own() -> None:
     found = list(arms())
     assert found[0].name == USUAL
     assert len({arm.name for arm in found}) == len(found)
-    assert len({(arm.lesson, arm.drawing) for arm in found}) == len(found)
+    assert len({(arm.lesson, arm.drawing, arm.kinds, arm.newcomer) for arm in found}) == len(found)
     assert set(learning.QUICK_ARMS) <= {arm.name for arm in found}
 
 
@@ -29,6 +29,14 @@ def test_an_owner_is_asked_for_subjects_that_nobody_learns() -> None:
     assert {sticker.split for sticker in one.pictures} == {"train"}
     assert one == world.owner("ink", 0, 12, 16)
     assert one.pictures != world.owner("ink", 1000, 12, 16).pictures
+
+
+def test_an_owner_is_asked_for_other_kinds_of_subjects_than_its_own() -> None:
+    same, other = world.owner("ink", 0, 12, 16), world.owner("ink", 0, 12, 16, "other")
+    assert same.pictures == other.pictures
+    assert len(other.asked) == 16
+    assert not {s.group for s in other.asked} & {s.group for s in (*same.pictures, *same.asked)}
+    assert {s.split for s in other.asked} == {"held-out"}
 
 
 def _result(style: list[bool], subject: list[bool]) -> dict[str, Any]:
