@@ -19,8 +19,10 @@ The others are the rest of the families:
 `tiny_image_encoder()` is a tiny CLIPVisionModelWithProjection with its preprocessing, `picture_model()` the default
 kind with it, and `picture_bundle()` the bundle of that.
 
-All draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
-cheap.
+`stickers_bundle()` is the bundle of the samples' base model.
+
+The tiny ones draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this
+module is cheap.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ FAMILIES: tuple[Kind, ...] = ("sd2", "bk_sdm", "turbo", "lcm", "xl")
 # Names the folder that the processes of a session share.
 SESSION = "IMPASTO_TEST_SESSION"
 _PATIENCE = 240.0
+# The base model of the samples, which is no tiny one.
+STICKERS = Path(__file__).parents[1] / "samples" / "stickers" / "model"
 IMAGE_SIZE = 32
 LATENT_SHAPE = (4, 8, 8)
 WIDTH = 32
@@ -140,6 +144,16 @@ def picture_model() -> Path:
 def picture_bundle() -> Path:
     """The bundle of `picture_model()`, made by the real export."""
     return _picture_bundle()
+
+
+def stickers_bundle() -> Path:
+    """The bundle of the samples' base model, with slots for all layers: the demo's, if that has been made already."""
+    return once("bundles/stickers", lambda folder: _export(STICKERS, folder, slots="all"))
+
+
+def keep_stickers_bundle(made: Path) -> None:
+    """Keep a copy of a bundle that the demo has made, for `stickers_bundle`."""
+    once("bundles/stickers", lambda folder: shutil.copytree(made, folder))
 
 
 def write_model(folder: Path, kind: Kind = "v_prediction", seed: int = 0) -> Path:

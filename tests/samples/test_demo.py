@@ -24,6 +24,7 @@ from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
 from samples.demo.report import Outcome, draw_hybrid, traffic
 from samples.demo.settings import Settings
 from samples.stickers.judge import Verdict
+from tests.models import keep_stickers_bundle
 
 
 def test_devices_own_one_style_and_two_or_three_subject_groups() -> None:
@@ -166,6 +167,7 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
             left = True
         except ProcessLookupError:
             left = False
+    keep_stickers_bundle(out.parent / "bundle")
     with _started(out):
         _wait_for_event(devices / "device-01" / "events.jsonl", "round")
     leaf = (devices / "device-01" / "alone" / "leaf.safetensors").stat().st_mtime_ns
