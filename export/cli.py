@@ -87,12 +87,6 @@ def export(
     """
     if image_encoder is not None and no_image_encoder:
         raise typer.BadParameter("--image-encoder and --no-image-encoder exclude each other: leave one out.")
-    with _quiet():
-        # torch takes seconds to import, and --help should not.
-        from export.bundle import export_model
-        from export.precision import read_prompts
-        from export.public_captions import read_captions
-        from export.source import FusedLora
     if slots not in LAYER_SETS:
         raise typer.BadParameter(f"--slots is one of {', '.join(LAYER_SETS)}, not {slots!r}.")
     stated = {"steps": steps, "guidance": guidance, "scheduler": scheduler}
@@ -104,8 +98,15 @@ def export(
         TimeElapsedColumn(),
     )
     try:
+        # torch takes seconds to import: --help needs none of this, and what is wrong with these files is said before.
+        from export.precision import read_prompts
+        from export.public_captions import read_captions
+
         prompts = None if calibrate is None else read_prompts(calibrate)
         public = None if captions is None else read_captions(captions)
+        with _quiet():
+            from export.bundle import export_model
+            from export.source import FusedLora
         with Progress(*columns, console=_console) as progress:
             task = progress.add_task("start", total=1.0)
             made = export_model(

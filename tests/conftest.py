@@ -23,12 +23,12 @@ def pytest_configure(config: pytest.Config) -> None:
 # The files that take longest, the longest first: begun last, one of them would keep a worker busy while others have
 # nothing left to do.
 _LONG = (
-    "samples/test_demo.py", "test_telemetry.py", "benchmarks/test_models.py", "inference/test_families.py",
-    "export/test_convolutions.py",
-    "export/test_quantization.py", "export/test_options.py", "inference/test_generator.py", "export/test_cli.py",
-    "coordinator/simulation/test_offline.py", "inference/test_hybrids.py", "test_cli.py",
-    "benchmarks/test_byzantine.py", "export/test_image_encoder.py", "coordinator/learning/test_picture_codes.py",
-    "coordinator/learning/test_validated.py",
+    "samples/test_demo.py", "inference/test_families.py", "test_telemetry.py", "benchmarks/test_models.py",
+    "export/test_quantization.py", "export/test_cli.py", "benchmarks/test_byzantine.py", "inference/test_generator.py",
+    "coordinator/simulation/test_offline.py", "export/test_options.py", "export/test_convolutions.py",
+    "inference/test_hybrids.py", "test_cli.py", "membership/test_masked_machines.py", "samples/test_stickers.py",
+    "coordinator/learning/test_validated.py", "export/test_image_encoder.py",
+    "coordinator/learning/test_picture_codes.py",
 )  # fmt: skip
 
 

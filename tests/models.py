@@ -19,8 +19,10 @@ The others are the rest of the families:
 `tiny_image_encoder()` is a tiny CLIPVisionModelWithProjection with its preprocessing, `picture_model()` the default
 kind with it, and `picture_bundle()` the bundle of that.
 
-All draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this module is
-cheap.
+`stickers_bundle()` is the bundle of the samples' base model.
+
+The tiny ones draw 32x32 pictures from 4x8x8 latents. torch is imported inside the functions, so that importing this
+module is cheap.
 """
 
 from __future__ import annotations
@@ -47,6 +49,8 @@ FAMILIES: tuple[Kind, ...] = ("sd2", "bk_sdm", "turbo", "lcm", "xl")
 # Names the folder that the processes of a session share.
 SESSION = "IMPASTO_TEST_SESSION"
 _PATIENCE = 240.0
+# The base model of the samples, which is no tiny one.
+STICKERS = Path(__file__).parents[1] / "samples" / "stickers" / "model"
 IMAGE_SIZE = 32
 LATENT_SHAPE = (4, 8, 8)
 WIDTH = 32
@@ -142,6 +146,16 @@ def picture_bundle() -> Path:
     return _picture_bundle()
 
 
+def stickers_bundle() -> Path:
+    """The bundle of the samples' base model, with slots for all layers: the demo's, if that has been made already."""
+    return once("bundles/stickers", lambda folder: _export(STICKERS, folder, slots="all"))
+
+
+def keep_stickers_bundle(made: Path) -> None:
+    """Keep a copy of a bundle that the demo has made, for `stickers_bundle`."""
+    once("bundles/stickers", lambda folder: shutil.copytree(made, folder))
+
+
 def write_model(folder: Path, kind: Kind = "v_prediction", seed: int = 0) -> Path:
     """Write a new tiny base model into `folder`; another seed is another base model."""
     import diffusers
@@ -222,17 +236,11 @@ def scheduler(kind: Kind) -> Any:
     return getattr(diffusers, config["_class_name"]).from_config(config)
 
 
-@functools.cache
-def _session_folder() -> Path:
-    if SESSION in os.environ:
-        return Path(os.environ[SESSION])
-    folder = Path(tempfile.mkdtemp(prefix="impasto-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def once(place: str, make: Callable[[Path], object]) -> Path:
+    """The folder at this place of the session's, made by one process, for which the others wait.
 
-
-def _once(place: str, make: Callable[[Path], object]) -> Path:
-    """The folder at this place of the session's, made by one process, for which the others wait."""
+    make: writes the folder that it is given, which is then renamed.
+    """
     folder = _session_folder() / place
     folder.parent.mkdir(parents=True, exist_ok=True)
     with LockFile(folder.with_name(f"{folder.name}.lock"), f"Another process makes {folder}.", _PATIENCE):
@@ -244,32 +252,44 @@ def _once(place: str, make: Callable[[Path], object]) -> Path:
 
 
 @functools.cache
+def _session_folder() -> Path:
+    if SESSION in os.environ:
+        return Path(os.environ[SESSION])
+    folder = Path(tempfile.mkdtemp(prefix="impasto-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@functools.cache
 def _model(kind: Kind) -> Path:
-    return _once(f"models/{kind}", lambda folder: write_model(folder, kind))
+    return once(f"models/{kind}", lambda folder: write_model(folder, kind))
 
 
 @functools.cache
 def _bundle(kind: Kind) -> Path:
-    from export import export_model
-
-    model, preview = tiny_model(kind), _preview() if kind in FAMILIES else None
-    return _once(
-        f"bundles/{kind}",
-        lambda folder: export_model(model, folder, verify=False, preview=preview, step_reuse=kind == "sd2"),
+    preview = _preview() if kind in FAMILIES else None
+    return once(
+        f"bundles/{kind}", lambda folder: _export(tiny_model(kind), folder, preview=preview, step_reuse=kind == "sd2")
     )
 
 
 @functools.cache
 def _picture_bundle() -> Path:
-    from export import export_model
+    return once("bundles/pictures", lambda folder: _export(picture_model(), folder))
 
-    model = picture_model()
-    return _once("bundles/pictures", lambda folder: export_model(model, folder, verify=False))
+
+def _export(model: Path, folder: Path, **options: Any) -> None:
+    """Make a bundle by the real export; what equal networks have been traced to before, it takes from there."""
+    from export import export_model
+    from tests.tracing import traced_once
+
+    with traced_once():
+        export_model(model, folder, verify=False, **options)
 
 
 @functools.cache
 def _picture_model() -> Path:
-    return _once("models/pictures", _write_picture_model)
+    return once("models/pictures", _write_picture_model)
 
 
 def _write_picture_model(folder: Path) -> None:
@@ -286,12 +306,12 @@ def _write_picture_model(folder: Path) -> None:
 
 @functools.cache
 def _image_encoder() -> Path:
-    return _once("models/image_encoder", write_image_encoder)
+    return once("models/image_encoder", write_image_encoder)
 
 
 @functools.cache
 def _preview() -> Path:
-    return _once("models/preview", write_preview)
+    return once("models/preview", write_preview)
 
 
 def _tokenizer(folder: Path, max_tokens: int) -> CLIPTokenizer:

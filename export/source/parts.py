@@ -19,6 +19,9 @@ from edge_sdk.inference.bundle import IMAGE_ENCODER
 OPSET = 23
 PREVIEW = "preview_decoder"
 _BATCH = {0: torch.export.Dim("batch")}
+# diffusers has a branch for 64 pictures and more where it upsamples. torch meets it in the middle of the network and
+# begins again with this bound, so it is stated. Graphs do not have it: they compute any batch.
+_BATCH_OF_PICTURES = {0: torch.export.Dim("batch", max=63)}
 # Symbols of axes 2 and 3; an axis is a multiple of its symbol, by a factor that depends on the network.
 _SIDES = (torch.export.Dim("h", min=1, max=4096), torch.export.Dim("w", min=1, max=4096))
 _SIDE_NAMES = ("height", "width")
@@ -185,8 +188,8 @@ def _unet_part(unet: Any, tokens: int) -> Part:
             **{name: torch.rand(batch, width, generator=rng) for name, width in extra.items()},
         }
 
-    prompts = {**_BATCH, 1: torch.export.Dim("tokens")}
-    dynamic = (_sides(step), {}, prompts, *(_BATCH for _ in extra))
+    prompts = {**_BATCH_OF_PICTURES, 1: torch.export.Dim("tokens")}
+    dynamic = (_sides(step), {}, prompts, *(_BATCH_OF_PICTURES for _ in extra))
     return Part("unet", unet, call, inputs, ("out_sample",), dynamic, step, config.sample_size // step)
 
 
@@ -223,7 +226,7 @@ def _random(batch: int, channels: int, sides: tuple[int, int], step: int, rng: t
 
 def _sides(step: int) -> dict[int, Any]:
     """Return the dynamic axes batch, height and width; the sides are multiples of `step`."""
-    return {**_BATCH, **{axis: step * side if step > 1 else side for axis, side in enumerate(_SIDES, 2)}}
+    return {**_BATCH_OF_PICTURES, **{axis: step * side if step > 1 else side for axis, side in enumerate(_SIDES, 2)}}
 
 
 def image_size(pipeline: Any) -> int:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import adjusted_rand_score
 
 from samples.stickers.judge import Verdict
 
@@ -44,6 +43,9 @@ def make_report(
         verdicts: arm -> what the judge finds in its pictures.
         real: the share of real pictures of these styles in which the judge finds style and subject.
     """
+    # scikit-learn takes seconds to import, for which a demo need not wait at its start.
+    from sklearn.metrics import adjusted_rand_score
+
     groups, clusters = [d["group"] for d in devices], [d["cluster"] for d in devices]
     return {
         "seed": seed,

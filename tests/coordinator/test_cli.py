@@ -72,7 +72,8 @@ def test_a_name_that_cannot_stand_in_a_topic_is_told_in_words(run: Run, tmp_path
     assert "name = 'größe' cannot stand in a topic: use 1 to 64 letters" in said
 
 
-def test_status_says_who_serves(run: Run, tmp_path: Path) -> None:
+def test_status_says_who_serves(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.telemetry.broker.DEADLINE", 0.2)  # there is no broker
     write_bundle(tmp_path / "bundle")
     path = tmp_path / "stickers.toml"
     path.write_text('name = "stickers"\nbundle = "bundle"\n')

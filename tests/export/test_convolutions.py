@@ -32,9 +32,10 @@ from edge_sdk.inference.runtime.stages import graph_of
 from export import export_model
 from export.graphs import add_lora_slots, check_split, fuse_attention, is_lora, save_graph
 from export.precision import PROMPTS, compute_in_half, convert
-from export.source import Part, load_pipeline, parts_of, slots_of, to_onnx
+from export.source import Part, load_pipeline, parts_of, slots_of
 from tests.export.test_options import LCM_LAYERS
 from tests.models import LATENT_SHAPE, WIDTH, Kind, tiny_model
+from tests.tracing import trace, traced_once
 
 pytestmark = [
     # diffusers turns tensors into arrays the way of numpy 1.
@@ -60,7 +61,7 @@ def unet_part(kind: Kind) -> Part:
 @functools.cache
 def graph(which: LayerSet | None, kind: Kind = "epsilon") -> Path:
     """The UNet's graph with these slots."""
-    model = to_onnx(unet_part(kind))
+    model = trace(unet_part(kind))
     fuse_attention(model)
     add_lora_slots(model, slots_of(unet_part(kind).network, which) if which else [])
     path = _folder() / "model.onnx"
@@ -71,7 +72,8 @@ def graph(which: LayerSet | None, kind: Kind = "epsilon") -> Path:
 @functools.cache
 def bundle() -> Bundle:
     """With all slots, and for step reuse."""
-    made = export_model(tiny_model("epsilon"), _folder() / "all", verify=False, slots="all", step_reuse=True)
+    with traced_once():
+        made = export_model(tiny_model("epsilon"), _folder() / "all", verify=False, slots="all", step_reuse=True)
     return Bundle.load(made.folder)
 
 

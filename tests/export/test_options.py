@@ -25,9 +25,10 @@ from edge_sdk.errors import AdapterMismatch, BundleError, ExportError
 from edge_sdk.inference import Bundle, Generator, compute_base_id
 from export import export_model
 from export.graphs import add_lora_slots, fuse_attention, save_graph
-from export.source import FusedLora, fuse_lora, load_pipeline, load_preview, parts_of, slots_of, to_onnx
+from export.source import FusedLora, fuse_lora, load_pipeline, load_preview, parts_of, slots_of
 from export.verify import check_part
 from tests.models import EMBEDDING, tiny_image_encoder, tiny_model, write_preview
+from tests.tracing import trace
 
 pytestmark = [
     # diffusers turns tensors into arrays the way of numpy 1.
@@ -66,7 +67,9 @@ def test_a_lora_file_becomes_part_of_the_weights(lora: Path, tmp_path: Path) -> 
         *("--no-verify", "--fuse", f"{lora}:0.5", "--steps", "3", "--guidance", "1", "--scheduler", "lcm"),
         *("--image-encoder", str(tiny_image_encoder())),
     )
-    command = [sys.executable, "-c", "from export.cli import main; main()", str(tiny_model()), str(tmp_path / "bundle")]
+    # The UNet is new, the other networks are the base model's.
+    script = "from export.cli import main; from tests.tracing import traced_once\nwith traced_once(): main()"
+    command = [sys.executable, "-c", script, str(tiny_model()), str(tmp_path / "bundle")]
     done = subprocess.run([*command, *asked], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     assert f"{lora.name}: {layers} layers fused, weight 0.5" in done.stderr
@@ -193,7 +196,7 @@ def test_feed_forward_and_projections_take_adapters_on_request(tmp_path: Path) -
     assert {"ff.net.0.proj", "ff.net.2"} < added
     assert {name.rpartition(".")[2] for name in added} == {"proj", "2", "proj_in", "proj_out"}
     (unet,) = (part for part in parts_of(pipeline) if part.name == "unet")
-    model = to_onnx(unet)
+    model = trace(unet)
     fuse_attention(model)
     add_lora_slots(model, more)
     save_graph(model, tmp_path / "model.onnx")

@@ -25,7 +25,7 @@ from edge_sdk.inference.runtime.sessions import open_session
 from export import export_model
 from export.graphs import PRODUCTS, is_lora, saving
 from export.precision import PROMPTS, convert, quantize, read_feed, record
-from tests.models import tiny_bundle, tiny_model
+from tests.models import SESSION, tiny_bundle, tiny_model
 
 Feed = dict[str, npt.NDArray[np.float32]]
 # Eight bits for weights and activations of some dozens of layers; the weights are random.
@@ -188,17 +188,30 @@ def test_every_precision_is_reproducible_in_another_process(tmp_path: Path) -> N
     """There the bundles come from the export itself, and sets have another order."""
     script = (
         "import sys\n"
+        "from unittest.mock import patch\n"
+        "import torch\n"
         "from export import export_model\n"
         "from export.precision import PROMPTS\n"
-        "for precision in ('fp16', 'int8'):\n"
-        "    out = f'{sys.argv[2]}/{precision}'\n"
-        "    export_model(sys.argv[1], out, precision=precision, prompts=PROMPTS[:4], verify=False)\n"
+        "from tests.tracing import traced_once\n"
+        "with traced_once(), patch('torch.export.export', wraps=torch.export.export) as traced:\n"
+        "    for precision in ('fp16', 'int8'):\n"
+        "        out = f'{sys.argv[2]}/{precision}'\n"
+        "        export_model(sys.argv[1], out, precision=precision, prompts=PROMPTS[:4], verify=False)\n"
+        "print(traced.call_count)\n"
     )
     command = [sys.executable, "-c", script, str(tiny_model()), str(tmp_path)]
+    # A session of its own has its own traces.
+    session = tmp_path / "session"
     done = subprocess.run(
-        command, env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, text=True, timeout=280
+        command,
+        env=os.environ | {"PYTHONHASHSEED": "1", SESSION: str(session)},
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
+    # torch never had to begin again with a bound that it was not told of.
+    assert int(done.stdout) == len(list((session / "traces").glob("*/model.onnx"))) == 4
     for precision in CONVERTED:
         assert (tmp_path / precision / INDEX).read_bytes() == (bundle(precision) / INDEX).read_bytes()
         Bundle.load(tmp_path / precision)

@@ -266,7 +266,10 @@ def test_an_update_that_is_settled_or_too_old_makes_room(
     assert [plan.round for plan in learn.plans] == [2]
 
 
-def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(url: str, stage: Stage, tmp_path: Path) -> None:
+def test_that_an_update_counted_is_also_known_from_the_end_of_its_round(
+    url: str, stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.CONFIRM", 0.5)
     leave_over(tmp_path, "offered")
     me = Me(url, tmp_path, Learner())
     join(stage)

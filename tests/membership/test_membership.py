@@ -249,7 +249,7 @@ def test_closing_does_not_wait_for_a_broker_that_is_away(tmp_path: Path) -> None
 
     def run() -> None:
         try:
-            mine.run(deadline=60, answer=10)
+            mine.run(deadline=60, answer=3)
         except ImpastoError as error:
             ended.append(error)
 

@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ from samples.demo.plan import GROUP_STYLES, make_plan, write_folder
 from samples.demo.report import Outcome, draw_hybrid, traffic
 from samples.demo.settings import Settings
 from samples.stickers.judge import Verdict
+from tests.models import keep_stickers_bundle
 
 
 def test_devices_own_one_style_and_two_or_three_subject_groups() -> None:
@@ -89,15 +93,9 @@ def test_half_of_the_devices_are_not_enough() -> None:
     assert not bars(report)[2].holds
 
 
-@pytest.fixture(scope="module")
-def demos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for demos, which share the bundle beside them."""
-    return tmp_path_factory.mktemp("demos")
-
-
 # Learning in float32, where a processor has no bfloat16, takes minutes on a busy core.
-LONG = pytest.mark.timeout(900)
-SMALL = ("--devices", "4", "--rounds", "2", "--steps", "2", "--judged", "2")
+LONG = pytest.mark.timeout(1200)
+SMALL = ("--devices", "4", "--rounds", "2", "--steps", "1", "--judged", "1")
 
 
 def _run_demo(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -114,50 +112,104 @@ def _run_demo(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.CompletedProcess(command, demo_.returncode, said, complained)
 
 
-@LONG
-def test_a_small_demo_from_end_to_end(demos: Path) -> None:
-    out = demos / "whole"
-    done = _run_demo(out, *SMALL)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    report = json.loads((out / "report.json").read_text("utf-8"))
-    judged = {"judge", "judge_on_real"}
-    assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "devices"} | judged
-    assert report["rounds"] == 2
-    assert report["bytes"]["up"] > 0
-    assert len(report["devices"]) == 4
-    page = (out / "index.html").read_text("utf-8")
-    assert page.count("data:image/png;base64,") > 4 * 12
-    # Nothing is fetched from anywhere; a picture's base64 may hold any four letters.
-    assert not re.search(r"https?://", page)
-
-
-def _wait_for_event(file: Path, name: str, seconds: float = 200.0) -> None:
+def _wait_for_event(file: Path, name: str, seconds: float = 300.0) -> None:
     tail, until = Tail(file), time.monotonic() + seconds
     while not any(event["event"] == name for event in tail.read()):
         assert time.monotonic() < until, f"no {name} in {file} within {seconds} s"
         time.sleep(0.05)
 
 
-@LONG
-def test_a_demo_that_was_killed_goes_on(demos: Path) -> None:
-    """Its devices are killed with it, one of them in the middle of the federation."""
-    out = demos / "killed"
+@contextmanager
+def _started(out: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A demo that goes on; at the end it is killed with all of its processes, if there are any left."""
     command = [sys.executable, "-m", "samples.demo", *SMALL, "--out", str(out)]
-    device = out / "devices" / "device-01"
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as first:
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as demo_:
         try:
-            _wait_for_event(device / "events.jsonl", "round")
+            yield demo_
         finally:
-            os.killpg(first.pid, signal.SIGKILL)
-    alone = (device / "alone" / "leaf.safetensors").stat().st_mtime_ns
-    done = _run_demo(out, *SMALL)
+            with suppress(ProcessLookupError):
+                os.killpg(demo_.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Lives:
+    """A demo that was terminated while its devices opened, killed in the middle of the federation, and then finished.
+
+    Attributes:
+        out: its folder.
+        code: exit code of the one that was terminated.
+        left: True if that one left a process behind.
+        leaf: when device-01 had learned alone, before it was killed.
+        last: the one that came to the end.
+    """
+
+    out: Path
+    code: int
+    left: bool
+    leaf: int
+    last: subprocess.CompletedProcess[str]
+
+    @property
+    def device(self) -> Path:
+        return self.out / "devices" / "device-01"
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory: pytest.TempPathFactory) -> Lives:
+    out = tmp_path_factory.mktemp("demos") / "demo"
+    devices = out / "devices"
+    with _started(out) as first:
+        _wait_for_event(devices / "device-00" / "events.jsonl", "opening")
+        first.terminate()
+        code = first.wait(60)
+        try:
+            os.killpg(first.pid, 0)
+            left = True
+        except ProcessLookupError:
+            left = False
+    keep_stickers_bundle(out.parent / "bundle")
+    with _started(out):
+        _wait_for_event(devices / "device-01" / "events.jsonl", "round")
+    leaf = (devices / "device-01" / "alone" / "leaf.safetensors").stat().st_mtime_ns
+    return Lives(out, code, left, leaf, _run_demo(out, *SMALL))
+
+
+@LONG
+def test_a_small_demo_from_end_to_end(lives: Lives) -> None:
+    done = lives.last
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "Going on with the demo" in done.stdout
-    assert (device / "alone" / "leaf.safetensors").stat().st_mtime_ns == alone
-    curve = json.loads((device / "result.json").read_text("utf-8"))["curve"]["federated"]
+    report = json.loads((lives.out / "report.json").read_text("utf-8"))
+    judged = {"judge", "judge_on_real"}
+    assert set(report) == {"seed", "seconds", "rounds", "bytes", "clusters", "loss", "devices"} | judged
+    assert report["rounds"] == 2
+    assert report["bytes"]["up"] > 0
+    assert len(report["devices"]) == 4
+    page = (lives.out / "index.html").read_text("utf-8")
+    assert page.count("data:image/png;base64,") > 4 * 12
+    # Nothing is fetched from anywhere; a picture's base64 may hold any four letters.
+    assert not re.search(r"https?://", page)
+
+
+@LONG
+def test_a_demo_that_was_killed_goes_on(lives: Lives) -> None:
+    """Its devices are killed with it, one of them in the middle of the federation."""
+    assert lives.last.returncode == 0, lives.last.stdout[-3000:] + lives.last.stderr[-3000:]
+    assert "Going on with the demo" in lives.last.stdout
+    assert (lives.device / "alone" / "leaf.safetensors").stat().st_mtime_ns == lives.leaf
+    curve = json.loads((lives.device / "result.json").read_text("utf-8"))["curve"]["federated"]
     assert [round_ for round_, _ in curve] == [0, 1, 2]
+    # Loss of the base model: measured once, and reported by the last life.
+    events = list(Tail(lives.device / "events.jsonl").read())
+    base = [event["loss"] for event in events if event["event"] == "base"]
+    assert set(base) == {json.loads((lives.device / "result.json").read_text("utf-8"))["loss"]["base"]}
     # What is finished is replaced.
-    assert not _can_go_on(Settings.load(out / "settings.json"))
+    assert not _can_go_on(Settings.load(lives.out / "settings.json"))
+
+
+@LONG
+def test_a_demo_that_is_terminated_leaves_no_process_behind(lives: Lives) -> None:
+    assert lives.code == 128 + signal.SIGTERM
+    assert not lives.left
 
 
 def test_every_life_of_a_coordinator_counts_its_own_bytes() -> None:
@@ -204,18 +256,3 @@ def test_recorded_runs_reach_the_bars_but_one() -> None:
         assert report["seconds"]["total"] <= 600
         # A device alone draws nearly as well from as few pictures: 1.0 x. The bar stays, and the report says so.
         assert {bar.name for bar in bars(report) if not bar.holds} <= {TOGETHER}
-
-
-def test_a_demo_that_is_terminated_leaves_no_process_behind(demos: Path) -> None:
-    out = demos / "terminated"
-    command = [sys.executable, "-m", "samples.demo", *SMALL, "--out", str(out)]
-    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as demo_:
-        try:
-            _wait_for_event(out / "devices" / "device-00" / "events.jsonl", "opening")
-            demo_.terminate()
-            assert demo_.wait(60) == 128 + signal.SIGTERM
-            with pytest.raises(ProcessLookupError):
-                os.killpg(demo_.pid, 0)
-        except BaseException:
-            os.killpg(demo_.pid, signal.SIGKILL)
-            raise

@@ -127,7 +127,7 @@ def test_a_judges_training_that_was_stopped_goes_on(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(judging, "SAVED_EVERY", 2)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (128, 64, 64, 3), np.uint8)
+    pictures = rng.integers(0, 255, (128, 16, 16, 3), np.uint8)
     targets = {name: np.eye(4, dtype=np.float32)[rng.integers(4, size=128)] for name in ("style", "subgroup")}
     checkpoint = tmp_path / "shallow.checkpoint"
 

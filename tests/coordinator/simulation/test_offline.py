@@ -24,7 +24,7 @@ from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id
 from edge_sdk.training.encoding import load_unet
 from export.source import slots_of
-from tests.models import EMBEDDING, picture_bundle, tiny_bundle, tiny_model, write_model
+from tests.models import EMBEDDING, STICKERS, picture_bundle, stickers_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares
 
 Run = Callable[..., tuple[int, str]]
@@ -171,16 +171,13 @@ def test_a_factor_that_stays_at_home_makes_an_adapter_for_each_device(run: Run, 
 
 @pytest.mark.timeout(900)  # the model of the samples is exported first, which takes minutes on a busy machine
 def test_the_stickers_learn(run: Run, tmp_path: Path) -> None:
-    from export import export_model
     from samples.demo.plan import make_plan, write_folder
-    from samples.stickers import data
 
-    model = Path(data.__file__).parent / "model"
-    bundle = export_model(model, tmp_path / "bundle", verify=False).folder
     for plan in make_plan(2, seed=0):
         write_folder(plan.pictures[:4], tmp_path / "devices" / plan.id)
     file = tmp_path / "result.json"
-    code, said = run(federation(tmp_path, bundle), tmp_path / "devices", "--model", model, "--json", file)
+    given = federation(tmp_path, stickers_bundle()), tmp_path / "devices", "--model", STICKERS, "--json", file
+    code, said = run(*given)
     assert code == 0, said
     for device in json.loads(file.read_text())["devices"].values():
         assert (device["pictures"], device["held_out"]) == (3, 1)

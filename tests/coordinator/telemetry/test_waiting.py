@@ -60,7 +60,7 @@ def test_one_device_of_two(broker: Mosquitto, tmp_path: Path) -> None:
 
 def test_a_broker_that_goes_and_comes_back(broker: Mosquitto, tmp_path: Path) -> None:
     given: list[bool] = []
-    settings = Settings(broker.url, reconnect_delay=(0.05, 0.1), on_connection=given.append)
+    settings = Settings(broker.url, reconnect_delay=(0.05, 0.1), publish_deadline=1, on_connection=given.append)
     coordinator = Coordinator(federation(tmp_path, broker.url, 2), settings=settings)
     coordinator.wait_for("coordinator_started")
     broker.stop()
@@ -231,7 +231,7 @@ class TestStatus:
         return " ".join(capsys.readouterr().out.split())
 
     def test_while_it_runs_and_after(
-        self, broker: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, broker: Mosquitto, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         path = federation(tmp_path, broker.url, 2)
         coordinator = Coordinator(path)
@@ -246,12 +246,15 @@ class TestStatus:
         assert "the coordinator is not online: impasto-coordinator serve" in self.run(capsys, path)
         devices.transport.close()
         broker.stop()
+        monkeypatch.setattr("coordinator.telemetry.broker.DEADLINE", 1.0)
         said = self.run(capsys, path)
         assert "broker: out of reach" in said
         assert f"Nothing listens on 127.0.0.1:{broker.port}" in said
 
 
-def test_a_look_at_a_broker_where_nobody_is() -> None:
+def test_a_look_at_a_broker_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coordinator.telemetry.broker.DEADLINE", 1.0)
+    monkeypatch.setattr("coordinator.telemetry.broker._PATIENCE", 0.5)
     with MemoryBroker() as here:
         assert look(Settings(here.url), "tastes").reason == ""
         assert not look(Settings(here.url), "tastes").online
