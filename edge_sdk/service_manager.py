@@ -38,12 +38,10 @@ class ServiceManager:
         if self._address is None:
             return
         now = time.monotonic()
-        if not self._ready:
+        due = self._interval is not None and now - self._fed_at >= self._interval / _SHARE
+        # Said again at the next turn if the manager could not take it.
+        if (not self._ready and self._say("READY=1\nWATCHDOG=1")) or (self._ready and due and self._say("WATCHDOG=1")):
             self._ready, self._fed_at = True, now
-            self._say("READY=1\nWATCHDOG=1")
-        elif self._interval is not None and now - self._fed_at >= self._interval / _SHARE:
-            self._fed_at = now
-            self._say("WATCHDOG=1")
 
     def status(self, text: str) -> None:
         """Tell in one line what the service does; `systemctl status` shows it."""
@@ -53,13 +51,15 @@ class ServiceManager:
         """Tell that the service is about to end by itself."""
         self._say("STOPPING=1")
 
-    def _say(self, message: str) -> None:
+    def _say(self, message: str) -> bool:
+        """Say something; True if the manager has it. One that is away or busy is no reason to wait, or to end."""
         if self._address is None:
-            return
-        # A manager that does not listen, or is busy just now, is no reason to stop working.
+            return False
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
             line.setblocking(False)
             line.sendto(message.encode(), self._address)
+            return True
+        return False
 
 
 def _address(text: str) -> str | None:

@@ -128,5 +128,5 @@ def test_a_part_that_breaks_says_its_last_line(monkeypatch: pytest.MonkeyPatch) 
 
 def test_help_teaches_every_part() -> None:
     said = CliRunner().invoke(cli.app, ["bench", "--help"]).output
-    for name in (*parts.PARTS, "--json", "--broker", "row.json"):
+    for name in (*parts.PARTS, "--json", "--broker", "row.json", "`train`"):
         assert name in said

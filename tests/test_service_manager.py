@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from coordinator import cli
 from edge_sdk.errors import MembershipStopped
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.service_manager import ServiceManager
+from edge_sdk.transport.embedded import EmbeddedBroker
 from edge_sdk.transport.memory import MemoryBroker
 from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import Device, train
+from tests.models import tiny_bundle, tiny_model
+from tests.training.samples import write_squares
+
+FEDERATION = """
+name = "squares"
+broker = "{broker}"
+bundle = "{bundle}"
+min_devices = 1
+rounds = 1
+root_rounds = 1
+quorum = 1.0
+deadline = 120.0
+rank = 2
+steps = 2
+"""
 
 
 class Manager:
     """The socket of a service manager."""
 
     def __init__(self, address: str) -> None:
+        self._address = address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(address)
         self._socket.setblocking(False)
@@ -34,6 +55,26 @@ class Manager:
             while True:
                 said.append(self._socket.recv(4096).decode())
         return said
+
+    @contextmanager
+    def listening(self) -> Iterator[list[str]]:
+        """A list that fills with all that is said inside: the kernel keeps ten words only."""
+        said: list[str] = []
+
+        def listen() -> None:
+            while (word := self._socket.recv(4096)) != b"END":
+                said.append(word.decode())
+
+        self._socket.setblocking(True)
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        try:
+            yield said
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+                line.sendto(b"END", self._address)
+            thread.join(60)
+            self._socket.setblocking(False)
 
     def close(self) -> None:
         self._socket.close()
@@ -103,11 +144,17 @@ def test_without_a_manager_nothing_happens(socket_name: str) -> None:
     service.stopping()
 
 
-def test_a_manager_that_does_not_listen_holds_nothing_up(tmp_path: Path, manager: Manager) -> None:
+def test_a_busy_manager_holds_nothing_up_and_hears_later_that_it_is_ready(tmp_path: Path, manager: Manager) -> None:
     service = ServiceManager(environment(tmp_path))
     for number in range(5000):  # far more than its queue takes
         service.status(f"{number}")
-    assert manager.heard()[0] == "STATUS=0"
+    service.working()
+    busy = manager.heard()
+    assert busy[0] == "STATUS=0"
+    assert "READY=1\nWATCHDOG=1" not in busy
+    service.working()
+    service.working()
+    assert manager.heard() == ["READY=1\nWATCHDOG=1"]
 
 
 def test_the_loops_of_device_and_coordinator_feed_it_and_a_hanging_loop_does_not(tmp_path: Path) -> None:
@@ -146,3 +193,47 @@ def test_the_loops_of_device_and_coordinator_feed_it_and_a_hanging_loop_does_not
     assert len(threads["device"]) > during[1]
     assert {name: len(set(found)) for name, found in threads.items()} == {"device": 1, "coordinator": 1}
     assert threading.get_ident() not in threads["device"] + threads["coordinator"]
+
+
+def test_both_commands_tell_it_what_they_do(
+    tmp_path: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer((other := Manager(str(tmp_path / "coordinator"))).close)
+    pictures, file = write_squares(tmp_path / "pictures", 8), tmp_path / "squares.toml"
+    join = [
+        "join",
+        "-f",
+        "squares",
+        "-b",
+        tiny_bundle(),
+        "-m",
+        tiny_model(),
+        "-p",
+        pictures,
+        "--home",
+        tmp_path / "home",
+    ]
+    with manager.listening() as heard, EmbeddedBroker() as broker:
+        file.write_text(FEDERATION.format(broker=broker.url, bundle=tiny_bundle()), "utf-8")
+        command = [sys.executable, "-c", "import edge_sdk.cli; edge_sdk.cli.main()", *map(str, join)]
+        device = subprocess.Popen(
+            [*command, "--broker", broker.url, "--threads", "1"],
+            env={**os.environ, **environment(tmp_path, 3600.0), "WATCHDOG_PID": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "coordinator"))
+            served = CliRunner().invoke(cli.app, ["serve", str(file), "--once"])
+            said, _ = device.communicate(timeout=120)
+        finally:
+            device.kill()
+            device.wait()
+    assert served.exit_code == 0, served.output
+    assert device.returncode == 0, said
+    assert heard.count("READY=1\nWATCHDOG=1") == 1
+    assert heard.index("STATUS=joined; 1 rounds") > heard.index("READY=1\nWATCHDOG=1")
+    assert any(text.startswith("STATUS=round 1 of 1 starts") for text in heard)
+    assert heard[-1] == "STOPPING=1"
+    assert other.heard() == ["READY=1\nWATCHDOG=1", "STOPPING=1"]

@@ -65,8 +65,8 @@ def bench(
 
     prepare     the graphs for this processor, if that is still to be done
     picture     cold: from the start of the process to the first picture; warm: the next ones
-    training    steps on pictures of noise, with --model and impasto[train]
-    transfer    an adapter, through a broker on this machine (impasto[broker]) or through --broker
+    training    steps on pictures of noise, with --model, where the extra `train` is installed
+    transfer    an adapter, through a broker on this machine (the extra `broker`) or through --broker
 
     A part that fails, or that the system ends for lack of memory, is noted, and the others run all the same. Nothing
     goes over a network, unless you name a --broker. There, two connections of the same user exchange an adapter of
