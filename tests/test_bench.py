@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import platform
 import signal
@@ -11,11 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner, Result
 
 from edge_sdk import cli
-from edge_sdk.cli.bench import parts, running
+from edge_sdk.cli.bench import drawing, parts, report, running
+from edge_sdk.cli.bench.child import Lines
 from edge_sdk.errors import DeadlineExceeded, ImpastoError, OutOfMemory
+from edge_sdk.inference.bundle.index import hash_files, write_index
+from edge_sdk.inference.runtime import prepare
+from tests.inference.graphs import write_bundle
 from tests.models import tiny_bundle, tiny_model
 from tests.transport.brokers import Mosquitto
 
@@ -93,6 +99,49 @@ def test_what_is_missing_is_named_before_anything_runs(tmp_path: Path) -> None:
     assert type(folder.exception).__name__ == "OutputError"
     assert bench("-b", tiny_bundle(), "--username", "me").exit_code == 2
     assert "name it with --broker" in bench("-b", tiny_bundle(), "--ca", "ca.pem").stderr
+
+
+def test_preparing_is_a_part_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(prepare, "SMALL", 0)
+    made, out = write_bundle(tmp_path / "bundle"), io.StringIO()
+    settings = {"bundle": str(made.folder), "memory_limit": None}
+    for name in ("scheduler/scheduler_config.json", "tokenizer/vocab.json", "tokenizer/merges.txt"):
+        made.path(name).parent.mkdir(exist_ok=True)
+        made.path(name).write_text("{}")
+    made.path("tokenizer/tokenizer_config.json").write_text("{}")
+    write_index(made.folder, replace(made.index, files=hash_files(made.folder)))
+    first = drawing.prepare(settings, Lines(out))
+    assert first["new"] == first["graphs"] == len(out.getvalue().splitlines()) == 4
+    assert json.loads(out.getvalue().splitlines()[3])["progress"][:2] == [3, 4]
+    again = drawing.prepare(settings, Lines(out))
+    assert (again["new"], again["graphs"]) == (0, 4)
+    with pytest.raises(parts.Skip, match="--memory-limit"):
+        drawing.prepare({**settings, "memory_limit": "1GB"}, Lines(out))
+
+
+def test_a_row_of_a_board_says_that_it_was_slowed_down() -> None:
+    """By the numbers of no device: words only."""
+    board = {"model": "Raspberry Pi 5 Model B Rev 1.0", "throttled": {"bits": "0x0", "now": [], "since_start": []}}
+    slowed = {"bits": "0x50000", "now": [], "since_start": ["under-voltage", "throttled"]}
+    row = {
+        "machine": {"processor": "Cortex-A76", "usable_cores": 4, "memory": 8 << 30},
+        "board": board,
+        "board_after": board,
+        "prepare": {"new": 1, "graphs": 4, "seconds": 1.0, "peak_memory": 10**6},
+        "picture": {"error": "OutOfMemory", "reason": "why"},
+        "training": {"skipped": "no --model was given"},
+        "transfer": {"skipped": "why"},
+    }
+    first, *others = report.lines(row)
+    assert first.startswith("Raspberry Pi 5 Model B Rev 1.0, 4 cores")
+    assert others == [
+        "prepare: 1 of 4 in 1.0 s; peak 1 MB",
+        "picture: failed, OutOfMemory",
+        "training: left out, no --model was given",
+        "transfer: left out, why",
+    ]
+    *_, last = report.lines({**row, "board_after": {**board, "throttled": slowed}})
+    assert "0x50000 (under-voltage, throttled)" in last
 
 
 def end(part: str, monkeypatch: pytest.MonkeyPatch, code: str, deadline: float = 60.0) -> ImpastoError:

@@ -30,8 +30,8 @@ def lines(row: dict[str, Any]) -> Iterator[str]:
 
 def _prepare(values: dict[str, Any]) -> str:
     if not values["new"]:
-        return f"{values['graphs']} graphs were prepared before"
-    return f"{values['new']} of {values['graphs']} graphs in {values['seconds']:.1f} s"
+        return "done before"
+    return f"{values['new']} of {values['graphs']} in {values['seconds']:.1f} s"
 
 
 def _picture(values: dict[str, Any]) -> str:
