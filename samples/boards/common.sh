@@ -81,7 +81,7 @@ run() {
 # The same as the owner of the pictures, whose files and cache the device uses.
 as_learner() { run runuser -u "$learner" -- env HOME="$user_home" "$@"; }
 
-# Write stdin to a file if it holds something else; true if it was changed.
+# Write stdin to a file, whole or not at all, if it holds something else; true if it was changed.
 put() {
     local file=$1 mode=$2 owner=$3 text
     text=$(cat)
@@ -92,9 +92,11 @@ put() {
         printf 'would write: %s\n' "$file"
         return 0
     fi
-    install -D -m "$mode" -o "$owner" /dev/stdin "$file.new" <<<"$text"
-    sync "$file.new"
-    mv "$file.new" "$file"
+    # Told apart here, as bash does not end by itself where the answer is looked at.
+    if ! { install -D -m "$mode" -o "$owner" /dev/stdin "$file.new" <<<"$text" && sync "$file.new" && mv "$file.new" "$file"; }; then
+        rm -f "$file.new"
+        fail "Cannot write $file, see above; it is as it was. Is there room on its disk?"
+    fi
 }
 
 parse() {
@@ -121,7 +123,11 @@ parse() {
             value=$(file "$1" "$value") || exit
             options+=("$1" "$(word "$1" "$value")") || exit
             ;;
-        --trust | --username | --device-id)
+        --trust) # fingerprints are shown in groups
+            value=$(plain "$1" "${value// /}") || exit
+            options+=("$1" "$value")
+            ;;
+        --username | --device-id)
             value=$(plain "$1" "$value") || exit
             options+=("$1" "$(word "$1" "$value")") || exit
             ;;
@@ -182,8 +188,9 @@ check_machine() {
 install_impasto() {
     say "Python and Impasto in $venv"
     if ! python3 -c 'import venv, ensurepip' 2>/dev/null; then
-        run apt-get update -qq
-        run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv ca-certificates
+        run apt-get update -qq || true # one source that does not answer may not matter
+        run env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv ca-certificates ||
+            fail "apt-get could not install python3-venv, see above: is the board online, and its clock right?"
     fi
     if [ -z "$dry_run" ] || command -v python3 >/dev/null; then
         python3 -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' ||
@@ -191,8 +198,9 @@ install_impasto() {
     fi
     [ -x "$pip" ] || run python3 -m venv "$venv"
     # The set of versions that the tests run with; on aarch64 it has the last torch without CUDA libraries.
-    run "$pip" install --quiet --disable-pip-version-check -c "$source_folder/constraints.txt" "$package[train]"
-    run "$pip" check
+    run "$pip" install --quiet --disable-pip-version-check -c "$source_folder/constraints.txt" "$package[train]" ||
+        fail "pip could not install Impasto, see above: is the board online, its clock right, and is there room on /? The same command goes on."
+    run "$pip" check || fail "What pip has installed does not fit together, see above: delete $venv, and run the same command again."
     board_wheels
 }
 
@@ -223,7 +231,8 @@ prepare() {
 install_service() {
     local changed= extra
     say "The service impasto-device@$learner"
-    [ -d "$home_folder" ] || run install -d -m 0700 -o "$learner" "$home_folder"
+    [ -d "$home_folder" ] || run install -d -m 0700 -o "$learner" "$home_folder" ||
+        fail "Cannot make the folder $home_folder, see above: name another one with --home."
     if [ -n "$invitation" ]; then
         put "$settings/$learner.invitation" 0600 "$learner" <"$invitation" && changed=yes
         options+=(--invitation-file "$settings/$learner.invitation")

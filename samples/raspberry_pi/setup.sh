@@ -24,6 +24,7 @@ board_memory() {
         fail "There is no $boot/cmdline.txt: add cgroup_enable=memory to the kernel's command line yourself, restart, and run this again."
     fi
     line=$(head -n 1 "$boot/cmdline.txt")
+    [ -n "$line" ] || fail "$boot/cmdline.txt is empty, with which the board would not start: repair that first."
     case " $line " in
     *" cgroup_enable=memory "*) fail "The kernel was told to switch the memory controller on, and has not: restart if you have not since, or update it (sudo apt full-upgrade)." ;;
     esac

@@ -149,9 +149,9 @@ def test_a_fresh_board_is_set_up_and_a_second_run_changes_nothing(board: Board) 
     assert board.files() == before
     assert "systemctl start --no-block impasto-device@pi.service" in board.calls
     assert not any("restart" in call or "-m venv" in call for call in board.calls)
-    third = board.set_up("--device-id", "pi-6")
+    third = board.set_up("--device-id", "pi-6", "--trust", "0123abcd 4567ef01")
     assert third.returncode == 0
-    assert "--device-id pi-6" in board.files()["etc/impasto/pi.env"]
+    assert "--device-id pi-6 --trust 0123abcd4567ef01 " in board.files()["etc/impasto/pi.env"]
     assert "systemctl restart --no-block impasto-device@pi.service" in board.calls
 
 
@@ -183,12 +183,34 @@ def test_the_memory_controller_of_a_pi_is_switched_on_once(tmp_path: Path) -> No
     assert board.set_up().returncode == 0
 
 
+def test_a_disk_that_is_full_leaves_every_file_as_it_was(tmp_path: Path) -> None:
+    board = Board(tmp_path, controllers="cpuset cpu io pids")
+    line = board.files()["boot/firmware/cmdline.txt"]
+    (board.programs / "install").write_text('#!/bin/bash\nfor last; do :; done; echo cut >"$last"; exit 1\n', "utf-8")
+    failed = board.set_up()
+    assert failed.returncode == 1
+    assert "cmdline.txt, see above; it is as it was" in failed.stderr
+    assert board.files()["boot/firmware/cmdline.txt"] == line
+    board.write("sys/fs/cgroup/cgroup.controllers", "memory")
+    assert "Cannot make the folder" in board.set_up().stderr
+    (board.root / "home/pi/.impasto").mkdir(parents=True)
+    failed = board.set_up("--invitation-file", "invitation")
+    assert failed.returncode == 1
+    assert "Cannot write" in failed.stderr
+    assert not any("etc/" in name or name.endswith(".new") for name in board.files())
+    board.write("sys/fs/cgroup/cgroup.controllers", "cpu")
+    board.write("boot/firmware/cmdline.txt", "")
+    assert "is empty" in board.set_up().stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "more", "said"),
     [
         ({"MACHINE": "armv7l"}, (), "64-bit"),
         ({"FREE": "1000"}, (), "MB free"),
         ({}, ("--user", "nobody-here"), "no user nobody-here"),
+        ({"FAILS": "install"}, (), "pip could not install Impasto"),
+        ({"FAILS": "check"}, (), "does not fit together"),
         ({"FAILS": "--broker"}, (), "way to the federation is broken"),
         ({"FAILS": "--bundle"}, (), "bundle cannot be used"),
         ({"FAILS": "prepare"}, (), "could not be prepared"),
