@@ -29,7 +29,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 test: $(INSTALLED)
-	@PYTHON=$(PYTHON) .ci/need mosquitto node strace
+	@PYTHON=$(PYTHON) .ci/need mosquitto node strace systemd
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # make test-install   pip install impasto[...] as people type it, in fresh environments of every Python that is here

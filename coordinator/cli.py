@@ -29,6 +29,7 @@ from coordinator.telemetry import EventFile, Narrator, Observers, OnEvent, look,
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, ImpastoError, describe
 from edge_sdk.exits import Exit, exit_by_fault, exit_code
+from edge_sdk.service_manager import ServiceManager
 from edge_sdk.streams import printable, take_any_text
 from edge_sdk.wire import Invitation, check_name, clock_trouble, fingerprint
 
@@ -69,7 +70,10 @@ def serve(
         ),
     ] = "",
 ) -> None:
-    """Run the rounds of a federation. Start it again to resume; stop it with Ctrl+C."""
+    """Run the rounds of a federation. Start it again to resume; stop it with Ctrl+C.
+
+    Started by systemd (Type=notify), it says when it is ready, and at each turn of its loop that it works.
+    """
     loaded = config.load(federation)
     _tell_what_has_no_effect(loaded)
     hearers: list[OnEvent] = []
@@ -102,7 +106,9 @@ def serve(
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
-        service.run(once=once)
+        manager = ServiceManager()
+        service.run(once=once, on_turn=manager.working)
+        manager.stopping()
 
 
 @app.command()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from edge_sdk import telemetry as _telemetry
+from edge_sdk import libraries as _libraries
 
 if TYPE_CHECKING:
     from edge_sdk.adapter import Adapter, Factors
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from edge_sdk.training import Trainer, TrainingResult
 
 # Telemetry is switched off before any of our modules loads a library that has some.
-_telemetry.switch_off()
+_libraries.switch_off()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -21,7 +21,7 @@ from edge_sdk.adapter import LAYER_SETS
 from edge_sdk.cli.adapters import parse
 from edge_sdk.errors import ImpastoError, describe
 from edge_sdk.exits import exit_by_fault, exit_code
-from edge_sdk.quiet import without_chatter
+from edge_sdk.libraries import without_chatter
 from edge_sdk.streams import take_any_text
 
 if TYPE_CHECKING:

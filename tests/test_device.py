@@ -5,6 +5,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -336,9 +337,17 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
         events: list[dict[str, Any]] = []
         plans: list[RoundPlan] = []
         overheard: list[bytes] = []
+        called: list[str] = []
         listener = connect(broker.url, client_id="listener")
         listener.subscribe("#", lambda _, payload: overheard.append(payload))
-        with device.join(broker.url, federation="squares", on_event=events.append, on_plan=plans.append) as membership:
+        with device.join(
+            broker.url,
+            federation="squares",
+            on_event=events.append,
+            on_step=lambda progress: called.append("step"),
+            on_plan=plans.append,
+            on_turn=lambda: called.append("turn"),
+        ) as membership:
             result = membership.run(deadline=120.0)
         service.stop()
         coordinating.join(60)
@@ -355,6 +364,9 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
     assert result.updates == 2
     assert [event["stage"] for event in events if event["event"] == "round_started"] == ["root", "cluster"]
     assert [(plan.round, plan.stage, len(plan.frozen)) for plan in plans] == [(1, "root", 0), (2, "cluster", 1)]
+    assert called[0] == "turn"
+    assert called.count("step") == 4
+    assert all(before == "turn" for before, name in pairwise(called) if name == "step"), "a turn for each step"
     assert {"root", "cluster", "leaf"} <= set(device.adapters)
     assert all(device.adapter(name).base_id == device.generator.base_id for name in device.adapters)
     everything = drawing(device)

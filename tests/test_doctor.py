@@ -55,7 +55,7 @@ def test_shows_what_the_device_has(cache: Path) -> None:
 
 def test_the_same_for_programs(cache: Path) -> None:
     found = json.loads(impasto("doctor", "--threads", 1, "--json").output)
-    assert set(found) == {"processor", "cores", "memory", "onnxruntime", "backends", "auto", "cache"}
+    assert set(found) == {"processor", "cores", "memory", "onnxruntime", "backends", "auto", "cache", "board"}
     assert set(found["backends"]) == set(BACKENDS)
     assert found["backends"]["cpu"]["works"]
     assert found["backends"]["cpu"]["gflops"] > 0.1

@@ -36,7 +36,7 @@ COORDINATOR: dict[str, set[str]] = {
 # The same inside the rounds.
 ROUNDS: dict[str, set[str]] = {"state": set(), "decisions": {"state"}, "machine": {"state", "decisions"}}
 # The same of the device's half. Modules that stand by themselves (errors, paths, durable, ...) are for all.
-ALONE = {"errors", "exits", "paths", "durable", "lockfile", "quiet", "streams", "telemetry", "mistaken"}
+ALONE = {"errors", "exits", "paths", "durable", "lockfile", "libraries", "streams", "mistaken", "service_manager"}
 EDGE_SDK: dict[str, set[str]] = {
     "adapter": set(),
     "pictures": set(),

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from edge_sdk.telemetry import SETTINGS
+from edge_sdk.libraries import SETTINGS
 from tests.models import tiny_bundle, tiny_model
 from tests.watching import watched
 

@@ -9,6 +9,7 @@ saved state takes effect. Two other threads do what takes long: one checks and s
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import msgspec
@@ -174,11 +175,13 @@ class Service:
         """Let `run` return soon; from any thread or signal handler."""
         self._ending.stop()
 
-    def run(self, *, once: bool = False) -> None:
+    def run(self, *, once: bool = False, on_turn: Callable[[], None] | None = None) -> None:
         """Coordinate until `stop`; with `once`, until the last round is closed and every device has been served.
 
         At the end devices are told that the coordinator is offline, unless another one has taken over. May be called
         once.
+
+        on_turn: called on this thread at each turn of the loop, at least every second or so; feed a watchdog with it.
 
         Raises:
             BrokerUnreachable: no connection at the start; the message has the reason.
@@ -196,6 +199,8 @@ class Service:
             self._connection.open()
             self._begin()
             while not self._ending.is_asked:
+                if on_turn is not None:
+                    on_turn()
                 self._loop.turn()
                 reminders.tell(self.state, self._connection.away_since, self._connection.trouble)
                 if once and rounds.all_served(self._rules, self.state, time.monotonic()):

@@ -9,6 +9,7 @@ import sys
 
 import typer
 
+from edge_sdk.cli.bench import bench
 from edge_sdk.cli.doctor import doctor
 from edge_sdk.cli.forget import forget
 from edge_sdk.cli.generate import generate
@@ -36,7 +37,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (generate, train, join, forget, info, prepare, doctor):
+for _command in (generate, train, join, forget, info, prepare, doctor, bench):
     app.command()(_command)
 
 

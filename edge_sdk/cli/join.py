@@ -10,6 +10,7 @@ import typer
 
 from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console, printed_warnings
+from edge_sdk.service_manager import ServiceManager
 from edge_sdk.streams import printable
 
 _WORDS = {
@@ -108,7 +109,8 @@ def join(
     impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
     Pictures and captions never leave the device; a prompt code, a picture code and adapters do. If it is interrupted,
-    run the same command again: it goes on where it was.
+    run the same command again: it goes on where it was. Started by systemd (Type=notify), it says when it is ready,
+    what it does, and that it works: at each turn of its loop, and after each training step.
     """
     from edge_sdk.device import Device
     from edge_sdk.pictures import PictureLeftOut
@@ -117,8 +119,11 @@ def join(
     settings = connection.settings(broker, ca, certificate, key, username, password_file, client_id)
 
     unwritten: list[OSError] = []
+    manager = ServiceManager()
 
     def show(event: dict[str, Any]) -> None:
+        if (words := _words(event)) is not None:
+            manager.status(words)
         try:
             _print_event(event, as_json)
         except OSError as error:  # nobody reads on, or the disk is full
@@ -138,11 +143,13 @@ def join(
             invitation=connection.invitation(invitation_file),
             bandwidth=bandwidth,
             on_event=show,
+            on_turn=manager.working,
         )
     from edge_sdk.training import CheckpointUnwritten
 
     with membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
+    manager.stopping()
     if unwritten:
         raise unwritten[0]
     if not as_json:
@@ -153,15 +160,21 @@ def join(
 def _print_event(event: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(event), flush=True)
-    elif event["event"] in _WORDS:
-        from edge_sdk.privacy import LEVELS
-
-        trouble, level, pictured = event.get("trouble"), LEVELS.get(event.get("level", "")), event.get("picture_code")
-        shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
-        words = _WORDS[event["event"]].format(
-            because=f": {trouble}" if trouble else "",
-            codes="a prompt code and a picture code" if pictured else "a prompt code",
-            visible=" ".join(shown),
-            **event,
-        )
+    elif (words := _words(event)) is not None:
         console().print(printable(words), markup=False, soft_wrap=True)
+
+
+def _words(event: dict[str, Any]) -> str | None:
+    """An event in words; None if it has none."""
+    if event["event"] not in _WORDS:
+        return None
+    from edge_sdk.privacy import LEVELS
+
+    trouble, level, pictured = event.get("trouble"), LEVELS.get(event.get("level", "")), event.get("picture_code")
+    shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
+    return _WORDS[event["event"]].format(
+        because=f": {trouble}" if trouble else "",
+        codes="a prompt code and a picture code" if pictured else "a prompt code",
+        visible=" ".join(shown),
+        **event,
+    )

@@ -358,6 +358,7 @@ class Device:
         on_event: OnEvent | None = None,
         on_step: Callable[[Progress], None] | None = None,
         on_plan: Callable[[RoundPlan], None] | None = None,
+        on_turn: Callable[[], None] | None = None,
     ) -> Membership:
         """Become a member of a federation: `with device.join(...) as membership: membership.run()`.
 
@@ -388,8 +389,10 @@ class Device:
             on_event: called for events worth showing, see `Membership`.
             on_step: called after every training step.
             on_plan: called before a round's training, with its plan and the adapters that it starts from.
+            on_turn: called while the membership works: at each turn of its loop, at least every ten seconds, and after
+                every training step. Feed a watchdog with it.
 
-        The three callbacks watch: an error that one raises is logged, once for each type, and ends nothing. To end the
+        The callbacks watch: an error that one raises is logged, once for each type, and ends nothing. To end the
         membership, call its `stop`, also from a callback; a training ends after its present step then.
 
         Raises:
@@ -427,7 +430,11 @@ class Device:
         planned = Observer("on_plan", on_plan) if on_plan else None
         stepped = Observer("on_step", on_step) if on_step else None
 
+        turned = Observer("on_turn", on_turn) if on_turn else None
+
         def after_step(progress: Progress) -> None:
+            if turned:
+                turned()
             if stepped:
                 stepped(progress)
             if membership.stopped:
@@ -449,6 +456,7 @@ class Device:
             None if trust is None else read_fingerprint(trust),
             invited,
             masked_only=masked_only,
+            on_turn=turned,
         )
         return membership
 

@@ -3,8 +3,8 @@
     for finding in diagnose(Settings("mqtts://broker", tls=tls), federation="stickers", device="pi-4"):
         print(finding.status, finding.what)
 
-It disturbs nobody: it has a client id of its own, unless it is given one, and publishes only empty messages, which
-receivers ignore.
+`diagnose` disturbs nobody: it has a client id of its own, unless it is given one, and publishes only empty messages,
+which receivers ignore. `check_board(BoardFacts.read())` looks at the board that the device runs on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from edge_sdk.diagnosis.access import check_access
+from edge_sdk.diagnosis.board import BoardFacts, check_board
 from edge_sdk.diagnosis.certificates import check_authority, check_own_certificate
 from edge_sdk.diagnosis.coordinator import check_coordinator
 from edge_sdk.diagnosis.finding import Finding, Status
@@ -22,7 +23,7 @@ from edge_sdk.errors import BrokerSettingsInvalid
 from edge_sdk.transport import MEMORY, Settings, check
 from edge_sdk.wire import Topics, check_name
 
-__all__ = ["Finding", "Status", "diagnose"]
+__all__ = ["BoardFacts", "Finding", "Status", "check_board", "diagnose"]
 
 
 def diagnose(

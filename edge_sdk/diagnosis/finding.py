@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_sdk.transport import Reason
 
-Section = Literal["home", "broker", "certificate", "clock", "access", "coordinator"]
+Section = Literal["board", "home", "broker", "certificate", "clock", "access", "coordinator"]
 Status = Literal["ok", "warning", "broken"]
 
 

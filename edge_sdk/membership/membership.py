@@ -30,6 +30,10 @@ OnEvent: TypeAlias = Callable[[dict[str, Any]], None]
 _MAX_ADAPTERS = 512 << 20  # bytes of an adapter that is fetched
 
 
+def _do_nothing() -> None:
+    """Stand in for a callback that was not given."""
+
+
 class Membership:
     """A device's part in a federation. Use it as a context manager, or call `close`.
 
@@ -51,6 +55,8 @@ class Membership:
         invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
             so that `trust` is not needed.
         masked_only: True if updates may leave in masked sums only, see docs/masked-sums.md.
+        on_turn: called in the thread of `run` at each turn of its loop, at least every ten seconds except while `train`
+            works; feed a watchdog with it. Its errors are logged as those of `on_event`.
 
     Raises:
         MessageInvalid: a name cannot be part of a topic.
@@ -73,11 +79,13 @@ class Membership:
         invitation: Invitation | None = None,
         *,
         masked_only: bool = False,
+        on_turn: Callable[[], None] | None = None,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
         self._device = device_id
         self._on_event = Observer("on_event", on_event) if on_event else None
+        self._on_turn = Observer("on_turn", on_turn) if on_turn else _do_nothing
         self._stop = threading.Event()
         if not isinstance(profile, DeviceProfile) and not profile:
             raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
@@ -188,7 +196,9 @@ class Membership:
         )
         if self._settings.exposed:
             self._tell("password_exposed", broker=self._settings.address.endpoint)
-        runner = Runner(rules, self._participant, self._link, self._journal, self._home, self._coordinator)
+        runner = Runner(
+            rules, self._participant, self._link, self._journal, self._home, self._coordinator, self._on_turn
+        )
         if self.stopped:
             return runner.leave()
         try:

@@ -166,7 +166,7 @@ class Participant:
 
 
 class Runner:
-    """Runs the machine of one session. See `Membership.run` for what is raised."""
+    """Runs the machine of one session. See `Membership.run` for what is raised, and for `on_turn`."""
 
     def __init__(
         self,
@@ -176,6 +176,7 @@ class Runner:
         journal: Journal,
         home: Home,
         coordinator: Acquaintance,
+        on_turn: Callable[[], None],
     ) -> None:
         self._rules = rules
         self._device = device
@@ -184,6 +185,7 @@ class Runner:
         self._home = home
         self._coordinator = coordinator
         self._tell = device.tell
+        self._on_turn = on_turn
         self._state = rounds.State(outbox=journal.outbox, sum=journal.masked_sum)
         self._reminder = Reminder(SILENCE)
         self._to_train: rounds.Train | None = None
@@ -196,6 +198,7 @@ class Runner:
         """Take part until the device is home, or is stopped."""
         self._feed(rounds.Opened())
         while not self._is_home:
+            self._on_turn()
             more = self._take_some()
             if self._device.stop.is_set():
                 self._feed(rounds.Stop())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from edge_sdk.errors import TrainingError
-from edge_sdk.quiet import without_chatter
+from edge_sdk.libraries import without_chatter
 
 _missing = [name for name in ("torch", "diffusers", "transformers", "peft") if find_spec(name) is None]
 if _missing:

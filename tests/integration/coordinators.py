@@ -34,9 +34,11 @@ class Coordinator:
         once: bool = True,
         on_event: Callable[[dict[str, Any]], None] = lambda event: None,
         settings: Settings | None = None,
+        on_turn: Callable[[], None] | None = None,
     ) -> None:
         self.events: list[dict[str, Any]] = []
         self._on_event = on_event
+        self._on_turn = on_turn
         self.heard = threading.Condition()
         self.service = Service(config.load(path), settings=settings, on_event=self._note)
         self.error: BaseException | None = None
@@ -45,7 +47,7 @@ class Coordinator:
 
     def _run(self, once: bool) -> None:
         try:
-            self.service.run(once=once)
+            self.service.run(once=once, on_turn=self._on_turn)
         except BaseException as error:
             self.error = error
 

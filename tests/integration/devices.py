@@ -78,6 +78,7 @@ class Device:
     before_training: Callable[[RoundPlan], None] = lambda plan: None
     masked_only: bool = False
     learns: Callable[[str, int, RoundPlan], TrainedUpdate] = train
+    on_turn: Callable[[], None] | None = None
     result: MembershipResult | None = None
     error: BaseException | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -117,6 +118,7 @@ class Device:
                 self._train,
                 self.events.append,
                 masked_only=self.masked_only,
+                on_turn=self.on_turn,
             ) as membership:
                 self._membership = membership
                 self.result = membership.run(**run)

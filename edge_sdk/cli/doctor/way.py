@@ -6,15 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_sdk.cli.doctor.findings import shown
 from edge_sdk.cli.terminal import console
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from edge_sdk.diagnosis import Finding
     from edge_sdk.transport import Settings
-
-_MARKS = {"ok": ("ok", "green"), "warning": ("look", "yellow"), "broken": ("broken", "bold red")}
 
 
 def look(
@@ -33,7 +30,7 @@ def look(
 
     def take(finding: Finding) -> None:
         if show:
-            console().print(_shown(finding))
+            console().print(shown(finding))
         found.append(asdict(finding))
 
     if home and federation and (theirs := home_federation(home)) not in (None, federation):
@@ -50,22 +47,3 @@ def look(
     for finding in diagnose(settings, federation=federation, device=device, trust=pinned, known=known):
         take(finding)
     return found
-
-
-def _shown(finding: Finding) -> RenderableType:
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    lines = Table.grid(padding=(0, 1))
-    lines.add_column(width=6)
-    lines.add_column(width=11, style="bold")
-    lines.add_column(overflow="fold")
-    mark, style = _MARKS[finding.status]
-    text = Text(finding.what)
-    if finding.why:
-        text.append(f"\n{finding.why}", "dim")
-    if finding.next:
-        text.append(f"\nNext: {finding.next}")
-    lines.add_row(Text(mark, style), finding.section, text)
-    return Padding(lines, 0)
