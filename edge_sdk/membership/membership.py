@@ -51,6 +51,8 @@ class Membership:
         invitation: used up by joining, for federations that take invited devices only; it holds the coordinator's key,
             so that `trust` is not needed.
         masked_only: True if updates may leave in masked sums only, see docs/masked-sums.md.
+        code: the device's prompt code of level "coarse", the same in every session: it stays here, and chooses this
+            device's cluster in federations of level "local"; empty if no profile is of that level.
 
     Raises:
         MessageInvalid: a name cannot be part of a topic.
@@ -73,6 +75,7 @@ class Membership:
         invitation: Invitation | None = None,
         *,
         masked_only: bool = False,
+        code: bytes = b"",
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -114,7 +117,7 @@ class Membership:
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
         self._participant = Participant(
-            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only
+            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only, code
         )
 
     def _make_link(self, given: Settings, session: Session) -> Link:
@@ -184,6 +187,7 @@ class Membership:
             deadline=deadline,
             answer=answer,
             masks=device.Rules(device=self._device, identity=self._journal.own_key()),
+            code=self._participant.code,
             spread=random.random(),
         )
         if self._settings.exposed:
