@@ -23,7 +23,7 @@ ARI is the adjusted Rand index of the coordinator's groups against the four styl
 number given, and found by the default rule. `one`: share of federations of a single style in which the rule finds one
 group. Rivals of level coarse: its basis of principal components, and its numbers rounded to the nearest step.
 
-Level "local" (not offered yet): devices choose their clusters among broadcast centroids, by the same codes as those of
+Level "local": devices choose their clusters among broadcast centroids, by the same codes as those of
 level coarse, and the server sees sums of their answers only (`attacks.sums`). sums, bytes_up, bytes_down: of one
 clustering and device. ari_lost: if 30 % are missing in each sum, others in each. ari_three: no groups below three, as
 masked sums ask for.
@@ -59,7 +59,8 @@ CROWDS = {8: 10, 48: 4, 200: 2}  # devices -> federations a seed
 NAMED = {"full": 1.0, "half": 0.5}  # share of captions that name the style
 STYLES = 4
 # Part of the rows -> name -> codes that are attacked alike.
-CODES: Mapping[str, Mapping[str, Level]] = {"code": LEVELS, "eight bits": {"coarse in 8 bits": Coarse(127)}}
+LEAVING: Mapping[str, Level] = {name: level for name, level in LEVELS.items() if level.leaves}
+CODES: Mapping[str, Mapping[str, Level]] = {"code": LEAVING, "eight bits": {"coarse in 8 bits": Coarse(127)}}
 LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
 MOST_LOST_BY_SUMS = 0.05  # of level local, to plain and to coarse
 MISSING = 0.3  # in each sum
@@ -221,7 +222,7 @@ def grouped(known: World, size: Size, seed: int) -> Iterator[Row]:
     """Rows of the groups that the coordinator finds, of the levels and of rivals of level coarse."""
     coarse, nearest_step = LEVELS["coarse"], Coarse(uniform=lambda count: np.full(count, 0.5))
     ways = [
-        *(("groups", name, level, known.basis) for name, level in LEVELS.items()),
+        *(("groups", name, level, known.basis) for name, level in LEAVING.items()),
         ("rival groups", "principal components", coarse, principal_components(known.public)),
         ("rival groups", "nearest step", nearest_step, known.basis),
     ]

@@ -35,7 +35,7 @@ DEVICE_HEARS: tuple[type[msgspec.Struct], ...] = (
     m.Welcome, m.SignedStep, m.SignedSum, m.RoundDone, m.Forgotten, m.Pull, m.Committed, m.Refused,
 )  # fmt: skip
 # Messages that a signed step may hold, encoded.
-STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.Finished)
+STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.ClusterStart, m.Finished)
 # Messages that a sum, and a signed sum, may hold, encoded.
 IN_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromDevice)
 IN_SIGNED_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromCoordinator)

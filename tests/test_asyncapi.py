@@ -18,6 +18,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.transport.memory import MemoryBroker
 from edge_sdk.wire import messages as m
 from tests.integration.coordinators import Coordinator, devices, write_federation
+from tests.integration.local import choosing, write_local
 from tests.wire.test_messages import EXAMPLES
 
 FILE = Path(__file__).parents[1] / "docs" / "asyncapi.yaml"
@@ -77,7 +78,7 @@ def test_what_is_sent_fits_and_what_would_be_refused_does_not(example: m.Message
 
 def test_limits_of_binary_fields_are_those_of_the_code() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    assert schemas["DeviceProfile"]["properties"]["prompt_code"]["minLength"] == 4
+    assert "minLength" not in schemas["DeviceProfile"]["properties"]["prompt_code"]
     assert schemas["DeviceProfile"]["properties"]["prompt_code"]["maxLength"] == 16384
     assert schemas["DeviceProfile"]["properties"]["picture_code"]["maxLength"] == 16384
     assert "picture_code" not in schemas["DeviceProfile"]["required"]
@@ -98,25 +99,28 @@ method = "single"
 
 
 def test_a_whole_federation_keeps_to_the_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every message of two runs of six devices is checked, on its channel. Devices that wait say hello soon.
+    """Every message of three runs of six devices is checked, on its channel. Devices that wait say hello soon.
 
     After the first run a device is forgotten. In the second run updates are summed under masks, on a graph that is not
-    complete.
+    complete. In the third one devices choose their clusters alone.
     """
     monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.REPEAT", 0.01)
     monkeypatch.setattr("edge_sdk.membership.rounds.machine.intervals.LONGEST", 0.1)
     monkeypatch.setattr("edge_sdk.secure_aggregation.policy.COMPLETE_BELOW", 4)
     heard: list[tuple[str, bytes]] = []
-    for masked in (False, True):
-        folder = tmp_path / str(masked)
+    for kind in ("plain", "masked", "local"):
+        folder, masked = tmp_path / kind, kind != "plain"
         folder.mkdir()
         with MemoryBroker() as broker:
             listener = create(Settings(url=broker.url, client_id="listener"))
             listener.connect(5.0)
             listener.subscribe("impasto/#", lambda topic, payload: heard.append((topic, payload)))
-            path = write_federation(folder, broker.url, more=UNDER_MASKS if masked else "")
+            if kind == "local":
+                path = write_local(folder, broker.url, devices=6, masks="colluding = 0.0\ndropping = 0.0")
+            else:
+                path = write_federation(folder, broker.url, more=UNDER_MASKS if masked else "")
             coordinator = Coordinator(path, once=masked)
-            for device in devices(broker.url, folder):
+            for device in choosing(broker.url, folder, 6) if kind == "local" else devices(broker.url, folder):
                 assert device.join().error is None
             if masked:
                 coordinator.join()

@@ -46,7 +46,7 @@ EDGE_SDK: dict[str, set[str]] = {
     "secure_aggregation": {"adapter", "wire"},
     "asyncapi": {"wire", "transport", "secure_aggregation"},
     "inference": {"adapter", "pictures"},
-    "membership": {"adapter", "wire", "transport", "secure_aggregation"},
+    "membership": {"adapter", "privacy", "wire", "transport", "secure_aggregation"},
     "training": {"adapter", "pictures", "wire", "inference", "membership"},
     "diagnosis": {"wire", "transport", "membership"},
     "codes": {"inference", "privacy"},

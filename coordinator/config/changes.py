@@ -52,7 +52,7 @@ _GROUPS: dict[How, tuple[str, ...]] = {
         "aggregation.colluding", "aggregation.dropping", "aggregation.largest_weight", "aggregation.largest_change",
         "server_optimiser.method", "server_optimiser.learning_rate", "server_optimiser.momentum", "filter.method",
         "filter.liars", "clustering.method", "clustering.clusters", "clustering.choose", "clustering.recluster",
-        "clustering.min_cluster", "interaction.method", "interaction.rho", "interaction.tau",
+        "clustering.min_cluster", "clustering.most", "interaction.method", "interaction.rho", "interaction.tau",
     ),
     "fixed": (
         "root_rounds", "layers", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry",
@@ -136,7 +136,11 @@ def adopt(state: State, before: Settings | None, federation: Federation, base: B
 def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
     for key, (old, new) in changed.items():
         fixed = key == _SHAPES or how_of(key) == "fixed"
-        if fixed or (key == "interaction.method" and _keeps_a(old, new)):
+        if (
+            fixed
+            or (key == "interaction.method" and _keeps_a(old, new))
+            or (key == "privacy" and "local" in (old, new))
+        ):
             what = f"{key} is {new!r}" if key != _SHAPES else "the bundle has other layers that devices train"
             was = f"began with {key} = {old!r}" if key != _SHAPES else "began with others"
             raise ConfigurationError(

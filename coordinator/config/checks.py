@@ -7,8 +7,8 @@ import numpy as np
 
 from coordinator.config.federation import Federation
 from coordinator.config.tables import FAMILIES
-from coordinator.methods.clustering import Evidence, Grouping
-from coordinator.rounds import fewest_in_sum
+from coordinator.methods.clustering import BySums, Evidence, Grouping
+from coordinator.rounds import LARGEST_SUM, fewest_in_sum
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
 from edge_sdk.privacy import DEFAULT
@@ -32,6 +32,7 @@ def check_sense(federation: Federation, source: str) -> None:
         *_of_rounds(federation),
         *_of_aggregation(federation),
         *_of_masks(federation),
+        *_of_local(federation),
         *_of_optimiser(federation),
     ]
     if reasons:
@@ -129,7 +130,9 @@ def _of_masks(federation: Federation) -> list[str]:
             f"late = {federation.late}: under {masked} an update counts in the sum of its round, or not at all: leave "
             "`late` out."
         )
-    if any(clustering(Evidence(np.zeros((0, 0)), (), rounds)).adapter for rounds in (0, 1, federation.rounds)):
+    if federation.privacy == "local":
+        pass  # `_of_local` says which clustering goes with it
+    elif any(clustering(Evidence(np.zeros((0, 0)), (), rounds)).adapter for rounds in (0, 1, federation.rounds)):
         default = ", the default," if clustering.method == FAMILIES["clustering"].default else ""
         found.append(
             f"[clustering] method = {clustering.method!r}{default} compares adapters of single devices, and under "
@@ -145,6 +148,49 @@ def _of_masks(federation: Federation) -> list[str]:
         found.append(
             f"min_devices = {federation.min_devices}, and a masked sum takes {needed} devices at least: set "
             f"min_devices = {needed} or more."
+        )
+    return found
+
+
+def _of_local(federation: Federation) -> list[str]:
+    """Contradictions of level "local" with all that looks at single devices."""
+    clustering, local = federation.clustering, 'privacy = "local"'
+    if federation.privacy != "local":
+        if not isinstance(clustering, BySums):
+            return []
+        return [
+            f'[clustering] method = "sums" is for {local}, at which no code leaves a device: set {local}, or choose '
+            "another method."
+        ]
+    found = []
+    if federation.masking is None:
+        found.append(
+            f"{local} keeps each device's taste from the coordinator, which would see it in the device's update: set "
+            'method = "fedit" (or "ffa", "rolora") and masked = true under [aggregation].'
+        )
+    if not isinstance(clustering, BySums):
+        found.append(
+            f"[clustering] method = {clustering.method!r} looks at codes, pictures or adapters of single devices, and "
+            f'with {local} the coordinator sees none: leave [clustering] method out, or set method = "sums"; clusters '
+            "= 1 under [clustering] makes one cluster."
+        )
+    elif federation.min_devices < 2 * clustering.min_cluster and clustering.clusters != 1:
+        found.append(
+            f"min_devices = {federation.min_devices}: clusters are found once, when so many devices are there, and two "
+            f"clusters of min_cluster = {clustering.min_cluster} take {2 * clustering.min_cluster}: set min_devices = "
+            f"{2 * clustering.min_cluster} or more, or clusters = 1 under [clustering]."
+        )
+    if federation.max_devices > LARGEST_SUM:
+        found.append(
+            f"max_devices = {federation.max_devices}: with {local} all devices are in one masked sum, whose roster of "
+            f"{LARGEST_SUM} fits into a message; in parts, a cluster could be a single device's. Set max_devices = "
+            f"{LARGEST_SUM} or less."
+        )
+    if federation.interaction.frozen_a:
+        found.append(
+            f"[interaction] method = {federation.interaction.method!r} gives each cluster factors A of its own, and "
+            f"with {local} small clusters share a slot of the sum, whose changes then belong to no A: choose another "
+            "method under [interaction]."
         )
     return found
 

@@ -16,7 +16,7 @@ from coordinator.methods.aggregation import (
     CarryingSettings,
     MaskableSettings,
 )
-from coordinator.methods.clustering import CLUSTERERS, IFCA, Clusterer
+from coordinator.methods.clustering import CLUSTERERS, IFCA, BySums, Clusterer
 from coordinator.methods.interaction import Interaction
 from coordinator.methods.optimisers import ServerOptimiser
 from coordinator.methods.robust import Filter
@@ -152,12 +152,17 @@ class Federation(Keys, frozen=True, kw_only=True):
         own = {name: getattr(self, name) for name in ours if hasattr(self, name)}
         method = self.aggregator
         shares = tuple(method.share(turn) for turn in range(self.rounds))
+        of_masks = self._of_masks(base, shares)
+        vectors = [4 * words for words in of_masks.get("words", {}).values()]
+        if isinstance(self.clustering, BySums):
+            slots = self.clustering.largest * max(of_masks.get("slot_words", {}).values(), default=0)
+            vectors = [*(size + 4 * slots for size in vectors), 4 * self.clustering.largest_answer]
         # The vectors of a masked sum have one length.
         min_rank = 1 if method.mixed_ranks and self.masking is None else self.rank
         return Rules(
             **own,
             base_id=base.base_id,
-            max_update=base.update_size(self.rank),
+            max_update=max([base.update_size(self.rank), *vectors]),
             basis=self.basis_of(base),
             code_size=self.level.size(self.code_dimensions or base.code_dimensions),
             picture_size=base.picture_dimensions and self.level.picture_size(base.picture_dimensions),
@@ -165,7 +170,8 @@ class Federation(Keys, frozen=True, kw_only=True):
             min_rank=min_rank,
             keep_rest=self.carries,
             shares=shares,
-            **self._of_masks(base, shares),
+            smallest=self.clustering.min_cluster if isinstance(self.clustering, BySums) else 0,
+            **of_masks,
         )
 
     def _of_masks(self, base: BaseModel, shares: Iterable[Share]) -> dict[str, Any]:
@@ -175,9 +181,11 @@ class Federation(Keys, frozen=True, kw_only=True):
             return {}
         rank = self.rank
         sizes = {name: (rank * shape.in_features, shape.out_features * rank) for name, shape in base.slots.items()}
+        layouts = {share: layout_of(sizes, self.masking, share) for share in shares}
         return {
             "masking": self.masking,
-            "words": {share: layout_of(sizes, self.masking, share).words for share in shares},
+            "words": {share: layout.words for share, layout in layouts.items()},
+            "slot_words": {share: layout.slot_words for share, layout in layouts.items()},
             "patience": own.patience,
         }
 

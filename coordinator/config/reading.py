@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 
 from coordinator.config.checks import check_sense
+from coordinator.config.defaults import with_defaults
 from coordinator.config.federation import Federation
 from coordinator.config.schema import FederationFile, Keys
 from coordinator.config.tables import (
@@ -63,7 +64,7 @@ def parse(text: str, *, folder: Path, source: str = "federation file") -> Federa
 
 def resolve(table: Mapping[str, Any], *, folder: Path, source: str = "federation file") -> Federation:
     """Check the content of a federation file; relative paths are taken from `folder`. Raises as `load`."""
-    file = _checked(table, source)
+    file = _checked(with_defaults(table), source)
     federation = _placed(file, folder, source)
     check_sense(federation, source)
     return federation

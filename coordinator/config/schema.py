@@ -61,7 +61,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     keepalive: Annotated[int, Meta(ge=5, le=3600)] = Settings.keepalive
 
     join: Literal["open", "invited"] = "open"
-    privacy: Literal["plain", "coarse"] = "coarse"
+    privacy: Literal["plain", "coarse", "local"] = "coarse"
     allow_plain: bool = False
     max_devices: Positive = 10_000
     device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 1200

@@ -19,10 +19,11 @@ from msgspec.structs import replace
 
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
+from coordinator.learning.choosing import Choices
 from coordinator.learning.cluster import Tastes
 from coordinator.learning.sketches import Subspaces
 from coordinator.learning.summaries import Group, Summaries
-from coordinator.learning.sums import summed
+from coordinator.learning.sums import decoded_sum, summed
 from coordinator.learning.updates import Updates
 from coordinator.methods.aggregation import rebased, staleness_weight
 from coordinator.methods.clustering import Sketch
@@ -37,10 +38,11 @@ from coordinator.methods.robust import (
 from coordinator.store import Blobs, MemorySketches, SketchStore
 from edge_sdk.adapter import Adapter, Share, concatenate, matrices_from_bytes, matrices_to_bytes, to_bytes, truncate
 from edge_sdk.errors import ImpastoError, StoreUnavailable
+from edge_sdk.secure_aggregation import figures_of, mean_of
 from edge_sdk.wire import DeviceProfile, Manifest, make_manifest
 
 _log = logging.getLogger(__name__)
-Made = TypeVar("Made", rounds.Clustered, rounds.Aggregated)
+Made = TypeVar("Made", bound=rounds.Event)
 
 
 class Learning:
@@ -73,6 +75,7 @@ class Learning:
         self._subspaces = Subspaces(self._updates.basis, layers, MemorySketches() if sketches is None else sketches)
         basis = federation.basis_of(base)
         self._tastes = Tastes(federation, profiles, self._subspaces, basis, base.picture_encoder)
+        self._choices = Choices(federation, blobs)
         seed = secrets.randbits(64) if secret is None else secret
         cores = None if federation.filter.method == "none" else Cores(len(layers), seed)
         self._summaries = Summaries(self._updates, cores)
@@ -128,11 +131,17 @@ class Learning:
 
     def cluster(self, action: rounds.Cluster) -> rounds.Clustered:
         """Cluster the devices; new clusters get the initial adapters that the interaction chooses."""
+        assert not action.clustering, "devices choose alone"
         found = self._tastes.cluster(action)
         return replace(found, begin=self._beginnings(found, action.clusters))
 
-    def try_cluster(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Failed:
-        """Return the result of `cluster`, or Failed if numbers sent by devices make it impossible."""
+    def try_cluster(self, action: rounds.Cluster) -> rounds.Clustered | rounds.Inquired | rounds.Failed:
+        """Return the result of `cluster`, or Failed if numbers sent by devices make it impossible.
+
+        Where devices choose their clusters alone, it is the first question.
+        """
+        if action.clustering:
+            return _or_failed(action.round, lambda: self._choices.begin(action))
         return _or_failed(action.round, lambda: self.cluster(action))
 
     def place(self, action: rounds.Place) -> rounds.Placed:
@@ -161,6 +170,8 @@ class Learning:
         """Aggregate a closed round: into the root, or into one adapter per cluster with the interaction between all."""
         started = time.perf_counter()
         closed = action.round
+        if closed.centroids:
+            return self._aggregate_slots(action, started)
         if closed.masking is not None:
             return self._aggregate_sums(action, started)
         members: dict[int | None, list[str]] = {}
@@ -202,6 +213,30 @@ class Learning:
             closed.number, clusters=self._taught(action, ours), figures=figures, failed=found.failed
         )
 
+    def _aggregate_slots(self, action: rounds.Aggregate, started: float) -> rounds.Aggregated:
+        """Aggregate a round whose devices chose their clusters alone: each slot's change is added to its clusters.
+
+        A cluster without devices stays as it is, unless it has nothing yet: then it begins with its slot's change.
+        """
+        closed = action.round
+        (masked,), counted, member = closed.sums.values(), closed.counted, next(iter(closed.cohort.values()))
+        assert closed.masking is not None, "its updates are summed"
+        assert counted is not None, "its devices were counted"
+        members = {c: replace(member, cluster=c, start=known.start) for c, known in action.clusters.items()}
+        starts = {c: self._updates.start(own) for c, own in members.items()}
+        slots = max(counted.slots) + 1
+        found = decoded_sum(masked, next(iter(starts.values())), closed.masking, member.share, self._blobs, slots)
+        learnt_by = {}
+        for cluster, before in action.clusters.items():
+            if not counted.counts[cluster] and before.start:
+                continue
+            mean = Adapter(mean_of(starts[cluster], [found], counted.slots[cluster]).layers, self._base.base_id)
+            moved, moments = self._moved(mean, before, members[cluster])
+            learnt_by[cluster] = _Learnt(moved, None, moments, None, {})
+        figures = figures_of([found], [len(masked.survivors)])
+        figures["aggregation_seconds"] = time.perf_counter() - started
+        return rounds.Aggregated(closed.number, clusters=self._taught(action, learnt_by), figures=figures)
+
     def _taught(self, action: rounds.Aggregate, learnt_by: Mapping[int, _Learnt]) -> dict[int, rounds.Lineage]:
         """Return the lineages of the clusters that have trained, after the interaction between all.
 
@@ -215,9 +250,17 @@ class Learning:
             for c, learnt in learnt_by.items()
         }
 
-    def try_aggregate(self, action: rounds.Aggregate) -> rounds.Aggregated | rounds.Failed:
-        """Return the result of `aggregate`, or Failed if it cannot be computed."""
-        answer = _or_failed(action.round.number, lambda: self.aggregate(action))
+    def try_aggregate(self, action: rounds.Aggregate) -> rounds.Event:
+        """Return the result of `aggregate`, or Failed if it cannot be computed.
+
+        Of the sum of answers to a question it is what follows, of counted devices their slots.
+        """
+        closed = action.round
+        if closed.question:
+            return _or_failed(closed.number, lambda: self._choices.go_on(action))
+        if closed.is_count:
+            return _or_failed(closed.number, lambda: self._choices.number(action))
+        answer = _or_failed(closed.number, lambda: self.aggregate(action))
         self._summaries.clear()
         return answer
 

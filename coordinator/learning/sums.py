@@ -12,7 +12,7 @@ from coordinator import rounds, secure_aggregation
 from coordinator.store import Blobs
 from edge_sdk.adapter import Adapter, Share
 from edge_sdk.errors import BlobLost, MaskedSumError, MasksLeft
-from edge_sdk.secure_aggregation import Decoded, decoded, figures_of, from_bytes, layout_of, mean_of, sizes_of
+from edge_sdk.secure_aggregation import Decoded, Words, decoded, figures_of, from_bytes, layout_of, mean_of, sizes_of
 from edge_sdk.wire import Masking
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def summed(closed: rounds.Round, start_of: Callable[[rounds.Member], Adapter], b
         masked = closed.sums[number]
         member = next(member for member in closed.cohort.values() if member.sum == number)
         try:
-            one = _decoded(masked, start_of(member), closed.masking, member.share, blobs)
+            one = decoded_sum(masked, start_of(member), closed.masking, member.share, blobs)
         except (MaskedSumError, BlobLost) as error:
             _log.warning("A masked sum of round %d could not be unmasked.", closed.number, exc_info=True)
             failed[number] = f"{type(error).__name__}: {error}"
@@ -85,7 +85,13 @@ def summed(closed: rounds.Round, start_of: Callable[[rounds.Member], Adapter], b
     return Summed(by_cluster, failed)
 
 
-def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking, share: Share, blobs: Blobs) -> Decoded:
+def unmasked(masked: secure_aggregation.State, blobs: Blobs) -> Words:
+    """Return the sum of the devices' vectors.
+
+    Raises:
+        ShareInvalid: the masks cannot be taken off.
+        BlobLost, StoreUnavailable: a masked vector cannot be read.
+    """
     task = masked.task
     left = secure_aggregation.leftover(task)
     if left.liars:
@@ -94,10 +100,30 @@ def _decoded(masked: secure_aggregation.State, start: Adapter, masking: Masking,
     for sha256 in task.uploads.values():
         total += from_bytes(blobs.get(sha256))
     secure_aggregation.unmask(total, left)
-    found = decoded(layout_of(sizes_of(start), masking, share), total, len(task.survivors))
-    if not found.slots[0].weight:
+    return total
+
+
+def decoded_sum(
+    masked: secure_aggregation.State, start: Adapter, masking: Masking, share: Share, blobs: Blobs, slots: int = 1
+) -> Decoded:
+    """Unmask and decode a sum of updates.
+
+    Args:
+        masked: the sum.
+        start: an adapter of the shapes that the updates have.
+        masking, share: as of the round.
+        blobs: the masked vectors.
+        slots: number of slots.
+
+    Raises:
+        MaskedSumError, BlobLost: it is no sum of so many updates.
+        StoreUnavailable: the blob store does not answer.
+    """
+    devices = len(masked.survivors)
+    found = decoded(layout_of(sizes_of(start), masking, share, slots), unmasked(masked, blobs), devices)
+    if not all(slot.weight for slot in found.slots):
         raise MasksLeft(
-            f"The {len(task.survivors)} devices of the sum have no weight together, and each has pictures: a device's "
+            f"The {devices} devices of the sum have no weight together in a slot, and each has pictures: a device's "
             "vector was none. Nothing is learnt from it."
         )
     return found

@@ -147,7 +147,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
             case "revealing":
                 return devices
             case "sharing" | "uploading":
-                return policy.fewest(devices, self.given)
+                return self.terms.fewest(devices, self.given)
             case "consenting":
                 return policy.quorum(devices)
             case "unmasking":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from coordinator.identity import Refusal
 from coordinator.telemetry import Reports
 from coordinator.transfers import Publisher, Sessions
-from edge_sdk.wire import Finished, Message, Refused, RoundStart
+from edge_sdk.wire import Message, Refused, Step
 
 
 class Outgoing:
@@ -29,7 +29,7 @@ class Outgoing:
             BlobLost: an adapter that it names is missing or damaged.
             StoreUnavailable: the blob store does not answer.
         """
-        if isinstance(message, RoundStart | Finished):
+        if isinstance(message, Step):
             message = self._publisher.fitted(message)
             self._sessions.offer(device, message.manifests)
         self._publisher.send(device, message)

@@ -16,6 +16,8 @@ from msgspec.structs import replace
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
+from coordinator.methods.clustering import by_sums
+from coordinator.simulation.choosing import chosen, found_groups, is_alone, largest_weight, unmasked
 from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
 from edge_sdk.errors import AdapterError, ConfigurationError, NothingLearnt, Rejected
@@ -34,10 +36,12 @@ class SimulatedDevice:
     Attributes:
         profile: its profile, as sent to the coordinator.
         train: trains a round, as for a `Membership`.
+        code: its code at home, in federations of level "local".
     """
 
     profile: DeviceProfile
     train: Train
+    code: bytes = field(default=b"", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,9 @@ def simulate(
 ) -> dict[str, Outcome]:
     """Run a federation to its end; return the outcome of each device. `min_devices` is the number of devices.
 
-    An update that the coordinator would refuse is refused, and its round goes on without it.
+    An update that the coordinator would refuse is refused, and its round goes on without it. A federation of level
+    "local" is simulated without masks: its clusters are found by the plain sums of the devices' answers, and its bytes
+    are those of vectors with a slot for each cluster, without the messages of masked sums.
 
     Args:
         federation: the federation file.
@@ -76,11 +82,12 @@ def simulate(
     Raises:
         NothingLearnt: a round in which every update was refused.
         Rejected: a device cannot take part.
-        ConfigurationError: the file asks for masked sums.
+        ConfigurationError: the file asks for masked sums, at another level than "local".
+        TooFewDevices, PromptError: the devices of level "local" do not make a cluster, or one has no code.
         ValueError: there are no devices.
         Any error raised by a device's `train`, or by `on_event`.
     """
-    if federation.masking is not None:
+    if federation.masking is not None and not is_alone(federation):
         raise ConfigurationError(
             "[aggregation] masked = true: a simulation hides no update from itself. Set masked = false to simulate: "
             "the means are the same but for the rounding of masked sums, docs/masked-sums.md."
@@ -156,15 +163,20 @@ class _Simulation:
         self._base = base
         self._devices = devices
         self._on_event = on_event
+        self._federation, self._alone = federation, is_alone(federation)
+        self._vector = federation.rules(base)
+        if self._alone:
+            federation = unmasked(federation)
         values = federation.rules(base)
         # No clock runs here: a round ends when all have delivered or been refused.
-        self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices))
+        self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices), smallest=0)
         self._blobs = MemoryBlobs()
         profiles = {name: device.profile for name, device in devices.items()}
         self._learning = Learning(federation, base, profiles.copy, self._blobs, secret=federation.seed)
         self._homes = {name: Home() for name in devices}
         self._state = rounds.State()
         self._events: list[rounds.Event] = []
+        self._groups: by_sums.Groups | None = None
 
     def run(self) -> dict[str, Outcome]:
         self._events = [rounds.Joined(name, device.profile) for name, device in self._devices.items()]
@@ -188,6 +200,8 @@ class _Simulation:
                 self._homes[device].finished = finished
             case rounds.Send(device, Refused(about="join") as refused):
                 raise Rejected(f"{device}: {refused.code}: {refused.reason}")
+            case rounds.Cluster() if self._alone:
+                self._events.append(self._chosen())
             case rounds.Cluster():
                 self._events.append(self._learning.try_cluster(action))
             case rounds.Aggregate():
@@ -199,20 +213,46 @@ class _Simulation:
     def _work(self, name: str, start: RoundStart) -> None:
         home, device = self._homes[name], self._devices[name]
         plan = home.plan(start, self._blobs)
+        if self._alone and start.stage == "cluster":  # nobody may see which cluster's adapter is its own
+            for lineage in self._state.clusters.values():
+                if lineage.start:
+                    home.bring(lineage.start, self._blobs)
         current = self._state.current
         assert current is not None, "a round was started"
         trained = device.train(plan)
         try:
+            up = home.up
             update = deliver(trained, home, plan, current.cohort[name], self._learning, self._blobs)
+            if self._alone:
+                home.up = up + self._bytes_of(start)
         except AdapterError as error:
             offer = Offer.of(start, _NOTHING, trained.stats)
             self._events.append(rounds.Spoiled(name, offer, type(error).__name__, str(error), True))
         else:
-            self._events.append(rounds.Stored(name, Offer.of(start, update.manifest, trained.stats), update.norm))
+            stats = trained.stats
+            if (most := largest_weight(self._federation)) is not None:
+                stats = replace(stats, pictures=min(stats.pictures, most))
+            self._events.append(rounds.Stored(name, Offer.of(start, update.manifest, stats), update.norm))
+
+    def _chosen(self) -> rounds.Clustered:
+        """Return the clusters that devices choose alone; they are found once."""
+        codes = {name: device.code for name, device in self._devices.items()}
+        if self._groups is None:
+            self._groups, up, down = found_groups(self._federation, codes)
+            for home in self._homes.values():
+                home.up, home.down = home.up + up, home.down + down
+        return chosen(self._groups, codes)
+
+    def _bytes_of(self, start: RoundStart) -> int:
+        """Return the size of a masked vector in this round, and of the count before it."""
+        slots = len(self._state.clusters) if start.stage == "cluster" else 1
+        words = self._vector.words[start.share] + (slots - 1) * self._vector.slot_words[start.share]
+        return 4 * (words + (slots + 1 if slots > 1 else 0))
 
     def _outcome(self, home: Home) -> Outcome:
         assert home.finished is not None, "the last round was closed"
         cluster = home.finished.cluster
+        assert cluster is not None, "the coordinator of a simulation knows it"
         brought = [(manifest, home.bring(manifest, self._blobs)) for manifest in home.finished.adapters]
         adapters = {manifest.name: adapter for manifest, adapter in to_keep(brought, cluster, home.own)}
         if f"cluster-{cluster}" in adapters:

@@ -92,6 +92,19 @@ def describe(event: Mapping[str, Any]) -> str:
             return f"[cyan]{e['device']}[/cyan] came late, cluster {e['cluster']}"
         case "clusters":
             return f"clusters for round {e['round']}: {_sizes(event['assignment'])}"
+        case "question_asked":
+            return (
+                f"clustering {e['clustering']}, question {e['question']} ({e['kind']}): {len(e['cohort'])} devices "
+                "answer under masks"
+            )
+        case "question_abandoned":
+            return f"[yellow]the question is asked again[/yellow]: {e['reason']}"
+        case "clustering_begun_anew":
+            return f"[yellow]the clustering begins anew[/yellow]: {e['reason']}"
+        case "clusters_found":
+            return f"{e['clusters']} clusters of {_listed(e['counts'])} devices, among which devices choose alone"
+        case "clusters_counted":
+            return f"round {e['round']}: clusters of {_listed(e['counts'])} devices, in {max(e['slots']) + 1} slots"
         case "round_started":
             return f"[bold]round {e['round']} of {e['rounds']}[/bold] ({e['stage']}): {len(e['cohort'])} devices"
         case "update_counted":
@@ -192,7 +205,7 @@ def _of_sum(progress: SumProgress) -> str:
     there = f"{progress.answered} of {progress.devices}"
     match progress.phase:
         case "advertising":
-            said = f"{there} devices are trained"
+            said = f"{there} devices answer the question" if progress.question else f"{there} devices are trained"
         case "revealing" | "sharing":
             said = f"{there} devices have sent keys"
         case "uploading":
@@ -263,6 +276,10 @@ def named(devices: Sequence[str], most: int = 5) -> str:
     """Return a few of many names."""
     more = f" and {len(devices) - most} more" if len(devices) > most else ""
     return ", ".join(devices[:most]) + more
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return ", ".join(map(str, counts))
 
 
 def _sizes(assignment: Mapping[str, int]) -> str:

@@ -8,10 +8,10 @@ from coordinator.telemetry import CHUNK, Counters, Reports
 from edge_sdk.errors import BrokerUnreachable, TransportError
 from edge_sdk.transport import Transport
 from edge_sdk.wire import (
+    ClusterStart,
     CoordinatorState,
     Finished,
     Message,
-    RoundStart,
     Signer,
     Step,
     Sum,
@@ -28,7 +28,7 @@ class Publisher:
     Args:
         transport: the connection to the broker.
         topics: the federation's topics.
-        signer: signs steps (RoundStart and Finished) and messages of masked sums.
+        signer: signs steps and messages of masked sums.
         epoch: epoch of this instance of the coordinator, signed with every step.
         counters: count all that is sent.
         report: reports messages that cannot be sent.
@@ -51,13 +51,16 @@ class Publisher:
         size = fitting_chunk(self._transport.max_payload)
         if isinstance(step, Finished):
             return replace(step, adapters=[refitted(manifest, size) for manifest in step.adapters])
+        if isinstance(step, ClusterStart):
+            return step
         frozen, start = [refitted(manifest, size) for manifest in step.frozen], step.start
-        return replace(step, frozen=frozen, start=refitted(start, size) if start else None)
+        starts = [refitted(manifest, size) if manifest else None for manifest in step.starts]
+        return replace(step, frozen=frozen, start=refitted(start, size) if start else None, starts=starts)
 
     def send(self, device: str, message: Message) -> None:
         """Send a message on the device's control topic."""
         kind = type(message).__name__.lower()
-        if isinstance(message, RoundStart | Finished):
+        if isinstance(message, Step):
             message = self._signer.signed(message, device, self._epoch)
         elif isinstance(message, Sum):
             message = self._signer.signed_sum(message, device, self._epoch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,9 @@ from edge_sdk.cli import connection
 from edge_sdk.cli.terminal import console, printed_warnings
 from edge_sdk.service_manager import ServiceManager
 from edge_sdk.streams import printable
+
+if TYPE_CHECKING:
+    from edge_sdk.privacy import Level
 
 _WORDS = {
     "joined": "joined; {rounds} rounds",
@@ -32,7 +35,9 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
-    "privacy_agreed": "sending {codes} of level {level}. {visible}",
+    "privacy_agreed": "{codes} of level {level}. {visible}",
+    "question_asked": "question {question} of the clustering: the answer goes into a sum under masks",
+    "question_refused": "a question of the clustering is not answered: {reason}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
     "step_refused": "refused: {reason}",
@@ -78,7 +83,10 @@ def join(
     ] = None,
     privacy: Annotated[
         list[str] | None,
-        typer.Option(help="Privacy level that you allow for codes: coarse, plain; may repeat.", show_default="coarse"),
+        typer.Option(
+            help="Privacy level that you allow for codes: coarse, local (none leaves), plain; may repeat.",
+            show_default="coarse",
+        ),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
@@ -174,7 +182,13 @@ def _words(event: dict[str, Any]) -> str | None:
     shown = [level.hides_not, *([level.shows_pictures] if pictured else [])] if level else []
     return _WORDS[event["event"]].format(
         because=f": {trouble}" if trouble else "",
-        codes="a prompt code and a picture code" if pictured else "a prompt code",
+        codes=_codes(level, pictured=bool(pictured)),
         visible=" ".join(shown),
         **event,
     )
+
+
+def _codes(level: Level | None, *, pictured: bool) -> str:
+    if level is not None and not level.leaves:
+        return "sending no code; choosing a cluster alone, by a code"
+    return f"sending a prompt code{' and a picture code' if pictured else ''}"

@@ -9,13 +9,14 @@ from PIL import Image
 
 from edge_sdk.codes.code import Code
 from edge_sdk.inference import Generator
-from edge_sdk.privacy import picture_code
+from edge_sdk.privacy import level_named, picture_code
 
 
 def picture_codes(generator: Generator, pictures: Mapping[str, Image.Image], levels: Sequence[str]) -> list[Code]:
     """Return the codes of pictures, those of `different_pictures`, one for each level.
 
-    A code is empty if the bundle has no image encoder, or if there are too few different pictures for its level.
+    A code is empty if the bundle has no image encoder, if there are too few different pictures for its level, or if its
+    level keeps codes on the device.
 
     Raises:
         ConfigurationError: there is no such level.
@@ -23,10 +24,10 @@ def picture_codes(generator: Generator, pictures: Mapping[str, Image.Image], lev
         BundleCorrupt: the image encoder cannot be used.
     """
     encoder = generator.bundle.index.image_encoder
-    if encoder is None:
+    if encoder is None or not any(level_named(level).leaves for level in levels):
         return [Code(level, b"") for level in levels]
     embeddings = generator.encode_picture(list(pictures.values()))
-    made = [(level, picture_code(embeddings, level)) for level in levels]
+    made = [(level, picture_code(embeddings, level) if level_named(level).leaves else b"") for level in levels]
     return [Code(level, code, bytes.fromhex(encoder.id) if code else b"") for level, code in made]
 
 

@@ -364,7 +364,8 @@ class Device:
 
         What leaves the device: one prompt code, one picture code if the bundle has an image encoder, the number of
         pictures, and the adapters that it trains for the federation; if this sums them under masks, only their sum with
-        those of others can be seen. Pictures, captions and the leaf adapter stay.
+        those of others can be seen. Pictures, captions and the leaf adapter stay. At level "local" no code leaves: the
+        device chooses its cluster alone.
 
         Args:
             broker: its URL, "mqtt://host:port" or "mqtts://..."; or the transport's settings, for TLS, user and
@@ -413,10 +414,11 @@ class Device:
         codes = self._codes([*pictures, *held_out], levels, share_picture_code=share_picture_code)
         trainer = self._trainer_for(pictures)
         prompts, seen = (self._files.kept_codes(name, *made) for name, made in codes.items())
+        kept = next((coded.code for coded in prompts if not level_named(coded.level).leaves), b"")
         profiles = [
             DeviceProfile(
                 base_id=trainer.base_id,
-                prompt_code=coded.code,
+                prompt_code=coded.code if level_named(coded.level).leaves else b"",
                 level=coded.level,
                 basis=coded.source,
                 pictures=trainer.pictures,
@@ -457,6 +459,7 @@ class Device:
             invited,
             masked_only=masked_only,
             on_turn=turned,
+            code=kept,
         )
         return membership
 

@@ -9,6 +9,7 @@
     chunk        their chunks; the chunks that exist make the bitmap from which a transfer resumes
     ending       the step that ended the federation, until its adapters are put in place
     masked_sum   this device's part in a masked sum: its keys while it needs them, what it has agreed to, its vector
+    answered     the last sum of a clustering that it has agreed to: the question, and who else was in it
     own_key      the private key that signs this device's hellos
     farewell     the device's owner has asked that nothing of it is kept; and has the coordinator confirmed that?
 
@@ -38,10 +39,11 @@ import msgspec
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership.rounds import Progress, Work
+from edge_sdk.privacy import Answered
 from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, following, new_key
 
-_T = TypeVar("_T", Offer, Manifest, Finished)
+_T = TypeVar("_T", Offer, Manifest, Finished, Answered)
 
 VERSION = 1
 _APPLICATION = 0x494D504A  # "IMPJ", in the file's header
@@ -73,6 +75,7 @@ _LATER = (
     )""",
     "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS masked_sum (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB, vector BLOB)",
+    "CREATE TABLE IF NOT EXISTS answered (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS own_key (one INTEGER PRIMARY KEY CHECK (one = 1), private BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS farewell (one INTEGER PRIMARY KEY CHECK (one = 1), confirmed INTEGER NOT NULL)",
 )
@@ -181,6 +184,7 @@ class Journal:
                     sql.execute("DELETE FROM outbox")
                     sql.execute("DELETE FROM work")
                     sql.execute("DELETE FROM masked_sum")
+                    sql.execute("DELETE FROM answered")
                 sql.execute("INSERT OR REPLACE INTO owner VALUES (1, ?, ?)", (federation, name))
 
     @property
@@ -326,10 +330,11 @@ class Journal:
             row = sql.execute("SELECT own FROM outbox").fetchone()
         return row[0] if row else None
 
-    def keep_sum(self, state: device.State, *, vector: bool) -> None:
+    def keep_sum(self, state: device.State, *, vector: bool, answered: Answered | None = None) -> None:
         """Store this device's part in a masked sum; it is synced when this returns.
 
         vector: True if the masked vector has changed since the last call.
+        answered: the sum of a clustering that it agrees to now, in the same transaction.
         """
         record = device.record_of(msgspec.structs.replace(state, masked=b""))
         with self._writing(promised=True) as sql:
@@ -337,6 +342,8 @@ class Journal:
             sql.execute("UPDATE masked_sum SET record = ?", (record,))
             if vector:
                 sql.execute("UPDATE masked_sum SET vector = ?", (state.masked,))
+            if answered is not None:
+                sql.execute("INSERT OR REPLACE INTO answered VALUES (1, ?)", (msgspec.msgpack.encode(answered),))
 
     @property
     def masked_sum(self) -> device.State:
@@ -349,6 +356,13 @@ class Journal:
             return msgspec.structs.replace(device.restored(row[0]), masked=row[1] or b"")
         except JournalDamaged as error:  # without it the device might help to unmask a round twice
             raise _damaged(self._path, "the record of a masked sum is damaged") from error
+
+    @property
+    def answered(self) -> Answered:
+        """The last sum of a clustering that this device has agreed to; an empty one if there was none."""
+        with self._reading() as sql:
+            row = sql.execute("SELECT record FROM answered").fetchone()
+            return self._decoded(row[0], Answered) if row else Answered()
 
     # transfers ------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,8 @@ class Membership:
         masked_only: True if updates may leave in masked sums only, see docs/masked-sums.md.
         on_turn: called in the thread of `run` at each turn of its loop, at least every ten seconds except while `train`
             works; feed a watchdog with it. Its errors are logged as those of `on_event`.
+        code: the device's prompt code of level "coarse", the same in every session: it stays here, and chooses this
+            device's cluster in federations of level "local"; empty if no profile is of that level.
 
     Raises:
         MessageInvalid: a name cannot be part of a topic.
@@ -80,6 +82,7 @@ class Membership:
         *,
         masked_only: bool = False,
         on_turn: Callable[[], None] | None = None,
+        code: bytes = b"",
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -122,7 +125,7 @@ class Membership:
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
         self._participant = Participant(
-            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only
+            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only, code
         )
 
     def _make_link(self, given: Settings, session: Session) -> Link:
@@ -192,6 +195,7 @@ class Membership:
             deadline=deadline,
             answer=answer,
             masks=device.Rules(device=self._device, identity=self._journal.own_key()),
+            code=self._participant.code,
             spread=random.random(),
         )
         if self._settings.exposed:

@@ -37,17 +37,22 @@ from edge_sdk.membership.journal import Journal
 from edge_sdk.membership.plan import Train
 from edge_sdk.membership.trust import Acquaintance
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
+from edge_sdk.privacy import Question, answer, counts_question, level_named, read_question
 from edge_sdk.secure_aggregation import (
     RANDOM_BYTES,
     FromCoordinator,
     decode,
+    is_count,
     layout_of,
     sizes_of,
+    slots_of,
     terms_of,
     vector_of,
 )
+from edge_sdk.secure_aggregation import to_bytes as to_words
 from edge_sdk.transport import Reminder
 from edge_sdk.wire import (
+    ClusterStart,
     CoordinatorState,
     Delivered,
     Failed,
@@ -61,6 +66,7 @@ from edge_sdk.wire import (
     Refused,
     RoundDone,
     RoundStart,
+    Step,
     Sum,
     Welcome,
     encode,
@@ -106,6 +112,7 @@ class Participant:
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
         masked_only: True if the owner allows no update to leave by itself.
+        code: the device's code for level "local", which stays here; empty if its owner does not allow that level.
 
     Attributes:
         greeting: the Join of the federation's level, once that is known.
@@ -120,6 +127,7 @@ class Participant:
         tell: Callable[..., None],
         stop: threading.Event,
         masked_only: bool = False,
+        code: bytes = b"",
     ) -> None:
         self.epoch = epoch
         self.greeter = greeter
@@ -127,9 +135,15 @@ class Participant:
         self.tell = tell
         self.stop = stop
         self.masked_only = masked_only
+        self.code = code
         self.greeting = greetings[0]
         self._greetings = {greeting.profile.level: greeting for greeting in greetings}
         self._agreed: str | None = None
+
+    @property
+    def chooses_alone(self) -> bool:
+        """True if the federation's level is one at which the device chooses its cluster alone."""
+        return self._agreed is not None and not level_named(self._agreed).leaves
 
     @property
     def longest(self) -> Join:
@@ -153,14 +167,20 @@ class Participant:
                 "masked sums only: nothing was sent. To allow it, join without masked_only=True (`impasto join` "
                 "without --masked-only); its operator turns masked sums on by masked = true under [aggregation]."
             )
-        if level == self._agreed:
-            return
         if level not in self._greetings:
             raise PrivacyRefused(
                 f"Federation {federation!r} asks for codes of level {level!r}, and the owner of this device "
                 f"allows {' and '.join(map(repr, self._greetings))}: nothing was sent. docs/security.md says what each "
                 f"level gives away. To allow it, join with privacy={level!r} (`impasto join --privacy {level}`)."
             )
+        if not level_named(level).leaves and not masked:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for level {level!r}, and for each update by itself, which shows the "
+                "taste that this level keeps here: nothing was sent. Its operator turns masked sums on by masked = "
+                "true under [aggregation]."
+            )
+        if level == self._agreed:
+            return
         self.greeting, self._agreed = self._greetings[level], level
         self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
 
@@ -186,7 +206,7 @@ class Runner:
         self._coordinator = coordinator
         self._tell = device.tell
         self._on_turn = on_turn
-        self._state = rounds.State(outbox=journal.outbox, sum=journal.masked_sum)
+        self._state = rounds.State(outbox=journal.outbox, sum=journal.masked_sum, answered_last=journal.answered)
         self._reminder = Reminder(SILENCE)
         self._to_train: rounds.Train | None = None
         # The update that the journal could not take, as (plan, content), and the reason.
@@ -295,15 +315,36 @@ class Runner:
             case CoordinatorState(online=True):
                 self._device.agree(self._rules.federation, accepted.level, masked=accepted.masked is True)
                 return accepted
-            case RoundStart(masking=None) if self._device.masked_only:
+            case RoundStart(masking=None) if self._device.masked_only or self._device.chooses_alone:
                 raise PrivacyRefused(
                     f"Federation {self._rules.federation!r} asks for the update of round {accepted.round} by itself, "
                     "and the owner of this device allows it in masked sums only: nothing of it was sent. To allow it, "
-                    "join without masked_only=True (`impasto join` without --masked-only)."
+                    "join without masked_only=True (`impasto join` without --masked-only), and another level than "
+                    "'local'."
                 )
-            case CoordinatorState() | Welcome() | RoundStart() | Finished() | RoundDone() | Refused():
+            case RoundStart() | ClusterStart() | Finished():
+                return accepted if self._is_of_level(accepted) else None
+            case CoordinatorState() | Welcome() | RoundDone() | Refused():
                 return accepted
         return None
+
+    def _is_of_level(self, step: Step) -> bool:
+        """True if a step asks for what the federation's level allows; another one is told, and nothing comes of it."""
+        alone = self._device.chooses_alone
+        if alone and isinstance(step, RoundStart | Finished) and step.cluster is not None:
+            reason = (
+                f"A {type(step).__name__} names cluster {step.cluster} for this device, and at this federation's level "
+                "the device chooses its cluster alone: nobody else can know it."
+            )
+        elif not alone and (isinstance(step, ClusterStart) or step.centroids):
+            reason = (
+                f"A {type(step).__name__} lets this device choose its cluster, and this federation's level is another: "
+                "nothing comes of it. Tell the operator of the federation."
+            )
+        else:
+            return True
+        self._tell("step_refused", code=PrivacyRefused.__name__, reason=reason)
+        return False
 
     def _sum_heard(self, content: bytes) -> rounds.Event | None:
         try:
@@ -379,8 +420,8 @@ class Runner:
                 self._journalled(lambda: self._journal.note(plan, progress))
             case rounds.Restate(plan, offer):
                 self._journalled(lambda: self._journal.restate(plan, offer))
-            case rounds.KeepSum(state, vector):
-                self._journal.keep_sum(state, vector=vector)
+            case rounds.KeepSum(state, vector, answered):
+                self._journal.keep_sum(state, vector=vector, answered=answered)
             case rounds.Train():
                 self._to_train = action
             case rounds.Draw(plan, start):
@@ -460,7 +501,7 @@ class Runner:
     def _train(self, order: rounds.Train) -> None:
         """Train, keep the update in the journal, and only then feed it."""
         self._to_train = None
-        start, checkpoint = order.start, self._home.checkpoint(order.plan)
+        start, checkpoint = order.start.of_cluster(self._state.cluster), self._home.checkpoint(order.plan)
         adapters = {manifest.sha256: self._adapter(manifest) for manifest in start.manifests}
         asked = replace(make_plan(start, adapters, self._own()), checkpoint=checkpoint)
         try:
@@ -486,27 +527,39 @@ class Runner:
 
     # masked sums ----------------------------------------------------------------------------------------------------
 
-    def _draw(self, plan: str, start: RoundStart) -> rounds.Event:
-        """Draw the random numbers for a masked sum of this update's numbers."""
-        data = self._content(plan)
-        if data is None or start.masking is None:
-            return rounds.Vanished(plan)
-        words = layout_of(sizes_of(from_bytes(data)), start.masking, start.share).words
+    def _draw(self, plan: str, start: RoundStart | ClusterStart) -> rounds.Event:
+        """Draw the random numbers for a masked sum of this update's numbers, or of answers to a question."""
+        question = _question(start)
+        if question is not None:
+            words = question.words
+        else:
+            data = self._content(plan)
+            if data is None or not isinstance(start, RoundStart) or start.masking is None:
+                return rounds.Vanished(plan)
+            words = layout_of(sizes_of(from_bytes(data)), start.masking, start.share, slots_of(start)).words
         return rounds.Drawn(plan, terms_of(self._rules.federation, start, words), os.urandom(RANDOM_BYTES))
 
-    def _make_vector(self, plan: str, start: RoundStart) -> rounds.Event:
-        """Make the vector of what training has changed, with its figures."""
+    def _make_vector(self, plan: str, start: RoundStart | ClusterStart) -> rounds.Event:
+        """Make the vector of what training has changed, with its figures, or of the answer to a question."""
+        question = _question(start)
+        if question is not None:
+            return rounds.VectorMade(plan, to_words(answer(question, self._device.code)))
         data, work = self._content(plan), self._state.outbox
+        assert isinstance(start, RoundStart), "others ask questions"
         if data is None or start.masking is None or work is None or work.offer is None:
             return rounds.Vanished(plan)
+        cluster = self._state.cluster
+        slot = start.slots[cluster] if start.slots and cluster is not None else 0
+        slots, own = slots_of(start), start.of_cluster(cluster)
         update = from_bytes(data)
-        begin = [start.start] if start.start else []
+        begin = [own.start] if own.start else []
         asked = make_plan(
-            msgspec.structs.replace(start, frozen=[]), {manifest.sha256: self._adapter(manifest) for manifest in begin}
+            msgspec.structs.replace(own, frozen=[]), {manifest.sha256: self._adapter(manifest) for manifest in begin}
         )
         shapes = {name: factors.shape for name, factors in update.layers.items()}
         before = beginning(asked.start, shapes, asked.rank, asked.seed, asked.share)
-        return rounds.VectorMade(plan, vector_of(update, before, work.offer.stats, start.masking, start.share))
+        vector = vector_of(update, before, work.offer.stats, start.masking, start.share, slot, slots)
+        return rounds.VectorMade(plan, vector)
 
     def _own(self) -> Adapter | None:
         data = self._journal.own()
@@ -550,3 +603,10 @@ class Runner:
         result = MembershipResult(state.finished, updates, state.cluster, self._paths, link.up, link.down)
         self._tell("finished", cluster=state.cluster, updates=updates, adapters=sorted(self._paths))
         return result
+
+
+def _question(start: RoundStart | ClusterStart) -> Question | None:
+    """The question that a step asks; None if it asks for an update."""
+    if isinstance(start, ClusterStart):
+        return read_question(start.question)
+    return counts_question(start.centroids) if is_count(start) else None

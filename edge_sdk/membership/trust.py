@@ -21,6 +21,7 @@ from edge_sdk.errors import (
 from edge_sdk.membership.journal import Journal
 from edge_sdk.secure_aggregation import SUMMABLE
 from edge_sdk.wire import (
+    ClusterStart,
     CoordinatorState,
     Finished,
     RoundStart,
@@ -73,7 +74,7 @@ class Acquaintance:
         match heard:
             case CoordinatorState():
                 return heard if self._meets(heard) else None
-            case SignedStep() | RoundStart() | Finished():
+            case SignedStep() | RoundStart() | ClusterStart() | Finished():
                 try:
                     return self._opened(heard)
                 except WireError as error:
@@ -140,9 +141,9 @@ class Acquaintance:
                 f"Round {step.round} asks for a masked sum of what devices train as {step.share.value!r}: there are "
                 "sums of the factors A, B or both only. Tell the operator of the federation, or update this SDK."
             )
-        number = step.round if isinstance(step, RoundStart) else _AFTER_ALL_ROUNDS
+        number = _number_of(step)
         if (said.epoch, number) < self._journal.heard:
-            what = f"round {step.round}" if isinstance(step, RoundStart) else "the end"
+            what = "the end" if isinstance(step, Finished) else f"round {number}"
             raise self._outdated(f"{what} of start {said.epoch}")
         self._note(said.epoch, number)
         return step
@@ -159,3 +160,13 @@ class Acquaintance:
             "older is not listened to. It came late, or somebody repeats it. If its operator says that it was set up "
             "anew with a clock that goes behind, move journal.sqlite out of this device's home and join afresh."
         )
+
+
+def _number_of(step: Step) -> int:
+    """A step's place in the order of rounds; the questions of a clustering come before the first one."""
+    match step:
+        case RoundStart(round=number):
+            return number
+        case ClusterStart():
+            return 0
+    return _AFTER_ALL_ROUNDS

@@ -2,9 +2,10 @@
 
 codes.py     from captions to a code, by any text encoder
 pictures.py  from embedded pictures to a code
-levels.py    the levels, by name; plain.py and coarse.py are one each
+levels.py    the levels, by name; plain.py, coarse.py and local.py are one each
 basis.py     the public directions that codes of level "coarse" are reduced to
 questions.py what a coordinator asks where devices choose their clusters alone (level "local"); answers.py, the answers
+company.py   devices whose answers may be summed, beside those of the sum before
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from edge_sdk.privacy.answers import SILHOUETTE, UPPER, answer, nearest_centroid
 from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_STYLES, Basis, basis_id, load_basis, make_basis, save_basis
 from edge_sdk.privacy.coarse import STEPS, Coarse
 from edge_sdk.privacy.codes import Encoder, different_captions, prompt_code, unit_length
+from edge_sdk.privacy.company import MOST_CLUSTERINGS, Answered, check_company, hides
 from edge_sdk.privacy.levels import DEFAULT, LEVELS, Level, level_named
 from edge_sdk.privacy.pictures import picture_code
 from edge_sdk.privacy.questions import (
@@ -26,6 +28,8 @@ from edge_sdk.privacy.questions import (
     Question,
     check_follows,
     check_question,
+    counts_question,
+    places_of,
     read_question,
 )
 
@@ -36,12 +40,14 @@ __all__ = [
     "FEWEST_STYLES",
     "LEVELS",
     "MOST_CENTROIDS",
+    "MOST_CLUSTERINGS",
     "MOST_IN_TRIAL",
     "MOST_QUESTIONS",
     "SILHOUETTE",
     "STEPS",
     "SUBSTEPS",
     "UPPER",
+    "Answered",
     "Basis",
     "Coarse",
     "Encoder",
@@ -51,14 +57,18 @@ __all__ = [
     "Question",
     "answer",
     "basis_id",
+    "check_company",
     "check_follows",
     "check_question",
+    "counts_question",
     "different_captions",
+    "hides",
     "level_named",
     "load_basis",
     "make_basis",
     "nearest_centroid",
     "picture_code",
+    "places_of",
     "prompt_code",
     "read_question",
     "save_basis",

@@ -15,6 +15,7 @@ class Level(ABC):
         name: its name in federation files and messages.
         fewest: fewest different captions, or pictures, that a code may be made of.
         needs_basis: true if prompt codes are made with the bundle's public basis.
+        leaves: true if codes leave the device; others are of use there alone.
         centred: true if the decoded prompt code of an average device is zero, and its length is bounded.
         hides_not: the knowledge that prompt codes still give away, in one sentence.
         shows_pictures: the same of picture codes.
@@ -23,6 +24,7 @@ class Level(ABC):
     name: ClassVar[str]
     fewest: ClassVar[int] = 1
     needs_basis: ClassVar[bool] = False
+    leaves: ClassVar[bool] = True
     centred: ClassVar[bool] = False
     hides_not: ClassVar[str]
     shows_pictures: ClassVar[str]

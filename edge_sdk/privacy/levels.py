@@ -8,10 +8,11 @@ from types import MappingProxyType
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.privacy.coarse import Coarse
 from edge_sdk.privacy.level import Level
+from edge_sdk.privacy.local import Local
 from edge_sdk.privacy.plain import Plain
 
 DEFAULT = "coarse"
-LEVELS: Mapping[str, Level] = MappingProxyType({level.name: level for level in (Plain(), Coarse())})
+LEVELS: Mapping[str, Level] = MappingProxyType({level.name: level for level in (Plain(), Coarse(), Local())})
 
 
 def level_named(name: str) -> Level:

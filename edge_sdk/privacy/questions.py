@@ -66,7 +66,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @cached_property
     def trials(self) -> tuple[tuple[Integers, Integers], ...]:
         """The centroids (k, DIMENSIONS) of each trial, and their slots (k,)."""
-        places = np.frombuffer(self.centroids, "<i2").astype(np.int64).reshape(-1, DIMENSIONS)
+        places = places_of(self.centroids)
         slots = np.frombuffer(self.slots, np.uint8).astype(np.int64)
         ends = np.cumsum(self.sizes, dtype=np.int64)[:-1]
         return tuple(zip(np.split(places, ends), np.split(slots, ends), strict=True)) if self.sizes else ()
@@ -105,6 +105,24 @@ def read_question(data: bytes) -> Question:
         raise MessageInvalid(f"A question of a clustering cannot be read: {str(error)[:200]}") from error
     check_question(question)
     return question
+
+
+def counts_question(centroids: bytes) -> Question:
+    """Return the question that each round begins its sums with: how many devices are nearest to each centroid?
+
+    Args:
+        centroids: the published ones, as in a question.
+    """
+    clusters = len(centroids) // (2 * DIMENSIONS)
+    return Question(
+        epoch=0, clustering=0, number=1, kind="counts", sizes=(clusters,), centroids=centroids,
+        slots=bytes(range(clusters)),
+    )  # fmt: skip
+
+
+def places_of(centroids: bytes) -> Integers:
+    """Return published centroids (k, DIMENSIONS), in sixteenths of a step."""
+    return np.frombuffer(centroids, "<i2").astype(np.int64).reshape(-1, DIMENSIONS)
 
 
 def check_question(question: Question) -> None:

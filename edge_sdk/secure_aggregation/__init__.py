@@ -77,10 +77,12 @@ from edge_sdk.secure_aggregation.terms import Terms
 from edge_sdk.secure_aggregation.updates import (
     SUMMABLE,
     figures_of,
+    is_count,
     layout_of,
     mean_of,
     policy_of,
     sizes_of,
+    slots_of,
     terms_of,
     vector_of,
 )
@@ -134,6 +136,7 @@ __all__ = [
     "from_bytes",
     "graph",
     "has_usable_keys",
+    "is_count",
     "is_signed",
     "layout_of",
     "mask",
@@ -152,6 +155,7 @@ __all__ = [
     "self_mask_key",
     "shards",
     "sizes_of",
+    "slots_of",
     "terms_of",
     "to_bytes",
     "vector_of",

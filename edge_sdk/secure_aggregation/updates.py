@@ -6,7 +6,9 @@ the same on all devices, and takes no room. The figures of the training are summ
 are seen.
 
     common      pictures, first_loss, last_loss, train_seconds
-    slot 0      for each layer, in the order of names: the change of A, the change of B, of those that are trained
+    slot        for each layer, in the order of names: the change of A, the change of B, of those that are trained
+
+There is one slot, but where devices choose their clusters alone: then there are several, and a device fills its own.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from edge_sdk.secure_aggregation.fixed_point import Decoded, Layout, Scaled, enc
 from edge_sdk.secure_aggregation.masks import to_bytes
 from edge_sdk.secure_aggregation.policy import Policy
 from edge_sdk.secure_aggregation.terms import Terms
-from edge_sdk.wire import Masking, RoundStart, TrainingStats, plan_id
+from edge_sdk.wire import ClusterStart, Masking, RoundStart, TrainingStats, sum_id
 
 # The largest figures that are not clipped: 22 bits give losses to a hundred-thousandth, seconds to a twentieth.
 FIGURES: Mapping[str, float] = {"pictures": 65536.0, "first_loss": 64.0, "last_loss": 64.0, "train_seconds": 100_000.0}
@@ -40,34 +42,47 @@ def policy_of(masking: Masking) -> Policy:
     )
 
 
-def terms_of(federation: str, start: RoundStart, words: int) -> Terms:
-    """The terms of the masked sum that a RoundStart asks for; it must have `masking`.
+def terms_of(federation: str, start: RoundStart | ClusterStart, words: int) -> Terms:
+    """The terms of the masked sum that a RoundStart or ClusterStart asks for; it must have `masking`.
 
     Args:
         federation: name of the federation.
-        start: the RoundStart. Two that differ by their deadlines, or by the size of chunks, have the same terms.
-        words: length of the vectors, as of `layout_of`.
+        start: the step. Two that differ by their deadlines, or by the size of chunks, have the same terms.
+        words: length of the vectors, as of `layout_of`, or of the answers to a question.
     """
     masking = start.masking
     assert masking is not None, "the round is one under masks"
     return Terms(
         federation=federation,
         epoch=masking.epoch,
-        round=start.round,
+        round=0 if isinstance(start, ClusterStart) else start.round,
         attempt=start.attempt,
-        step=bytes.fromhex(plan_id(federation, start)),
+        step=bytes.fromhex(sum_id(federation, start)),
         words=words,
         policy=policy_of(masking),
+        losses=0 if isinstance(start, ClusterStart) else start.losses,
+        once=isinstance(start, RoundStart) and not is_count(start),
     )
 
 
-def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking, share: Share) -> Layout:
+def is_count(start: RoundStart | ClusterStart) -> bool:
+    """True for a round in which the devices of each cluster are counted, before their updates are summed."""
+    return isinstance(start, RoundStart) and bool(start.centroids) and not start.slots
+
+
+def slots_of(start: RoundStart) -> int:
+    """Number of slots of the sum of updates that a RoundStart asks for."""
+    return max(start.slots, default=0) + 1
+
+
+def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking, share: Share, slots: int = 1) -> Layout:
     """The layout of vectors.
 
     Args:
         sizes: layer -> numbers in A and in B.
         masking: the round's masking.
         share: what the round trains, one of `SUMMABLE`.
+        slots: number of slots.
     """
     tensors = [
         Scaled(name=f"{name}.{factor}", size=size, scale=masking.largest_change)
@@ -76,7 +91,7 @@ def layout_of(sizes: Mapping[str, tuple[int, int]], masking: Masking, share: Sha
         if factor in SUMMABLE[share]
     ]
     common = [Scaled(name=name, size=1, scale=scale) for name, scale in FIGURES.items()]
-    return Layout(slots=1, tensors=tuple(tensors), common=tuple(common))
+    return Layout(slots=slots, tensors=tuple(tensors), common=tuple(common))
 
 
 def sizes_of(adapter: Adapter) -> dict[str, tuple[int, int]]:
@@ -84,7 +99,9 @@ def sizes_of(adapter: Adapter) -> dict[str, tuple[int, int]]:
     return {name: (factors.a.size, factors.b.size) for name, factors in adapter.layers.items()}
 
 
-def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+def vector_of(
+    update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, slot: int = 0, slots: int = 1
+) -> bytes:
     """A device's plain vector: the change by training, multiplied with its weight, and the figures of the training.
 
     Args:
@@ -93,12 +110,13 @@ def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Ma
         stats: figures of the training; its pictures are the weight.
         masking: the round's masking.
         share: what the round trains, one of `SUMMABLE`.
+        slot, slots: the device's slot, and the number of slots; the others are zero.
 
     Raises:
         AdapterMismatch: the adapters differ in a shape.
-        AdapterValueError: a number is not finite.
+        AdapterValueError: a number is not finite, or there is no such slot.
     """
-    layout = layout_of(sizes_of(start), masking, share)
+    layout = layout_of(sizes_of(start), masking, share, slots)
     changes: dict[str, NDArray[np.float64]] = {}
     for name, new in update.layers.items():
         old = start.layers.get(name, new)
@@ -106,24 +124,25 @@ def vector_of(update: Adapter, start: Adapter, stats: TrainingStats, masking: Ma
             changes[f"{name}.{factor}"] = _difference(getattr(new, factor), getattr(old, factor))
     weight = min(stats.pictures, masking.largest_weight) / masking.largest_weight
     figures = {name: min(float(value), FIGURES[name]) for name, value in stats.figures().items()}
-    return to_bytes(encoded(layout, 0, weight, changes, figures))
+    return to_bytes(encoded(layout, slot, weight, changes, figures))
 
 
-def mean_of(start: Adapter, decoded: list[Decoded]) -> Adapter:
+def mean_of(start: Adapter, decoded: list[Decoded], slot: int = 0) -> Adapter:
     """The adapter after a round: its start, and the weighted mean of the changes of the factors that were trained.
 
     Args:
         start: the adapter that all devices started from.
         decoded: the decoded sums of the devices, one or more, each with a weight above zero.
+        slot: the slot that the devices have filled.
     """
-    weights = [one.slots[0].weight for one in decoded]
+    weights = [one.slots[slot].weight for one in decoded]
     total = sum(weights)
 
     def added(name: str, old: NDArray[Any]) -> NDArray[np.float64]:
         moved: NDArray[np.float64] = old.astype(np.float64)
         for one, weight in zip(decoded, weights, strict=True):
-            if name in one.slots[0].tensors:
-                moved += one.slots[0].tensors[name].reshape(old.shape) * (weight / total)
+            if name in one.slots[slot].tensors:
+                moved += one.slots[slot].tensors[name].reshape(old.shape) * (weight / total)
         return moved
 
     layers = {

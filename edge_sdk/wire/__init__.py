@@ -7,9 +7,13 @@ from edge_sdk.wire.epochs import CLOCKS_AGREE, clock_trouble, following, shown
 from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Failed, Received
 from edge_sdk.wire.invitation import SECRET_BYTES, Invitation, read_invitation
 from edge_sdk.wire.messages import (
+    CENTROID_BYTES,
+    LEAST_CLUSTER,
     MAX_ADAPTERS,
     MAX_CHUNK,
+    MAX_CLUSTERS,
     MAX_SUCCESSIONS,
+    ClusterStart,
     Committed,
     CoordinatorState,
     Count,
@@ -45,7 +49,7 @@ from edge_sdk.wire.messages import (
     decode_step,
     encode,
 )
-from edge_sdk.wire.plans import plan_id, without_deadline
+from edge_sdk.wire.plans import plan_id, sum_id, without_deadline
 from edge_sdk.wire.signing import (
     Greeter,
     Signer,
@@ -79,16 +83,20 @@ from edge_sdk.wire.transfer import (
 )
 
 __all__ = [
+    "CENTROID_BYTES",
     "CLOCKS_AGREE",
     "DEFAULT_CHUNK",
     "DEFAULT_CREDIT",
+    "LEAST_CLUSTER",
     "LEAST_PAYLOAD",
     "MAX_ADAPTERS",
     "MAX_CHUNK",
+    "MAX_CLUSTERS",
     "MAX_SUCCESSIONS",
     "NAME",
     "ROOT",
     "SECRET_BYTES",
+    "ClusterStart",
     "Committed",
     "CoordinatorState",
     "Count",
@@ -158,6 +166,7 @@ __all__ = [
     "refitted",
     "shown",
     "signed_by",
+    "sum_id",
     "trusted",
     "verified",
     "verified_sum",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 import numpy as np
 from msgspec import Meta
+from msgspec.structs import replace
 
 from edge_sdk.adapter import LayerSet, Share
 from edge_sdk.errors import MessageInvalid
@@ -24,6 +25,9 @@ MAX_CHUNKS = 2**19  # of one transfer, so that its bitmap fits into a message
 MAX_CREDIT = 64
 MAX_ADAPTERS = 256  # that a device takes home
 MAX_SUCCESSIONS = 16
+CENTROID_BYTES = 32  # of a published centroid
+MAX_CLUSTERS = 64  # among which devices choose alone
+LEAST_CLUSTER = 3  # devices: of two in a slot, each would know the other's part
 
 # \Z rather than $, which also matches before a final newline.
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")]
@@ -47,10 +51,22 @@ Bits = Annotated[int, Meta(ge=1, le=128)]
 SecurityBits = Annotated[int, Meta(ge=40, le=128)]  # no coordinator may ask for less
 Role = Literal["root", "cluster", "update"]
 Stage = Literal["root", "cluster"]
+Centroids = Annotated[bytes, Meta(max_length=MAX_CLUSTERS * CENTROID_BYTES)]
 
 
 class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower, kw_only=True, forbid_unknown_fields=True):
     version: Literal[1] = 1
+
+
+def clusters_in(centroids: bytes) -> int:
+    """Number of clusters that have these centroids.
+
+    Raises:
+        ValueError: their length is not that of whole centroids.
+    """
+    if len(centroids) % CENTROID_BYTES:
+        raise ValueError(f"{len(centroids)} bytes of centroids, which have {CENTROID_BYTES} each")
+    return len(centroids) // CENTROID_BYTES
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,15 +94,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Profile of a device, as the coordinator knows it.
 
-    prompt_code: the device's prompt code; level: the privacy level of its codes, by which they are read; basis: id of
-    the public basis that the prompt code was made with, empty for levels without one; pictures: number of pictures that
-    it learns from, for people; max_rank: the largest LoRA rank that it can train; capabilities: kept, never acted on;
-    key: the Ed25519 public key that signs its hellos, empty for a device that says none; picture_code: its picture
-    code, empty for a device that shares none; picture_encoder: id of the image encoder that this was made with.
+    prompt_code: the device's prompt code, empty if its level keeps it on the device; level: the privacy level of its
+    codes, by which they are read; basis: id of the public basis that the prompt code was made with, empty for levels
+    without one; pictures: number of pictures that it learns from, for people; max_rank: the largest LoRA rank that it
+    can train; capabilities: kept, never acted on; key: the Ed25519 public key that signs its hellos, empty for a device
+    that says none; picture_code: its picture code, empty for a device that shares none; picture_encoder: id of the
+    image encoder that this was made with.
     """
 
     base_id: BaseId
-    prompt_code: Annotated[bytes, Meta(min_length=4, max_length=16384)]
+    prompt_code: Annotated[bytes, Meta(max_length=16384)]
     pictures: Positive
     max_rank: Rank
     capabilities: Annotated[
@@ -107,6 +124,8 @@ class DeviceProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             raise ValueError("picture_encoder must be an id of 32 bytes, or empty")
         if self.level != "plain":
             return
+        if not self.prompt_code:
+            raise ValueError("prompt_code is empty, and level plain has one")
         for name, code in (("prompt_code", self.prompt_code), ("picture_code", self.picture_code)):
             if len(code) % 4 or not np.isfinite(np.frombuffer(code, "<f4")).all():
                 raise ValueError(f"{name} must be finite float32 numbers")
@@ -197,11 +216,11 @@ class Hello(_Message, frozen=True, kw_only=True):
 class Offer(_Message, frozen=True, kw_only=True):
     """The update of a round is ready to be pulled. The losses are the mean training losses, first and last steps.
 
-    attempt: that of the RoundStart that it answers; pictures: its weight in the mean, within the
-    federation's bounds.
+    round: 0 for an answer to a question of a clustering; attempt: that of the step that it answers; pictures: its
+    weight in the mean, within the federation's bounds.
     """
 
-    round: Positive
+    round: Count
     attempt: Positive
     manifest: Manifest
     pictures: Positive
@@ -276,6 +295,12 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     adapter, rather than being cut off; share: which factors to train and to send; layers: which layers to train; late:
     number of rounds later in which an update may still come; masking: the terms under which the updates are summed,
     absent when each update is sent by itself.
+
+    Where devices choose their clusters alone, a cluster round is the same for all of them, and names no cluster:
+    centroids: those of all clusters, in their order, of which a device takes the nearest one; starts: the clusters'
+    adapters to go on from, null for one that starts from the initialisation, empty when all do; slots: the slot of each
+    cluster in the sum, a byte each, empty as long as the devices of each cluster are being counted; losses: the most
+    devices that the sum may lose, absent when `masking` alone decides.
     """
 
     round: Positive
@@ -296,27 +321,81 @@ class RoundStart(_Message, frozen=True, kw_only=True):
     deadline: Seconds
     late: Count = 0
     masking: Masking | None = None
+    centroids: Centroids = b""
+    starts: Annotated[list[Manifest | None], Meta(max_length=MAX_CLUSTERS)] = []
+    slots: Annotated[bytes, Meta(max_length=MAX_CLUSTERS)] = b""
+    losses: Count | None = None
+
+    def __post_init__(self) -> None:
+        clusters = clusters_in(self.centroids)
+        if clusters and (self.stage != "cluster" or self.cluster is not None or self.start or self.masking is None):
+            raise ValueError("centroids are for masked cluster rounds that name no cluster")
+        if len(self.starts) not in (0, clusters) or len(self.slots) not in (0, clusters):
+            raise ValueError(f"{len(self.starts)} starts and {len(self.slots)} slots for {clusters} centroids")
+        if self.slots and set(self.slots) != set(range(max(self.slots) + 1)):
+            raise ValueError("slots are numbered from 0, and none is left out")
+        if self.losses is not None and not self.slots:
+            raise ValueError("losses are those of a sum with slots")
 
     @property
     def manifests(self) -> list[Manifest]:
         """Manifests of all adapters that it names."""
-        return [*self.frozen, *([self.start] if self.start else [])]
+        return [*self.frozen, *(start for start in (self.start, *self.starts) if start)]
+
+    def of_cluster(self, cluster: int | None) -> RoundStart:
+        """The same for a device that has chosen this cluster alone; itself if it names one."""
+        if not self.centroids or cluster is None:
+            return self
+        start = self.starts[cluster] if self.starts else None
+        return replace(self, cluster=cluster, start=start, starts=[], centroids=b"", slots=b"", losses=None)
+
+
+class ClusterStart(_Message, frozen=True, kw_only=True):
+    """A device is asked a question of a clustering by sums, to be answered in a masked sum that loses no device.
+
+    attempt: as in a RoundStart; question: encoded, see docs/protocol.md; smallest: least number of devices in a
+    cluster, by which the company of two sums has to differ if it differs at all; masking: the terms of the sum.
+    """
+
+    attempt: Positive
+    question: Annotated[bytes, Meta(min_length=1, max_length=96 * 1024)]
+    smallest: Annotated[int, Meta(ge=LEAST_CLUSTER, le=2**31 - 1)]
+    masking: Masking
+    deadline: Seconds
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """Manifests of all adapters that it names: none."""
+        return []
 
 
 class RoundDone(_Message, frozen=True, kw_only=True):
-    """The round is closed. `accepted` says whether this device's update was counted."""
+    """The round is closed. `accepted` says whether this device's update was counted.
 
-    round: Positive
+    round: 0 for a question of a clustering, whose sum is there.
+    """
+
+    round: Count
     accepted: bool
     updates: Count
 
 
 class Finished(_Message, frozen=True, kw_only=True):
-    """The last round is closed: the adapters to keep, the device's own cluster first among the clusters."""
+    """The last round is closed: the adapters to keep, the device's own cluster first among the clusters.
+
+    Where devices choose their clusters alone, cluster is absent, and centroids are those of all, in their order.
+    """
 
     rounds: Positive
-    cluster: Count
+    cluster: Count | None
     adapters: Annotated[list[Manifest], Meta(max_length=MAX_ADAPTERS)]
+    centroids: Centroids = b""
+
+    def __post_init__(self) -> None:
+        if clusters_in(self.centroids) and self.cluster is not None:
+            raise ValueError("there are centroids to choose from, and the cluster is named")
+        if self.cluster is None and not self.centroids:
+            raise ValueError("there is no cluster, and there are no centroids to choose from")
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -332,7 +411,7 @@ class Forgotten(_Message, frozen=True, kw_only=True):
 
 
 class SignedStep(_Message, frozen=True, kw_only=True):
-    """A step, which is a RoundStart or Finished, with the coordinator's signature: devices ignore unsigned ones.
+    """A step (RoundStart, ClusterStart, Finished) with the coordinator's signature: devices ignore unsigned ones.
 
     epoch: the coordinator's; step: the encoded message, which is signed as it is, see `signing`.
     """
@@ -404,8 +483,8 @@ class Presence(_Message, frozen=True, kw_only=True):
     epoch: Epoch
 
 
-Step: TypeAlias = RoundStart | Finished
-"""Steps that the coordinator may ask of a device: train, or finish."""
+Step: TypeAlias = RoundStart | ClusterStart | Finished
+"""Steps that the coordinator may ask of a device: train, answer a question, or finish."""
 Control: TypeAlias = (
     Pull
     | Committed
@@ -456,6 +535,6 @@ def decode_step(data: bytes) -> Step:
         MessageInvalid: as `decode`, or it is no step.
     """
     step = decode(data)
-    if not isinstance(step, RoundStart | Finished):
+    if not isinstance(step, Step):
         raise MessageInvalid(f"Message refused: a {type(step).__name__} is signed as a step.")
     return step

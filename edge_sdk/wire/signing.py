@@ -3,7 +3,7 @@ devices' hellos; and of what is said when a device is forgotten.
 
 Signatures cover msgpack arrays in the shortest encoding, whose first element tells their kinds apart:
 
-    ["impasto/1 step", federation, device, epoch, step]     step: the encoded RoundStart or Finished, as it is sent
+    ["impasto/1 step", federation, device, epoch, step]     step: the encoded step, as it is sent
     ["impasto/1 sum", federation, device, epoch, content]   content: the encoded message of a masked sum, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
                                                             and true at its end if updates are summed under masks

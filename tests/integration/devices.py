@@ -33,6 +33,8 @@ interaction = {{method = "none"}}
 """
 
 GROUPS = ("apples", "boats")
+BASIS = bytes(range(32))
+"""Id of the public basis that codes of level "local" are made with."""
 
 
 def target(group: str) -> Adapter:
@@ -68,6 +70,19 @@ def profile(group: str, device: int, **changes: Any) -> DeviceProfile:
     return DeviceProfile(**values)
 
 
+def coarse_code(group: str, device: int) -> bytes:
+    """Codes of level "coarse", which stay on the devices: those of a group are alike."""
+    centre = np.random.default_rng(GROUPS.index(group)).integers(-5, 6, 16)
+    own = np.random.default_rng(100 + device).integers(-1, 2, 16)
+    return np.clip(centre + own, -8, 8).astype(np.int8).tobytes()
+
+
+def local_profile(device: int, **changes: Any) -> DeviceProfile:
+    """The profile of a device that chooses its cluster alone."""
+    values = {"base_id": BASE_ID, "prompt_code": b"", "level": "local", "basis": BASIS, **changes}
+    return DeviceProfile(**{"pictures": 10 + device, "max_rank": 4, **values})
+
+
 @dataclass
 class Device:
     """A device in a thread of this process."""
@@ -77,6 +92,7 @@ class Device:
     home: Path
     before_training: Callable[[RoundPlan], None] = lambda plan: None
     masked_only: bool = False
+    local: bool = False
     learns: Callable[[str, int, RoundPlan], TrainedUpdate] = train
     on_turn: Callable[[], None] | None = None
     result: MembershipResult | None = None
@@ -113,12 +129,13 @@ class Device:
                 self.broker,
                 "tastes",
                 self.name,
-                profile(self.group, self.number),
+                local_profile(self.number) if self.local else profile(self.group, self.number),
                 self.home,
                 self._train,
                 self.events.append,
                 masked_only=self.masked_only,
                 on_turn=self.on_turn,
+                code=coarse_code(self.group, self.number) if self.local else b"",
             ) as membership:
                 self._membership = membership
                 self.result = membership.run(**run)

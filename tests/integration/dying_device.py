@@ -1,8 +1,9 @@
 """A device in a process of its own that is killed (SIGKILL) at one of its steps in a masked sum.
 
-    python -m tests.integration.dying_device URL HOME NUMBER AT before|after
+    python -m tests.integration.dying_device URL HOME NUMBER AT before|after [local]
 
 AT: the write of its part in a sum to the journal, from 1 in this session, before or after which it dies; 0: never.
+local: it chooses its cluster alone.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def die_at(at: int, when: str) -> None:
 
 
 def main() -> None:
-    url, home, number, at, when = sys.argv[1:]
+    url, home, number, at, when, *more = sys.argv[1:]
     die_at(int(at), when)
-    device = Device(int(number), url, Path(home)).start().join()
+    device = Device(int(number), url, Path(home), local="local" in more).start().join()
     if device.error is not None:
         raise device.error
     print(f"updates: {device.result.updates if device.result else None}; trained: {device.trained}")

@@ -31,7 +31,6 @@ from edge_sdk.wire import (
     Offer,
     Presence,
     Refused,
-    RoundStart,
     Step,
     Welcome,
 )
@@ -138,7 +137,7 @@ class Device(Mortal):
                     self.heard = max(self.heard, (epoch, 0))
                     self.feed(packet, now)
             case Signed(epoch, step):
-                place = (epoch, step.round if isinstance(step, RoundStart) else 2**31 - 1)
+                place = (epoch, 2**31 - 1 if isinstance(step, Finished) else getattr(step, "round", 0))
                 if place >= self.heard:
                     self.heard = place
                     self.feed(step, now)
@@ -263,6 +262,7 @@ class Coordinator(Mortal):
     presences: dict[str, Presence] = field(default_factory=dict)
     shown: dict[str, Presence] = field(default_factory=dict)  # retained by the broker
     hellos: dict[str, tuple[int, int]] = field(default_factory=dict)
+    profile: DeviceProfile = field(default_factory=profile)
     # For the test: device and hash of all updates that have counted, by round.
     aggregated: dict[int, dict[str, str]] = field(default_factory=dict)
 
@@ -329,7 +329,7 @@ class Coordinator(Mortal):
         known, number = self.state.devices.get(device), (hello.epoch, hello.number)
         if number <= self.hellos.get(device, (0, 0)):
             return
-        if known is None or known.left or self.profiles.get(device) != profile():
+        if known is None or known.left or self.profiles.get(device) != self.profile:
             self.say(device, Refused(code="JoinNeeded", reason="", about="hello"))
             return
         self.hellos[device] = number
@@ -356,7 +356,7 @@ class Coordinator(Mortal):
     def _carry_out(self, action: theirs.Action) -> list[theirs.Event]:
         match action:
             case theirs.Send(device, message):
-                step = isinstance(message, RoundStart | Finished)
+                step = isinstance(message, Step)
                 self.say(device, Signed(self.epoch, message) if step else message)  # type: ignore[arg-type]
                 if isinstance(message, Finished):
                     self.owed[device] = {wanted.sha256 for wanted in message.manifests}

@@ -20,13 +20,13 @@ from edge_sdk.wire import TrainingStats, exchange
 from edge_sdk.wire.messages import (
     CoordinatorState,
     DeviceProfile,
-    Finished,
     Join,
     Manifest,
     Message,
     Offer,
     Pull,
     RoundStart,
+    Step,
     Succession,
     Welcome,
     decode,
@@ -68,7 +68,7 @@ class Stage:
         self.transport.publish(TOPICS.coordinator_state, encode(state), retain=True)
 
     def say(self, message: Message) -> None:
-        if isinstance(message, RoundStart | Finished):
+        if isinstance(message, Step):
             message = self.signer.signed(message, "me", self.epoch)
         self.say_as_it_is(message)
 
@@ -133,6 +133,7 @@ class Me:
         train: Train,
         profile: DeviceProfile = PROFILE,
         masked_only: bool = False,
+        code: bytes = b"",
         **run: Any,
     ) -> None:
         self.events: list[dict[str, Any]] = []
@@ -141,7 +142,7 @@ class Me:
         def work() -> None:
             try:
                 with Membership(
-                    broker, "tastes", "me", profile, home, train, self.events.append, masked_only=masked_only
+                    broker, "tastes", "me", profile, home, train, self.events.append, masked_only=masked_only, code=code
                 ) as mine:
                     result = mine.run(**run)
                 self.outcome.put(result)  # whoever waits for it may open the home

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.msgpack import encode
+from msgspec.structs import replace
 
 from edge_sdk.adapter import Share
 from edge_sdk.errors import ConfigurationError, DeadlineExceeded, PrivacyRefused
-from edge_sdk.membership import Membership
-from edge_sdk.wire.messages import DeviceProfile, Join, Masking, Presence, Welcome
+from edge_sdk.membership import Membership, rounds
+from edge_sdk.privacy import Answered, Question, counts_question
+from edge_sdk.secure_aggregation import Advertisement, Roster, device
+from edge_sdk.wire.messages import ClusterStart, DeviceProfile, Finished, Join, Masking, Presence, Welcome
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
-from tests.integration.devices import profile
+from tests.integration.devices import coarse_code, local_profile, profile
 from tests.membership.stage import Me, Stage, start
 
 MASKING = Masking(
@@ -140,3 +144,106 @@ def test_a_masked_sum_of_something_else_than_factors_is_refused_by_name(url: str
 def test_an_owner_who_allows_nothing_is_told(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="allow one privacy level at least"):
         run(url, tmp_path, [])
+
+
+CHOICE: dict[str, Any] = {"stage": "cluster", "cluster": None, "masking": MASKING, "centroids": bytes(64)}
+SPREAD = Question(epoch=1, clustering=1, number=1, kind="spread")
+
+
+def asked(question: bytes) -> ClusterStart:
+    return ClusterStart(attempt=1, question=question, smallest=3, masking=MASKING, deadline=60.0)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [start(1, **CHOICE), asked(encode(SPREAD)), Finished(rounds=3, cluster=None, adapters=[], centroids=bytes(32))],
+)
+def test_at_another_level_a_device_is_asked_for_no_choice(url: str, stage: Stage, tmp_path: Path, step: Any) -> None:
+    ask_for(stage, "plain", masked=True)
+    me = Me(url, tmp_path, lambda plan: pytest.fail("trained"), profile=PLAIN, deadline=1.0)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(step)
+    refused = me.told("step_refused")
+    assert (refused["code"], "lets this device choose" in refused["reason"]) == ("PrivacyRefused", True)
+    assert isinstance(me.error(), DeadlineExceeded)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        start(1, stage="cluster", cluster=0, masking=MASKING),
+        Finished(rounds=3, cluster=0, adapters=[]),
+    ],
+)
+def test_who_names_the_cluster_of_a_device_that_chooses_alone_is_not_listened_to(
+    url: str, stage: Stage, tmp_path: Path, step: Any
+) -> None:
+    ask_for(stage, "local", masked=True)
+    code = coarse_code("apples", 0)
+    me = Me(
+        url, tmp_path, lambda plan: pytest.fail("trained"), profile=local_profile(0), deadline=1.0, code=code
+    )  # fmt: skip
+    assert stage.hear(Join).profile.prompt_code == b""
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(step)
+    refused = me.told("step_refused")
+    assert (refused["code"], "nobody else can know it" in refused["reason"]) == ("PrivacyRefused", True)
+    assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_a_device_that_chooses_alone_sends_no_update_by_itself(url: str, stage: Stage, tmp_path: Path) -> None:
+    ask_for(stage, "local", masked=True)
+    me = Me(url, tmp_path, lambda plan: pytest.fail("trained"), profile=local_profile(0), code=coarse_code("apples", 0))
+    stage.hear(Join)
+    stage.say(start(1))
+    assert isinstance(error := me.error(), PrivacyRefused)
+    assert "asks for the update of round 1 by itself" in str(error)
+
+
+def test_the_level_goes_with_masks_only(url: str, stage: Stage, tmp_path: Path) -> None:
+    ask_for(stage, "local")
+    with pytest.raises(PrivacyRefused, match="shows the taste that this level keeps here: nothing was sent"):
+        run(url, tmp_path, local_profile(0))
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [
+        (b"\x80", "MessageInvalid"),
+        (encode(replace(SPREAD, number=2)), "AttemptMismatch"),
+        (encode(counts_question(bytes(64))), "AttemptMismatch"),
+        (encode(replace(SPREAD, kind="places")), "MessageInvalid"),
+    ],
+)
+def test_questions_that_are_none_or_do_not_follow_are_not_answered(
+    url: str, stage: Stage, tmp_path: Path, question: bytes, code: str
+) -> None:
+    ask_for(stage, "local", masked=True)
+    own = coarse_code("apples", 0)
+    me = Me(url, tmp_path, lambda plan: pytest.fail("trained"), profile=local_profile(0), deadline=1.0, code=own)
+    stage.hear(Join)
+    stage.say(Welcome(round=0, rounds=3))
+    stage.say(asked(question))
+    assert me.told("question_refused")["code"] == code
+    assert isinstance(me.error(), DeadlineExceeded)
+
+
+def test_a_roster_that_would_show_a_code_by_a_difference_is_refused() -> None:
+    """The last sum was of six devices; one of them is missing."""
+    names = [f"device-{number}" for number in range(6)]
+    entries = [
+        Advertisement(
+            device=name, identity=bytes(32), mask_key=bytes(32), share_key=bytes(32), commitment=bytes(32),
+            signature=bytes(64),
+        )
+        for name in names
+    ]  # fmt: skip
+    step = asked(encode(SPREAD))
+    given = rounds.Rules(federation="tastes", masks=device.Rules(device="device-0", identity=bytes(32)), code=bytes(16))
+    state = rounds.State(phase="summing", step=step, answered_last=Answered(SPREAD, frozenset(names), 1))
+    for number, code in ((5, "RosterInvalid"), (3, "AttemptMismatch"), (6, "AttemptMismatch")):
+        roster = Roster(epoch=1, round=0, attempt=1, neighbours=2, threshold=2, devices=entries[:number])
+        _, actions = rounds.step(given, state, rounds.SumHeard(roster), 0.0)
+        (told,) = [action.values for action in actions if isinstance(action, rounds.Tell)]
+        assert told["code"] == code, "others reach the sum itself, which has not begun"

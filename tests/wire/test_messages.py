@@ -55,15 +55,34 @@ EXAMPLES: list[m.Message] = [
     ),
     m.Presence(online=False, epoch=7),
 ]
+MASKING = m.Masking(
+    epoch=3, largest_weight=64, largest_change=0.5, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
+)
 EXAMPLES.append(m.Hello(epoch=7, number=3, signature=bytes(64)))
 EXAMPLES.append(m.SignedStep(epoch=3, step=m.encode(EXAMPLES[9]), signature=bytes(64)))
 EXAMPLES.append(m.Forget(key=bytes(32), signature=bytes(64)))
 EXAMPLES.append(m.Forgotten(key=bytes(32), signature=bytes(64)))
 EXAMPLES.append(m.Sum(content=b"\x80"))
 EXAMPLES.append(m.SignedSum(epoch=3, content=b"\x80", signature=bytes(64)))
-MASKING = m.Masking(
-    epoch=3, largest_weight=64, largest_change=0.5, colluding=0.1, dropping=0.3, security_bits=40, failure_bits=20
-)
+EXAMPLES.append(m.ClusterStart(attempt=1, question=b"\x80", smallest=3, masking=MASKING, deadline=5.0))
+# A round in which devices choose their clusters alone: what changes beside the example above.
+CHOOSING: dict[str, Any] = {
+    "cluster": None, "masking": msgspec.structs.asdict(MASKING), "centroids": bytes(64), "slots": bytes([0, 1]),
+    "losses": 2,
+}  # fmt: skip
+NO_CHOICE: list[dict[str, Any]] = [
+    {"centroids": bytes(63)},
+    {"centroids": bytes(65 * 32)},
+    {"cluster": 1},
+    {"stage": "root"},
+    {"masking": None},
+    {"slots": bytes(1)},
+    {"slots": bytes([1, 1])},
+    {"slots": b""},
+    {"starts": [None]},
+    {"losses": -1},
+    {"start": msgspec.structs.asdict(MANIFEST)},
+]
 NO_MASKING: list[dict[str, Any]] = [
     {"epoch": -1},
     {"largest_weight": 0},
@@ -95,6 +114,21 @@ def test_a_round_may_be_one_under_masks() -> None:
     assert m.decode(m.encode(start)) == start
 
 
+def test_a_round_may_let_devices_choose_their_clusters() -> None:
+    raw = {
+        **msgspec.msgpack.decode(m.encode(EXAMPLES[7])),
+        **CHOOSING,
+        "starts": [None, msgspec.structs.asdict(MANIFEST)],
+    }
+    start = m.decode(msgspec.msgpack.encode(raw))
+    assert isinstance(start, m.RoundStart)
+    assert start.manifests == [MANIFEST, MANIFEST]
+    assert [start.of_cluster(cluster).start for cluster in (0, 1)] == [None, MANIFEST]
+    own = start.of_cluster(1)
+    assert (own.cluster, own.starts, own.centroids, own.slots, own.losses) == (1, [], b"", b"", None)
+    assert start.of_cluster(None) is start
+
+
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 @pytest.mark.parametrize("change", [{"version": 2}, {"type": "other"}, {"surprise": 1}])
 def test_other_versions_types_and_fields_are_refused(message: m.Message, change: dict[str, Any]) -> None:
@@ -115,7 +149,7 @@ def test_other_versions_types_and_fields_are_refused(message: m.Message, change:
         (4, {"first_loss": float("nan")}),
         (4, {"last_loss": float("inf")}),
         (4, {"train_seconds": -1.0}),
-        (4, {"round": 0}),
+        (4, {"round": -1}),
         (7, {"stage": "leaf"}),
         (7, {"rank": 1025}),
         (7, {"learning_rate": 0.0}),
@@ -130,7 +164,14 @@ def test_other_versions_types_and_fields_are_refused(message: m.Message, change:
         (12, {"signature": bytes(65)}),
         (14, {"content": bytes(2**17 + 1)}),
         (15, {"signature": bytes(63)}),
+        (9, {"cluster": None}),
+        (9, {"centroids": bytes(32)}),
+        (9, {"cluster": None, "centroids": bytes(31)}),
+        (18, {"smallest": 2}),
+        (18, {"question": b""}),
+        (18, {"question": bytes(96 * 1024 + 1)}),
         *((7, {"masking": {**msgspec.structs.asdict(MASKING), **change}}) for change in NO_MASKING),
+        *((7, {**CHOOSING, **change}) for change in NO_CHOICE),
     ],
 )
 def test_values_out_of_range_are_refused(number: int, change: dict[str, Any]) -> None:
@@ -194,7 +235,7 @@ def test_damaged_messages_are_refused_or_valid(message: m.Message, position: int
 
 def test_only_a_step_is_read_as_one() -> None:
     for message in EXAMPLES:
-        if isinstance(message, m.RoundStart | m.Finished):
+        if isinstance(message, m.RoundStart | m.ClusterStart | m.Finished):
             assert m.decode_step(m.encode(message)) == message
         else:
             with pytest.raises(MessageInvalid):

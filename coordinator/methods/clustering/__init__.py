@@ -12,6 +12,7 @@ for that start.
 from __future__ import annotations
 
 from coordinator.methods import Registry, not_subclass_of
+from coordinator.methods.clustering import by_sums
 from coordinator.methods.clustering.blends import (
     IFCA,
     ByAdapter,
@@ -24,6 +25,7 @@ from coordinator.methods.clustering.blends import (
     Single,
     Validated,
 )
+from coordinator.methods.clustering.by_sums import BySums
 from coordinator.methods.clustering.compare import MOST_DENSE, compare
 from coordinator.methods.clustering.dense import Dense, similarity
 from coordinator.methods.clustering.drift import is_stale, margin, with_newcomers
@@ -44,6 +46,7 @@ _BUILT_IN: dict[str, type[Clusterer]] = {
     "picture": ByPicture,
     "validated": Validated,
     "single": Single,
+    "sums": BySums,
 }
 CLUSTERERS: Registry[type[Clusterer]] = Registry("impasto.clusterers", _BUILT_IN, not_subclass_of(Clusterer))
 
@@ -57,6 +60,7 @@ __all__ = [
     "ByAdapter",
     "ByPicture",
     "ByPrompt",
+    "BySums",
     "Clusterer",
     "Crowd",
     "Cuts",
@@ -74,6 +78,7 @@ __all__ = [
     "Sketcher",
     "Sketches",
     "Validated",
+    "by_sums",
     "coarse",
     "compare",
     "gathered",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from coordinator.rounds.decisions.alone import asked, may_be_summed
 from coordinator.rounds.decisions.awaited import Awaited, awaited
 from coordinator.rounds.decisions.eviction import is_at_work, replaceable
 from coordinator.rounds.decisions.hellos import has_all, owes_update
@@ -14,7 +15,7 @@ from coordinator.rounds.decisions.lost_blobs import (
     without_blobs,
 )
 from coordinator.rounds.decisions.offers import counted_before, may_count_later, member_for, problem_with, wants
-from coordinator.rounds.decisions.opening import is_as_opened, next_round, round_start, too_small
+from coordinator.rounds.decisions.opening import is_as_opened, next_question, next_round, round_start, too_small
 from coordinator.rounds.decisions.outliers import OUTLIER, UPDATE_OUTLIER, outliers
 from coordinator.rounds.decisions.profiles import problem_with_profile
 from coordinator.rounds.decisions.sessions import born, is_death, is_doubled
@@ -52,6 +53,7 @@ __all__ = [
     "Awaited",
     "SumProgress",
     "all_served",
+    "asked",
     "awaited",
     "awaited_members",
     "born",
@@ -70,8 +72,10 @@ __all__ = [
     "is_waiting",
     "lost_lineages",
     "lost_updates",
+    "may_be_summed",
     "may_count_later",
     "member_for",
+    "next_question",
     "next_round",
     "next_wake",
     "outliers",

@@ -42,6 +42,8 @@ def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Aw
         return Awaited("devices", waiting.present(state, now), waiting.enough_to_begin(rules, state))
     if state.phase == "training" and state.current and state.current.exchanges and not state.current.is_gathering:
         return _answers(state.current, named=named)
+    if state.phase == "training" and state.current and state.current.question:
+        return _company(rules, state, state.current, now, named=named)
     if state.phase == "training" and state.current:
         names = tuple(sorted(waiting.awaited_members(rules, state, now))) if named else ()
         enough = waiting.enough_updates(rules, state, now)
@@ -54,6 +56,12 @@ def awaited(rules: Rules, state: State, now: float, *, named: bool = True) -> Aw
             names = tuple(sorted(here)) if named else ()
             return Awaited("goodbyes", len(devices) - unserved, len(devices), names, state.ends)
     return None
+
+
+def _company(rules: Rules, state: State, current: Round, now: float, *, named: bool) -> Awaited:
+    """Return the wait of a question for the devices that it is for."""
+    names = tuple(sorted(waiting.awaited_members(rules, state, now))) if named else ()
+    return Awaited("sums", current.delivered, len(current.cohort), names, current.deadline)
 
 
 def _answers(current: Round, *, named: bool) -> Awaited:

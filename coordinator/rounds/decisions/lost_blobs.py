@@ -47,6 +47,8 @@ def round_is_lost(state: State, lost: Set[str]) -> bool:
     if current is None:
         return False
     clusters = {member.cluster for member in current.cohort.values()}
+    if current.centroids:
+        clusters |= state.clusters.keys()
     used = [state.root, *(state.clusters[c] for c in clusters if c is not None and c in state.clusters)]
     needed = {manifest.sha256 for lineage in used for manifest in lineage.adapters}
     vectors = {sha256 for masked in current.sums.values() for sha256 in masked.uploads.values()}

@@ -15,17 +15,31 @@ def problem_with_profile(rules: Rules, profile: DeviceProfile) -> tuple[str, str
         )
     if profile.max_rank < rules.min_rank:
         return "RankTooSmall", f"This federation's method needs rank {rules.min_rank}; raise max_rank to it."
-    return _problem_with_prompt_code(rules, profile) or _problem_with_picture_code(rules, profile)
+    return (
+        _problem_with_level(rules, profile)
+        or _problem_with_prompt_code(rules, profile)
+        or _problem_with_picture_code(rules, profile)
+    )
 
 
-def _problem_with_prompt_code(rules: Rules, profile: DeviceProfile) -> tuple[str, str] | None:
-    """Codes are compared with each other: all are of one level, made with one basis, and of one size."""
+def _problem_with_level(rules: Rules, profile: DeviceProfile) -> tuple[str, str] | None:
+    """Codes are of one level; where devices choose their clusters alone, there are none."""
     if profile.level != rules.privacy:
         return "PrivacyLevelMismatch", (
             f"This federation takes codes of level {rules.privacy!r}, the device sent those of level "
             f"{profile.level!r}. If its owner agrees, let it join with privacy={rules.privacy!r} (`impasto join "
             f"--privacy {rules.privacy}`). An SDK of an earlier version sends 'plain' only: update it."
         )
+    if rules.alone and (profile.prompt_code or profile.picture_code):
+        return "PrivacyLevelMismatch", (
+            f"At level {rules.privacy!r} no code leaves a device, and this profile has one, which was not kept: update "
+            "the device's SDK."
+        )
+    return None
+
+
+def _problem_with_prompt_code(rules: Rules, profile: DeviceProfile) -> tuple[str, str] | None:
+    """Codes are compared with each other: all are made with one basis, and of one size."""
     if profile.basis != rules.basis:
         return "PromptBasisMismatch", (
             f"The prompt code was made with basis {_short(profile.basis)}, those of this federation with "

@@ -60,6 +60,7 @@ class SumProgress(msgspec.Struct, frozen=True):
         devices: number of devices that are asked in this phase, or are in the sum once nobody is asked any more.
         answered: number of these that have answered.
         reason: the reason why it was abandoned.
+        question: true if it is of answers to a question, not of updates.
     """
 
     cluster: int | None
@@ -67,6 +68,7 @@ class SumProgress(msgspec.Struct, frozen=True):
     devices: int
     answered: int
     reason: str = ""
+    question: bool = False
 
 
 def sums_of(state: State) -> list[SumProgress]:
@@ -107,4 +109,5 @@ def problem_with_vector(masked: secure_aggregation.State, device: str, offer: Of
 def _progress(current: Round, number: int, masked: secure_aggregation.State) -> SumProgress:
     answered = masked.answered
     devices = answered + len(masked.awaited) or len(masked.survivors)
-    return SumProgress(cluster_of(current, number), masked.phase, devices, answered, masked.reason)
+    question = bool(current.question)
+    return SumProgress(cluster_of(current, number), masked.phase, devices, answered, masked.reason, question)

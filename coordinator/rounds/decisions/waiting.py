@@ -95,6 +95,8 @@ def enough_updates(rules: Rules, state: State, now: float) -> int:
 
 def enough_to_begin(rules: Rules, state: State) -> int:
     """Return the number of devices that a round needs: `min_devices` for the first, `quorum` of them for later ones."""
+    if rules.masking is not None and state.alone.asking is not None:
+        return max(rules.smallest, fewest_in_sum(rules.masking))
     enough = share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
     return enough if rules.masking is None else max(enough, fewest_in_sum(rules.masking))
 

@@ -33,6 +33,9 @@ class Cluster(msgspec.Struct, frozen=True):
         next_cluster: the first cluster number never used.
         margin: margin of the last Clustered; None if there is none.
         clusters: the present clusters, with their adapters.
+        clustering: where devices choose their clusters alone, the number of the clustering to be begun, to be answered
+            by Inquired; 0 elsewhere.
+        epoch: the coordinator's start in which it is begun.
     """
 
     round: int
@@ -40,6 +43,8 @@ class Cluster(msgspec.Struct, frozen=True):
     next_cluster: int
     margin: float | None = None
     clusters: dict[int, Lineage] = {}
+    clustering: int = 0
+    epoch: int = 0
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -57,17 +62,21 @@ class Place(msgspec.Struct, frozen=True):
 class Aggregate(msgspec.Struct, frozen=True):
     """Aggregate the updates of a closed round, then feed Aggregated or Failed.
 
+    The sum of answers to a question is followed by Inquired or Grouped, that of counted devices by Numbered.
+
     Attributes:
         round: the closed round.
         last: true if nobody trains the result further, so that it is to be one whole adapter with nothing folded.
         root: the root before the round.
         clusters: the clusters before the round.
+        asking: the state of the clustering that the question is of; empty for a round.
     """
 
     round: Round
     last: bool
     root: Lineage
     clusters: dict[int, Lineage]
+    asking: bytes = b""
 
 
 class Erased(msgspec.Struct, frozen=True):

@@ -19,6 +19,8 @@ from coordinator.rounds.state import Device, Round, State, Table
 def erase(turn: Turn, event: Erase) -> None:
     """Delete a device from the state; one that is not there is confirmed all the same."""
     name, state = event.device, turn.state
+    turn.change([], alone=state.alone.without(name))
+    state = turn.state
     known, current = state.devices.get(name), state.current
     past = {number: replace(closed, absent=Table(closed.absent).drop(name)) for number, closed in state.past.items()}
     in_sum = current is not None and name in current.cohort and current.cohort[name].sum is not None

@@ -160,6 +160,44 @@ class Clustered(msgspec.Struct, frozen=True):
     figures: dict[str, Any] = {}
 
 
+class Inquired(msgspec.Struct, frozen=True):
+    """A clustering by sums has a question, the first one or the next.
+
+    Attributes:
+        state: its state, encoded.
+        question: the question, encoded.
+    """
+
+    state: bytes
+    question: bytes
+
+
+class Grouped(msgspec.Struct, frozen=True):
+    """Clusters were found by sums; devices choose among them alone.
+
+    Attributes:
+        centroids: their centroids, encoded as in a question.
+        figures: values to report.
+    """
+
+    centroids: bytes
+    figures: dict[str, Any] = {}
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """The devices of each cluster were counted, in the sum that a round begins with.
+
+    Attributes:
+        round: number of the round.
+        counts: number of devices in each cluster.
+        slots: slot of each cluster in the sum of updates.
+    """
+
+    round: int
+    counts: tuple[int, ...]
+    slots: bytes
+
+
 class Placed(msgspec.Struct, frozen=True):
     """A cluster was found for a device that came too late to train."""
 
@@ -235,6 +273,9 @@ Event: TypeAlias = (
     | Stored
     | Spoiled
     | Clustered
+    | Inquired
+    | Grouped
+    | Numbered
     | Placed
     | Aggregated
     | Failed

@@ -25,8 +25,10 @@ def restarted(turn: Turn) -> None:
     }
     turn.set(devices=devices)
     deadline = turn.now + turn.rules.deadline
-    if turn.state.current:
-        turn.set(current=replace(turn.state.current, opened=turn.now, deadline=deadline, probation=deadline))
+    if current := turn.state.current:
+        at_once = current.question or (current.counted and current.counted.losses is not None)
+        until = turn.now + (turn.rules.patience if at_once else turn.rules.deadline)
+        turn.set(current=replace(current, opened=turn.now, deadline=until, probation=until))
     turn.set(resting=None)
     if turn.state.phase == "training" and turn.open_round().masking is not None:
         if is_as_opened(turn.rules, turn.state):

@@ -8,6 +8,8 @@ is gone is not waited for. Those that have not answered are asked again meanwhil
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
 from coordinator import secure_aggregation
@@ -60,6 +62,14 @@ def restarted(turn: Turn) -> None:
         if masked.phase not in ("advertising", *_OVER):
             _expect(turn, number, masked)
             _feed(turn, number, secure_aggregation.Restarted())
+
+
+def note_silent(turn: Turn, names: Iterable[str], agreed: frozenset[str] = frozenset()) -> None:
+    """Note that these devices have not answered a question, and those that may have agreed to its sum."""
+    alone = turn.state.alone
+    assert alone.asking is not None, "there is a question"
+    asking = replace(alone.asking, silent=alone.asking.silent | frozenset(names))
+    turn.change([], alone=replace(alone, asking=asking, last=agreed or alone.last))
 
 
 def are_over(current: Round) -> bool:
@@ -163,11 +173,13 @@ def _abandoned(
     current = turn.open_round()
     if spent:
         turn.change([], current=replace(current, spent=True))
+    if current.question:
+        note_silent(turn, before.awaited, before.summed)
     masking = current.masking
     assert masking is not None, "it has sums"
     needed = fewest_in_sum(masking)
     if before.roster:
-        needed = before.terms.policy.fewest(len(before.roster), before.given)
+        needed = before.terms.fewest(len(before.roster), before.given)
     turn.report(
         "sum_abandoned",
         round=current.number,

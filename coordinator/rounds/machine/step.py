@@ -7,8 +7,8 @@ An event of one device costs the same among a hundred and among ten thousand dev
 tables share what does not change (`state.table`), and devices are counted, not looked through (`state.census`). Only
 what concerns all devices takes time in proportion: a round that opens, closes or is extended, a restart, a loss.
 
-`moves` draws the phases, and `phases` has a file for each. `devices`, `erasing`, `updates`, `lost_blobs` and
-`interruptions` take in the events that may come in any phase.
+`moves` draws the phases; `phases` has a file for each, and one for the questions of a clustering by sums. `devices`,
+`erasing`, `updates`, `lost_blobs` and `interruptions` take in the events that may come in any phase.
 
 Cascade: rounds 1 to `root_rounds` train the root adapter with all devices; the others train every cluster's adapter on
 top of the frozen root. Guarantees, tested by tests/coordinator/rounds/test_rounds_properties.py:
@@ -39,10 +39,13 @@ from coordinator.rounds.machine.events import (
     Failed,
     Forgotten,
     Greeted,
+    Grouped,
     Heard,
+    Inquired,
     Joined,
     Left,
     Lost,
+    Numbered,
     Offered,
     Placed,
     Reconnected,
@@ -54,7 +57,7 @@ from coordinator.rounds.machine.events import (
     Stored,
     Tick,
 )
-from coordinator.rounds.machine.phases import aggregating, clustering, finished, gathering, training
+from coordinator.rounds.machine.phases import aggregating, clustering, finished, gathering, inquiry, training
 from coordinator.rounds.machine.turn import Turn
 from coordinator.rounds.state import Rules, State
 
@@ -94,6 +97,12 @@ def _take(turn: Turn, event: Event) -> None:
             updates.spoiled(turn, event)
         case Clustered():
             clustering.clustered(turn, event)
+        case Inquired():
+            inquiry.inquired(turn, event)
+        case Grouped():
+            inquiry.grouped(turn, event)
+        case Numbered():
+            inquiry.numbered(turn, event)
         case Aggregated():
             aggregating.aggregated(turn, event)
         case Failed() if turn.state.phase == "clustering":

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from coordinator.rounds.state.alone import Alone, Asking, Counted
 from coordinator.rounds.state.census import Kind
 from coordinator.rounds.state.device import Device, Member, Trace, Update
 from coordinator.rounds.state.lineage import Lineage
@@ -25,6 +26,9 @@ from coordinator.rounds.state.table import Table
 
 __all__ = [
     "FORMAT",
+    "Alone",
+    "Asking",
+    "Counted",
     "Device",
     "Exchange",
     "Head",

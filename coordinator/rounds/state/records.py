@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from coordinator import secure_aggregation
+from coordinator.rounds.state.alone import Alone
 from coordinator.rounds.state.device import Device, Member, Update
 from coordinator.rounds.state.lineage import Lineage
 from coordinator.rounds.state.round import Past, Round, RoundHead
@@ -46,6 +47,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     past: dict[int, int]
     sums: dict[int, secure_aggregation.Head] = {}
     resting: float | None = None
+    alone: Alone = Alone()
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,6 +91,7 @@ def head_of(state: State) -> Head:
         past={number: closed.attempt for number, closed in state.past.items()},
         sums={number: secure_aggregation.head_of(masked) for number, masked in current.sums.items()} if current else {},
         resting=state.resting,
+        alone=state.alone,
     )
 
 
@@ -158,6 +161,7 @@ def restored(head: Head, records: Mapping[str, Record]) -> State:
         pace=head.pace,
         ends=head.ends,
         resting=head.resting,
+        alone=head.alone,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from coordinator import secure_aggregation
+from coordinator.rounds.state.alone import Counted
 from coordinator.rounds.state.device import Member, Update
 from coordinator.rounds.state.table import tabulate
 from edge_sdk.wire import Masking, Stage
@@ -30,9 +32,9 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
     """The open round without its devices.
 
     Attributes:
-        number: number of the round, from 1.
+        number: number of the round, from 1; 0 for a question of a clustering.
         attempt: number of this opening, counted over all rounds.
-        stage: "root" or "cluster".
+        stage: "root" or "cluster"; "clustering" for a question.
         deadline: time from which on it closes with its quorum, or is extended.
         opened: time of opening.
         probation: time until which it waits for devices without a counted update.
@@ -43,11 +45,15 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
         exchanges: the present exchange of each masked sum that has a roster, by its number.
         spent: true if devices may have answered for a masked sum that was abandoned: they take part in no other sum of
             this round.
+        question: the question that devices answer, encoded; empty: they train.
+        centroids: those of the clusters among which devices choose alone; empty: the coordinator knows each one's.
+        counted: where devices choose their clusters alone, those of each slot, once they are counted; None before, and
+            elsewhere.
     """
 
     number: int
     attempt: int
-    stage: Stage
+    stage: Stage | Literal["clustering"]
     deadline: float
     opened: float = 0.0
     probation: float = math.inf
@@ -56,6 +62,14 @@ class RoundHead(msgspec.Struct, frozen=True, kw_only=True):
     masking: Masking | None = None
     exchanges: dict[int, Exchange] = {}
     spent: bool = False
+    question: bytes = b""
+    centroids: bytes = b""
+    counted: Counted | None = None
+
+    @property
+    def is_count(self) -> bool:
+        """True if the devices of each cluster are counted, before their updates are summed."""
+        return bool(self.centroids) and self.counted is None
 
 
 class Round(RoundHead, frozen=True, kw_only=True):

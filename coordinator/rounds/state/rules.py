@@ -25,6 +25,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         epoch: epoch of this start of the coordinator.
         masking: the terms under which updates are summed, but for their epoch; None: each update is sent by itself.
         words: length of a masked vector, by what a round trains.
+        slot_words: the same of one slot of it, where devices choose their clusters alone.
+        smallest: smallest number of devices in a cluster, where devices choose theirs alone; 0: the coordinator knows
+            the cluster of each.
         patience: seconds that an exchange of a masked sum waits for a device.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -57,5 +60,12 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int = 0
     masking: Masking | None = None
     words: dict[Share, int] = {}
+    slot_words: dict[Share, int] = {}
+    smallest: int = 0
     patience: float = 60.0
     shares: tuple[Share, ...] = (Share.BOTH,)
+
+    @property
+    def alone(self) -> bool:
+        """True if devices choose their clusters alone, and the coordinator sees sums only."""
+        return self.smallest > 0

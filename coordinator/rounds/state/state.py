@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec.structs import force_setattr
 
+from coordinator.rounds.state.alone import Alone
 from coordinator.rounds.state.census import Census, Kind
 from coordinator.rounds.state.device import Device
 from coordinator.rounds.state.lineage import Lineage
@@ -33,6 +34,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         next_cluster: the first cluster number never used.
         margin: margin of the clusters when they were found; None if it is not known.
         pace: pace of the last round that had one; None if it is not known.
+        alone: clusters that devices choose alone.
         resting: time until which no round is opened, as a masked one has just failed for want of devices; None if one
             may be.
         ends: time until which devices may fetch their adapters after the last round.
@@ -51,6 +53,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     margin: float | None = None
     pace: float | None = None
     ends: float | None = None
+    alone: Alone = Alone()
     resting: float | None = None
     census: Census | None = None
 

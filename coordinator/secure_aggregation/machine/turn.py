@@ -61,7 +61,7 @@ class Turn:
             have: what they have done, in words.
         """
         state = self.state
-        fewest = state.terms.policy.fewest(len(state.roster), state.given)
+        fewest = state.terms.fewest(len(state.roster), state.given)
         if there >= fewest:
             return True
         self.abandon(

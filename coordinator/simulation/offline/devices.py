@@ -15,6 +15,7 @@ from edge_sdk.errors import PromptError
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.pictures import Picture, PictureLeftOut, load_pictures
+from edge_sdk.privacy import level_named
 from edge_sdk.training import Progress, Trainer, image_size, train_round
 from edge_sdk.wire import DeviceProfile
 
@@ -33,6 +34,7 @@ class OfflineDevice:
         profile: its profile.
         seed: seed of the evaluation.
         on_step: called after every training step.
+        code: its code at home, at level "local".
     """
 
     def __init__(
@@ -43,8 +45,9 @@ class OfflineDevice:
         profile: DeviceProfile,
         seed: int,
         on_step: OnStep,
+        code: bytes = b"",
     ) -> None:
-        self.folder, self.profile = folder, profile
+        self.folder, self.profile, self.code = folder, profile, code
         self._trainer, self._held_out, self._seed, self._on_step = trainer, list(held_out), seed, on_step
 
     def train(self, plan: RoundPlan) -> TrainedUpdate:
@@ -102,7 +105,7 @@ def open_devices(
             seen = picture_codes(generator, different_pictures(picture.image for picture in learnt), [privacy])[0]
             profile = DeviceProfile(
                 base_id=trainer.base_id,
-                prompt_code=coded.code,
+                prompt_code=coded.code if level_named(privacy).leaves else b"",
                 level=coded.level,
                 basis=coded.source,
                 pictures=len(learnt),
@@ -111,7 +114,7 @@ def open_devices(
                 picture_encoder=seen.source,
             )
             held_out = [pictures[number] for number in folder.held_out]
-            yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step)
+            yield OfflineDevice(folder, trainer, held_out, profile, seed, on_step, coded.code)
 
 
 def _coded(generator: Generator, folder: Folder, captions: list[str], level: str) -> Code:

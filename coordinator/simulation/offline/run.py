@@ -140,7 +140,9 @@ class Run:
         if isinstance(self.federation.clustering, IFCA):
             choosing = {name: ChoosingDevice(d.profile, d.train, d.choose) for name, d in devices.items()}
             return simulate_ifca(self.federation, base, choosing, tell)
-        plain = {name: SimulatedDevice(device.profile, device.train) for name, device in devices.items()}
+        plain = {
+            name: SimulatedDevice(device.profile, device.train, code=device.code) for name, device in devices.items()
+        }
         return simulate(self.federation, base, plain, tell)
 
 

@@ -8,8 +8,9 @@ import msgspec
 
 from edge_sdk.errors import ImpastoError
 from edge_sdk.membership.rounds.state import Progress
+from edge_sdk.privacy import Answered
 from edge_sdk.secure_aggregation import device
-from edge_sdk.wire import Manifest, Offer, Refused, RoundStart, Step, Sum
+from edge_sdk.wire import ClusterStart, Manifest, Offer, Refused, RoundStart, Step, Sum
 
 # --- to the coordinator ---------------------------------------------------------------------------------------------
 
@@ -118,10 +119,12 @@ class KeepSum(msgspec.Struct, frozen=True):
     Attributes:
         state: the state of its machine.
         vector: true if the masked vector has changed, which is long.
+        answered: the sum of a clustering that the device agrees to now; None: it agrees to none.
     """
 
     state: device.State
     vector: bool
+    answered: Answered | None = None
 
 
 # --- to the owner ---------------------------------------------------------------------------------------------------
@@ -146,11 +149,11 @@ class _ForSum(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: id of the plan.
-        start: the RoundStart that asks for it.
+        start: the step that asks for it.
     """
 
     plan: str
-    start: RoundStart
+    start: RoundStart | ClusterStart
 
 
 class Draw(_ForSum, frozen=True):
@@ -158,7 +161,7 @@ class Draw(_ForSum, frozen=True):
 
 
 class MakeVector(_ForSum, frozen=True):
-    """Make the plain vector of the plan's update, then feed VectorMade."""
+    """Make the plain vector of the plan's update, or of the answer to a question, then feed VectorMade."""
 
 
 class PutInPlace(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ import msgspec
 
 from edge_sdk.errors import ImpastoError
 from edge_sdk.secure_aggregation import FromCoordinator, Terms
-from edge_sdk.wire import CoordinatorState, Finished, Offer, Refused, RoundDone, RoundStart, Welcome
+from edge_sdk.wire import ClusterStart, CoordinatorState, Finished, Offer, Refused, RoundDone, RoundStart, Welcome
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -141,6 +141,7 @@ Event: TypeAlias = (
     | CoordinatorState
     | Welcome
     | RoundStart
+    | ClusterStart
     | RoundDone
     | Finished
     | Refused

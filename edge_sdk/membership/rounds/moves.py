@@ -21,8 +21,9 @@
     going_home  the last adapters are put in place
     home        the end
 
-Two moves skip a phase: an update that was trained before is handed in from `waiting` (of an earlier round) or from
-`bringing` (of this one); and a device that finds nobody, but has all adapters of a federation that has ended, goes home
+Three moves skip a phase: an update that was trained before is handed in from `waiting` (of an earlier round) or from
+`bringing` (of this one); a question of a clustering, for which nothing is fetched or trained, leads to `summing` at
+once; and a device that finds nobody, but has all adapters of a federation that has ended, goes home
 from `seeking` or `joining`. A membership that its owner stops is at its end at once, from any phase.
 """
 
@@ -38,7 +39,7 @@ Phase: TypeAlias = Literal[
 LEGAL: Mapping[Phase, Set[Phase]] = {
     "seeking": {"joining", "going_home", "home"},
     "joining": {"waiting", "going_home", "home"},
-    "waiting": {"bringing", "handing_in", "home"},
+    "waiting": {"bringing", "handing_in", "summing", "home"},
     "bringing": {"waiting", "training", "handing_in", "summing", "going_home", "home"},
     "training": {"bringing", "handing_in", "summing", "home"},
     "handing_in": {"waiting", "bringing", "home"},

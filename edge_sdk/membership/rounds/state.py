@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edge_sdk.membership.rounds.moves import Phase
+from edge_sdk.privacy import Answered
 from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, RoundStart, Step
 
@@ -36,6 +37,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         deadline: longest wait in seconds for the coordinator's next step.
         answer: longest wait in seconds for the coordinator to show itself, and to answer Join.
         masks: this device's name and identity in masked sums; None: it takes part in none.
+        code: its code, by which it chooses its cluster and answers questions; empty: its owner does not allow that.
         spread: a number from 0 to 1, drawn for each session, so that many devices do not speak at once.
     """
 
@@ -44,6 +46,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     deadline: float = 3600.0
     answer: float = 30.0
     masks: device.Rules | None = None
+    code: bytes = b""
     spread: float = 0.0
 
 
@@ -77,6 +80,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         committed: plans whose update was committed in this session.
         rounds_of: hash of each update that was committed in this session -> its round.
         sum: this device's part in a masked sum; it outlives the session, as the update does.
+        answered_last: the last sum of a clustering that it has agreed to; it outlives the session, too.
         stored: true if the coordinator has stored its masked vector.
         cluster: the device's cluster; None if it has none yet.
     """
@@ -106,6 +110,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     committed: frozenset[str] = frozenset()
     rounds_of: dict[str, int] = {}
     sum: device.State = device.State()
+    answered_last: Answered = Answered()
     stored: bool = False
     cluster: int | None = None
 

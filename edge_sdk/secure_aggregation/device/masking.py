@@ -17,7 +17,7 @@ def take_delivery(turn: Turn, delivery: Delivery) -> None:
     state, devices = turn.state, len(turn.state.roster)
     sharers = places(delivery.sharers, devices)
     senders = [place for place in turn.graph().neighbours(state.here) if place in sharers]
-    fewest = terms.policy.fewest(devices, state.given)
+    fewest = terms.fewest(devices, state.given)
     if state.here not in sharers or len(sharers) < fewest or len(senders) + 1 < state.given.threshold:
         raise TooFewDevices(
             f"{len(sharers)} of {devices} devices have sent shares, {len(senders)} of them neighbours of this one: "

@@ -54,6 +54,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         masked: the masked vector, once there is one.
         answer: survivors and dropped of the sum that it has agreed to; None before. It agrees to no other in an
             attempt.
+        spent: the last round, before this attempt, of which it has helped to unmask a sum of updates; None if there is
+            none.
     """
 
     phase: Phase = "idle"
@@ -70,6 +72,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     held: dict[int, bytes] = {}
     masked: bytes = b""
     answer: tuple[bytes, bytes] | None = None
+    spent: int | None = None
+
+    @property
+    def helped_in(self) -> int | None:
+        """The last round of which it has helped to unmask a sum of updates, this attempt included."""
+        if self.phase == "answered" and self.terms is not None and self.terms.once:
+            return self.terms.round
+        return self.spent
 
     def __repr__(self) -> str:
         """Phase and numbers, so that no log shows a key or a share."""

@@ -16,9 +16,10 @@ neighbours' shares when the consents are answered. Guarantees, tested by tests/s
   as many survivors as the policy asks for, all of whose neighbours among them have signed that they mask for the same
   sharers. The same request gets the same answer again, another one none.
 - Shares are given only if a quorum has signed the same sets: no two devices answer for different ones.
-- After an answer nothing more is given in this round, in no attempt and after no restart of the coordinator: two sums
-  of one update in different company differ by somebody's update. As those who have answered for a sum are in no later
-  one, no sums of a round can be combined to a single update.
+- After an answer for a sum of updates no update is given in this round any more, in no attempt and after no restart of
+  the coordinator: two sums of one update in different company differ by somebody's update. As those who have answered
+  for a sum are in no later one, no sums of a round can be combined to a single update. Sums of answers to a question
+  (`Terms.once` is false) may be repeated; whoever begins them limits their company.
 - What is invalid, late or repeated changes nothing, and is refused by name.
 
 `roster` takes in who takes part and shares this device's secrets, `masking` its neighbours' shares and the vector, and
@@ -118,11 +119,11 @@ def _begin(turn: Turn, event: Begin) -> None:
                 f"Start {terms.epoch}, round {terms.round}, attempt {terms.attempt} is not newer than the one that "
                 "this device has taken part in: its keys would be used twice."
             )
-        if turn.state.phase == "answered" and terms.round == before.round:
+        if terms.once and turn.state.helped_in == terms.round:
             raise UnmaskRefused(
                 f"This device has helped to unmask round {terms.round} already. A second sum of the same updates "
                 "in other company would show single ones: it takes part again in the next round."
             )
     secrets = keys.split_randomness(event.random)
-    turn.state = State(phase="advertised", terms=terms, secrets=secrets)
+    turn.state = State(phase="advertised", terms=terms, secrets=secrets, spent=turn.state.helped_in)
     turn.say(Advertise, advertisement=keys.advertised(terms, turn.rules.device, turn.rules.identity, secrets))

@@ -23,7 +23,7 @@ def agree(turn: Turn, request: UnmaskRequest) -> None:
     assert state.terms is not None, "there is an attempt"
     survivors, dropped = places(request.survivors, devices), places(request.dropped, devices)
     sharers = places(state.sharers, devices)
-    fewest = state.terms.policy.fewest(devices, state.given)
+    fewest = state.terms.fewest(devices, state.given)
     if survivors & dropped:
         raise UnmaskRefused(
             f"{len(survivors & dropped)} devices are listed both as survivors and as dropped: with the shares of "

@@ -33,6 +33,8 @@ def federation(text: str = "") -> Federation:
 
 # A file whose updates may be summed under masks.
 MASKABLE = 'min_devices = 3\n[aggregation]\nmethod = "fedit"\n[clustering]\nmethod = "single"'
+# A file whose devices choose their clusters alone.
+LOCAL = 'privacy = "local"\n[aggregation]\nmasked = true\n'
 # Another value for each key, in a file that makes sense.
 OTHER: dict[str, str] = {
     "name": 'name = "paintings"',
@@ -93,6 +95,7 @@ OTHER: dict[str, str] = {
     "clustering.choose": '[clustering]\nchoose = "eigengap"',
     "clustering.recluster": '[clustering]\nrecluster = "drift"',
     "clustering.min_cluster": "[clustering]\nmin_cluster = 7",
+    "clustering.most": LOCAL + "[clustering]\nmost = 7",
     "interaction.method": '[interaction]\nmethod = "none"',
     "interaction.rho": "[interaction]\nrho = 0.7",
     "interaction.tau": "[interaction]\ntau = 0.7",
@@ -100,6 +103,7 @@ OTHER: dict[str, str] = {
 # The method that a key belongs to, where that is not the default one; or what else its other value needs.
 METHOD = {
     "privacy": "allow_plain = true",
+    "clustering.most": LOCAL,
     "server_optimiser.learning_rate": '[server_optimiser]\nmethod = "momentum"',
     "server_optimiser.momentum": '[server_optimiser]\nmethod = "momentum"',
     "filter.liars": '[filter]\nmethod = "trim"',
@@ -345,3 +349,12 @@ def test_the_page_lists_them() -> None:
         "fixed": "refused",
     }
     assert listed == {key: words[how] for key, how in CHANGES.items()}
+
+
+@pytest.mark.parametrize("texts", [("", LOCAL), (LOCAL, "")])
+def test_a_started_federation_keeps_to_its_devices_choice_of_clusters(texts: tuple[str, str]) -> None:
+    """Codes that left devices cannot be taken back, and clusters that devices chose are known to nobody else."""
+    before, after = (federation(text) for text in texts)
+    noted = {**settings_of(before, BASE), "aggregation.method": after.aggregation.method, "aggregation.masked": False}
+    with pytest.raises(ConfigurationError, match=r"privacy = .*keys\.json"):
+        adopt(started().state, noted, after, BASE)

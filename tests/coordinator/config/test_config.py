@@ -169,7 +169,7 @@ def test_a_flat_file_of_earlier_versions_is_told_what_to_write(keys: str, said: 
         (of("aggregation", 'method = "fedit"\ncarry = true'), "has no key 'carry', which is a key of product: choose"),
         (
             of("clustering", 'method = "single"\nclusters = 3'),
-            "is a key of fused, prompt, adapter, picture, validated and ifca",
+            "is a key of fused, prompt, adapter, picture, validated, sums and ifca",
         ),
         (of("interaction", 'method = "none"\nrho = 0.3'), "has no key 'rho', which is a key of attention"),
         (of("interaction", "carry = true"), "has no key 'carry': write carry under [aggregation]"),

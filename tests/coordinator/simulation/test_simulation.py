@@ -13,14 +13,17 @@ import pytest
 
 from coordinator.config import BaseModel, Federation, parse
 from coordinator.methods.aggregation import AGGREGATORS
+from coordinator.simulation.choosing import found_groups
 from coordinator.simulation.federation import Outcome, SimulatedDevice, _Simulation, simulate
 from edge_sdk.adapter import Adapter, Factors, Share, beginning, concatenate, cosine, norm, pack, to_bytes
-from edge_sdk.errors import ConfigurationError, NothingLearnt, Rejected
+from edge_sdk.errors import ConfigurationError, NothingLearnt, PromptError, Rejected
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.wire.messages import RoundStart
+from edge_sdk.privacy import nearest_centroid
+from edge_sdk.wire.messages import DeviceProfile, RoundStart
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import GROUPS, Learner
 from tests.coordinator.settings import federation_of
+from tests.integration.devices import coarse_code
 
 BASE = BaseModel(BASE_ID, SLOTS)
 
@@ -385,3 +388,31 @@ def test_factors_stay_as_small_as_their_products_ask_for() -> None:
     learners = [Watching(number, rank=(8, 2, 4)[number % 3]) for number in range(6)]
     run(federation("product", rank=8, rounds=12, root_rounds=0, steps=8, interaction="attention"), learners)
     assert max(learner.excess for learner in learners) < 3
+
+
+def test_devices_that_choose_their_clusters_alone() -> None:
+    """Groups are those of the plain sums; the weights are those under masks, and so are the bytes."""
+    learners = [Learner(number) for number in range(8)]
+    codes = {learner.name: coarse_code(("apples", "boats")[learner.group], learner.number) for learner in learners}
+    keys = {"privacy": "local", "allow_plain": False, "aggregation": {"masked": True}, "clustering": {}, "rounds": 4}
+    settings = federation("fedit", **keys)
+    profile = DeviceProfile(
+        base_id=BASE_ID, prompt_code=b"", level="local", basis=bytes(32), pictures=100, max_rank=4
+    )  # fmt: skip
+    devices = {o.name: SimulatedDevice(profile, o.train, code=codes[o.name]) for o in learners}
+    base = msgspec.structs.replace(BASE, basis=bytes(32))
+    outcomes = simulate(settings, base, devices)
+    groups, _, _ = found_groups(settings, codes)
+    centroids = np.array(groups.centroids)
+    assert {name: outcome.cluster for name, outcome in outcomes.items()} == {
+        name: nearest_centroid(code, centroids) for name, code in codes.items()
+    }
+    assert len({(learner.group, outcomes[learner.name].cluster) for learner in learners}) == 2
+    assert all(error(learner, outcomes[learner.name]) < 0.6 for learner in learners)
+    rules = settings.rules(base)
+    assert {outcome.bytes_up for outcome in outcomes.values()} == {outcomes["device-0"].bytes_up}
+    slots = 3 * (rules.words[Share.BOTH] + rules.slot_words[Share.BOTH] + 3) + rules.words[Share.BOTH]
+    assert outcomes["device-0"].bytes_up > 4 * slots, "and the answers to questions"
+    assert len({outcome.bytes_down for outcome in outcomes.values()}) == 1, "downloads do not tell clusters apart"
+    with pytest.raises(PromptError):
+        simulate(settings, base, {name: replace(device, code=b"") for name, device in devices.items()})

@@ -11,7 +11,7 @@ from coordinator.rounds.machine.events import (
     Aggregated,
     Failed,
 )
-from coordinator.rounds.machine.phases import finished
+from coordinator.rounds.machine.phases import finished, inquiry
 from coordinator.rounds.machine.turn import Turn
 from coordinator.rounds.state import Past, Round, Trace
 from edge_sdk.wire import (
@@ -23,13 +23,14 @@ def ask(turn: Turn) -> None:
     """Ask for the adapters that the updates of the closed round make."""
     current, state = turn.open_round(), turn.state
     last = current.number in (turn.rules.root_rounds, turn.rules.rounds)
-    turn.actions.append(Aggregate(current, last, state.root, state.clusters))
+    asking = state.alone.asking.state if current.question and state.alone.asking else b""
+    turn.actions.append(Aggregate(current, last, state.root, state.clusters, asking))
 
 
 def aggregated(turn: Turn, event: Aggregated) -> None:
     """Take the adapters over, and end the round."""
     current = turn.state.current
-    if turn.state.phase != "aggregating" or not current or event.round != current.number:
+    if turn.state.phase != "aggregating" or not current or event.round != current.number or current.is_count:
         return
     devices = dict(turn.state.devices)
     for number, reason in event.failed.items():
@@ -59,6 +60,9 @@ def failed(turn: Turn, event: Failed) -> None:
     current = turn.state.current
     if turn.state.phase != "aggregating" or not current or event.round != current.number:
         return
+    if current.question or current.is_count:
+        inquiry.failed(turn, event)
+        return
     turn.report("round_failed", round=event.round, code=event.code, reason=event.reason)
     end(turn, current)
     tell_members(turn, current, accepted=frozenset())
@@ -75,6 +79,7 @@ def end(turn: Turn, current: Round) -> None:
         past={n: closed for n, closed in past.items() if n > number - late},
         pace=turn.state.pace if current.pace is None else current.pace,
         ends=turn.now + turn.rules.deadline if number >= turn.rules.rounds else None,
+        alone=replace(turn.state.alone, counted=None),
     )
 
 

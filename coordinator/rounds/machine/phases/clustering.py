@@ -14,7 +14,7 @@ from coordinator.rounds.machine.events import (
     Clustered,
     Failed,
 )
-from coordinator.rounds.machine.phases import training
+from coordinator.rounds.machine.phases import inquiry, training
 from coordinator.rounds.machine.turn import Turn
 from coordinator.rounds.state import Lineage
 
@@ -22,6 +22,12 @@ from coordinator.rounds.state import Lineage
 def ask(turn: Turn) -> None:
     """Ask for clusters of the present devices, and of absent ones with a counted update."""
     state = turn.state
+    if turn.rules.alone and not state.alone.centroids:
+        inquiry.ask(turn)
+        return
+    if turn.rules.alone:
+        _open(turn)
+        return
     devices = {n: device for n, device in state.devices.items() if device.proven or device.is_present(turn.now)}
     turn.actions.append(Cluster(state.round + 1, devices, state.next_cluster, state.margin, state.clusters))
 
@@ -53,6 +59,9 @@ def failed(turn: Turn, event: Failed) -> None:
     """Open the round without an answer: devices keep their clusters."""
     if turn.state.phase != "clustering" or event.round != turn.state.round + 1:
         return
+    if turn.rules.alone:
+        inquiry.failed(turn, event)
+        return
     turn.report("clustering_failed", round=event.round, code=event.code, reason=event.reason)
     known = [device.cluster for device in turn.state.devices.values() if device.cluster is not None]
     common = min(known, default=turn.state.next_cluster)
@@ -66,7 +75,8 @@ def _open(turn: Turn) -> None:
     for cluster, devices in small.items():
         _tell_of_small(turn, cluster, devices)
     if current is None:  # everybody left while the clusters were being computed, or no cluster can be summed
-        turn.set(phase="gathering", resting=turn.now + turn.rules.grace if small else None)
+        resting = turn.now + turn.rules.grace if small or turn.rules.alone else None
+        turn.set(phase="gathering", resting=resting, alone=replace(turn.state.alone, counted=None))
         return
     turn.set(phase="training", current=current, attempt=current.attempt)
     turn.report(

@@ -22,6 +22,9 @@ def hand_back(turn: Turn, name: str) -> None:
     device = turn.state.devices[name]
     if device.left:
         return
+    if turn.rules.alone:
+        _hand_all_back(turn, name)
+        return
     if device.cluster is None:
         assignment = {n: d.cluster for n, d in turn.state.devices.items() if d.cluster is not None}
         turn.actions.append(Place(name, assignment))
@@ -32,6 +35,15 @@ def hand_back(turn: Turn, name: str) -> None:
     adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
     turn.put_device(name, replace(device, served=False))  # true if it was served before rounds were added
     turn.send(name, Finished(rounds=turn.state.round, cluster=device.cluster, adapters=adapters))
+
+
+def _hand_all_back(turn: Turn, name: str) -> None:
+    """Send a device the adapters of all clusters, among which it chooses alone."""
+    state = turn.state
+    lineages = [state.root, *(state.clusters[cluster] for cluster in sorted(state.clusters))]
+    adapters = [manifest for lineage in lineages for manifest in lineage.adapters][:MAX_ADAPTERS]
+    turn.put_device(name, replace(state.devices[name], served=False))
+    turn.send(name, Finished(rounds=state.round, cluster=None, adapters=adapters, centroids=state.alone.centroids))
 
 
 def placed(turn: Turn, event: Placed) -> None:

@@ -18,7 +18,7 @@ from coordinator.rounds.decisions import (
     round_start,
 )
 from coordinator.rounds.machine import masks
-from coordinator.rounds.machine.phases import aggregating
+from coordinator.rounds.machine.phases import aggregating, inquiry
 from coordinator.rounds.machine.turn import Turn
 
 
@@ -37,7 +37,9 @@ def settle(turn: Turn) -> None:
 
 def _settle_masked(turn: Turn) -> None:
     """Let devices be waited for as in any round until they are trained; then their sums decide how it ends."""
-    if turn.open_round().is_gathering:
+    if turn.open_round().is_gathering and turn.open_round().question:
+        inquiry.settle(turn)
+    elif turn.open_round().is_gathering:
         _settle(turn)
     if turn.state.phase != "training":
         return
@@ -46,6 +48,8 @@ def _settle_masked(turn: Turn) -> None:
     if not masks.are_over(current):
         return
     if current.summed:
+        if current.question:
+            inquiry.note_agreed(turn)
         turn.set(phase="aggregating")
         aggregating.ask(turn)
     else:
@@ -68,20 +72,26 @@ def _settle(turn: Turn) -> None:
 def abandon(turn: Turn, reason: str = "no device delivered an update") -> None:
     """End the open round, in which no update counts; it is opened anew under its number."""
     current = turn.open_round()
+    if current.question:
+        inquiry.abandon(turn, reason)
+        return
     if UPDATE_LOST in current.refused.values():
         fail(turn, UPDATE_LOST, "all of its updates were lost")
         return
-    if masks.may_be_spent(current):
+    if not current.is_count and masks.may_be_spent(current):
         fail(turn, "MaskedSumError", f"{reason}, and devices may have helped to unmask it: they do so once in a round")
         return
     turn.report("round_abandoned", round=current.number, reason=reason)
     resting = None if current.masking is None else turn.now + turn.rules.grace
-    turn.set(phase="gathering", current=None, resting=resting)
+    turn.set(phase="gathering", current=None, resting=resting, alone=replace(turn.state.alone, counted=None))
 
 
 def fail(turn: Turn, code: str, reason: str) -> None:
     """End the open round in which updates have counted: each counts under one number, once."""
     current = turn.open_round()
+    if current.question:
+        inquiry.abandon(turn, reason)
+        return
     turn.report("round_failed", round=current.number, code=code, reason=reason)
     aggregating.end(turn, current)
     aggregating.tell_members(turn, current, accepted=frozenset())
@@ -99,7 +109,12 @@ def _extend(turn: Turn, awaited: Iterable[str]) -> None:
 
 
 def _close(turn: Turn) -> None:
-    if turn.open_round().masking is not None:
+    current = turn.open_round()
+    if current.counted and current.counted.losses is not None and len(current.cohort) > current.delivered:
+        lost = len(current.cohort) - current.delivered
+        abandon(turn, f"{lost} devices were lost after they had been counted: a slot could have too few")
+        return
+    if current.masking is not None:
         masks.close(turn)
         return
     _refuse_outliers(turn)

@@ -6,9 +6,9 @@ from msgspec.structs import replace
 
 from edge_sdk.membership.rounds.actions import Begin, Bring, Prepare, PutInPlace, Stuck, Train
 from edge_sdk.membership.rounds.events import Failed, Stored
-from edge_sdk.membership.rounds.machine import offering, saying
+from edge_sdk.membership.rounds.machine import inquiry, offering, saying
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.wire import Finished, RoundStart, Step
+from edge_sdk.wire import ClusterStart, Finished, RoundStart, Step
 
 # Transfers of adapters that may fail in a row.
 FAILURES = 5
@@ -25,10 +25,15 @@ def wait(turn: Turn) -> None:
 
 def act_on(turn: Turn, step: Step) -> None:
     """Turn to a step; first to an update that was left over, if it may still count."""
-    cluster = step.cluster if step.cluster is not None else turn.state.cluster
+    cluster = turn.cluster_in(step)
     turn.set(step=step, next=None, cluster=cluster, began=turn.now, missing=())
+    if isinstance(step, ClusterStart):
+        if not inquiry.begin(turn, step):
+            wait(turn)
+        return
     if isinstance(step, RoundStart) and not turn.has_enough():
-        turn.tell("round_started", round=step.round, rounds=step.rounds, stage=step.stage, cluster=step.cluster)
+        own = cluster if step.stage == "cluster" else None
+        turn.tell("round_started", round=step.round, rounds=step.rounds, stage=step.stage, cluster=own)
         last = turn.state.outbox
         if last and last.may_count_in(step):  # left over; it comes in place of this round's
             turn.tell("update_resumed", round=last.round)
@@ -79,7 +84,7 @@ def _bring_next(turn: Turn) -> None:
 
 def _all_there(turn: Turn) -> None:
     step = turn.state.step
-    assert step is not None, "adapters are those of a step"
+    assert isinstance(step, RoundStart | Finished), "adapters are those of a step"
     turn.set(failures=0)
     if isinstance(step, Finished) or turn.has_enough():
         turn.move("going_home")

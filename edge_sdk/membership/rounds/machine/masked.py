@@ -5,19 +5,24 @@ from __future__ import annotations
 from edge_sdk.membership.rounds.actions import HandInVector, KeepSum, MakeVector, SaySum
 from edge_sdk.membership.rounds.machine import intervals
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.secure_aggregation import device, encode
-from edge_sdk.wire import Offer, RoundStart, Sum, make_manifest
+from edge_sdk.privacy import Answered, read_question
+from edge_sdk.secure_aggregation import device, encode, places
+from edge_sdk.wire import ClusterStart, Offer, RoundStart, Sum, make_manifest
 
 
 def feed(turn: Turn, event: device.Event) -> None:
     """Do a step of the sum's machine; its state is stored before anything that follows is said."""
     rules = turn.rules.masks
     assert rules is not None, "this device can take part in masked sums"
-    before = turn.state.sum
+    before, start = turn.state.sum, turn.state.step
     after, actions = device.step(rules, before, event)
     if after != before:
+        answered = None
+        if isinstance(start, ClusterStart) and after.answer is not None and after.answer != before.answer:
+            answered = _agreed(turn, start, after)
+            turn.set(answered_last=answered)
         turn.set(sum=after)
-        turn.actions.append(KeepSum(after, vector=after.masked != before.masked))
+        turn.actions.append(KeepSum(after, vector=after.masked != before.masked, answered=answered))
     for action in actions:
         match action:
             case device.Say(message):
@@ -27,9 +32,15 @@ def feed(turn: Turn, event: device.Event) -> None:
                     turn.actions.append(HandInVector(turn.state.sum.masked, offer_of(turn)))
             case device.Refuse(error):
                 turn.tell("sum_refused", code=type(error).__name__, reason=str(error))
-    start = turn.state.step
-    if after.phase == "ready" and isinstance(start, RoundStart) and actions:
-        turn.actions.append(MakeVector(turn.offered()[0].plan, start))
+    if after.phase == "ready" and isinstance(start, RoundStart | ClusterStart) and actions:
+        turn.actions.append(MakeVector(turn.plan(start), start))
+
+
+def _agreed(turn: Turn, start: ClusterStart, after: device.State) -> Answered:
+    """Return the sum of answers that this device agrees to, to be remembered before it says so."""
+    assert after.answer is not None, "it agrees"
+    survivors = {after.roster[place].device for place in places(after.answer[0], len(after.roster))}
+    return turn.state.answered_last.and_now(read_question(start.question), survivors)
 
 
 def say_again(turn: Turn) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from edge_sdk.membership.rounds.actions import TurnedAway
 from edge_sdk.membership.rounds.machine import bringing, offering, saying, summing, updates
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.wire import CoordinatorState, Finished, Refused, RoundStart, Step, Welcome, without_deadline
+from edge_sdk.wire import (
+    ClusterStart,
+    CoordinatorState,
+    Finished,
+    Refused,
+    RoundStart,
+    Step,
+    Welcome,
+    without_deadline,
+)
 
 # Codes of refusals that may come after an update was committed.
 AFTERWARDS = frozenset({"UpdateOutlier", "UpdateLost"})
@@ -87,7 +96,7 @@ def _replaced(turn: Turn, step: Step) -> None:
 def _overtaken(turn: Turn, step: Step) -> None:
     """Take in a step while an update is offered."""
     work, offer = turn.offered()
-    if isinstance(step, Finished):
+    if isinstance(step, Finished | ClusterStart):
         turn.set(next=step)
         if not turn.state.counted:
             updates.leave(turn)

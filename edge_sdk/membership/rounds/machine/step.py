@@ -41,7 +41,7 @@ from edge_sdk.membership.rounds.events import (
 from edge_sdk.membership.rounds.machine import bringing, ending, messages, saying, summing, updates
 from edge_sdk.membership.rounds.machine.turn import Turn
 from edge_sdk.membership.rounds.state import Rules, State
-from edge_sdk.wire import CoordinatorState, Finished, Refused, RoundDone, RoundStart, Welcome
+from edge_sdk.wire import ClusterStart, CoordinatorState, Finished, Refused, RoundDone, RoundStart, Step, Welcome
 
 
 def step(rules: Rules, state: State, event: Event, now: float) -> tuple[State, list[Action]]:
@@ -70,7 +70,7 @@ def _take(turn: Turn, event: Event) -> None:
             messages.shown(turn, event)
         case Welcome():
             messages.welcomed(turn, event)
-        case RoundStart() | Finished():
+        case RoundStart() | ClusterStart() | Finished():
             messages.stepped(turn, event)
         case RoundDone():
             updates.round_done(turn, event)
@@ -114,4 +114,4 @@ def _is_answer(event: Event) -> bool:
     """Return True if an event shows that the coordinator is there; its state may be a leftover on the broker."""
     if isinstance(event, Stored):
         return event.anew
-    return isinstance(event, Welcome | RoundStart | Finished | RoundDone | Refused | Delivered | Failed | SumHeard)
+    return isinstance(event, Welcome | Step | RoundDone | Refused | Delivered | Failed | SumHeard)

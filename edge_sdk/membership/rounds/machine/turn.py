@@ -9,7 +9,8 @@ from msgspec.structs import replace
 from edge_sdk.membership.rounds.actions import Action, Tell
 from edge_sdk.membership.rounds.moves import Phase, is_legal
 from edge_sdk.membership.rounds.state import Rules, State, Work
-from edge_sdk.wire import Offer, RoundStart, Step, plan_id
+from edge_sdk.privacy import nearest_centroid, places_of
+from edge_sdk.wire import ClusterStart, Finished, Offer, RoundStart, Step, plan_id
 
 
 class Turn:
@@ -45,9 +46,18 @@ class Turn:
         self.actions.append(Tell(event, values))
 
     def plan(self, step: Step) -> str:
-        """Return the id of the work that a round asks for."""
-        assert isinstance(step, RoundStart), "only a round has a plan"
+        """Return the id of the work that a round, or a question, asks for."""
+        assert isinstance(step, RoundStart | ClusterStart), "the last step asks for no work"
         return plan_id(self.rules.federation, step)
+
+    def cluster_in(self, step: Step) -> int | None:
+        """Return this device's cluster: the one that a step names, or the nearest of those to choose from."""
+        if isinstance(step, RoundStart | Finished):
+            if step.cluster is not None:
+                return step.cluster
+            if step.centroids and self.rules.code:
+                return nearest_centroid(self.rules.code, places_of(step.centroids))
+        return self.state.cluster
 
     def has_enough(self) -> bool:
         """Return True if the device has taken part in as many rounds as it wanted."""

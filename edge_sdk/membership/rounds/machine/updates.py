@@ -7,7 +7,7 @@ from edge_sdk.membership.rounds.events import Delivered, Failed, Trained, Vanish
 from edge_sdk.membership.rounds.machine import bringing, intervals, offering, saying, summing
 from edge_sdk.membership.rounds.machine.turn import Turn
 from edge_sdk.membership.rounds.state import Work
-from edge_sdk.wire import RoundDone, RoundStart
+from edge_sdk.wire import ClusterStart, RoundDone, RoundStart
 
 SHARED = (
     "An update of this device counts, but it is not the one that was trained here: another device has its name and "
@@ -34,6 +34,9 @@ def round_done(turn: Turn, done: RoundDone) -> None:
 
     It may be another's, of a device with the same name: if the own one was not answered, its answer is asked for.
     """
+    if done.round == 0:
+        _question_done(turn)
+        return
     turn.tell("round_done", round=done.round, accepted=done.accepted, updates=done.updates)
     if turn.state.phase == "handing_in":
         _done_meanwhile(turn, done)
@@ -106,6 +109,11 @@ def leave(turn: Turn) -> None:
     bringing.wait(turn)
 
 
+def _question_done(turn: Turn) -> None:
+    if turn.state.phase == "summing" and isinstance(turn.state.step, ClusterStart):
+        summing.leave(turn)
+
+
 def _is_masked(turn: Turn) -> bool:
     """Return True if the last update is summed under masks: nobody can take it by itself."""
     last, terms = turn.state.outbox, turn.state.sum.terms
@@ -114,6 +122,8 @@ def _is_masked(turn: Turn) -> bool:
 
 def _summed(turn: Turn, done: RoundDone) -> None:
     """Take in the end of a round under masks, which alone says whether the update counts."""
+    if isinstance(turn.state.step, ClusterStart):
+        return  # it is forged, or of a round that is long over
     _, offer = turn.offered()
     if done.round < offer.round:
         return

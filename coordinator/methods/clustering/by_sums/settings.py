@@ -1,0 +1,64 @@
+"""The settings of a clustering by sums: the table [clustering] of a federation of level "local"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from coordinator.methods import Idle
+from coordinator.methods.clustering.blends import Clusterer
+from coordinator.methods.clustering.by_sums.machine import Plan
+from coordinator.methods.clustering.evidence import Blend, Evidence
+from edge_sdk.privacy import DIMENSIONS
+from edge_sdk.wire import LEAST_CLUSTER, MAX_CLUSTERS
+
+
+class BySums(Clusterer, frozen=True, kw_only=True):
+    """Sums of the devices' answers: the coordinator compares nothing, and clusters are found once.
+
+    Attributes:
+        clusters: number of clusters, fewer if they would be too small; 0: found by the mean silhouette.
+        most: largest number of clusters that is tried with clusters = 0.
+        min_cluster: smallest number of devices in a cluster, and in a slot of a sum.
+    """
+
+    without: ClassVar[Mapping[str, str]] = {
+        "recluster": "Clusters are found once: the sums of two clusterings would differ by single devices' codes.",
+        "choose": "The number of clusters is found by the sum of the devices' silhouettes.",
+    }
+    method: str = "sums"
+    clusters: Annotated[int, Meta(ge=0, le=MAX_CLUSTERS)] = 0
+    most: Annotated[int, Meta(ge=2, le=32)] = 8
+    min_cluster: Annotated[int, Meta(ge=LEAST_CLUSTER, le=2**20)] = LEAST_CLUSTER
+
+    def __call__(self, evidence: Evidence) -> Blend:
+        return Blend(prompt=0.0, adapter=0.0)
+
+    @property
+    def largest(self) -> int:
+        """The largest number of clusters that may come out."""
+        return self.clusters or self.most
+
+    @property
+    def largest_answer(self) -> int:
+        """Words of the largest answer to a question."""
+        plan = self.plan(0, 0, b"")
+        return plan.centroids * (1 + DIMENSIONS)
+
+    def plan(self, epoch: int, clustering: int, seed: bytes) -> Plan:
+        """Return the settings of one clustering.
+
+        Args:
+            epoch: the coordinator's start in which it is begun.
+            clustering: its number.
+            seed: source of the random starts.
+        """
+        return Plan(
+            epoch=epoch, clustering=clustering, seed=seed, clusters=self.clusters, most=self.most,
+            smallest=self.min_cluster,
+        )  # fmt: skip
+
+    def idle(self) -> Sequence[Idle]:
+        return [(("most",), f"clusters = {self.clusters}")] if self.clusters else []
