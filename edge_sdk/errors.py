@@ -56,6 +56,7 @@
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── AssistError             a helper does not draw for this device; the device draws alone
         │   ├── NoHelper                no helper of the federation fits the drawing
+        │   ├── AssistDeclined          the helper would save too little time
         │   ├── HelperUntrusted         the coordinator does not vouch for the helper's key
         │   ├── HelperBusy              the helper has no room
         │   ├── HelperRefused           the helper refused the request, with its reason
@@ -313,6 +314,10 @@ class AssistError(FederationError):
 
 class NoHelper(AssistError):
     """No helper of the federation is there that fits the drawing."""
+
+
+class AssistDeclined(AssistError):
+    """The helper would save too little time, or the drawing cannot be shared."""
 
 
 class HelperUntrusted(AssistError):
