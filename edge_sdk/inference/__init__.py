@@ -16,7 +16,7 @@ from __future__ import annotations
 from edge_sdk.inference.adapters import HYBRIDS, Mix
 from edge_sdk.inference.bundle import BASIS, Bundle, BundleIndex, Slot, compute_base_id
 from edge_sdk.inference.drawing import Order
-from edge_sdk.inference.generator import Generator, OnStep
+from edge_sdk.inference.generator import Decoder, Generator, OnStep
 from edge_sdk.inference.runtime import BACKENDS, NotPrepared
 from edge_sdk.inference.sampling import (
     MAX_STATE,
@@ -38,6 +38,7 @@ __all__ = [
     "Bundle",
     "BundleIndex",
     "Course",
+    "Decoder",
     "DrawingState",
     "Generator",
     "Mix",

@@ -87,6 +87,27 @@ class Sampler:
         chosen = self._chosen(order)
         return Course(self._index.base_id, self._index.variant, self._schedule.id, chosen.scheduler, chosen.steps)
 
+    def shape(self, order: Order) -> tuple[int, int, int, int]:
+        """Shape (n, c, h, w) of an order's latents.
+
+        Raises:
+            ValueError, SizeUnsupported: the order makes no sense.
+        """
+        wide, tall = self._size(order.size, order.picture)
+        return (len(_texts(order)[0]) * order.count, *self._index.latent_shape(tall, wide))
+
+    def guidance(self, order: Order) -> float:
+        """The guidance scale of an order."""
+        return self._chosen(order).guidance
+
+    def noisy_steps(self, steps: int, signal: float) -> int:
+        """Number of the first of so many steps that end where the share of the signal in the variance is at most this.
+
+        It is that of evenly spaced timesteps; schedulers differ by a step.
+        """
+        timesteps = self._schedule.timesteps(min(steps, self._schedule.length), "linspace")
+        return int((self._schedule.alphas[timesteps.round().astype(int)[1:]] <= signal).sum())
+
     def check(self, state: DrawingState, order: Order) -> None:
         """Check that this order can go on from a state.
 
@@ -94,9 +115,7 @@ class Sampler:
             StateMismatch, StateInvalid: see `DrawingState.check`.
             ValueError, SizeUnsupported: the order itself makes no sense.
         """
-        wide, tall = self._size(order.size, order.picture)
-        shape = (len(_texts(order)[0]) * order.count, *self._index.latent_shape(tall, wide))
-        state.check(self.course(order), shape, self._schedule.largest)
+        state.check(self.course(order), self.shape(order), self._schedule.largest)
 
     def begin(
         self, order: Order, terms: Sequence[tuple[Adapter, float]], stacklevel: int

@@ -256,7 +256,19 @@ class Generator:
             count=count,
             latents=latents,
         )
-        total, states = self._sampler.begin(order, self._terms(adapters), stacklevel=2)
+        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+
+    def draw(
+        self, order: Order, *, decoder: Decoder = "full", tile: int | None = None, on_step: OnStep | None = None
+    ) -> list[Image.Image]:
+        """Draw the pictures of an order: `generate`, for those who have its arguments as an `Order`."""
+        self._check_decoder(decoder)
+        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+
+    def _drawn(
+        self, order: Order, decoder: Decoder, tile: int | None, on_step: OnStep | None, stacklevel: int
+    ) -> list[Image.Image]:
+        total, states = self._sampler.begin(order, self._terms(order.adapters), stacklevel=stacklevel + 1)
         for step, state in enumerate(states, 1):
             if on_step is not None and on_step(step, total, state.latents) is False:
                 return []
@@ -294,6 +306,22 @@ class Generator:
             ValueError: there is no such scheduler or hybrid.
         """
         return self._sampler.course(order)
+
+    def latent_shape(self, order: Order) -> tuple[int, int, int, int]:
+        """Shape (n, c, h, w) of the latents of an order.
+
+        Raises:
+            ValueError, SizeUnsupported: the order makes no sense.
+        """
+        return self._sampler.shape(order)
+
+    def guidance(self, order: Order) -> float:
+        """The guidance scale with which an order is drawn."""
+        return self._sampler.guidance(order)
+
+    def noisy_steps(self, steps: int, signal: float) -> int:
+        """See `Sampler.noisy_steps`."""
+        return self._sampler.noisy_steps(steps, signal)
 
     def words(self, prompt: str) -> PromptWords:
         """A prompt as token ids, which `Order` takes in place of a text.
