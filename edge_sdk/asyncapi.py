@@ -69,7 +69,7 @@ def document() -> Json:
             "version": f"{m.VERSION}.0.0",
             "description": (
                 "How devices learn together: they share encoded prompts and adapter updates with a coordinator, never "
-                "pictures. A prompt goes to a helper only, if its owner says so. docs/protocol.md and docs/assist.md say "
+                "pictures; a prompt goes to a helper only, if its owner says so. docs/protocol.md and assist.md say "
                 "what each message means and when it is sent."
             ),
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
