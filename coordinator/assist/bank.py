@@ -23,8 +23,11 @@ _FRESH = 5.0  # seconds for which the list of published adapters holds
 class Source(Protocol):
     """A place with the files of adapters."""
 
-    def read(self, sha256: str, now: float) -> bytes | None:
-        """Return the file with this hash; None if there is none. now: seconds."""
+    def has(self, sha256: str, now: float) -> bool:
+        """Return True if there is a file with this hash. now: seconds."""
+
+    def read(self, sha256: str) -> bytes | None:
+        """Return that file; None if it is lost."""
 
 
 class Bank:
@@ -47,14 +50,15 @@ class Bank:
             AdapterUnknown: there is none, or it cannot be used with the bundle.
             StoreUnavailable: the store does not answer.
         """
-        data = self._source.read(sha256, now)
-        if data is None:
+        there = self._source.has(sha256, now)
+        if sha256 not in self._kept or not there:
             self._kept.pop(sha256, None)
-            raise AdapterUnknown(
-                f"There is no adapter {sha256[:12]}… here: the federation has not published it, or has newer ones. "
-                "Join again for those."
-            )
-        if sha256 not in self._kept:
+            data = self._source.read(sha256) if there else None
+            if data is None:
+                raise AdapterUnknown(
+                    f"There is no adapter {sha256[:12]}… here: the federation has not published it, or has newer ones. "
+                    "Join again for those."
+                )
             try:
                 found = adapters.from_bytes(data)
                 self._check(found)
@@ -80,15 +84,17 @@ class Published:
         self._known: frozenset[str] = frozenset()
         self._due = float("-inf")
 
-    def read(self, sha256: str, now: float) -> bytes | None:
-        """Return the file; None if it is not, or not any more, among the published adapters."""
+    def has(self, sha256: str, now: float) -> bool:
+        """Return True for an adapter that the coordinator has published last."""
         if now >= self._due:
             state = self._database.load()
             lineages = (state.root, *state.clusters.values())
             self._known = frozenset(manifest.sha256 for lineage in lineages for manifest in lineage.adapters)
             self._due = now + _FRESH
-        if sha256 not in self._known:
-            return None
+        return sha256 in self._known
+
+    def read(self, sha256: str) -> bytes | None:
+        """Return the file; None if the store has lost it."""
         try:
             return self._blobs.get(sha256)
         except BlobLost:
@@ -112,11 +118,14 @@ class Folder:
         if not self._files:
             raise ConfigurationError(f"There is no .safetensors file in {folder}: correct --adapters, or leave it out.")
 
-    def read(self, sha256: str, now: float) -> bytes | None:
-        """Return the file; None if there is none, or if it was changed since the start."""
-        path = self._files.get(sha256)
+    def has(self, sha256: str, now: float) -> bool:
+        """Return True for an adapter that was there at the start."""
+        return sha256 in self._files
+
+    def read(self, sha256: str) -> bytes | None:
+        """Return the file; None if it was changed or deleted since the start."""
         try:
-            data = path.read_bytes() if path else None
+            data = self._files[sha256].read_bytes()
         except OSError:
             return None
-        return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None

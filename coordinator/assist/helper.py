@@ -201,9 +201,9 @@ class Helper:
                 if self._fault is not None:
                     raise self._fault
             finally:
-                hang_up(self._transport, self._topics.helper_state(self._name), self._state(online=False))
                 for request in self._requests.stop_all():
-                    self._ended(request, "HelperStopped")
+                    self._ended(request, "HelperStopped", "This helper was stopped: another one may help.")
+                hang_up(self._transport, self._topics.helper_state(self._name), self._state(online=False))
                 self._drawer.close(_LAST_STEP)
                 self._report("helper_stopped", helper=self._name)
 
@@ -251,6 +251,8 @@ class Helper:
     def _take(self, topic: str, payload: bytes) -> None:
         """Handle one message; a faulty one is refused by name and has no other effect."""
         device = self._topics.asker_of(topic)
+        if not payload:  # an empty retained message only clears a topic
+            return
         about = ""
         try:
             message = assist.decode(payload)

@@ -6,11 +6,12 @@ goes on where it was.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,7 @@ class _Progress:
     """The device's own drawing, as the thread that asks sees it."""
 
     done: int = 0
-    seconds: float = 0.0  # of its last step
-    since: float = field(default_factory=time.monotonic)
-
-    def step(self) -> None:
-        now = time.monotonic()
-        self.seconds, self.since = now - self.since, now
-        self.done += 1
+    seconds: float = math.inf  # of its fastest step: the first one opens the UNet
 
 
 def draw_assisted(
@@ -240,17 +235,24 @@ class _Both:
         return pictures, Assistance(self.total, answer.step, self.progress.done, self.asking.helper)
 
     def _until_answer(self, own: Iterator[DrawingState]) -> tuple[DrawingState | None, DrawingState | None]:
-        """Draw until a useful answer is there, or all is drawn: the device's last state, None if cancelled, and the
-        answer."""
-        state = None
+        """Draw until a useful answer is there, or all is drawn.
+
+        Returns:
+            The device's last state, None if `on_step` cancelled; and the answer, if there is one.
+        """
+        last = None
+        began = time.monotonic()
         for state in own:
-            self.progress.step()
+            last = state
+            self.progress.seconds = min(self.progress.seconds, time.monotonic() - began)
+            self.progress.done += 1
             if not self._goes_on(state):
                 return None, None
             answer = self.line.answer
             if answer is not None and answer.step > state.step:
                 return state, answer
-        return state, None
+            began = time.monotonic()
+        return last, None
 
     def _from(self, answer: DrawingState) -> list[Image.Image]:
         """The pictures that follow from a helper's state; none if `on_step` cancelled."""

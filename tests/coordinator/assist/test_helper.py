@@ -246,7 +246,8 @@ def test_its_end_is_told_to_those_who_wait(federation: Federation, generator: Ge
     with running(federation) as helper:
         peer.say(asker(federation).ask(drawing(generator, steps=1000, until=999)))
         peer.wait_for(lambda message: isinstance(message, assist.Queued))
-    assert helper.named("assist_ended")[0]["code"] == "HelperStopped"
+    said = refused(peer)
+    assert said.code == helper.named("assist_ended")[0]["code"] == "HelperStopped"
     assert helper.told[-1]["event"] == "helper_stopped"
 
 
