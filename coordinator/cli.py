@@ -1,4 +1,4 @@
-"""Command line of the coordinator, impasto-coordinator: serve, init, status, invite, revoke, key, methods, simulate."""
+"""Command line of the coordinator: serve, assist, init, status, invite, revoke, key, methods, simulate."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from edge_sdk.errors import ConfigurationError, ImpastoError, describe
 from edge_sdk.exits import Exit, exit_by_fault, exit_code
 from edge_sdk.service_manager import ServiceManager
 from edge_sdk.streams import printable, take_any_text
-from edge_sdk.wire import Invitation, check_name, clock_trouble, fingerprint
+from edge_sdk.wire import Form, Invitation, check_name, clock_trouble, fingerprint
 
 app = typer.Typer(
     name="impasto-coordinator",
@@ -48,6 +48,7 @@ _NO_ENCODER = (
     'clustering.method: "picture" is as "fused", as the bundle has no image encoder. Export it with --image-encoder, '
     "and give all devices the same bundle."
 )
+_FORMS: tuple[Form, ...] = ("open", "blank")
 FederationFile = Annotated[Path, typer.Argument(metavar="FEDERATION.toml", help="The federation file.")]
 
 
@@ -109,6 +110,92 @@ def serve(
         manager = ServiceManager()
         service.run(once=once, on_turn=manager.working)
         manager.stopping()
+
+
+@app.command()
+def assist(
+    federation: FederationFile,
+    name: Annotated[
+        str, typer.Option(help="The helper's name; helpers of a federation have different ones.")
+    ] = "helper",
+    adapters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Draw with the .safetensors files of this folder.",
+            show_default="those that the coordinator has published",
+        ),
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(help="What may stand for a prompt: open, blank. Repeat it for both.", show_default="both"),
+    ] = None,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that may wait.")] = 16,
+    per_device: Annotated[int, typer.Option(min=1, max=1000, help="Requests of one device that may wait.")] = 2,
+    a_minute: Annotated[int, typer.Option(min=1, max=10_000, help="Requests of one device in a minute.")] = 12,
+    largest: Annotated[
+        int | None,
+        typer.Option(min=8, max=4096, help="Pixels a side of the largest square picture.", show_default="as trained"),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="What to draw with, see impasto doctor.")] = "cpu",
+    memory_limit: Annotated[
+        str | None, typer.Option(help="Memory that drawing may take, such as 4GB.", show_default="no limit")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+    events: Annotated[Path | None, typer.Option(help="Append every event to this file, as JSON lines.")] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT", help="Answer Prometheus there; without a host on this machine alone: 127.0.0.1."
+        ),
+    ] = None,
+) -> None:
+    """Draw the first steps of pictures for devices that have joined. Several may run; stop it with Ctrl+C.
+
+    impasto-coordinator assist stickers.toml --name desk-1
+
+    It uses the federation's bundle, broker, home and database. docs/assist.md
+    says what devices send to it.
+    """
+    loaded = config.load(federation)
+    forms = [known for known in _FORMS if form is None or known in form]
+    if unknown := [given for given in form or [] if given not in _FORMS]:
+        raise typer.BadParameter(f"there is no form {unknown[0]!r}; choose open, blank or both.")
+    if loaded.bundle is None:
+        raise ConfigurationError(
+            f"{federation} names a copy of impasto.json, and a helper draws: set `bundle` to the bundle itself."
+        )
+    from coordinator.assist import Helper, HelperMetrics, HelperSettings, Limits, describe
+    from edge_sdk.inference import Generator
+
+    warning, screen = Console(stderr=True), Console()
+    hearers: list[OnEvent] = []
+    with ExitStack() as stack:
+        if events:
+            file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
+            hearers.append(stack.enter_context(file).tell)
+        if metrics:
+            from coordinator.telemetry import Exposition
+
+            figures = HelperMetrics()
+            stack.enter_context(Exposition(figures, metrics))
+            hearers.append(figures.observe)
+
+        def narrate(event: dict[str, Any]) -> None:
+            if said := describe(event):
+                with suppress(OSError):
+                    screen.print(said, highlight=False, soft_wrap=True)
+
+        try:
+            generator = Generator.load(loaded.bundle, threads=threads, backend=backend, memory_limit=memory_limit)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+        limits = Limits(queue=queue, per_device=per_device, a_minute=a_minute)
+        settings = HelperSettings(name, tuple(forms), largest, limits, adapters)
+        helper = Helper(loaded, generator, settings, on_event=Observers([*hearers, narrate]))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, lambda *_: helper.stop()))
+        helper.run()
 
 
 @app.command()

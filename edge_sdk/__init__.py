@@ -21,7 +21,7 @@ from edge_sdk import libraries as _libraries
 
 if TYPE_CHECKING:
     from edge_sdk.adapter import Adapter, Factors
-    from edge_sdk.device import Device
+    from edge_sdk.device import Assist, Assistance, Device
     from edge_sdk.errors import ImpastoError
     from edge_sdk.inference import Generator
     from edge_sdk.membership import Membership
@@ -34,6 +34,8 @@ _libraries.switch_off()
 __version__ = "0.1.0"
 __all__ = [
     "Adapter",
+    "Assist",
+    "Assistance",
     "Device",
     "Factors",
     "Generator",
@@ -47,6 +49,8 @@ __all__ = [
 
 _HOME = {
     "Adapter": "adapter",
+    "Assist": "device",
+    "Assistance": "device",
     "Device": "device",
     "Factors": "adapter",
     "Generator": "inference",

@@ -18,7 +18,7 @@ import msgspec
 
 from edge_sdk import secure_aggregation as sums
 from edge_sdk.transport import DEFAULT_MAX_PAYLOAD, PACKET_MARGIN, RECEIVE_MAXIMUM, SESSION_EXPIRY
-from edge_sdk.wire import NAME, ROOT, Topics
+from edge_sdk.wire import NAME, ROOT, Topics, assist
 from edge_sdk.wire import messages as m
 
 Json: TypeAlias = dict[str, Any]
@@ -39,18 +39,27 @@ STEPS: tuple[type[msgspec.Struct], ...] = (m.RoundStart, m.ClusterStart, m.Finis
 # Messages that a sum, and a signed sum, may hold, encoded.
 IN_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromDevice)
 IN_SIGNED_SUMS: tuple[type[msgspec.Struct], ...] = get_args(sums.FromCoordinator)
+# Messages between a device and a helper, on topics of their own; transfers as above.
+DEVICE_ASKS: tuple[type[msgspec.Struct], ...] = get_args(assist.FromDevice)
+HELPER_ANSWERS: tuple[type[msgspec.Struct], ...] = get_args(assist.FromHelper)
+# Messages that an ask may hold, encoded.
+ASKED: tuple[type[msgspec.Struct], ...] = (assist.Drawing,)
 # Message -> the messages that it may hold, and the field's name.
 _HELD: Mapping[type[msgspec.Struct], tuple[str, Sequence[type[msgspec.Struct]]]] = {
     m.SignedStep: ("x-step", STEPS),
     m.Sum: ("x-content", IN_SUMS),
     m.SignedSum: ("x-content", IN_SIGNED_SUMS),
+    assist.Ask: ("x-drawing", ASKED),
 }
 
 
 def document() -> Json:
     """The whole document, as JSON values."""
     alike = dict.fromkeys((*DEVICE_SAYS, *DEVICE_HEARS, *STEPS, *IN_SUMS, *IN_SIGNED_SUMS))
-    kinds: list[type[msgspec.Struct]] = [*alike, m.CoordinatorState, m.Presence]
+    with_helpers: dict[type[msgspec.Struct], None] = dict.fromkeys(
+        (*alike, *DEVICE_ASKS, *HELPER_ANSWERS, *ASKED, assist.HelperState)
+    )
+    kinds: list[type[msgspec.Struct]] = [*with_helpers, m.CoordinatorState, m.Presence]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_SCHEMAS + "{name}")
     return {
         "asyncapi": "3.0.0",
@@ -60,7 +69,8 @@ def document() -> Json:
             "version": f"{m.VERSION}.0.0",
             "description": (
                 "How devices learn together: they share encoded prompts and adapter updates with a coordinator, never "
-                "pictures or plain prompts. docs/protocol.md says what each message means and when it is sent."
+                "pictures; a prompt goes to a helper only, if its owner says so. docs/protocol.md and assist.md say "
+                "what each message means and when it is sent."
             ),
             "license": {"name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"},
             "tags": [{"name": "federated-learning"}, {"name": "mqtt"}],
@@ -108,13 +118,17 @@ def _channels() -> Json:
     topics = _Template()
     federation = {"description": "The federation's name, one level."}
     device = {"description": f"The device's name in it: {NAME.pattern}"}
+    helper = {"description": f"The helper's name: {NAME.pattern}"}
     here, there = {"federation": federation}, {"federation": federation, "device": device}
+    between = {"federation": federation, "helper": helper, "device": device}
 
     def channel(address: str, parameters: Json, names: Sequence[str], description: str) -> Json:
         listed = {name: {"$ref": f"#/components/messages/{name}"} for name in names}
         return {"address": address, "description": description, "parameters": parameters, "messages": listed}
 
-    says, hears = ([_title(kind) for kind in kinds] for kinds in (DEVICE_SAYS, DEVICE_HEARS))
+    says, hears, asks, answers = (
+        [_title(kind) for kind in kinds] for kinds in (DEVICE_SAYS, DEVICE_HEARS, DEVICE_ASKS, HELPER_ANSWERS)
+    )
     return {
         "coordinatorState": channel(
             topics.coordinator_state, here, ["coordinatorstate"], "Retained, and the coordinator's will."
@@ -124,6 +138,17 @@ def _channels() -> Json:
         "controlDown": channel(topics.control_down, there, hears, "What the coordinator says to one device."),
         "chunkUp": channel(topics.chunk_up, there, ["chunk"], "Pieces of an update, as the coordinator pulls them."),
         "chunkDown": channel(topics.chunk_down, there, ["chunk"], "Pieces of an adapter, as the device pulls them."),
+        "helperState": channel(
+            topics.helper_state,
+            {"federation": federation, "helper": helper},
+            ["helperstate"],
+            "Retained, and the helper's will.",
+        ),
+        "assistUp": channel(topics.assist_up, between, asks, "What a device asks of a helper."),
+        "assistDown": channel(topics.assist_down, between, answers, "What a helper answers."),
+        "assistChunkDown": channel(
+            topics.assist_chunk_down, between, ["chunk"], "Pieces of a drawing's state, as the device pulls them."
+        ),
     }
 
 
@@ -135,6 +160,10 @@ def _operations() -> Json:
         ("watch", "receive", "coordinatorState", _RETAINED, "Whether somebody coordinates."),
         ("hear", "receive", "controlDown", _QOS, "Rounds, and the coordinator's side of transfers."),
         ("download", "receive", "chunkDown", _QOS, "Answers to the device's pulls."),
+        ("lookForHelpers", "receive", "helperState", _RETAINED, "Who draws for devices, with which bundle."),
+        ("ask", "send", "assistUp", _QOS, "For the first steps of a drawing."),
+        ("hearHelper", "receive", "assistDown", _QOS, "A place in the queue, a refusal, an answer."),
+        ("downloadState", "receive", "assistChunkDown", _QOS, "Answers to the device's pulls."),
     )
     return {
         name: {
@@ -181,11 +210,11 @@ class _Template:
 
     def __init__(self) -> None:
         # Names that no topic contains by itself.
-        topics, federation, device = Topics("F0"), "F0", "D0"
+        topics, federation, device, helper = Topics("F0"), "F0", "D0", "H0"
 
         def open_up(topic: str) -> str:
             levels = topic.removeprefix(f"{ROOT}/").split("/")
-            named = {federation: "{federation}", device: "{device}"}
+            named = {federation: "{federation}", device: "{device}", helper: "{helper}"}
             return "/".join([ROOT, *(named.get(level, level) for level in levels)])
 
         self.coordinator_state = open_up(topics.coordinator_state)
@@ -194,6 +223,10 @@ class _Template:
         self.control_down = open_up(topics.control(device, "down"))
         self.chunk_up = open_up(topics.chunks(device, "up"))
         self.chunk_down = open_up(topics.chunks(device, "down"))
+        self.helper_state = open_up(topics.helper_state(helper))
+        self.assist_up = open_up(topics.assist(helper, device, "up"))
+        self.assist_down = open_up(topics.assist(helper, device, "down"))
+        self.assist_chunk_down = open_up(topics.assist_chunks(helper, device, "down"))
 
 
 def _title(kind: type[msgspec.Struct]) -> str:

@@ -25,7 +25,9 @@
     ├── PromptError             a prompt that cannot be used as it is
     ├── DrawingError            a picture cannot be drawn as asked
     │   ├── SizeUnsupported         sides that the base model cannot have
-    │   └── HybridUnsupported       a hybrid of adapters that it cannot combine
+    │   ├── HybridUnsupported       a hybrid of adapters that it cannot combine
+    │   ├── StateInvalid            a drawing's state that cannot be: bytes, NaN, range, shape
+    │   └── StateMismatch           a state of another base model, precision, schedule or number of steps
     ├── TrainingError           fine-tuning cannot start or go on
     │   └── CheckpointError         a checkpoint from which training cannot go on
     │       └── CheckpointForeign       an undamaged one, of another training
@@ -52,6 +54,16 @@
         ├── PrivacyRefused          the federation asks for more than the device's owner allows to leave
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
+        ├── AssistError             a helper does not draw for this device; the device draws alone
+        │   ├── NoHelper                no helper of the federation fits the drawing
+        │   ├── AssistDeclined          the helper would save too little time
+        │   ├── HelperUntrusted         the coordinator does not vouch for the helper's key
+        │   ├── HelperBusy              the helper has no room
+        │   ├── HelperRefused           the helper refused the request, with its reason
+        │   ├── RequestInvalid          a request that the helper cannot carry out
+        │   ├── RequestExpired          a request whose deadline has passed, is too far away, or that was answered
+        │   ├── AdapterUnknown          the helper does not have an adapter of the request
+        │   └── QuotaExceeded           the device has asked for more than it may
         ├── MaskedSumError          a masked sum cannot be made, or a device does not take part in it
         │   ├── AttemptMismatch         a message of another start, round or attempt, or out of its turn
         │   ├── RosterInvalid           a roster that cannot be right: forged, twice the same, too sparse
@@ -177,6 +189,14 @@ class HybridUnsupported(DrawingError):
     """The hybrid cannot combine these adapters."""
 
 
+class StateInvalid(DrawingError):
+    """A drawing's state is damaged, or holds what no drawing gives."""
+
+
+class StateMismatch(DrawingError):
+    """A drawing's state is of another base model, precision, noise schedule, scheduler or number of steps."""
+
+
 class TrainingError(ImpastoError):
     """Fine-tuning cannot start or go on."""
 
@@ -286,6 +306,46 @@ class NothingLearnt(FederationError):
 
 class CoordinatorUntrusted(FederationError):
     """The coordinator shows another key than the one that this device trusts."""
+
+
+class AssistError(FederationError):
+    """A helper does not draw the first steps for this device."""
+
+
+class NoHelper(AssistError):
+    """No helper of the federation is there that fits the drawing."""
+
+
+class AssistDeclined(AssistError):
+    """The helper would save too little time, or the drawing cannot be shared."""
+
+
+class HelperUntrusted(AssistError):
+    """The coordinator that this device trusts does not vouch for the helper."""
+
+
+class HelperBusy(AssistError):
+    """The helper has no room for another request."""
+
+
+class HelperRefused(AssistError):
+    """The helper refused the request; the message carries its reason."""
+
+
+class RequestInvalid(AssistError):
+    """The helper cannot carry the request out: form, size, scheduler, steps."""
+
+
+class RequestExpired(AssistError):
+    """The deadline of the request has passed or is too far away, or its answer was given and is gone."""
+
+
+class AdapterUnknown(AssistError):
+    """The helper does not have an adapter that the request names."""
+
+
+class QuotaExceeded(AssistError):
+    """The device has asked for more than it may."""
 
 
 class MaskedSumError(FederationError):

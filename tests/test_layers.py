@@ -31,6 +31,7 @@ COORDINATOR: dict[str, set[str]] = {
         *("rounds", "methods", "ingress", "store", "runner", "identity", "config", "telemetry", "learning"),
         "transfers",
     },
+    "assist": {"config", "identity", "ingress", "store", "telemetry", "worker_thread"},
     "simulation": {"rounds", "methods", "store", "config", "learning", "telemetry"},
 }
 # The same inside the rounds.

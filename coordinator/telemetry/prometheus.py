@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -143,6 +143,12 @@ class Metrics:
         self._counted[key] = total
 
 
+class Exposed(Protocol):
+    """Metrics with the registry to expose."""
+
+    registry: CollectorRegistry
+
+
 class Exposition:
     """An HTTP server that answers GET /metrics until the context ends.
 
@@ -154,7 +160,7 @@ class Exposition:
         ConfigurationError: the address is invalid or in use.
     """
 
-    def __init__(self, metrics: Metrics, address: str) -> None:
+    def __init__(self, metrics: Exposed, address: str) -> None:
         host, port = _parsed(address)
         try:
             self._server, self._thread = start_http_server(port, host, metrics.registry)

@@ -34,6 +34,15 @@ def read(arguments: list[str], home: Path | None = None) -> list[tuple[Adapter, 
     return terms
 
 
+def weights(arguments: list[str], home: Path) -> dict[str, float]:
+    """Name -> weight of those adapters that are given by their names at home."""
+    found: dict[str, float] = {}
+    for name, weight in map(parse, arguments):
+        if _place(name, home).parent == expanded(home):
+            found[name] = found.get(name, 0.0) + weight
+    return found
+
+
 def _place(name: str, home: Path | None) -> Path:
     """The file of an adapter. A name without folder and suffix is that of one at home, unless a file has it."""
     file = Path(name)

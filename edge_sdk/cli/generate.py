@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from edge_sdk.cli import adapters
+from edge_sdk.cli import adapters, connection
 from edge_sdk.cli.output import checked_output
 from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 
 if TYPE_CHECKING:
+    from edge_sdk.device import Assist
+    from edge_sdk.inference import Decoder
     from edge_sdk.inference.sampling import Latents
+    from edge_sdk.wire import Form
 
 _STRENGTH = 0.75
 
@@ -90,12 +94,33 @@ def generate(
         str | None, typer.Option(help="Memory that drawing may take, such as 1.5GB.", show_default="no limit")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
+    assist: Annotated[
+        str | None,
+        typer.Option(
+            help="Let a helper of the federation of --home draw the first steps. What it gets of the prompt: open (its "
+            "token ids, which are the caption in clear), or blank (nothing). Needs --broker.",
+            show_default="off",
+        ),
+    ] = None,
+    assist_steps: Annotated[
+        str, typer.Option(help="With --assist: how many steps, or auto for as many as save time.")
+    ] = "auto",
+    broker: Annotated[
+        str | None,
+        typer.Option("--broker", help="With --assist: mqtt://host:1883, or mqtts://host:8883.", show_default=False),
+    ] = None,
+    ca: connection.Authority = None,
+    certificate: connection.Certificate = None,
+    key: connection.Key = None,
+    username: connection.Username = None,
+    password_file: connection.PasswordFile = None,
+    client_id: connection.ClientId = "",
 ) -> None:
-    """Draw a picture, offline.
+    """Draw a picture: offline, unless --assist asks for help.
 
     impasto generate "a fox" -b bundle/ -o fox.png -a mine.safetensors:0.8
     """
-    from edge_sdk.inference import HYBRIDS, SCHEDULERS, Generator
+    from edge_sdk.inference import HYBRIDS, SCHEDULERS, Generator, Order
     from edge_sdk.pictures import open_picture, save_picture
 
     if scheduler is not None and scheduler not in SCHEDULERS:
@@ -103,6 +128,14 @@ def generate(
     if hybrid not in HYBRIDS:
         raise typer.BadParameter(f"there is no hybrid {hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
     _refuse_what_would_have_no_effect(adapter or [], home, hybrid, picture, strength)
+    wish = None
+    if assist is not None:
+        wish = _wish(assist, assist_steps, broker, home, picture, count, reuse)
+        wish = replace(
+            wish, broker=connection.settings(broker or "", ca, certificate, key, username, password_file, client_id)
+        )
+    elif broker is not None or assist_steps != "auto":
+        raise typer.BadParameter("--broker and --assist-steps are for helpers: say --assist open or blank as well.")
     files = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(1, count + 1)]
     for file in files:
         checked_output(file)
@@ -120,6 +153,23 @@ def generate(
             f"--negative would have no effect: with this bundle at guidance {strong:g} nothing is kept away from. Give "
             "a --guidance above 1, with a bundle that takes it, or leave --negative out."
         )
+    order = Order(
+        prompt=prompt,
+        negative_prompt=negative,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        scheduler=scheduler,
+        adapters=terms,
+        hybrid=hybrid,
+        size=sides,
+        picture=start,
+        strength=_STRENGTH if strength is None else strength,
+        reuse=reuse,
+        count=count,
+    )
+    decoder: Decoder = "quick" if quick else "full"
+    came = ""
     began = time.monotonic()
     with printed_warnings(), progress_bar() as bar:
         task = bar.add_task("drawing", total=None, note="")
@@ -128,29 +178,46 @@ def generate(
             bar.update(task, completed=step, total=of)
 
         try:
-            pictures = generator.generate(
-                prompt,
-                negative_prompt=negative,
-                seed=seed,
-                steps=steps,
-                guidance=guidance,
-                scheduler=scheduler,
-                adapters=terms,
-                hybrid=hybrid,
-                size=sides,
-                picture=start,
-                strength=_STRENGTH if strength is None else strength,
-                decoder="quick" if quick else "full",
-                tile=tile,
-                reuse=reuse,
-                count=count,
-                on_step=on_step,
-            )
+            if wish is None or home is None:
+                pictures = generator.draw(order, decoder=decoder, tile=tile, on_step=on_step)
+            else:
+                from edge_sdk.device import draw_assisted
+
+                pictures, assistance = draw_assisted(
+                    generator, order, wish, home, adapters.weights(adapter or [], home),
+                    decoder=decoder, tile=tile, on_step=on_step,
+                )  # fmt: skip
+                came = f"; {assistance}"
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     for drawn, file in zip(pictures, files, strict=True):
         save_picture(drawn, file)
-    console().print(f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s", soft_wrap=True, markup=False)
+    console().print(
+        f"{', '.join(map(str, files))} in {time.monotonic() - began:.1f} s{came}", soft_wrap=True, markup=False
+    )
+
+
+def _wish(
+    form: str, steps: str, broker: str | None, home: Path | None, picture: Path | None, count: int, reuse: int
+) -> Assist:
+    """The wish for help that the options state, without its connection."""
+    from edge_sdk.device import Assist
+    from edge_sdk.errors import ConfigurationError
+
+    if broker is None or home is None:
+        raise typer.BadParameter(
+            "--assist needs --home, the home with which this device has joined, and --broker, that of its federation."
+        )
+    if picture is not None or count > 1 or reuse > 1:
+        raise typer.BadParameter(
+            "--assist is for one picture from noise alone: leave --picture, --count and --reuse out."
+        )
+    try:
+        return Assist(broker, cast("Form", form), "auto" if steps == "auto" else int(steps))
+    except ValueError as error:
+        raise typer.BadParameter(f"--assist-steps is a number of steps, or auto, not {steps!r}.") from error
+    except ConfigurationError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _refuse_what_would_have_no_effect(

@@ -26,11 +26,12 @@ from PIL import Image
 
 from edge_sdk.adapter import Adapter, LayerSet
 from edge_sdk.codes import Code, different_pictures, picture_codes, prompt_codes
+from edge_sdk.device.assist import Assist, Assistance, draw_assisted
 from edge_sdk.device.forgetting import forget
 from edge_sdk.device.home import Home
 from edge_sdk.device.prior import PriorNotDrawn, prior_pictures
 from edge_sdk.errors import ImpastoError, MembershipStopped, NoPictures, TrainingError
-from edge_sdk.inference import Generator, OnStep
+from edge_sdk.inference import Generator, OnStep, Order
 from edge_sdk.membership import Farewell, Membership, Observer, RoundPlan, TrainedUpdate, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, load_pictures
@@ -139,8 +140,10 @@ class Device:
         picture: Image.Image | None = None,
         strength: float = 0.75,
         on_step: OnStep | None = None,
+        assist: Assist | None = None,
+        on_assist: Callable[[Assistance], None] | None = None,
     ) -> Image.Image:
-        """Draw one picture, offline.
+        """Draw one picture: offline, unless `assist` asks for help.
 
         Args:
             adapters: name -> weight of adapters at home, or (adapter, weight) pairs. None takes root, cluster and leaf,
@@ -149,8 +152,14 @@ class Device:
                 diffusers draws with the same adapters.
             The others: see `Generator.generate`.
             on_step: called after every step; returning False cancels the drawing.
+            assist: let a helper of the device's federation draw the first steps, see docs/assist.md; its form says what
+                may leave the device. The device begins by itself at once, so that a helper that is late, gone or wrong
+                costs nothing. None asks nobody.
+            on_assist: called at the end with what came from where.
 
         Raises:
+            ConfigurationError: with `assist`, this home has not joined a federation.
+            BrokerSettingsInvalid: the settings of the broker of `assist` make no sense.
             AdapterError: no adapter of that name; AdapterMismatch: one of another base model.
             HybridUnsupported: the hybrid cannot combine so many adapters.
             BundleMissing, BundleCorrupt: the bundle cannot be used.
@@ -158,8 +167,8 @@ class Device:
             ImpastoError: `on_step` cancelled.
             Any error that `on_step` raises.
         """
-        pictures = self.generator.generate(
-            prompt,
+        order = Order(
+            prompt=prompt,
             negative_prompt=negative_prompt,
             seed=seed,
             steps=steps,
@@ -170,8 +179,14 @@ class Device:
             size=size,
             picture=picture,
             strength=strength,
-            on_step=on_step,
         )
+        if assist is None:
+            pictures = self.generator.draw(order, on_step=on_step)
+        else:
+            named = self.weights if adapters is None else adapters if isinstance(adapters, Mapping) else {}
+            pictures, came = draw_assisted(self.generator, order, assist, self.home, named, on_step=on_step)
+            if on_assist is not None:
+                on_assist(came)
         if not pictures:
             raise ImpastoError("The drawing was cancelled.")
         return pictures[0]

@@ -21,9 +21,10 @@ from edge_sdk import adapter as adapters_
 from edge_sdk import durable
 from edge_sdk.adapter import Adapter
 from edge_sdk.codes import Code, kept_code
-from edge_sdk.errors import AdapterError
+from edge_sdk.errors import AdapterError, ConfigurationError
 from edge_sdk.lockfile import LockFile
-from edge_sdk.membership import keep_id, kept_id, no_home
+from edge_sdk.membership import Identity, identity, keep_id, kept_id, no_home
+from edge_sdk.wire import assist
 
 _ROLES = ("root", "cluster", "leaf")
 T = TypeVar("T")
@@ -88,6 +89,32 @@ class Home:
             known = ", ".join(files) or "none yet: learn, or join a federation"
             raise AdapterError(f"There is no adapter {name!r} in {self.folder} ({known}).")
         return self._read(files[name])
+
+    def identity(self) -> Identity:
+        """The device with this home, as its federation knows it.
+
+        Raises:
+            ConfigurationError: it has not joined one.
+        """
+        found = identity(self.folder)
+        if found is None:
+            raise ConfigurationError(
+                f"The device of {self.folder} has not joined a federation, and helpers draw for its devices only: join "
+                "first (`impasto join`), with the same home."
+            )
+        return found
+
+    def published(self, weights: Mapping[str, float]) -> list[assist.AdapterUse]:
+        """Those adapters that the federation has published, by the hashes of their files: never the leaf.
+
+        weights: name -> weight of adapters at home.
+        """
+        files = {name: file for name, file in self.adapters.items() if name != "leaf"}
+        return [
+            assist.AdapterUse(sha256=hashlib.sha256(files[name].read_bytes()).hexdigest(), weight=weight)
+            for name, weight in weights.items()
+            if name in files and weight != 0
+        ]
 
     def save_leaf(self, leaf: Adapter, checkpoint: Path) -> None:
         """Write the leaf, then delete the checkpoint of its training."""

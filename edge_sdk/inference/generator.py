@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -15,24 +14,21 @@ from PIL import Image
 
 from edge_sdk import adapter as adapters_
 from edge_sdk.adapter import Adapter, Shape
-from edge_sdk.errors import AdapterError, BundleError, SizeUnsupported
-from edge_sdk.inference.adapters import HYBRIDS, Mix
+from edge_sdk.errors import AdapterError, BundleError
+from edge_sdk.inference.adapters import Mix
 from edge_sdk.inference.bundle import Bundle
+from edge_sdk.inference.drawing import Order, Sampler
 from edge_sdk.inference.picture_encoder import PictureEncoder
 from edge_sdk.inference.runtime import DrawingOptions, Stages
 from edge_sdk.inference.sampling import (
-    SCHEDULERS,
-    Denoiser,
+    Course,
+    DrawingState,
     Latents,
-    Noise,
-    NoiseSchedule,
     PromptEncoder,
-    Start,
+    PromptWords,
     decode_in_tiles,
     to_pictures,
-    to_pixels,
 )
-from edge_sdk.pictures import to_rgb
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -42,9 +38,7 @@ OnStep: TypeAlias = Callable[[int, int, Latents], bool | None]
 Floats: TypeAlias = npt.NDArray[np.float32]
 # "full": the base model's own decoder; "quick": the bundle's preview decoder, a tenth of the time.
 Decoder: TypeAlias = Literal["full", "quick"]
-# Largest ratio of a starting picture's sides for which the drawing takes its proportions; and the smallest side of a
-# tile, in latents: nearly all of a smaller one would be blended.
-_LONGEST_STRIP = 8
+# The smallest side of a tile, in latents: nearly all of a smaller one would be blended.
 _SMALLEST_TILE = 8
 
 
@@ -63,11 +57,10 @@ class Generator:
     def __init__(self, bundle: Bundle, *, stages: Stages | None = None, **options: Unpack[DrawingOptions]) -> None:
         self.bundle = bundle
         self._stages = stages or Stages(bundle, **options)
-        self._slots = {slot.name: slot for slot in bundle.index.slots}
         self._adapters: dict[str, Adapter] = {}
         self._prompts = PromptEncoder(bundle, self._stages)
         self._pictures = PictureEncoder(bundle, self._stages)
-        self._schedule = NoiseSchedule.of_model(bundle.folder)
+        self._sampler = Sampler(bundle, self._stages, self._prompts)
 
     @classmethod
     def load(cls, bundle: Path | str, *, verify: bool = True, **options: Unpack[DrawingOptions]) -> Generator:
@@ -112,7 +105,7 @@ class Generator:
     @property
     def slots(self) -> Mapping[str, Shape]:
         """Map of layer -> shape for the LoRA slots of the base model."""
-        return MappingProxyType({name: slot.shape for name, slot in self._slots.items()})
+        return MappingProxyType({name: slot.shape for name, slot in self._sampler.slots.items()})
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -146,9 +139,9 @@ class Generator:
         Raises:
             PromptError: a prompt is no text, or no valid Unicode.
         """
-        tokens = self._prompts.tokens(texts, stacklevel=2)
-        hidden = self._prompts.encode(texts, tokens).hidden
-        mask = tokens.mask[..., None].astype(np.float32)
+        words = self._prompts.words(texts, stacklevel=2)
+        hidden = self._prompts.encode(words).hidden
+        mask = self._prompts.tokens(words).mask[..., None].astype(np.float32)
         return hidden, (hidden * mask).sum(axis=1) / mask.sum(axis=1)
 
     @property
@@ -246,44 +239,115 @@ class Generator:
             DrawingError: the drawing diverged.
             Any error that `on_step` raises.
         """
-        index = self.bundle.index
-        chosen = _Choice(
-            steps=index.defaults.steps if steps is None else steps,
-            guidance=index.defaults.guidance if guidance is None else guidance,
-            scheduler=index.defaults.scheduler if scheduler is None else scheduler,
-            hybrid=hybrid,
-        )
         self._check_decoder(decoder)
-        self._check_reuse(reuse)
-        terms = self._terms(adapters)
-        prompts, negatives = _texts(prompt, negative_prompt)
-        if count < 1:
-            raise ValueError(f"count must be at least 1, not {count}.")
-        picture = None if picture is None else to_rgb(picture)
-        wide, tall = self._size(size, picture)
-        noise = Noise(seed, len(prompts) * count, index.latent_shape(tall, wide))
-        unit = noise()
-        start = Start(
-            noise=unit if latents is None else _checked_latents(latents, unit.shape),
-            picture=None if picture is None else self._encode(picture, (wide, tall)),
-            strength=_checked_strength(strength),
+        order = Order(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            scheduler=scheduler,
+            adapters=adapters,
+            hybrid=hybrid,
+            size=size,
+            picture=picture,
+            strength=strength,
+            reuse=reuse,
+            count=count,
+            latents=latents,
         )
-        skipped = start.skipped_steps(chosen.steps)
-        drawn_with = HYBRIDS[chosen.hybrid](terms, self._slots, range(skipped, chosen.steps))
-        guided = chosen.guidance > 1 and index.guidance_dim is None
-        texts = [*negatives, *prompts] if guided else prompts
-        tokens = self._prompts.tokens(texts, stacklevel=2)
-        condition = self._prompts.encode(texts, tokens, negatives=len(negatives) if guided else 0).repeated(count)
-        denoise = Denoiser(
-            self._stages, index, condition,
-            guidance=chosen.guidance, guided=guided, size=(wide, tall), hybrid=drawn_with, reuse=reuse,
-        )  # fmt: skip
-        x, total = unit, chosen.steps - skipped
-        drawing = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
-        for step, x in enumerate(drawing, 1):
-            if on_step is not None and on_step(step, total, x) is False:
+        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+
+    def draw(
+        self, order: Order, *, decoder: Decoder = "full", tile: int | None = None, on_step: OnStep | None = None
+    ) -> list[Image.Image]:
+        """Draw the pictures of an order: `generate`, for those who have its arguments as an `Order`."""
+        self._check_decoder(decoder)
+        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+
+    def _drawn(
+        self, order: Order, decoder: Decoder, tile: int | None, on_step: OnStep | None, stacklevel: int
+    ) -> list[Image.Image]:
+        total, states = self._sampler.begin(order, self._terms(order.adapters), stacklevel=stacklevel + 1)
+        for step, state in enumerate(states, 1):
+            if on_step is not None and on_step(step, total, state.latents) is False:
                 return []
-        return self._decode(x, decoder, tile)
+        return self.decode(state.latents, decoder=decoder, tile=tile)
+
+    def states(self, order: Order) -> Iterator[DrawingState]:
+        """Check an order, then draw: yield the state after every step. `decode` makes pictures of the last one.
+
+        Another generator, elsewhere and with other adapters, can go on from any of the states (`Order.state`): with the
+        same bundle, settings and adapters to the same pictures, bit for bit.
+
+        Warns:
+            PromptTruncated: a prompt is too long.
+
+        Raises:
+            StateMismatch, StateInvalid: the order cannot go on from its state.
+            The others: as `generate`.
+        """
+        return self._sampler.begin(order, self._terms(order.adapters), stacklevel=2)[1]
+
+    def check_state(self, state: DrawingState, order: Order) -> None:
+        """Check that an order can go on from a state, whatever state it names itself; draws nothing.
+
+        Raises:
+            StateMismatch: the state is of another base model, precision, schedule, scheduler or number of steps.
+            StateInvalid: it holds NaN, numbers out of range, another size or number of pictures, or leaves no step.
+            ValueError, SizeUnsupported: the order makes no sense.
+        """
+        self._sampler.check(state, order)
+
+    def course(self, order: Order) -> Course:
+        """All that a state must share with an order for the drawing to go on from it.
+
+        Raises:
+            ValueError: there is no such scheduler or hybrid.
+        """
+        return self._sampler.course(order)
+
+    def latent_shape(self, order: Order) -> tuple[int, int, int, int]:
+        """Shape (n, c, h, w) of the latents of an order.
+
+        Raises:
+            ValueError, SizeUnsupported: the order makes no sense.
+        """
+        return self._sampler.shape(order)
+
+    def guidance(self, order: Order) -> float:
+        """The guidance scale with which an order is drawn."""
+        return self._sampler.guidance(order)
+
+    def noisy_steps(self, steps: int, signal: float) -> int:
+        """See `Sampler.noisy_steps`."""
+        return self._sampler.noisy_steps(steps, signal)
+
+    def words(self, prompt: str) -> PromptWords:
+        """A prompt as token ids, which `Order` takes in place of a text.
+
+        Warns:
+            PromptTruncated: the prompt is too long.
+
+        Raises:
+            PromptError: it is no text, or no valid Unicode.
+        """
+        return self._prompts.words([prompt], stacklevel=2)[0]
+
+    def decode(self, latents: Latents, *, decoder: Decoder = "full", tile: int | None = None) -> list[Image.Image]:
+        """Decode latents (n, c, h, w) to pictures.
+
+        Args:
+            latents: those of a drawing's last step.
+            decoder, tile: as in `generate`.
+
+        Raises:
+            BundleError: there is no quick decoder in the bundle.
+            ValueError: the tile is too small.
+            DrawingError: the drawing diverged.
+        """
+        self._check_decoder(decoder)
+        return self._decode(latents, decoder, tile)
 
     def preview(self, latents: Latents) -> list[Image.Image]:
         """Decode latents, such as those that `on_step` gets, with the bundle's preview decoder.
@@ -291,8 +355,7 @@ class Generator:
         Raises:
             BundleError: the bundle has no preview decoder.
         """
-        self._check_decoder("quick")
-        return self._decode(latents, "quick", None)
+        return self.decode(latents, decoder="quick")
 
     def _checked(self, adapter: Adapter) -> Adapter:
         adapters_.check(adapter, self.slots, self.base_id)
@@ -312,33 +375,6 @@ class Generator:
             raise ValueError("The weight of an adapter must be a finite number.")
         return terms
 
-    def _size(self, size: int | tuple[int, int] | None, picture: Image.Image | None) -> tuple[int, int]:
-        """Width and height in pixels."""
-        step, trained = self.bundle.index.size_step, self.bundle.index.image_size
-        if size is None and picture is not None:
-            # About as many pixels as the base model was trained for, in the picture's proportions.
-            if max(picture.size) > _LONGEST_STRIP * min(picture.size):
-                raise SizeUnsupported(
-                    f"A picture of {picture.width} x {picture.height} pixels is too narrow for its size to be taken: "
-                    "say which size to draw, or cut it."
-                )
-            scale = trained / (picture.width * picture.height) ** 0.5
-            wide, tall = (max(1, round(side * scale / step)) * step for side in picture.size)
-            return wide, tall
-        wide, tall = (trained, trained) if size is None else (size, size) if isinstance(size, int) else size
-        if not all(isinstance(side, int) and side > 0 and side % step == 0 for side in (wide, tall)):
-            near = " x ".join(str(max(1, round(side / step)) * step) for side in (wide, tall))
-            raise SizeUnsupported(
-                f"This base model draws pictures whose sides are multiples of {step} pixels, not {wide} x {tall}: "
-                f"ask for {near}."
-            )
-        return wide, tall
-
-    def _encode(self, picture: Image.Image, size: tuple[int, int]) -> Latents:
-        """Latents (1, c, h, w) of a picture: the mean of the autoencoder's posterior."""
-        found = self._stages.run("vae_encoder", ["latent_parameters"], {"sample": to_pixels(picture, size)})[0]
-        return np.ascontiguousarray(np.split(found, 2, axis=1)[0] * self.bundle.index.vae_scaling_factor)
-
     def _check_decoder(self, decoder: Decoder) -> None:
         if decoder not in ("full", "quick"):
             raise ValueError(f"There is no decoder {decoder!r}; choose full or quick.")
@@ -346,14 +382,6 @@ class Generator:
             raise BundleError(
                 f"The bundle in {self.bundle.folder} has no preview decoder: export it with --preview and the folder "
                 "of a tiny autoencoder (TAESD)."
-            )
-
-    def _check_reuse(self, reuse: int) -> None:
-        if reuse < 1:
-            raise ValueError(f"reuse must be at least 1, not {reuse}.")
-        if reuse > 1 and self.bundle.index.shallow_slots is None:
-            raise BundleError(
-                f"The bundle in {self.bundle.folder} was not made for step reuse: export it with --step-reuse."
             )
 
     def _decode(self, latents: Latents, decoder: Decoder, tile: int | None) -> list[Image.Image]:
@@ -382,43 +410,3 @@ class Generator:
         while side > _SMALLEST_TILE and not self._stages.fits(stage, {"latent_sample": one[:, :, :side, :side]}):
             side = max(_SMALLEST_TILE, side * 3 // 4)
         return side
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """Drawing settings with the bundle's defaults filled in."""
-
-    steps: int
-    guidance: float
-    scheduler: str
-    hybrid: str
-
-    def __post_init__(self) -> None:
-        if self.scheduler not in SCHEDULERS:
-            raise ValueError(f"There is no scheduler {self.scheduler!r}; choose one of {', '.join(SCHEDULERS)}.")
-        if self.hybrid not in HYBRIDS:
-            raise ValueError(f"There is no hybrid {self.hybrid!r}; choose one of {', '.join(HYBRIDS)}.")
-        if not math.isfinite(self.guidance):
-            raise ValueError(f"guidance must be a finite number, not {self.guidance}.")
-
-
-def _texts(prompt: str | Sequence[str], negative: str | Sequence[str]) -> tuple[list[str], list[str]]:
-    """Lists of the prompts and of as many negative prompts."""
-    # The tokenizer refuses prompts of other types.
-    prompts = list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
-    negatives = [negative] * len(prompts) if isinstance(negative, str) else list(negative)
-    if not prompts or len(negatives) != len(prompts):
-        raise ValueError(f"There are {len(prompts)} prompts and {len(negatives)} negative ones: give one for each.")
-    return prompts, negatives
-
-
-def _checked_strength(strength: float) -> float:
-    if not 0 < strength <= 1:
-        raise ValueError(f"strength must be above 0 and at most 1, not {strength}.")
-    return strength
-
-
-def _checked_latents(latents: Latents, shape: tuple[int, ...]) -> Latents:
-    if latents.shape != shape or not np.isfinite(latents).all():
-        raise ValueError(f"latents must be finite numbers of shape {shape}, not {latents.shape}.")
-    return np.ascontiguousarray(latents, np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.membership.farewell import Farewell, forget
-from edge_sdk.membership.home import home_federation, keep_id, kept_id, trusted_key
+from edge_sdk.membership.home import Identity, home_federation, identity, keep_id, kept_id, trusted_key
 from edge_sdk.membership.journal import no_home
 from edge_sdk.membership.membership import Membership, OnEvent
 from edge_sdk.membership.observer import Observer
@@ -13,6 +13,7 @@ from edge_sdk.membership.work import make_plan, pack_update, to_keep
 
 __all__ = [
     "Farewell",
+    "Identity",
     "Membership",
     "MembershipResult",
     "Observer",
@@ -22,6 +23,7 @@ __all__ = [
     "TrainedUpdate",
     "forget",
     "home_federation",
+    "identity",
     "keep_id",
     "kept_id",
     "make_plan",

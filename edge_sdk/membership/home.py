@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.membership.journal import Journal, no_home, read_owner, read_trusted_key
+from edge_sdk.membership.journal import Journal, no_home, read_own_key, read_owner, read_trusted_key
 from edge_sdk.paths import expanded
 from edge_sdk.wire import NAME, Manifest
 
@@ -38,6 +39,31 @@ def home_federation(folder: Path | str) -> str | None:
     """Name of the federation whose device has this home; None if none has. Raises as `trusted_key`."""
     owner = read_owner(expanded(folder) / JOURNAL)
     return owner.federation if owner else None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A device as its federation knows it.
+
+    Attributes:
+        federation, device: the names.
+        key: the private key that signs for the device, 32 bytes.
+        trusted: the coordinator's public key that the device trusts.
+    """
+
+    federation: str
+    device: str
+    key: bytes = field(repr=False)
+    trusted: bytes
+
+
+def identity(folder: Path | str) -> Identity | None:
+    """The device with this home; None if it has not joined. Raises as `trusted_key`, and may be called at any time."""
+    path = expanded(folder) / JOURNAL
+    owner, key, trusted = read_owner(path), read_own_key(path), read_trusted_key(path)
+    if owner is None or key is None or trusted is None:
+        return None
+    return Identity(owner.federation, owner.device, key, trusted)
 
 
 def kept_id(folder: Path | str) -> str | None:

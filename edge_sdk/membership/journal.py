@@ -118,6 +118,20 @@ def read_trusted_key(path: Path) -> bytes | None:
         return None if empty else _trusted_key(sql)
 
 
+def read_own_key(path: Path) -> bytes | None:
+    """The private key that signs for the device of the journal in `path`; None if there is no journal, or no key yet.
+
+    Reads only, and raises, as `read_trusted_key`.
+    """
+    if not path.is_file():
+        return None
+    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
+        if _check_kind(sql, path) or not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'own_key'").fetchone():
+            return None
+        row = sql.execute("SELECT private FROM own_key").fetchone()
+    return bytes(row[0]) if row else None
+
+
 class Journal:
     """The journal in `path`; `close` it after use.
 

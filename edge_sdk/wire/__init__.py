@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edge_sdk.wire import exchange, messages
+from edge_sdk.wire import assist, exchange, messages
+from edge_sdk.wire.assist import Form
 from edge_sdk.wire.epochs import CLOCKS_AGREE, clock_trouble, following, shown
 from edge_sdk.wire.exchange import Delivered, Effect, Exchange, Failed, Received
 from edge_sdk.wire.invitation import SECRET_BYTES, Invitation, read_invitation
@@ -109,6 +110,7 @@ __all__ = [
     "Finished",
     "Forget",
     "Forgotten",
+    "Form",
     "Greeter",
     "Hello",
     "Invitation",
@@ -141,6 +143,7 @@ __all__ = [
     "TrainingStats",
     "Welcome",
     "asks_to_forget",
+    "assist",
     "check_name",
     "check_room",
     "clock_trouble",

@@ -49,7 +49,7 @@ Level = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+-]{0,31}\Z")]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Bits = Annotated[int, Meta(ge=1, le=128)]
 SecurityBits = Annotated[int, Meta(ge=40, le=128)]  # no coordinator may ask for less
-Role = Literal["root", "cluster", "update"]
+Role = Literal["root", "cluster", "update", "state"]
 Stage = Literal["root", "cluster"]
 Centroids = Annotated[bytes, Meta(max_length=MAX_CLUSTERS * CENTROID_BYTES)]
 

@@ -114,6 +114,15 @@ class Signer:
         )
         return replace(state, signature=self._key.sign(_of_state(self._federation, state)))
 
+    def voucher(self, helper: str, key: bytes) -> bytes:
+        """This key's signature of the public key of a helper of the federation."""
+        return self._key.sign(self.of_voucher(self._federation, helper, key))
+
+    @staticmethod
+    def of_voucher(federation: str, helper: str, key: bytes) -> bytes:
+        """The content that `voucher` signs."""
+        return msgspec.msgpack.encode(["impasto/1 helper", federation, helper, key])
+
     def succession(self, new: bytes) -> Succession:
         """This key's signed statement that another public key succeeds it."""
         return Succession(old=self.public, new=new, signature=self._key.sign(_of_key(self._federation, new)))

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from PIL import Image
 
 from coordinator import config
@@ -25,11 +26,12 @@ from coordinator.store import open_blobs
 from edge_sdk import secure_aggregation as sums
 from edge_sdk.adapter import Adapter, Share, beginning, complete, from_bytes, initial_adapter, pack, to_bytes
 from edge_sdk.errors import ImpastoError
-from edge_sdk.inference import Bundle, BundleIndex
+from edge_sdk.inference import Bundle, BundleIndex, Course, DrawingState, SolverState, read_state
 from edge_sdk.inference.bundle.index import Slot
 from edge_sdk.inference.sampling.schedulers.noise import NoiseSchedule
 from edge_sdk.inference.sampling.tokenizer import Tokenizer
 from edge_sdk.pictures import list_pictures, open_picture
+from edge_sdk.wire import assist
 from edge_sdk.wire.exchange import Exchange
 from edge_sdk.wire.invitation import Invitation, read_invitation
 from edge_sdk.wire.messages import (
@@ -49,6 +51,8 @@ from edge_sdk.wire.topics import Topics
 from edge_sdk.wire.transfer import Receiver, decode_chunk, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, SLOTS, random_adapter
 from tests.integration.devices import FEDERATION
+from tests.wire.test_assist import drawing
+from tests.wire.test_assist import state as helper_state
 from tests.wire.test_messages import EXAMPLES
 
 
@@ -305,6 +309,34 @@ def _tokenizers() -> list[bytes]:
     return [_joined([b'{"model_max_length": 8}', msgspec.json.encode(words), b"#version: 0.2\nf o\n"])]
 
 
+def _asked(data: bytes) -> object:
+    """A message between a device and a helper; what an Ask holds is decoded too."""
+    message = assist.decode(data)
+    return assist.decode_drawing(message.drawing) if isinstance(message, assist.Ask) else message
+
+
+def _asked_examples() -> list[bytes]:
+    return [
+        assist.encode(assist.Asker(bytes(32), _FEDERATION, "pi-4", "desk-1").ask(drawing())),
+        assist.encode(assist.Queued(request="a" * 64, position=2, seconds=3.5)),
+        assist.encode(helper_state()),
+    ]
+
+
+_COURSE = Course(BASE_ID, "fp32", "0" * 16, "ddim", 25)
+_DPM_COURSE = msgspec.structs.replace(_COURSE, scheduler="dpm++")
+_LATENTS = np.linspace(-1, 1, 16, dtype=np.float32).reshape(1, 4, 2, 2)
+_STATE = DrawingState(_COURSE, 12, SolverState(_LATENTS))
+_DPM_STATE = DrawingState(_DPM_COURSE, 12, SolverState(_LATENTS, _LATENTS))
+
+
+def _state(data: bytes) -> object:
+    """A drawing's state, read and checked as a device does before it goes on from it."""
+    state = read_state(data)
+    state.check(_DPM_COURSE if state.course.scheduler == "dpm++" else _COURSE, _LATENTS.shape, 1e4)
+    return state
+
+
 TARGETS: dict[str, Target] = {
     "message": Target(decode, lambda: [encode(example) for example in EXAMPLES]),
     "chunk": Target(_chunk, lambda: _CHUNKS),
@@ -316,6 +348,8 @@ TARGETS: dict[str, Target] = {
         ],
     ),
     "sum": Target(sums.decode, _sums),
+    "assist": Target(_asked, _asked_examples),
+    "state": Target(_state, lambda: [_STATE.to_bytes(), _DPM_STATE.to_bytes()]),
     "signature": Target(_signed, _signed_examples),
     "invitation": Target(
         lambda data: read_invitation(_text(data)),

@@ -104,7 +104,7 @@ def by_hand(
     bundle = generator(kind).bundle
     schedule = NoiseSchedule.of_model(bundle.folder)
     noise = np.random.default_rng(5).standard_normal((1, *LATENT_SHAPE), np.float32)
-    return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1]
+    return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1].latents
 
 
 # Those that differ from `merge` even with one adapter: the base model alone predicts without the prompt.
@@ -241,7 +241,7 @@ def test_guide_leads_from_the_base_model_without_a_prompt_to_the_merged_adapters
         return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
 
     schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
-    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1]
+    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1].latents
     found = drawn(adapters=terms, hybrid="guide", latents=latents(), guidance=guidance)
     assert same(found, wanted)
     merged = drawn(adapters=terms, latents=latents(), guidance=guidance)
@@ -279,7 +279,7 @@ def test_changes_of_the_base_models_prediction_are_put_together(
         return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
 
     schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
-    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1]
+    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1].latents
     found = drawn(adapters=terms, hybrid=hybrid, latents=latents(), guidance=guidance)
     assert same(found, wanted)
     assert same(found, drawn(adapters=terms[::-1], hybrid=hybrid, latents=latents(), guidance=guidance))

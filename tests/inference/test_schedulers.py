@@ -88,7 +88,8 @@ def assert_equals_its_twin(name: str, stated: dict[str, Any], tolerance: float =
             model, Start(noise), schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy()
         )
         theirs = twin_trajectory(TWINS[name].from_config(stated | {"use_karras_sigmas": False}), noise, steps)
-        for step, (x, y) in enumerate(zip(ours, theirs, strict=True)):
+        for step, (state, y) in enumerate(zip(ours, theirs, strict=True)):
+            x = state.latents
             assert x.dtype == np.float32
             # Relative to the size of the latents: Euler's start at sigma = 157.
             assert np.abs(x - y).max() <= tolerance * max(1.0, float(np.abs(y).max())), (steps, step)
@@ -116,8 +117,8 @@ def test_equals_its_twin_from_a_picture(name: str, config: str, strength: float)
         fresh = lambda g=generator: torch.randn(SHAPE, generator=g).numpy()  # noqa: E731
         ours = list(SCHEDULERS[name](model, Start(noise, picture, strength), schedule, steps, fresh))
         assert len(ours) == left
-        for ours_x, theirs_x in zip(ours, theirs, strict=True):
-            assert np.abs(ours_x - theirs_x).max() <= 1e-4 * max(1.0, float(np.abs(theirs_x).max()))
+        for state, theirs_x in zip(ours, theirs, strict=True):
+            assert np.abs(state.latents - theirs_x).max() <= 1e-4 * max(1.0, float(np.abs(theirs_x).max()))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)

@@ -180,6 +180,17 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview, *pictures)
 
     @property
+    def variant(self) -> str:
+        """The precision of the denoiser, with a hash of the LoRA files that were fused into it, if there are any.
+
+        Bundles of one base id that differ in it do not draw the same.
+        """
+        if not self.fused:
+            return self.precision
+        parts = "".join(f"{fused.sha256}:{fused.weight:.6g};" for fused in self.fused)
+        return f"{self.precision}+{hashlib.sha256(parts.encode()).hexdigest()[:16]}"
+
+    @property
     def tokenizers(self) -> tuple[str, ...]:
         """Folders of the tokenizers, in the order of the text encoders."""
         return ("tokenizer", "tokenizer_2") if self.pipeline == "StableDiffusionXLPipeline" else ("tokenizer",)

@@ -141,16 +141,28 @@ class Tokenizer:
         Raises:
             PromptError: a prompt is no text, or no valid Unicode.
         """
-        ids = np.full((len(texts), self.length), self._pad, np.int64)
-        mask = np.zeros((len(texts), self.length), np.bool_)
-        cut = []
-        for row, text in enumerate(texts):
-            words, rest = self._words(text)
+        found = [self.words(text) for text in texts]
+        return self.padded([words for words, _ in found], tuple(rest for _, rest in found))
+
+    def padded(self, rows: Sequence[Sequence[int]], cut: tuple[str, ...]) -> Tokens:
+        """Tokens of prompts whose `words` are known, and what was cut off each.
+
+        Raises:
+            PromptError: a prompt has too many words, or numbers that are no words of this vocabulary.
+        """
+        ids = np.full((len(rows), self.length), self._pad, np.int64)
+        mask = np.zeros((len(rows), self.length), np.bool_)
+        size = self.size
+        for row, words in enumerate(rows):
+            if len(words) > self.length - 2 or not all(0 <= word < size for word in words):
+                raise PromptError(
+                    f"A prompt of {len(words)} tokens is not of this tokenizer, which takes {self.length - 2} of "
+                    f"{size} tokens: give the bundle that it was made with."
+                )
             used = [self._start, *words, self._end]
             ids[row, : len(used)] = used
             mask[row, : used.index(self._end) + 1] = True
-            cut.append(rest)
-        return Tokens(ids, mask, tuple(cut))
+        return Tokens(ids, mask, cut)
 
     def _add(self, added: Mapping[str, _Token], special: Sequence[str]) -> None:
         """Register added and special tokens, which are found in a text before it is cut into words."""
@@ -171,8 +183,12 @@ class Tokenizer:
             raise ValueError(f"it has no token {token[:100]!r}")
         return int(number)
 
-    def _words(self, text: str) -> tuple[list[int], str]:
-        """Tokens of a prompt, as many as there is room for, and the rest of the prompt."""
+    def words(self, text: str) -> tuple[list[int], str]:
+        """Tokens of a prompt without start, end and padding, as many as there is room for, and the rest of the prompt.
+
+        Raises:
+            PromptError: as `encode`.
+        """
         if not isinstance(text, str):
             raise PromptError(f"A prompt is a text, not {type(text).__name__}.")
         try:

@@ -1,6 +1,6 @@
 """From noise to latents, in numpy.
 
-A scheduler is a function: it takes the model, a `Start` and a `NoiseSchedule`, and yields the latents after every step.
+A scheduler is a function: it takes the model, a `Start` and a `NoiseSchedule`, and yields its state after every step.
 To add one, write it in a file of its own and give it a name below.
 
 Throughout, x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise, with alpha_t the cumulative product that diffusers calls
@@ -17,7 +17,15 @@ from edge_sdk.inference.sampling.schedulers.ddim import ddim
 from edge_sdk.inference.sampling.schedulers.dpm import dpm_solver_2m
 from edge_sdk.inference.sampling.schedulers.euler import euler
 from edge_sdk.inference.sampling.schedulers.lcm import lcm
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Scheduler, Start
+from edge_sdk.inference.sampling.schedulers.noise import (
+    Denoise,
+    Latents,
+    NoiseSchedule,
+    NoiseSource,
+    Scheduler,
+    SolverState,
+    Start,
+)
 
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     {
@@ -28,4 +36,4 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     }
 )
 
-__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler", "Start"]
+__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler", "SolverState", "Start"]

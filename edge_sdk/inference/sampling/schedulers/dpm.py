@@ -9,19 +9,23 @@ from collections.abc import Iterator
 from itertools import pairwise
 from math import log
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
+from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
 
 
 def dpm_solver_2m(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[Latents]:
+) -> Iterator[SolverState]:
     """x <- (s' / s) x - a' (exp(-h) - 1) D, where a = sqrt(alpha), s = sqrt(1 - alpha) and h is the step in log(a / s).
 
     D is the model's x_0, extrapolated by half a step with the previous one; the first and the last step use x_0 alone.
     """
-    timesteps = schedule.timesteps(steps, "linspace", extra_points=1).round()[start.skipped_steps(steps) :]
-    sigmas = schedule.sigmas(timesteps)
+    skipped = start.skipped_steps(steps)
+    all_timesteps = schedule.timesteps(steps, "linspace", extra_points=1).round()
+    all_sigmas = schedule.sigmas(all_timesteps)
+    timesteps, sigmas = all_timesteps[skipped:], all_sigmas[skipped:]
     x, previous, previous_h = start.at(1 / (sigmas[0] ** 2 + 1)), None, 0.0
+    if start.state is not None:
+        previous, previous_h = start.state.previous, log(all_sigmas[skipped - 1] / sigmas[0])
     for t, (sigma, after) in zip(timesteps.astype(int).tolist(), pairwise(sigmas.tolist()), strict=True):
         alpha, alpha_after = 1 / (sigma**2 + 1), 1 / (after**2 + 1)
         x_0, _ = schedule.split(denoise(x, t), x, alpha)
@@ -34,4 +38,4 @@ def dpm_solver_2m(
             previous, previous_h = x_0, h
         shrink = (after / sigma) * (alpha_after / alpha) ** 0.5
         x = shrink * x + alpha_after**0.5 * (1 - after / sigma) * direction
-        yield x
+        yield SolverState(x, previous)

@@ -10,19 +10,21 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
+from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
 
 
 def euler(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[Latents]:
+) -> Iterator[SolverState]:
     """y <- y + (sigma' - sigma) noise, since y = x / sqrt(alpha) = x_0 + sigma noise and dy / dsigma = noise.
 
     Yields y, which ends as x_0. Timesteps may lie between trained ones.
     """
     timesteps = schedule.timesteps(steps, "linspace")[start.skipped_steps(steps) :]
     sigmas = schedule.sigmas(timesteps)
-    if start.picture is None:
+    if start.state is not None:
+        y = start.state.latents
+    elif start.picture is None:
         # Timesteps spaced "leading" do not start at pure noise: y gets the variance sigma^2 + 1 of signal and noise.
         y = start.noise * float((sigmas[0] ** 2 + (schedule.spacing == "leading")) ** 0.5)
     else:
@@ -32,4 +34,4 @@ def euler(
         x = alpha**0.5 * y
         _, epsilon = schedule.split(denoise(x, t), x, alpha)
         y = y + (after - sigma) * epsilon
-        yield y
+        yield SolverState(y)

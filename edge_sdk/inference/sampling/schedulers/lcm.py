@@ -10,14 +10,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, Latents, NoiseSchedule, NoiseSource, Start
+from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
 
 _SIGMA_DATA = 0.5
 
 
 def lcm(
     denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[Latents]:
+) -> Iterator[SolverState]:
     """x <- sqrt(alpha') f + sqrt(1 - alpha') fresh noise, with f = c_skip x + c_out x_0; the last step gives f itself.
 
     Timesteps are spread over those that the distillation used, whatever spacing the base model states. A drawing from a
@@ -29,11 +29,15 @@ def lcm(
     if not 1 <= steps <= schedule.distilled_steps:
         raise ValueError(f"steps must be between 1 and {schedule.distilled_steps} for LCM, not {steps}.")
     stride = schedule.length // schedule.distilled_steps
+    skipped = start.skipped_steps(steps)
+    done = skipped if start.state is not None else 0
     reached = schedule.distilled_steps if start.picture is None else int(schedule.distilled_steps * start.strength)
     distilled = np.arange(reached, 0, -1) * stride - 1
-    chosen = np.floor(np.linspace(0, reached, steps - start.skipped_steps(steps), endpoint=False)).astype(int)
-    timesteps = distilled[chosen].tolist()
+    chosen = np.floor(np.linspace(0, reached, steps - skipped + done, endpoint=False)).astype(int)
+    timesteps = distilled[chosen].tolist()[done:]
     x = start.at(schedule.alphas[timesteps[0]])
+    for _ in range(done):  # the noise of the steps that are done
+        fresh_noise()
     for t, after in pairwise([*timesteps, None]):
         x_0, _ = schedule.split(denoise(x, t), x, schedule.alphas[t])
         scaled = t * schedule.timestep_scaling
@@ -43,4 +47,4 @@ def lcm(
         if after is not None:
             alpha = float(schedule.alphas[after])
             x = alpha**0.5 * x + (1 - alpha) ** 0.5 * fresh_noise()
-        yield x
+        yield SolverState(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -23,30 +24,54 @@ Denoise: TypeAlias = Callable[[Latents, float], Latents]
 NoiseSource: TypeAlias = Callable[[], Latents]
 Spacing = Literal["linspace", "leading", "trailing"]
 _LEAST_SIGNAL = 2.0**-24
+# Unit noise stays below 6, guidance multiplies a prediction by some tens.
+_LARGEST = 1000.0
+
+
+@dataclass(frozen=True, eq=False)
+class SolverState:
+    """All that a scheduler needs to go on after a step.
+
+    Attributes:
+        latents: (n, c, h, w), as the scheduler yields them.
+        previous: the x_0 that the model predicted at the last step, of the same shape; only "dpm++" has it, which
+            extrapolates from it.
+    """
+
+    latents: Latents
+    previous: Latents | None = None
 
 
 @dataclass(frozen=True)
 class Start:
-    """Starting point of a drawing: noise alone, or the latents of a picture with some noise added.
+    """Starting point of a drawing: noise alone, a picture's latents with some noise added, or a drawing's state.
 
     Attributes:
         noise: unit noise, (n, c, h, w).
         picture: latents of a picture, broadcast to the noise's shape; None starts from noise alone.
         strength: 0 to 1, the share of the noising that the picture goes through; 1 leaves next to nothing of it.
+        done: number of steps, counted from noise alone, that `state` is behind.
+        state: the state to go on from; None begins.
     """
 
     noise: Latents
     picture: Latents | None = None
     strength: float = 1.0
+    done: int = 0
+    state: SolverState | None = None
 
     def skipped_steps(self, steps: int) -> int:
-        """Number of the first steps, of `steps`, that are left out because the drawing starts from a picture.
+        """Number of the first steps, of `steps`, that are left out: for a picture, or because they are done.
 
         Source: Meng et al. (SDEdit), arXiv 2108.01073.
 
         Raises:
             ValueError: no step would be left.
         """
+        if self.state is not None:
+            if not 1 <= self.done < steps:
+                raise ValueError(f"After {self.done} steps of {steps} there is nothing to go on with.")
+            return self.done
         if self.picture is None:
             return 0
         left = min(int(steps * self.strength), steps)
@@ -55,18 +80,24 @@ class Start:
         return steps - left
 
     def at(self, alpha: float) -> Latents:
-        """Latents x_t at the noise level `alpha`, at which the drawing starts."""
+        """Latents x_t at the noise level `alpha`, at which the drawing starts or goes on."""
+        if self.state is not None:
+            return self.state.latents
         if self.picture is None:
             return self.noise
         return np.float32(sqrt(alpha)) * self.picture + np.float32(sqrt(1 - alpha)) * self.noise
 
 
 class Scheduler(Protocol):
-    """A function that yields the latents (n, c, h, w) after each of `steps` steps, without those that `start` omits."""
+    """A function that yields its state after each of `steps` steps, without those that `start` omits.
+
+    From any of these states it goes on as if it had never stopped, bit for bit. `fresh_noise` then begins anew, with
+    the noise of the first step.
+    """
 
     def __call__(
         self, denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-    ) -> Iterator[Latents]: ...
+    ) -> Iterator[SolverState]: ...
 
 
 _Betas: TypeAlias = Literal["linear", "scaled_linear"]
@@ -208,6 +239,24 @@ class NoiseSchedule:
             distilled_steps=min(config.original_inference_steps, config.num_train_timesteps),
             timestep_scaling=config.timestep_scaling,
         )
+
+    @property
+    def id(self) -> str:
+        """Hash of all that decides what a step computes: drawings go on only under a schedule of the same one."""
+        alphas = ",".join(f"{alpha:.6g}" for alpha in self.alphas[:: max(1, self.length // 10)])
+        others = (
+            self.length, f"{self.final_alpha:.6g}", self.prediction, self.spacing, self.offset, self.clip,
+            self.distilled_steps, self.timestep_scaling,
+        )  # fmt: skip
+        return hashlib.sha256(f"{alphas};{others}".encode()).hexdigest()[:16]
+
+    @property
+    def largest(self) -> float:
+        """The largest number that latents, or an x_0, of a drawing that makes sense can hold.
+
+        An x_0 is the model's error over sqrt(alpha), and Euler's latents are noise over it: at the noisiest timestep.
+        """
+        return _LARGEST / sqrt(max(float(self.alphas.min()), _LEAST_SIGNAL))
 
     @property
     def length(self) -> int:

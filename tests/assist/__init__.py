@@ -1,0 +1,1 @@
+"""Tests of assisted drawing, over a real broker with a real tiny model."""
