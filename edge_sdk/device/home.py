@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 class _Kept(Generic[T]):
-    """What was made of files, each made again when its file is another one: adapters are replaced, never changed."""
+    """Things made of files, each made again when its file is another one: adapters are replaced, never changed."""
 
     def __init__(self, make: Callable[[Path], T]) -> None:
         self._make = make
