@@ -157,9 +157,10 @@ def export_model(
             of_text = [f"{lora.sha256}*{lora.weight}" for lora in fused] if texts_changed else []
             index = _describe(pipeline, tiny, source, base_id, slots, fused, defaults)
             index = msgspec.structs.replace(index, image_encoder=encoder and encoder.settings)
+            # Before the networks, which take minutes: devices could not follow some tokenizers.
+            _write_companions(pipeline, source, index.tokenizers, folder)
             parts = parts_of(pipeline, tiny, encoder and encoder.network)
             errors = _write_parts(parts, index.slots, folder, verify, on_progress)
-            _write_companions(pipeline, source, index.tokenizers, folder)
             write_index(folder, msgspec.structs.replace(index, files=hash_files(folder)))
             on_progress("make the basis of prompt codes", 0.0)
             add_basis(folder, public, of_text, lambda share: on_progress("make the basis of prompt codes", share))

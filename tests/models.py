@@ -48,7 +48,7 @@ KINDS: tuple[Kind, ...] = ("v_prediction", "epsilon")
 FAMILIES: tuple[Kind, ...] = ("sd2", "bk_sdm", "turbo", "lcm", "xl")
 # Names the folder that the processes of a session share.
 SESSION = "IMPASTO_TEST_SESSION"
-_PATIENCE = 240.0
+_PATIENCE = 600.0
 # The base model of the samples, which is no tiny one.
 STICKERS = Path(__file__).parents[1] / "samples" / "stickers" / "model"
 IMAGE_SIZE = 32

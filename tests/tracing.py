@@ -20,7 +20,7 @@ from tests.models import once
 
 
 def trace(part: Part) -> ir.Model:
-    """The graph that `to_onnx` returns for this part, or has returned for an equal one."""
+    """Return the graph that `to_onnx` makes of this part, or has made of an equal one."""
     folder = once(f"traces/{_digest(part)}", lambda made: (made.mkdir(), ir.save(to_onnx(part), made / "model.onnx")))
     return ir.load(folder / "model.onnx")
 

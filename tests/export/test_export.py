@@ -195,9 +195,11 @@ def test_models_that_cannot_be_exported(
     model: Path, tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
     change(model)
+    stages: list[str] = []
     with pytest.raises(ExportError, match=message):
-        export_model(model, tmp_path / "out")
+        export_model(model, tmp_path / "out", on_progress=lambda what, share: stages.append(what))
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert not [stage for stage in stages if stage.startswith("export")], "it is said before a network is exported"
 
 
 @pytest.mark.parametrize(
