@@ -10,7 +10,7 @@ answer, or it is spent. Times are seconds of a clock that does not jump back.
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from coordinator.ingress import Bucket
@@ -78,7 +78,6 @@ class Answer:
     deadline: float
 
 
-@dataclass
 class Requests:
     """All requests of a helper. Not thread-safe, but for `Request.stopped`.
 
@@ -87,13 +86,14 @@ class Requests:
         drawing: the request that is being drawn; None if none is.
     """
 
-    limits: Limits
-    drawing: Request | None = None
-    _waiting: OrderedDict[Name, Request] = field(default_factory=OrderedDict)
-    _answers: OrderedDict[Name, Answer] = field(default_factory=OrderedDict)
-    _dropped: list[tuple[Name, Answer]] = field(default_factory=list)
-    _spent: dict[Name, float] = field(default_factory=dict)
-    _rates: dict[str, Bucket] = field(default_factory=dict)
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.drawing: Request | None = None
+        self._waiting: OrderedDict[Name, Request] = OrderedDict()
+        self._answers: OrderedDict[Name, Answer] = OrderedDict()
+        self._dropped: list[tuple[Name, Answer]] = []
+        self._spent: dict[Name, float] = {}  # request that was answered or ended -> its deadline
+        self._rates: dict[str, Bucket] = {}
 
     def __len__(self) -> int:
         """Number of requests that wait or are drawn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -198,6 +199,16 @@ def test_nobody_is_there(federation: Federation, device: Device) -> None:
 
 def test_no_broker_is_there(device: Device) -> None:
     drawn = Drawn(device, Assist("mqtt://127.0.0.1:1", form="open", steps=3), lambda: None)
+    assert isinstance(drawn.came.reason, ImpastoError)
+    assert drawn.difference == 0
+
+
+def test_a_broker_that_accepts_and_says_nothing(device: Device) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"mqtt://127.0.0.1:{silent.getsockname()[1]}"
+        drawn = Drawn(device, Assist(url, form="open", steps=3), lambda: silent.accept()[0].close())
     assert isinstance(drawn.came.reason, ImpastoError)
     assert drawn.difference == 0
 

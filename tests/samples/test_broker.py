@@ -195,6 +195,36 @@ def test_nobody_listens_to_another(broker: Secured) -> None:
     coordinator.close()
 
 
+def test_nobody_comes_between_a_device_and_a_helper(broker: Secured) -> None:
+    topics = Topics("stickers")
+    asked, answered = Inbox(), Inbox()
+    helper, device = broker.connect("coordinator"), broker.connect("device-0")
+    helper.subscribe(topics.all_assist_up("desk-1"), asked)
+    helper.subscribe(topics.all_helper_states, asked)
+    for topic_filter in (topics.all_assist_down("device-1"), "impasto/1/+/assist/+/+/down/+", "impasto/1/+/assist/#"):
+        with suppress(TransportError):
+            device.subscribe(topic_filter, answered)
+    with suppress(TransportError):
+        device.subscribe(topics.all_assist_down("device-0"), answered)
+    for forged in (
+        topics.assist("desk-1", "device-1", "up"),
+        topics.assist("desk-1", "device-0", "down"),
+        topics.assist_chunks("desk-1", "device-1", "down"),
+        topics.helper_state("desk-1"),
+    ):
+        device.publish(forged, b"forged")
+    device.publish(topics.assist("desk-1", "device-0", "up"), b"mine")
+    assert asked.wait_for(1) == [(topics.assist("desk-1", "device-0", "up"), b"mine")]
+    helper.publish(topics.assist("desk-1", "device-1", "down"), b"another's")
+    helper.publish(topics.assist_chunks("desk-1", "device-1", "down"), b"another's")
+    helper.publish(topics.assist("desk-1", "device-0", "down"), b"mine")
+    mine = (topics.assist("desk-1", "device-0", "down"), b"mine")
+    everything = answered.wait(lambda messages: mine in messages)
+    assert {message for message in everything if message[0].endswith(("/control", "/chunk"))} == {mine}
+    device.close()
+    helper.close()
+
+
 def test_a_coordinator_that_starts_sees_every_device_that_may_join(broker: Secured) -> None:
     """All that is retained comes at once, together with the chunks that it may have asked for."""
     (count,) = (field.default for field in fields(config.Federation) if field.name == "max_devices")

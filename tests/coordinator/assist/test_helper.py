@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from prometheus_client import generate_latest
 
+from coordinator import config
 from coordinator.assist import Helper, HelperMetrics, HelperSettings, Limits, describe
 from coordinator.identity import Admissions
 from coordinator.store import Database
@@ -85,8 +87,6 @@ def fetched(peer: Peer, drawn: assist.AssistMessage) -> bytes:
 def test_it_draws_with_published_adapters_and_answers_a_repeated_request_from_what_is_there(
     federation: Federation, generator: Generator, peer: Peer
 ) -> None:
-    import hashlib
-
     file = federation.home / "root.safetensors"
     use = assist.AdapterUse(sha256=hashlib.sha256(file.read_bytes()).hexdigest(), weight=0.5)
     words = generator.words("a red fox")
@@ -278,8 +278,6 @@ def loaded_generator() -> Generator:
 def test_a_federation_that_was_not_served_yet(federation: Federation, tmp_path: Path) -> None:
     file = tmp_path / "other.toml"
     file.write_text(federation.file.read_text().replace(f'name = "{NAME}"', 'name = "other"'))
-    from coordinator import config
-
     with pytest.raises(ConfigurationError, match="has not been served yet"):
         Helper(config.load(file), loaded_generator())
 
