@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import shutil
 import socket
@@ -13,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from paho.mqtt.client import Client
 
 from edge_sdk.errors import BrokerUnreachable, DeadlineExceeded, PayloadTooLarge, TransportError
 from edge_sdk.transport import Settings, Tls, Will, connect, create, hang_up
@@ -157,6 +159,28 @@ def test_a_last_word_is_retained_and_without_it_the_will_is_published(mosquitto:
         hang_up(connect(mosquitto.url, client_id=name, will=will, max_payload=1000), f"last/{name}", word)
     assert inbox.wait_for(2) == [("last/said", b"gone"), ("last/too-long", b"dead")]
     watcher.close()
+
+
+def test_a_message_whose_connection_has_closed_meanwhile_is_no_fault(
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """paho's answer goes through sockets that another thread may be closing."""
+    asked = threading.Event()
+
+    def ack(client: Client, mid: int, qos: int) -> None:
+        asked.set()
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(Client, "ack", ack)
+    receiver, sender = (connect(mosquitto.url, client_id=name) for name in ("closing", "sender"))
+    inbox = Inbox()
+    receiver.subscribe("closing", inbox)
+    sender.publish("closing", b"1")
+    inbox.wait_for(1)
+    assert asked.wait(DEADLINE)
+    for transport in (receiver, sender):
+        transport.close()
+    assert "handler failed" not in caplog.text
 
 
 def test_closing_does_not_wait_for_an_attempt_to_connect() -> None:

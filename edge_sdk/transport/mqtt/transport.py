@@ -452,7 +452,8 @@ class MqttTransport:
                 with self._changed:
                     current = generation == self._generation
                 if current and message.qos:
-                    client.ack(message.mid, message.qos)
+                    with suppress(OSError):  # closed meanwhile: nobody waits for it
+                        client.ack(message.mid, message.qos)
 
         self._delivery.put(deliver)
 
