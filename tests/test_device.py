@@ -391,9 +391,11 @@ def test_four_devices_sum_their_updates_under_masks(
     """At level coarse, with the default scale: nothing is clipped, and the mean is that of what was trained."""
     trained: list[Adapter] = []
 
-    def note(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+    def note(
+        update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+    ) -> bytes:
         trained.append(update)
-        return vector_of(update, start, stats, masking, share)
+        return vector_of(update, start, stats, masking, share, *slots)
 
     monkeypatch.setattr(runner, "vector_of", note)
     told: list[dict[str, Any]] = []
@@ -592,3 +594,21 @@ def test_model_and_bundle_must_be_one(pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="not the base model"):
         device.learn(steps=1)
     assert not device.home.exists()
+
+
+def test_at_level_local_its_codes_stay_at_home(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps the same code from one join to the next."""
+    made: list[tuple[list[DeviceProfile], bytes]] = []
+    monkeypatch.setattr(
+        "edge_sdk.device.device.Membership", lambda *given, **options: made.append((given[3], options["code"]))
+    )
+    device.join("memory://nobody", federation="squares", privacy="local")
+    device.join("memory://nobody", federation="squares", privacy=["coarse", "local"])
+    device.join("memory://nobody", federation="squares")
+    ((local,), code), ((coarse, again), same), (_, none) = made
+    assert (local.level, local.prompt_code, local.picture_code, local.picture_encoder) == ("local", b"", b"", b"")
+    assert local.basis == coarse.basis != b""
+    assert again == local
+    assert len(code) == len(coarse.prompt_code) == 16
+    assert (same, none) == (code, b"")
+    assert (device.home / "code-local.json").stat().st_mode & 0o077 == 0

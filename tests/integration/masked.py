@@ -53,8 +53,10 @@ class Plain:
         self.maskings: list[tuple[Masking, Share]] = []
         self.dying: set[str] = set()  # devices that die when all others have said whom they mask for
 
-    def note(self, update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
-        name, made = threading.current_thread().name, vector_of(update, start, stats, masking, share)
+    def note(
+        self, update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+    ) -> bytes:
+        name, made = threading.current_thread().name, vector_of(update, start, stats, masking, share, *slots)
         if name in self.dying:
             self.dying.discard(name)
             raise PowerCutError

@@ -165,7 +165,9 @@ def test_the_coordinator_restarts_while_vectors_come_in(
     restarted = threading.Event()
     note = plain.note
 
-    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+    def slow(
+        update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+    ) -> bytes:
         if threading.current_thread().name == "device-3":
             assert restarted.wait(60)
         return note(update, start, stats, masking, share)
@@ -196,7 +198,9 @@ def test_where_one_factor_is_trained_its_sum_alone_is_made_and_goes_on_after_a_r
     first, restarted, note = Coordinator(path), threading.Event(), plain.note
     made: dict[str, list[int]] = {}
 
-    def slow(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
+    def slow(
+        update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+    ) -> bytes:
         name = threading.current_thread().name
         lengths = made.setdefault(name, [])
         if len(lengths) == 2 and name == "device-3":
@@ -287,8 +291,10 @@ def test_nobody_sees_an_update(embedded: str, tmp_path: Path, caplog: pytest.Log
         secret: dict[str, list[bytes]] = {}
         guard = threading.Lock()
 
-        def noted(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
-            made = vector_of(update, start, stats, masking, share)
+        def noted(
+            update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+        ) -> bytes:
+            made = vector_of(update, start, stats, masking, share, *slots)
             with guard:
                 secret[threading.current_thread().name] = needles(update, start, made)
             return made
@@ -361,8 +367,10 @@ def test_a_vector_that_is_none_is_noticed_and_nothing_is_learnt(
 ) -> None:
     """It cannot be told apart while it is masked: the sum as a whole shows it."""
 
-    def made(update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share) -> bytes:
-        vector = vector_of(update, start, stats, masking, share)
+    def made(
+        update: Adapter, start: Adapter, stats: TrainingStats, masking: Masking, share: Share, *slots: int
+    ) -> bytes:
+        vector = vector_of(update, start, stats, masking, share, *slots)
         return lie(vector) if threading.current_thread().name == "device-2" else vector
 
     monkeypatch.setattr(runner, "vector_of", made)
