@@ -48,7 +48,7 @@ from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.attacks.sums import clustered, named_without_names, singled, styles_of_lost
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
-from edge_sdk.privacy import LEVELS, Basis, Coarse, Level
+from edge_sdk.privacy import LEAVING, LEVELS, Basis, Coarse, Level
 
 SEEDS = 3
 CAPTIONS = (2, 4, 6, 8, 16, 32)
@@ -59,7 +59,6 @@ CROWDS = {8: 10, 48: 4, 200: 2}  # devices -> federations a seed
 NAMED = {"full": 1.0, "half": 0.5}  # share of captions that name the style
 STYLES = 4
 # Part of the rows -> name -> codes that are attacked alike.
-LEAVING: Mapping[str, Level] = {name: level for name, level in LEVELS.items() if level.leaves}
 CODES: Mapping[str, Mapping[str, Level]] = {"code": LEAVING, "eight bits": {"coarse in 8 bits": Coarse(127)}}
 LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
 MOST_LOST_BY_SUMS = 0.05  # of level local, to plain and to coarse

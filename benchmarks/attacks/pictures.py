@@ -21,7 +21,7 @@ from benchmarks.shared.stickers import bundle
 from coordinator.learning import Standing, positions
 from coordinator.methods.clustering import CLUSTERERS, Evidence, compare, partition
 from edge_sdk.inference import Generator
-from edge_sdk.privacy import LEVELS, Level
+from edge_sdk.privacy import LEAVING, Level
 from samples.stickers import data
 from samples.stickers.styles import STYLES
 
@@ -81,7 +81,7 @@ def attacked_pictures(known: Album, counts: Sequence[int], devices: int, seed: i
     of the guessed style (`attacks.recovery`); style: share of devices whose style is guessed. chance, style_chance: of
     any pictures, of any style; informed: of any pictures of the device's style.
     """
-    for level in LEVELS.values():
+    for level in LEAVING.values():
         for count in counts:
             rng = np.random.default_rng([seed, 4, count])
             scores = [_scores(known, level, number % len(known.styles), count, rng) for number in range(devices)]
@@ -103,7 +103,7 @@ def grouped_pictures(known: Album, crowds: Mapping[int, int], seed: int) -> Iter
             rng = np.random.default_rng([seed, 5, devices, federation])
             truth = [number % len(known.styles) for number in range(devices)]
             own = [owned(known, style, PICTURES, rng) for style in truth]
-            for level in LEVELS.values():
+            for level in LEAVING.values():
                 codes = [level.encode_pictures(known.vectors[pictures]) for pictures in own]
                 for number, clusters in (("given", len(known.styles)), ("found", 0)):
                     found = picture_groups(codes, level, clusters)

@@ -15,7 +15,7 @@ from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_STYLES, Basis, basis_id, l
 from edge_sdk.privacy.coarse import STEPS, Coarse
 from edge_sdk.privacy.codes import Encoder, different_captions, prompt_code, unit_length
 from edge_sdk.privacy.company import MOST_CLUSTERINGS, Answered, check_company, hides
-from edge_sdk.privacy.levels import DEFAULT, LEVELS, Level, level_named
+from edge_sdk.privacy.levels import DEFAULT, LEAVING, LEVELS, Level, level_named
 from edge_sdk.privacy.pictures import picture_code
 from edge_sdk.privacy.questions import (
     FARTHEST,
@@ -38,6 +38,7 @@ __all__ = [
     "DIMENSIONS",
     "FARTHEST",
     "FEWEST_STYLES",
+    "LEAVING",
     "LEVELS",
     "MOST_CENTROIDS",
     "MOST_CLUSTERINGS",

@@ -14,6 +14,9 @@ from edge_sdk.privacy.plain import Plain
 DEFAULT = "coarse"
 LEVELS: Mapping[str, Level] = MappingProxyType({level.name: level for level in (Plain(), Coarse(), Local())})
 
+# Those whose codes leave the device.
+LEAVING: Mapping[str, Level] = MappingProxyType({name: level for name, level in LEVELS.items() if level.leaves})
+
 
 def level_named(name: str) -> Level:
     """Return a level by its name.
@@ -26,4 +29,4 @@ def level_named(name: str) -> Level:
     return LEVELS[name]
 
 
-__all__ = ["DEFAULT", "LEVELS", "Level", "level_named"]
+__all__ = ["DEFAULT", "LEAVING", "LEVELS", "Level", "level_named"]

@@ -21,7 +21,7 @@ from benchmarks.privacy import CROWDS, QUICK, attacked, bars, by_sums, grouped, 
 from benchmarks.report.privacy import codes, left, pictures, rivals, sums, sums_attacked, sums_with_losses
 from benchmarks.report.privacy import picture_groups as groups_of_pictures
 from coordinator.methods.clustering.by_sums import Groups
-from edge_sdk.privacy import DIMENSIONS, LEVELS, make_basis
+from edge_sdk.privacy import DIMENSIONS, LEAVING, LEVELS, make_basis
 from tests.models import EMBEDDING, picture_bundle, tiny_bundle
 
 RESULTS = Path("benchmarks/results/privacy.json")
@@ -133,7 +133,7 @@ def test_groups_are_those_of_the_coordinator(known: World, level: Any) -> None:
 
 
 def test_every_row_has_its_chance_beside_it(known: World) -> None:
-    rows = [row for name, level in LEVELS.items() for row in attacked(known, "code", name, level, QUICK, 0)]
+    rows = [row for name, level in LEAVING.items() for row in attacked(known, "code", name, level, QUICK, 0)]
     assert {(row["code"], row["captions"], row["refused"]) for row in rows} == {
         *(("plain", count, 0) for count in QUICK.captions),
         *(("coarse", count, int(count < 8)) for count in QUICK.captions),
@@ -144,7 +144,7 @@ def test_every_row_has_its_chance_beside_it(known: World) -> None:
         assert row["informed"] > row["chance"]
     rows = list(grouped(known, QUICK, 0))
     assert {(row["part"], row["code"]) for row in rows} == {
-        *((part, level) for part in ("groups", "no groups") for level in LEVELS),
+        *((part, level) for part in ("groups", "no groups") for level in LEAVING),
         *(
             (part, name)
             for part in ("rival groups", "no rival groups")

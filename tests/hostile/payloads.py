@@ -60,7 +60,7 @@ MESSAGES: dict[str, bytes] = {
     "an extension": b"\xc7\x08\x05" + bytes(8),
     "a time": b"\xd6\xff" + bytes(4),
     "a round below zero": packed("offer", round=-1),
-    "round zero": packed("offer", round=0),
+    "round zero": packed("roundstart", round=0),
     "a round of 2^63": packed("offer", round=2**63),
     "a round of 1.5": packed("offer", round=1.5),
     "a round that is true": packed("offer", round=True),

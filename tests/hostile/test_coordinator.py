@@ -22,7 +22,7 @@ from edge_sdk.wire import messages as m
 from edge_sdk.wire.transfer import Sender, encode_chunk, make_manifest
 from tests.coordinator.adapters import BASE_ID, random_adapter
 from tests.coordinator.played import TOPICS, Devices
-from tests.hostile.payloads import CHUNKS, MESSAGES, SUMS
+from tests.hostile.payloads import CHUNKS, MESSAGES, SUMS, packed
 from tests.integration.coordinators import Coordinator, write_federation
 from tests.integration.devices import profile
 from tests.transport.brokers import Mosquitto
@@ -106,6 +106,14 @@ def test_garbage(peers: Peers) -> None:
         peers.send("hostile", payload)
     assert [peers.refusal("hostile") for _ in sent] == ["MessageInvalid"] * len(sent)
     assert peers.refusals("hostile")[known:] == ["MessageInvalid"] * len(sent)
+    assert peers.state == before
+
+
+def test_an_answer_to_a_question_that_nobody_has_asked(peers: Peers) -> None:
+    """Round 0 is of questions, which this federation has not."""
+    before = peers.state
+    peers.send("hostile", packed("offer", round=0))
+    assert peers.refusal("hostile") == "OfferInvalid"
     assert peers.state == before
 
 

@@ -112,7 +112,7 @@ def test_a_broker_that_goes_and_comes_back_is_told_by_the_device(broker: Mosquit
 
 def test_a_broker_that_stays_away_is_the_reason_that_is_raised(broker: Mosquitto, tmp_path: Path) -> None:
     stage = Stage(broker.url)
-    me = Me(quick(broker.url), tmp_path, Learner(), deadline=2.0)
+    me = Me(quick(broker.url), tmp_path, Learner(), deadline=5.0)
     join(stage)
     me.told("joined")
     broker.stop()

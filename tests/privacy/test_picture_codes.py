@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge_sdk.errors import ConfigurationError, PictureError
-from edge_sdk.privacy import LEVELS, picture_code
+from edge_sdk.privacy import LEAVING, LEVELS, Level, picture_code
 
 PLAIN, COARSE = LEVELS["plain"], LEVELS["coarse"]
 
@@ -40,7 +40,7 @@ def test_a_coarse_code_ends_at_the_radius() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 5, 32, 512])
 def test_a_code_has_its_size(dimensions: int) -> None:
-    for level in LEVELS.values():
+    for level in LEAVING.values():
         code = picture_code(embeddings(9, dimensions), level.name)
         assert len(code) == level.picture_size(dimensions)
         assert len(level.decode_pictures(code)) == min(dimensions, 32 if level is COARSE else dimensions)
@@ -53,8 +53,13 @@ def test_of_few_pictures_there_is_no_coarse_code() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS.values(), ids=lambda level: level.name)
-def test_a_level_says_what_it_shows(level: object) -> None:
-    assert getattr(level, "shows_pictures", "").endswith(".")
+def test_a_level_says_what_it_shows(level: Level) -> None:
+    assert level.shows_pictures.endswith(".") is level.leaves
+    assert level.hides_not.endswith(".")
+
+
+def test_level_local_sends_no_code_of_any_size() -> None:
+    assert [LEVELS["local"].picture_size(dimensions) for dimensions in (1, 32, 512)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("level", LEVELS)
