@@ -78,7 +78,8 @@ def main(given: Sequence[str] | None = None) -> None:
     work = [Run(c.name, c.key, partial(world.run, c.pair, c.subject, scale, chosen.seed, seeds)) for c in cells]
     results = runs.measured(work, PLACE / "results", chosen.json, "pictures", on_result)
     if chosen.sheet is not None:
-        save_picture(sheet(shown(cells, scale, chosen.seed, seeds)), chosen.sheet)
+        # 256 colours: a fifth of the size.
+        save_picture(sheet(shown(cells, scale, chosen.seed, seeds)).quantize(256), chosen.sheet)
     report(chosen, seeds, cells, results).finish(hide="run")
 
 
