@@ -66,3 +66,12 @@ def test_the_machine_is_described_without_its_name() -> None:
     assert {"processor", "cores", "system", "python", "onnxruntime"} <= set(found)
     assert isinstance(found["cores"], int)
     assert platform.node() not in json.dumps({key: value for key, value in found.items() if key != "processor"})
+
+
+def test_committed_results_name_the_command_that_anybody_can_type() -> None:
+    files = sorted((Path(__file__).parents[2] / "benchmarks" / "results").glob("*.json"))
+    assert files
+    for file in files:
+        command = json.loads(file.read_text("utf-8"))["command"]
+        assert command.startswith(f"python -m benchmarks.{file.stem} "), file.name
+        assert f"--json benchmarks/results/{file.name}" in command
