@@ -3,6 +3,7 @@
 #   board_name      the name for people
 #   board_check     ends by `fail` if this is not such a board, or one that is not supported
 #   board_wheels    installs what the board needs beside the usual wheels; $pip is the pip to use
+#   takes_wheel     optional: not empty if --wheel names a file, $wheel, that board_wheels installs
 #   board_memory    switches the memory controller on, and says so; ends by `fail` if it cannot
 # Everything may be run again: each step looks first whether it is done.
 set -euo pipefail
@@ -17,7 +18,7 @@ cgroups=$root/sys/fs/cgroup
 pip=$venv/bin/pip
 
 dry_run= service=yes learner=${SUDO_USER:-$(id -un)} package=$source_folder
-broker= federation= bundle= model= pictures= home_folder= invitation= user_home=
+broker= federation= bundle= model= pictures= home_folder= invitation= user_home= wheel=
 options=()
 
 usage() {
@@ -48,7 +49,8 @@ More:
   --home FOLDER            adapters and unfinished work; default: .impasto in the user's home
   --user NAME              whose pictures these are, and who runs the service; default: you (now: $learner)
   --package PATH           the Impasto to install; default: this repository
-  --no-service             stop before the service
+${takes_wheel:+  --wheel FILE             a wheel of onnxruntime-gpu for this board, in place of the one on PyPI
+}  --no-service             stop before the service
   --dry-run                print each command that changes something, and run none of them
   -h, --help               this text
 
@@ -118,6 +120,10 @@ parse() {
         --home) home_folder=$(realpath -m -- "$value") ;;
         --user) learner=$value ;;
         --package) package=$value ;;
+        --wheel)
+            [ -n "${takes_wheel:-}" ] || wrong "there is no option $1"
+            wheel=$(file "$1" "$value") || exit
+            ;;
         --invitation-file) invitation=$(file "$1" "$value") || exit ;;
         --ca | --certificate | --key | --password-file)
             value=$(file "$1" "$value") || exit

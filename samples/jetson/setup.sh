@@ -3,8 +3,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/../boards/common.sh"
 board_name="Jetson with JetPack 6 or 7"
 release_file=$root/etc/nv_tegra_release
-# JetPack 6 has CUDA 12.6, of which PyPI has no wheel for this processor.
-jetpack6_index=https://pypi.jetson-ai-lab.io/jp6/cu126
+takes_wheel=yes
 
 # The L4T release: 36 is JetPack 6, 38 and later are JetPack 7. Empty if this is no Jetson.
 l4t() { sed -n '1s/^# R\([0-9][0-9]*\) .*/\1/p' "$release_file" 2>/dev/null || true; }
@@ -26,13 +25,15 @@ board_wheels() {
     say "onnxruntime for the graphics processor"
     # Also the one of an earlier run: they share files, so that removing one breaks the other. pip keeps the downloads.
     run "$pip" uninstall --quiet -y onnxruntime onnxruntime-gpu
-    if [ "${release:-38}" -ge 38 ]; then
+    if [ -n "$wheel" ]; then
+        run "$pip" install --quiet --disable-pip-version-check --no-deps "$wheel" && return
+    elif [ "${release:-38}" -ge 38 ]; then
         # PyPI's wheels for aarch64 are for CUDA 13. 1.29 crashes on import where /bin is missing.
         run "$pip" install --quiet --disable-pip-version-check 'onnxruntime-gpu>=1.30' && return
     else
-        run "$pip" install --quiet --disable-pip-version-check --index-url "$jetpack6_index" --no-deps onnxruntime-gpu && return
+        say "PyPI has no wheel for JetPack 6 and its CUDA 12.6: get one (samples/jetson/README.md) and give it with --wheel FILE."
     fi
-    say "That failed, see above: the device draws on the processor instead."
+    say "No wheel was installed, see above: the device draws on the processor instead."
     run "$pip" install --quiet --disable-pip-version-check -c "$source_folder/constraints.txt" onnxruntime
 }
 

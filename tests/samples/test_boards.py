@@ -232,23 +232,52 @@ def test_a_board_of_another_kind_is_refused(board: Board) -> None:
 
 
 @pytest.mark.parametrize(
-    ("release", "wheel"),
+    ("release", "given", "wheel"),
     [
         # First lines of /etc/nv_tegra_release.
-        ("# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64", "--index-url"),
-        ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64", "onnxruntime-gpu>=1.30"),
+        ("# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64", True, "--no-deps"),
+        ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64", True, "--no-deps"),
+        (
+            "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64",
+            False,
+            "onnxruntime-gpu>=1.30",
+        ),
     ],
 )
-def test_a_jetson_gets_the_wheel_of_its_cuda(board: Board, release: str, wheel: str) -> None:
+def test_a_jetson_gets_the_wheel_of_its_cuda(
+    board: Board, tmp_path: Path, release: str, given: bool, wheel: str
+) -> None:
     board.write("etc/nv_tegra_release", f"{release}\n")
-    assert board.set_up(script=JETSON).returncode == 0
+    file = tmp_path / "onnxruntime_gpu.whl"
+    file.touch()
+    more = ("--wheel", str(file)) if given else ()
+    assert board.set_up(*more, script=JETSON).returncode == 0
     pips = [call for call in board.calls if call.startswith("pip ")]
     assert [call.split()[1] for call in pips] == ["install", "check", "uninstall", "install"]
     assert wheel in pips[-1]
-    failed = board.set_up(script=JETSON, FAILS="--index-url" if wheel == "--index-url" else wheel)
+    assert pips[-1].endswith(f"--no-deps {file}") is given
+    failed = board.set_up(*more, script=JETSON, FAILS=wheel)
     assert failed.returncode == 0
     assert "draws on the processor instead" in failed.stdout
     assert any(call.endswith("constraints.txt onnxruntime") for call in board.calls)
+
+
+def test_jetpack_6_without_a_wheel_draws_on_the_processor(board: Board) -> None:
+    board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic\n")
+    done = board.set_up(script=JETSON)
+    assert done.returncode == 0
+    assert "give it with --wheel FILE" in done.stdout
+    assert "draws on the processor instead" in done.stdout
+    assert not any("onnxruntime-gpu" in call for call in board.calls if call.startswith("pip install"))
+    assert any(call.endswith("constraints.txt onnxruntime") for call in board.calls)
+
+
+def test_a_wheel_is_for_a_jetson_and_has_to_be_there(board: Board) -> None:
+    refused = board.set_up("--wheel", "none.whl")
+    assert refused.returncode == 2
+    assert "there is no option --wheel" in refused.stderr
+    board.write("etc/nv_tegra_release", "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic\n")
+    assert board.set_up("--wheel", "none.whl", script=JETSON).returncode == 2
 
 
 def test_an_old_jetpack_and_a_controller_that_is_off(tmp_path: Path) -> None:
