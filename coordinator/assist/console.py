@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.markup import escape
-
-from edge_sdk.streams import printable
+from coordinator.telemetry import escaped
 
 
 def describe(event: Mapping[str, Any]) -> str:
     """Return one event in words, as rich markup; empty for those that nobody needs to see."""
-    e: dict[str, Any] = {
-        key: escape(printable(value)) if isinstance(value, str) else value for key, value in event.items()
-    }
+    e = escaped(event)
     match e["event"]:
         case "helper_started":
             return f"{e['helper']} draws for devices; a step takes {e['seconds']:.2f} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordinator.telemetry.broker import look
-from coordinator.telemetry.console import Narrator, describe, print_status, print_waiting, show_bytes
+from coordinator.telemetry.console import Narrator, describe, escaped, print_status, print_waiting, show_bytes
 from coordinator.telemetry.counters import (
     CHUNK,
     CLEARING,
@@ -47,6 +47,7 @@ __all__ = [
     "Reports",
     "Troubles",
     "describe",
+    "escaped",
     "look",
     "print_status",
     "print_waiting",

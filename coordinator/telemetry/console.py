@@ -36,11 +36,14 @@ class Narrator:
         self._console.print(f"[dim]{clock}[/dim]  {describe(event)}", soft_wrap=True, highlight=False)
 
 
+def escaped(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event whose texts, which devices and brokers have written, are neither markup nor terminal controls."""
+    return {key: escape(printable(value)) if isinstance(value, str) else value for key, value in event.items()}
+
+
 def describe(event: Mapping[str, Any]) -> str:
     """Return one event in words, as rich markup."""
-    e: dict[str, Any] = {
-        key: escape(printable(value)) if isinstance(value, str) else value for key, value in event.items()
-    }
+    e = escaped(event)
     match e["event"]:
         case "coordinator_started":
             return f"coordinating, {e['round']} of {e['rounds']} rounds done (start {e['epoch']})"

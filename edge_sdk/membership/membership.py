@@ -14,12 +14,12 @@ import msgspec
 
 from edge_sdk.errors import BrokerUnreachable, ConfigurationError, DeadlineExceeded, TransportError
 from edge_sdk.membership import rounds as machine
-from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.line import Link, Session
 from edge_sdk.membership.observer import Observer
+from edge_sdk.membership.participant import Participant
 from edge_sdk.membership.plan import Train
-from edge_sdk.membership.presence import Session
-from edge_sdk.membership.runner import MembershipResult, Participant, Runner
+from edge_sdk.membership.runner import MembershipResult, Runner
 from edge_sdk.membership.trust import Acquaintance
 from edge_sdk.secure_aggregation import device
 from edge_sdk.transport import Settings, fresh_id

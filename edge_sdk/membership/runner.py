@@ -7,10 +7,9 @@ an older one's work void. The journal is written before anything that follows fr
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,14 +29,14 @@ from edge_sdk.errors import (
     TransferError,
 )
 from edge_sdk.membership import rounds
-from edge_sdk.membership.connection import Connection, Heard, Link, Trouble
 from edge_sdk.membership.giving_up import Circumstances, error_of
 from edge_sdk.membership.home import Home
 from edge_sdk.membership.journal import Journal
-from edge_sdk.membership.plan import Train
+from edge_sdk.membership.line import Connection, Heard, Link, Trouble
+from edge_sdk.membership.participant import Participant
 from edge_sdk.membership.trust import Acquaintance
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
-from edge_sdk.privacy import Question, answer, counts_question, level_named, read_question
+from edge_sdk.privacy import Question, answer, counts_question, read_question
 from edge_sdk.secure_aggregation import (
     RANDOM_BYTES,
     FromCoordinator,
@@ -57,8 +56,6 @@ from edge_sdk.wire import (
     Delivered,
     Failed,
     Finished,
-    Greeter,
-    Join,
     Leave,
     Manifest,
     Offer,
@@ -69,7 +66,6 @@ from edge_sdk.wire import (
     Step,
     Sum,
     Welcome,
-    encode,
     make_manifest,
     refitted,
 )
@@ -99,90 +95,6 @@ class MembershipResult:
     adapters: dict[str, Path] = field(default_factory=dict)
     bytes_up: int = 0
     bytes_down: int = 0
-
-
-class Participant:
-    """A device in one session.
-
-    Args:
-        epoch: epoch of the session.
-        greetings: the device's Join for each privacy level that its owner allows, at least one.
-        greeter: signs its hellos.
-        train: trains a round.
-        tell: called with the name and the values of each event.
-        stop: set when its owner wants to leave.
-        masked_only: True if the owner allows no update to leave by itself.
-        code: the device's code for level "local", which stays here; empty if its owner does not allow that level.
-
-    Attributes:
-        greeting: the Join of the federation's level, once that is known.
-    """
-
-    def __init__(
-        self,
-        epoch: int,
-        greetings: Sequence[Join],
-        greeter: Greeter,
-        train: Train,
-        tell: Callable[..., None],
-        stop: threading.Event,
-        masked_only: bool = False,
-        code: bytes = b"",
-    ) -> None:
-        self.epoch = epoch
-        self.greeter = greeter
-        self.train = train
-        self.tell = tell
-        self.stop = stop
-        self.masked_only = masked_only
-        self.code = code
-        self.greeting = greetings[0]
-        self._greetings = {greeting.profile.level: greeting for greeting in greetings}
-        self._agreed: str | None = None
-
-    @property
-    def chooses_alone(self) -> bool:
-        """True if the federation's level is one at which the device chooses its cluster alone."""
-        return self._agreed is not None and not level_named(self._agreed).leaves
-
-    @property
-    def longest(self) -> Join:
-        """The Join with the most bytes."""
-        return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
-
-    def agree(self, federation: str, level: str, *, masked: bool) -> None:
-        """Take the privacy level that the federation's signed state asks for.
-
-        Args:
-            federation: its name.
-            level: the level.
-            masked: True if it says that updates are summed under masks.
-
-        Raises:
-            PrivacyRefused: the owner does not allow the level, or allows masked sums only.
-        """
-        if self.masked_only and not masked:
-            raise PrivacyRefused(
-                f"Federation {federation!r} asks for each update by itself, and the owner of this device allows it in "
-                "masked sums only: nothing was sent. To allow it, join without masked_only=True (`impasto join` "
-                "without --masked-only); its operator turns masked sums on by masked = true under [aggregation]."
-            )
-        if level not in self._greetings:
-            raise PrivacyRefused(
-                f"Federation {federation!r} asks for codes of level {level!r}, and the owner of this device "
-                f"allows {' and '.join(map(repr, self._greetings))}: nothing was sent. docs/security.md says what each "
-                f"level gives away. To allow it, join with privacy={level!r} (`impasto join --privacy {level}`)."
-            )
-        if not level_named(level).leaves and not masked:
-            raise PrivacyRefused(
-                f"Federation {federation!r} asks for level {level!r}, and for each update by itself, which shows the "
-                "taste that this level keeps here: nothing was sent. Its operator turns masked sums on by masked = "
-                "true under [aggregation]."
-            )
-        if level == self._agreed:
-            return
-        self.greeting, self._agreed = self._greetings[level], level
-        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
 
 
 class Runner:

@@ -22,6 +22,7 @@ from edge_sdk.diagnosis.board import (
     read_temperatures,
     read_throttling,
 )
+from tests.diagnosis.systems import tree
 
 NOWHERE = Path("/nowhere")
 # Outputs of real boards, and where they were posted.
@@ -37,14 +38,6 @@ OUTPUTS = [
     ("80000\n", 0x80000, (), ("soft temperature limit",)),
     ("80008\n", 0x80008, ("soft temperature limit",), ("soft temperature limit",)),
 ]
-
-
-def tree(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n", "utf-8")
-    return folder
 
 
 def vcgencmd(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

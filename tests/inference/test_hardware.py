@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_sdk.inference.runtime import hardware
-
-
-def tree(folder: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n", "utf-8")
-    return folder
+from tests.diagnosis.systems import tree
 
 
 @pytest.mark.parametrize(

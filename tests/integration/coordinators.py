@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,30 @@ def write_federation(folder: Path, broker: str, rounds: int = 3, more: str = "",
     path = folder / "tastes.toml"
     path.write_text(FEDERATION.format(broker=broker, rounds=rounds, devices=devices) + more)
     return path
+
+
+_SERVE = (sys.executable, "-m", "coordinator.cli", "serve")
+
+
+@contextmanager
+def killed_when_it_says(federation: Path, said: str) -> Iterator[None]:
+    """A coordinator in a process of its own, which SIGKILL ends after the block, as soon as it says this or is done."""
+    with subprocess.Popen([*_SERVE, str(federation), "--once"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield
+            for line in process.stdout:
+                if said in line or "rounds done" in line:
+                    break
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+def serve_once(federation: Path) -> str:
+    """A coordinator in a process of its own, until all rounds are done; what it says."""
+    done = subprocess.run([*_SERVE, str(federation), "--once"], capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout
 
 
 class Coordinator:

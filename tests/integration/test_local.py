@@ -35,7 +35,7 @@ from edge_sdk.wire import (
     plan_id,
 )
 from tests.coordinator.played import Devices
-from tests.integration.coordinators import Coordinator
+from tests.integration.coordinators import Coordinator, killed_when_it_says, serve_once
 from tests.integration.devices import Device, coarse_code, local_profile, profile
 from tests.integration.local import choosing, code_of, plain_groups, write_local
 from tests.integration.masked import PowerCutError, brought, check_same, initial, key_of
@@ -234,20 +234,12 @@ def test_a_device_that_is_gone_for_good_does_not_stop_the_clustering(embedded: s
 def test_a_coordinator_that_is_killed_in_the_clustering_goes_on(embedded: str, tmp_path: Path, plain: Plain) -> None:
     """kill -9 as soon as it asks the second and the third question, and again when clusters are found."""
     path = write_local(tmp_path, embedded)
-    command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
     members: list[Device] = []
     for said in ("question 2 ", "question 3 ", "among which devices choose"):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        members = members or choosing(embedded, tmp_path, 8)
-        for line in process.stdout:
-            if said in line or "rounds done" in line:
-                break
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
-    last = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "rounds done" in last.stdout
+        with killed_when_it_says(path, said):
+            members = members or choosing(embedded, tmp_path, 8)
+    last = serve_once(path)
+    assert "rounds done" in last
     clusters = []
     for device in members:
         device.join()

@@ -32,7 +32,7 @@ from edge_sdk.transport import Settings, create
 from edge_sdk.wire import Masking, Signer, Sum, TrainingStats, decode, encode, new_key
 from tests.coordinator.adapters import BASE_ID, SLOTS
 from tests.coordinator.learners import Learner
-from tests.integration.coordinators import Coordinator
+from tests.integration.coordinators import Coordinator, killed_when_it_says, serve_once
 from tests.integration.devices import Device
 from tests.integration.masked import (
     Plain,
@@ -428,23 +428,15 @@ def test_a_coordinator_that_is_killed_between_any_two_exchanges_goes_on(
 ) -> None:
     """kill -9 as soon as it says that the sum has begun, and again as soon as it says that it is complete."""
     path = write_masked(tmp_path, embedded, devices=4)
-    command = [sys.executable, "-m", "coordinator.cli", "serve", str(path), "--once"]
     members: list[Device] = []
     for said in ("masked sum of 4 devices", "4 devices are in it"):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        members = members or members_of(embedded, tmp_path, 4)
-        for line in process.stdout:
-            if said in line or "rounds done" in line:
-                break
-        process.kill()
-        process.wait(10)
-        process.stdout.close()
-    last = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        with killed_when_it_says(path, said):
+            members = members or members_of(embedded, tmp_path, 4)
+    last = serve_once(path)
     for device in members:
         check_same(brought(device.join()), plain.mean(initial(0), [other.name for other in members]))
         assert device.trained == [1]
-    assert "rounds done" in last.stdout
+    assert "rounds done" in last
 
 
 @pytest.mark.parametrize("masked", [True, False])

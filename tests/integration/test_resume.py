@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_sdk.membership.connection import Link
+from edge_sdk.membership.line.connection import Link
 from edge_sdk.wire.transfer import decode_chunk, make_manifest
 from tests.integration.coordinators import write_federation
 from tests.integration.devices import Device

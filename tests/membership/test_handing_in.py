@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from edge_sdk.adapter import Adapter, to_bytes
 from edge_sdk.membership import RoundPlan, TrainedUpdate
-from edge_sdk.membership.connection import Link
 from edge_sdk.membership.home import Home
+from edge_sdk.membership.line.connection import Link
 from edge_sdk.transport import Settings
 from edge_sdk.transport.bandwidth import Pacer
 from edge_sdk.wire.messages import (
@@ -290,7 +290,7 @@ def test_updates_keep_to_the_bandwidth(url: str, stage: Stage, tmp_path: Path, m
             rates.append(rate)
             super().__init__(1e9)
 
-    monkeypatch.setattr("edge_sdk.membership.connection.Pacer", Noted)
+    monkeypatch.setattr("edge_sdk.membership.line.connection.Pacer", Noted)
     me = Me(Settings(url=url, bandwidth=512_000), tmp_path, Learner())
     join(stage)
     stage.say(start())

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from edge_sdk.errors import DeadlineExceeded, LineBroken
-from edge_sdk.membership.connection import Link
 from edge_sdk.membership.journal import Journal
-from edge_sdk.membership.presence import Session
+from edge_sdk.membership.line.connection import Link
+from edge_sdk.membership.line.presence import Session
 from edge_sdk.transport import Settings, create
 from edge_sdk.transport.memory import MemoryBroker, MemoryTransport
 from edge_sdk.wire.exchange import Exchange
@@ -114,7 +114,7 @@ def test_a_wish_that_finds_no_room_is_given_up_by_name(journal: Journal, monkeyp
         publish(self, topic, payload, retain=retain)
 
     monkeypatch.setattr(MemoryTransport, "publish", stuck)
-    monkeypatch.setattr("edge_sdk.membership.connection._PATIENCE", 0.01)
+    monkeypatch.setattr("edge_sdk.membership.line.connection._PATIENCE", 0.01)
     with MemoryBroker() as broker, ExitStack() as stack:
         link = link_to(broker.url, journal)
         stack.callback(link.close)

@@ -54,6 +54,7 @@ from tests.membership.test_masked_machines import (
     MaskedCoordinator,
     MaskedDevice,
     MaskedWorld,
+    Patient,
 )
 
 NAMES = ("a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4")
@@ -278,16 +279,8 @@ class LocalWorld(MaskedWorld):
         assert len(self.coordinator.state.alone.centroids) % CENTROID_BYTES == 0
 
 
-class PatientLocalWorld(LocalWorld):
-    """Nobody is given up: two clusters are found, and every round has the sum of all."""
-
-    times: ClassVar[dict[str, float]] = {"deadline": 1e6, "grace": 1e6}
-    pass_time = None
-
-    def make_coordinator(self) -> Coordinator:
-        made = super().make_coordinator()
-        made.rules = replace(made.rules, patience=1e6)
-        return made
+class PatientLocalWorld(Patient, LocalWorld):
+    """Two clusters are found, and every round has the sum of all."""
 
     def teardown(self) -> None:
         super().teardown()

@@ -234,8 +234,8 @@ class MaskedWorld(World):
         assert self.coordinator.state.round == 3
 
 
-class PatientMaskedWorld(MaskedWorld):
-    """Nobody is given up, so that every round has the sum of all."""
+class Patient(MaskedWorld):
+    """A world in which nobody is given up."""
 
     times: ClassVar[dict[str, float]] = {"deadline": 1e6, "grace": 1e6}
     pass_time = None
@@ -245,6 +245,10 @@ class PatientMaskedWorld(MaskedWorld):
         made = super().make_coordinator()
         made.rules = replace(made.rules, patience=1e6)
         return made
+
+
+class PatientMaskedWorld(Patient):
+    """Every round has the sum of all."""
 
     def teardown(self) -> None:
         super().teardown()

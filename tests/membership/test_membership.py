@@ -279,7 +279,7 @@ def test_its_client_id_is_random_unless_it_was_given_one(
         ids.append(settings.client_id)
         return create(settings)
 
-    monkeypatch.setattr("edge_sdk.membership.connection.create", noted)
+    monkeypatch.setattr("edge_sdk.membership.line.connection.create", noted)
     for _ in range(2):
         Membership(
             Settings(url=url, client_id=given), "tastes", "me", profile("apples", 0), tmp_path, Learner()

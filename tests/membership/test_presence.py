@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_sdk.membership.presence import WILL_DELAY, Session
+from edge_sdk.membership.line.presence import WILL_DELAY, Session
 from edge_sdk.wire.messages import Presence, decode
 
 

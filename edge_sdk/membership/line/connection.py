@@ -23,7 +23,7 @@ from edge_sdk.errors import (
     TransportError,
 )
 from edge_sdk.membership.journal import Journal
-from edge_sdk.membership.presence import Session
+from edge_sdk.membership.line.presence import Session
 from edge_sdk.transport import OnTrouble, Pacer, Settings, create, credit_for, hang_up
 from edge_sdk.wire import (
     DEFAULT_CREDIT,
