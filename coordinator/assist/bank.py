@@ -15,6 +15,7 @@ from coordinator.store import Blobs, Database
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import AdapterError, AdapterUnknown, BlobLost, ConfigurationError
+from edge_sdk.inference.bundle import sha256_of
 
 _KEPT = 16  # adapters in memory
 _FRESH = 5.0  # seconds for which the list of published adapters holds
@@ -110,9 +111,7 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         try:
-            self._files = {
-                hashlib.sha256(path.read_bytes()).hexdigest(): path for path in sorted(folder.rglob("*.safetensors"))
-            }
+            self._files = {sha256_of(path): path for path in sorted(folder.rglob("*.safetensors"))}
         except OSError as error:
             raise ConfigurationError(f"Cannot read the adapters in {folder}: {error}. Correct --adapters.") from error
         if not self._files:

@@ -19,7 +19,7 @@ from coordinator.assist.reading import check
 from coordinator.assist.requests import Answer, Limits, Request, Requests
 from coordinator.config import Federation, read_base_model
 from coordinator.identity import Admissions, Keys, Refusal
-from coordinator.ingress import Inbox, Item, Rates
+from coordinator.ingress import STRANGERS, Inbox, Item, Rates
 from coordinator.store import Database, open_blobs
 from coordinator.telemetry import Counters, OnEvent, Reports
 from edge_sdk import adapter as adapters
@@ -213,7 +213,7 @@ class Helper:
         """Admit a message to the inbox, or drop it. On the transport's thread."""
         with suppress(MessageInvalid):
             device, size = self._topics.asker_of(topic), len(topic) + len(payload)
-            sender = device if self._members.knows(device) else ""
+            sender = device if self._members.knows(device) else STRANGERS
             with self._rates_lock:
                 admitted = self._rates.admits(sender, size, time.monotonic())
             if admitted:
@@ -259,7 +259,7 @@ class Helper:
             self._counters.add("up", type(message).__name__.lower(), len(payload))
             if isinstance(message, assist.Ask):
                 about = assist.request_id(message.drawing)
-            self._hear(device, message)
+            self._hear(device, message, about)
         except HelperBusy as error:
             self._report("refused", device=device, code=type(error).__name__, reason=str(error))
             wait = self._wait(self._requests.everything())
@@ -267,15 +267,14 @@ class Helper:
         except ImpastoError as error:
             self._refuse(device, Refusal(type(error).__name__, str(error)), about)
 
-    def _hear(self, device: str, message: assist.AssistMessage) -> None:
+    def _hear(self, device: str, message: assist.AssistMessage, about: str) -> None:
         key = self._members.key(device, time.monotonic())
         if isinstance(key, Refusal):
-            about = assist.request_id(message.drawing) if isinstance(message, assist.Ask) else ""
             self._refuse(device, key, about)
             return
         match message:
             case assist.Ask():
-                self._ask(device, key, message)
+                self._ask(device, key, message, about)
             case assist.Cancel():
                 self._cancel(device, key, message)
             case Pull() | Committed() | Refused():
@@ -283,13 +282,13 @@ class Helper:
             case _:
                 raise MessageInvalid(f"A {type(message).__name__} is not for a helper.")
 
-    def _ask(self, device: str, key: bytes, ask: assist.Ask) -> None:
+    def _ask(self, device: str, key: bytes, ask: assist.Ask, request: str) -> None:
         if not assist.asks(ask, key, self._federation.name, self._name, device):
             raise SignatureInvalid(
                 "This request is not signed by the key with which the device of this name has joined: ask from its own "
                 "home, or join once more from this one."
             )
-        name, now = (device, assist.request_id(ask.drawing)), time.monotonic()
+        name, now = (device, request), time.monotonic()
         answer = self._requests.answer(name)
         if answer is not None:
             self._answer(name, answer)

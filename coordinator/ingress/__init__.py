@@ -6,6 +6,7 @@ from coordinator.ingress.gate import Gate
 from coordinator.ingress.inbox import Inbox, Item, Reaction
 from coordinator.ingress.rate_limits import (
     FEDERATION_FULL,
+    STRANGERS,
     TOO_MANY_DOWNLOADS,
     TOO_MUCH_STORAGE,
     Bucket,
@@ -16,6 +17,7 @@ from coordinator.ingress.rate_limits import (
 
 __all__ = [
     "FEDERATION_FULL",
+    "STRANGERS",
     "TOO_MANY_DOWNLOADS",
     "TOO_MUCH_STORAGE",
     "Bucket",

@@ -181,10 +181,10 @@ def generate(
             if wish is None or home is None:
                 pictures = generator.draw(order, decoder=decoder, tile=tile, on_step=on_step)
             else:
-                from edge_sdk.device import draw_assisted
+                from edge_sdk.device import Home, draw_assisted
 
                 pictures, assistance = draw_assisted(
-                    generator, order, wish, home, adapters.weights(adapter or [], home),
+                    generator, order, wish, Home(home), adapters.weights(adapter or [], home),
                     decoder=decoder, tile=tile, on_step=on_step,
                 )  # fmt: skip
                 came = f"; {assistance}"

@@ -184,7 +184,7 @@ class Device:
             pictures = self.generator.draw(order, on_step=on_step)
         else:
             named = self.weights if adapters is None else adapters if isinstance(adapters, Mapping) else {}
-            pictures, came = draw_assisted(self.generator, order, assist, self.home, named, on_step=on_step)
+            pictures, came = draw_assisted(self.generator, order, assist, self._files, named, on_step=on_step)
             if on_assist is not None:
                 on_assist(came)
         if not pictures:

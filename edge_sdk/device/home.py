@@ -10,7 +10,6 @@ The files of a membership in the same folder: see `edge_sdk.membership`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from edge_sdk import durable
 from edge_sdk.adapter import Adapter
 from edge_sdk.codes import Code, kept_code
 from edge_sdk.errors import AdapterError, ConfigurationError
+from edge_sdk.inference.bundle import sha256_of
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership import Identity, identity, keep_id, kept_id, no_home
 from edge_sdk.wire import assist
@@ -61,7 +61,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._read: _Kept[Adapter] = _Kept(adapters_.load)
-        self._hashed: _Kept[str] = _Kept(lambda path: hashlib.sha256(path.read_bytes()).hexdigest())
+        self._hashed: _Kept[str] = _Kept(sha256_of)
 
     @property
     def adapters(self) -> dict[str, Path]:
@@ -111,7 +111,7 @@ class Home:
         """
         files = {name: file for name, file in self.adapters.items() if name != "leaf"}
         return [
-            assist.AdapterUse(sha256=hashlib.sha256(files[name].read_bytes()).hexdigest(), weight=weight)
+            assist.AdapterUse(sha256=self._hashed(files[name]), weight=weight)
             for name, weight in weights.items()
             if name in files and weight != 0
         ]

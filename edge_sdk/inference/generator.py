@@ -239,7 +239,6 @@ class Generator:
             DrawingError: the drawing diverged.
             Any error that `on_step` raises.
         """
-        self._check_decoder(decoder)
         order = Order(
             prompt=prompt,
             negative_prompt=negative_prompt,
@@ -256,23 +255,22 @@ class Generator:
             count=count,
             latents=latents,
         )
-        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+        return self._drawn(order, decoder, tile, on_step)
 
     def draw(
         self, order: Order, *, decoder: Decoder = "full", tile: int | None = None, on_step: OnStep | None = None
     ) -> list[Image.Image]:
         """Draw the pictures of an order: `generate`, for those who have its arguments as an `Order`."""
-        self._check_decoder(decoder)
-        return self._drawn(order, decoder, tile, on_step, stacklevel=2)
+        return self._drawn(order, decoder, tile, on_step)
 
-    def _drawn(
-        self, order: Order, decoder: Decoder, tile: int | None, on_step: OnStep | None, stacklevel: int
-    ) -> list[Image.Image]:
-        total, states = self._sampler.begin(order, self._terms(order.adapters), stacklevel=stacklevel + 1)
+    def _drawn(self, order: Order, decoder: Decoder, tile: int | None, on_step: OnStep | None) -> list[Image.Image]:
+        self.check_decoder(decoder)
+        # Warnings are of those who call this method's two callers.
+        total, states = self._sampler.begin(order, self._terms(order.adapters), stacklevel=3)
         for step, state in enumerate(states, 1):
             if on_step is not None and on_step(step, total, state.latents) is False:
                 return []
-        return self.decode(state.latents, decoder=decoder, tile=tile)
+        return self._decode(state.latents, decoder, tile)
 
     def states(self, order: Order) -> Iterator[DrawingState]:
         """Check an order, then draw: yield the state after every step. `decode` makes pictures of the last one.
@@ -346,7 +344,7 @@ class Generator:
             ValueError: the tile is too small.
             DrawingError: the drawing diverged.
         """
-        self._check_decoder(decoder)
+        self.check_decoder(decoder)
         return self._decode(latents, decoder, tile)
 
     def preview(self, latents: Latents) -> list[Image.Image]:
@@ -375,7 +373,13 @@ class Generator:
             raise ValueError("The weight of an adapter must be a finite number.")
         return terms
 
-    def _check_decoder(self, decoder: Decoder) -> None:
+    def check_decoder(self, decoder: Decoder) -> None:
+        """Check that the bundle has a decoder.
+
+        Raises:
+            BundleError: there is no quick decoder in the bundle.
+            ValueError: there is no such decoder.
+        """
         if decoder not in ("full", "quick"):
             raise ValueError(f"There is no decoder {decoder!r}; choose full or quick.")
         if decoder == "quick" and self.bundle.index.preview_scaling_factor is None:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -47,7 +46,7 @@ def draw_assisted(
     generator: Generator,
     order: Order,
     wish: Assist,
-    home: Path,
+    home: Home,
     named: Mapping[str, float],
     *,
     decoder: Decoder = "full",
@@ -74,8 +73,8 @@ def draw_assisted(
         BrokerSettingsInvalid: the settings of the connection make no sense.
         Others: as `Generator.generate`. No error of helpers or of the network is raised: it is `Assistance.reason`.
     """
-    own = Home(home)
-    identity, shared = own.identity(), own.published(named)
+    generator.check_decoder(decoder)
+    identity, shared = home.identity(), home.published(named)
     total = generator.course(order).steps
 
     def decode(state: DrawingState) -> list[Image.Image]:
@@ -83,7 +82,8 @@ def draw_assisted(
 
     order, reason = _prepared(generator, order, wish)
     if reason is not None:
-        return _alone(generator.states(order), total, decode, on_step, reason)
+        pictures = generator.draw(order, decoder=decoder, tile=tile, on_step=on_step)
+        return pictures, Assistance(total, reason=reason)
     progress = _Progress()
     measured = _Measured(generator, order, wish, progress, total, has_own=len(order.adapters) > len(shared))
     asking = Asking(identity, measured.wanted(shared), time.monotonic() + wish.seconds)
@@ -272,14 +272,3 @@ class _Both:
     def _by_device(self) -> Assistance:
         self.line.close()
         return Assistance(self.total, reason=self.line.reason)
-
-
-def _alone(
-    own: Iterator[DrawingState], total: int, decode: Decode, on_step: OnStep | None, reason: ImpastoError
-) -> tuple[list[Image.Image], Assistance]:
-    state = None
-    for done, state in enumerate(own, 1):
-        if on_step is not None and on_step(done, total, state.latents) is False:
-            return [], Assistance(total, reason=reason)
-    assert state is not None, "a drawing has a step"
-    return decode(state), Assistance(total, reason=reason)

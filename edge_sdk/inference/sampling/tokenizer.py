@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,7 +131,7 @@ class Tokenizer:
             ]
         )
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Number of tokens in the vocabulary, added ones included: the text encoder needs as many."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
