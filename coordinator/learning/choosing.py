@@ -5,9 +5,8 @@ Reads masked vectors; of a device's answer nothing is known but the sum that it 
 
 from __future__ import annotations
 
-import hashlib
-
 import msgspec
+import numpy as np
 
 from coordinator import rounds, secure_aggregation
 from coordinator.config import Federation
@@ -34,8 +33,8 @@ class Choices:
         """Return the first question of a clustering."""
         clustering = self._federation.clustering
         assert isinstance(clustering, BySums), "devices choose alone"
-        seed = msgspec.msgpack.encode([self._federation.name, self._federation.seed, action.epoch, action.clustering])
-        return _inquired(by_sums.begin(clustering.plan(action.epoch, action.clustering, hashlib.sha256(seed).digest())))
+        name, seed = self._federation.name, self._federation.seed
+        return _inquired(by_sums.begin(clustering.plan(action.epoch, action.clustering, name, seed)))
 
     def go_on(self, action: rounds.Aggregate) -> rounds.Inquired | rounds.Grouped:
         """Return what follows from the sum of the answers to a question.
@@ -76,8 +75,6 @@ def _inquired(state: by_sums.State) -> rounds.Inquired:
 
 
 def _grouped(found: by_sums.Groups) -> rounds.Grouped:
-    centroids = b"".join(
-        number.to_bytes(2, "little", signed=True) for centroid in found.centroids for number in centroid
-    )
+    centroids = np.array(found.centroids, dtype="<i2").tobytes()
     figures = {"counts": list(found.counts), "silhouette": found.silhouette, "questions": found.questions}
     return rounds.Grouped(centroids, figures)

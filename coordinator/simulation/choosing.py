@@ -5,7 +5,6 @@ Masks would change none of these sums. So a federation of level "local" is simul
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 
 import msgspec
@@ -47,8 +46,7 @@ def found_groups(federation: Federation, codes: Mapping[str, bytes]) -> tuple[by
     """
     clustering = federation.clustering
     assert isinstance(clustering, BySums), "devices choose alone"
-    seed = hashlib.sha256(msgspec.msgpack.encode([federation.name, federation.seed, 0, 1])).digest()
-    found: by_sums.State | by_sums.Groups = by_sums.begin(clustering.plan(0, 1, seed))
+    found: by_sums.State | by_sums.Groups = by_sums.begin(clustering.plan(0, 1, federation.name, federation.seed))
     up = down = 0
     while isinstance(found, by_sums.State):
         question = found.question

@@ -164,10 +164,10 @@ class _Simulation:
         self._devices = devices
         self._on_event = on_event
         self._federation, self._alone = federation, is_alone(federation)
-        self._vector = federation.rules(base)
+        self._vector = values = federation.rules(base)
         if self._alone:
             federation = unmasked(federation)
-        values = federation.rules(base)
+            values = federation.rules(base)
         # No clock runs here: a round ends when all have delivered or been refused.
         self._rules = replace(values, min_devices=len(devices), quorum=1 / len(devices), smallest=0)
         self._blobs = MemoryBlobs()

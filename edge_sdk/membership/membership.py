@@ -90,6 +90,7 @@ class Membership:
         self._on_event = Observer("on_event", on_event) if on_event else None
         self._on_turn = Observer("on_turn", on_turn) if on_turn else _do_nothing
         self._stop = threading.Event()
+        self._code = code
         if not isinstance(profile, DeviceProfile) and not profile:
             raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
@@ -125,7 +126,7 @@ class Membership:
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
         self._participant = Participant(
-            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only, code
+            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only
         )
 
     def _make_link(self, given: Settings, session: Session) -> Link:
@@ -195,7 +196,7 @@ class Membership:
             deadline=deadline,
             answer=answer,
             masks=device.Rules(device=self._device, identity=self._journal.own_key()),
-            code=self._participant.code,
+            code=self._code,
             spread=random.random(),
         )
         if self._settings.exposed:

@@ -22,7 +22,6 @@ class Participant:
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
         masked_only: True if the owner allows no update to leave by itself.
-        code: the device's code for level "local", which stays here; empty if its owner does not allow that level.
 
     Attributes:
         greeting: the Join of the federation's level, once that is known.
@@ -37,7 +36,6 @@ class Participant:
         tell: Callable[..., None],
         stop: threading.Event,
         masked_only: bool = False,
-        code: bytes = b"",
     ) -> None:
         self.epoch = epoch
         self.greeter = greeter
@@ -45,7 +43,6 @@ class Participant:
         self.tell = tell
         self.stop = stop
         self.masked_only = masked_only
-        self.code = code
         self.greeting = greetings[0]
         self._greetings = {greeting.profile.level: greeting for greeting in greetings}
         self._agreed: str | None = None

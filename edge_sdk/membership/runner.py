@@ -455,7 +455,7 @@ class Runner:
         """Make the vector of what training has changed, with its figures, or of the answer to a question."""
         question = _question(start)
         if question is not None:
-            return rounds.VectorMade(plan, to_words(answer(question, self._device.code)))
+            return rounds.VectorMade(plan, to_words(answer(question, self._rules.code)))
         data, work = self._content(plan), self._state.outbox
         assert isinstance(start, RoundStart), "others ask questions"
         if data is None or start.masking is None or work is None or work.offer is None:

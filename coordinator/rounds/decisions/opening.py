@@ -41,7 +41,7 @@ def next_round(rules: Rules, state: State, now: float) -> Round | None:
     if choose and len(state.clusters) == 1:  # there is nothing to be counted
         known = Counted(number, frozenset(cohort), (len(cohort),), bytes(1))
     # Counted devices are trained.
-    wait = rules.patience if known is not None and known.losses is not None else rules.deadline
+    wait = rules.patience if known is not None and known.has_slots else rules.deadline
     opened = Round(
         number=number,
         attempt=state.attempt + 1,

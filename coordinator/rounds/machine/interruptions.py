@@ -26,7 +26,7 @@ def restarted(turn: Turn) -> None:
     turn.set(devices=devices)
     deadline = turn.now + turn.rules.deadline
     if current := turn.state.current:
-        at_once = current.question or (current.counted and current.counted.losses is not None)
+        at_once = current.question or (current.counted and current.counted.has_slots)
         until = turn.now + (turn.rules.patience if at_once else turn.rules.deadline)
         turn.set(current=replace(current, opened=turn.now, deadline=until, probation=until))
     turn.set(resting=None)

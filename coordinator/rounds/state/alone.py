@@ -37,6 +37,11 @@ class Counted(msgspec.Struct, frozen=True):
     slots: bytes
 
     @property
+    def has_slots(self) -> bool:
+        """True if the sum has more than one slot."""
+        return max(self.slots) > 0
+
+    @property
     def losses(self) -> int | None:
         """The most devices that the sum may lose, so that two are left in each slot; None: there is one slot."""
         sizes = [0] * (max(self.slots) + 1)

@@ -41,6 +41,7 @@ from edge_sdk.privacy import (
 FEWEST = 2
 """Devices of the smallest group, at least: the sum of one is its code."""
 _TURNS = 3  # docs/benchmarks/privacy.md: more do not find better groups
+CENTROIDS = 1120  # in one question, at most
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     most: int = 8
     smallest: int = 3
     turns: Annotated[int, Meta(ge=1)] = _TURNS
-    centroids: int = 1120
+    centroids: int = CENTROIDS
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):

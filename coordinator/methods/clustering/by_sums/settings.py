@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
+import msgspec
 from msgspec import Meta
 
 from coordinator.methods import Idle
 from coordinator.methods.clustering.blends import Clusterer
-from coordinator.methods.clustering.by_sums.machine import Plan
+from coordinator.methods.clustering.by_sums.machine import CENTROIDS, Plan
 from coordinator.methods.clustering.evidence import Blend, Evidence
 from edge_sdk.privacy import DIMENSIONS
 from edge_sdk.wire import LEAST_CLUSTER, MAX_CLUSTERS
@@ -44,19 +46,20 @@ class BySums(Clusterer, frozen=True, kw_only=True):
     @property
     def largest_answer(self) -> int:
         """Words of the largest answer to a question."""
-        plan = self.plan(0, 0, b"")
-        return plan.centroids * (1 + DIMENSIONS)
+        return CENTROIDS * (1 + DIMENSIONS)
 
-    def plan(self, epoch: int, clustering: int, seed: bytes) -> Plan:
+    def plan(self, epoch: int, clustering: int, federation: str, seed: int) -> Plan:
         """Return the settings of one clustering.
 
         Args:
             epoch: the coordinator's start in which it is begun.
             clustering: its number.
-            seed: source of the random starts.
+            federation: its name.
+            seed: the federation's; with the others, the source of the random starts.
         """
+        source = hashlib.sha256(msgspec.msgpack.encode([federation, seed, epoch, clustering])).digest()
         return Plan(
-            epoch=epoch, clustering=clustering, seed=seed, clusters=self.clusters, most=self.most,
+            epoch=epoch, clustering=clustering, seed=source, clusters=self.clusters, most=self.most,
             smallest=self.min_cluster,
         )  # fmt: skip
 

@@ -10,14 +10,22 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from coordinator.rounds.decisions import asked, fewest_in_sum, is_waiting, may_be_summed, next_question, round_start
+from coordinator.rounds.decisions import (
+    asked,
+    enough_to_begin,
+    is_waiting,
+    may_be_summed,
+    next_question,
+    present,
+    round_start,
+)
 from coordinator.rounds.machine import masks
 from coordinator.rounds.machine.actions import Cluster
 from coordinator.rounds.machine.events import Failed, Grouped, Inquired, Numbered
 from coordinator.rounds.machine.turn import Turn
 from coordinator.rounds.state import Asking, Counted, Lineage
 from edge_sdk.privacy import read_question
-from edge_sdk.wire import CENTROID_BYTES, RoundDone
+from edge_sdk.wire import RoundDone, clusters_in
 
 
 def ask(turn: Turn) -> None:
@@ -63,7 +71,7 @@ def grouped(turn: Turn, event: Grouped) -> None:
     """Take the clusters over, among which devices choose alone from now on."""
     if not _is_answered(turn):
         return
-    clusters = range(len(event.centroids) // CENTROID_BYTES)
+    clusters = range(clusters_in(event.centroids))
     turn.set(
         alone=replace(turn.state.alone, asking=None, centroids=event.centroids),
         clusters={cluster: Lineage() for cluster in clusters},
@@ -127,15 +135,15 @@ def _end(turn: Turn) -> None:
     """End the question's sum, and tell its devices."""
     current = turn.open_round()
     turn.set(phase="gathering", current=None)
+    summed = current.summed
     for name in sorted(current.cohort):
-        turn.send(name, RoundDone(round=0, accepted=name in current.summed, updates=len(current.summed)))
+        turn.send(name, RoundDone(round=0, accepted=name in summed, updates=len(summed)))
 
 
 def _wait_for_company(turn: Turn) -> None:
     """Wait a while for devices that hide each other; begin the clustering anew if that is possible at once."""
     rules, alone = turn.rules, turn.state.alone
     assert alone.asking is not None, "there is a question"
-    assert rules.masking is not None, "it is answered under masks"
     anew = replace(alone, asking=None)
     if alone.asking.devices and asked(rules, replace(turn.state, alone=anew), turn.now) is not None:
         turn.set(alone=anew)
@@ -143,15 +151,14 @@ def _wait_for_company(turn: Turn) -> None:
         ask(turn)
         return
     waiting = replace(alone, asking=replace(alone.asking, silent=frozenset()))
-    there = sum(device.is_present(turn.now) for device in turn.state.devices.values())
     turn.report(
         "sum_abandoned",
         round=turn.state.round + 1,
         cluster=None,
         code="TooFewDevices",
         reason=f"{_WITHOUT}. Let devices of the last sum come back, or {rules.smallest} new ones join.",
-        devices=there,
-        needed=max(rules.smallest, fewest_in_sum(rules.masking)),
+        devices=present(turn.state, turn.now),
+        needed=enough_to_begin(rules, turn.state),
     )
     turn.set(phase="gathering", alone=waiting, resting=turn.now + rules.grace)
 

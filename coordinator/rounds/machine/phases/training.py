@@ -110,7 +110,7 @@ def _extend(turn: Turn, awaited: Iterable[str]) -> None:
 
 def _close(turn: Turn) -> None:
     current = turn.open_round()
-    if current.counted and current.counted.losses is not None and len(current.cohort) > current.delivered:
+    if current.counted and current.counted.has_slots and len(current.cohort) > current.delivered:
         lost = len(current.cohort) - current.delivered
         abandon(turn, f"{lost} devices were lost after they had been counted: a slot could have too few")
         return
