@@ -80,13 +80,8 @@ def serve(
     hearers: list[OnEvent] = []
     screen = Console()
     with ExitStack() as stack:
-        warning = Console(stderr=True)
-
-        def warn(reason: str) -> None:
-            warning.print(reason, style="red", markup=False, soft_wrap=True)
-
         if events:
-            file = EventFile(events, warn)
+            file = EventFile(events, _warn)
             hearers.append(stack.enter_context(file).tell)
         if metrics:
             from coordinator.telemetry import Exposition, Metrics
@@ -101,9 +96,11 @@ def serve(
             with suppress(OSError):  # where the screen is a file, its disk may be full
                 narrator.tell(event)
                 if event["event"] == "coordinator_started" and unstated:
-                    warning.print(f"[yellow]note[/yellow]: {_CODE_LENGTH}", highlight=False, soft_wrap=True)
+                    Console(stderr=True).print(
+                        f"[yellow]note[/yellow]: {_CODE_LENGTH}", highlight=False, soft_wrap=True
+                    )
 
-        on_event = Observers([*hearers, narrate], warn)
+        on_event = Observers([*hearers, narrate], _warn)
         service = Service(loaded, settings=replace(loaded.connection(), client_id=client_id), on_event=on_event)
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: service.stop()))
@@ -168,11 +165,11 @@ def assist(
     from coordinator.assist import Helper, HelperMetrics, HelperSettings, Limits, describe
     from edge_sdk.inference import Generator
 
-    warning, screen = Console(stderr=True), Console()
+    screen = Console()
     hearers: list[OnEvent] = []
     with ExitStack() as stack:
         if events:
-            file = EventFile(events, lambda reason: warning.print(reason, style="red", markup=False, soft_wrap=True))
+            file = EventFile(events, _warn)
             hearers.append(stack.enter_context(file).tell)
         if metrics:
             from coordinator.telemetry import Exposition
@@ -192,10 +189,14 @@ def assist(
             raise typer.BadParameter(str(error)) from error
         limits = Limits(queue=queue, per_device=per_device, a_minute=a_minute)
         settings = HelperSettings(name, tuple(forms), largest, limits, adapters)
-        helper = Helper(loaded, generator, settings, on_event=Observers([*hearers, narrate]))
+        helper = Helper(loaded, generator, settings, on_event=Observers([*hearers, narrate], _warn))
         for number in (signal.SIGINT, signal.SIGTERM):
             stack.callback(signal.signal, number, signal.signal(number, lambda *_: helper.stop()))
         helper.run()
+
+
+def _warn(reason: str) -> None:
+    Console(stderr=True).print(reason, style="red", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -130,10 +130,11 @@ def join(
     manager = ServiceManager()
 
     def show(event: dict[str, Any]) -> None:
-        if (words := _words(event)) is not None:
+        words = _words(event)
+        if words is not None:
             manager.status(words)
         try:
-            _print_event(event, as_json)
+            _print_event(event, words, as_json)
         except OSError as error:  # nobody reads on, or the disk is full
             unwritten.append(error)
             membership.stop()
@@ -165,10 +166,10 @@ def join(
         console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)
 
 
-def _print_event(event: dict[str, Any], as_json: bool) -> None:
+def _print_event(event: dict[str, Any], words: str | None, as_json: bool) -> None:
     if as_json:
         print(json.dumps(event), flush=True)
-    elif (words := _words(event)) is not None:
+    elif words is not None:
         console().print(printable(words), markup=False, soft_wrap=True)
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from logging import LogRecord
 
 # (logger, beginning of its message). All other messages of these loggers, errors and warnings alike, pass.
 _NO_NEWS = (
@@ -16,19 +20,16 @@ _NO_NEWS = (
 )
 
 
-class _Drop(logging.Filter):
-    def __init__(self, beginning: str) -> None:
-        super().__init__()
-        self._beginning = beginning
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith(self._beginning)
+def _is_news(beginning: str, record: LogRecord) -> bool:
+    return not record.getMessage().startswith(beginning)
 
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
     """Drop the known useless messages of libraries inside. Nothing else changes."""
-    filters = [(logging.getLogger(name), _Drop(beginning)) for name, beginning in _NO_NEWS]
+    import logging  # here, as importing the SDK should cost nothing
+
+    filters = [(logging.getLogger(name), partial(_is_news, beginning)) for name, beginning in _NO_NEWS]
     for logger, dropping in filters:
         logger.addFilter(dropping)
     try:
