@@ -68,7 +68,8 @@ def _without(current: Round, name: str) -> Round:
 
 
 def _go_on(turn: Turn, before: Round | None) -> None:
-    """Ask again for what is computed of a device that is gone; give a round up that has nobody left."""
+    """Ask again for what is computed of a device that is gone; give a round up that has nobody left, and no update that
+    came late for an earlier round."""
     if turn.state.phase == "clustering":
         clustering.ask(turn)
     elif before is None or turn.state.current is before:
@@ -77,5 +78,5 @@ def _go_on(turn: Turn, before: Round | None) -> None:
         training.abandon(turn, "the devices that delivered have asked to be forgotten")
     elif turn.state.phase == "aggregating":
         aggregating.ask(turn)
-    elif not turn.open_round().cohort:
+    elif not turn.open_round().cohort and not turn.open_round().updates:
         training.abandon(turn)

@@ -102,6 +102,22 @@ def test_a_round_of_it_alone_is_abandoned() -> None:
     assert not is_named(machine, "a1")
 
 
+def test_a_late_update_in_a_round_of_it_alone_counts() -> None:
+    machine = Machine(rules(min_devices=2, late=2, root_rounds=2))
+    machine(joined("a1"), joined("a2"))
+    machine(Restarted())
+    deliver(machine, 1, "a1")
+    machine.now += machine.rules.deadline
+    machine(Tick(), joined("b1"))
+    assert (machine.state.round, list(machine.state.current.cohort)) == (1, ["b1"])  # type: ignore[union-attr]
+    deliver(machine, 1, "a2")
+    assert list(machine.state.current.updates) == ["a2"]  # type: ignore[union-attr]
+    machine.answers = False
+    erase(machine, "b1")
+    (asked,) = [action for action in machine.actions if isinstance(action, Aggregate)]
+    assert list(asked.round.updates) == ["a2"]
+
+
 def test_clusters_are_asked_for_anew_without_it() -> None:
     machine = Machine(rules(min_devices=4, rounds=4))
     machine(*(joined(name) for name in DEVICES))
