@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import threading
+from base64 import b64decode, b64encode, urlsafe_b64encode
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise
@@ -36,6 +38,7 @@ from edge_sdk.errors import (
 )
 from edge_sdk.inference import Generator
 from edge_sdk.membership import RoundPlan, runner
+from edge_sdk.membership.journal import read_own_key
 from edge_sdk.pictures import PictureLeftOut, list_pictures, load_pictures
 from edge_sdk.pictures import folder as folder_
 from edge_sdk.secure_aggregation import vector_of
@@ -327,11 +330,18 @@ def heard(payload: bytes) -> Message | None:
         return None
 
 
-def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
+def forms(secret: bytes) -> tuple[str, ...]:
+    """The ways in which bytes are written into a text."""
+    return repr(secret)[2:-1], secret.hex(), b64encode(secret).decode(), urlsafe_b64encode(secret).decode().rstrip("=")
+
+
+def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     device.learn(steps=1)
+    reported: list[dict[str, Any]] = []
     with EmbeddedBroker() as broker:
         federation = parse(FEDERATION.format(broker=broker.url, bundle=tiny_bundle()), folder=tmp_path)
-        service = Service(federation)
+        service = Service(federation, on_event=reported.append)
         coordinating = threading.Thread(target=service.run, kwargs={"once": True}, daemon=True)
         coordinating.start()
         events: list[dict[str, Any]] = []
@@ -359,6 +369,22 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path) -> None:
         assert caption.encode() not in said
     joins = [message for payload in overheard if payload and isinstance(message := heard(payload), Join)]
     assert {(join.profile.level, len(join.profile.prompt_code)) for join in joins} == {("coarse", 16)}
+    # Nor is any of it in a log or an event of either side, or in what the coordinator keeps: no caption, picture, key
+    # or place, and no code beside the profile's.
+    logged = "\n".join([caplog.text, *map(repr, [*events, *reported])])
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "squares.coordinator").rglob("*") if file.is_file())
+    assert "round_started" in logged
+    assert joins[0].profile.prompt_code in kept, "what is looked for can be found"
+    names = [caption for _, caption in squares(8)] + [path.name for path in device.pictures.glob("*.png")]
+    for name in [*names, str(device.home), str(device.pictures)]:
+        assert name not in logged
+        assert name.encode() not in kept + said
+    own = read_own_key(device.home / "journal.sqlite")
+    coordinators = b64decode(json.loads((tmp_path / "squares.coordinator" / "keys.json").read_bytes())["private"])
+    assert own
+    assert own not in kept + said
+    for secret in (own, coordinators, joins[0].profile.prompt_code):
+        assert not any(form in logged for form in forms(secret))
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2
