@@ -385,6 +385,10 @@ def test_it_takes_part_in_a_federation(device: Device, tmp_path: Path, caplog: p
     assert own not in kept + said
     for secret in (own, coordinators, joins[0].profile.prompt_code):
         assert not any(form in logged for form in forms(secret))
+    for home in (device.home, tmp_path / "squares.coordinator"):
+        assert home.stat().st_mode & 0o077 == 0
+        readable = {path.name for path in home.rglob("*") if path.is_file() and path.stat().st_mode & 0o077}
+        assert readable <= {"journal.lock", "leaf.lock", "device_id", "coordinator.lock", "owner"}
     assert not coordinating.is_alive()
     assert result.finished
     assert result.updates == 2

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, HomeInUse
 from edge_sdk.lockfile import LockFile
 from edge_sdk.wire import shown
@@ -86,7 +87,7 @@ class Home:
         if self._lock is not None:
             return True
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
             lock = LockFile(self.folder / _LOCK, self.in_use)
         except HomeInUse:
             return False

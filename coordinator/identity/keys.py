@@ -67,7 +67,7 @@ class Keys:
 
     def _write(self, content: _File) -> _File:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self._path.parent)
             durable.write(self._path, msgspec.json.format(msgspec.json.encode(content)), private=True)
         except OSError as error:
             raise ConfigurationError(f"Cannot write the signing key {self._path}: {error}.") from error

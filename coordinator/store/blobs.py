@@ -74,19 +74,19 @@ class FolderBlobs:
     """A folder on the local disk. If it disappears, the next blob creates it again."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(folder)
         self._folder = folder
 
     def put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
         with self._working():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self._folder)
             durable.write(self._folder / sha256, data, private=True)
         return sha256
 
     def take(self, file: Path, sha256: str) -> None:
         with self._working():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self._folder)
         try:
             durable.move(file, self._folder / _checked(sha256))
         except OSError as error:

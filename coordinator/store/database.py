@@ -152,7 +152,9 @@ class Database:
         try:
             parsed = sa.make_url(url)
             if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-                Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+                durable.private_folder(Path(parsed.database).parent)
+                if _is_file(parsed):
+                    durable.private_file(Path(parsed.database))
             self._engine = sa.create_engine(parsed)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
@@ -469,9 +471,10 @@ class _OpenFile:
         return False
 
     def _put_back(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(self._path.parent)
         copy = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}.tmp")
         try:
+            durable.private_file(copy)
             self._connection.execute("VACUUM INTO ?", (str(copy),))
             for leftover in ("-wal", "-shm"):  # of the deleted file
                 self._path.with_name(self._path.name + leftover).unlink(missing_ok=True)

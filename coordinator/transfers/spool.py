@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Collection, Container
 from pathlib import Path
 
+from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.wire import Data, Manifest
 
@@ -33,7 +34,7 @@ class Spool:
         self._folder = folder
         self._open: dict[Path, SpoolFile] = {}
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(folder)
         except OSError as error:
             raise ConfigurationError(f"Cannot use {folder} for unfinished updates: {error}. Correct `home`.") from error
 
@@ -45,7 +46,7 @@ class Spool:
         Raises:
             OSError: the folder cannot be read or written.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)  # it may have disappeared
+        durable.private_folder(self._folder)  # it may have disappeared
         path = self._path(device, manifest.sha256)
         for other in self._folder.glob(f"{device}.*"):
             if other != path and _NAME.fullmatch(other.name) and _device_of(other) == device:

@@ -121,13 +121,15 @@ def _whole(file: BinaryIO) -> bytes:
     return beginning + file.read()
 
 
-def save(adapter: Adapter, path: Path | str) -> None:
+def save(adapter: Adapter, path: Path | str, *, private: bool = False) -> None:
     """Write an adapter file; it appears whole or not at all, and is synced to disk.
+
+    private: readable by its owner only; otherwise the process's umask decides, as for any file.
 
     Raises:
         AdapterValueError: NaN, infinite or huge numbers; nothing is written.
     """
-    durable.write(Path(path), to_bytes(adapter))
+    durable.write(Path(path), to_bytes(adapter), private=private)
 
 
 def to_bytes(adapter: Adapter) -> bytes:

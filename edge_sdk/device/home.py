@@ -119,7 +119,7 @@ class Home:
     def save_leaf(self, leaf: Adapter, checkpoint: Path) -> None:
         """Write the leaf, then delete the checkpoint of its training."""
         try:
-            adapters_.save(leaf, self.folder / "leaf.safetensors")
+            adapters_.save(leaf, self.folder / "leaf.safetensors", private=True)
             checkpoint.unlink(missing_ok=True)
         except OSError as error:
             raise no_home(self.folder, error) from error
@@ -140,7 +140,7 @@ class Home:
         """Write the weights of root, cluster and leaf, as far as they are here."""
         try:
             content = json.dumps({"weights": weights, "adapters": self._digests(self.roles)}).encode()
-            durable.write(self._weights, content)
+            durable.write(self._weights, content, private=True)
         except OSError as error:
             raise no_home(self.folder, error) from error
 
@@ -171,7 +171,7 @@ class Home:
         """
         busy = f"A leaf is being learnt in {self.folder} already: wait for that, or use another home."
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
             return LockFile(self.folder / "leaf.lock", busy)
         except OSError as error:
             raise no_home(self.folder, error) from error
@@ -193,7 +193,7 @@ class Home:
         """
         parts = list(parts)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
             return [kept_code(self.folder / f"{name}-{coded.level}.json", coded, parts) for coded in made]
         except OSError as error:
             raise no_home(self.folder, error) from error

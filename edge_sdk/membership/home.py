@@ -97,7 +97,7 @@ def keep_id(folder: Path | str, name: str) -> None:
     """
     folder = expanded(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(folder)
         durable.write(folder / DEVICE_ID, f"{name}\n".encode())
     except OSError as error:
         raise no_home(folder, error) from error
@@ -131,7 +131,8 @@ class Home:
     def __init__(self, folder: Path | str) -> None:
         self.folder = expanded(folder)
         try:
-            (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
+            (self.folder / "clusters").mkdir(exist_ok=True)
         except OSError as error:
             raise no_home(self.folder, error) from error
 
@@ -161,7 +162,8 @@ class Home:
             ConfigurationError: a file cannot be written; those written before are kept.
         """
         try:
-            (self.folder / "clusters").mkdir(parents=True, exist_ok=True)
+            durable.private_folder(self.folder)
+            (self.folder / "clusters").mkdir(exist_ok=True)
             return self._settle(adapters, cluster, all_there_are)
         except OSError as error:
             raise no_home(self.folder, error) from error
@@ -174,13 +176,13 @@ class Home:
             number = _CLUSTER.fullmatch(manifest.name)
             if manifest.role == "root":
                 paths["root"] = self.folder / "root.safetensors"
-                durable.write(paths["root"], data)
+                durable.write(paths["root"], data, private=True)
             elif manifest.role == "cluster" and number:  # any other name could point outside the folder
                 paths[manifest.name] = self.folder / "clusters" / f"{int(number[1])}.safetensors"
-                durable.write(paths[manifest.name], data)
+                durable.write(paths[manifest.name], data, private=True)
                 if int(number[1]) == cluster:
                     paths["cluster"] = self.folder / "cluster.safetensors"
-                    durable.write(paths["cluster"], data)
+                    durable.write(paths["cluster"], data, private=True)
         if all_there_are:
             own = [self.folder / "root.safetensors", self.folder / "cluster.safetensors"]
             for path in {*own, *(self.folder / "clusters").iterdir()} - set(paths.values()):

@@ -36,6 +36,7 @@ from typing import TypeVar
 
 import msgspec
 
+from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership.rounds import Progress, Work
@@ -151,6 +152,13 @@ class Journal:
             except OSError as error:
                 raise no_home(path.parent, error) from error
             opened.callback(self._held.release)
+            try:
+                durable.private_file(path)  # it holds keys
+            except OSError as error:
+                raise no_home(path.parent, error) from error
+            with suppress(OSError):  # one of an earlier version, or of another user
+                if path.is_file():
+                    path.chmod(0o600)
             with _named_errors(path):
                 # Autocommit: transactions are begun explicitly, after their synchronous mode is set.
                 self._sql = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)

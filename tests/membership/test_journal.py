@@ -210,6 +210,15 @@ def test_epochs_grow_over_sessions_and_over_a_lost_journal(tmp_path: Path) -> No
         assert journal.next_epoch() >= epochs[0]
 
 
+def test_nobody_else_reads_its_keys(tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with opened(tmp_path):
+        assert {file.name for file in tmp_path.iterdir() if file.stat().st_mode & 0o077} == {"journal.lock"}
+    path.chmod(0o644)  # as an earlier version has left it
+    with opened(tmp_path):
+        assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_what_was_committed_stays_committed(tmp_path: Path) -> None:
     with opened(tmp_path) as journal:
         journal.begin("plan", 1)
