@@ -97,7 +97,7 @@ class Participant:
                 f"Federation {federation!r} asks for level {level!r} {'with' if noise else 'without'} an epsilon, "
                 "which cannot be: nothing was sent. Tell its operator."
             )
-        if noise is not None and noise.epsilon > self.epsilon:
+        if noise is not None and not noise.epsilon <= self.epsilon:
             raise PrivacyRefused(
                 f"Federation {federation!r} asks for answers of epsilon {noise.epsilon:g} (delta {noise.delta:g}), and "
                 f"the owner of this device allows {self.epsilon:g} at most: nothing was sent. docs/security.md says "

@@ -9,11 +9,13 @@ import pytest
 from msgspec.msgpack import encode
 from msgspec.structs import replace
 
+from edge_sdk.cli.doctor import way
 from edge_sdk.errors import DeadlineExceeded, PrivacyRefused
 from edge_sdk.membership import Membership, spent_budget
 from edge_sdk.membership.journal import Journal
 from edge_sdk.privacy import MOST_CLUSTERINGS, Guarantee, Question, Spent
 from edge_sdk.secure_aggregation import device
+from edge_sdk.transport import Settings
 from edge_sdk.wire.messages import ClusterStart, Finished, Join, Presence, Welcome
 from edge_sdk.wire.signing import Signer
 from tests.coordinator.adapters import BASE_ID
@@ -132,6 +134,23 @@ def test_a_budget_that_is_spent_refuses_another_answer_in_a_later_session(
     assert mine.told("question_asked")["kind"] == "places"
     assert "did not finish the masked sum of answers to its question" in str(mine.error())
     assert spent_budget(tmp_path) == spent, "nothing has left"
+
+
+def test_the_doctor_shows_what_is_spent(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.claim("tastes", "me")
+    nobody = Settings(url="mqtt://127.0.0.1:1")
+
+    def shown() -> list[str]:
+        found = way.look(nobody, "tastes", None, None, tmp_path, show=False)
+        return [finding["what"] for finding in found if finding["section"] == "privacy"]
+
+    assert shown() == []
+    spent = Spent(squares=NOISE.mu**2, answers=4, delta=1e-5)
+    journal.keep_sum(device.State(), vector=False, spent=spent)
+    (said,) = shown()
+    assert "4 answers of this device to questions about its taste have spent epsilon 4 (delta 1e-05)" in said
+    journal.close()
 
 
 def test_a_home_without_a_journal_has_spent_nothing(tmp_path: Path) -> None:
