@@ -2,6 +2,9 @@
 
     python -m benchmarks.privacy [--quick] [--seed N] [--json FILE]
 
+Each piece of a run is kept in the system's temporary folder, and FILE is written after each part: a stopped run
+resumes. Parts that FILE has, of the same base model and seeds, are not measured again: another FILE has all anew.
+
 The attacker is the server alone: it sees one code of each device, knows the text encoder and the public basis, and
 holds 10,000 candidate captions, all of the device's among them. Devices have one of four styles and a favourite group
 of subjects, from which half of their captions come; 2 to 32 captions, all different, whose number the profile states.
@@ -28,14 +31,21 @@ level coarse, and the server sees sums of their answers only (`attacks.sums`). s
 clustering and device. ari_lost: if 30 % are missing in each sum, others in each. ari_three: no groups below three, as
 masked sums ask for.
 
+Level "local+dp": the same by four sums with noise (`attacks.noisy_sums`), which keep an epsilon, with delta 1e-5. ari,
+ari_10: mean and 10th percentile over the federations; too_few: federation files are refused with so few devices.
+
 If the base model has an image encoder, its picture codes are attacked and grouped as well (`attacks.pictures`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from rich.progress import track
@@ -43,13 +53,17 @@ from rich.progress import track
 from benchmarks.attacks.captions import Matrix, Victim, World, victim, world
 from benchmarks.attacks.grouping import agreement, found_groups
 from benchmarks.attacks.guesses import Guesses
+from benchmarks.attacks.noisy_sums import clustered_with_noise, told_by_centroids
 from benchmarks.attacks.pictures import album, attacked_pictures, grouped_pictures
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.attacks.sums import clustered, named_without_names, singled, styles_of_lost
-from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
-from edge_sdk.privacy import LEAVING, LEVELS, Basis, Coarse, Level
+from benchmarks.shared.harness import KEPT, Bar, Report, Row, arguments, cached, value_of
+from benchmarks.shared.stickers import base_id
+from coordinator.methods.clustering.by_noisy_sums import fewest_devices
+from edge_sdk.privacy import LEAVING, LEVELS, Basis, Coarse, Guarantee, Level
 
+PLACE = KEPT / "privacy"
 SEEDS = 3
 CAPTIONS = (2, 4, 6, 8, 16, 32)
 JUDGED = 16  # captions of a device in all other rows
@@ -63,12 +77,21 @@ CODES: Mapping[str, Mapping[str, Level]] = {"code": LEAVING, "eight bits": {"coa
 LEAST_FOUND, MOST_ABOVE_CHANCE, MOST_LOST = 0.95, 0.05, 0.02
 MOST_LOST_BY_SUMS = 0.05  # of level local, to plain and to coarse
 MISSING = 0.3  # in each sum
+EPSILONS, DELTA = (1, 4, 8), 1e-5
+FEDERATIONS = 8  # a seed, with noise
+# Devices, epsilon, captions with style words -> least ARI on average, and its least 10th percentile, of level local+dp.
+LEAST_ARI: Mapping[tuple[int, int, str], tuple[float, float | None]] = {
+    (200, 4, "full"): (0.95, 0.7), (200, 4, "half"): (0.7, None), (500, 1, "full"): (0.9, None),
+}  # fmt: skip
 TOGETHER = (1, 3, 8)  # devices that are missing at once in one sum and not in the one before
 
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a run: candidates, subjects, pictures (None: all), devices attacked a row and seed, kinds of rows."""
+    """Size of a run: candidates, subjects, pictures (None: all), devices attacked a row and seed, kinds of rows.
+
+    noisy: devices of federations whose sums have noise; federations: their number, a seed.
+    """
 
     candidates: int
     subjects: int | None
@@ -78,10 +101,12 @@ class Size:
     pairs: Sequence[int]
     bits: Sequence[int]
     crowds: Sequence[int]
+    noisy: Sequence[int]
+    federations: int
 
 
-FULL = Size(10_000, None, None, 12, CAPTIONS, PAIRS, BITS, tuple(CROWDS))
-QUICK = Size(1000, 120, 600, 2, (2, 8, 16), (0, 8, 192), (8,), (8,))
+FULL = Size(10_000, None, None, 12, CAPTIONS, PAIRS, BITS, tuple(CROWDS), (48, 100, 200, 500), FEDERATIONS)
+QUICK = Size(1000, 120, 600, 2, (2, 8, 16), (0, 8, 192), (8,), (8,), (48,), 2)
 
 
 def main(given: Sequence[str] | None = None) -> None:
@@ -92,20 +117,15 @@ def main(given: Sequence[str] | None = None) -> None:
     seeds = [chosen.seed + number for number in range(1 if chosen.quick else SEEDS)]
     report = Report(chosen, seeds)
     known = world(size.candidates, size.subjects)
-    cases = [(seed, part, level) for seed in seeds for part, levels in CODES.items() for level in levels.items()]
-    report.rows += _means(
-        row
-        for seed, part, (name, level) in track(cases, description="codes")
-        for row in attacked(known, part, name, level, size, seed)
-    )
-    report.rows += _means(
-        row
-        for seed in track(seeds, description="rivals")
-        for rival in (rotated, hashed)
-        for row in rival(known, size, seed)
-    )
-    report.rows += _means(row for seed in track(seeds, description="groups") for row in grouped(known, size, seed))
-    report.rows += _means(row for seed in track(seeds, description="sums") for row in by_sums(known, size, seed))
+    before = earlier(chosen.json, seeds, base_id(), quick=chosen.quick)
+    parts = {part: [row for row in before if _part_of(row) == part] for part in _KINDS}
+    for part, cells in _cells(known, size, seeds).items():
+        if not parts[part]:
+            rows = [row for cell, measure in track(cells, description=part) for row in _kept(cell, size, measure)]
+            parts[part] = rows if part == "groups with noise" else _means(rows)
+        report.rows = [{"part": "base model", "id": base_id()}, *(row for rows in parts.values() for row in rows)]
+        report.bars = bars(report.rows)
+        report.write()
     if shown := album(size.pictures):
         crowds = {devices: CROWDS[devices] for devices in size.crowds}
         for rows in (
@@ -113,8 +133,81 @@ def main(given: Sequence[str] | None = None) -> None:
             (row for seed in seeds for row in grouped_pictures(shown, crowds, seed)),
         ):
             report.rows += _means(track(rows, description="pictures"))
-    report.bars += bars(report.rows)
+    report.bars = bars(report.rows)
     report.finish()
+
+
+# Part of a run -> parts of its rows.
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "codes": tuple(CODES),
+    "rivals": ("rival",),
+    "groups": ("groups", "no groups", "rival groups", "no rival groups"),
+    "sums": ("local", "local attack", "local lost"),
+    "groups with noise": ("local+dp",),
+    "noise attacked": ("local+dp attack",),
+}
+_Cell: TypeAlias = tuple[str, Callable[[], Iterable[Row]]]
+
+
+def _cells(known: World, size: Size, seeds: Sequence[int]) -> dict[str, list[_Cell]]:
+    """The parts of the study, in pieces of some seconds to minutes, each with a name that tells its settings."""
+
+    def of(name: str, measure: Callable[..., Iterable[Row]], *given: object) -> _Cell:
+        return name, lambda: measure(known, *given)
+
+    def some(devices: int) -> Size:
+        return replace(size, crowds=(devices,), noisy=(devices,))
+
+    return {
+        "codes": [
+            of(f"{part} {name} {seed}", attacked, part, name, level, size, seed)
+            for seed in seeds
+            for part, levels in CODES.items()
+            for name, level in levels.items()
+        ],
+        "rivals": [of(f"{rival.__name__} {seed}", rival, size, seed) for seed in seeds for rival in (rotated, hashed)],
+        "groups": [of(f"groups {seed}", grouped, size, seed) for seed in seeds],
+        "groups with noise": [
+            of(f"noise {devices} {list(seeds)}", with_noise, some(devices), seeds) for devices in size.noisy
+        ],
+        "noise attacked": [
+            of(f"noise attacked {devices} {seed}", noise_attacked, some(devices), seed)
+            for seed in seeds
+            for devices in size.noisy
+        ],
+        "sums": [
+            of(f"sums {devices} {seed}", by_sums, some(devices), seed) for seed in seeds for devices in size.crowds
+        ],
+    }
+
+
+def earlier(file: Path | None, seeds: Sequence[int], base: str, *, quick: bool) -> list[Row]:
+    """The rows of an earlier run in a file; none if it was of another base model, other seeds or another size."""
+    if file is None or not file.exists():
+        return []
+    found = json.loads(file.read_text("utf-8"))
+    rows: list[Row] = found["rows"]
+    models = [row["id"] for row in rows if row["part"] == "base model"]
+    same = (models, found["seeds"], "--quick" in found["command"]) == ([base], list(seeds), quick)
+    return rows if same else []
+
+
+def _part_of(row: Row) -> str | None:
+    """The part that a row belongs to, by its name in `_cells`."""
+    if row.get("code") == "local":
+        return "sums"
+    for part, kinds in _KINDS.items():
+        if row["part"] in kinds:
+            return part
+    return None
+
+
+def _kept(cell: str, size: Size, measure: Callable[[], Iterable[Row]]) -> list[Row]:
+    """The rows of a piece, kept by its name, the size of the run and the base model."""
+    facts = json.dumps([base_id(), cell, asdict(size)])
+    file = PLACE / f"{hashlib.sha256(facts.encode()).hexdigest()[:20]}.json"
+    rows: list[Row] = cached(file, lambda: [dict(row) for row in measure()])
+    return rows
 
 
 def bars(rows: Sequence[Row]) -> list[Bar]:
@@ -131,7 +224,16 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
         if row["part"] == "local attack":
             name = f"local, {row['code']}, {row['devices']} devices"
             found += _beyond(name, row, "style", "style", "style_chance")
-    groups = {(row["code"], row["devices"], row["style words"], row["number"]): row for row in rows if "ari" in row}
+        if row["part"] == "local+dp attack":
+            name = f"local+dp, {row['code']}, {row['devices']} devices, epsilon {row['epsilon']}"
+            found += _beyond(name, row, "style", "style", "style_chance")
+        if row["part"] == "local+dp":
+            found += _left_by_noise(row)
+    groups = {
+        (row["code"], row["devices"], row["style words"], row["number"]): row
+        for row in rows
+        if {"ari", "number"} <= row.keys()
+    }
     for (code, devices, words, number), row in groups.items():
         if code != "plain" and row["part"] == "groups":
             for other in ("plain", "coarse") if code == "local" else ("plain",):
@@ -154,6 +256,19 @@ def _beyond(name: str, row: Row, what: str, hit: str, chance: str) -> list[Bar]:
         Bar(f"{name}: {title}", value_of(row, one) - value_of(row, other), MOST_ABOVE_CHANCE)
         for title, one, other in compared
     ]
+
+
+def _left_by_noise(row: Row) -> list[Bar]:
+    """Bars: the groups that noise leaves."""
+    case = row["devices"], row["epsilon"], row["style words"]
+    if case not in LEAST_ARI:
+        return []
+    name = f"local+dp, {row['devices']} devices, epsilon {row['epsilon']}, {row['style words']}: ARI"
+    least, least_10 = LEAST_ARI[case]  # type: ignore[index]
+    found = [Bar(name, value_of(row, "ari"), least, "at least")]
+    if least_10 is not None:
+        found.append(Bar(f"{name}, 10th percentile", value_of(row, "ari_10"), least_10, "at least"))
+    return found
 
 
 def attacked(known: World, part: str, name: str, level: Level, size: Size, seed: int) -> Iterator[Row]:
@@ -275,6 +390,47 @@ def by_sums(known: World, size: Size, seed: int) -> Iterator[Row]:
         for together in TOGETHER:
             style = styles_of_lost(known, crowd, codes, together, rng)
             yield {"part": "local lost", "devices": devices, "together": together, "style": style}
+
+
+def with_noise(known: World, size: Size, seeds: Sequence[int]) -> list[Row]:
+    """Rows of level local+dp: the groups that are found by sums with noise."""
+    found: list[Row] = []
+    for devices in size.noisy:
+        for words, named in NAMED.items():
+            values: dict[int, list[float]] = {epsilon: [] for epsilon in EPSILONS}
+            for seed in seeds:
+                for federation in range(size.federations):
+                    rng = np.random.default_rng([seed, 5, devices, federation])
+                    truth, crowd = _crowd(known, devices, named, rng)
+                    codes = _codes(known, LEVELS["coarse"], known.basis, crowd)
+                    for epsilon, own in values.items():
+                        guarantee = Guarantee(epsilon=epsilon, delta=DELTA)
+                        own.append(agreement(truth, clustered_with_noise(codes, STYLES, guarantee, rng)[1]))
+            found += [
+                {
+                    "part": "local+dp", "devices": devices, "style words": words, "epsilon": epsilon,
+                    "federations": len(own), "ari": statistics.mean(own), "ari_10": float(np.percentile(own, 10)),
+                    "too_few": int(devices < fewest_devices(epsilon)),
+                }
+                for epsilon, own in values.items()
+            ]  # fmt: skip
+    return found
+
+
+def noise_attacked(known: World, size: Size, seed: int) -> Iterator[Row]:
+    """Rows of the attack on the centroids of level local+dp, with the fewest devices for each epsilon."""
+    for devices in size.noisy:
+        rng = np.random.default_rng([seed, 6, devices])
+        _, crowd = _crowd(known, devices, 1.0, rng)
+        codes = _codes(known, LEVELS["coarse"], known.basis, crowd)
+        for epsilon in EPSILONS:
+            if devices == fewest_devices(epsilon):
+                guarantee = Guarantee(epsilon=epsilon, delta=DELTA)
+                groups, _ = clustered_with_noise(codes, STYLES, guarantee, rng)
+                scores = told_by_centroids(known, crowd, groups, rng)
+                scores["informed"] = statistics.mean(_informed(known, device) for device in crowd)
+                row = _row("local+dp attack", "centroids", known, JUDGED, [scores])
+                yield row | {"devices": devices, "epsilon": epsilon}
 
 
 def _victims(known: World, count: int, devices: int, rng: np.random.Generator) -> list[Victim]:

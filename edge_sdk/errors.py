@@ -52,6 +52,7 @@
         ├── StoreUnavailable        the coordinator's database or blob store cannot be written or read just now
         ├── Rejected                the coordinator refused the device, with its reason
         ├── PrivacyRefused          the federation asks for more than the device's owner allows to leave
+        │   └── PrivacyBudgetSpent      another answer would tell more than the owner's epsilon allows in all
         ├── NothingLearnt           no update of a round can be used
         ├── CoordinatorUntrusted    the coordinator shows another key than the one that this device trusts
         ├── AssistError             a helper does not draw for this device; the device draws alone
@@ -298,6 +299,10 @@ class Rejected(FederationError):
 
 class PrivacyRefused(FederationError):
     """The federation asks for more than the device's owner allows to leave: a privacy level, or an update by itself."""
+
+
+class PrivacyBudgetSpent(PrivacyRefused):
+    """Another answer with noise would tell more of this device than its owner's epsilon allows in all."""
 
 
 class NothingLearnt(FederationError):

@@ -43,7 +43,7 @@ EDGE_SDK: dict[str, set[str]] = {
     "pictures": set(),
     "privacy": set(),
     "transport": set(),
-    "wire": {"adapter"},
+    "wire": {"adapter", "privacy"},
     "secure_aggregation": {"adapter", "wire"},
     "asyncapi": {"wire", "transport", "secure_aggregation"},
     "inference": {"adapter", "pictures"},

@@ -85,7 +85,7 @@ class Victim:
 
 def world(candidates: int, subjects: int | None = None) -> World:
     """Return the world with so many candidates; subjects: only so many of them, spread over all groups."""
-    from export.source import captions_for
+    from export.public_captions import captions_for
 
     stickers = {sticker.subject: sticker for sticker in data.read()}
     names = sorted(stickers)

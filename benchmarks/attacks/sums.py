@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 import msgspec
 import numpy as np
 
-from benchmarks.attacks.captions import Numbers, Victim, World
+from benchmarks.attacks.captions import Matrix, Numbers, Victim, World
 from benchmarks.attacks.guesses import Guesses
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from coordinator.methods.clustering.by_sums import Groups, Plan, begin, step
@@ -113,40 +113,58 @@ def named_without_names(
         attacked: number of codes that the captions are looked for behind, at most.
         rng: chooses them, and the starts of the attack.
     """
-    features = known.basis.place(known.vectors)
-    guesses = Guesses(known, features)
+    guesses = Guesses(known, known.basis.place(known.vectors))
     some = rng.permutation(len(codes))[:attacked]
-    views = {
-        "centroids": [np.array(seen.groups.centroids[0]) / FARTHEST],
-        "codes without names": [_CODE.decode(codes[place]) for place in some],
+    # Styles and groups are guessed from all codes, as guesses cost nothing.
+    every = [_CODE.decode(code) for code in codes]
+    largest = [np.array(seen.groups.centroids[0]) / FARTHEST]
+    return {
+        "centroids": told_of_anybody(known, guesses, crowd, largest, largest, rng),
+        "codes without names": told_of_anybody(known, guesses, crowd, [every[place] for place in some], every, rng),
     }
+
+
+def told_of_anybody(
+    known: World,
+    guesses: Guesses,
+    crowd: Sequence[Victim],
+    taken: Sequence[Matrix],
+    every: Sequence[Matrix],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    """Shares of captions, styles and groups of all devices that are told by what the server takes for their codes.
+
+    Args:
+        known: the candidates.
+        guesses: guesses of style and group among them.
+        crowd: the devices.
+        taken: what captions are looked for behind.
+        every: what style and group are guessed from.
+        rng: chooses the starts of the attack.
+    """
+    features = known.basis.place(known.vectors)
     count, captions = len(crowd[0].captions), [set(device.captions.tolist()) for device in crowd]
 
     def share(names: Numbers) -> float:
         return statistics.fmean(len(own & set(names.tolist())) / count for own in captions)
 
-    found: dict[str, dict[str, float]] = {}
-    for view, taken in views.items():
-        scores = []
-        for code in taken:
-            style = known.of_style[guesses.style(code)]
-            scores.append(
-                {
-                    "found": share(recovered(features, code, count, rng)),
-                    "styled": share(style[recovered(features[style], code, count, rng)]),
-                    "voted": share(style[voted(features[style], code, count, rng)]),
-                    "nearest": share(nearest(features, code, count)),
-                }
-            )
-        # Of all codes, as guesses cost nothing.
-        every = taken if view == "centroids" else [_CODE.decode(code) for code in codes]
-        styles, groups = [guesses.style(code) for code in every], [guesses.group(code) for code in every]
-        found[view] = {
-            **{name: statistics.mean(score[name] for score in scores) for name in scores[0]},
-            "style": statistics.fmean(guess == device.style for guess in styles for device in crowd),
-            "group": statistics.fmean(guess == device.group for guess in groups for device in crowd),
-        }
-    return found
+    scores = []
+    for code in taken:
+        style = known.of_style[guesses.style(code)]
+        scores.append(
+            {
+                "found": share(recovered(features, code, count, rng)),
+                "styled": share(style[recovered(features[style], code, count, rng)]),
+                "voted": share(style[voted(features[style], code, count, rng)]),
+                "nearest": share(nearest(features, code, count)),
+            }
+        )
+    styles, groups = [guesses.style(code) for code in every], [guesses.group(code) for code in every]
+    return {
+        **{name: statistics.mean(score[name] for score in scores) for name in scores[0]},
+        "style": statistics.fmean(guess == device.style for guess in styles for device in crowd),
+        "group": statistics.fmean(guess == device.group for guess in groups for device in crowd),
+    }
 
 
 def styles_of_lost(

@@ -129,6 +129,41 @@ def sums_with_losses(result: Result) -> str:
     return table(head, [[str(one), *(f"{found[one, number]:.0%}" for number in numbers)] for one in crowds])
 
 
+def noisy_sums(result: Result) -> str:
+    """ARI of clusters found by sums with noise, by devices and epsilon."""
+    rows = [row for row in result["rows"] if row["part"] == "local+dp"]
+    if not rows:
+        return _NOT_YET
+    found = {(row["devices"], row["style words"], row["epsilon"]): row for row in rows}
+    epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
+
+    def cell(row: Result) -> str:
+        text = f"{row['ari']:.2f} ({row['ari_10']:.2f})"
+        return f"{text}, refused" if row["too_few"] else text
+
+    return table(
+        ["devices", "captions with style words", *(f"epsilon {epsilon}" for epsilon in epsilons)],
+        [
+            [str(devices), words, *(cell(found[devices, words, epsilon]) for epsilon in epsilons)]
+            for devices, words in dict.fromkeys((row["devices"], row["style words"]) for row in rows)
+        ],
+    )
+
+
+def noise_attacked(result: Result) -> str:
+    """Shares that the server tells of any device by name from the centroids of one clustering with noise."""
+    rows = [row for row in result["rows"] if row["part"] == "local+dp attack"]
+    if not rows:
+        return _NOT_YET
+    return table(
+        ["devices", "epsilon", *_SHARES, *_guess_heads(rows)],
+        [
+            [str(row["devices"]), str(row["epsilon"]), *(_share(row[name]) for name in _SHARES), *_guesses(row)]
+            for row in rows
+        ],
+    )
+
+
 def pictures(result: Result) -> str:
     """The pictures of an album that are named from picture codes."""
     rows = [row for row in result["rows"] if row["part"] == "pictures"]

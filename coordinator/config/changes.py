@@ -24,6 +24,7 @@ from coordinator.config.tables import FAMILIES
 from coordinator.methods.interaction import INTERACTIONS
 from coordinator.rounds import Lineage, State
 from edge_sdk.errors import ConfigurationError
+from edge_sdk.privacy import LEVELS
 
 How: TypeAlias = Literal["place", "connection", "now", "next", "fixed"]
 """Effect of a change of a key:
@@ -56,7 +57,7 @@ _GROUPS: dict[How, tuple[str, ...]] = {
     ),
     "fixed": (
         "root_rounds", "layers", "rank", "seed", "aggregation.method", "aggregation.server_rank", "aggregation.carry",
-        "aggregation.masked",
+        "aggregation.masked", "epsilon", "delta",
     ),
 }  # fmt: skip
 CHANGES: Mapping[str, How] = MappingProxyType({key: how for how, keys in _GROUPS.items() for key in keys})
@@ -139,7 +140,7 @@ def _refuse(changed: Mapping[str, list[Any]], federation: Federation) -> None:
         if (
             fixed
             or (key == "interaction.method" and _keeps_a(old, new))
-            or (key == "privacy" and "local" in (old, new))
+            or (key == "privacy" and not (LEVELS[old].leaves and LEVELS[new].leaves))
         ):
             what = f"{key} is {new!r}" if key != _SHAPES else "the bundle has other layers that devices train"
             was = f"began with {key} = {old!r}" if key != _SHAPES else "began with others"

@@ -7,13 +7,16 @@ import numpy as np
 
 from coordinator.config.federation import Federation
 from coordinator.config.tables import FAMILIES
-from coordinator.methods.clustering import BySums, Evidence, Grouping
+from coordinator.methods.clustering import BySums, Evidence, Grouping, by_noisy_sums
 from coordinator.rounds import LARGEST_SUM, fewest_in_sum
 from edge_sdk.adapter import MAX_RANK, Share
 from edge_sdk.errors import BrokerSettingsInvalid, ConfigurationError
-from edge_sdk.privacy import DEFAULT
+from edge_sdk.privacy import DEFAULT, LARGEST_EPSILON, SMALLEST_EPSILON
 from edge_sdk.secure_aggregation import SUMMABLE
 from edge_sdk.transport import Settings, check
+
+MOST_LIKELY = 0.1
+"""Largest delta of level "local+dp", over all devices together."""
 
 
 def check_sense(federation: Federation, source: str) -> None:
@@ -33,6 +36,7 @@ def check_sense(federation: Federation, source: str) -> None:
         *_of_aggregation(federation),
         *_of_masks(federation),
         *_of_local(federation),
+        *_of_noise(federation),
         *_of_optimiser(federation),
     ]
     if reasons:
@@ -130,7 +134,7 @@ def _of_masks(federation: Federation) -> list[str]:
             f"late = {federation.late}: under {masked} an update counts in the sum of its round, or not at all: leave "
             "`late` out."
         )
-    if federation.privacy == "local":
+    if not federation.level.leaves:
         pass  # `_of_local` says which clustering goes with it
     elif any(clustering(Evidence(np.zeros((0, 0)), (), rounds)).adapter for rounds in (0, 1, federation.rounds)):
         default = ", the default," if clustering.method == FAMILIES["clustering"].default else ""
@@ -154,13 +158,13 @@ def _of_masks(federation: Federation) -> list[str]:
 
 def _of_local(federation: Federation) -> list[str]:
     """Contradictions of level "local" with all that looks at single devices."""
-    clustering, local = federation.clustering, 'privacy = "local"'
-    if federation.privacy != "local":
+    clustering, local = federation.clustering, f'privacy = "{federation.privacy}"'
+    if federation.level.leaves:
         if not isinstance(clustering, BySums):
             return []
         return [
-            f'[clustering] method = "sums" is for {local}, at which no code leaves a device: set {local}, or choose '
-            "another method."
+            '[clustering] method = "sums" is for privacy = "local" and "local+dp", at which no code leaves a device: '
+            "set one of these, or choose another method."
         ]
     found = []
     if federation.masking is None:
@@ -180,7 +184,7 @@ def _of_local(federation: Federation) -> list[str]:
             f"clusters of min_cluster = {clustering.min_cluster} take {2 * clustering.min_cluster}: set min_devices = "
             f"{2 * clustering.min_cluster} or more, or clusters = 1 under [clustering]."
         )
-    if federation.max_devices > LARGEST_SUM:
+    if federation.max_devices > LARGEST_SUM and not federation.level.noisy:
         found.append(
             f"max_devices = {federation.max_devices}: with {local} all devices are in one masked sum, whose roster of "
             f"{LARGEST_SUM} fits into a message; in parts, a cluster could be a single device's. Set max_devices = "
@@ -191,6 +195,38 @@ def _of_local(federation: Federation) -> list[str]:
             f"[interaction] method = {federation.interaction.method!r} gives each cluster factors A of its own, and "
             f"with {local} small clusters share a slot of the sum, whose changes then belong to no A: choose another "
             "method under [interaction]."
+        )
+    return found
+
+
+def _of_noise(federation: Federation) -> list[str]:
+    """Settings of level "local+dp" that give no guarantee, or no clusters."""
+    if not federation.level.noisy:
+        return []
+    clustering, epsilon = federation.clustering, federation.epsilon
+    level, bounds = f'privacy = "{federation.privacy}"', f"{SMALLEST_EPSILON:g} to {LARGEST_EPSILON:g}"
+    found = []
+    if epsilon < SMALLEST_EPSILON:
+        found.append(
+            f"{level} needs epsilon, which says how much the answers of a device may tell: set epsilon = 4, or any of "
+            f"{bounds}; smaller tells less, and takes more devices."
+        )
+    elif federation.min_devices < (needed := by_noisy_sums.fewest_devices(epsilon)):
+        found.append(
+            f"min_devices = {federation.min_devices}: with epsilon = {epsilon:g} clusters drown in the noise unless "
+            f"{needed} devices are there when they are found, once: set min_devices = {needed} or more, or a larger "
+            "epsilon."
+        )
+    if federation.delta * federation.min_devices > MOST_LIKELY:
+        found.append(
+            f"delta = {federation.delta:g}: it is the chance that the guarantee does not hold for a device, and should "
+            f"be small beside one in min_devices = {federation.min_devices}: set delta = "
+            f"{MOST_LIKELY / federation.min_devices:.0e} or less."
+        )
+    if isinstance(clustering, BySums) and not by_noisy_sums.FEWEST <= clustering.clusters <= by_noisy_sums.MOST:
+        found.append(
+            f"[clustering] clusters = {clustering.clusters}: with {level} sums with noise do not tell the number of "
+            f"clusters: set clusters = {by_noisy_sums.FEWEST} to {by_noisy_sums.MOST} under [clustering]."
         )
     return found
 

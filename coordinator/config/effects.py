@@ -27,6 +27,8 @@ def without_effect(federation: Federation) -> list[str]:
 def _of_privacy(federation: Federation) -> Iterator[tuple[tuple[str, ...], str]]:
     if federation.privacy != "plain":
         yield ("allow_plain", "code_dimensions"), f'privacy = "{federation.privacy}"'
+    if not federation.level.noisy:
+        yield ("epsilon", "delta"), f'privacy = "{federation.privacy}"'
 
 
 def _of_rounds(federation: Federation) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -23,7 +23,7 @@ from coordinator.methods.robust import Filter
 from coordinator.rounds import Rules
 from edge_sdk.adapter import Share
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.privacy import LEVELS, Level
+from edge_sdk.privacy import LEVELS, Guarantee, Level
 from edge_sdk.secure_aggregation import Policy, layout_of
 from edge_sdk.transport import Settings, Tls, read_bandwidth, read_secret
 from edge_sdk.wire import MAX_CHUNK, Masking
@@ -82,6 +82,11 @@ class Federation(Keys, frozen=True, kw_only=True):
     def level(self) -> Level:
         """The privacy level of the devices' codes."""
         return LEVELS[self.privacy]
+
+    @property
+    def noise(self) -> Guarantee | None:
+        """The guarantee that answers to questions keep by their noise; None if they have none, or no epsilon."""
+        return Guarantee(epsilon=self.epsilon, delta=self.delta) if self.level.noisy and self.epsilon else None
 
     @property
     def carries(self) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from edge_sdk.adapter import LayerSet
+from edge_sdk.privacy import LARGEST_DELTA, LARGEST_EPSILON
 from edge_sdk.transport import Settings
 from edge_sdk.wire import Count, Name, Positive, Rank
 
@@ -29,6 +30,9 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
         keepalive: MQTT keep-alive in seconds; a connection that is silent 1.5 times as long counts as lost.
         join: devices that may join: "open", all that the broker lets in; "invited", those with an invitation.
         privacy: privacy level of the codes that devices send, a key of `edge_sdk.privacy.LEVELS`.
+        epsilon: bound, at level "local+dp", of what all answers of a device to questions about its taste tell together;
+            0: there is none.
+        delta: probability with which that bound may not hold.
         allow_plain: true to allow the level "plain", from which captions can be found again.
         max_devices: number of devices that may have joined.
         device_messages: messages that one device may send in a minute, chunks not counted.
@@ -61,7 +65,9 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True):
     keepalive: Annotated[int, Meta(ge=5, le=3600)] = Settings.keepalive
 
     join: Literal["open", "invited"] = "open"
-    privacy: Literal["plain", "coarse", "local"] = "coarse"
+    privacy: Literal["plain", "coarse", "local", "local+dp"] = "coarse"
+    epsilon: Annotated[float, Meta(ge=0, le=LARGEST_EPSILON)] = 0.0
+    delta: Annotated[float, Meta(gt=0, le=LARGEST_DELTA)] = 1e-5
     allow_plain: bool = False
     max_devices: Positive = 10_000
     device_messages: Annotated[int, Meta(ge=10, le=10**6)] = 1200

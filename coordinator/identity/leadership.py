@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from coordinator.identity.keys import Keys
 from edge_sdk.errors import CoordinatorUntrusted
+from edge_sdk.privacy import Guarantee
 from edge_sdk.wire import CoordinatorState, encode, fingerprint, recognised
 
 # Seconds between two overwrites: every device answers each, and two federations of one name would never stop.
@@ -24,7 +25,15 @@ class Leadership:
     """
 
     def __init__(
-        self, keys: Keys, federation: str, base_id: str, level: str, epoch: int, *, masked: bool = False
+        self,
+        keys: Keys,
+        federation: str,
+        base_id: str,
+        level: str,
+        epoch: int,
+        *,
+        masked: bool = False,
+        noise: Guarantee | None = None,
     ) -> None:
         self._keys = keys
         self._federation = federation
@@ -37,6 +46,7 @@ class Leadership:
                 base_id=base_id,
                 level=level,
                 masked=masked,
+                noise=noise,
                 successions=keys.successions,
             )
 

@@ -110,6 +110,7 @@ class Service:
             federation.privacy,
             self._epoch,
             masked=federation.masking is not None,
+            noise=federation.noise,
         )
 
     def _connect(self, settings: Settings) -> None:

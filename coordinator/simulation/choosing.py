@@ -1,11 +1,12 @@
 """Devices of a simulation that choose their clusters alone: k-means by the plain sums of their answers.
 
-Masks would change none of these sums. So a federation of level "local" is simulated without them.
+Masks would change none of these sums. So federations of the levels "local" and "local+dp" are simulated without them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -15,8 +16,10 @@ from msgspec.structs import replace
 from coordinator import rounds
 from coordinator.config import Federation
 from coordinator.methods.aggregation import MaskableSettings
-from coordinator.methods.clustering import BySums, by_sums
-from edge_sdk.privacy import answer, nearest_centroid
+from coordinator.methods.clustering import BySums, by_noisy_sums, by_sums
+from edge_sdk.errors import TooFewDevices
+from edge_sdk.privacy import Guarantee, answer, nearest_centroid
+from edge_sdk.secure_aggregation import Terms, policy_of
 
 
 def is_alone(federation: Federation) -> bool:
@@ -37,7 +40,9 @@ def largest_weight(federation: Federation) -> int | None:
     return own.largest_weight if is_alone(federation) and isinstance(own, MaskableSettings) else None
 
 
-def found_groups(federation: Federation, codes: Mapping[str, bytes]) -> tuple[by_sums.Groups, int, int]:
+def found_groups(
+    federation: Federation, codes: Mapping[str, bytes]
+) -> tuple[by_sums.Groups | by_noisy_sums.Groups, int, int]:
     """Return the groups of devices with these codes, and the bytes that each device has sent and been sent for them.
 
     Raises:
@@ -46,6 +51,8 @@ def found_groups(federation: Federation, codes: Mapping[str, bytes]) -> tuple[by
     """
     clustering = federation.clustering
     assert isinstance(clustering, BySums), "devices choose alone"
+    if federation.noise is not None:
+        return _found_with_noise(federation, clustering, federation.noise, list(codes.values()))
     found: by_sums.State | by_sums.Groups = by_sums.begin(clustering.plan(0, 1, federation.name, federation.seed))
     up = down = 0
     while isinstance(found, by_sums.State):
@@ -57,8 +64,34 @@ def found_groups(federation: Federation, codes: Mapping[str, bytes]) -> tuple[by
     return found, up, down
 
 
-def chosen(found: by_sums.Groups, codes: Mapping[str, bytes]) -> rounds.Clustered:
+def _found_with_noise(
+    federation: Federation, clustering: BySums, noise: Guarantee, codes: Sequence[bytes]
+) -> tuple[by_noisy_sums.Groups, int, int]:
+    """Return the same, with the noise that devices would add: its parts are drawn as one."""
+    masking, devices = federation.masking, len(codes)
+    assert masking is not None, "its answers are summed"
+    if devices < federation.min_devices:
+        raise TooFewDevices(
+            f"{devices} devices, and with epsilon = {noise.epsilon:g} clusters take min_devices = "
+            f"{federation.min_devices}: give more folders, or a larger epsilon."
+        )
+    policy = policy_of(masking)
+    honest = Terms(
+        federation=federation.name, epoch=0, round=0, attempt=1, step=bytes(32), words=1, policy=policy
+    ).honest(devices, policy.parameters(devices))
+    below = random.Random(f"{federation.name} {federation.seed}").randrange
+    found: by_noisy_sums.State | by_noisy_sums.Groups = by_noisy_sums.begin(clustering.noisy_plan(0, 1))
+    up = down = 0
+    while isinstance(found, by_noisy_sums.State):
+        question = found.question
+        up, down = up + 4 * question.words, down + len(msgspec.msgpack.encode(question))
+        found = by_noisy_sums.step(found, by_noisy_sums.summed_with_noise(question, codes, noise, honest, below))
+    return found, up, down
+
+
+def chosen(found: by_sums.Groups | by_noisy_sums.Groups, codes: Mapping[str, bytes]) -> rounds.Clustered:
     """Return the clusters that devices choose."""
     centroids = np.array(found.centroids, dtype=np.int64)
     assignment = {name: nearest_centroid(code, centroids) for name, code in codes.items()}
-    return rounds.Clustered(assignment, figures={"silhouette": found.silhouette, "questions": found.questions})
+    clear = {"silhouette": found.silhouette} if isinstance(found, by_sums.Groups) else {}
+    return rounds.Clustered(assignment, figures={**clear, "questions": found.questions})

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from coordinator import rounds
 from coordinator.config import BaseModel, Federation
 from coordinator.learning import Learning
-from coordinator.methods.clustering import by_sums
+from coordinator.methods.clustering import by_noisy_sums, by_sums
 from coordinator.simulation.choosing import chosen, found_groups, is_alone, largest_weight, unmasked
 from coordinator.store import Blobs, MemoryBlobs
 from edge_sdk.adapter import Adapter, Share, from_bytes
@@ -176,7 +176,7 @@ class _Simulation:
         self._homes = {name: Home() for name in devices}
         self._state = rounds.State()
         self._events: list[rounds.Event] = []
-        self._groups: by_sums.Groups | None = None
+        self._groups: by_sums.Groups | by_noisy_sums.Groups | None = None
 
     def run(self) -> dict[str, Outcome]:
         self._events = [rounds.Joined(name, device.profile) for name, device in self._devices.items()]

@@ -35,8 +35,9 @@ _WORDS = {
     "broker_refused": "the broker refuses: {reason}",
     "waiting": "waiting for {what} ({seconds:.0f} s so far, at most {left:.0f} s more){because}",
     "coordinator_online": "the coordinator is online",
-    "privacy_agreed": "{codes} of level {level}. {visible}",
+    "privacy_agreed": "{codes} of level {level}{kept}. {visible}",
     "question_asked": "question {question} of the clustering: the answer goes into a sum under masks",
+    "budget_spent": "answers so far have spent epsilon {epsilon:.3g} of {allowed:g} (delta {delta:g})",
     "question_refused": "a question of the clustering is not answered: {reason}",
     "coordinator_trusted": "trusting the coordinator's key {key}",
     "coordinator_untrusted": "not listened to: {reason}",
@@ -84,9 +85,14 @@ def join(
     privacy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Privacy level that you allow for codes: coarse, local (none leaves), plain; may repeat.",
+            help="Privacy level that you allow for codes: coarse, local (none leaves), local+dp (and noise), plain; "
+            "may repeat.",
             show_default="coarse",
         ),
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(help="With local+dp: the largest epsilon that you allow in all.", show_default="none"),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave after so many rounds.", show_default="stay to the end")
@@ -146,6 +152,7 @@ def join(
             federation=federation,
             device_id=device_id,
             privacy=privacy or DEFAULT,
+            epsilon=epsilon,
             share_picture_code=picture_code,
             masked_only=masked_only,
             trust=trust,
@@ -184,6 +191,7 @@ def _words(event: dict[str, Any]) -> str | None:
     return _WORDS[event["event"]].format(
         because=f": {trouble}" if trouble else "",
         codes=_codes(level, pictured=bool(pictured)),
+        kept=f", epsilon {event['epsilon']:g}, delta {event['delta']:g}" if "delta" in event else "",
         visible=" ".join(shown),
         **event,
     )

@@ -35,7 +35,7 @@ from edge_sdk.inference import Generator, OnStep, Order
 from edge_sdk.membership import Farewell, Membership, Observer, RoundPlan, TrainedUpdate, no_home
 from edge_sdk.paths import expanded
 from edge_sdk.pictures import Picture, load_pictures
-from edge_sdk.privacy import DEFAULT, different_captions, level_named
+from edge_sdk.privacy import DEFAULT, check_epsilon, different_captions, level_named
 from edge_sdk.transport import Settings, read_bandwidth
 from edge_sdk.wire import DeviceProfile, read_fingerprint, read_invitation
 
@@ -365,6 +365,7 @@ class Device:
         device_id: str | None = None,
         max_rank: int = 64,
         privacy: str | Collection[str] = DEFAULT,
+        epsilon: float | None = None,
         share_picture_code: bool = True,
         masked_only: bool = False,
         trust: str | None = None,
@@ -391,6 +392,8 @@ class Device:
             privacy: the privacy level, or levels, that you allow for prompt code and picture code: keys of
                 `edge_sdk.privacy.LEVELS`. The federation says which one it asks for; if it is none of these, nothing is
                 sent, and `Membership.run` raises PrivacyRefused.
+            epsilon: for the level "local+dp": the largest epsilon that all answers of this device to questions of this
+                federation may have together, 1 to 8; smaller tells less. The home keeps what is spent of it.
             share_picture_code: send the mean of the pictures' embeddings, by which the coordinator finds who shares
                 whose taste, as far as the level lets it. It gives the style of the pictures away. False sends none; nor
                 does a device with fewer different pictures than the level needs.
@@ -415,7 +418,8 @@ class Device:
             TrainingError, NoPictures, PictureError: as `learn`.
             PromptError: the pictures have too few different captions for an allowed privacy level.
             ConfigurationError: the home folder cannot be used, there is no such privacy level, the bundle is too old
-                for it, or `trust`, `invitation` or `bandwidth` cannot be read.
+                for it, `epsilon` is out of range or does not fit the levels, or `trust`, `invitation` or `bandwidth`
+                cannot be read.
             MessageInvalid: a name that cannot be part of a topic.
             `Membership.run` raises what the network and the coordinator do.
         """
@@ -424,6 +428,7 @@ class Device:
         if bandwidth is not None:
             settings = replace(settings, bandwidth=read_bandwidth(bandwidth))
         levels = [level_named(name).name for name in ([privacy] if isinstance(privacy, str) else privacy)]
+        check_epsilon(levels, epsilon)
         self._files.check()
         pictures, held_out = self._divided_pictures()
         codes = self._codes([*pictures, *held_out], levels, share_picture_code=share_picture_code)
@@ -475,6 +480,7 @@ class Device:
             masked_only=masked_only,
             on_turn=turned,
             code=kept,
+            epsilon=epsilon or 0.0,
         )
         return membership
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from msgspec import UnsetType
+
 from edge_sdk.diagnosis.finding import Finding
 from edge_sdk.diagnosis.session import Session
 from edge_sdk.errors import CoordinatorUntrusted, MessageInvalid, SignatureInvalid
@@ -75,11 +77,12 @@ def _presence(state: CoordinatorState) -> Finding:
     key = fingerprint(state.key)
     if state.online:
         masked = ", and for updates in masked sums only" if state.masked is True else ""
+        noise = "" if isinstance(state.noise, UnsetType) else f" of epsilon {state.noise.epsilon:g}"
         return Finding(
             "coordinator",
             "ok",
             f"It is online since {shown(state.epoch)}, for base model {state.base_id[:12]}…, with key {key}; it asks "
-            f"for codes of level {state.level!r}{masked}",
+            f"for codes of level {state.level!r}{noise}{masked}",
         )
     return Finding(
         "coordinator",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edge_sdk.transport import Reason
 
-Section = Literal["board", "home", "broker", "certificate", "clock", "access", "coordinator"]
+Section = Literal["board", "home", "broker", "certificate", "clock", "access", "coordinator", "privacy"]
 Status = Literal["ok", "warning", "broken"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_sdk.membership.farewell import Farewell, forget
-from edge_sdk.membership.home import Identity, home_federation, identity, keep_id, kept_id, trusted_key
+from edge_sdk.membership.home import Identity, home_federation, identity, keep_id, kept_id, spent_budget, trusted_key
 from edge_sdk.membership.journal import no_home
 from edge_sdk.membership.membership import Membership, OnEvent
 from edge_sdk.membership.observer import Observer
@@ -29,6 +29,7 @@ __all__ = [
     "make_plan",
     "no_home",
     "pack_update",
+    "spent_budget",
     "to_keep",
     "trusted_key",
 ]

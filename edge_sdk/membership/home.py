@@ -19,8 +19,9 @@ from pathlib import Path
 
 from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError
-from edge_sdk.membership.journal import Journal, no_home, read_own_key, read_owner, read_trusted_key
+from edge_sdk.membership.journal import Journal, no_home, read_own_key, read_owner, read_spent, read_trusted_key
 from edge_sdk.paths import expanded
+from edge_sdk.privacy import Spent
 from edge_sdk.wire import NAME, Manifest
 
 _CLUSTER = re.compile(r"cluster-(\d{1,9})")
@@ -39,6 +40,11 @@ def home_federation(folder: Path | str) -> str | None:
     """Name of the federation whose device has this home; None if none has. Raises as `trusted_key`."""
     owner = read_owner(expanded(folder) / JOURNAL)
     return owner.federation if owner else None
+
+
+def spent_budget(folder: Path | str) -> Spent:
+    """The privacy budget that the device with this home has spent in its federation. Raises as `trusted_key`."""
+    return read_spent(expanded(folder) / JOURNAL)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@
     ending       the step that ended the federation, until its adapters are put in place
     masked_sum   this device's part in a masked sum: its keys while it needs them, what it has agreed to, its vector
     answered     the last sum of a clustering that it has agreed to: the question, and who else was in it
+    spent        the privacy budget that its answers with noise have spent in this federation
+    choice       each set of centroids that it has chosen its cluster among
     own_key      the private key that signs this device's hellos
     farewell     the device's owner has asked that nothing of it is kept; and has the coordinator confirmed that?
 
@@ -40,11 +42,11 @@ from edge_sdk import durable
 from edge_sdk.errors import ConfigurationError, DeviceBusy, JournalDamaged, JournalError, JournalTooNew
 from edge_sdk.lockfile import LockFile
 from edge_sdk.membership.rounds import Progress, Work
-from edge_sdk.privacy import Answered
+from edge_sdk.privacy import Answered, Spent
 from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, following, new_key
 
-_T = TypeVar("_T", Offer, Manifest, Finished, Answered)
+_T = TypeVar("_T", Offer, Manifest, Finished, Answered, Spent)
 
 VERSION = 1
 _APPLICATION = 0x494D504A  # "IMPJ", in the file's header
@@ -77,6 +79,8 @@ _LATER = (
     "CREATE TABLE IF NOT EXISTS ending (one INTEGER PRIMARY KEY CHECK (one = 1), step BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS masked_sum (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB, vector BLOB)",
     "CREATE TABLE IF NOT EXISTS answered (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS spent (one INTEGER PRIMARY KEY CHECK (one = 1), record BLOB NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS choice (centroids BLOB PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS own_key (one INTEGER PRIMARY KEY CHECK (one = 1), private BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS farewell (one INTEGER PRIMARY KEY CHECK (one = 1), confirmed INTEGER NOT NULL)",
 )
@@ -131,6 +135,20 @@ def read_own_key(path: Path) -> bytes | None:
             return None
         row = sql.execute("SELECT private FROM own_key").fetchone()
     return bytes(row[0]) if row else None
+
+
+def read_spent(path: Path) -> Spent:
+    """The privacy budget that the device of the journal in `path` has spent; nothing if there is no journal.
+
+    Reads only, and raises, as `read_trusted_key`.
+    """
+    if not path.is_file():
+        return Spent()
+    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
+        if _check_kind(sql, path) or not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'spent'").fetchone():
+            return Spent()
+        row = sql.execute("SELECT record FROM spent").fetchone()
+    return _decoded(path, row[0], Spent) if row else Spent()
 
 
 class Journal:
@@ -352,11 +370,14 @@ class Journal:
             row = sql.execute("SELECT own FROM outbox").fetchone()
         return row[0] if row else None
 
-    def keep_sum(self, state: device.State, *, vector: bool, answered: Answered | None = None) -> None:
+    def keep_sum(
+        self, state: device.State, *, vector: bool, answered: Answered | None = None, spent: Spent | None = None
+    ) -> None:
         """Store this device's part in a masked sum; it is synced when this returns.
 
         vector: True if the masked vector has changed since the last call.
         answered: the sum of a clustering that it agrees to now, in the same transaction.
+        spent: the privacy budget that is spent when the vector leaves, in the same transaction.
         """
         record = device.record_of(msgspec.structs.replace(state, masked=b""))
         with self._writing(promised=True) as sql:
@@ -366,6 +387,8 @@ class Journal:
                 sql.execute("UPDATE masked_sum SET vector = ?", (state.masked,))
             if answered is not None:
                 sql.execute("INSERT OR REPLACE INTO answered VALUES (1, ?)", (msgspec.msgpack.encode(answered),))
+            if spent is not None:
+                sql.execute("INSERT OR REPLACE INTO spent VALUES (1, ?)", (msgspec.msgpack.encode(spent),))
 
     @property
     def masked_sum(self) -> device.State:
@@ -385,6 +408,22 @@ class Journal:
         with self._reading() as sql:
             row = sql.execute("SELECT record FROM answered").fetchone()
             return self._decoded(row[0], Answered) if row else Answered()
+
+    @property
+    def spent(self) -> Spent:
+        """The privacy budget that answers with noise have spent, under whatever name of this device."""
+        with self._reading() as sql:
+            row = sql.execute("SELECT record FROM spent").fetchone()
+            return self._decoded(row[0], Spent) if row else Spent()
+
+    def choose_among(self, centroids: bytes, most: int) -> bool:
+        """Store centroids that this device chooses its cluster among; False if there are so many others already."""
+        with self._writing(promised=True) as sql:
+            known = {row[0] for row in sql.execute("SELECT centroids FROM choice")}
+            if centroids not in known and len(known) < most:
+                sql.execute("INSERT INTO choice VALUES (?)", (centroids,))
+                return True
+        return centroids in known
 
     # transfers ------------------------------------------------------------------------------------------------------
 
@@ -495,10 +534,7 @@ class Journal:
                 raise
 
     def _decoded(self, data: bytes, kind: type[_T]) -> _T:
-        try:
-            return msgspec.msgpack.decode(data, type=kind)
-        except msgspec.DecodeError as error:
-            raise _damaged(self._path, str(error)) from error
+        return _decoded(self._path, data, kind)
 
     def _work(self, row: tuple[str, int, Progress, bytes | None]) -> Work:
         plan, number, progress, offer = row
@@ -564,6 +600,13 @@ def _check_kind(sql: sqlite3.Connection, path: Path) -> bool:
 def _trusted_key(sql: sqlite3.Connection) -> bytes | None:
     key: bytes | None = sql.execute("SELECT trusted_key FROM session").fetchone()[0]
     return key
+
+
+def _decoded(path: Path, data: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.msgpack.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _same_chunks(one: Manifest, other: Manifest) -> bool:

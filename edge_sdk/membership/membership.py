@@ -58,7 +58,8 @@ class Membership:
         on_turn: called in the thread of `run` at each turn of its loop, at least every ten seconds except while `train`
             works; feed a watchdog with it. Its errors are logged as those of `on_event`.
         code: the device's prompt code of level "coarse", the same in every session: it stays here, and chooses this
-            device's cluster in federations of level "local"; empty if no profile is of that level.
+            device's cluster in federations of the levels "local" and "local+dp"; empty if no profile is of these.
+        epsilon: the largest epsilon of all answers with noise in this federation, for the level "local+dp"; 0: none.
 
     Raises:
         MessageInvalid: a name cannot be part of a topic.
@@ -83,6 +84,7 @@ class Membership:
         masked_only: bool = False,
         on_turn: Callable[[], None] | None = None,
         code: bytes = b"",
+        epsilon: float = 0.0,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -91,6 +93,7 @@ class Membership:
         self._on_turn = Observer("on_turn", on_turn) if on_turn else _do_nothing
         self._stop = threading.Event()
         self._code = code
+        self._epsilon = epsilon
         if not isinstance(profile, DeviceProfile) and not profile:
             raise ConfigurationError("A membership needs a profile: allow one privacy level at least.")
         if invitation and (invitation.federation, invitation.device) != (federation, device_id):
@@ -126,7 +129,7 @@ class Membership:
             for allowed in ([profile] if isinstance(profile, DeviceProfile) else profile)
         ]
         self._participant = Participant(
-            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only
+            session.birth.epoch, greetings, greeter, train, self._tell, self._stop, masked_only, epsilon
         )
 
     def _make_link(self, given: Settings, session: Session) -> Link:
@@ -180,8 +183,9 @@ class Membership:
             PayloadTooLarge: the broker's limit is too small for a federation, or it refuses a chunk as too large.
             UnknownFederation: nobody coordinates a federation of that name on this broker.
             Rejected: the coordinator refused the device; the message has its reason.
-            PrivacyRefused: the federation asks for a privacy level of which there is no profile, and nothing was sent;
-                or for updates by themselves, and `masked_only` is true: then no update was sent.
+            PrivacyRefused: the federation asks for a privacy level of which there is no profile, or for more than
+                `epsilon`, and nothing was sent; or for updates by themselves, and `masked_only` is true: then no update
+                was sent.
             CoordinatorUntrusted: the coordinator shows a key that this device does not trust.
             SignatureInvalid, MessageOutdated: a state shows the trusted key without its signature, or is an old one.
             DeadlineExceeded: the coordinator was silent for longer than `deadline`.
@@ -197,6 +201,7 @@ class Membership:
             answer=answer,
             masks=device.Rules(device=self._device, identity=self._journal.own_key()),
             code=self._code,
+            epsilon=self._epsilon,
             spread=random.random(),
         )
         if self._settings.exposed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edge_sdk.errors import PrivacyRefused
 from edge_sdk.membership.plan import Train
-from edge_sdk.privacy import level_named
+from edge_sdk.privacy import Guarantee, level_named
 from edge_sdk.wire import Greeter, Join, encode
 
 
@@ -22,9 +22,11 @@ class Participant:
         tell: called with the name and the values of each event.
         stop: set when its owner wants to leave.
         masked_only: True if the owner allows no update to leave by itself.
+        epsilon: the largest epsilon of all its answers with noise that its owner allows; 0: none.
 
     Attributes:
         greeting: the Join of the federation's level, once that is known.
+        noise: what its answers to questions keep by their noise, once that is known; None: they have none.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Participant:
         tell: Callable[..., None],
         stop: threading.Event,
         masked_only: bool = False,
+        epsilon: float = 0.0,
     ) -> None:
         self.epoch = epoch
         self.greeter = greeter
@@ -43,6 +46,8 @@ class Participant:
         self.tell = tell
         self.stop = stop
         self.masked_only = masked_only
+        self.epsilon = epsilon
+        self.noise: Guarantee | None = None
         self.greeting = greetings[0]
         self._greetings = {greeting.profile.level: greeting for greeting in greetings}
         self._agreed: str | None = None
@@ -57,16 +62,17 @@ class Participant:
         """The Join with the most bytes."""
         return max(self._greetings.values(), key=lambda greeting: len(encode(greeting)))
 
-    def agree(self, federation: str, level: str, *, masked: bool) -> None:
+    def agree(self, federation: str, level: str, *, masked: bool, noise: Guarantee | None = None) -> None:
         """Take the privacy level that the federation's signed state asks for.
 
         Args:
             federation: its name.
             level: the level.
             masked: True if it says that updates are summed under masks.
+            noise: what it says that answers to questions keep by their noise.
 
         Raises:
-            PrivacyRefused: the owner does not allow the level, or allows masked sums only.
+            PrivacyRefused: the owner does not allow the level or the epsilon, or allows masked sums only.
         """
         if self.masked_only and not masked:
             raise PrivacyRefused(
@@ -86,7 +92,20 @@ class Participant:
                 "taste that this level keeps here: nothing was sent. Its operator turns masked sums on by masked = "
                 "true under [aggregation]."
             )
-        if level == self._agreed:
+        if level_named(level).noisy != (noise is not None):
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for level {level!r} {'with' if noise else 'without'} an epsilon, "
+                "which cannot be: nothing was sent. Tell its operator."
+            )
+        if noise is not None and not noise.epsilon <= self.epsilon:
+            raise PrivacyRefused(
+                f"Federation {federation!r} asks for answers of epsilon {noise.epsilon:g} (delta {noise.delta:g}), and "
+                f"the owner of this device allows {self.epsilon:g} at most: nothing was sent. docs/security.md says "
+                f"what that gives away. To allow it, join with epsilon={noise.epsilon:g} (`impasto join --epsilon "
+                f"{noise.epsilon:g}`)."
+            )
+        if (level, noise) == (self._agreed, self.noise):
             return
-        self.greeting, self._agreed = self._greetings[level], level
-        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code))
+        self.greeting, self._agreed, self.noise = self._greetings[level], level, noise
+        kept = {"epsilon": noise.epsilon, "delta": noise.delta} if noise else {}
+        self.tell("privacy_agreed", level=level, picture_code=bool(self.greeting.profile.picture_code), **kept)

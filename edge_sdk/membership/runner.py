@@ -36,7 +36,15 @@ from edge_sdk.membership.line import Connection, Heard, Link, Trouble
 from edge_sdk.membership.participant import Participant
 from edge_sdk.membership.trust import Acquaintance
 from edge_sdk.membership.work import FOLDED, make_plan, pack_update, to_keep
-from edge_sdk.privacy import Question, answer, counts_question, read_question
+from edge_sdk.privacy import (
+    MOST_CLUSTERINGS,
+    Question,
+    answer,
+    counts_question,
+    noisy_answer,
+    part_of_noise,
+    read_question,
+)
 from edge_sdk.secure_aggregation import (
     RANDOM_BYTES,
     FromCoordinator,
@@ -118,7 +126,9 @@ class Runner:
         self._coordinator = coordinator
         self._tell = device.tell
         self._on_turn = on_turn
-        self._state = rounds.State(outbox=journal.outbox, sum=journal.masked_sum, answered_last=journal.answered)
+        self._state = rounds.State(
+            outbox=journal.outbox, sum=journal.masked_sum, answered_last=journal.answered, spent=journal.spent
+        )
         self._reminder = Reminder(SILENCE)
         self._to_train: rounds.Train | None = None
         # The update that the journal could not take, as (plan, content), and the reason.
@@ -225,7 +235,7 @@ class Runner:
                 self._link.trouble = f"the coordinator refused a message ({accepted.code}): {accepted.reason}"
                 return accepted
             case CoordinatorState(online=True):
-                self._device.agree(self._rules.federation, accepted.level, masked=accepted.masked is True)
+                self._agree(accepted)
                 return accepted
             case RoundStart(masking=None) if self._device.masked_only or self._device.chooses_alone:
                 raise PrivacyRefused(
@@ -240,6 +250,10 @@ class Runner:
                 return accepted
         return None
 
+    def _agree(self, shown: CoordinatorState) -> None:
+        noise = None if isinstance(shown.noise, msgspec.UnsetType) else shown.noise
+        self._device.agree(self._rules.federation, shown.level, masked=shown.masked is True, noise=noise)
+
     def _is_of_level(self, step: Step) -> bool:
         """True if a step asks for what the federation's level allows; another one is told, and nothing comes of it."""
         alone = self._device.chooses_alone
@@ -253,10 +267,24 @@ class Runner:
                 f"A {type(step).__name__} lets this device choose its cluster, and this federation's level is another: "
                 "nothing comes of it. Tell the operator of the federation."
             )
+        elif isinstance(step, ClusterStart) and step.noise != self._device.noise:
+            reason = (
+                "A question asks for an answer with other noise than the federation's state says: nothing is sent. "
+                "Tell the operator of the federation."
+            )
+        elif not isinstance(step, ClusterStart) and not self._may_choose(step.centroids):
+            reason = (
+                f"A {type(step).__name__} has other clusters to choose from than the {MOST_CLUSTERINGS} sets that this "
+                "device has chosen among: its choices would tell its taste. Nothing is sent. Tell the operator of the "
+                "federation."
+            )
         else:
             return True
         self._tell("step_refused", code=PrivacyRefused.__name__, reason=reason)
         return False
+
+    def _may_choose(self, centroids: bytes) -> bool:
+        return not centroids or self._journal.choose_among(centroids, MOST_CLUSTERINGS)
 
     def _sum_heard(self, content: bytes) -> rounds.Event | None:
         try:
@@ -332,8 +360,8 @@ class Runner:
                 self._journalled(lambda: self._journal.note(plan, progress))
             case rounds.Restate(plan, offer):
                 self._journalled(lambda: self._journal.restate(plan, offer))
-            case rounds.KeepSum(state, vector, answered):
-                self._journal.keep_sum(state, vector=vector, answered=answered)
+            case rounds.KeepSum(state, vector, answered, spent):
+                self._journal.keep_sum(state, vector=vector, answered=answered, spent=spent)
             case rounds.Train():
                 self._to_train = action
             case rounds.Draw(plan, start):
@@ -454,6 +482,9 @@ class Runner:
     def _make_vector(self, plan: str, start: RoundStart | ClusterStart) -> rounds.Event:
         """Make the vector of what training has changed, with its figures, or of the answer to a question."""
         question = _question(start)
+        if question is not None and isinstance(start, ClusterStart) and start.noise is not None:
+            variance = part_of_noise(question, start.noise, self._state.sum.honest)
+            return rounds.VectorMade(plan, to_words(noisy_answer(question, self._rules.code, variance)))
         if question is not None:
             return rounds.VectorMade(plan, to_words(answer(question, self._rules.code)))
         data, work = self._content(plan), self._state.outbox

@@ -2,9 +2,10 @@
 
 codes.py     from captions to a code, by any text encoder
 pictures.py  from embedded pictures to a code
-levels.py    the levels, by name; plain.py, coarse.py and local.py are one each
+levels.py    the levels, by name; plain.py, coarse.py, local.py and local_dp.py are one each
 basis.py     the public directions that codes of level "coarse" are reduced to
 questions.py what a coordinator asks where devices choose their clusters alone (level "local"); answers.py, the answers
+noise        the noise of answers at level "local+dp", and the budget that it keeps
 company.py   devices whose answers may be summed, beside those of the sum before
 """
 
@@ -15,7 +16,25 @@ from edge_sdk.privacy.basis import DIMENSIONS, FEWEST_STYLES, Basis, basis_id, l
 from edge_sdk.privacy.coarse import STEPS, Coarse
 from edge_sdk.privacy.codes import Encoder, different_captions, prompt_code, unit_length
 from edge_sdk.privacy.company import MOST_CLUSTERINGS, Answered, check_company, hides
-from edge_sdk.privacy.levels import DEFAULT, LEAVING, LEVELS, Level, level_named
+from edge_sdk.privacy.levels import DEFAULT, LEAVING, LEVELS, Level, check_epsilon, level_named
+from edge_sdk.privacy.noise import (
+    COUNTED,
+    GRAIN,
+    LARGEST_DELTA,
+    LARGEST_EPSILON,
+    SMALLEST_EPSILON,
+    Below,
+    Guarantee,
+    Spent,
+    bounded_answer,
+    cost,
+    discrete_gaussian,
+    gaussian_epsilon,
+    gaussian_mu,
+    length,
+    noisy_answer,
+    part_of_noise,
+)
 from edge_sdk.privacy.pictures import picture_code
 from edge_sdk.privacy.questions import (
     FARTHEST,
@@ -34,10 +53,14 @@ from edge_sdk.privacy.questions import (
 )
 
 __all__ = [
+    "COUNTED",
     "DEFAULT",
     "DIMENSIONS",
     "FARTHEST",
     "FEWEST_STYLES",
+    "GRAIN",
+    "LARGEST_DELTA",
+    "LARGEST_EPSILON",
     "LEAVING",
     "LEVELS",
     "MOST_CENTROIDS",
@@ -45,29 +68,42 @@ __all__ = [
     "MOST_IN_TRIAL",
     "MOST_QUESTIONS",
     "SILHOUETTE",
+    "SMALLEST_EPSILON",
     "STEPS",
     "SUBSTEPS",
     "UPPER",
     "Answered",
     "Basis",
+    "Below",
     "Coarse",
     "Encoder",
+    "Guarantee",
     "Integers",
     "Kind",
     "Level",
     "Question",
+    "Spent",
     "answer",
     "basis_id",
+    "bounded_answer",
     "check_company",
+    "check_epsilon",
     "check_follows",
     "check_question",
+    "cost",
     "counts_question",
     "different_captions",
+    "discrete_gaussian",
+    "gaussian_epsilon",
+    "gaussian_mu",
     "hides",
+    "length",
     "level_named",
     "load_basis",
     "make_basis",
     "nearest_centroid",
+    "noisy_answer",
+    "part_of_noise",
     "picture_code",
     "places_of",
     "prompt_code",

@@ -37,7 +37,7 @@ def answer(question: Question, code: bytes) -> npt.NDArray[np.uint32]:
     Raises:
         PromptError: it is no code of that level.
     """
-    own = _numbers(code)
+    own = numbers_of(code)
     if question.kind == "spread":
         return np.concatenate([[1], own, np.outer(own, own)[UPPER]]).astype(np.uint32)
     chosen, silhouettes = _choices(question, own)
@@ -60,10 +60,20 @@ def nearest_centroid(code: bytes, centroids: Integers) -> int:
     Raises:
         PromptError: it is no code of that level.
     """
-    return int(_squared_distances(_numbers(code), centroids).argmin())
+    return int(_squared_distances(numbers_of(code), centroids).argmin())
 
 
-def _numbers(code: bytes) -> Integers:
+def chosen_slots(question: Question, own: Integers) -> Integers:
+    """Return the slot of the centroid of each trial that is nearest to a code's numbers, counted over all trials."""
+    return _choices(question, own)[0]
+
+
+def numbers_of(code: bytes) -> Integers:
+    """Return the numbers (DIMENSIONS,) of a code, in steps.
+
+    Raises:
+        PromptError: it is no code of level "coarse".
+    """
     found = np.frombuffer(code, np.int8).astype(np.int64)
     if len(found) != DIMENSIONS or np.abs(found).max() > STEPS:
         raise PromptError(

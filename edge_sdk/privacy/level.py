@@ -16,6 +16,7 @@ class Level(ABC):
         fewest: fewest different captions, or pictures, that a code may be made of.
         needs_basis: true if prompt codes are made with the bundle's public basis.
         leaves: true if codes leave the device; others are of use there alone.
+        noisy: true if answers to questions about codes have noise, so that all together keep an (epsilon, delta).
         centred: true if the decoded prompt code of an average device is zero, and its length is bounded.
         hides_not: the knowledge that prompt codes still give away, in one sentence.
         shows_pictures: the same of picture codes.
@@ -25,6 +26,7 @@ class Level(ABC):
     fewest: ClassVar[int] = 1
     needs_basis: ClassVar[bool] = False
     leaves: ClassVar[bool] = True
+    noisy: ClassVar[bool] = False
     centred: ClassVar[bool] = False
     hides_not: ClassVar[str]
     shows_pictures: ClassVar[str]

@@ -8,6 +8,8 @@ integers (`answers`), of which the coordinator sees the sum over all devices onl
     places      the sum of the codes in each slot; centroids that too few devices chose share a slot with another one,
                 so that no slot holds fewer than the smallest cluster
 
+At level "local+dp" answers have noise (`noise`); there the spread is about a centre that is known already.
+
 Codes are those of level "coarse". Centroids are in sixteenths of a code's step, so that all arithmetic is exact.
 """
 
@@ -53,6 +55,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         sizes: number of centroids in each trial.
         centroids: (sum of sizes, DIMENSIONS) coordinates as little-endian int16, trial by trial.
         slots: a byte for each centroid, its slot in its trial, numbered by first appearance.
+        around: a centroid about which codes are taken for answers with noise; empty: about zero, and for others.
     """
 
     epoch: _Count
@@ -62,6 +65,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sizes: Annotated[tuple[Annotated[int, Meta(ge=1, le=MOST_IN_TRIAL)], ...], Meta(max_length=MOST_CENTROIDS)] = ()
     centroids: Annotated[bytes, Meta(max_length=2 * DIMENSIONS * MOST_CENTROIDS)] = b""
     slots: Annotated[bytes, Meta(max_length=MOST_CENTROIDS)] = b""
+    around: Annotated[bytes, Meta(max_length=2 * DIMENSIONS)] = b""
 
     @cached_property
     def trials(self) -> tuple[tuple[Integers, Integers], ...]:
@@ -88,7 +92,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def words(self) -> int:
         """Length of an answer."""
         if self.kind == "spread":
-            return 1 + DIMENSIONS + PAIRS
+            return 1 + PAIRS if self.around else 1 + DIMENSIONS + PAIRS
         slots = sum(self.slot_counts)
         return slots + len(self.sizes) if self.kind == "counts" else slots * (1 + DIMENSIONS)
 
@@ -142,6 +146,8 @@ def check_question(question: Question) -> None:
         )
     if (question.kind == "spread") != (not total):
         raise MessageInvalid(f"A question of the kind {question.kind} with {total} centroids.")
+    if len(question.around) not in (0, 2 * DIMENSIONS) or np.abs(places_of(question.around)).max(initial=0) > FARTHEST:
+        raise MessageInvalid(f"A question about a centre of {len(question.around)} bytes, or beyond the public radius.")
     for places, slots in question.trials:
         if np.abs(places).max() > FARTHEST:
             raise MessageInvalid(f"A centroid at {np.abs(places).max()}: the public radius is {FARTHEST}.")

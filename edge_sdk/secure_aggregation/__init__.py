@@ -71,6 +71,7 @@ from edge_sdk.secure_aggregation.policy import (
     Policy,
     parameters,
     shards,
+    share_of,
 )
 from edge_sdk.secure_aggregation.shares import restored
 from edge_sdk.secure_aggregation.terms import Terms
@@ -154,6 +155,7 @@ __all__ = [
     "self_check",
     "self_mask_key",
     "shards",
+    "share_of",
     "sizes_of",
     "slots_of",
     "terms_of",

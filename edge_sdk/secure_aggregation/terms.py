@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edge_sdk.secure_aggregation.policy import Parameters, Policy
+from edge_sdk.secure_aggregation.policy import Parameters, Policy, share_of
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -43,6 +43,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The fewest devices that a sum of so many at its beginning may come down to."""
         least = self.policy.fewest(devices, given)
         return least if self.losses is None else max(least, devices - self.losses)
+
+    def honest(self, devices: int, given: Parameters) -> int:
+        """The fewest devices of a sum of so many at its beginning that are left in it, and do not collude."""
+        return max(1, self.fewest(devices, given) - share_of(devices, self.policy.colluding))
 
     @property
     def numbers(self) -> tuple[int, int, int]:

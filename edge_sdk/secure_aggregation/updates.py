@@ -60,7 +60,7 @@ def terms_of(federation: str, start: RoundStart | ClusterStart, words: int) -> T
         step=bytes.fromhex(sum_id(federation, start)),
         words=words,
         policy=policy_of(masking),
-        losses=0 if isinstance(start, ClusterStart) else start.losses,
+        losses=(None if start.noise else 0) if isinstance(start, ClusterStart) else start.losses,
         once=isinstance(start, RoundStart) and not is_count(start),
     )
 

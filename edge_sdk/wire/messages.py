@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from edge_sdk.adapter import LayerSet, Share
 from edge_sdk.errors import MessageInvalid
+from edge_sdk.privacy import Guarantee
 
 VERSION = 1
 MAX_MESSAGE = 128 * 1024  # bytes of an encoded message: the limit of hosted brokers
@@ -354,7 +355,8 @@ class ClusterStart(_Message, frozen=True, kw_only=True):
     """A device is asked a question of a clustering by sums, to be answered in a masked sum that loses no device.
 
     attempt: as in a RoundStart; question: encoded, see docs/protocol.md; smallest: least number of devices in a
-    cluster, by which the company of two sums has to differ if it differs at all; masking: the terms of the sum.
+    cluster, by which the company of two sums has to differ if it differs at all; masking: the terms of the sum; noise:
+    what the answers keep by their noise, at level "local+dp", whose sums may lose devices; absent at level "local".
     """
 
     attempt: Positive
@@ -362,6 +364,7 @@ class ClusterStart(_Message, frozen=True, kw_only=True):
     smallest: Annotated[int, Meta(ge=LEAST_CLUSTER, le=2**31 - 1)]
     masking: Masking
     deadline: Seconds
+    noise: Guarantee | None = None
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -456,7 +459,8 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
     """The coordinator's presence and base model, retained. `epoch` grows with every start.
 
     online: True while it coordinates the federation; level: the privacy level of the codes that it asks for; masked:
-    True if updates are summed under masks, absent otherwise; key: the Ed25519 public key that it signs with;
+    True if updates are summed under masks, absent otherwise; noise: what answers to questions keep by their noise, at
+    level "local+dp", absent at others; key: the Ed25519 public key that it signs with;
     successions: statements of earlier keys about their successors, the oldest first; signature: by `key`, of all the
     rest, see `signing`.
     """
@@ -467,6 +471,7 @@ class CoordinatorState(_Message, frozen=True, kw_only=True):
     base_id: BaseId
     level: Level
     masked: Literal[True] | msgspec.UnsetType = msgspec.UNSET
+    noise: Guarantee | msgspec.UnsetType = msgspec.UNSET
     key: Key
     successions: Annotated[list[Succession], Meta(max_length=MAX_SUCCESSIONS)] = []
     signature: Signature

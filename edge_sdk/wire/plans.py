@@ -24,8 +24,10 @@ def plan_id(federation: str, start: RoundStart | ClusterStart) -> str:
     """
     masking = start.masking and replace(start.masking, epoch=0)
     if isinstance(start, ClusterStart):
-        asked = replace(start, deadline=0.0, attempt=1, masking=masking)
-        return hashlib.sha256(msgspec.msgpack.encode((federation, asked))).hexdigest()
+        said = msgspec.msgpack.decode(msgspec.msgpack.encode(replace(start, deadline=0.0, attempt=1, masking=masking)))
+        if said["noise"] is None:
+            del said["noise"]
+        return hashlib.sha256(msgspec.msgpack.encode((federation, said))).hexdigest()
     # The size of chunks depends on the broker, and is no part of the work.
     pieces = [replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.frozen]
     starts = [manifest and replace(manifest, chunk_size=DEFAULT_CHUNK) for manifest in start.starts]

@@ -6,7 +6,8 @@ Signatures cover msgpack arrays in the shortest encoding, whose first element te
     ["impasto/1 step", federation, device, epoch, step]     step: the encoded step, as it is sent
     ["impasto/1 sum", federation, device, epoch, content]   content: the encoded message of a masked sum, as it is sent
     ["impasto/1 state", federation, epoch, online, base_id, key, [[old, new, signature], ...], level]
-                                                            and true at its end if updates are summed under masks
+                                                            and true at its end if updates are summed under masks,
+                                                            and [epsilon, delta] if answers to questions have noise
     ["impasto/1 key", federation, new key]
     ["impasto/1 hello", federation, device, epoch, number, profile]       profile: `profile_hash` of the last Join
     ["impasto/1 forget", federation, device]
@@ -34,6 +35,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edge_sdk.errors import ConfigurationError, CoordinatorUntrusted, SignatureInvalid
+from edge_sdk.privacy import Guarantee
 from edge_sdk.wire.messages import (
     CoordinatorState,
     DeviceProfile,
@@ -98,6 +100,7 @@ class Signer:
         base_id: str,
         level: str,
         masked: bool = False,
+        noise: Guarantee | None = None,
         successions: Sequence[Succession] = (),
     ) -> CoordinatorState:
         """The signed state of the coordinator with this key."""
@@ -108,6 +111,7 @@ class Signer:
             base_id=base_id,
             level=level,
             masked=True if masked else msgspec.UNSET,
+            noise=noise or msgspec.UNSET,
             key=self.public,
             successions=list(successions),
             signature=_UNSIGNED,
@@ -317,7 +321,8 @@ def _of_state(federation: str, state: CoordinatorState) -> bytes:
     said = [[s.old, s.new, s.signature] for s in state.successions]
     facts = [federation, state.epoch, state.online, state.base_id, state.key, said, state.level]
     masked = [True] if state.masked is True else []
-    return msgspec.msgpack.encode(["impasto/1 state", *facts, *masked])
+    noise = [[state.noise.epsilon, state.noise.delta]] if isinstance(state.noise, Guarantee) else []
+    return msgspec.msgpack.encode(["impasto/1 state", *facts, *masked, *noise])
 
 
 def _of_hello(federation: str, device: str, epoch: int, number: int, profile: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,31 @@ from benchmarks.attacks.pictures import Album, album, attacked_pictures, grouped
 from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.attacks.sums import Seen, clustered, named_without_names, singled, styles_of_lost
-from benchmarks.privacy import CROWDS, QUICK, attacked, bars, by_sums, grouped, hashed, rotated
-from benchmarks.report.privacy import codes, left, pictures, rivals, sums, sums_attacked, sums_with_losses
+from benchmarks.privacy import (
+    CROWDS,
+    EPSILONS,
+    QUICK,
+    attacked,
+    bars,
+    by_sums,
+    earlier,
+    grouped,
+    hashed,
+    noise_attacked,
+    rotated,
+    with_noise,
+)
+from benchmarks.report.privacy import (
+    codes,
+    left,
+    noisy_sums,
+    pictures,
+    rivals,
+    sums,
+    sums_attacked,
+    sums_with_losses,
+)
+from benchmarks.report.privacy import noise_attacked as noise_table
 from benchmarks.report.privacy import picture_groups as groups_of_pictures
 from coordinator.methods.clustering.by_sums import Groups
 from edge_sdk.privacy import DIMENSIONS, LEAVING, LEVELS, make_basis
@@ -170,6 +194,34 @@ def test_rows_of_clusters_found_by_sums(known: World, monkeypatch: pytest.Monkey
     assert {part({"rows": []}) for part in (sums, sums_attacked, sums_with_losses)} == {"Not measured yet."}
 
 
+def test_rows_of_clusters_found_by_sums_with_noise(known: World) -> None:
+    size = replace(QUICK, noisy=(48,), federations=2)
+    rows = with_noise(known, size, [0])
+    assert [(row["devices"], row["style words"], row["epsilon"], row["too_few"]) for row in rows] == [
+        (48, words, epsilon, int(epsilon < 8)) for words in ("full", "half") for epsilon in EPSILONS
+    ]
+    assert rows[2]["ari"] > rows[0]["ari"]
+    attacks = list(noise_attacked(known, size, 0))
+    assert [(row["devices"], row["epsilon"]) for row in attacks] == [(48, 8)]
+    assert attacks[0]["informed"] > attacks[0]["chance"]
+    assert noisy_sums({"rows": rows}).count("refused") == 4
+    assert all(part({"rows": [*rows, *attacks]}).count("\n") >= 2 for part in (noisy_sums, noise_table))
+    assert {part({"rows": []}) for part in (noisy_sums, noise_table)} == {"Not measured yet."}
+
+
+def test_parts_of_an_earlier_run_are_kept_if_they_are_of_the_same_model_and_seeds(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    rows = [{"part": "base model", "id": "b"}, {"part": "code", "code": "plain"}]
+    found = {"command": "python -m benchmarks.privacy --json x.json", "seeds": [0, 1, 2], "rows": rows}
+    assert earlier(file, [0, 1, 2], "b", quick=False) == []
+    file.write_text(json.dumps(found))
+    assert earlier(file, [0, 1, 2], "b", quick=False) == rows
+    for seeds, base, quick in (([0], "b", False), ([0, 1, 2], "c", False), ([0, 1, 2], "b", True)):
+        assert earlier(file, seeds, base, quick=quick) == []
+    file.write_text(json.dumps({**found, "rows": rows[1:]}))
+    assert earlier(file, [0, 1, 2], "b", quick=False) == [], "of which model is not known"
+
+
 def test_clusters_found_by_sums_are_found_under_losses(known: World) -> None:
     rng = np.random.default_rng(5)
     truth = [number % STYLES for number in range(32)]
@@ -279,6 +331,10 @@ def test_bars_are_computed_from_rows() -> None:
         code("plain", 16, 0.96), code("plain", 8, 0.5), code("coarse", 2, 1.0, refused=1), code("coarse", 16, 0.05),
         groups("plain", 1.0), groups("coarse", 0.97), groups("local", 0.94),
         {
+            "part": "local+dp", "devices": 200, "style words": "full", "epsilon": 4, "ari": 0.96, "ari_10": 0.6,
+            "too_few": 0,
+        },
+        {
             "part": "local attack", "code": "centroids", "devices": 8, "found": 0.02, "styled": 0.1, "voted": 0.01,
             "chance": 0.0, "informed": 0.03, "style": 0.25, "style_chance": 0.25,
         },
@@ -289,6 +345,8 @@ def test_bars_are_computed_from_rows() -> None:
         ("coarse, 16 captions: styled beyond informed", 0.07, False),
         ("coarse, 16 captions: voted beyond informed", 0.05, True),
         ("coarse, 16 captions: one more named beyond chance", 0.01, True),
+        ("local+dp, 200 devices, epsilon 4, full: ARI", 0.96, True),
+        ("local+dp, 200 devices, epsilon 4, full: ARI, 10th percentile", 0.6, False),
         ("local, centroids, 8 devices: found beyond chance", 0.02, True),
         ("local, centroids, 8 devices: styled beyond informed", 0.07, False),
         ("local, centroids, 8 devices: voted beyond informed", -0.02, True),

@@ -21,6 +21,7 @@ from edge_sdk.diagnosis.certificates import check_validity
 from edge_sdk.errors import MessageInvalid, TransportError
 from edge_sdk.membership import keep_id
 from edge_sdk.membership.home import Home
+from edge_sdk.privacy import Guarantee
 from edge_sdk.transport import Settings, Tls, create
 from edge_sdk.wire.messages import Presence, Succession, encode
 from edge_sdk.wire.signing import Signer, fingerprint
@@ -196,6 +197,15 @@ class TestTheCoordinator:
         found = worst(look(open_broker.url, federation="stickers", trust=trust))
         assert found.startswith(section)
         assert words in found
+
+    def test_the_epsilon_that_it_asks_for(self, open_broker: Mosquitto) -> None:
+        noise = Guarantee(epsilon=4.0, delta=1e-5)
+        shown = SIGNER.state(online=True, epoch=3, base_id="b" * 64, level="local+dp", masked=True, noise=noise)
+        retain(open_broker, TOPICS.coordinator_state, encode(shown))
+        said = [finding.what for finding in look(open_broker.url, federation="stickers")]
+        assert any(
+            "codes of level 'local+dp' of epsilon 4, and for updates in masked sums only" in what for what in said
+        )
 
     def test_a_key_that_was_vouched_for(self, open_broker: Mosquitto) -> None:
         retain(open_broker, TOPICS.coordinator_state, state(signer=NEXT, more=(SIGNER.succession(NEXT.public),)))

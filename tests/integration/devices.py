@@ -93,6 +93,7 @@ class Device:
     before_training: Callable[[RoundPlan], None] = lambda plan: None
     masked_only: bool = False
     local: bool = False
+    epsilon: float = 0.0  # allowed at level "local+dp"
     learns: Callable[[str, int, RoundPlan], TrainedUpdate] = train
     on_turn: Callable[[], None] | None = None
     result: MembershipResult | None = None
@@ -129,18 +130,24 @@ class Device:
                 self.broker,
                 "tastes",
                 self.name,
-                local_profile(self.number) if self.local else profile(self.group, self.number),
+                self._profile(),
                 self.home,
                 self._train,
                 self.events.append,
                 masked_only=self.masked_only,
                 on_turn=self.on_turn,
                 code=coarse_code(self.group, self.number) if self.local else b"",
+                epsilon=self.epsilon,
             ) as membership:
                 self._membership = membership
                 self.result = membership.run(**run)
         except BaseException as error:
             self.error = error
+
+    def _profile(self) -> DeviceProfile:
+        if self.epsilon:
+            return local_profile(self.number, level="local+dp")
+        return local_profile(self.number) if self.local else profile(self.group, self.number)
 
     def _train(self, plan: RoundPlan) -> TrainedUpdate:
         self.before_training(plan)

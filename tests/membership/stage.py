@@ -134,6 +134,7 @@ class Me:
         profile: DeviceProfile = PROFILE,
         masked_only: bool = False,
         code: bytes = b"",
+        epsilon: float = 0.0,
         **run: Any,
     ) -> None:
         self.events: list[dict[str, Any]] = []
@@ -142,7 +143,16 @@ class Me:
         def work() -> None:
             try:
                 with Membership(
-                    broker, "tastes", "me", profile, home, train, self.events.append, masked_only=masked_only, code=code
+                    broker,
+                    "tastes",
+                    "me",
+                    profile,
+                    home,
+                    train,
+                    self.events.append,
+                    masked_only=masked_only,
+                    code=code,
+                    epsilon=epsilon,
                 ) as mine:
                     result = mine.run(**run)
                 self.outcome.put(result)  # whoever waits for it may open the home

@@ -23,6 +23,7 @@ DOCUMENTED: list[tuple[str, type[msgspec.Struct]]] = [
     ("profile", m.DeviceProfile),
     ("succession", m.Succession),
     ("masking", m.Masking),
+    ("guarantee", m.Guarantee),
     *((type(example).__name__.lower(), type(example)) for example in EXAMPLES),
 ]
 

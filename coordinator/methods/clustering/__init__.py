@@ -12,7 +12,7 @@ for that start.
 from __future__ import annotations
 
 from coordinator.methods import Registry, not_subclass_of
-from coordinator.methods.clustering import by_sums
+from coordinator.methods.clustering import by_noisy_sums, by_sums
 from coordinator.methods.clustering.blends import (
     IFCA,
     ByAdapter,
@@ -78,6 +78,7 @@ __all__ = [
     "Sketcher",
     "Sketches",
     "Validated",
+    "by_noisy_sums",
     "by_sums",
     "coarse",
     "compare",

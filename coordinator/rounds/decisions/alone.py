@@ -8,6 +8,7 @@ from collections.abc import Set
 from coordinator.rounds.decisions.sums import LARGEST_SUM, allows, fewest_in_sum
 from coordinator.rounds.state import Counted, Rules, State
 from edge_sdk.privacy import hides
+from edge_sdk.secure_aggregation import share_of
 from edge_sdk.wire import Manifest
 
 
@@ -16,12 +17,20 @@ def asked(rules: Rules, state: State, now: float) -> frozenset[str] | None:
 
     All that are present and may be asked, as long as those that are missing or new beside the last sum are none, or as
     many as the smallest cluster. If fewer are missing, others are left out with them; if fewer are new, they are.
+    Where answers have noise, any that are present, as it hides them in any company.
     """
     assert rules.masking is not None, "questions are answered under masks"
     running, last, smallest = state.alone.asking, state.alone.last, rules.smallest
     here = frozenset(name for name, device in state.devices.items() if device.is_present(now))
     if running is not None:
         here -= running.silent
+    if rules.noise is not None:
+        begun = running is not None and bool(running.devices)
+        named = frozenset(in_order(here, running.question if running is not None else b"")[:LARGEST_SUM])
+        return (
+            named if len(here) >= enough_for_noise(rules, begun=begun) and allows(rules.masking, len(named)) else None
+        )
+    if running is not None:
         here &= running.devices or here
     seed = running.question if running is not None else b""
     kept, new, gone = in_order(here & last, seed), in_order(here - last, seed), len(last - here)
@@ -37,7 +46,24 @@ def asked(rules: Rules, state: State, now: float) -> frozenset[str] | None:
 def may_be_summed(rules: Rules, state: State, devices: Set[str]) -> bool:
     """Return True if a question may be answered by these devices alone."""
     assert rules.masking is not None, "questions are answered under masks"
+    if rules.noise is not None:
+        return len(devices) >= enough_for_noise(rules, begun=True)
     return hides(devices, state.alone.last, rules.smallest) and len(devices) >= fewest_in_sum(rules.masking)
+
+
+def enough_for_noise(rules: Rules, *, begun: bool) -> int:
+    """Return the devices that a question takes whose answers have noise.
+
+    Args:
+        rules: the rules.
+        begun: true once a sum of the clustering has come about: some devices may be lost after that.
+    """
+    assert rules.masking is not None, "questions are answered under masks"
+    least = max(rules.smallest, fewest_in_sum(rules.masking))
+    if not begun:
+        return max(least, rules.min_devices)
+    most = min(rules.min_devices, LARGEST_SUM)
+    return max(least, most - share_of(most, rules.masking.dropping))
 
 
 def counted(state: State, now: float) -> Counted | None:

@@ -166,6 +166,7 @@ def _start_of(rules: Rules, state: State, current: Round, name: str, deadline: f
             smallest=rules.smallest,
             masking=current.masking,
             deadline=deadline,
+            noise=rules.noise,
         )
     frozen: list[Manifest | None]
     if current.centroids:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
+from coordinator.rounds.decisions.alone import enough_for_noise
 from coordinator.rounds.decisions.sums import fewest_in_sum
 from coordinator.rounds.state import Kind, Round, Rules, State
 
@@ -96,6 +97,8 @@ def enough_updates(rules: Rules, state: State, now: float) -> int:
 def enough_to_begin(rules: Rules, state: State) -> int:
     """Return the number of devices that a round needs: `min_devices` for the first, `quorum` of them for later ones."""
     if rules.masking is not None and state.alone.asking is not None:
+        if rules.noise is not None:
+            return enough_for_noise(rules, begun=bool(state.alone.asking.devices))
         return max(rules.smallest, fewest_in_sum(rules.masking))
     enough = share_of_devices(rules.quorum, rules.min_devices) if state.round else rules.min_devices
     return enough if rules.masking is None else max(enough, fewest_in_sum(rules.masking))

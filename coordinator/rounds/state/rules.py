@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge_sdk.adapter import LayerSet, Share
+from edge_sdk.privacy import Guarantee
 from edge_sdk.wire import Masking
 
 
@@ -28,6 +29,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         slot_words: the same of one slot of it, where devices choose their clusters alone.
         smallest: smallest number of devices in a cluster, where devices choose theirs alone; 0: the coordinator knows
             the cluster of each.
+        noise: what devices' answers to questions keep by their noise; None: they have none.
         patience: seconds that an exchange of a masked sum waits for a device.
         shares: factors that devices train and send in a stage's first, second, … round; the last one holds for all that
             follow.
@@ -62,6 +64,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     words: dict[Share, int] = {}
     slot_words: dict[Share, int] = {}
     smallest: int = 0
+    noise: Guarantee | None = None
     patience: float = 60.0
     shares: tuple[Share, ...] = (Share.BOTH,)
 

@@ -19,7 +19,7 @@ def look(
 ) -> list[dict[str, Any]]:
     """All findings as plain values. show: print each of them as it comes."""
     from edge_sdk.diagnosis import Finding, diagnose
-    from edge_sdk.membership import home_federation, kept_id, trusted_key
+    from edge_sdk.membership import home_federation, kept_id, spent_budget, trusted_key
     from edge_sdk.wire import read_fingerprint
 
     pinned = read_fingerprint(trust) if trust else None
@@ -42,6 +42,15 @@ def look(
                 f"{home} is the home of a device in federation {theirs!r}, not in {federation!r}.",
                 f"It trusts the coordinator of {theirs!r}, and holds the adapters of that one.",
                 "Give each federation a home of its own (--home FOLDER).",
+            )
+        )
+    elif home and federation and (spent := spent_budget(home)).answers:
+        take(
+            Finding(
+                "privacy",
+                "ok",
+                f"{spent.answers} answers of this device to questions about its taste have spent epsilon "
+                f"{spent.epsilon:.3g} (delta {spent.delta:g}) in this federation.",
             )
         )
     for finding in diagnose(settings, federation=federation, device=device, trust=pinned, known=known):

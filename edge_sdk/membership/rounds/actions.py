@@ -8,7 +8,7 @@ import msgspec
 
 from edge_sdk.errors import ImpastoError
 from edge_sdk.membership.rounds.state import Progress
-from edge_sdk.privacy import Answered
+from edge_sdk.privacy import Answered, Spent
 from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import ClusterStart, Manifest, Offer, Refused, RoundStart, Step, Sum
 
@@ -120,11 +120,13 @@ class KeepSum(msgspec.Struct, frozen=True):
         state: the state of its machine.
         vector: true if the masked vector has changed, which is long.
         answered: the sum of a clustering that the device agrees to now; None: it agrees to none.
+        spent: the privacy budget that is spent as soon as the vector leaves; None: as before.
     """
 
     state: device.State
     vector: bool
     answered: Answered | None = None
+    spent: Spent | None = None
 
 
 # --- to the owner ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edge_sdk.membership.rounds.moves import Phase
-from edge_sdk.privacy import Answered
+from edge_sdk.privacy import Answered, Spent
 from edge_sdk.secure_aggregation import device
 from edge_sdk.wire import Finished, Manifest, Offer, RoundStart, Step
 
@@ -38,6 +38,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         answer: longest wait in seconds for the coordinator to show itself, and to answer Join.
         masks: this device's name and identity in masked sums; None: it takes part in none.
         code: its code, by which it chooses its cluster and answers questions; empty: its owner does not allow that.
+        epsilon: the largest epsilon of all its answers with noise that its owner allows; 0: none.
         spread: a number from 0 to 1, drawn for each session, so that many devices do not speak at once.
     """
 
@@ -47,6 +48,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     answer: float = 30.0
     masks: device.Rules | None = None
     code: bytes = b""
+    epsilon: float = 0.0
     spread: float = 0.0
 
 
@@ -81,6 +83,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         rounds_of: hash of each update that was committed in this session -> its round.
         sum: this device's part in a masked sum; it outlives the session, as the update does.
         answered_last: the last sum of a clustering that it has agreed to; it outlives the session, too.
+        spent: the privacy budget that its answers with noise have spent; it outlives the session, too.
         stored: true if the coordinator has stored its masked vector.
         cluster: the device's cluster; None if it has none yet.
     """
@@ -111,6 +114,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     rounds_of: dict[str, int] = {}
     sum: device.State = device.State()
     answered_last: Answered = Answered()
+    spent: Spent = Spent()
     stored: bool = False
     cluster: int | None = None
 

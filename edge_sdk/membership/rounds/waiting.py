@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edge_sdk.membership.rounds.machine import intervals
 from edge_sdk.membership.rounds.state import Rules, State
+from edge_sdk.wire import ClusterStart
 
 
 def awaited(rules: Rules, state: State) -> str:
@@ -19,6 +20,8 @@ def awaited(rules: Rules, state: State) -> str:
             return "the next round: the coordinator starts one when enough devices are there"
         case "bringing" if state.missing:
             return f"adapter {state.missing[0].name!r} to come"
+        case "summing" if isinstance(state.step, ClusterStart):
+            return "the other devices, to sum their answers to a question of the clustering under masks"
         case "summing" if state.outbox:
             return f"the other devices of round {state.outbox.round}, to sum their updates under masks"
         case "handing_in" if state.outbox:

@@ -75,6 +75,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     spent: int | None = None
 
     @property
+    def honest(self) -> int:
+        """The fewest devices in the sum that do not collude, whoever is lost; see `Terms.honest`."""
+        assert self.terms is not None, "there is an attempt"
+        return self.terms.honest(len(self.roster), self.given)
+
+    @property
     def helped_in(self) -> int | None:
         """The last round of which it has helped to unmask a sum of updates, this attempt included."""
         if self.phase == "answered" and self.terms is not None and self.terms.once:

@@ -1,4 +1,4 @@
-"""The settings of a clustering by sums: the table [clustering] of a federation of level "local"."""
+"""The settings of a clustering by sums: the table [clustering] of federations of levels "local" and "local+dp"."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from coordinator.methods import Idle
+from coordinator.methods.clustering import by_noisy_sums
 from coordinator.methods.clustering.blends import Clusterer
 from coordinator.methods.clustering.by_sums.machine import CENTROIDS, Plan
 from coordinator.methods.clustering.evidence import Blend, Evidence
@@ -21,7 +22,8 @@ class BySums(Clusterer, frozen=True, kw_only=True):
     """Sums of the devices' answers: the coordinator compares nothing, and clusters are found once.
 
     Attributes:
-        clusters: number of clusters, fewer if they would be too small; 0: found by the mean silhouette.
+        clusters: number of clusters, fewer if they would be too small; 0: found by the mean silhouette. Sums with noise
+            do not tell it: there it is to be given.
         most: largest number of clusters that is tried with clusters = 0.
         min_cluster: smallest number of devices in a cluster, and in a slot of a sum.
     """
@@ -62,6 +64,10 @@ class BySums(Clusterer, frozen=True, kw_only=True):
             epoch=epoch, clustering=clustering, seed=source, clusters=self.clusters, most=self.most,
             smallest=self.min_cluster,
         )  # fmt: skip
+
+    def noisy_plan(self, epoch: int, clustering: int) -> by_noisy_sums.Plan:
+        """Return the settings of one clustering by sums with noise, see `plan`."""
+        return by_noisy_sums.Plan(epoch=epoch, clustering=clustering, clusters=self.clusters)
 
     def idle(self) -> Sequence[Idle]:
         return [(("most",), f"clusters = {self.clusters}")] if self.clusters else []

@@ -2,7 +2,8 @@
 
 A question is a round without a number: its sum is made as that of any round under masks, but loses no device, and is in
 company that hides its devices beside the sum before (`edge_sdk.privacy.hides`). If a device is lost on the way, nothing
-is unmasked, and the question is asked again without it, and without a few others. The learning thread makes the next
+is unmasked, and the question is asked again without it, and without a few others. Where answers have noise, a sum may
+lose devices as any other, and be in any company. The learning thread makes the next
 question of the sum, until it has found clusters. Each round counts the devices of each cluster in the same way.
 """
 
@@ -111,7 +112,10 @@ def settle(turn: Turn) -> None:
     masks.note_silent(turn, silent)
     abandon(
         turn,
-        f"{len(silent)} devices do not answer: a sum without them alone would differ from the last one by their codes",
+        f"{len(silent)} devices do not answer, and too few are left"
+        if turn.rules.noise is not None
+        else f"{len(silent)} devices do not answer: a sum without them alone would differ from the last one by their "
+        "codes",
     )
 
 
@@ -145,7 +149,11 @@ def _wait_for_company(turn: Turn) -> None:
     rules, alone = turn.rules, turn.state.alone
     assert alone.asking is not None, "there is a question"
     anew = replace(alone, asking=None)
-    if alone.asking.devices and asked(rules, replace(turn.state, alone=anew), turn.now) is not None:
+    if (
+        rules.noise is None
+        and alone.asking.devices
+        and asked(rules, replace(turn.state, alone=anew), turn.now) is not None
+    ):
         turn.set(alone=anew)
         turn.report("clustering_begun_anew", clustering=alone.clusterings + 1, reason=_WITHOUT)
         ask(turn)
@@ -156,11 +164,17 @@ def _wait_for_company(turn: Turn) -> None:
         round=turn.state.round + 1,
         cluster=None,
         code="TooFewDevices",
-        reason=f"{_WITHOUT}. Let devices of the last sum come back, or {rules.smallest} new ones join.",
+        reason=_TOO_FEW
+        if rules.noise is not None
+        else f"{_WITHOUT}. Let devices of the last sum come back, or {rules.smallest} new ones join.",
         devices=present(turn.state, turn.now),
         needed=enough_to_begin(rules, turn.state),
     )
     turn.set(phase="gathering", alone=waiting, resting=turn.now + rules.grace)
 
 
+_TOO_FEW = (
+    "too few devices are there to ask the next question: their answers would drown in its noise. Let more devices "
+    "come; those that have spent their budget answer no more."
+)
 _WITHOUT = "too few devices of the clustering's last sum are there to ask the next question without showing single ones"

@@ -6,6 +6,7 @@ from edge_sdk.membership.rounds.actions import NobodyThere, PutInPlace, SayLeave
 from edge_sdk.membership.rounds.events import Alone
 from edge_sdk.membership.rounds.machine import updates
 from edge_sdk.membership.rounds.machine.turn import Turn
+from edge_sdk.wire import ClusterStart
 
 
 def alone(turn: Turn, event: Alone) -> None:
@@ -45,6 +46,8 @@ def waited_long_enough(turn: Turn) -> None:
             turn.actions.append(Silent("did not send its adapters", turn.rules.deadline))
         case "handing_in" if turn.state.counted:  # without an answer, the end of its round is the best evidence
             updates.commit(turn)
+        case "summing" if isinstance(turn.state.step, ClusterStart):
+            turn.actions.append(Silent("did not finish the masked sum of answers to its question", turn.rules.deadline))
         case "summing":
             _, offer = turn.offered()
             turn.actions.append(Silent(f"did not finish the masked sum of round {offer.round}", turn.rules.deadline))

@@ -1,4 +1,8 @@
-"""Questions of a clustering, where this device chooses its cluster alone: it answers them in masked sums."""
+"""Questions of a clustering, where this device chooses its cluster alone: it answers them in masked sums.
+
+At level "local+dp" answers have noise. What limits them is the owner's epsilon, not the company of two sums: an answer
+is paid for before it leaves, and once, however often it is said again.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from edge_sdk.errors import AttemptMismatch, MessageInvalid, PrivacyRefused
 from edge_sdk.membership.rounds.actions import Draw
 from edge_sdk.membership.rounds.machine import intervals, saying
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.privacy import Question, check_company, read_question
+from edge_sdk.privacy import Question, check_company, cost, read_question
 from edge_sdk.secure_aggregation import Roster
 from edge_sdk.wire import ClusterStart
 
@@ -28,8 +32,9 @@ def begin(turn: Turn, start: ClusterStart) -> bool:
 
 
 def check_roster(turn: Turn, start: ClusterStart, roster: Roster) -> None:
-    """Raise RosterInvalid if the difference to the last sum would show single codes."""
-    check_company({entry.device for entry in roster.devices}, turn.state.answered_last.devices, start.smallest)
+    """Raise RosterInvalid if the difference to the last sum would show single codes. Noise hides these anyway."""
+    if start.noise is None:
+        check_company({entry.device for entry in roster.devices}, turn.state.answered_last.devices, start.smallest)
 
 
 def _checked(turn: Turn, start: ClusterStart) -> Question:
@@ -38,13 +43,24 @@ def _checked(turn: Turn, start: ClusterStart) -> Question:
     Raises:
         MessageInvalid: it is none.
         AttemptMismatch: it does not follow the last one.
-        PrivacyRefused: the owner does not allow answers.
+        PrivacyRefused: the owner does not allow answers, or no more of them (PrivacyBudgetSpent).
     """
     if not turn.rules.code:
         raise PrivacyRefused(
             f"Federation {turn.rules.federation!r} asks how this device's taste lies, and its owner does not allow "
-            'privacy level "local": nothing is sent.'
+            'privacy level "local" or "local+dp": nothing is sent.'
         )
     question = read_question(start.question)
-    turn.state.answered_last.check(question)
+    if start.noise is None:
+        turn.state.answered_last.check(question)
+    elif not _is_paid(turn, start):
+        turn.state.spent.check(cost(question, start.noise), turn.rules.epsilon, start.noise.delta)
     return question
+
+
+def _is_paid(turn: Turn, start: ClusterStart) -> bool:
+    """Return True if the answer has left before, in the sum that the step asks for."""
+    known = turn.state.sum
+    return known.terms is not None and bool(known.masked) and known.terms.numbers == (
+        start.masking.epoch, 0, start.attempt,
+    )  # fmt: skip

@@ -5,24 +5,34 @@ from __future__ import annotations
 from edge_sdk.membership.rounds.actions import HandInVector, KeepSum, MakeVector, SaySum
 from edge_sdk.membership.rounds.machine import intervals
 from edge_sdk.membership.rounds.machine.turn import Turn
-from edge_sdk.privacy import Answered, read_question
+from edge_sdk.privacy import Answered, cost, read_question
 from edge_sdk.secure_aggregation import device, encode, places
 from edge_sdk.wire import ClusterStart, Offer, RoundStart, Sum, make_manifest
 
 
 def feed(turn: Turn, event: device.Event) -> None:
-    """Do a step of the sum's machine; its state is stored before anything that follows is said."""
+    """Do a step of the sum's machine; its state is stored before anything that follows is said.
+
+    What an answer with noise spends is stored with its masked vector.
+    """
     rules = turn.rules.masks
     assert rules is not None, "this device can take part in masked sums"
     before, start = turn.state.sum, turn.state.step
     after, actions = device.step(rules, before, event)
     if after != before:
-        answered = None
+        answered = spent = None
+        masked = after.masked != before.masked
         if isinstance(start, ClusterStart) and after.answer is not None and after.answer != before.answer:
             answered = _agreed(turn, start, after)
             turn.set(answered_last=answered)
+        if isinstance(start, ClusterStart) and start.noise is not None and masked and after.masked:
+            price = cost(read_question(start.question), start.noise)
+            spent = turn.state.spent.and_now(price, start.noise.delta)
+            turn.set(spent=spent)
         turn.set(sum=after)
-        turn.actions.append(KeepSum(after, vector=after.masked != before.masked, answered=answered))
+        turn.actions.append(KeepSum(after, vector=masked, answered=answered, spent=spent))
+        if spent is not None:
+            turn.tell("budget_spent", epsilon=spent.epsilon, delta=spent.delta, allowed=turn.rules.epsilon)
     for action in actions:
         match action:
             case device.Say(message):
