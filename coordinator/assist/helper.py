@@ -283,10 +283,11 @@ class Helper:
                 raise MessageInvalid(f"A {type(message).__name__} is not for a helper.")
 
     def _ask(self, device: str, key: bytes, ask: assist.Ask, request: str) -> None:
-        if not assist.asks(ask, key, self._federation.name, self._name, device):
+        if not assist.asks(ask, key, self._federation.name, self._name, self._signer.public, device):
             raise SignatureInvalid(
-                "This request is not signed by the key with which the device of this name has joined: ask from its own "
-                "home, or join once more from this one."
+                "This request is not signed by the key with which the device of this name has joined, for the present "
+                "start of this helper: ask from its own home, or join once more from this one; and ask anew if the "
+                "helper was started again."
             )
         name, now = (device, request), time.monotonic()
         answer = self._requests.answer(name)
@@ -304,9 +305,10 @@ class Helper:
         self._send(device, assist.Queued(request=name[1], position=len(before), seconds=wait))
 
     def _cancel(self, device: str, key: bytes, cancel: assist.Cancel) -> None:
-        if not assist.cancels(cancel, key, self._federation.name, self._name, device):
+        if not assist.cancels(cancel, key, self._federation.name, self._name, self._signer.public, device):
             raise SignatureInvalid(
-                "This Cancel is not signed by the key with which the device of this name has joined."
+                "This Cancel is not signed by the key with which the device of this name has joined, for the present "
+                "start of this helper."
             )
         request = self._requests.cancel((device, cancel.request))
         if request is not None:
