@@ -14,6 +14,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LEAST_SAVED = 0.2  # of the time that the device alone takes for the whole drawing
+# Share of the signal up to which a helper's steps decide little of a style: later ones are the device's, if it has an
+# adapter of its own or a prompt that the helper does not know.
+LATEST = 0.2
+
+
+def allowed(steps: int, noisy: int, *, knows_all: bool) -> int:
+    """The largest number of steps that a drawing allows a helper.
+
+    Args:
+        steps: of the whole drawing.
+        noisy: the first of them that end where the share of the signal is at most `LATEST`.
+        knows_all: True if the helper has all adapters and the prompt.
+    """
+    return steps - 1 if knows_all else min(steps - 1, noisy)
 
 
 @dataclass(frozen=True)
