@@ -6,8 +6,9 @@ No kind draws plausible pictures of something else: that, no device can tell (do
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import TypeAlias
 
@@ -21,9 +22,10 @@ from edge_sdk.wire import Pull, assist, make_manifest, new_key
 
 _NAME = "faulty"
 _SECONDS = 30.0
-Fault: TypeAlias = Callable[[Federation, Generator, int], AbstractContextManager[Callable[[], None]]]
+Strike: TypeAlias = Callable[[threading.Event], None]
+Fault: TypeAlias = Callable[[Federation, Generator, int], AbstractContextManager[Strike]]
 """A context of a helper that fails: called with federation, generator and the helper's core, it yields a function that
-is to be called while the device draws."""
+is to be called while the device draws, with an event that is set when it has."""
 
 
 class Faulty:
@@ -134,20 +136,19 @@ def _half(faulty: Faulty, request: str, drawing: assist.Drawing) -> None:
 @contextmanager
 def _played(
     fails: Callable[[Faulty, str, assist.Drawing], None], federation: Federation, generator: Generator, core: int
-) -> Iterator[Callable[[], None]]:
+) -> Iterator[Strike]:
     with Faulty(federation, generator, fails):
-        yield lambda: None
+        yield lambda over: None
 
 
 @contextmanager
-def _ended(
-    number: signal.Signals, federation: Federation, generator: Generator, core: int
-) -> Iterator[Callable[[], None]]:
+def _ended(number: signal.Signals, federation: Federation, generator: Generator, core: int) -> Iterator[Strike]:
     with Helper(federation, "desk", core) as helper:
 
-        def strike() -> None:
-            helper.wait_for("assist_queued")
-            helper.say(number)
+        def strike(over: threading.Event) -> None:
+            with suppress(RuntimeError):  # it was not asked
+                helper.wait_for("assist_queued", over)
+                helper.say(number)
 
         yield strike
 

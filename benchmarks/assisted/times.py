@@ -6,6 +6,7 @@ import os
 import shutil
 import statistics
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from benchmarks.assisted.device import Place, Wish
-from benchmarks.assisted.faulty import FAULTS
+from benchmarks.assisted.faulty import FAULTS, Strike
 from benchmarks.assisted.world import Federation, Helper, Traffic
 from benchmarks.idle import processor_seconds
 from benchmarks.network.world import Workers
@@ -71,11 +72,13 @@ class _Device:
         self.workers.start("benchmarks.assisted.device", asdict(self.place))
         self.workers.wait_for("ready", 1, _OPENING)
 
-    def draw(self, wish: Wish, meanwhile: Callable[[], None] = lambda: None) -> Drew | None:
-        """Draw; None if it hangs, after which the process is a new one."""
+    def draw(self, wish: Wish, meanwhile: Strike = lambda over: None) -> Drew | None:
+        """Draw, and do something meanwhile; None if it hangs, after which the process is a new one."""
+        over = threading.Event()
+        thread = threading.Thread(target=meanwhile, args=(over,))
         self.workers.say(wish.line())
+        thread.start()
         try:
-            meanwhile()
             return self.workers.wait_for("drew", 1, self.patience)[0]
         except RuntimeError:
             self.hangs += 1
@@ -83,6 +86,9 @@ class _Device:
             self.workers = Workers(Path(self.place.home))
             self.open()
             return None
+        finally:
+            over.set()
+            thread.join()
 
 
 def cores() -> tuple[int, int]:

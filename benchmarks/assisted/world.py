@@ -142,14 +142,16 @@ class Helper:
         if self._process.poll() is None:
             self._process.send_signal(number)
 
-    def wait_for(self, event: str) -> Mapping[str, Any]:
+    def wait_for(self, event: str, over: threading.Event | None = None) -> Mapping[str, Any]:
         """Its first event of that name.
+
+        over: set once nobody waits for it any more.
 
         Raises:
             RuntimeError: it has ended, or the event does not come.
         """
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (over is not None and over.is_set()):
             lines = self._events.read_text("utf-8").splitlines(keepends=True) if self._events.exists() else []
             for told in (json.loads(line) for line in lines if line.endswith("\n")):
                 if told["event"] == event:
