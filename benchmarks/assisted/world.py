@@ -90,7 +90,7 @@ class Federation:
             stats = TrainingStats(pictures=9, first_loss=1.0, last_loss=0.5, train_seconds=0.1)
             return TrainedUpdate(adapter(generator, plan.round), stats)
 
-        code = np.ones(32, "<f4").tobytes()
+        code = generator.encode_prompt(["a red fox"])[1][0].astype("<f4").tobytes()
         profile = DeviceProfile(base_id=generator.base_id, prompt_code=code, pictures=9, max_rank=_RANK)
         with Membership(self.broker, NAME, DEVICE, profile, self.home, train) as membership:
             membership.run()
