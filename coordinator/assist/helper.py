@@ -220,7 +220,7 @@ class Helper:
                 self._inbox.put((topic, payload), size)
 
     def _drawn(self, request: Request, drawn: Drawn) -> None:
-        self._inbox.put(lambda: self._finish(drawn), 0)
+        self._inbox.put(lambda: self._finish(request, drawn), 0)
 
     def _changed(self, online: bool) -> None:
         if online:
@@ -244,8 +244,7 @@ class Helper:
             self._ended(late, "RequestExpired", "The deadline has passed.")
         for (device, _), answer in self._requests.dropped():
             self._exchange(device).withdraw(answer.manifest.sha256)
-        request = self._requests.next()
-        if request is not None:
+        while (request := self._requests.next()) is not None:
             self._drawer.put(request)
 
     def _take(self, topic: str, payload: bytes) -> None:
@@ -314,7 +313,7 @@ class Helper:
         if request is not None:
             self._ended(request, "Cancelled")
 
-    def _finish(self, drawn: Drawn) -> None:
+    def _finish(self, request: Request, drawn: Drawn) -> None:
         """Take in the end of a drawing."""
         now = time.monotonic()
         answer = None
@@ -324,9 +323,8 @@ class Helper:
         if drawn.data is not None:
             size = fitting_chunk(self._transport.max_payload)
             manifest = make_manifest(drawn.data, role="state", name="drawing", chunk_size=size)
-            deadline = self._requests.drawing.deadline if self._requests.drawing else now
-            answer = Answer(manifest, drawn.data, drawn.seconds, deadline)
-        request = self._requests.finish(answer)
+            answer = Answer(manifest, drawn.data, drawn.seconds, request.deadline)
+        self._requests.finish(request.name, answer)
         if request.stopped:
             return
         if answer is None:

@@ -243,6 +243,49 @@ def test_a_full_queue_quotas_and_cancellation(federation: Federation, generator:
         assert [event["code"] for event in helper.named("assist_ended")] == ["Cancelled"]
 
 
+def test_a_request_joins_those_of_its_kind_that_are_drawn(
+    federation: Federation, generator: Generator, peer: Peer
+) -> None:
+    """It is answered while the first one goes on, which has a thousand steps; one of another kind waits for that."""
+    with running(federation, HelperSettings(limits=Limits(per_device=3))) as helper:
+        ask = asker(federation, peer).ask
+        long = ask(drawing(generator, steps=1000, until=999))
+        peer.say(long)
+        peer.wait_for(lambda message: isinstance(message, assist.Queued))
+        wanted = drawing(generator, steps=1000, until=3, guidance=2.0, scheduler="ddim")
+        apart = ask(drawing(generator, steps=6, until=3))
+        peer.say(ask(wanted))
+        data = fetched(peer, peer.wait_for(is_drawn))
+        assert helper.named("assist_ended") == []
+        peer.say(apart)
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
+        last = peer.wait_for(is_drawn, 2)
+        assert isinstance(last, assist.Drawn)
+        assert last.request == assist.request_id(apart.drawing)
+        assert [event["code"] for event in helper.named("assist_ended")] == ["Cancelled"]
+    order = Order(prompt="", seed=wanted.seed, steps=1000, guidance=2.0, scheduler="ddim")
+    state = list(itertools.islice(generator.states(order), 3))[-1]
+    assert np.abs(read_state(data).latents - state.latents).max() <= 1e-4
+
+
+def test_an_error_of_one_request_leaves_those_that_are_drawn_with_it_alone(
+    federation: Federation, generator: Generator, peer: Peer
+) -> None:
+    with running(federation):
+        ask = asker(federation, peer).ask
+        long = ask(drawing(generator, steps=1000, until=999))
+        peer.say(long)
+        peer.wait_for(lambda message: isinstance(message, assist.Queued))
+        peer.say(ask(drawing(generator, steps=1000, until=3, form="open", prompt=[b"\xff\xff"])))
+        assert refused(peer).code == "PromptError"
+        good = drawing(generator, steps=1000, until=3)
+        peer.say(ask(good))
+        drawn = peer.wait_for(is_drawn)
+        assert isinstance(drawn, assist.Drawn)
+        assert drawn.request == assist.request_id(assist.encode(good))
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
+
+
 def test_a_device_may_not_take_the_whole_queue(federation: Federation, generator: Generator, peer: Peer) -> None:
     with running(federation, HelperSettings(limits=Limits(per_device=1))):
         long = asker(federation, peer).ask(drawing(generator, steps=1000, until=999))
