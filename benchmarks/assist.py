@@ -34,7 +34,6 @@ from benchmarks.shared import runs
 from benchmarks.shared.harness import KEPT, Arguments, Report, Row, arguments, cached
 from benchmarks.shared.runs import Result, Run, key_of
 from benchmarks.shared.stickers import bundle, generator
-from edge_sdk.device.assist import LATEST
 from samples.stickers.data import Sticker
 
 PLACE = KEPT / "assist"
@@ -95,16 +94,21 @@ def models(chosen: Arguments) -> list[Model]:
     if chosen.quick:
         return [Model("stickers", bundle, 64, "full", 0.5, 1, 1, ("killed while it draws", "answers NaN"), steps=6)]
     return [
-        Model("stickers", bundle, 64, "full", 0.125, turns=5, faults=4),
-        Model(_SHAPES, partial(shapes, chosen.seed), 512, "quick", 0.125, turns=1, faults=0),
-    ]
+        Model("stickers", bundle, 64, "full", 0.125, turns=5, faults=3),
+        Model(
+            _SHAPES, partial(shapes, chosen.seed), 128, "quick", 0.25, 1, 1, ("takes the request and never draws",),
+            steps=10, rows=("all local", "open to 5", "open, auto"),
+        ),
+    ]  # fmt: skip
 
 
 def rows_of(model: Model, chosen: Arguments) -> list[Row]:
     """The rows of a model: measured now, or kept from an earlier full run."""
     if chosen.quick:
         return times.measured(model, chosen.seed)
-    found: list[Row] = cached(PLACE / f"{model.name}-{chosen.seed}.json", lambda: times.measured(model, chosen.seed))
+    settings = {name: value for name, value in vars(model).items() if name != "bundle"}
+    key = key_of({**settings, "seed": chosen.seed})
+    found: list[Row] = cached(PLACE / f"{model.name}-{key}.json", lambda: times.measured(model, chosen.seed))
     return found
 
 
@@ -128,7 +132,7 @@ def report(
     made = Report(chosen, pictures.seeds_of(study, chosen.seed))
     whole = [results[cell.key] for cell in cells if cell.key in results]
     if whole:
-        made.rows += pictures.rows(whole, pictures.ways(study, generator().noisy_steps(study.steps, LATEST)))
+        made.rows += pictures.rows(whole, pictures.ways(study, generator().noisy_steps))
     made.rows += timed
     made.bars += [*times.bars(timed), *pictures.bars(made.rows)]
     made.rows += [runs.run_row(c.key, results[c.key], row=c.name, seed=chosen.seed) for c in cells if c.key in results]

@@ -28,7 +28,7 @@ CLUSTER, LEAF = {"cluster": 1.0}, {"cluster": 1.0, "leaf": 1.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a device is, and what it draws with.
+    """A device's files, its broker and its share of the machine.
 
     Attributes:
         bundle, home, broker: as for `Device` and `Assist`.

@@ -7,7 +7,7 @@ the first one's bytes. `benchmarks.assisted.times` draws the same over a network
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from benchmarks.shared.harness import Bar, Row, standard_error, value_of
 from benchmarks.shared.stickers import base_id, generator
 from edge_sdk import adapter as adapters
 from edge_sdk.adapter import Adapter
-from edge_sdk.device.assist import LATEST, allowed
+from edge_sdk.device.assist import latest
 from edge_sdk.inference import DrawingState, Order, read_state
 from samples.demo.plan import GROUP_STYLES
 from samples.demo.settings import WEIGHT
@@ -71,23 +71,22 @@ class Study:
     subjects: int
     seeds: int
     steps: int = 20
-    places: tuple[int, ...] = (8, 15)
+    places: tuple[int, ...] = (6, 8, 10, 12)
 
 
 FULL = Study(world.FULL, GROUP_STYLES, subjects=28, seeds=2)
 QUICK = Study(world.QUICK, GROUP_STYLES[:1], subjects=1, seeds=1, steps=4, places=(1,))
 
 
-def ways(study: Study, noisy: int) -> list[Way]:
+def ways(study: Study, noisy: Callable[[int, float], int]) -> list[Way]:
     """The ways of a study, in the order of their rows.
 
-    noisy: `Generator.noisy_steps` of its drawings at `LATEST`.
+    noisy: `Generator.noisy_steps`.
     """
     steps = study.steps
-    most = allowed(steps, noisy, knows_all=False)
-    places = sorted({*study.places, most})
+    most, every = (noisy(steps, latest(knows_all=knows_all)) for knows_all in (False, True))
+    places = sorted({*study.places, most} - {0})
     found = [Way(ALONE, steps), *(Way(f"alone, {steps - k} steps", steps - k) for k in places)]
-    every = allowed(steps, noisy, knows_all=True)
     found.append(Way(f"open to {every}", steps, every, "open", True, auto=True))
     for form, has_adapter in (("blank", True), ("open", False), ("blank", False)):
         whose = "" if has_adapter else ", with a leaf"
@@ -107,11 +106,12 @@ def seeds_of(study: Study, seed: int) -> list[int]:
 
 def facts(style: str, subject: Sticker, study: Study, seed: int) -> dict[str, Any]:
     """Everything that the result of a subject in a style depends on."""
-    noisy = generator().noisy_steps(study.steps, LATEST)
+    drawn = [asdict(way) for way in ways(study, generator().noisy_steps)]
     return {
         "base": base_id(), "lesson": world.lesson(style, study.lessons, seed), "subject": subject.subject,
-        "ways": [asdict(way) for way in ways(study, noisy)], "seeds": seeds_of(study, seed), "weight": WEIGHT,
-        "guidance": GUIDANCE, "hybrid": "guide", "scheduler": "dpm++",
+        # Which of them `auto` takes changes no picture.
+        "ways": [{name: value for name, value in way.items() if name != "auto"} for way in drawn],
+        "seeds": seeds_of(study, seed), "weight": WEIGHT, "guidance": GUIDANCE, "hybrid": "guide", "scheduler": "dpm++",
     }  # fmt: skip
 
 
@@ -119,8 +119,7 @@ def run(style: str, subject: Sticker, study: Study, seed: int) -> dict[str, Any]
     """A subject in a style, drawn in every way. By way, for each picture: "subject" and "style" hits, "distance"."""
     began, judge = time.perf_counter(), Judge()
     adapter = adapters.load(world.adapters_file(style, study.lessons, seed))
-    noisy = generator().noisy_steps(study.steps, LATEST)
-    drawn = drawn_in(ways(study, noisy), subject, adapter, seeds_of(study, seed))
+    drawn = drawn_in(ways(study, generator().noisy_steps), subject, adapter, seeds_of(study, seed))
     found = {}
     for name, pictures in drawn.items():
         named = judge.name(pictures)

@@ -46,6 +46,7 @@ class Model:
         faults: times that every helper fails.
         kinds: the ways in which they fail.
         steps: of a drawing.
+        rows: those of `wishes` that are drawn; empty for all.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Model:
     faults: int
     kinds: Sequence[str] = tuple(FAULTS)
     steps: int = 20
+    rows: Sequence[str] = ()
 
 
 @dataclass
@@ -149,15 +151,16 @@ def wishes(steps: int) -> dict[str, Wish]:
         f"alone, {steps - half} steps": Wish(seed=0, steps=steps - half),
         f"open to {half}": Wish(seed=0, steps=steps, form="open", by_helper=half),
         "open, auto": Wish(seed=0, steps=steps, form="open"),
+        f"blank to {half}": Wish(seed=0, steps=steps, form="blank", by_helper=half),
         "blank, auto": Wish(seed=0, steps=steps, form="blank"),
         "all local, with a leaf": Wish(seed=0, steps=steps, leaf=True),
-        "open, auto, with a leaf": Wish(seed=0, steps=steps, form="open", leaf=True),
+        f"open to {half}, with a leaf": Wish(seed=0, steps=steps, form="open", by_helper=half, leaf=True),
     }
 
 
 def _costs(model: Model, federation: Federation, device: _Device, seed: int) -> list[Row]:
     """A row for each wish; they take turns."""
-    rows = wishes(model.steps)
+    rows = {name: wish for name, wish in wishes(model.steps).items() if name in model.rows or not model.rows}
     found = {name: _Costs() for name in rows}
     first = _Costs()
     with Helper(federation, "desk", cores()[1]) as helper, Traffic(federation) as traffic:

@@ -1,4 +1,4 @@
-"""What the benchmark of assisted drawing computes from pictures and times, and its processes on a tiny model."""
+"""Figures of the benchmark of assisted drawing, from pictures and times; its processes, on a tiny model."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from tests.assist.federation import adapter
 from tests.models import tiny_bundle
 
 
+def noisy(steps: int, signal: float) -> int:
+    """The number of steps that the stickers' schedule gives for 20."""
+    return {0.01: 6, 1.0: 19}[signal]
+
+
 def test_ways_are_those_of_a_few_places_and_of_auto() -> None:
-    found = ways(FULL, noisy=12)
+    found = ways(FULL, noisy)
     assert [way.name for way in found if way.auto] == [
-        "open to 19", "blank to 12", "open to 12, with a leaf", "blank to 12, with a leaf"
+        "open to 19", "blank to 6", "open to 6, with a leaf", "blank to 6, with a leaf"
     ]  # fmt: skip
-    assert [way.steps for way in found if not way.form] == [20, 12, 8, 5]
-    assert {way.by_helper for way in found if way.form and not way.auto} == {8, 15}
+    assert [way.steps for way in found if not way.form] == [20, 14, 12, 10, 8]
+    assert {way.by_helper for way in found if way.form and not way.auto} == {8, 10, 12}
     assert len({way.name for way in found}) == len(found)
 
 
@@ -99,7 +104,7 @@ def test_only_the_helper_that_knows_all_draws_what_the_device_draws_alone(monkey
     monkeypatch.setattr(pictures, "generator", lambda: generator)
     study = Study(world.QUICK, ("ink",), subjects=1, seeds=2, steps=4, places=(1,))
     subject = Sticker("a.png", "a fox", "ink", "a fox", "animals", "mammals", (), "train")
-    drawn = drawn_in(ways(study, noisy=2), subject, adapter(generator, 3), [1, 2])
+    drawn = drawn_in(ways(study, generator.noisy_steps), subject, adapter(generator, 3), [1, 2])
     far = {
         name: [distance(one, other) for one, other in zip(own, drawn[ALONE], strict=True)]
         for name, own in drawn.items()

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from edge_sdk.device.assist.asking import Asking, Wanted
-from edge_sdk.device.assist.choice import LATEST, LEAST_SAVED, Times, allowed, choose
+from edge_sdk.device.assist.choice import LEAST_SAVED, Times, choose, latest
 from edge_sdk.device.assist.line import Line
 from edge_sdk.device.assist.settings import Assist, Assistance
 from edge_sdk.device.home import Home
@@ -137,7 +137,7 @@ class _Measured:
         self._size = wide, tall
         self._trained = index.image_size**2
         knows_all = not has_own and wish.form == "open"
-        self._most = allowed(steps, generator.noisy_steps(steps, LATEST), knows_all=knows_all)
+        self._most = generator.noisy_steps(steps, latest(knows_all=knows_all))
 
     def wanted(self, shared: Sequence[wire.AdapterUse]) -> Wanted:
         def drawing(k: int) -> wire.Drawing:
