@@ -46,7 +46,7 @@ def assisted_times(result: Result) -> str:
     for model, rows in _by_model(result, "cost").items():
         alone = {row["row"]: row["picture_s"] for row in rows}
         share = rows[0]["share"]
-        limit = "not limited" if share is None else f"on {share:.1%} of a core"
+        limit = "not limited" if share is None else f"on {100 * share:g} % of a core"
         lines = [
             [
                 row["row"] + (f" ({row['alone']})" if row["alone"] else ""),
@@ -60,7 +60,7 @@ def assisted_times(result: Result) -> str:
             ]
             for row in rows
         ]
-        parts += [f"### {model}, the device {limit}, {rows[0]['draws']} pictures a row", table(head, lines)]
+        parts += [f"### {model}, the device {limit}, pictures a row: {rows[0]['draws']}", table(head, lines)]
     return "\n\n".join(parts)
 
 
