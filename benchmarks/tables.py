@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from benchmarks.report.assist import assisted_pictures, assisted_times, failing_helpers
 from benchmarks.report.byzantine import backdoors, gain
 from benchmarks.report.costs import idle, ids
 from benchmarks.report.federation import costs, scores
@@ -267,6 +268,11 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "hybrids: machine": ("hybrids.json", measured),
     "hybrids: ways": ("hybrids.json", ways),
     "hybrids: bars": ("hybrids.json", bars),
+    "assist: machine": ("assist.json", measured),
+    "assist: pictures": ("assist.json", assisted_pictures),
+    "assist: times": ("assist.json", assisted_times),
+    "assist: faults": ("assist.json", failing_helpers),
+    "assist: bars": ("assist.json", bars),
     "byzantine: machine": ("byzantine.json", measured),
     "byzantine: gain": ("byzantine.json", gain),
     "byzantine: backdoors": ("byzantine.json", backdoors),

@@ -128,6 +128,7 @@ def assist(
         typer.Option(help="What may stand for a prompt: open, blank. Repeat it for both.", show_default="both"),
     ] = None,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="Requests that may wait.")] = 16,
+    together: Annotated[int, typer.Option(min=1, max=64, help="Requests that may be drawn at once.")] = 4,
     per_device: Annotated[int, typer.Option(min=1, max=1000, help="Requests of one device that may wait.")] = 2,
     a_minute: Annotated[int, typer.Option(min=1, max=10_000, help="Requests of one device in a minute.")] = 12,
     largest: Annotated[
@@ -187,7 +188,7 @@ def assist(
             generator = Generator.load(loaded.bundle, threads=threads, backend=backend, memory_limit=memory_limit)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
-        limits = Limits(queue=queue, per_device=per_device, a_minute=a_minute)
+        limits = Limits(queue=queue, together=together, per_device=per_device, a_minute=a_minute)
         settings = HelperSettings(name, tuple(forms), largest, limits, adapters)
         helper = Helper(loaded, generator, settings, on_event=Observers([*hearers, narrate], _warn))
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -37,6 +37,16 @@ class WorkerThread(Generic[T]):
         """Hand an item over."""
         self._items.put(item)
 
+    def another(self) -> T | None:
+        """The next item if one waits, for work that takes it on beside its own. On the thread."""
+        try:
+            item = self._items.get_nowait()
+        except queue.Empty:
+            return None
+        if item is None:
+            self._items.put(None)  # the thread ends by it
+        return item
+
     def pause(self, seconds: float) -> bool:
         """Wait, on the thread, up to `seconds`; return True at once if it is closed."""
         return self._closed.wait(seconds)

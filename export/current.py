@@ -15,8 +15,9 @@ from export.public_captions import captions_for
 def is_current(bundle: Path, model: Path, slots: LayerSet = "attention") -> bool:
     """True if a folder holds what `export_model(model, bundle, slots=slots)` would make now, as far as devices differ.
 
-    Compared are the base id, the public captions of its basis of prompt codes, the layers that take adapters, the
-    precision and fused LoRA files. A bundle that is damaged, or of an earlier version, is not current. Needs no torch.
+    Compared are the format, the base id, the public captions of its basis of prompt codes, the layers that take
+    adapters, the precision and fused LoRA files. A bundle that is damaged, or of an earlier version, is not current.
+    Needs no torch.
 
     Args:
         bundle: the folder.
@@ -34,7 +35,8 @@ def is_current(bundle: Path, model: Path, slots: LayerSet = "attention") -> bool
     except BundleError:
         return False
     return (
-        index.base_id == base_id
+        index.takes_timesteps
+        and index.base_id == base_id
         and index.prompt_basis is not None
         and index.prompt_basis.id == basis
         and _layer_set(index.slots) == slots

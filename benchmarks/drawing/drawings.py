@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.shared.control_groups import controller
 from benchmarks.shared.harness import NOT_MEASURED, Cell, Row
 from benchmarks.shared.stickers import bundle
 
@@ -40,7 +41,7 @@ def in_group(place: Path, limit: int, guidance: float) -> Row:
         "guidance": guidance,
         "steps": 2,
     }
-    root = _memory_controller()
+    root = controller("memory")
     if root is None:
         return {**cells, "drawn": None, "note": f"{NOT_MEASURED}no memory controller that this user may write to"}
     group = root / f"impasto-benchmark-{os.getpid()}"
@@ -63,16 +64,6 @@ def in_group(place: Path, limit: int, guidance: float) -> Row:
         "seconds": seconds,
         "note": "" if code == 0 else "killed" if code == -9 else said,
     }
-
-
-def _memory_controller() -> Path | None:
-    """Mount point of the memory controller of control groups v1, or None if there is none that we may write to."""
-    mounts = Path("/proc/mounts")
-    for line in mounts.read_text("utf-8").splitlines() if mounts.exists() else []:
-        _, place, kind, options, *_ = line.split()
-        if kind == "cgroup" and "memory" in options.split(",") and os.access(place, os.W_OK):
-            return Path(place)
-    return None
 
 
 def _draw(

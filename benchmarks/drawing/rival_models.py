@@ -103,7 +103,7 @@ def _quantize(place: Path, out: Path) -> None:
     from export.precision import quantize
 
     # With random weights, one feed shows the ranges as well as many do.
-    feed = {**Torch(place).inputs(1), "timestep": np.array(601, np.float32)}
+    feed = {**Torch(place).inputs(1), "timestep": np.full(1, 601, np.float32)}
     with tempfile.TemporaryDirectory(prefix="impasto-benchmark-") as folder:
         np.savez(Path(folder) / "feed.npz", **feed)  # type: ignore[arg-type]  # an option is typed as any name
         (out / "unet").mkdir(parents=True)

@@ -201,7 +201,7 @@ class Ours(Rival):
         self._feed = to_feed(list(zip(self._adapters[:adapters], WEIGHTS, strict=False)), self._slots)
 
     def step(self, batch: int) -> Any:
-        feed = {**self.inputs(batch), "timestep": np.array(601, np.float32), **self._feed}
+        feed = {**self.inputs(batch), "timestep": np.full(batch, 601, np.float32), **self._feed}
         return self._session.run(["out_sample"], feed)[0]
 
 

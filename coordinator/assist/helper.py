@@ -220,7 +220,7 @@ class Helper:
                 self._inbox.put((topic, payload), size)
 
     def _drawn(self, request: Request, drawn: Drawn) -> None:
-        self._inbox.put(lambda: self._finish(drawn), 0)
+        self._inbox.put(lambda: self._finish(request, drawn), 0)
 
     def _changed(self, online: bool) -> None:
         if online:
@@ -244,8 +244,7 @@ class Helper:
             self._ended(late, "RequestExpired", "The deadline has passed.")
         for (device, _), answer in self._requests.dropped():
             self._exchange(device).withdraw(answer.manifest.sha256)
-        request = self._requests.next()
-        if request is not None:
+        while (request := self._requests.next()) is not None:
             self._drawer.put(request)
 
     def _take(self, topic: str, payload: bytes) -> None:
@@ -283,10 +282,11 @@ class Helper:
                 raise MessageInvalid(f"A {type(message).__name__} is not for a helper.")
 
     def _ask(self, device: str, key: bytes, ask: assist.Ask, request: str) -> None:
-        if not assist.asks(ask, key, self._federation.name, self._name, device):
+        if not assist.asks(ask, key, self._federation.name, self._name, self._signer.public, device):
             raise SignatureInvalid(
-                "This request is not signed by the key with which the device of this name has joined: ask from its own "
-                "home, or join once more from this one."
+                "This request is not signed by the key with which the device of this name has joined, for the present "
+                "start of this helper: ask from its own home, or join once more from this one; and ask anew if the "
+                "helper was started again."
             )
         name, now = (device, request), time.monotonic()
         answer = self._requests.answer(name)
@@ -304,15 +304,16 @@ class Helper:
         self._send(device, assist.Queued(request=name[1], position=len(before), seconds=wait))
 
     def _cancel(self, device: str, key: bytes, cancel: assist.Cancel) -> None:
-        if not assist.cancels(cancel, key, self._federation.name, self._name, device):
+        if not assist.cancels(cancel, key, self._federation.name, self._name, self._signer.public, device):
             raise SignatureInvalid(
-                "This Cancel is not signed by the key with which the device of this name has joined."
+                "This Cancel is not signed by the key with which the device of this name has joined, for the present "
+                "start of this helper."
             )
         request = self._requests.cancel((device, cancel.request))
         if request is not None:
             self._ended(request, "Cancelled")
 
-    def _finish(self, drawn: Drawn) -> None:
+    def _finish(self, request: Request, drawn: Drawn) -> None:
         """Take in the end of a drawing."""
         now = time.monotonic()
         answer = None
@@ -322,9 +323,8 @@ class Helper:
         if drawn.data is not None:
             size = fitting_chunk(self._transport.max_payload)
             manifest = make_manifest(drawn.data, role="state", name="drawing", chunk_size=size)
-            deadline = self._requests.drawing.deadline if self._requests.drawing else now
-            answer = Answer(manifest, drawn.data, drawn.seconds, deadline)
-        request = self._requests.finish(answer)
+            answer = Answer(manifest, drawn.data, drawn.seconds, request.deadline)
+        self._requests.finish(request.name, answer)
         if request.stopped:
             return
         if answer is None:

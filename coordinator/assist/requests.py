@@ -4,7 +4,8 @@
        └──────────┴─── cancelled, or the deadline passes: ended
 
 A request is named by its device and its hash. A known one is never drawn a second time: it has its place, or its
-answer, or it is spent. Times are seconds of a clock that does not jump back.
+answer, or it is spent. Those that may be drawn together are: the next one in line joins if it is of their kind, so that
+none is overtaken. Times are seconds of a clock that does not jump back.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from edge_sdk.wire import Manifest
 from edge_sdk.wire import assist as wire
 
 Name: TypeAlias = tuple[str, str]  # device, hash of the request
+# Adapters with their weights, hybrid, steps, width and height.
+Kind: TypeAlias = tuple[tuple[tuple[str, float], ...], str, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Limits:
     """Limits of one helper.
 
     Attributes:
-        queue: requests that may wait, beside the one that is drawn.
+        queue: requests that may wait, beside those that are drawn.
+        together: requests that may be drawn at once.
         per_device: requests of one device that may wait or be drawn.
         a_minute: requests of one device in a minute.
         answers: bytes of answers that are kept.
@@ -34,6 +38,7 @@ class Limits:
     """
 
     queue: int = 16
+    together: int = 4
     per_device: int = 2
     a_minute: int = 12
     answers: int = 64 << 20
@@ -61,6 +66,13 @@ class Request:
     def device(self) -> str:
         return self.name[0]
 
+    @property
+    def kind(self) -> Kind:
+        """All that requests must have in common for one run of the UNet to serve them."""
+        drawing = self.drawing
+        uses = tuple((use.sha256, use.weight) for use in drawing.adapters)
+        return uses, drawing.hybrid, drawing.steps, drawing.width, drawing.height
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -68,7 +80,7 @@ class Answer:
 
     Attributes:
         manifest, data: of the drawing's state.
-        seconds: that a step took.
+        seconds: that a step took, its share of them if others were drawn with it.
         deadline: time until which it is kept.
     """
 
@@ -83,12 +95,11 @@ class Requests:
 
     Attributes:
         limits: the limits.
-        drawing: the request that is being drawn; None if none is.
     """
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.drawing: Request | None = None
+        self._drawing: OrderedDict[Name, Request] = OrderedDict()
         self._waiting: OrderedDict[Name, Request] = OrderedDict()
         self._answers: OrderedDict[Name, Answer] = OrderedDict()
         self._dropped: list[tuple[Name, Answer]] = []
@@ -139,16 +150,23 @@ class Requests:
         self._waiting[request.name] = request
 
     def next(self) -> Request | None:
-        """Begin to draw the request that has waited longest; None if none waits, or one is being drawn."""
-        if self.drawing is not None or not self._waiting:
-            return None
-        _, self.drawing = self._waiting.popitem(last=False)
-        return self.drawing
+        """Begin to draw the request that has waited longest, also while others of its kind are drawn.
 
-    def finish(self, answer: Answer | None) -> Request:
-        """End the drawing; keep its answer, if there is one that somebody wants, and drop the oldest over the limit."""
-        request, self.drawing = self.drawing, None
-        assert request is not None, "something is drawn"
+        Returns:
+            The request; None if none waits, or it has to wait for those that are drawn.
+        """
+        if not self._waiting:
+            return None
+        request = next(iter(self._waiting.values()))
+        others = self._drawing.values()
+        if len(others) >= self.limits.together or any(other.kind != request.kind for other in others):
+            return None
+        self._drawing[request.name] = self._waiting.pop(request.name)
+        return request
+
+    def finish(self, name: Name, answer: Answer | None) -> Request:
+        """End a drawing; keep its answer, if there is one that somebody wants, and drop the oldest over the limit."""
+        request = self._drawing.pop(name)
         self._spent[request.name] = request.deadline
         if answer is not None and not request.stopped:
             self._answers[request.name] = answer
@@ -159,9 +177,10 @@ class Requests:
     def cancel(self, name: Name) -> Request | None:
         """Stop a request; return it if it waited or was drawn. Its answer, if it has one, is deleted."""
         self._drop(name)
-        if self.drawing is not None and self.drawing.name == name and not self.drawing.stopped:
-            self.drawing.stopped = True
-            return self.drawing
+        drawn = self._drawing.get(name)
+        if drawn is not None and not drawn.stopped:
+            drawn.stopped = True
+            return drawn
         request = self._waiting.pop(name, None)
         if request is not None:
             self._spent[name] = request.deadline
@@ -193,7 +212,7 @@ class Requests:
 
     def everything(self) -> list[Request]:
         """Return the requests that wait or are drawn, the first one first."""
-        return [*([self.drawing] if self.drawing else []), *self._waiting.values()]
+        return [*self._drawing.values(), *self._waiting.values()]
 
     def stop_all(self) -> list[Request]:
         """Stop all requests, and return them."""

@@ -6,6 +6,7 @@ adapters/       adapters as inputs of the UNet, and hybrids of several
 sampling/       prompts, schedulers, the denoiser
 picture_encoder.py  pictures -> embeddings, for picture codes
 drawing.py      an order -> the states of its drawing, step by step
+joint.py        several drawings, whose steps the UNet computes together
 generator.py    all of it: prompt -> pictures
 
 Each imports only those above it.
@@ -17,6 +18,7 @@ from edge_sdk.inference.adapters import HYBRIDS, Mix
 from edge_sdk.inference.bundle import BASIS, Bundle, BundleIndex, Slot, compute_base_id
 from edge_sdk.inference.drawing import Order
 from edge_sdk.inference.generator import Decoder, Generator, OnStep
+from edge_sdk.inference.joint import Joint, JointDrawing
 from edge_sdk.inference.runtime import BACKENDS, NotPrepared
 from edge_sdk.inference.sampling import (
     MAX_STATE,
@@ -41,6 +43,8 @@ __all__ = [
     "Decoder",
     "DrawingState",
     "Generator",
+    "Joint",
+    "JointDrawing",
     "Mix",
     "NotPrepared",
     "OnStep",

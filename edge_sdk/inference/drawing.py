@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from edge_sdk.adapter import Adapter
 from edge_sdk.errors import BundleError, SizeUnsupported
-from edge_sdk.inference.adapters import HYBRIDS, Mix
+from edge_sdk.inference.adapters import HYBRIDS, Mix, Step
 from edge_sdk.inference.bundle import Bundle, Slot
 from edge_sdk.inference.runtime import Stages
 from edge_sdk.inference.sampling import (
@@ -23,13 +24,19 @@ from edge_sdk.inference.sampling import (
     Latents,
     Noise,
     NoiseSchedule,
+    Point,
     PromptEncoder,
     PromptWords,
+    Solving,
     Start,
+    Unet,
+    solved,
     to_pixels,
 )
 from edge_sdk.pictures import to_rgb
 
+# (name of a hybrid, its adapters, steps) -> the steps: see `edge_sdk.inference.adapters.hybrids`.
+Plan: TypeAlias = Callable[[str, Sequence[tuple[Adapter, float]], range], Iterator[Step]]
 # Largest ratio of a starting picture's sides for which the drawing takes its proportions.
 _LONGEST_STRIP = 8
 
@@ -60,6 +67,23 @@ class Order:
     count: int = 1
     latents: Latents | None = None
     state: DrawingState | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """A drawing before its first step.
+
+    Attributes:
+        course: its course.
+        skipped: the first of its steps, which are not done.
+        solving: its scheduler.
+        denoiser: its prompts and adapters.
+    """
+
+    course: Course
+    skipped: int
+    solving: Solving
+    denoiser: Denoiser
 
 
 class Sampler:
@@ -103,7 +127,8 @@ class Sampler:
     def noisy_steps(self, steps: int, signal: float) -> int:
         """Number of the first of so many steps that end where the share of the signal in the variance is at most this.
 
-        It is that of evenly spaced timesteps; schedulers differ by a step.
+        The last step, after which there is no noise, is none of them. It is that of evenly spaced timesteps; schedulers
+        differ by a step.
         """
         timesteps = self._schedule.timesteps(min(steps, self._schedule.length), "linspace")
         return int((self._schedule.alphas[timesteps.round().astype(int)[1:]] <= signal).sum())
@@ -123,12 +148,42 @@ class Sampler:
         """Check an order and encode its prompts; the iterator then draws, and yields the state after every step.
 
         Args:
-            order: the order.
-            terms: its adapters, checked.
-            stacklevel: that of `warnings.warn`, counted from the caller.
+            order, terms, stacklevel: as for `prepare`.
 
         Returns:
             The number of steps that are left to do, and the iterator.
+
+        Raises:
+            As `Generator.states`.
+        """
+        begun = self.prepare(order, terms, stacklevel + 1, self.steps_of)
+        unet = Unet(self._stages, self._index, order.reuse)
+
+        def denoise(point: Point) -> Latents:
+            return begun.denoiser.predicted([unet.predict(run) for run in begun.denoiser.runs(point)])
+
+        states = (
+            DrawingState(begun.course, step, solver)
+            for step, solver in enumerate(solved(begun.solving, denoise), begun.skipped + 1)
+        )
+        return begun.course.steps - begun.skipped, states
+
+    def steps_of(self, hybrid: str, terms: Sequence[tuple[Adapter, float]], steps: range) -> Iterator[Step]:
+        """The steps of a hybrid, made for one drawing."""
+        return HYBRIDS[hybrid](terms, self.slots, steps)
+
+    def unet(self) -> Unet:
+        """The UNet, for drawings that go on together."""
+        return Unet(self._stages, self._index)
+
+    def prepare(self, order: Order, terms: Sequence[tuple[Adapter, float]], stacklevel: int, plan: Plan) -> Begun:
+        """Check an order and encode its prompts.
+
+        Args:
+            order: the order.
+            terms: its adapters, checked.
+            stacklevel: that of `warnings.warn`, counted from the caller.
+            plan: makes the steps of its hybrid.
 
         Raises:
             As `Generator.states`.
@@ -150,20 +205,17 @@ class Sampler:
             self.check(order.state, order)
             start = Start(unit, done=order.state.step, state=order.state.solver)
         skipped = start.skipped_steps(chosen.steps)
-        drawn_with = HYBRIDS[chosen.hybrid](terms, self.slots, range(0 if start.state else skipped, chosen.steps))
+        drawn_with = plan(chosen.hybrid, terms, range(0 if start.state else skipped, chosen.steps))
         guided = chosen.guidance > 1 and index.guidance_dim is None
         words = self._prompts.words([*negatives, *prompts] if guided else prompts, stacklevel=stacklevel + 1)
         condition = self._prompts.encode(words, negatives=len(negatives) if guided else 0).repeated(order.count)
-        denoise = Denoiser(
-            self._stages, index, condition,
-            guidance=chosen.guidance, guided=guided, size=(wide, tall),
+        denoiser = Denoiser(
+            index, condition, guidance=chosen.guidance, guided=guided, size=(wide, tall),
             # A hybrid's turns are those of the whole drawing.
-            hybrid=islice(drawn_with, start.done, None), reuse=order.reuse,
+            hybrid=islice(drawn_with, start.done, None),
         )  # fmt: skip
-        course = self.course(order)
-        solved = SCHEDULERS[chosen.scheduler](denoise, start, self._schedule, chosen.steps, noise)
-        states = (DrawingState(course, step, solver) for step, solver in enumerate(solved, skipped + 1))
-        return chosen.steps - skipped, states
+        solving = SCHEDULERS[chosen.scheduler](start, self._schedule, chosen.steps, noise)
+        return Begun(self.course(order), skipped, solving, denoiser)
 
     def _chosen(self, order: Order) -> _Choice:
         defaults = self._index.defaults

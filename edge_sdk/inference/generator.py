@@ -18,6 +18,7 @@ from edge_sdk.errors import AdapterError, BundleError
 from edge_sdk.inference.adapters import Mix
 from edge_sdk.inference.bundle import Bundle
 from edge_sdk.inference.drawing import Order, Sampler
+from edge_sdk.inference.joint import Joint
 from edge_sdk.inference.picture_encoder import PictureEncoder
 from edge_sdk.inference.runtime import DrawingOptions, Stages
 from edge_sdk.inference.sampling import (
@@ -286,6 +287,10 @@ class Generator:
             The others: as `generate`.
         """
         return self._sampler.begin(order, self._terms(order.adapters), stacklevel=2)[1]
+
+    def together(self) -> Joint:
+        """Drawings that go on together, each as it would be alone (docs/inference.md has the tolerance)."""
+        return Joint(self._sampler, self._terms)
 
     def check_state(self, state: DrawingState, order: Order) -> None:
         """Check that an order can go on from a state, whatever state it names itself; draws nothing.

@@ -180,16 +180,16 @@ def _unet_part(unet: Any, tokens: int) -> Part:
         call, extra = _denoise_guided, {"timestep_cond": config.time_cond_proj_dim}
 
     def inputs(batch: int, sides: tuple[int, int], rng: torch.Generator) -> dict[str, Tensor]:
-        # A float timestep: some schedulers step between the trained ones.
+        # Float timesteps: some schedulers step between the trained ones. Pictures may be at different ones.
         return {
             "sample": _random(batch, config.in_channels, sides, step, rng),
-            "timestep": torch.tensor(501.0),
+            "timestep": 501.0 - 100.0 * torch.arange(batch),
             "encoder_hidden_states": torch.randn(batch, tokens, config.cross_attention_dim, generator=rng),
             **{name: torch.rand(batch, width, generator=rng) for name, width in extra.items()},
         }
 
     prompts = {**_BATCH_OF_PICTURES, 1: torch.export.Dim("tokens")}
-    dynamic = (_sides(step), {}, prompts, *(_BATCH_OF_PICTURES for _ in extra))
+    dynamic = (_sides(step), _BATCH_OF_PICTURES, prompts, *(_BATCH_OF_PICTURES for _ in extra))
     return Part("unet", unet, call, inputs, ("out_sample",), dynamic, step, config.sample_size // step)
 
 

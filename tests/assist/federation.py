@@ -159,15 +159,21 @@ class Peer:
     def __init__(self, federation: Federation, helper: str, device: str = DEVICE) -> None:
         self._topics, self._helper, self._device = federation.topics, helper, device
         self.heard: list[assist.AssistMessage] = []
+        self.states: list[assist.HelperState] = []
         self.chunks: list[bytes] = []
         self._changed = threading.Condition()
         self._transport = create(Settings(url=federation.broker))
         self._transport.connect(PATIENCE)
         self._transport.subscribe(self._topics.all_assist_down(device), self._arrived)
+        self._transport.subscribe(self._topics.helper_state(helper), self._arrived)
 
     def _arrived(self, topic: str, payload: bytes) -> None:
         with self._changed:
-            if topic.endswith("/chunk"):
+            if topic.endswith("/state"):
+                state = assist.decode(payload)
+                assert isinstance(state, assist.HelperState)
+                self.states.append(state)
+            elif topic.endswith("/chunk"):
                 self.chunks.append(bytes(decode_chunk(payload).data))
             else:
                 self.heard.append(assist.decode(payload))
@@ -181,6 +187,12 @@ class Peer:
         with self._changed:
             assert self._changed.wait_for(lambda: sum(map(fits, self.heard)) >= count, PATIENCE), self.heard
             return [message for message in self.heard if fits(message)][count - 1]
+
+    def asker(self, key: bytes, helper: str | None = None) -> assist.Asker:
+        """One that signs with a device's key for the helper's present start, once the helper shows itself."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: bool(self.states) and self.states[-1].online, PATIENCE), self.states
+            return assist.Asker(key, NAME, self._device, helper or self._helper, self.states[-1].key)
 
     def wait_for_chunk(self) -> bytes:
         with self._changed:

@@ -69,7 +69,7 @@ def asking(*helpers: assist.HelperState, wanted: Wanted = WANTED) -> tuple[Askin
 def asked(said: list[Said]) -> str:
     ((name, message),) = said
     assert isinstance(message, assist.Ask)
-    assert assist.asks(message, Signer(DEVICE_KEY, "tastes").public, "tastes", name, "pi-4")
+    assert assist.asks(message, Signer(DEVICE_KEY, "tastes").public, "tastes", name, SIGNERS[name].public, "pi-4")
     return assist.request_id(message.drawing)
 
 
@@ -257,7 +257,8 @@ def test_stopping_takes_the_request_back() -> None:
     made, said = asking(helper("fast"))
     request = asked(said)
     ((name, last),) = made.stop()
-    assert (name, last) == ("fast", assist.Asker(DEVICE_KEY, "tastes", "pi-4", "fast").cancel(request))
+    asker = assist.Asker(DEVICE_KEY, "tastes", "pi-4", "fast", SIGNERS["fast"].public)
+    assert (name, last) == ("fast", asker.cancel(request))
 
 
 def decline(*_: object) -> Any:

@@ -171,16 +171,17 @@ def test_the_second_helper_is_asked_if_the_first_has_no_room(federation: Federat
 
 @pytest.mark.parametrize(
     ("adapters", "form", "most"),
-    [({}, "open", 59), (SHARED, "open", 59), ({**SHARED, "leaf": 1.0}, "open", 36), ({}, "blank", 36)],
+    [({}, "open", 119), (SHARED, "open", 119), ({**SHARED, "leaf": 1.0}, "open", 39), ({}, "blank", 39)],
 )
 def test_auto_asks_for_as_many_steps_as_the_drawing_allows(
     federation: Federation, device: Device, adapters: dict[str, float], form: str, most: int
 ) -> None:
-    """The helper states steps that take no time. Later steps than those of noise are the device's, if it knows more."""
-    assert device.generator.noisy_steps(60, 0.2) == 36
+    """The helper's steps take no time, on a fast line; those after the noise are the device's, if it knows more."""
+    assert [device.generator.noisy_steps(120, signal) for signal in (0.01, 1.0)] == [39, 119]
     with lying(federation, lambda liar, request, drawing: None, seconds=0.0) as liar:
-        auto = wish(federation, steps="auto", form=form)
-        drawn = Drawn(device, auto, lambda: liar.was_asked.wait(PATIENCE), steps=60, adapters=adapters)
+        line = Settings(url=federation.broker, bandwidth=10**9)
+        auto = wish(federation, broker=line, steps="auto", form=form)
+        drawn = Drawn(device, auto, lambda: liar.was_asked.wait(PATIENCE), steps=120, adapters=adapters)
         asked = assist.decode_drawing(liar.asked[0])
     assert (asked.until, asked.form) == (most, form)
     assert isinstance(drawn.came.reason, DeadlineExceeded)

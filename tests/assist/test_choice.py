@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge_sdk.device.assist.choice import LEAST_SAVED, Times, choose
+from edge_sdk.device.assist.choice import LEAST_SAVED, Times, choose, latest
 
 
 def times(**changes: float) -> Times:
@@ -32,3 +32,8 @@ def test_a_long_queue_counts() -> None:
 
 def test_no_step_may_be_drawn_elsewhere() -> None:
     assert choose(times(), 0) is None
+
+
+def test_a_helper_that_knows_less_draws_less() -> None:
+    assert latest(knows_all=True) == 1.0
+    assert latest(knows_all=False) == 0.01

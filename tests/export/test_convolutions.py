@@ -97,7 +97,7 @@ def inputs(tokens: int = 77) -> dict[str, Floats]:
     rng = np.random.default_rng(7)
     return {
         "sample": rng.standard_normal((2, *LATENT_SHAPE), np.float32),
-        "timestep": np.array(501, np.float32),
+        "timestep": np.full(2, 501, np.float32),
         "encoder_hidden_states": rng.standard_normal((2, tokens, WIDTH), np.float32),
     }
 

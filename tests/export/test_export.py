@@ -70,6 +70,7 @@ def test_slots_are_optional_inputs_with_a_rank_of_their_own() -> None:
     }
     defaults = {tensor.name: list(tensor.dims) for tensor in unet.graph.initializer}
     assert list(shapes)[:3] == ["sample", "timestep", "encoder_hidden_states"]
+    assert shapes["timestep"] == [shapes["sample"][0]] == ["batch"]  # one for each picture
     assert len(shapes) == 3 + 2 * len(slots)
     for slot in slots:
         rank = shapes[slot.input_a][1]

@@ -23,7 +23,7 @@ def unet_feed(rank: int = 0) -> dict[str, npt.NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     feed = {
         "sample": rng.standard_normal((2, *LATENT_SHAPE), np.float32),
-        "timestep": np.array(981.5, np.float32),
+        "timestep": np.full(2, 981.5, np.float32),
         "encoder_hidden_states": rng.standard_normal((2, 77, WIDTH), np.float32),
     }
     for slot in Bundle.load(tiny_bundle("epsilon")).index.slots if rank else ():

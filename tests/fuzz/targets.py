@@ -317,7 +317,7 @@ def _asked(data: bytes) -> object:
 
 def _asked_examples() -> list[bytes]:
     return [
-        assist.encode(assist.Asker(bytes(32), _FEDERATION, "pi-4", "desk-1").ask(drawing())),
+        assist.encode(assist.Asker(bytes(32), _FEDERATION, "pi-4", "desk-1", bytes(32)).ask(drawing())),
         assist.encode(assist.Queued(request="a" * 64, position=2, seconds=3.5)),
         assist.encode(helper_state()),
     ]

@@ -48,7 +48,7 @@ def unet_feed(factors: bool) -> dict[str, npt.NDArray[np.float32]]:
     rng = np.random.default_rng(0)
     feed = {
         "sample": rng.standard_normal((2, *LATENT_SHAPE), np.float32),
-        "timestep": np.array(500, np.float32),
+        "timestep": np.full(2, 500, np.float32),
         "encoder_hidden_states": rng.standard_normal((2, 32, WIDTH), np.float32),
     }
     for number, slot in enumerate(Bundle.load(tiny_bundle()).index.slots if factors else []):

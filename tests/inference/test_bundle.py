@@ -58,7 +58,7 @@ def test_a_bundle_is_no_base_model() -> None:
         obstacle_in(tiny_bundle())
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"format": 2}'])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b"\xff", b'{"format": 3}'])
 def test_an_index_that_makes_no_sense(bundle: Path, content: bytes) -> None:
     (bundle / INDEX).write_bytes(content)
     with pytest.raises(BundleCorrupt, match="cannot be used"):

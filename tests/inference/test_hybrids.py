@@ -21,7 +21,7 @@ from edge_sdk.inference.adapters.mixing import Feed, to_feed
 from edge_sdk.inference.bundle.index import DEEP, Slot
 from edge_sdk.inference.runtime.memory import PROCESS, working_set
 from edge_sdk.inference.runtime.stages import Stages
-from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Start
+from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Point, Start, solved
 from tests.models import LATENT_SHAPE, Kind, tiny_bundle
 
 PROMPT = "a red fox, flat icon"
@@ -79,7 +79,7 @@ def by_hand(
     def predict(x: Latents, t: float, row: int, number: int, feed: Feed) -> Latents:
         inputs: Feed = {
             "sample": x,
-            "timestep": np.array(t, np.float32),
+            "timestep": np.full(len(x), t, np.float32),
             "encoder_hidden_states": hidden[row : row + 1],
         }
         if not shallow:
@@ -90,7 +90,8 @@ def by_hand(
         few = {name: value for name, value in feed.items() if name.split(".lora_")[0] in shallow}
         return own.run("unet_shallow", ["out_sample"], {**inputs, **few, DEEP: deep[row, number]})[0]
 
-    def denoise(x: Latents, t: float) -> Latents:
+    def denoise(point: Point) -> Latents:
+        x, t = point.x, point.t
         nonlocal step
         step += 1
         guided = []
@@ -104,7 +105,7 @@ def by_hand(
     bundle = generator(kind).bundle
     schedule = NoiseSchedule.of_model(bundle.folder)
     noise = np.random.default_rng(5).standard_normal((1, *LATENT_SHAPE), np.float32)
-    return list(SCHEDULERS["ddim"](denoise, Start(noise), schedule, steps, lambda: noise))[-1].latents
+    return list(solved(SCHEDULERS["ddim"](Start(noise), schedule, steps, lambda: noise), denoise))[-1].latents
 
 
 # Those that differ from `merge` even with one adapter: the base model alone predicts without the prompt.
@@ -234,14 +235,15 @@ def test_guide_leads_from_the_base_model_without_a_prompt_to_the_merged_adapters
     mixed = to_feed(terms, slots())
     own, hidden = stages("v_prediction"), generator().encode_prompt(["", PROMPT])[0]
 
-    def denoise(x: Latents, t: float) -> Latents:
-        given = {"sample": x, "timestep": np.array(t, np.float32)}
+    def denoise(point: Point) -> Latents:
+        x, t = point.x, point.t
+        given = {"sample": x, "timestep": np.full(len(x), t, np.float32)}
         prompted = own.run("unet", ["out_sample"], {**given, "encoder_hidden_states": hidden[1:], **mixed})[0]
         without = own.run("unet", ["out_sample"], {**given, "encoder_hidden_states": hidden[:1]})[0]
         return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
 
     schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
-    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1].latents
+    wanted = list(solved(SCHEDULERS["ddim"](Start(latents()), schedule, 4, latents), denoise))[-1].latents
     found = drawn(adapters=terms, hybrid="guide", latents=latents(), guidance=guidance)
     assert same(found, wanted)
     merged = drawn(adapters=terms, latents=latents(), guidance=guidance)
@@ -269,17 +271,22 @@ def test_changes_of_the_base_models_prediction_are_put_together(
     own, hidden = stages("v_prediction"), generator().encode_prompt(["", PROMPT])[0]
 
     def predict(x: Latents, t: float, row: int, feed: Feed) -> Latents:
-        given = {"sample": x, "timestep": np.array(t, np.float32), "encoder_hidden_states": hidden[row : row + 1]}
+        given = {
+            "sample": x,
+            "timestep": np.full(len(x), t, np.float32),
+            "encoder_hidden_states": hidden[row : row + 1],
+        }
         return own.run("unet", ["out_sample"], given | feed)[0]
 
-    def denoise(x: Latents, t: float) -> Latents:
+    def denoise(point: Point) -> Latents:
+        x, t = point.x, point.t
         base, without = predict(x, t, 1, {}), predict(x, t, 0, {})
         first, second = (predict(x, t, 1, feed) - base for feed in feeds)
         prompted = base + add_up(base, [first, np.float32(0.5) * second])
         return prompted if guidance == 1 else without + np.float32(guidance) * (prompted - without)
 
     schedule = NoiseSchedule.from_json(generator().bundle.path("scheduler/scheduler_config.json").read_bytes())
-    wanted = list(SCHEDULERS["ddim"](denoise, Start(latents()), schedule, 4, latents))[-1].latents
+    wanted = list(solved(SCHEDULERS["ddim"](Start(latents()), schedule, 4, latents), denoise))[-1].latents
     found = drawn(adapters=terms, hybrid=hybrid, latents=latents(), guidance=guidance)
     assert same(found, wanted)
     assert same(found, drawn(adapters=terms[::-1], hybrid=hybrid, latents=latents(), guidance=guidance))

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from edge_sdk.errors import BundleError
-from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Start
+from edge_sdk.inference.sampling.schedulers import SCHEDULERS, NoiseSchedule, Point, Start, solved
 from edge_sdk.inference.sampling.schedulers.noise import CLASSES
 
 # diffusers turns tensors into arrays the way of numpy 1, and arrays into tensors.
@@ -46,6 +46,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def model(x: npt.NDArray[np.float32], t: float) -> npt.NDArray[np.float32]:
     """Depends on both arguments, is not linear, and stays of size 1 as a trained model's prediction does."""
     return np.tanh(0.7 * x + np.roll(x, 1, axis=-1) - t / 500).astype(np.float32)
+
+
+def at(point: Point) -> npt.NDArray[np.float32]:
+    """The model's prediction at a point."""
+    return model(point.x, point.t)
 
 
 # Predicts v: with epsilon there would be nothing to go on at the first step.
@@ -84,9 +89,8 @@ def assert_equals_its_twin(name: str, stated: dict[str, Any], tolerance: float =
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     for steps in (1, 4, 7, 25):
         generator = torch.Generator().manual_seed(5)
-        ours = SCHEDULERS[name](
-            model, Start(noise), schedule, steps, lambda g=generator: torch.randn(SHAPE, generator=g).numpy()
-        )
+        fresh = lambda g=generator: torch.randn(SHAPE, generator=g).numpy()  # noqa: E731
+        ours = solved(SCHEDULERS[name](Start(noise), schedule, steps, fresh), at)
         theirs = twin_trajectory(TWINS[name].from_config(stated | {"use_karras_sigmas": False}), noise, steps)
         for step, (state, y) in enumerate(zip(ours, theirs, strict=True)):
             x = state.latents
@@ -115,7 +119,7 @@ def test_equals_its_twin_from_a_picture(name: str, config: str, strength: float)
         theirs = list(twin_steps(twin, x, timesteps))
         generator = torch.Generator().manual_seed(5)
         fresh = lambda g=generator: torch.randn(SHAPE, generator=g).numpy()  # noqa: E731
-        ours = list(SCHEDULERS[name](model, Start(noise, picture, strength), schedule, steps, fresh))
+        ours = list(solved(SCHEDULERS[name](Start(noise, picture, strength), schedule, steps, fresh), at))
         assert len(ours) == left
         for state, theirs_x in zip(ours, theirs, strict=True):
             assert np.abs(state.latents - theirs_x).max() <= 1e-4 * max(1.0, float(np.abs(theirs_x).max()))
@@ -125,7 +129,7 @@ def test_equals_its_twin_from_a_picture(name: str, config: str, strength: float)
 def test_a_strength_that_leaves_no_step_is_refused(name: str) -> None:
     noise = np.zeros(SHAPE, np.float32)
     with pytest.raises(ValueError, match=r"4 steps at strength 0\.2 are none"):
-        next(SCHEDULERS[name](model, Start(noise, noise, 0.2), NoiseSchedule.from_json(b"{}"), 4, lambda: noise))
+        next(SCHEDULERS[name](Start(noise, noise, 0.2), NoiseSchedule.from_json(b"{}"), 4, lambda: noise))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -134,7 +138,7 @@ def test_impossible_numbers_of_steps_are_refused(name: str, steps: int) -> None:
     schedule = NoiseSchedule.from_json(b"{}")
     noise = np.zeros(SHAPE, np.float32)
     with pytest.raises(ValueError, match="steps must be between 1 and"):
-        next(SCHEDULERS[name](model, Start(noise), schedule, steps, lambda: noise))
+        next(SCHEDULERS[name](Start(noise), schedule, steps, lambda: noise))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from edge_sdk.errors import PromptError, StateInvalid, StateMismatch
 from edge_sdk.inference import HYBRIDS, MAX_STATE, SCHEDULERS, DrawingState, Generator, Order, PromptWords, read_state
 from edge_sdk.inference import SolverState as Solver
 from edge_sdk.inference.bundle.index import Bundle, Fused
-from edge_sdk.inference.sampling.schedulers import NoiseSchedule, Start
-from tests.inference.test_schedulers import CONFIGS, model
+from edge_sdk.inference.sampling.schedulers import NoiseSchedule, Start, solved
+from tests.inference.test_schedulers import CONFIGS, at
 from tests.models import LATENT_SHAPE, Kind, tiny_bundle
 
 PROMPT = "a red fox, flat icon"
@@ -76,21 +76,20 @@ def test_every_scheduler_goes_on_from_every_state_bit_for_bit(name: str, config:
     schedule = NoiseSchedule.from_json(json.dumps(CONFIGS[config]).encode())
     unit = np.random.default_rng(0).standard_normal((2, 4, 8, 8), np.float32)
 
-    def solved(start: Start) -> Iterator[Solver]:
+    def states(start: Start) -> Iterator[Solver]:
         noise = np.random.default_rng(5)
-        return SCHEDULERS[name](
-            model, start, schedule, 7, lambda: noise.standard_normal((2, 4, 8, 8)).astype(np.float32)
-        )
+        fresh = lambda: noise.standard_normal((2, 4, 8, 8)).astype(np.float32)  # noqa: E731
+        return solved(SCHEDULERS[name](start, schedule, 7, fresh), at)
 
-    whole = list(solved(Start(unit)))
+    whole = list(states(Start(unit)))
     for done in range(1, 7):
-        rest = list(solved(Start(unit, done=done, state=whole[done - 1])))
+        rest = list(states(Start(unit, done=done, state=whole[done - 1])))
         assert len(rest) == 7 - done
         for ours, theirs in zip(rest, whole[done:], strict=True):
             np.testing.assert_array_equal(ours.latents, theirs.latents)
     for done in (0, 7, 8):
         with pytest.raises(ValueError, match=f"After {done} steps of 7 there is nothing to go on with"):
-            next(solved(Start(unit, done=done, state=whole[0])))
+            next(states(Start(unit, done=done, state=whole[0])))
 
 
 @pytest.mark.parametrize("count", [1, 3])

@@ -33,6 +33,10 @@ def drawing(**changes: Any) -> assist.Drawing:
     return assist.Drawing(**{**values, **changes})
 
 
+def asker() -> assist.Asker:
+    return assist.Asker(DEVICE_KEY, "tastes", "pi-4", "desk-1", signer().public)
+
+
 def signer() -> assist.HelperSigner:
     return assist.HelperSigner(HELPER_KEY, "tastes", "desk-1", COORDINATOR)
 
@@ -60,10 +64,10 @@ def test_no_other_message_is_described() -> None:
 
 
 def test_messages_come_back_as_they_were() -> None:
-    ask = assist.Asker(DEVICE_KEY, "tastes", "pi-4", "desk-1").ask(drawing())
+    ask = asker().ask(drawing())
     messages: list[assist.AssistMessage] = [
         ask,
-        assist.Asker(DEVICE_KEY, "tastes", "pi-4", "desk-1").cancel(REQUEST),
+        asker().cancel(REQUEST),
         assist.Queued(request=REQUEST, position=2, seconds=3.5),
         assist.Busy(request=REQUEST, seconds=9.0, reason="full"),
         signer().drawn("pi-4", REQUEST, manifest(), 2.0),
@@ -132,19 +136,30 @@ def test_token_ids_that_cannot_be_sent() -> None:
     assert assist.pack_tokens(tuple(range(100))) is None
 
 
-@pytest.mark.parametrize("to", [("tastes", "desk-1", "pi-5"), ("tastes", "desk-2", "pi-4"), ("x", "desk-1", "pi-4")])
-def test_a_request_is_for_one_helper_and_of_one_device(to: tuple[str, str, str]) -> None:
-    asker = assist.Asker(DEVICE_KEY, "tastes", "pi-4", "desk-1")
-    ask, cancel = asker.ask(drawing()), asker.cancel(REQUEST)
+START = signer().public
+LATER_START = Signer(bytes([7] * 32), "tastes").public
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        ("tastes", "desk-1", START, "pi-5"),
+        ("tastes", "desk-2", START, "pi-4"),
+        ("tastes", "desk-1", LATER_START, "pi-4"),
+        ("x", "desk-1", START, "pi-4"),
+    ],
+)
+def test_a_request_is_for_one_start_of_one_helper_and_of_one_device(to: tuple[str, str, bytes, str]) -> None:
+    ask, cancel = asker().ask(drawing()), asker().cancel(REQUEST)
     public = Signer(DEVICE_KEY, "tastes").public
-    assert assist.asks(ask, public, "tastes", "desk-1", "pi-4")
-    assert assist.cancels(cancel, public, "tastes", "desk-1", "pi-4")
+    assert assist.asks(ask, public, "tastes", "desk-1", START, "pi-4")
+    assert assist.cancels(cancel, public, "tastes", "desk-1", START, "pi-4")
     assert not assist.asks(ask, public, *to)
     assert not assist.cancels(cancel, public, *to)
-    assert not assist.asks(ask, COORDINATOR.public, "tastes", "desk-1", "pi-4")
-    assert not assist.asks(ask, b"", "tastes", "desk-1", "pi-4")
+    assert not assist.asks(ask, COORDINATOR.public, "tastes", "desk-1", START, "pi-4")
+    assert not assist.asks(ask, b"", "tastes", "desk-1", START, "pi-4")
     later = msgspec.structs.replace(ask, drawing=assist.encode(drawing(deadline=2e9)))
-    assert not assist.asks(later, public, "tastes", "desk-1", "pi-4")
+    assert not assist.asks(later, public, "tastes", "desk-1", START, "pi-4")
 
 
 def test_a_helper_is_one_that_the_coordinator_vouches_for() -> None:

@@ -9,7 +9,8 @@ drawing.py      the device's drawing, which goes on from a helper's half
 
 from __future__ import annotations
 
+from edge_sdk.device.assist.choice import latest
 from edge_sdk.device.assist.drawing import draw_assisted
 from edge_sdk.device.assist.settings import Assist, Assistance
 
-__all__ = ["Assist", "Assistance", "draw_assisted"]
+__all__ = ["Assist", "Assistance", "draw_assisted", "latest"]

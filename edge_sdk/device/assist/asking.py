@@ -227,7 +227,8 @@ class Asking:
                 continue
             if steps is None or self._wanted.done() >= steps:
                 return []
-            asker = assist.Asker(self._identity.key, self._identity.federation, self._identity.device, state.helper)
+            identity = self._identity
+            asker = assist.Asker(identity.key, identity.federation, identity.device, state.helper, state.key)
             ask = asker.ask(self._wanted.drawing(steps))
             self._open = _Open(
                 state, steps, ask, assist.request_id(ask.drawing), asker, Exchange(max_bytes=self._wanted.room),

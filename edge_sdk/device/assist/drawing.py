@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from edge_sdk.device.assist.asking import Asking, Wanted
-from edge_sdk.device.assist.choice import LEAST_SAVED, Times, choose
+from edge_sdk.device.assist.choice import LEAST_SAVED, Times, choose, latest
 from edge_sdk.device.assist.line import Line
 from edge_sdk.device.assist.settings import Assist, Assistance
 from edge_sdk.device.home import Home
@@ -25,9 +25,6 @@ from edge_sdk.errors import AssistDeclined, DrawingError, ImpastoError
 from edge_sdk.inference import Decoder, DrawingState, Generator, OnStep, Order, PromptWords
 from edge_sdk.wire import assist as wire
 
-# Share of the signal up to which a helper's steps decide little of a style: later ones are the device's, if it has an
-# adapter of its own or a prompt that the helper does not know.
-_LATEST = 0.2
 _BANDWIDTH = 256e3  # bytes a second, for a connection that states none
 _STATE_MARGIN = 4096
 
@@ -139,8 +136,8 @@ class _Measured:
         tall, wide = (side * index.vae_scale_factor for side in self._shape[2:])
         self._size = wide, tall
         self._trained = index.image_size**2
-        whole = not has_own and wish.form == "open"
-        self._most = steps - 1 if whole else min(steps - 1, generator.noisy_steps(steps, _LATEST))
+        knows_all = not has_own and wish.form == "open"
+        self._most = generator.noisy_steps(steps, latest(knows_all=knows_all))
 
     def wanted(self, shared: Sequence[wire.AdapterUse]) -> Wanted:
         def drawing(k: int) -> wire.Drawing:

@@ -131,6 +131,7 @@ class ImageEncoder(msgspec.Struct, frozen=True, kw_only=True):
 class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     """The content of impasto.json.
 
+    format: 2; in bundles of format 1 the UNet takes one timestep for all pictures instead of one for each.
     base_id: `compute_base_id` of the base model.
     image_size: pixels a side that it was trained for.
     size_step: pixels; sides of pictures must be multiples of it.
@@ -148,7 +149,7 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
     files: SHA-256 of every other file in the folder.
     """
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     base_id: Sha256
     pipeline: Pipeline = "StableDiffusionPipeline"
     image_size: Positive
@@ -178,6 +179,11 @@ class BundleIndex(msgspec.Struct, frozen=True, kw_only=True):
         shallow = () if self.shallow_slots is None else ("unet_shallow",)
         pictures = () if self.image_encoder is None else (IMAGE_ENCODER,)
         return ("text_encoder", *xl, "unet", *shallow, "vae_decoder", "vae_encoder", *preview, *pictures)
+
+    @property
+    def takes_timesteps(self) -> bool:
+        """True if the UNet takes a timestep for each picture, shape (n,); else one number for all."""
+        return self.format >= 2
 
     @property
     def variant(self) -> str:

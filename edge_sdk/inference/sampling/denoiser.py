@@ -1,40 +1,58 @@
-"""The UNet as a function of latents and timestep: all that a scheduler sees of it."""
+"""The UNet as a function of latents and timestep: all that a scheduler sees of it.
+
+A `Denoiser` knows the prompts and adapters of one drawing. For each step it names the runs of the UNet that it wants,
+and makes one prediction of their results; `unet.py` runs them, of one drawing or of several together.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_sdk.inference.adapters import Branch, Feed, Predictions, Step
-from edge_sdk.inference.bundle import DEEP, BundleIndex
-from edge_sdk.inference.runtime import Stages
+from edge_sdk.inference.bundle import BundleIndex
 from edge_sdk.inference.sampling.prompts import Condition
-from edge_sdk.inference.sampling.schedulers import Latents
+from edge_sdk.inference.sampling.schedulers import Latents, Point
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run of the UNet at one step of a drawing.
+
+    Attributes:
+        x: latents (n, c, h, w).
+        t: trained timestep.
+        given: the other inputs but the adapters, a row for each of the latents.
+        branch: the adapters.
+    """
+
+    x: Latents
+    t: float
+    given: Feed
+    branch: Branch
+
+
 class Denoiser:
-    """Predictor for the steps of one drawing, called once at each step, under given prompts and adapters.
+    """Predictor for the steps of one drawing, asked once at each step, under given prompts and adapters.
 
     Args:
-        stages, index: those of the bundle.
+        index: of the bundle.
         condition: a row for each picture; with `guided` first those of the negative prompts, then as many of prompts.
         guidance: the guidance scale: how strongly to follow the prompt.
         guided: True if guidance takes two predictions per picture, without and with its prompt.
         size: width and height of the pictures in pixels.
         hybrid: the branches of each step, with their adapters; see `edge_sdk.inference.adapters.hybrids`.
-        reuse: compute the UNet's deep part at every n-th run of a branch only.
     """
 
     def __init__(
         self,
-        stages: Stages,
         index: BundleIndex,
         condition: Condition,
         *,
@@ -42,67 +60,45 @@ class Denoiser:
         guided: bool,
         size: tuple[int, int],
         hybrid: Iterator[Step],
-        reuse: int = 1,
     ) -> None:
-        self._stages = stages
         self._guidance = guidance
         self._guided = guided
         self._given = _conditions(index, condition, guidance, size)
         self._hybrid = hybrid
-        self._reuse = reuse
-        slots = [slot for slot in index.slots if slot.name in (index.shallow_slots or ())]
-        self._shallow = {key for slot in slots for key in (slot.input_a, slot.input_b)}
-        # Branch number -> times that it ran; (branch number, first row of a part) -> its deep features.
-        self._runs: Counter[int] = Counter()
-        self._deep: dict[tuple[int, int], Floats] = {}
-        self._at_once = 0
+        self._step: Step
 
-    def __call__(self, x: Latents, t: float) -> Latents:
-        """Predict for latents (n, c, h, w) at a trained timestep; the result has the same shape."""
-        step = next(self._hybrid)
+    def runs(self, point: Point) -> list[Run]:
+        """The runs of the next step; their results go to `predicted`."""
+        self._step = next(self._hybrid)
+        return [self._run(point, branch) for branch in self._step.branches if branch.prompted or self._guided]
+
+    def predicted(self, results: Sequence[Latents]) -> Latents:
+        """The prediction of the step, from the results of its runs; it has the shape of the point's latents."""
         prompted, unprompted = [], []
-        for branch in step.branches:
+        left = iter(results)
+        for branch in self._step.branches:
             if not self._guided:
                 if branch.prompted:
-                    prompted.append(self._predict(x, t, 0, branch))
+                    prompted.append(next(left))
             elif branch.prompted and branch.unprompted:
-                without, with_prompt = np.split(self._predict(np.concatenate([x, x]), t, 0, branch), 2)
+                without, with_prompt = np.split(next(left), 2)
                 unprompted.append(without)
                 prompted.append(with_prompt)
             elif branch.prompted:
-                prompted.append(self._predict(x, t, len(x), branch))
+                prompted.append(next(left))
             else:
-                unprompted.append(self._predict(x, t, 0, branch))
-        return step.combine(Predictions(prompted, unprompted, self._guidance if self._guided else 1.0))
+                unprompted.append(next(left))
+        return self._step.combine(Predictions(prompted, unprompted, self._guidance if self._guided else 1.0))
 
-    def _predict(self, x: Latents, t: float, first: int, branch: Branch) -> Latents:
-        """A branch's prediction for the rows from `first` on, in as many parts as the memory limit requires."""
-        if not self._at_once:
-            self._at_once = len(x)
-            while self._at_once > 1 and not self._stages.fits("unet", self._inputs(x[: self._at_once], t, 0)):
-                self._at_once = (self._at_once + 1) // 2
-        whole = self._runs[branch.number] % self._reuse == 0
-        self._runs[branch.number] += 1
-        size = self._at_once
-        parts = [self._run(x[at : at + size], t, first + at, branch, whole) for at in range(0, len(x), size)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _run(self, x: Latents, t: float, begin: int, branch: Branch, whole: bool) -> Latents:
-        """The prediction for the rows from `begin` on. whole: compute the deep features anew."""
-        inputs = self._inputs(x, t, begin)
-        if self._reuse == 1:
-            return self._stages.run("unet", ["out_sample"], {**inputs, **branch.feed})[0]
-        key = branch.number, begin
-        if whole:
-            predicted, self._deep[key] = self._stages.run("unet", ["out_sample", DEEP], {**inputs, **branch.feed})
-            return predicted
-        shallow = {name: value for name, value in branch.feed.items() if name in self._shallow}
-        return self._stages.run("unet_shallow", ["out_sample"], {**inputs, **shallow, DEEP: self._deep[key]})[0]
-
-    def _inputs(self, x: Latents, t: float, begin: int) -> Feed:
-        """All inputs but the adapters, for the rows from `begin` on."""
-        own = {name: value[begin : begin + len(x)] for name, value in self._given.items()}
-        return {"sample": x, "timestep": np.array(t, np.float32), **own}
+    def _run(self, point: Point, branch: Branch) -> Run:
+        """A branch's run: for the pictures without their prompts, with them, or both."""
+        x, first = point.x, 0
+        if self._guided and branch.prompted and branch.unprompted:
+            x = np.concatenate([x, x])
+        elif self._guided and branch.prompted:
+            first = len(x)
+        given = {name: value[first : first + len(x)] for name, value in self._given.items()}
+        return Run(x, point.t, given, branch)
 
 
 def _conditions(index: BundleIndex, condition: Condition, guidance: float, size: tuple[int, int]) -> Feed:

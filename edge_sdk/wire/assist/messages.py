@@ -146,8 +146,8 @@ class Busy(_Message, frozen=True, kw_only=True):
 class Drawn(_Message, frozen=True, kw_only=True):
     """A drawing's state can be pulled.
 
-    request: the name of its request; manifest: the state's, its role is "state"; seconds: that each step took;
-    signature: by the helper's key, see `signing`.
+    request: the name of its request; manifest: the state's, its role is "state"; seconds: that a step took, its share
+    if others were drawn with it; signature: by the helper's key, see `signing`.
     """
 
     request: Sha256

@@ -24,15 +24,17 @@ _UNSIGNED = bytes(64)
 
 
 class Asker:
-    """A device's private key, which signs its requests to one helper.
+    """A device's private key, which signs its requests to one start of a helper.
 
     Args:
         private: 32 bytes, the key that signs its hellos.
+        federation, device: the names.
+        helper, helper_key: name and key of the helper's state; a helper has a new key at every start.
     """
 
-    def __init__(self, private: bytes, federation: str, device: str, helper: str) -> None:
+    def __init__(self, private: bytes, federation: str, device: str, helper: str, helper_key: bytes) -> None:
         self._key = _private(private)
-        self._to = federation, helper, device
+        self._to = federation, helper, helper_key, device
 
     def ask(self, drawing: Drawing) -> Ask:
         """The signed request."""
@@ -57,6 +59,11 @@ class HelperSigner:
         self._federation, self._helper = federation, helper
         self._public = self._key.public_key().public_bytes_raw()
         self._voucher = coordinator.voucher(helper, self._public)
+
+    @property
+    def public(self) -> bytes:
+        """The public key, 32 bytes: devices sign their requests for it."""
+        return self._public
 
     def drawn(self, device: str, request: str, manifest: Manifest, seconds: float) -> Drawn:
         """The signed answer to a device's request."""
@@ -84,14 +91,15 @@ class HelperSigner:
         return replace(state, signature=self._key.sign(_of_state(state)))
 
 
-def asks(ask: Ask, key: bytes, federation: str, helper: str, device: str) -> bool:
-    """True if a request to this helper is signed by the device with this public key."""
-    return len(key) == 32 and signed_by(key, ask.signature, _of_ask((federation, helper, device), ask.drawing))
+def asks(ask: Ask, key: bytes, federation: str, helper: str, helper_key: bytes, device: str) -> bool:
+    """True if a request to the helper with this name and key is signed by the device with this public key."""
+    content = _of_ask((federation, helper, helper_key, device), ask.drawing)
+    return len(key) == 32 and signed_by(key, ask.signature, content)
 
 
-def cancels(cancel: Cancel, key: bytes, federation: str, helper: str, device: str) -> bool:
-    """True if a Cancel to this helper is signed by the device with this public key."""
-    content = _of_cancel((federation, helper, device), cancel.request)
+def cancels(cancel: Cancel, key: bytes, federation: str, helper: str, helper_key: bytes, device: str) -> bool:
+    """True if a Cancel to the helper with this name and key is signed by the device with this public key."""
+    content = _of_cancel((federation, helper, helper_key, device), cancel.request)
     return len(key) == 32 and signed_by(key, cancel.signature, content)
 
 
@@ -132,11 +140,11 @@ def _private(private: bytes) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(private)
 
 
-def _of_ask(to: tuple[str, str, str], drawing: bytes) -> bytes:
+def _of_ask(to: tuple[str, str, bytes, str], drawing: bytes) -> bytes:
     return msgspec.msgpack.encode(["impasto/1 ask", *to, drawing])
 
 
-def _of_cancel(to: tuple[str, str, str], request: str) -> bytes:
+def _of_cancel(to: tuple[str, str, bytes, str], request: str) -> bytes:
     return msgspec.msgpack.encode(["impasto/1 cancel", *to, request])
 
 

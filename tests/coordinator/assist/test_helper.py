@@ -49,10 +49,10 @@ def peer(federation: Federation) -> Iterator[Peer]:
     peer.close()
 
 
-def asker(federation: Federation, helper: str = "helper") -> assist.Asker:
+def asker(federation: Federation, peer: Peer, helper: str = "helper") -> assist.Asker:
     known = identity(federation.home)
     assert known is not None
-    return assist.Asker(known.key, NAME, DEVICE, helper)
+    return peer.asker(known.key, helper)
 
 
 def drawing(generator: Generator, **changes: Any) -> assist.Drawing:
@@ -93,8 +93,8 @@ def test_it_draws_with_published_adapters_and_answers_a_repeated_request_from_wh
     ids = assist.pack_tokens(words.ids[0])
     assert ids is not None
     wanted = drawing(generator, adapters=[use], form="open", prompt=[ids])
-    ask = asker(federation).ask(wanted)
     with running(federation) as helper:
+        ask = asker(federation, peer).ask(wanted)
         peer.say(ask)
         data = fetched(peer, peer.wait_for(is_drawn))
         helper.wait_for("assist_delivered")
@@ -136,8 +136,8 @@ def test_it_draws_with_published_adapters_and_answers_a_repeated_request_from_wh
 def test_requests_that_it_cannot_carry_out(
     federation: Federation, generator: Generator, peer: Peer, changes: dict[str, Any], code: str
 ) -> None:
-    ask = asker(federation).ask(drawing(generator, **changes))
     with running(federation):
+        ask = asker(federation, peer).ask(drawing(generator, **changes))
         peer.say(ask)
         said = refused(peer)
     assert (said.code, said.about) == (code, assist.request_id(ask.drawing))
@@ -146,20 +146,20 @@ def test_requests_that_it_cannot_carry_out(
 
 def test_forms_that_the_operator_does_not_allow(federation: Federation, generator: Generator, peer: Peer) -> None:
     with running(federation, HelperSettings(forms=("open",))):
-        peer.say(asker(federation).ask(drawing(generator)))
+        peer.say(asker(federation, peer).ask(drawing(generator)))
         assert refused(peer).code == "RequestInvalid"
 
 
 def test_requests_that_are_not_the_devices_own(federation: Federation, generator: Generator, peer: Peer) -> None:
-    good = asker(federation).ask(drawing(generator))
-    other = asker(federation, "another").ask(drawing(generator))
-    forged = msgspec.structs.replace(good, drawing=assist.encode(drawing(generator)))
     stranger = Peer(federation, "helper", "stranger")
     with running(federation) as helper:
+        good = asker(federation, peer).ask(drawing(generator))
+        other = asker(federation, peer, "another").ask(drawing(generator))
+        forged = msgspec.structs.replace(good, drawing=assist.encode(drawing(generator)))
         for number, ask in enumerate((other, forged), 1):
             peer.say(ask)
             assert refused(peer, number).code == "SignatureInvalid"
-        peer.say(asker(federation, "another").cancel(assist.request_id(good.drawing)))
+        peer.say(asker(federation, peer, "another").cancel(assist.request_id(good.drawing)))
         assert refused(peer, 3).code == "SignatureInvalid"
         stranger.say(good)
         assert refused(stranger).code == "UnknownDevice"
@@ -168,11 +168,11 @@ def test_requests_that_are_not_the_devices_own(federation: Federation, generator
         ):
             peer.say(nonsense)
             assert refused(peer, number).code == "MessageInvalid"
-        bad = asker(federation).ask(drawing(generator))
+        bad = asker(federation, peer).ask(drawing(generator))
         content = msgspec.msgpack.encode({**msgspec.msgpack.decode(bad.drawing), "until": 6})
         key = identity(federation.home)
         assert key is not None
-        peer.say(_signed(key.key, content))
+        peer.say(_signed(key.key, peer.states[-1].key, content))
         assert refused(peer, 6).code == "MessageInvalid"
         peer.say(good)  # it still works
         peer.wait_for(is_drawn)
@@ -180,11 +180,28 @@ def test_requests_that_are_not_the_devices_own(federation: Federation, generator
     stranger.close()
 
 
-def _signed(key: bytes, content: bytes) -> assist.Ask:
+def test_a_request_that_is_replayed_after_a_restart_is_not_drawn_again(
+    federation: Federation, generator: Generator, peer: Peer
+) -> None:
+    """Its deadline is still ahead, and the helper has forgotten what it answered."""
+    with running(federation):
+        replayed = asker(federation, peer).ask(drawing(generator))
+        peer.say(replayed)
+        peer.wait_for(is_drawn)
+    with running(federation) as helper:
+        peer.say(replayed)
+        assert refused(peer).code == "SignatureInvalid"
+        assert "if the helper was started again" in refused(peer).reason
+        peer.say(asker(federation, peer).ask(assist.decode_drawing(replayed.drawing)))  # the device itself may ask
+        peer.wait_for(is_drawn, 2)
+        assert len(helper.named("assist_queued")) == 1
+
+
+def _signed(key: bytes, helper_key: bytes, content: bytes) -> assist.Ask:
     """An Ask of any content, signed by the device."""
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    said = msgspec.msgpack.encode(["impasto/1 ask", NAME, "helper", DEVICE, content])
+    said = msgspec.msgpack.encode(["impasto/1 ask", NAME, "helper", helper_key, DEVICE, content])
     return assist.Ask(drawing=content, signature=Ed25519PrivateKey.from_private_bytes(key).sign(said))
 
 
@@ -195,7 +212,7 @@ def test_a_device_that_is_shut_out(federation: Federation, generator: Generator,
     try:
         admissions.revoke(DEVICE)
         with running(federation):
-            peer.say(asker(federation).ask(drawing(generator)))
+            peer.say(asker(federation, peer).ask(drawing(generator)))
             assert refused(peer).code == "Revoked"
     finally:
         admissions.invite(DEVICE, time.time() + 3600)
@@ -204,9 +221,9 @@ def test_a_device_that_is_shut_out(federation: Federation, generator: Generator,
 
 def test_a_full_queue_quotas_and_cancellation(federation: Federation, generator: Generator, peer: Peer) -> None:
     """The first request is drawn for as long as nobody takes it back: it has a thousand steps."""
-    long = asker(federation).ask(drawing(generator, steps=1000, until=999))
-    waiting, over = (asker(federation).ask(drawing(generator)) for _ in range(2))
     with running(federation, HelperSettings(limits=Limits(queue=1, per_device=3, a_minute=5))) as helper:
+        long = asker(federation, peer).ask(drawing(generator, steps=1000, until=999))
+        waiting, over = (asker(federation, peer).ask(drawing(generator)) for _ in range(2))
         peer.say(long)
         peer.wait_for(lambda message: isinstance(message, assist.Queued))
         peer.say(waiting)
@@ -217,7 +234,7 @@ def test_a_full_queue_quotas_and_cancellation(federation: Federation, generator:
         busy = peer.wait_for(lambda message: isinstance(message, assist.Busy))
         assert isinstance(busy, assist.Busy)
         assert busy.request == assist.request_id(over.drawing)
-        peer.say(asker(federation).cancel(assist.request_id(long.drawing)))
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
         drawn = peer.wait_for(is_drawn)
         assert isinstance(drawn, assist.Drawn)
         assert drawn.request == assist.request_id(waiting.drawing)
@@ -226,25 +243,68 @@ def test_a_full_queue_quotas_and_cancellation(federation: Federation, generator:
         assert [event["code"] for event in helper.named("assist_ended")] == ["Cancelled"]
 
 
+def test_a_request_joins_those_of_its_kind_that_are_drawn(
+    federation: Federation, generator: Generator, peer: Peer
+) -> None:
+    """It is answered while the first one goes on, which has a thousand steps; one of another kind waits for that."""
+    with running(federation, HelperSettings(limits=Limits(per_device=3))) as helper:
+        ask = asker(federation, peer).ask
+        long = ask(drawing(generator, steps=1000, until=999))
+        peer.say(long)
+        peer.wait_for(lambda message: isinstance(message, assist.Queued))
+        wanted = drawing(generator, steps=1000, until=3, guidance=2.0, scheduler="ddim")
+        apart = ask(drawing(generator, steps=6, until=3))
+        peer.say(ask(wanted))
+        data = fetched(peer, peer.wait_for(is_drawn))
+        assert helper.named("assist_ended") == []
+        peer.say(apart)
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
+        last = peer.wait_for(is_drawn, 2)
+        assert isinstance(last, assist.Drawn)
+        assert last.request == assist.request_id(apart.drawing)
+        assert [event["code"] for event in helper.named("assist_ended")] == ["Cancelled"]
+    order = Order(prompt="", seed=wanted.seed, steps=1000, guidance=2.0, scheduler="ddim")
+    state = list(itertools.islice(generator.states(order), 3))[-1]
+    assert np.abs(read_state(data).latents - state.latents).max() <= 1e-4
+
+
+def test_an_error_of_one_request_leaves_those_that_are_drawn_with_it_alone(
+    federation: Federation, generator: Generator, peer: Peer
+) -> None:
+    with running(federation):
+        ask = asker(federation, peer).ask
+        long = ask(drawing(generator, steps=1000, until=999))
+        peer.say(long)
+        peer.wait_for(lambda message: isinstance(message, assist.Queued))
+        peer.say(ask(drawing(generator, steps=1000, until=3, form="open", prompt=[b"\xff\xff"])))
+        assert refused(peer).code == "PromptError"
+        good = drawing(generator, steps=1000, until=3)
+        peer.say(ask(good))
+        drawn = peer.wait_for(is_drawn)
+        assert isinstance(drawn, assist.Drawn)
+        assert drawn.request == assist.request_id(assist.encode(good))
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
+
+
 def test_a_device_may_not_take_the_whole_queue(federation: Federation, generator: Generator, peer: Peer) -> None:
     with running(federation, HelperSettings(limits=Limits(per_device=1))):
-        long = asker(federation).ask(drawing(generator, steps=1000, until=999))
+        long = asker(federation, peer).ask(drawing(generator, steps=1000, until=999))
         peer.say(long)
-        peer.say(asker(federation).ask(drawing(generator)))
+        peer.say(asker(federation, peer).ask(drawing(generator)))
         assert refused(peer).code == "QuotaExceeded"
-        peer.say(asker(federation).cancel(assist.request_id(long.drawing)))
+        peer.say(asker(federation, peer).cancel(assist.request_id(long.drawing)))
 
 
 def test_a_deadline_that_passes_while_it_draws(federation: Federation, generator: Generator, peer: Peer) -> None:
     with running(federation) as helper:
-        peer.say(asker(federation).ask(drawing(generator, steps=1000, until=999, deadline=time.time() + 1.0)))
+        peer.say(asker(federation, peer).ask(drawing(generator, steps=1000, until=999, deadline=time.time() + 1.0)))
         assert refused(peer).code == "RequestExpired"
         assert helper.wait_for("assist_ended")["code"] == "RequestExpired"
 
 
 def test_its_end_is_told_to_those_who_wait(federation: Federation, generator: Generator, peer: Peer) -> None:
     with running(federation) as helper:
-        peer.say(asker(federation).ask(drawing(generator, steps=1000, until=999)))
+        peer.say(asker(federation, peer).ask(drawing(generator, steps=1000, until=999)))
         peer.wait_for(lambda message: isinstance(message, assist.Queued))
     said = refused(peer)
     assert said.code == helper.named("assist_ended")[0]["code"] == "HelperStopped"
@@ -254,9 +314,9 @@ def test_its_end_is_told_to_those_who_wait(federation: Federation, generator: Ge
 def test_metrics_and_words_of_events(federation: Federation, generator: Generator, peer: Peer) -> None:
     metrics = HelperMetrics()
     with running(federation) as helper:
-        peer.say(asker(federation).ask(drawing(generator)))
+        peer.say(asker(federation, peer).ask(drawing(generator)))
         fetched(peer, peer.wait_for(is_drawn))
-        peer.say(asker(federation).ask(drawing(generator, variant="int8")))
+        peer.say(asker(federation, peer).ask(drawing(generator, variant="int8")))
         refused(peer)
         helper.wait_for("assist_delivered")
     for event in helper.told:

@@ -1,6 +1,7 @@
 """From noise to latents, in numpy.
 
-A scheduler is a function: it takes the model, a `Start` and a `NoiseSchedule`, and yields its state after every step.
+A scheduler is a function: it takes a `Start` and a `NoiseSchedule`, and yields in turn a point at which it wants the
+model's prediction, and its state after that step.
 To add one, write it in a file of its own and give it a name below.
 
 Throughout, x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) noise, with alpha_t the cumulative product that diffusers calls
@@ -18,13 +19,17 @@ from edge_sdk.inference.sampling.schedulers.dpm import dpm_solver_2m
 from edge_sdk.inference.sampling.schedulers.euler import euler
 from edge_sdk.inference.sampling.schedulers.lcm import lcm
 from edge_sdk.inference.sampling.schedulers.noise import (
-    Denoise,
     Latents,
     NoiseSchedule,
     NoiseSource,
+    Point,
     Scheduler,
     SolverState,
+    Solving,
     Start,
+    next_point,
+    solved,
+    state_after,
 )
 
 SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
@@ -36,4 +41,17 @@ SCHEDULERS: Mapping[str, Scheduler] = MappingProxyType(
     }
 )
 
-__all__ = ["SCHEDULERS", "Denoise", "Latents", "NoiseSchedule", "NoiseSource", "Scheduler", "SolverState", "Start"]
+__all__ = [
+    "SCHEDULERS",
+    "Latents",
+    "NoiseSchedule",
+    "NoiseSource",
+    "Point",
+    "Scheduler",
+    "SolverState",
+    "Solving",
+    "Start",
+    "next_point",
+    "solved",
+    "state_after",
+]

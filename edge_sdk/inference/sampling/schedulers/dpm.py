@@ -5,16 +5,20 @@ Twin of diffusers' DPMSolverMultistepScheduler with its defaults: order 2, midpo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from math import log
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
+from edge_sdk.inference.sampling.schedulers.noise import (
+    NoiseSchedule,
+    NoiseSource,
+    Point,
+    SolverState,
+    Solving,
+    Start,
+)
 
 
-def dpm_solver_2m(
-    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[SolverState]:
+def dpm_solver_2m(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:
     """x <- (s' / s) x - a' (exp(-h) - 1) D, where a = sqrt(alpha), s = sqrt(1 - alpha) and h is the step in log(a / s).
 
     D is the model's x_0, extrapolated by half a step with the previous one; the first and the last step use x_0 alone.
@@ -28,7 +32,7 @@ def dpm_solver_2m(
         previous, previous_h = start.state.previous, log(all_sigmas[skipped - 1] / sigmas[0])
     for t, (sigma, after) in zip(timesteps.astype(int).tolist(), pairwise(sigmas.tolist()), strict=True):
         alpha, alpha_after = 1 / (sigma**2 + 1), 1 / (after**2 + 1)
-        x_0, _ = schedule.split(denoise(x, t), x, alpha)
+        x_0, _ = schedule.split((yield Point(x, t)), x, alpha)
         direction = x_0
         # log(a / s) = -log(sigma), so exp(-h) = after / sigma; the last step has h = infinity.
         if after > 0:

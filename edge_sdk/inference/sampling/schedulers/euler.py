@@ -5,17 +5,21 @@ Twin of diffusers' EulerDiscreteScheduler.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
+from edge_sdk.inference.sampling.schedulers.noise import (
+    NoiseSchedule,
+    NoiseSource,
+    Point,
+    SolverState,
+    Solving,
+    Start,
+)
 
 
-def euler(
-    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[SolverState]:
+def euler(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:
     """y <- y + (sigma' - sigma) noise, since y = x / sqrt(alpha) = x_0 + sigma noise and dy / dsigma = noise.
 
     Yields y, which ends as x_0. Timesteps may lie between trained ones.
@@ -32,6 +36,6 @@ def euler(
     for t, (sigma, after) in zip(timesteps.tolist(), pairwise(sigmas.tolist()), strict=True):
         alpha = 1 / (sigma**2 + 1)
         x = alpha**0.5 * y
-        _, epsilon = schedule.split(denoise(x, t), x, alpha)
+        _, epsilon = schedule.split((yield Point(x, t)), x, alpha)
         y = y + (after - sigma) * epsilon
         yield SolverState(y)

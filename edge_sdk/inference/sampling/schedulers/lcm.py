@@ -5,19 +5,23 @@ Source: Luo et al., arXiv 2310.04378, algorithm 1; twin of diffusers' LCMSchedul
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.sampling.schedulers.noise import Denoise, NoiseSchedule, NoiseSource, SolverState, Start
+from edge_sdk.inference.sampling.schedulers.noise import (
+    NoiseSchedule,
+    NoiseSource,
+    Point,
+    SolverState,
+    Solving,
+    Start,
+)
 
 _SIGMA_DATA = 0.5
 
 
-def lcm(
-    denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-) -> Iterator[SolverState]:
+def lcm(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:
     """x <- sqrt(alpha') f + sqrt(1 - alpha') fresh noise, with f = c_skip x + c_out x_0; the last step gives f itself.
 
     Timesteps are spread over those that the distillation used, whatever spacing the base model states. A drawing from a
@@ -39,7 +43,7 @@ def lcm(
     for _ in range(done):  # the noise of the steps that are done
         fresh_noise()
     for t, after in pairwise([*timesteps, None]):
-        x_0, _ = schedule.split(denoise(x, t), x, schedule.alphas[t])
+        x_0, _ = schedule.split((yield Point(x, t)), x, schedule.alphas[t])
         scaled = t * schedule.timestep_scaling
         c_skip = _SIGMA_DATA**2 / (scaled**2 + _SIGMA_DATA**2)
         c_out = scaled / (scaled**2 + _SIGMA_DATA**2) ** 0.5

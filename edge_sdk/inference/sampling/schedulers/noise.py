@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
@@ -18,8 +18,6 @@ from edge_sdk.errors import BundleError
 from edge_sdk.inference.bundle import MODEL_INDEX, read_config
 
 Latents: TypeAlias = npt.NDArray[np.float32]
-# (latents (n, c, h, w), trained timestep) -> the model's prediction, of the same shape.
-Denoise: TypeAlias = Callable[[Latents, float], Latents]
 # Fresh unit noise, of the shape of the latents.
 NoiseSource: TypeAlias = Callable[[], Latents]
 Spacing = Literal["linspace", "leading", "trailing"]
@@ -88,16 +86,49 @@ class Start:
         return np.float32(sqrt(alpha)) * self.picture + np.float32(sqrt(1 - alpha)) * self.noise
 
 
-class Scheduler(Protocol):
-    """A function that yields its state after each of `steps` steps, without those that `start` omits.
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A point at which a scheduler wants the model's prediction: latents x (n, c, h, w) at a trained timestep t."""
 
-    From any of these states it goes on as if it had never stopped, bit for bit. `fresh_noise` then begins anew, with
+    x: Latents
+    t: float
+
+
+Solving: TypeAlias = Generator[Point | SolverState, Latents, None]
+"""A scheduler at work. For each step it yields a `Point`, is sent the model's prediction there, and yields its state.
+
+So whoever runs it may gather the points of several drawings for one run of the model.
+"""
+
+
+class Scheduler(Protocol):
+    """A function that solves `steps` steps, without those that `start` omits; `solved` runs it for one drawing.
+
+    From any of its states it goes on as if it had never stopped, bit for bit. `fresh_noise` then begins anew, with
     the noise of the first step.
     """
 
-    def __call__(
-        self, denoise: Denoise, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource
-    ) -> Iterator[SolverState]: ...
+    def __call__(self, start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving: ...
+
+
+def next_point(solving: Solving) -> Point | None:
+    """The point of the next step; None at the end. To be called at the start and after each state."""
+    point = next(solving, None)
+    assert point is None or isinstance(point, Point), "a scheduler yields points and states in turn"
+    return point
+
+
+def state_after(solving: Solving, predicted: Latents) -> SolverState:
+    """The state after a step. predicted: the model's prediction at the last point."""
+    state = solving.send(predicted)
+    assert isinstance(state, SolverState), "a scheduler yields points and states in turn"
+    return state
+
+
+def solved(solving: Solving, predict: Callable[[Point], Latents]) -> Iterator[SolverState]:
+    """The states after each step of one drawing. predict: the model."""
+    while (point := next_point(solving)) is not None:
+        yield state_after(solving, predict(point))
 
 
 _Betas: TypeAlias = Literal["linear", "scaled_linear"]

@@ -1,0 +1,1 @@
+"""Assisted drawing: its pictures, its seconds and bytes, and helpers that fail."""
