@@ -6,8 +6,10 @@
 chance; with a single group it is 1 if no second one is invented. Seconds up to 500 devices cover comparing and
 grouping, with the bases in memory. Rows of the part "evidence" are of federations in which all, half or none of the
 captions name a taste, with picture codes that are informative or useless; there, clusterers have their own rules.
-`crowd.cost` measures 10,000 devices, reading included, and the arrival of an update; `crowd.events` what one event
-costs the coordinator from a hundred devices to ten thousand.
+Rows of the part "styles" are of `crowd.stickers`, with real codes of both levels and real adapters, where no device
+names its style in its captions, or half of them do; `ari_before` is that before any training. `crowd.cost` measures
+10,000 devices, reading included, and the arrival of an update; `crowd.events` what one event costs the coordinator from
+a hundred devices to ten thousand.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.crowd.cost import arrival, in_own_process
 from benchmarks.crowd.events import events
+from benchmarks.crowd.stickers import STEPS, StickerFederation
 from benchmarks.crowd.tastes import NOISES, Federation
 from benchmarks.shared.harness import Bar, Report, Row, arguments, value_of
 from coordinator.methods.clustering import (
@@ -32,12 +35,14 @@ from coordinator.methods.clustering import (
     Dense,
     Evidence,
     Fused,
+    Labels,
     coarse,
     compare,
     least_silhouette,
     partition,
     similarity,
 )
+from edge_sdk.privacy import LEAVING
 
 GROUPS = {8: 2, 16: 4, 32: 4, 100: 5, 500: 8, 10_000: 20}
 JUDGED = 500  # devices at which coarse is compared with dense
@@ -51,6 +56,8 @@ NAMED = (1.0, 0.5, 0.0)  # shares of the devices whose captions name a taste
 PICTURES = ("informative", "useless")
 TOLD_APART = {16: 4, 48: 4, 300: 8}  # devices, groups; more than `MOST_DENSE` devices at middle noise only
 DEFAULT = Fused().choose
+STYLED = {16: 0.8, 48: 0.8}  # devices -> least ARI without style words
+HALF_NAMED = 0.95  # the same with those of half of the devices
 CROSSING = (50, 100, 150, 200, 300, 500)
 ARRIVING = 100
 CROWDS = (100, 1000, LARGE)
@@ -78,6 +85,12 @@ def main(given: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     rows = [row for case in track(weighed, description="evidence") for row in decided(*case)]
     report.rows += _means(rows)
+    styled = [
+        (size, named, level, 1 if quick else STEPS, seed)
+        for size in sizes if size in STYLED for named in (0.0, 0.5) for level in LEAVING for seed in seeds
+    ]  # fmt: skip
+    rows = [row for case in track(styled, description="styles") for row in told_apart(*case)]
+    report.rows += _means(rows)
     report.rows += [_crossing(size, chosen.seed) for size in CROSSING[: 1 if quick else None]]
     for noise in track(["middle"] if quick else list(NOISES), description="many devices"):
         devices = 1000 if quick else LARGE
@@ -94,7 +107,8 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     devices, and that of an event among them."""
     found: list[Bar] = []
     found += _validated([row for row in rows if row["part"] == "evidence"])
-    rows = [row for row in rows if row["part"] != "evidence"]
+    found += _styled([row for row in rows if row["part"] == "styles"])
+    rows = [row for row in rows if row["part"] not in ("evidence", "styles")]
     exact = {_case(row): value_of(row, "ari") for row in rows if row.get("how") == "dense"}
     lost: dict[tuple[str, str], float] = {}
     for row in rows:
@@ -136,6 +150,20 @@ def _validated(rows: Sequence[Row]) -> list[Bar]:
     return [
         Bar(f"{devices} devices: ARI that validated loses to the best evidence, worst case", value, 0.1)
         for devices, value in lost.items()
+    ]
+
+
+def _styled(rows: Sequence[Row]) -> list[Bar]:
+    """Bars: the ARI of the default clusterer after training where captions name no style, or half of them."""
+    return [
+        Bar(
+            f"{row['devices']} devices, level {row['level']}, {row['named']:.0%} name their style: ARI of validated",
+            value_of(row, "ari"),
+            HALF_NAMED if row["named"] else STYLED[int(value_of(row, "devices"))],
+            "at least",
+        )
+        for row in rows
+        if row["clusterer"] == "validated"
     ]
 
 
@@ -181,25 +209,46 @@ def decided(devices: int, noise: str, named: float, pictures: str, seed: int) ->
     federation = Federation(devices, TOLD_APART[devices], NOISES[noise], seed, named=named, pictures=pictures)
     evidence = {rounds: federation.evidence(rounds) for rounds in (0, ROUNDS)}
     for method in DECIDING:
-        began = time.perf_counter()
-        present: list[int | None] = [None] * devices
-        for known in evidence.values():
-            chosen = CLUSTERERS[method]().decide(known, present).clusterer
-            labels = chosen.labels(compare(known, chosen(known)), len(set(present) - {None}))
-            present = [int(label) for label in labels]
         yield {
             "part": "evidence",
             "devices": devices,
             "noise": noise,
             "named": named,
             "pictures": pictures,
-            "clusterer": method,
-            "how": "dense" if devices <= MOST_DENSE else "coarse",
-            "chosen_picture": float(chosen.method == "picture"),
-            "ari": float(adjusted_rand_score(federation.truth, present)),
-            "found": len(set(present)),
-            "seconds": time.perf_counter() - began,
+            **_decided(method, list(evidence.values()), federation.truth)[-1],
         }
+
+
+def told_apart(devices: int, named: float, level: str, steps: int, seed: int) -> Iterator[dict[str, str | int | float]]:
+    """The same of devices of the stickers' styles, of which the share `named` says its style; steps: of a round."""
+    federation = StickerFederation(devices, named, seed, steps)
+    evidence = [federation.evidence(level, rounds) for rounds in (0, ROUNDS)]
+    for method in DECIDING:
+        before, after = _decided(method, evidence, federation.truth)
+        facts = {"part": "styles", "devices": devices, "named": named, "level": level}
+        yield {**facts, **after, "ari_before": before["ari"]}
+
+
+def _decided(method: str, evidence: Sequence[Evidence], truth: Labels) -> list[dict[str, str | int | float]]:
+    """Cells on the groups of a clusterer at each of these times, one after the other."""
+    found: list[dict[str, str | int | float]] = []
+    present: list[int | None] = [None] * len(truth)
+    began = time.perf_counter()
+    for known in evidence:
+        chosen = CLUSTERERS[method]().decide(known, present).clusterer
+        labels = chosen.labels(compare(known, chosen(known)), len(set(present) - {None}))
+        present = [int(label) for label in labels]
+        found.append(
+            {
+                "clusterer": method,
+                "how": "dense" if len(truth) <= MOST_DENSE else "coarse",
+                "chosen_picture": float(chosen.method == "picture"),
+                "ari": float(adjusted_rand_score(truth, present)),
+                "found": len(set(present)),
+                "seconds": time.perf_counter() - began,
+            }
+        )
+    return found
 
 
 def _compare(evidence: Evidence, method: str, how: str) -> Crowd:
@@ -227,7 +276,7 @@ def _means(rows: Sequence[Row]) -> list[Row]:
             "most_found": max(value_of(row, "found") for row in same),
             **{
                 name: statistics.mean(value_of(row, name) for row in same)
-                for name in ("chosen_picture",)
+                for name in ("chosen_picture", "ari_before")
                 if name in same[0]
             },
             "seconds": statistics.median(value_of(row, "seconds") for row in same),
@@ -251,7 +300,7 @@ def _crossing(devices: int, seed: int) -> Row:
 
 
 def _case(row: Row) -> tuple[object, ...]:
-    return tuple(row.get(name) for name in ("devices", "noise", "clusterer", "rule", "named", "pictures"))
+    return tuple(row.get(name) for name in ("devices", "noise", "clusterer", "rule", "named", "pictures", "level"))
 
 
 if __name__ == "__main__":

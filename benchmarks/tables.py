@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from benchmarks.report.assist import assisted_pictures, assisted_times, failing_helpers
 from benchmarks.report.byzantine import backdoors, gain
+from benchmarks.report.clustering import events, evidence, exact_and_coarse, many, numbers, seconds, styles
 from benchmarks.report.costs import idle, ids
 from benchmarks.report.federation import costs, scores
 from benchmarks.report.learning import lessons
@@ -265,6 +266,15 @@ PARTS: Mapping[str, tuple[str, Callable[[Result], str]]] = {
     "federation: scores": ("federation.json", scores),
     "federation: costs": ("federation.json", costs),
     "federation: bars": ("federation.json", bars),
+    "clustering: machine": ("clustering.json", measured),
+    "clustering: styles": ("clustering.json", styles),
+    "clustering: evidence": ("clustering.json", evidence),
+    "clustering: numbers": ("clustering.json", numbers),
+    "clustering: exact and coarse": ("clustering.json", exact_and_coarse),
+    "clustering: seconds": ("clustering.json", seconds),
+    "clustering: many": ("clustering.json", many),
+    "clustering: events": ("clustering.json", events),
+    "clustering: bars": ("clustering.json", bars),
     "hybrids: machine": ("hybrids.json", measured),
     "hybrids: ways": ("hybrids.json", ways),
     "hybrids: bars": ("hybrids.json", bars),

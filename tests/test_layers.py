@@ -65,7 +65,7 @@ EXPORT: dict[str, set[str]] = {
     "lines": set(),
     "public_captions": {"lines"},
     "basis": set(),
-    "current": {"public_captions"},
+    "current": {"public_captions", "source"},
     "source": set(),
     "graphs": set(),
     "precision": {"graphs", "lines"},

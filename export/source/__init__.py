@@ -11,7 +11,7 @@ tokenizers.py      the tokenizers, which must split prompts as devices do
 from __future__ import annotations
 
 from export.source.fusing import FusedLora, fuse_lora
-from export.source.image_encoder import LoadedEncoder, choose_image_encoder, load_image_encoder
+from export.source.image_encoder import LoadedEncoder, choose_image_encoder, load_image_encoder, own_image_encoder
 from export.source.parts import (
     Part,
     condition_outputs,
@@ -39,6 +39,7 @@ __all__ = [
     "load_image_encoder",
     "load_pipeline",
     "load_preview",
+    "own_image_encoder",
     "parts_of",
     "slots_of",
     "to_onnx",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.clustering import DEFAULT, NO_GROUPS, bars, decided
+from benchmarks.clustering import DEFAULT, NO_GROUPS, bars, decided, told_apart
+from benchmarks.crowd import stickers
 from benchmarks.crowd.cost import arrival, in_own_process
 from benchmarks.crowd.events import EVENTS, events
+from benchmarks.crowd.stickers import StickerFederation
 from benchmarks.crowd.tastes import DIMENSIONS, LAYERS, NOISES, PICTURE_DIMENSIONS, RANK, Federation
+from benchmarks.report.clustering import styles
+from edge_sdk.inference import Generator
+from tests.models import picture_bundle, tiny_bundle
 
 RESULTS = Path("benchmarks/results/clustering.json")
 
@@ -55,6 +62,15 @@ def test_bars_are_computed_from_rows() -> None:
                 ("high", 0.5, "fused", 1.0),
             )
         ),
+        *(
+            {"part": "styles", "devices": devices, "named": named, "level": "coarse", "clusterer": clusterer}
+            | {"ari_before": 1.0, "ari": ari}
+            for devices, named, clusterer, ari in (
+                (16, 0.0, "validated", 0.8),
+                (16, 0.5, "validated", 0.9),
+                (48, 0.0, "prompt", 0.1),
+            )
+        ),
     ]
     found = {bar.name: (bar.value, bar.holds) for bar in bars(rows)}
     lost = "500 devices, low noise, {}: ARI that coarse loses to dense, worst clusterer"
@@ -65,6 +81,10 @@ def test_bars_are_computed_from_rows() -> None:
     assert found["an event of 10000 devices, round machine: cost in that of 100"] == (2.0, False)
     assert found["an event of 10000 devices, saved and carried out: cost in that of 100"] == (1.25, True)
     assert found["16 devices without groups, fused: groups by the default rule"] == (3, False)
+    named = "16 devices, level coarse, {} name their style: ARI of validated"
+    assert found[named.format("0%")] == (0.8, True)
+    assert found[named.format("50%")] == (0.9, False)
+    assert not any(name.startswith("48 devices, level") for name in found)
     assert found["48 devices: ARI that validated loses to the best evidence, worst case"] == (
         pytest.approx(0.2),
         False,
@@ -104,6 +124,52 @@ def test_the_clusterers_decide_by_themselves() -> None:
     assert found["prompt"]["ari"] == 0.0
     assert found["validated"]["ari"] == found["picture"]["ari"] == 1.0
     assert found["validated"]["chosen_picture"] == 1.0
+
+
+@pytest.fixture
+def of_stickers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Codes by a tiny bundle with an image encoder; what they say of styles does not matter here."""
+    monkeypatch.setattr(stickers, "LEARNT", tmp_path)
+    monkeypatch.setattr(stickers, "_embedded", functools.cache(stickers._embedded.__wrapped__))
+    monkeypatch.setattr(stickers, "_embedded_picture", functools.cache(stickers._embedded_picture.__wrapped__))
+    with Generator.load(picture_bundle(), threads=1, verify=False) as generator:
+        monkeypatch.setattr(stickers, "generator", lambda: generator)
+        yield
+
+
+# The tiny tokenizer needs many tokens for a caption.
+@pytest.mark.filterwarnings("ignore::edge_sdk.inference.PromptTruncated")
+@pytest.mark.usefixtures("of_stickers")
+def test_devices_of_the_stickers_name_their_styles_or_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, half, all_of_them = (StickerFederation(8, named, 3) for named in (0.0, 0.5, 1.0))
+    words = ("bright paper cutout", "black ink stamp", "glossy clay figure", "retro badge")
+    says = [
+        [any(text.startswith(words) for text in own) for own in one.captions] for one in (silent, half, all_of_them)
+    ]
+    assert says == [[False] * 8, [False] * 4 + [True] * 4, [True] * 8]
+    assert silent.truth.tolist() == [0, 1, 2, 3] * 2
+    assert StickerFederation(12, 0.5, 3).captions[:8] == half.captions
+    for level in ("plain", "coarse"):
+        one, again = (half.evidence(level, 0) for _ in range(2))
+        np.testing.assert_array_equal(one.codes, again.codes)
+        assert one.pictures is not None
+        assert one.pictured.all()
+        assert not one.trained.any()
+    with Generator.load(tiny_bundle(), threads=1, verify=False) as generator:
+        monkeypatch.setattr(stickers, "generator", lambda: generator)
+        assert half.evidence("coarse", 0).pictures is None, "a bundle without an image encoder"
+
+
+@pytest.mark.filterwarnings("ignore::edge_sdk.inference.PromptTruncated")
+@pytest.mark.usefixtures("of_stickers")
+def test_the_stickers_clusterers_decide_before_training_and_after_it(tmp_path: Path) -> None:
+    rows = list(told_apart(4, 0.0, "coarse", 1, 0))
+    assert [row["clusterer"] for row in rows] == ["fused", "prompt", "picture", "validated"]
+    assert all(isinstance(row[name], float) for row in rows for name in ("ari_before", "ari"))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 4
+    table = styles({"rows": rows})
+    assert "| devices | captions with style words | level | `fused` |" in table
+    assert table.count("→") == 4
 
 
 def test_many_devices_in_a_process_of_their_own() -> None:

@@ -20,7 +20,7 @@ from export.public_captions import CAPTIONS_FILE, public_captions
 from samples.demo.__main__ import _export
 from samples.demo.settings import Settings
 from samples.quickstart.surroundings import make_bundle
-from tests.models import tiny_bundle, tiny_model
+from tests.models import picture_bundle, picture_model, tiny_bundle, tiny_model, write_image_encoder
 
 OTHERS = public_captions()[::-1]
 
@@ -66,6 +66,16 @@ def test_a_bundle_whose_basis_is_of_other_public_captions_is_not(copied: Path, t
     (model / CAPTIONS_FILE).write_text("\n\n".join("\n".join(style) for style in OTHERS), "utf-8")
     assert is_current(copied, model)
     assert not is_current(tiny_bundle(), model)
+
+
+def test_a_bundle_with_another_image_encoder_or_without_the_models_own_is_not(copied: Path, tmp_path: Path) -> None:
+    assert is_current(picture_bundle(), picture_model())
+    assert not is_current(picture_bundle(), tiny_model()), "the model has none"
+    assert not is_current(copied, picture_model()), "the bundle has none"
+    model = shutil.copytree(picture_model(), tmp_path / "model")
+    write_image_encoder(tmp_path / "other", image_mean=[0.5, 0.5, 0.5])
+    shutil.copy(tmp_path / "other" / "preprocessor_config.json", model / "feature_extractor")
+    assert not is_current(picture_bundle(), model), "another preprocessing is another encoder"
 
 
 def test_a_model_that_cannot_be_exported_is_named(copied: Path, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from samples.stickers.base_styles import BASE_STYLES, ORDER, combinations
 from samples.stickers.pretraining.captions import UNKNOWN, Captions
-from samples.stickers.pretraining.corpus import Drawn, draw
+from samples.stickers.pretraining.corpus import BASE_PACKAGES, Drawn, draw, make
 from samples.stickers.styles import STYLES
 
 DRAWN = [name for name, style in BASE_STYLES.items() if style.draw]
@@ -62,6 +64,23 @@ def test_a_drawing_that_is_not_square_keeps_its_proportions() -> None:
     dark = (picture < 200).any(axis=2)
     rows, columns = np.flatnonzero(dark.any(axis=1)), np.flatnonzero(dark.any(axis=0))
     assert abs(np.ptp(rows) - np.ptp(columns)) <= 3
+
+
+def test_the_base_models_corpus_needs_no_artwork_of_the_devices(tmp_path: Path) -> None:
+    """The packages that `samples.stickers.pretrain` names are enough."""
+    body = '<circle cx="8" cy="8" r="6" fill="#d33"/>'
+    for package in BASE_PACKAGES.values():
+        icons = tmp_path / "node_modules" / "@iconify-json" / package / "icons.json"
+        icons.parent.mkdir(parents=True)
+        icons.write_text(json.dumps({"icons": {"fox": {"body": body}}}), "utf-8")
+    base = tmp_path / "node_modules" / "emojibase-data" / "en" / "data.json"
+    base.parent.mkdir(parents=True)
+    base.write_text(json.dumps([{"label": "fox", "emoji": "\U0001f98a"}]), "utf-8")
+    planned = [Drawn((name,), name, "fox", "animal-mammal", ()) for name in ("plain", "soft")]
+    rows, pictures = make(tmp_path, tmp_path / "work", lambda artwork: planned)
+    assert [one.styles for one in rows] == [("plain",), ("soft",)]
+    assert pictures.shape == (2, 64, 64, 3)
+    assert int(pictures.min()) < 100
 
 
 def test_no_wording_has_a_word_of_the_devices() -> None:

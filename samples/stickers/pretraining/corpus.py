@@ -150,7 +150,9 @@ def draw(svg: str, styles: tuple[str, ...], seed: int) -> npt.NDArray[np.uint8]:
 
 
 def _draw_all(artwork: Path, rows: list[Drawn]) -> list[npt.NDArray[np.uint8]]:
-    works = Artwork(artwork, BASE_PACKAGES | DEVICE_PACKAGES)
+    sources = {row.source for row in rows}  # other packages need not be installed
+    packages = {name: package for name, package in (BASE_PACKAGES | DEVICE_PACKAGES).items() if name in sources}
+    works = Artwork(artwork, packages)
     pictures = []
     for row in rows:
         svg = works.svg(row.source, row.subject)
