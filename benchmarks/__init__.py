@@ -4,6 +4,7 @@ A module is a command; a folder holds what one or several of them need.
 
 inference.py      drawing at real shapes against other libraries (docs/benchmarks/); drawing/ its rows
 models.py         every family of base models at its true size: exported, verified, drawn; families/ the models
+assist.py         drawing with a helper, and with helpers that fail; assisted/ its processes and pictures
 quality.py        effect of precisions, back ends and step reuse on pictures
 hybrids.py        two styles in one picture (docs/inference.md); mixtures/ its ways and pictures
 learning.py       learning a style from few pictures, by what is drawn afterwards; lessons/ its owners and rows
@@ -18,7 +19,7 @@ base_id.py        base ids at true size
 chaos.py          a federation under kill -9 and line faults; network/ its processes and the audit
 tables.py         the generated parts of docs/benchmarks/; report/ their form
 plots.py          plots of results
-shared/           arguments, machine, bars, results, kept runs, the stickers base model
+shared/           arguments, machine, control groups, bars, results, kept runs, the stickers base model
 results/          measured figures, with machine and date
 """
 

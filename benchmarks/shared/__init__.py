@@ -1,1 +1,1 @@
-"""Arguments, the machine, bars, results, kept runs and the stickers base model, which all benchmarks share."""
+"""Arguments, the machine, control groups, bars, results, kept runs and the stickers base model, for all benchmarks."""

@@ -4,7 +4,7 @@ requests.py     the queue, its quotas and deadlines, and the answers: pure
 bank.py         the adapters to draw with
 members.py      the devices to draw for
 reading.py      a request -> an order, or the error that names what is wrong
-drawer.py       the thread that draws
+drawer.py       the thread that draws, requests of a kind together
 helper.py       all of it, over a broker
 metrics.py      for Prometheus
 console.py      for people
