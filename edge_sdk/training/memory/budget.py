@@ -127,7 +127,7 @@ def chosen(facts: Facts, limit: int, batch_size: int, sizes: Sequence[int], laye
         stays = LIBRARIES + (file if resident else 0)
         if resident and facts.process + stays > limit:
             continue  # it needs no dry run
-        found = Budget(way, batch_size, _anonymous(facts, way), file, limit, not resident)
+        found = Budget(way, batch_size, _anonymous(facts, way), file, limit, facts.mapped and not resident)
         if found.anonymous + stays <= limit:
             return found
         if smallest is None or found.anonymous <= smallest.anonymous:
