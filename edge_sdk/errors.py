@@ -8,7 +8,7 @@
     │   ├── BackendUnavailable      a back end is missing, does not start, or leaves its work to another
     │   ├── NoRoomToPrepare         the disk is too full to prepare the bundle for this processor
     │   ├── PreparedElsewhere       a prepared graph that was copied from another processor
-    │   ├── MemoryLimitTooSmall     a stage that is needed does not fit into the memory limit
+    │   ├── MemoryLimitTooSmall     a stage, or a training, does not fit into the memory limit
     │   ├── OutOfMemory             the system did not give the memory that drawing or training asked for
     │   └── DeviceBusy              others on this device hold what is needed, and did not finish in time
     ├── ExportError             a model cannot be exported
@@ -123,7 +123,7 @@ class OutOfMemory(DeviceError):
 
 
 class MemoryLimitTooSmall(DeviceError):
-    """A stage does not fit into the memory limit, even alone."""
+    """A stage does not fit into the memory limit, even alone; or no way to train does."""
 
 
 class DeviceBusy(DeviceError):

@@ -259,6 +259,7 @@ def test_info_on_everything(impasto: Run, leaf: Path) -> None:
         (["train", "nowhere", "-m", "MODEL"], "nowhere is not a folder"),
         (["train", ".", "-m", "MODEL"], "holds no pictures"),
         (["train", ".", "-m", "nowhere"], "nowhere is no diffusers folder"),
+        (["train", "PICTURES", "-m", "MODEL", "--memory-limit", "20MB"], "does not fit into 20 MB"),
         (["info", "nowhere"], "There is no bundle in nowhere"),
         (["info", "junk.safetensors"], "Not a safetensors file"),
         (
@@ -290,7 +291,7 @@ def test_errors_are_one_line_and_exit_code_1(impasto: Run, arguments: list[str],
     Path("empty").write_bytes(b"\n")
     Path("latin-1").write_bytes(b"h7\xe9Kq")
     write_squares(tmp_path / "pictures", 1)
-    places = {"BUNDLE": str(tiny_bundle()), "MODEL": str(tiny_model())}
+    places = {"BUNDLE": str(tiny_bundle()), "MODEL": str(tiny_model()), "PICTURES": str(tmp_path / "pictures")}
     code, out, err = impasto(*(places.get(argument, argument) for argument in arguments), *_home(arguments, tmp_path))
     assert (code, out) == (1, "")
     line = err.splitlines()[-1]
@@ -399,6 +400,8 @@ def _home(arguments: list[str], tmp_path: Path) -> list[str]:
         ["doctor", "--broker", "mqtt://127.0.0.1:1", "--home", "home"],
         ["doctor", "--broker", "mqtt://127.0.0.1:1", "--device-id", "pi-4"],
         ["train", "pictures"],
+        ["train", "pictures", "-m", "m", "--memory-limit", "plenty"],
+        [*JOIN, "--memory-limit", "plenty"],
         [*JOIN, "--password", "seen by everybody"],
         [*JOIN, "--invitation", "seen, too"],
         ["join", "mqtt://x", "-f", "f", "-b", "BUNDLE", "-m", "m", "-p", "p"],

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_sdk.cli import connection
+from edge_sdk.cli.interruption import Interruption
+from edge_sdk.cli.sizes import MemoryLimit
 from edge_sdk.cli.terminal import console, printed_warnings
 from edge_sdk.service_manager import ServiceManager
 from edge_sdk.streams import printable
@@ -116,6 +118,7 @@ def join(
         bool, typer.Option(help="Learn from mirrored pictures too; not for lettering, or if sides matter.")
     ] = True,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    memory_limit: MemoryLimit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print events as JSON lines, for programs.")] = False,
 ) -> None:
     """Take part in a federation: train when asked, share adapters, bring home what all have learned.
@@ -123,7 +126,8 @@ def join(
     impasto join --broker mqtt://broker:1883 -f stickers -b bundle/ -m model/ -p my_pictures/
 
     Pictures and captions never leave the device; a prompt code, a picture code and adapters do. If it is interrupted,
-    run the same command again: it goes on where it was. Started by systemd (Type=notify), it says when it is ready,
+    run the same command again: it goes on where it was. Ctrl-C and SIGTERM end it after the present training step: the
+    coordinator is told, and the state is saved. Started by systemd (Type=notify), it says when it is ready,
     what it does, and that it works: at each turn of its loop, and after each training step.
     """
     from edge_sdk.device import Device
@@ -145,7 +149,15 @@ def join(
             unwritten.append(error)
             membership.stop()
 
-    device = Device(bundle, model=model, pictures=pictures, home=home, threads=threads, mirror=mirror)
+    device = Device(
+        bundle,
+        model=model,
+        pictures=pictures,
+        home=home,
+        threads=threads,
+        mirror=mirror,
+        memory_limit=memory_limit,
+    )
     with printed_warnings(PictureLeftOut):
         membership = device.join(
             settings,
@@ -163,11 +175,16 @@ def join(
         )
     from edge_sdk.training import CheckpointUnwritten
 
-    with membership, printed_warnings(CheckpointUnwritten):
+    interruption = Interruption("leaving after the present step; once more ends at once", membership.stop)
+    with interruption, membership, printed_warnings(CheckpointUnwritten):
         result = membership.run(rounds, deadline=deadline)
     manager.stopping()
     if unwritten:
         raise unwritten[0]
+    if interruption.asked and not result.finished:
+        said = "Stopped. What was trained is kept: run the same command again to go on."
+        console(stderr=True).print(said, soft_wrap=True)
+        interruption.end()
     if not as_json:
         names = ", ".join(result.adapters) or "no adapters yet"
         console().print(f"at home in {home}: {names}", markup=False, soft_wrap=True)

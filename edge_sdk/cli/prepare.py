@@ -22,10 +22,11 @@ def prepare(
     shows beforehand how much disk this takes.
     """
     from edge_sdk.inference import Bundle
+    from edge_sdk.inference.runtime import cache as caching
     from edge_sdk.inference.runtime import graphs, show_size
     from edge_sdk.inference.runtime import prepare as preparing
 
-    folder = preparing.cache_folder(cache)
+    folder = caching.cache_folder(cache)
     for stage, graph in graphs(Bundle.load(bundle, verify=False)).items():
         if preparing.pays(graph):
             ready = preparing.ready(graph, folder)

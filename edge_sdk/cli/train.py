@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import secrets
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_sdk.cli import adapters
+from edge_sdk.cli.interruption import Interruption
 from edge_sdk.cli.output import check_outputs
+from edge_sdk.cli.sizes import MemoryLimit
 from edge_sdk.cli.terminal import console, printed_warnings, progress_bar
 from edge_sdk.errors import OutputError, describe
 
 if TYPE_CHECKING:
     from edge_sdk.adapter import Adapter
-    from edge_sdk.training import Progress
+    from edge_sdk.training import Progress, TrainingResult
 
 _RANK = 8
+
+
+class _Interrupted(Exception):
+    """Ctrl-C or SIGTERM has come, and the state of the training is saved."""
 
 
 def train(
@@ -78,12 +85,14 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same adapter.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="torch's choice")] = None,
+    memory_limit: MemoryLimit = None,
 ) -> None:
     """Learn an adapter from your pictures, which stay where they are.
 
     impasto train my_pictures/ -m model/ -o mine.safetensors --minutes 10
 
-    If it is interrupted, run the same command again: it goes on where it was. The state lies beside the adapter, in a
+    If it is interrupted, run the same command again: it goes on where it was. Ctrl-C and SIGTERM end it after the
+    present step, without loss. The state lies beside the adapter, in a
     file that ends in .checkpoint. diffusers and PEFT load the adapter too.
     """
     from edge_sdk import adapter
@@ -107,12 +116,33 @@ def train(
     with printed_warnings(PictureLeftOut):
         own = load_pictures(pictures, image_size(model))
         own, held_out = keep_back(own) if guard else (own, [])
-        trainer = Trainer(model, own, mirror=mirror, threads=threads)
-    with printed_warnings(CheckpointUnwritten), progress_bar() as bar:
+        trainer = Trainer(
+            model,
+            own,
+            rank=rank or (first.rank if first else _RANK),
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            layers=layers,
+            mirror=mirror,
+            threads=threads,
+            memory_limit=memory_limit,
+        )
+    if trainer.budget:
+        console(stderr=True).print(f"Learning {trainer.budget}.", soft_wrap=True, markup=False)
+    interruption = Interruption("stopping after this step; once more ends at once")
+    result: TrainingResult | None = None
+    with (
+        suppress(_Interrupted),
+        interruption,
+        printed_warnings(CheckpointUnwritten),
+        progress_bar() as bar,
+    ):
         task = bar.add_task(f"learning from {trainer.pictures} pictures", total=steps, note="")
 
         def on_step(progress: Progress) -> None:
             bar.update(task, completed=progress.step, note=f"loss {progress.loss:.3f}")
+            if interruption.asked:
+                raise _Interrupted
 
         result = trainer.train(
             steps=steps,
@@ -120,14 +150,16 @@ def train(
             start=first,
             frozen=below,
             seed=seed,
-            rank=rank or (first.rank if first else _RANK),
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            layers=layers,
             guard=Guard(held_out) if held_out else None,
             on_step=on_step,
             checkpoint=checkpoint,
         )
+    if result is None:
+        said = "What was learnt is kept: run the same command again to go on."
+        if not checkpoint.is_file():
+            said = f"What was learnt is lost, as {checkpoint} could not be written."
+        console(stderr=True).print(said, soft_wrap=True, markup=False)
+        interruption.end()
     try:
         adapter.save(result.adapter, out)
     except OSError as error:

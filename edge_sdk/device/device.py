@@ -68,7 +68,8 @@ class Device:
         threads: CPU threads to draw and to learn with; None takes the cores that the process may use.
         backend: the back end to draw with, a key of `BACKENDS`, or "auto" for the fastest that works here.
         mirror: learn from mirrored pictures, too; False for pictures with lettering, or whose sides matter.
-        memory_limit: bytes that drawing may take, or a text such as "1GB"; None sets no limit. See `Stages`.
+        memory_limit: bytes that drawing, and learning, may take, or a text such as "2GB"; None sets no limit. See
+            `Stages` and `edge_sdk.training.memory.budget`.
     """
 
     def __init__(
@@ -256,7 +257,7 @@ class Device:
                 end; no weights are chosen for such a leaf then.
             afresh: forget the present leaf, and what an interrupted call with other arguments has learnt.
             on_step: called after every step. An error that it raises ends the training, and is raised here; the next
-                call goes on from the last checkpoint, which is some 20 s old at most.
+                call goes on from this step.
             The others: see `edge_sdk.training.Trainer`.
 
         Warns:
@@ -267,6 +268,7 @@ class Device:
         Raises:
             TrainingError: no base model was given, or it is not the bundle's; torch is missing; `rank` is not the
                 present leaf's; see `Trainer.train`.
+            MemoryLimitTooSmall: learning does not fit into the device's memory limit.
             NoPictures, PictureError: no pictures were given, or they cannot be used.
             DeviceBusy: a leaf is being learnt in this home, in this process or in another.
             ConfigurationError: the home cannot be written.
@@ -546,7 +548,13 @@ class Device:
     def _opened_trainer(self, pictures: Sequence[Picture]) -> Trainer:
         from edge_sdk.training import Trainer
 
-        trainer = Trainer(self._base_model(), pictures, mirror=self._mirror, threads=self._threads)
+        trainer = Trainer(
+            self._base_model(),
+            pictures,
+            mirror=self._mirror,
+            threads=self._threads,
+            memory_limit=self._drawing.get("memory_limit"),
+        )
         if trainer.base_id != self.generator.base_id:
             raise TrainingError(
                 f"{self.model} is not the base model that {self.bundle} was exported from "

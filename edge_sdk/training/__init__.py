@@ -17,14 +17,18 @@ if _missing:
 
 # The check above must come first.
 with without_chatter():
+    from edge_sdk.training.base_model import WeightsNotPrepared
     from edge_sdk.training.checkpoint import CheckpointUnwritten, TrainingPutAside, resumed
     from edge_sdk.training.encoding import image_size
     from edge_sdk.training.guard import Guard, Look, keep_back
+    from edge_sdk.training.memory import Budget
+    from edge_sdk.training.progress import Progress, TrainingResult
     from edge_sdk.training.rounds import train_round
-    from edge_sdk.training.trainer import Progress, Trainer, TrainingResult
+    from edge_sdk.training.trainer import Trainer
     from edge_sdk.training.weights import choose_weights
 
 __all__ = [
+    "Budget",
     "CheckpointUnwritten",
     "Guard",
     "Look",
@@ -32,6 +36,7 @@ __all__ = [
     "Trainer",
     "TrainingPutAside",
     "TrainingResult",
+    "WeightsNotPrepared",
     "choose_weights",
     "image_size",
     "keep_back",

@@ -5,7 +5,7 @@ Every linear layer and convolution can be trained, and can lie under a frozen ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TypeAlias
 
@@ -36,6 +36,11 @@ from edge_sdk.training.threads import MAKING_MODULES
 
 _PREFIX = "unet."
 _Layer: TypeAlias = nn.Linear | nn.Conv2d
+
+
+def module_names(layers: Iterable[str]) -> list[str]:
+    """Names of layers ("unet. ...") as the UNet's own modules have them."""
+    return [name.removeprefix(_PREFIX) for name in layers]
 
 
 class Slots:
@@ -98,7 +103,7 @@ class Slots:
                     "a larger set of layers, or lay the adapter under the training as a frozen one."
                 )
         factors = dict(beginning(start, shapes, rank, seed, share).layers)
-        ranks = {name.removeprefix(_PREFIX): f.rank for name, f in factors.items()}
+        ranks = dict(zip(module_names(factors), (f.rank for f in factors.values()), strict=True))
         config = LoraConfig(
             r=rank,
             lora_alpha=rank,

@@ -24,11 +24,25 @@ def native_precision() -> TrainingPrecision:
     return "bf16" if _BF16 & _cpu_features() else "fp32"
 
 
+def short_sequence(latent_side: int) -> bool:
+    """True if plain matrix products are the faster attention for latents of this side."""
+    return latent_side**2 <= _SHORT_SEQUENCE
+
+
+@contextmanager
+def fast_attention(latent_side: int) -> Iterator[None]:
+    """Use the faster attention for latents of this side inside.
+
+    A step and its gradients belong inside together: checkpointing compares what the kernels keep at both times.
+    """
+    with math_attention() if short_sequence(latent_side) else nullcontext():
+        yield
+
+
 @contextmanager
 def fast_kernels(precision: TrainingPrecision, latent_side: int) -> Iterator[None]:
     """Use mixed precision, and the faster attention for latents of this side, for the UNet inside."""
-    attention = math_attention() if latent_side**2 <= _SHORT_SEQUENCE else nullcontext()
-    with attention, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with fast_attention(latent_side), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         yield
 
 

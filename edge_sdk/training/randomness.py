@@ -6,7 +6,7 @@ So a resumed run equals an uninterrupted one, without saving the state of any ge
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ class Draw:
     noise: Tensor
     dropped: Tensor
     mirrored: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def split(self, at_once: int) -> list[Draw]:
+        """The same numbers in parts of so many pictures; the last one may have fewer."""
+        parts = zip(*(getattr(self, field.name).split(at_once) for field in fields(self)), strict=True)
+        return [Draw(*part) for part in parts]
 
 
 @dataclass(frozen=True)

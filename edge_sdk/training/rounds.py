@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from edge_sdk.membership import RoundPlan, TrainedUpdate
 from edge_sdk.training.checkpoint import resumed, seconds_spent
-from edge_sdk.training.trainer import Progress, Trainer
+from edge_sdk.training.progress import Progress
+from edge_sdk.training.trainer import Trainer
 
 
 def train_round(

@@ -5,95 +5,51 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edge_sdk.adapter import LAYER_SETS, Adapter, LayerSet, Share, to_bytes
-from edge_sdk.errors import OutOfMemory, TrainingError
-from edge_sdk.inference.bundle import compute_base_id
+from edge_sdk.errors import BundleError, OutOfMemory, TrainingError
 from edge_sdk.inference.runtime import is_lack_of_it
 from edge_sdk.paths import expanded
+from edge_sdk.training.base_model import Storage, computed_again, known_base_id, load_unet, training_cache
 from edge_sdk.training.checkpoint import State, keep_checkpoint, load_checkpoint
-from edge_sdk.training.encoding import Encoded, Pictures, encode, gather, image_size, load_unet
-from edge_sdk.training.guard import Guard, Look, Reason, best_of, reason_to_stop
+from edge_sdk.training.encoding import Captioned, Encoded, KeptEncodings, Pictures, encode, gather, image_size
+from edge_sdk.training.guard import Guard, Look, best_of, reason_to_stop
 from edge_sdk.training.lora import Slots, Trained
+from edge_sdk.training.memory import SIZES, Budget, Planner
 from edge_sdk.training.objective import Objective
-from edge_sdk.training.precision import TrainingPrecision, fast_kernels, limited_threads, native_precision
+from edge_sdk.training.precision import (
+    TrainingPrecision,
+    fast_attention,
+    fast_kernels,
+    limited_threads,
+    native_precision,
+)
+from edge_sdk.training.progress import Progress, TrainingResult
 from edge_sdk.training.randomness import Draw, Draws, evaluation_draw
+from edge_sdk.training.settings import TrainingSettings
 from edge_sdk.wire import TrainingStats
 
+_LOG = logging.getLogger(__name__)
 Weighted = Sequence[tuple[Adapter, float]]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Progress of a training after a step.
-
-    Attributes:
-        step: steps done.
-        steps: steps to do; None if the training ends by time.
-        loss: loss of the last step.
-        seconds: training time so far, without steps that an interruption has lost.
-        adapter: function that returns the adapter as it is now, copied; call it while the training waits.
-    """
-
-    step: int
-    steps: int | None
-    loss: float
-    seconds: float
-    adapter: Callable[[], Adapter] = field(repr=False, compare=False)
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """A trained adapter, and the course of its training.
-
-    Attributes:
-        adapter: the factors, `base_id` set.
-        stats: its figures; the first and the last steps are a quarter of them each, at most 50.
-        steps: steps done.
-        kept_step: number of steps behind the adapter: `steps`, unless a guard found an earlier one better.
-        stopped: the guard's reason to stop before the time was over; None if it had none.
-    """
-
-    adapter: Adapter
-    stats: TrainingStats
-    steps: int
-    kept_step: int
-    stopped: Reason | None = None
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """Settings that may differ between two trainings of the same trainer."""
-
-    rank: int
-    batch_size: int
-    learning_rate: float
-    layers: LayerSet
-
-    def __post_init__(self) -> None:
-        if self.rank < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
-            raise TrainingError("Training needs rank and batch_size of at least 1 and a learning_rate above 0.")
-        if self.layers not in LAYER_SETS:
-            raise TrainingError(f"layers is one of {', '.join(LAYER_SETS)}, not {self.layers!r}.")
-
-    def changed(self, **given: Any) -> _Settings:
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
 
 
 class Trainer:
     """Learns LoRA adapters for one base model from one set of pictures.
 
-    Latents and prompt embeddings are computed here, once; afterwards only the UNet stays in memory.
+    Latents and prompt embeddings are computed here, once, and kept in the cache; afterwards only the UNet stays. The
+    weights of a large UNet are laid out in the cache once, too, and mapped: pages that the system drops when memory is
+    short.
 
     Args:
         model: a diffusers folder of the Stable Diffusion 1.x/2.x family (epsilon or v-prediction).
@@ -109,11 +65,20 @@ class Trainer:
         caption_dropout: share of captions left out, so that classifier-free guidance still works.
         precision: "bf16" or "fp32"; None takes what this CPU has instructions for. Factors are always float32.
         threads: number of threads that torch may use; None leaves that to torch.
+        memory_limit: bytes that training may take, or a text such as "2GB": how to train within it is chosen, see
+            `edge_sdk.training.memory`, and may mean smaller pictures or fewer layers than asked for. None sets none.
+        cache: folder for weights and encodings of large models; None takes $IMPASTO_CACHE or the user's cache folder.
+
+    Attributes:
+        budget: the way to train that was chosen for these settings, and its predicted peak; None without a limit.
+        image_size: side in pixels of the pictures that it learns from.
+        precision: the precision that it computes in.
 
     Raises:
+        MemoryLimitTooSmall: no way to train fits into the limit.
         NoPictures, PictureError: see `edge_sdk.pictures.load_pictures`.
-        TrainingError: the folder is no base model that can be trained, or a setting makes no sense.
-        BundleMissing, BundleCorrupt: its weights cannot be read.
+        TrainingError: the folder is no base model that can be trained, its weights cannot be read, or a setting makes
+            no sense.
     """
 
     def __init__(
@@ -130,30 +95,56 @@ class Trainer:
         caption_dropout: float = 0.05,
         precision: TrainingPrecision | None = None,
         threads: int | None = None,
+        memory_limit: int | str | None = None,
+        cache: Path | str | None = None,
     ) -> None:
         if (threads is not None and threads < 1) or not 0 <= caption_dropout <= 1:
             raise TrainingError("Training needs threads of at least 1 and a caption_dropout between 0 and 1.")
         if not (min_snr_gamma in ("usual", None) or float(min_snr_gamma) > 0):
             raise TrainingError("Training needs a min_snr_gamma above 0, or None.")
-        self._defaults = _Settings(rank, batch_size, learning_rate, layers)
+        self._defaults = TrainingSettings(rank, batch_size, learning_rate, layers)
         self._model = expanded(model)
         self._mirror = mirror
         self._dropout = caption_dropout
         self._threads = threads
         self.precision: TrainingPrecision = precision or native_precision()
         self.image_size = image_size(self._model)
+        self._storage: Storage = self.precision
+        try:
+            kept = training_cache(self._model, cache)
+            base_id = known_base_id(self._model, kept)
+        except BundleError as error:
+            raise TrainingError(str(error)) from error
+        self._planner = (
+            None
+            if memory_limit is None
+            else Planner(self._model, memory_limit, self.precision, mapped=kept is not None)
+        )
+        self.budget = self._budget()
         self._judged: dict[str, Encoded] = {}
+        self._kept = KeptEncodings(base_id, kept)
         with limited_threads(threads):
-            self._pictures = encode(self._model, gather(pictures, self.image_size), mirror)
+            self._pictures = self._encoded(gather(pictures, self.image_size), mirror=mirror)
             self._objective = Objective.of_model(self._model)
             self._gamma = self._objective.usual_gamma if min_snr_gamma == "usual" else min_snr_gamma
-            self._unet = load_unet(self._model)
-        self._slots = Slots(self._unet, compute_base_id(self._model))
-        if self.precision == "bf16":
-            # Converted once, not at every use. Vectors (norms, biases) stay float32; autocast handles the mixture.
-            for parameter in self._unet.parameters():
-                if parameter.ndim > 1:
-                    parameter.data = parameter.data.to(torch.bfloat16)
+            self._unet = load_unet(self._model, base_id, self._storage, kept)
+        self._slots = Slots(self._unet, base_id)
+
+    def _budget(self) -> Budget | None:
+        """The best way to train with the usual settings, which become those of that way."""
+        if self._planner is None:
+            return None
+        asked = self._defaults
+        found = self._planner.choose(
+            [self.image_size, *(size for size in SIZES if size < self.image_size)],
+            LAYER_SETS[LAYER_SETS.index(asked.layers) :: -1],
+            ["bf16"] if self.precision == "bf16" else ["fp32", "bf16"],
+            rank=asked.rank,
+            batch_size=asked.batch_size,
+        )
+        self.image_size, self._storage = found.way.image_size, found.way.storage
+        self._defaults = replace(asked, layers=found.way.layers)
+        return found
 
     @property
     def base_id(self) -> str:
@@ -176,9 +167,20 @@ class Trainer:
         other, captioned = copy.copy(self), gather(pictures, self.image_size)
         if captioned.digest != self._pictures.digest:
             with limited_threads(self._threads):
-                other._pictures = encode(self._model, captioned, self._mirror)
+                other._pictures = self._encoded(captioned, mirror=self._mirror)
         other._judged = {}
         return other
+
+    def plan(
+        self, *, rank: int | None = None, batch_size: int | None = None, layers: LayerSet | None = None
+    ) -> Budget | None:
+        """The way in which `train` would go with these settings, and its predicted peak; None without a memory limit.
+
+        Raises:
+            MemoryLimitTooSmall: no way with these settings fits into the limit. Pictures and layers are not reduced
+                here: that is done when a `Trainer` is made.
+        """
+        return self._planned(self._defaults.changed(rank=rank, batch_size=batch_size, layers=layers))
 
     def train(
         self,
@@ -200,10 +202,10 @@ class Trainer:
     ) -> TrainingResult:
         """Train until `steps` are done or `minutes` are over, whichever comes first.
 
-        With a `checkpoint`, the state is saved there every `checkpoint_seconds` and at the end. If the file exists
-        already, the training resumes from it. On the same machine with as many threads, a training that was killed and
-        resumed gives the same bits as an uninterrupted one. Delete the file once the adapter is saved. If it cannot be
-        written, there is a warning, `CheckpointUnwritten`, and the training goes on.
+        With a `checkpoint`, the state is saved there every `checkpoint_seconds`, at the end, and when `on_step` ends
+        it. If the file exists already, the training resumes from it. On the same machine with as many threads, a
+        training that was killed and resumed gives the same bits as an uninterrupted one. Delete the file once the
+        adapter is saved. If it cannot be written, there is a warning, `CheckpointUnwritten`, and the training goes on.
 
         Args:
             start: the adapter to go on from; None starts from the common initialisation of `seed`.
@@ -215,12 +217,14 @@ class Trainer:
             guard: what to look at while training, and when to stop before the time is over; None never does.
             checkpoint: file for the state of the training; None saves none.
             checkpoint_seconds: seconds between two saves of the state.
-            on_step: called after every step; an error that it raises ends the training, and is raised here.
+            on_step: called after every step; an error that it raises ends the training, and is raised here, after the
+                state is saved.
 
         Raises:
             TrainingError: neither steps nor minutes are given, or the loss is not finite.
             CheckpointError: the checkpoint is damaged or of another training; it is left as it is.
             AdapterMismatch, AdapterValueError: `start` or a frozen adapter does not fit the base model.
+            MemoryLimitTooSmall: see `plan`.
             OutOfMemory: the system did not give the memory for such a batch.
         """
         limits = [limit for limit in (steps, minutes) if limit is not None]
@@ -231,9 +235,14 @@ class Trainer:
         draws = self._draws(seed, start, settings.batch_size)
         watched = self._watched(guard)
         run = self._run_id(draws, settings, frozen, share, guard, watched)
+        planned = self._planned(settings)
+        if planned:
+            _LOG.info("Training %s.", planned)
+        at_once = planned.way.at_once if planned else settings.batch_size
         with ExitStack() as stack:
             stack.enter_context(_enough_memory())
             stack.enter_context(limited_threads(self._threads))
+            stack.enter_context(self._checkpointing(planned is not None and planned.way.checkpointing))
             stack.enter_context(self._slots.laid_on(frozen))
             lora = stack.enter_context(self._slots.trained(start, settings.rank, seed, share, settings.layers))
             parameters = list(lora.parameters.values())
@@ -243,16 +252,15 @@ class Trainer:
             if guard and not state.looks:
                 self._look(guard, watched, lora, state)
             while not _done(state, steps, minutes, guard):
-                loss = self._loss(draws.step(len(state.losses)))
-                if not math.isfinite(loss.item()):
-                    raise TrainingError(
-                        f"The loss is {loss.item()} at step {len(state.losses) + 1}: use a smaller learning rate."
-                    )
                 optimizer.zero_grad()
-                loss.backward()
+                loss = self._gradients(draws.step(len(state.losses)), at_once)
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"The loss is {loss} at step {len(state.losses) + 1}: use a smaller learning rate."
+                    )
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
-                state.losses.append(loss.item())
+                state.losses.append(loss)
                 state.seconds = time.monotonic() - began
                 if guard and (len(state.losses) % guard.every == 0 or _done(state, steps, minutes, None)):
                     self._look(guard, watched, lora, state)
@@ -260,7 +268,12 @@ class Trainer:
                     keep_checkpoint(path, run, state, lora.parameters, optimizer)
                     saved = time.monotonic()
                 if on_step:
-                    on_step(Progress(len(state.losses), steps, loss.item(), state.seconds, lora.adapter))
+                    try:
+                        on_step(Progress(len(state.losses), steps, loss, state.seconds, lora.adapter))
+                    except BaseException:
+                        if path:  # who ends it here goes on from this step
+                            keep_checkpoint(path, run, state, lora.parameters, optimizer)
+                        raise
             return self._result(lora, state, guard)
 
     def evaluate(
@@ -282,9 +295,10 @@ class Trainer:
     def _fixed_loss(self, data: Encoded, seed: int, levels: int) -> float:
         """Mean loss of the UNet as it is now, with whatever adapters lie on it, at fixed noise."""
         shape, timesteps = data.latent_shape, self._objective.timesteps
+        at_once = self.budget.way.at_once if self.budget else levels
         draws = [evaluation_draw(picture, levels, timesteps, shape, seed) for picture in range(len(data))]
         with torch.no_grad():
-            total = sum(float(self._errors(draw, data).sum()) for draw in draws)
+            total = sum(float(self._errors(part, data).sum()) for draw in draws for part in draw.split(at_once))
         return total / (levels * len(data))
 
     def _result(self, lora: Trained, state: State, guard: Guard | None) -> TrainingResult:
@@ -320,8 +334,36 @@ class Trainer:
         if best_of(state.looks, guard) == len(state.looks) - 1:
             state.best = {name: parameter.detach().clone() for name, parameter in lora.parameters.items()}
 
-    def _loss(self, draw: Draw) -> Tensor:
-        return (self._objective.weights(draw.timesteps, self._gamma) * self._errors(draw, self._pictures)).mean()
+    def _planned(self, settings: TrainingSettings) -> Budget | None:
+        """The way to train with these settings, pictures and weights being what they are."""
+        if self._planner is None:
+            return None
+        return self._planner.choose(
+            [self.image_size], [settings.layers], [self._storage], rank=settings.rank, batch_size=settings.batch_size
+        )
+
+    @contextmanager
+    def _checkpointing(self, on: bool) -> Iterator[None]:
+        """Let the UNet compute activations a second time inside, instead of keeping them."""
+        if not on:
+            yield
+            return
+        self._unet.enable_gradient_checkpointing(computed_again)
+        try:
+            yield
+        finally:
+            self._unet.disable_gradient_checkpointing()
+
+    def _gradients(self, draw: Draw, at_once: int) -> float:
+        """Add the gradients of a step, so many pictures at once, and return its loss."""
+        total = 0.0
+        for part in draw.split(at_once):
+            with fast_attention(part.noise.shape[-1]):
+                weights = self._objective.weights(part.timesteps, self._gamma)
+                loss = (weights * self._errors(part, self._pictures)).mean() * (len(part) / len(draw))
+                loss.backward()
+            total += loss.item()
+        return total
 
     def _errors(self, draw: Draw, data: Encoded) -> Tensor:
         """Mean squared error of each picture of the draw, (n,)."""
@@ -337,12 +379,15 @@ class Trainer:
         target = self._objective.target(latents, draw.noise, draw.timesteps)
         return (predicted.float() - target).square().mean(dim=(1, 2, 3))
 
+    def _encoded(self, captioned: Captioned, *, mirror: bool = False) -> Encoded:
+        return encode(self._model, captioned, mirror, self._kept)
+
     def _encoded_for_judging(self, pictures: Pictures) -> Encoded:
         """Encoded held-out pictures. The last two sets are kept, as the same ones are usually asked for again."""
         captioned = gather(pictures, self.image_size)
         known = self._judged.pop(captioned.digest, None)
         if known is None:
-            known = encode(self._model, captioned)
+            known = self._encoded(captioned)
         self._judged = dict([*self._judged.items(), (captioned.digest, known)][-2:])
         return known
 
@@ -355,7 +400,7 @@ class Trainer:
     def _run_id(
         self,
         draws: Draws,
-        settings: _Settings,
+        settings: TrainingSettings,
         frozen: Weighted,
         share: Share,
         guard: Guard | None,
@@ -370,6 +415,8 @@ class Trainer:
         if guard:
             decisive += [guard.every, guard.patience, guard.drift, guard.levels]
             decisive += [data.digest if data else None for data in watched]
+        if self._storage != self.precision:
+            decisive.append(self._storage)
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from edge_sdk.adapter import LAYER_SETS, Adapter, Factors, LayerSet, Share, beginning, complete, distance, norm, pack
 from edge_sdk.errors import AdapterMismatch, AdapterValueError
-from edge_sdk.training.encoding import load_unet
+from edge_sdk.training.base_model.unet import load_unet
 from edge_sdk.training.lora import Slots
 from export.source import slots_of
 from tests.models import tiny_model

@@ -40,7 +40,7 @@ def bench(
     pictures: Annotated[int, typer.Option(min=1, max=100, help="Warm pictures, after the cold one.")] = 3,
     backend: Annotated[str, typer.Option(help="What to draw with: cpu, auto, or one of impasto doctor's.")] = "cpu",
     memory_limit: Annotated[
-        str | None, typer.Option(help="Memory that drawing may take, such as 1.5GB.", show_default="no limit")
+        str | None, typer.Option(help="Memory that drawing, and training, may take, as 2GB.", show_default="no limit")
     ] = None,
     training_steps: Annotated[int, typer.Option(min=2, max=1000, help="Training steps.")] = 4,
     batch_size: Annotated[int, typer.Option(min=1, max=64, help="Pictures a training step.")] = 1,

@@ -10,6 +10,7 @@ from typing import Any
 from edge_sdk.cli.bench.parts import Reporter, Skip, Values
 from edge_sdk.errors import ConfigurationError
 from edge_sdk.inference import Bundle, Generator
+from edge_sdk.inference.runtime import cache as caching
 from edge_sdk.inference.runtime import graphs, show_size
 from edge_sdk.inference.runtime import prepare as preparing
 
@@ -21,7 +22,7 @@ def prepare(settings: Values, reporter: Reporter) -> Values:
     if settings["memory_limit"] is not None:
         raise Skip("with --memory-limit drawing itself decides what is prepared")
     try:
-        cache = preparing.cache_folder()
+        cache = caching.cache_folder()
     except ConfigurationError as error:
         raise Skip(str(error)) from error
     worth = {

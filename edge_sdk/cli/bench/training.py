@@ -36,7 +36,14 @@ def train(settings: Values, reporter: Reporter) -> Values:
     reporter.mark("imported")
     steps, batch = settings["training_steps"], settings["batch_size"]
     pictures = _noise(max(4, batch), image_size(Path(settings["model"])))
-    trainer = Trainer(settings["model"], pictures, rank=_RANK, batch_size=batch, threads=settings["threads"])
+    trainer = Trainer(
+        settings["model"],
+        pictures,
+        rank=_RANK,
+        batch_size=batch,
+        threads=settings["threads"],
+        memory_limit=settings["memory_limit"],
+    )
     if trainer.base_id != settings["base_id"]:
         raise TrainingError(
             f"The model has base id {trainer.base_id[:12]}…, the bundle {settings['base_id'][:12]}…: give the model "

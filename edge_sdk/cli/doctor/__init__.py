@@ -24,7 +24,9 @@ def doctor(
         typer.Option(help="Folder of prepared bundles.", show_default="$IMPASTO_CACHE, or your cache folder"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.", show_default="all cores")] = None,
-    empty_cache: Annotated[bool, typer.Option("--empty-cache", help="Delete what was prepared.")] = False,
+    empty_cache: Annotated[
+        bool, typer.Option("--empty-cache", help="Delete what was prepared, and kept encodings of pictures.")
+    ] = False,
     broker: Annotated[
         str | None, typer.Option(help="Look at the way to a federation: mqtt://host:1883.", show_default=False)
     ] = None,

@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 def look(bundle: Path | None, cache: Path | None, threads: int | None, empty_cache: bool) -> dict[str, Any]:
     """Means of drawing of this device, as plain values."""
     from edge_sdk.errors import ConfigurationError
-    from edge_sdk.inference.runtime import prepare
+    from edge_sdk.inference.runtime import cache as caching
 
     try:
-        folder: Path | None = prepare.cache_folder(cache)
+        folder: Path | None = caching.cache_folder(cache)
         missing = ""
     except ConfigurationError as error:  # this user has no home folder
         if cache or empty_cache:
             raise
         folder, missing = None, str(error)
-    freed = prepare.empty(folder) if folder and empty_cache else None
+    freed = caching.empty(folder) if folder and empty_cache else None
     found = _device(folder, threads) | ({"bundle": _bundle(bundle, folder)} if bundle else {})
     if missing:
         found["cache"]["reason"] = missing
@@ -34,7 +34,8 @@ def _device(cache: Path | None, threads: int | None) -> dict[str, Any]:
     import onnxruntime as ort
 
     from edge_sdk.errors import BackendUnavailable
-    from edge_sdk.inference.runtime import AUTO, BACKENDS, Settings, choose, hardware, prepare, probe, rate
+    from edge_sdk.inference.runtime import AUTO, BACKENDS, Settings, choose, hardware, probe, rate
+    from edge_sdk.inference.runtime import cache as caching
 
     settings = Settings(threads=threads)
     cores, processor, memory = hardware.usable_cores(), hardware.processor(), hardware.memory()
@@ -64,7 +65,7 @@ def _device(cache: Path | None, threads: int | None) -> dict[str, Any]:
         "onnxruntime": ort.__version__,
         "backends": backends,
         "auto": auto,
-        "cache": {"folder": str(cache) if cache else None, "size": prepare.size(cache) if cache else 0},
+        "cache": {"folder": str(cache) if cache else None, "size": caching.size(cache) if cache else 0},
     }
 
 

@@ -9,7 +9,7 @@ onnx_file.py    just enough of the ONNX format
 
 from __future__ import annotations
 
-from edge_sdk.inference.bundle.base_id import compute_base_id, weight_variant
+from edge_sdk.inference.bundle.base_id import COMPONENTS, compute_base_id, weight_files, weight_variant
 from edge_sdk.inference.bundle.base_model import MODEL_INDEX, Config, obstacle_in, read_config
 from edge_sdk.inference.bundle.graph import WEIGHTS, Graph
 from edge_sdk.inference.bundle.index import (
@@ -36,6 +36,7 @@ from edge_sdk.inference.bundle.onnx_file import drop_defaults, matmul
 
 __all__ = [
     "BASIS",
+    "COMPONENTS",
     "DEEP",
     "IMAGE_ENCODER",
     "INDEX",
@@ -61,6 +62,7 @@ __all__ = [
     "obstacle_in",
     "read_config",
     "sha256_of",
+    "weight_files",
     "weight_variant",
     "write_index",
 ]

@@ -70,7 +70,7 @@ def compute_base_id(model: Path | str) -> str:
 
 def _component(model: Path, component: str) -> Iterator[tuple[str, tuple[tuple[int, ...], _Read]]]:
     """Yield (name, (shape, reader of its values)) for every weight of one component."""
-    for file in _weight_files(model, component):
+    for file in weight_files(model, component):
         tensors = _open(file)
         places = _places(file)
         for key in tensors.keys():  # noqa: SIM118 (it is no mapping)
@@ -89,7 +89,7 @@ def weight_variant(model: Path | str, component: str) -> str | None:
         BundleMissing: there are no safetensors, some shards are missing, or there are several variants.
         BundleCorrupt: one of the files is no safetensors file.
     """
-    files = _weight_files(Path(model), component)
+    files = weight_files(Path(model), component)
     for file in files:
         if explained := mistaken.explain_file(file):
             raise BundleCorrupt(f"{file} is no safetensors file: {explained}.")
@@ -118,8 +118,12 @@ def _open(file: Path) -> Any:
         ) from error
 
 
-def _weight_files(model: Path, component: str) -> list[Path]:
-    """The weight files that the id covers: those without a variant such as .fp16, or else those of the only variant."""
+def weight_files(model: Path, component: str) -> list[Path]:
+    """The weight files that the id covers: those without a variant such as .fp16, or else those of the only variant.
+
+    Raises:
+        BundleMissing: there are no safetensors, some shards are missing, or there are several variants.
+    """
     files = sorted(file for file in (model / component).glob("*.safetensors") if _WEIGHTS.fullmatch(file.name))
     # "model.safetensors" and "model-00001-of-00002.safetensors" have no variant, "model.fp16.safetensors" has.
     plain = [file for file in files if _variant(file) is None]

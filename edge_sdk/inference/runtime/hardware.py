@@ -22,6 +22,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Cores:
 
     count: int
     reason: str
+
+
+@dataclass(frozen=True)
+class Resident:
+    """Bytes of memory that a process has: its own (anonymous), and pages of mapped files, which the system may drop."""
+
+    anonymous: int
+    file: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +90,13 @@ def memory() -> tuple[int, int] | None:
     except (KeyError, IndexError, ValueError):
         return None
     return total, available
+
+
+def process_memory() -> Resident:
+    """Resident memory of this process; zeros where the system does not say (outside Linux)."""
+    lines = dict(line.split(":", 1) for line in _read(_STATUS).splitlines() if ":" in line)
+    anonymous, file = (int(lines.get(key, "0").split()[0]) * 1024 for key in ("RssAnon", "RssFile"))
+    return Resident(anonymous, file)
 
 
 @functools.cache

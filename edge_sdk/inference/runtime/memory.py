@@ -26,6 +26,9 @@ _WORKING = {
 _WORKING_DECODER = 20_000
 _WORKING_DENOISER = 8_000
 
+# A parameter of mallopt(3).
+_M_MMAP_THRESHOLD = -3
+
 # Parts of the messages by which the C++ library and the allocators of ONNX Runtime, OpenVINO and torch report that
 # there is no more memory.
 _LACK = ("bad_alloc", "bad allocation", "failed to allocate", "allocate memory", "out of memory")
@@ -66,6 +69,16 @@ def give_back() -> None:
     """
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
+
+
+def keep_no_large_blocks() -> None:
+    """Let the C library return every freed block of a megabyte and more to the system at once, from now on.
+
+    Otherwise glibc keeps blocks of up to 32 MB between smaller ones that are in use. Measured: 1.3 GB after a training
+    step of Stable Diffusion 1.5.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def working_set(stage: str, feed: Mapping[str, npt.NDArray[Any]]) -> int:

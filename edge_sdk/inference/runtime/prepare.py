@@ -12,22 +12,18 @@ not there: it is written beside its place, synced and renamed.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import sys
 from pathlib import Path
 
 import msgspec
 import onnxruntime as ort
 
 from edge_sdk import durable
-from edge_sdk.errors import BundleCorrupt, ConfigurationError, NoRoomToPrepare, PreparedElsewhere
+from edge_sdk.errors import BundleCorrupt, PreparedElsewhere
 from edge_sdk.inference.bundle import Graph, sha256_of
+from edge_sdk.inference.runtime import cache as caching
 from edge_sdk.inference.runtime import hardware
 from edge_sdk.inference.runtime.memory import give_back
 from edge_sdk.inference.runtime.sessions import load, session_options
-from edge_sdk.lockfile import LockFile
-from edge_sdk.paths import expanded
 
 # Bytes; smaller graphs are opened as fast as their preparation is found.
 SMALL = 32_000_000
@@ -50,14 +46,6 @@ class NotPrepared(UserWarning):
         )
 
 
-class _File(msgspec.Struct, frozen=True):
-    """A file of a prepared graph. stamp: see `_stamp`; a file with another stamp is hashed again."""
-
-    sha256: str
-    size: int
-    stamp: tuple[int, int, int]
-
-
 class _Note(msgspec.Struct, frozen=True, kw_only=True):
     """The content of prepared.json."""
 
@@ -66,30 +54,7 @@ class _Note(msgspec.Struct, frozen=True, kw_only=True):
     processor: str
     identity: str
     onnxruntime: str
-    files: dict[str, _File]
-
-
-def cache_folder(folder: Path | str | None = None) -> Path:
-    """Folder of prepared graphs: `folder`, or $IMPASTO_CACHE, or the user's cache folder.
-
-    Raises:
-        ConfigurationError: neither of the first two is given, and this user has no home folder.
-    """
-    if folder or (folder := os.environ.get("IMPASTO_CACHE")):
-        return expanded(folder)
-    if sys.platform == "darwin":
-        own = Path("~/Library/Caches/impasto")
-    elif sys.platform == "win32":
-        own = Path(os.environ.get("LOCALAPPDATA") or "~/AppData/Local") / "impasto" / "cache"
-    else:
-        own = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "impasto"
-    try:
-        return expanded(own)
-    except ConfigurationError as error:
-        raise ConfigurationError(
-            "This user has no home folder, and so no place for prepared graphs: set IMPASTO_CACHE to a folder that can "
-            "be written."
-        ) from error
+    files: dict[str, caching.File]
 
 
 def pays(graph: Graph) -> bool:
@@ -99,7 +64,7 @@ def pays(graph: Graph) -> bool:
 
 def possible(graph: Graph, cache: Path) -> bool:
     """True if the graph is worth preparing, and is prepared already or the cache can be written."""
-    return pays(graph) and (find(graph, cache) is not None or _writable(place(graph, cache)))
+    return pays(graph) and (find(graph, cache) is not None or caching.writable(place(graph, cache)))
 
 
 def disk_needed(graph: Graph) -> int:
@@ -111,7 +76,7 @@ def place(graph: Graph, cache: Path) -> Path:
     """Folder of the graph's preparation, which need not exist."""
     facts = [dict(sorted(graph.hashes.items())), hardware.processor().identity, ort.__version__, _MIN_MAPPED, 1]
     key = hashlib.sha256(msgspec.json.encode(facts)).hexdigest()[:24]
-    return cache / "prepared" / f"{graph.path.parent.name}-{key}"
+    return cache / caching.PREPARED / f"{graph.path.parent.name}-{key}"
 
 
 def find(graph: Graph, cache: Path) -> Path | None:
@@ -148,61 +113,23 @@ def ready(graph: Graph, cache: Path) -> Path:
         DeviceBusy: another process prepares it and did not finish within `PATIENCE` seconds.
         OSError: the cache cannot be written.
     """
-    if (path := find(graph, cache)) is not None:
-        return path
     folder = place(graph, cache)
-    _check_room(graph, folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = folder.with_name(f".{folder.name}.lock")
-    # On a disk without locks, two processes may both do the work; the second one's folder replaces the first one's.
-    with LockFile(lock, f"Another process has held {lock} for {PATIENCE:g} s: look whether it hangs.", PATIENCE):
-        # Another process may have made it while this one waited.
-        if (path := find(graph, cache)) is None:
-            _sweep(folder)
-            _check_room(graph, folder)
-            _check_graph(graph)
-            _make(graph, folder)
-            path = folder / _MODEL
-    return path
 
+    def prepare() -> Path:
+        _check_room(graph, folder)
+        _check_graph(graph)
+        _make(graph, folder)
+        return folder / _MODEL
 
-def size(cache: Path) -> int:
-    """Bytes in the cache."""
-    return sum(path.lstat().st_size for path in _prepared(cache).rglob("*") if path.is_file())
-
-
-def empty(cache: Path) -> int:
-    """Delete all prepared graphs and return the bytes freed; processes that have one open can go on reading it."""
-    freed = size(cache)
-    if _prepared(cache).is_dir():
-        shutil.rmtree(_prepared(cache))
-    return freed
-
-
-def _prepared(cache: Path) -> Path:
-    return cache / "prepared"
+    if find(graph, cache) is None:
+        _check_room(graph, folder)  # before anything is written
+    return caching.made_once(folder, lambda: find(graph, cache), prepare, PATIENCE)
 
 
 def _check_room(graph: Graph, folder: Path) -> None:
-    existing = _existing(folder)
-    if not _writable(folder):
-        raise PermissionError(f"{existing} cannot be written")
-    needed, free = disk_needed(graph), shutil.disk_usage(existing).free
-    if free < needed:
-        raise NoRoomToPrepare(
-            f"Preparing {graph.path} for this processor may take {needed / 1e9:.1f} GB in {folder.parent}, and "
-            f"{free / 1e9:.1f} GB are free: make room, set IMPASTO_CACHE to a folder on another disk, or draw with "
-            "prepare=False."
-        )
-
-
-def _existing(folder: Path) -> Path:
-    return next(parent for parent in folder.absolute().parents if parent.exists())
-
-
-def _writable(folder: Path) -> bool:
-    existing = _existing(folder)
-    return existing.is_dir() and os.access(existing, os.W_OK)
+    caching.check_room(
+        folder, disk_needed(graph), f"Preparing {graph.path} for this processor", "draw with prepare=False"
+    )
 
 
 def _check_graph(graph: Graph) -> None:
@@ -216,8 +143,8 @@ def _check_graph(graph: Graph) -> None:
 
 def _make(graph: Graph, folder: Path) -> None:
     own = hardware.processor()
-    work = durable.new_folder(folder)
-    try:
+
+    def fill(work: Path) -> None:
         options = session_options()
         options.optimized_model_filepath = str(work / _MODEL)
         options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
@@ -229,55 +156,25 @@ def _make(graph: Graph, folder: Path) -> None:
         give_back()
         # A graph whose weights are all small has no file of weights.
         (work / _WEIGHTS).touch()
-        for name in (_MODEL, _WEIGHTS):
-            _sync(work / name)
-        files = {name: _describe(work / name) for name in (_MODEL, _WEIGHTS)}
+        caching.sync(work / _MODEL, work / _WEIGHTS)
         note = _Note(
             graph=dict(graph.hashes),
             processor=own.name,
             identity=own.identity,
             onnxruntime=ort.__version__,
-            files=files,
+            files={name: caching.describe(work / name) for name in (_MODEL, _WEIGHTS)},
         )
         durable.write(work / _NOTE, msgspec.json.format(msgspec.json.encode(note)))
-        _put_in_place(work, folder)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
-
-def _put_in_place(work: Path, folder: Path) -> None:
-    """Rename `work` to `folder`. An old one (damaged, or made at the same time without locks) is moved away first."""
-    if folder.exists():
-        old = work.with_name(f"{work.name}-old")
-        folder.rename(old)
-        work.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        work.rename(folder)
-    _sync(folder.parent)
-
-
-def _sweep(folder: Path) -> None:
-    """Delete the unfinished folders of processes that were killed."""
-    for left in folder.parent.glob(f".{folder.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
+    caching.make(folder, fill)
 
 
 def _whole(folder: Path, note: _Note) -> bool:
     """True if the files are those of the note. Files whose stamp is unchanged are not read."""
-    try:
-        touched = {name: file for name, file in note.files.items() if _stamp(folder / name) != file.stamp}
-        for name, file in touched.items():
-            path = folder / name
-            if path.stat().st_size != file.size or sha256_of(path) != file.sha256:
-                return False
-        if touched:
-            files = note.files | {name: _describe(folder / name, file.sha256) for name, file in touched.items()}
-            _remember(folder, msgspec.structs.replace(note, files=files))
-    except OSError:
-        return False
-    return True
+    touched = caching.touched(folder, note.files)
+    if touched:
+        _remember(folder, msgspec.structs.replace(note, files=note.files | touched))
+    return touched is not None
 
 
 def _remember(folder: Path, note: _Note) -> None:
@@ -286,23 +183,3 @@ def _remember(folder: Path, note: _Note) -> None:
         durable.write(folder / _NOTE, msgspec.json.format(msgspec.json.encode(note)))
     except OSError:
         return
-
-
-def _describe(path: Path, sha256: str | None = None) -> _File:
-    return _File(sha256 or sha256_of(path), path.stat().st_size, _stamp(path))
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Inode and times of a file, which change whenever it is written, truncated, copied or replaced."""
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns
-
-
-def _sync(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

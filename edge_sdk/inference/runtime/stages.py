@@ -27,7 +27,8 @@ from edge_sdk.inference.bundle import INDEX, WEIGHTS, Bundle, Graph, graph_file
 from edge_sdk.inference.runtime import memory
 from edge_sdk.inference.runtime.backends import Choice, Session, Settings, choose
 from edge_sdk.inference.runtime.backends.base import Array, Floats
-from edge_sdk.inference.runtime.prepare import NotPrepared, cache_folder, pays
+from edge_sdk.inference.runtime.cache import cache_folder
+from edge_sdk.inference.runtime.prepare import NotPrepared, pays
 from edge_sdk.inference.runtime.settings import DrawingOptions, DrawingSettings
 
 if TYPE_CHECKING:

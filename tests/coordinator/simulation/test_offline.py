@@ -22,7 +22,7 @@ from coordinator.simulation.offline.folders import read_folders
 from edge_sdk.adapter import LayerSet, load
 from edge_sdk.errors import ConfigurationError, NoPictures, PictureError
 from edge_sdk.inference import compute_base_id
-from edge_sdk.training.encoding import load_unet
+from edge_sdk.training.base_model.unet import load_unet
 from export.source import slots_of
 from tests.models import EMBEDDING, STICKERS, picture_bundle, stickers_bundle, tiny_bundle, tiny_model, write_model
 from tests.training.samples import write_squares

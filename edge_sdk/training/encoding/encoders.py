@@ -5,28 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+import transformers
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel
 
 from edge_sdk.errors import BundleError, NoPictures, PictureError, TrainingError
 from edge_sdk.inference.bundle import obstacle_in, read_config, weight_variant
+from edge_sdk.inference.runtime import give_back
 from edge_sdk.inference.sampling import Tokenizer
 from edge_sdk.pictures import Picture, fit, load_pictures, to_rgb
-from edge_sdk.training.threads import MAKING_MODULES
+from edge_sdk.training.base_model import explained, freeze
+from edge_sdk.training.encoding.kept import KeptEncodings
 
 _LOG = logging.getLogger(__name__)
+# The name of an argument of `from_pretrained`, since transformers 4.56.
+_TYPE = "dtype" if tuple(map(int, transformers.__version__.split(".")[:2])) >= (4, 56) else "torch_dtype"
+# Captions that are encoded at once; pictures by their pixels, as one of 512 x 512 takes 0.9 GB meanwhile.
 _BATCH = 8
+_PIXELS = 8 * 128 * 128
 Pictures = Path | str | Sequence[Picture] | Sequence[tuple[Image.Image, str]]
 
 
@@ -98,15 +104,6 @@ def image_size(model: Path) -> int:
     return int(unet["sample_size"]) << (len(vae.get("block_out_channels", (64,))) - 1)
 
 
-def load_unet(model: Path) -> UNet2DConditionModel:
-    """The frozen UNet in float32, channels last, its dropout off."""
-    with _explained(model):
-        unet = UNet2DConditionModel.from_pretrained(
-            model / "unet", torch_dtype=torch.float32, **_own_weights(model, "unet")
-        )
-    return unet.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-
-
 def gather(pictures: Pictures, size: int) -> Captioned:
     """Convert the pictures of a folder, or Pillow's objects, to RGB squares of (size, size) pixels.
 
@@ -136,22 +133,36 @@ def _pair(item: object, number: int) -> tuple[Image.Image, str]:
     return image, text
 
 
-def encode(model: Path, pictures: Captioned, mirror: bool = False) -> Encoded:
+def encode(model: Path, pictures: Captioned, mirror: bool = False, kept: KeptEncodings | None = None) -> Encoded:
     """Encode pictures and captions with the autoencoder and the text encoder of a diffusers folder.
 
+    The two are never in memory together, and only for what is not kept from earlier.
+
     mirror: encode the mirrored pictures, left for right, as well.
+    kept: earlier encodings; None keeps none.
 
     A caption longer than the text encoder reads is cut, with a warning in the log that names it.
 
     Raises:
         TrainingError: the folder's autoencoder or text encoder cannot be loaded.
     """
+    kept = kept or KeptEncodings("", None)
+    texts, pixels = [*pictures.captions, ""], pictures.pixels
+    both = np.concatenate([pixels, pixels[:, :, ::-1]]) if mirror else pixels
+    shape = json.dumps(both.shape[1:]).encode()
     with torch.no_grad():
-        prompts = _encode_texts(model, [*pictures.captions, ""])
-        pixels = pictures.pixels
-        both = _encode_pixels(model, np.concatenate([pixels, pixels[:, :, ::-1]]) if mirror else pixels)
-        latents, mirrored = both.split(len(pixels)) if mirror else (both, None)
-        return Encoded(latents, mirrored, prompts[:-1], prompts[-1:], pictures.digest)
+        prompts = kept.encoded(
+            [b"caption " + json.dumps(text).encode() for text in texts],
+            lambda missing: _encode_texts(model, [texts[number] for number in missing]),
+        )
+        give_back()
+        encoded = kept.encoded(
+            [b"picture " + shape + picture.tobytes() for picture in both],
+            lambda missing: _encode_pixels(model, both[missing]),
+        )
+    give_back()
+    latents, mirrored = encoded.split(len(pixels)) if mirror else (encoded, None)
+    return Encoded(latents, mirrored, prompts[:-1], prompts[-1:], pictures.digest)
 
 
 def _own_weights(model: Path, component: str) -> dict[str, Any]:
@@ -161,20 +172,38 @@ def _own_weights(model: Path, component: str) -> dict[str, Any]:
 
 def _encode_pixels(model: Path, pixels: NDArray[np.uint8]) -> Tensor:
     """Latents of pixels (n, h, w, 3), uint8: posterior means, as their spread is far below the noise of training."""
-    with _explained(model):
+    with explained(model):
         vae = AutoencoderKL.from_pretrained(
             model / "vae", torch_dtype=torch.float32, **_own_weights(model, "vae")
         ).eval()
-    x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
-    means = torch.cat([vae.encode(part).latent_dist.mean for part in x.split(_BATCH)])
-    return means * vae.config.scaling_factor
+    del vae.decoder  # half of the weights, which drawing alone needs
+    at_once = max(1, min(_BATCH, _PIXELS // (pixels.shape[1] * pixels.shape[2])))
+    means = [vae.encode(_scaled(pixels[i : i + at_once])).latent_dist.mean for i in range(0, len(pixels), at_once)]
+    return torch.cat(means) * vae.config.scaling_factor
+
+
+def _compute_in_float32(network: nn.Module) -> None:
+    """Let a network compute in float32, whatever its matrices are stored in: each is widened for its product only."""
+    freeze(network)
+    for module in network.modules():
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.float()
+        elif module.bias is not None:
+            module.bias.data = module.bias.data.float()
+
+
+def _scaled(pixels: NDArray[np.uint8]) -> Tensor:
+    """Pixels (n, h, w, 3) as the autoencoder reads them: (n, 3, h, w), from -1 to 1."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _encode_texts(model: Path, texts: list[str]) -> Tensor:
-    with _explained(model):
-        # float32 is set afterwards: the argument's name and default differ between versions of transformers.
-        encoder = CLIPTextModel.from_pretrained(model / "text_encoder", **_own_weights(model, "text_encoder"))
-        encoder = encoder.float().eval()
+    with explained(model):
+        encoder = CLIPTextModel.from_pretrained(
+            model / "text_encoder", **{_TYPE: "auto"}, **_own_weights(model, "text_encoder")
+        ).eval()
+        _compute_in_float32(encoder)
         # The SDK's own tokenizer, so that a caption has the same tokens here as in a drawing.
         tokenizer = Tokenizer(model / "tokenizer", longest=encoder.config.max_position_embeddings)
     if tokenizer.size > encoder.config.vocab_size:
@@ -187,15 +216,3 @@ def _encode_texts(model: Path, texts: list[str]) -> Tensor:
         if cut:
             _LOG.warning("Caption cut to its first %d tokens: %r", tokenizer.length - 2, text)
     return torch.cat([encoder(part)[0] for part in torch.from_numpy(tokens.ids).split(_BATCH)])
-
-
-@contextmanager
-def _explained(model: Path) -> Iterator[None]:
-    """Turn the errors of diffusers and transformers for a damaged folder into a TrainingError."""
-    try:
-        with MAKING_MODULES:
-            yield
-    except BundleError as error:
-        raise TrainingError(str(error)) from error
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise TrainingError(f"{model} cannot be loaded as a diffusers folder: {error}") from error
