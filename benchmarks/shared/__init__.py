@@ -1,1 +1,1 @@
-"""Arguments, the machine, control groups, bars, results, kept runs and the stickers model, which all benchmarks share."""
+"""Arguments, the machine, control groups, bars, results, kept runs and the stickers base model, for all benchmarks."""
