@@ -67,8 +67,11 @@ def check(path: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder that only its owner can look into, if it is not there; the umask decides about missing parents."""
-    folder.mkdir(0o700, parents=True, exist_ok=True)
+    """Make a folder that only its owner can look into, if it is not there, and such parents as are missing."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)  # an error if it is something else
 
 
 def private_file(path: Path) -> None:

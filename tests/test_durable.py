@@ -29,6 +29,26 @@ def test_a_full_disk_names_the_file_and_leaves_what_was_there(tmp_path: Path) ->
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.png", b"earlier")]
 
 
+def test_a_private_folder_is_its_owners_alone_and_so_are_parents_that_were_missing(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(0o755)
+    folder = tmp_path / "there" / "home" / "prior"
+    durable.private_folder(folder)
+    durable.private_folder(folder)
+    modes = [place.stat().st_mode & 0o777 for place in (folder, folder.parent, folder.parent.parent)]
+    assert modes == [0o700, 0o700, 0o755]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError):
+        durable.private_folder(tmp_path / "file")
+
+
+def test_a_private_file_is_made_once(tmp_path: Path) -> None:
+    durable.private_file(tmp_path / "file")
+    (tmp_path / "file").write_text("kept")
+    durable.private_file(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "kept"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to("disk/file")

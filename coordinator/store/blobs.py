@@ -128,7 +128,7 @@ class FolderBlobs:
             if path.exists():
                 _check_owner(path.read_bytes(), federation, str(self._folder))
             else:
-                durable.write(path, federation.encode())
+                durable.write(path, federation.encode(), private=True)
 
     def _files(self) -> list[Path]:
         try:

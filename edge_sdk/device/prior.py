@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from edge_sdk import durable
 from edge_sdk.errors import ImpastoError, PictureError
 from edge_sdk.inference import Generator
 from edge_sdk.pictures import Picture, open_picture, save_picture
@@ -62,7 +63,7 @@ def prior_pictures(generator: Generator, folder: Path, seconds: float) -> list[P
             if left <= 0 or took > left:
                 break
             drawn = generator.generate(caption, seed=number, on_step=in_time)
-            own.mkdir(parents=True, exist_ok=True)
+            durable.private_folder(own)
             if not drawn:
                 slow.write_text(f"{left}\n", "utf-8")
                 break

@@ -60,7 +60,7 @@ def save_checkpoint(
     tensors |= {f"{_BEST}/{name}": value for name, value in state.best.items()}
     looks = json.dumps([[look.step, look.held_out, look.prior] for look in state.looks])
     data = _serialize(tensors, {"format": _FORMAT, "run": run, "seconds": json.dumps(state.seconds), "looks": looks})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.private_folder(path.parent)
     durable.write(path, data, private=True)
 
 

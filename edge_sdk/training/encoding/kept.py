@@ -56,7 +56,7 @@ class KeptEncodings:
                 found[number] = encoding
                 # On a full disk or in a folder that cannot be written, they are encoded again the next time.
                 with suppress(OSError):
-                    self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                    durable.private_folder(self._folder)
                     data = save({"encoding": encoding.contiguous()}, {"format": _FORMAT})
                     durable.write(files[number], data, private=True)
         return torch.stack([encoding for encoding in found if encoding is not None])
