@@ -151,10 +151,10 @@ class Database:
         self._stored: State | None = None  # the state in the database; None if it is not known, or of the first form
         try:
             parsed = sa.make_url(url)
-            if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
-                durable.private_folder(Path(parsed.database).parent)
-                if _is_file(parsed):
-                    durable.private_file(Path(parsed.database))
+            file = Path(parsed.database or "") if _is_file(parsed) else None
+            if file is not None:
+                durable.private_folder(file.parent)
+                durable.private_file(file)
             self._engine = sa.create_engine(parsed)
             if parsed.get_backend_name() == "sqlite":
                 sa.event.listen(self._engine, "connect", _durable)
@@ -162,7 +162,7 @@ class Database:
             self.sketches = SqlSketches(self._engine)
             self._enrol(base_id)
             self.epoch = self.latest_epoch()
-            self._file = _OpenFile(Path(parsed.database or "")) if _is_file(parsed) else None
+            self._file = _OpenFile(file) if file is not None else None
         except (sa.exc.SQLAlchemyError, OSError, ImportError) as error:
             raise ConfigurationError(
                 f"Cannot open the database {_shown(url)!r}: {error}. Correct `database`."
