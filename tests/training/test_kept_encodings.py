@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -105,6 +106,20 @@ def test_a_cache_that_cannot_be_written_costs_nothing(cache: Path, asked: list[i
     first = encoded(cache)
     assert equal(encoded(cache), first)
     assert asked == [4, 6, 4, 6]
+
+
+def test_what_is_kept_is_read_where_nothing_can_be_written(
+    cache: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that has become read-only, which a test by root has to play."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    first = encoded(cache)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert equal(encoded(cache), first)
+    assert asked == [4, 6]
 
 
 def test_a_trainer_of_a_large_model_keeps_them(cache: Path, asked: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

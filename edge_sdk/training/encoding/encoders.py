@@ -152,12 +152,14 @@ def encode(model: Path, pictures: Captioned, mirror: bool = False, kept: KeptEnc
     shape = json.dumps(both.shape[1:]).encode()
     with torch.no_grad():
         prompts = kept.encoded(
-            [b"caption " + json.dumps(text).encode() for text in texts],
+            len(texts),
+            lambda number: b"caption " + json.dumps(texts[number]).encode(),
             lambda missing: _encode_texts(model, [texts[number] for number in missing]),
         )
         give_back()
         encoded = kept.encoded(
-            [b"picture " + shape + picture.tobytes() for picture in both],
+            len(both),
+            lambda number: b"picture " + shape + both[number].tobytes(),
             lambda missing: _encode_pixels(model, both[missing]),
         )
     give_back()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,16 +38,17 @@ class KeptEncodings:
         self._base_id = base_id
         self._folder = None if cache is None else cache / caching.ENCODED
 
-    def encoded(self, contents: Sequence[bytes], encode: Callable[[list[int]], Tensor]) -> Tensor:
+    def encoded(self, count: int, content: Callable[[int], bytes], encode: Callable[[list[int]], Tensor]) -> Tensor:
         """The encodings of the contents, stacked: (n, ...).
 
         Args:
-            contents: of each, the bytes on which its encoding depends.
+            count: number of contents.
+            content: of a number, the bytes on which its encoding depends; asked for one at a time.
             encode: encodes those of these numbers, which are not kept yet.
         """
         if self._folder is None:
-            return encode(list(range(len(contents))))
-        files = [self._folder / self._name(content) for content in contents]
+            return encode(list(range(count)))
+        files = [self._folder / self._name(content(number)) for number in range(count)]
         found = [_read(file) for file in files]
         missing = [number for number, encoding in enumerate(found) if encoding is None]
         if missing:
@@ -79,7 +80,8 @@ def _read(file: Path) -> Tensor | None:
             if (opened.metadata() or {}).get("format") != _FORMAT:
                 return None
             encoding: Tensor = opened.get_tensor("encoding").clone()
-        os.utime(file)
     except (OSError, KeyError, safetensors.SafetensorError):
         return None
+    with suppress(OSError):  # in a folder that cannot be written
+        os.utime(file)
     return encoding if bool(encoding.isfinite().all()) else None
