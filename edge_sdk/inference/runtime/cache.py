@@ -98,11 +98,18 @@ def writable(folder: Path) -> bool:
     return existing.is_dir() and os.access(existing, os.W_OK)
 
 
-def made_once(folder: Path, find: Callable[[], Path | None], prepare: Callable[[], Path], patience: float) -> Path:
+def made_once(
+    folder: Path,
+    find: Callable[[], Path | None],
+    check: Callable[[], None],
+    prepare: Callable[[], Path],
+    patience: float,
+) -> Path:
     """The path that `find` gives, or else that of `prepare`, which one process at a time runs.
 
     Args:
         find: returns None as long as the folder is missing or damaged.
+        check: raises if there is no room for it, before anything is written.
         patience: seconds to wait for another process that prepares it.
 
     Raises:
@@ -111,6 +118,7 @@ def made_once(folder: Path, find: Callable[[], Path | None], prepare: Callable[[
     """
     if (path := find()) is not None:
         return path
+    check()
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_name(f".{folder.name}.lock")
     # On a disk without locks, two processes may both do the work; the second one's folder replaces the first one's.

@@ -34,14 +34,6 @@ class Cores:
 
 
 @dataclass(frozen=True)
-class Resident:
-    """Bytes of memory that a process has: its own (anonymous), and pages of mapped files, which the system may drop."""
-
-    anonymous: int
-    file: int
-
-
-@dataclass(frozen=True)
 class Processor:
     """A processor model. `identity` also covers its instruction sets, on which prepared weights depend."""
 
@@ -84,7 +76,7 @@ def memory_limit(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
 
 def memory() -> tuple[int, int] | None:
     """Bytes of memory and bytes available of the machine; None where the system does not say (outside Linux)."""
-    lines = dict(line.split(":", 1) for line in _read(_MEMINFO).splitlines() if ":" in line)
+    lines = _fields(_MEMINFO)
     try:
         total, available = (int(lines[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
     except (KeyError, IndexError, ValueError):
@@ -92,11 +84,15 @@ def memory() -> tuple[int, int] | None:
     return total, available
 
 
-def process_memory() -> Resident:
-    """Resident memory of this process; zeros where the system does not say (outside Linux)."""
-    lines = dict(line.split(":", 1) for line in _read(_STATUS).splitlines() if ":" in line)
-    anonymous, file = (int(lines.get(key, "0").split()[0]) * 1024 for key in ("RssAnon", "RssFile"))
-    return Resident(anonymous, file)
+def anonymous_memory() -> int:
+    """Bytes of this process's own memory, without pages of mapped files; 0 where the system does not say (outside
+    Linux)."""
+    return int(_fields(_STATUS).get("RssAnon", "0").split()[0]) * 1024
+
+
+def _fields(file: Path) -> dict[str, str]:
+    """Name -> value of a file of lines such as "MemTotal: 8 kB"."""
+    return dict(line.split(":", 1) for line in _read(file).splitlines() if ":" in line)
 
 
 @functools.cache

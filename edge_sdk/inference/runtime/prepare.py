@@ -121,9 +121,7 @@ def ready(graph: Graph, cache: Path) -> Path:
         _make(graph, folder)
         return folder / _MODEL
 
-    if find(graph, cache) is None:
-        _check_room(graph, folder)  # before anything is written
-    return caching.made_once(folder, lambda: find(graph, cache), prepare, PATIENCE)
+    return caching.made_once(folder, lambda: find(graph, cache), lambda: _check_room(graph, folder), prepare, PATIENCE)
 
 
 def _check_room(graph: Graph, folder: Path) -> None:

@@ -13,8 +13,10 @@ from edge_sdk.training.base_model.stored_weights import (
     WeightsNotPrepared,
     known_base_id,
     laid_out,
+    stored_size,
     training_cache,
     viewed,
+    weights_size,
 )
 from edge_sdk.training.base_model.unet import computed_again, empty_unet, explained, load_unet
 
@@ -28,6 +30,8 @@ __all__ = [
     "known_base_id",
     "laid_out",
     "load_unet",
+    "stored_size",
     "training_cache",
     "viewed",
+    "weights_size",
 ]

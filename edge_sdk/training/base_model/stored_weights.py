@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -65,13 +64,13 @@ class _Identity(msgspec.Struct, frozen=True):
     files: dict[str, tuple[int, int, int]]
 
 
-def weights_size(model: Path) -> int:
-    """Bytes of the UNet's weights on disk, as the base model was published.
+def weights_size(model: Path, component: str = "unet") -> int:
+    """Bytes of a component's weights on disk, as the base model was published.
 
     Raises:
         BundleMissing: see `weight_files`.
     """
-    return sum(file.stat().st_size for file in weight_files(model, "unet"))
+    return sum(file.stat().st_size for file in weight_files(model, component))
 
 
 def pays(model: Path) -> bool:
@@ -166,16 +165,16 @@ def place(base_id: str, storage: Storage, cache: Path) -> Path:
 def _ready(model: Path, base_id: str, storage: Storage, cache: Path) -> Path:
     folder = place(base_id, storage, cache)
 
+    def check() -> None:
+        needed = sum(stored_size(tensor.numel(), tensor.ndim, storage) for _, tensor in _published(model))
+        caching.check_room(folder, needed, f"Laying out the weights of {model} for training", "train a smaller model")
+
     def prepare() -> Path:
         caching.make(folder, lambda work: _fill(work, model, base_id, storage))
         give_back()
         return folder / _WEIGHTS
 
-    if find(base_id, storage, cache) is None:
-        # float32 is the most that they take.
-        needed = sum(_size(tensor.numel(), tensor.ndim, storage) for _, tensor in _published(model))
-        caching.check_room(folder, needed, f"Laying out the weights of {model} for training", "train a smaller model")
-    return caching.made_once(folder, lambda: find(base_id, storage, cache), prepare, PATIENCE)
+    return caching.made_once(folder, lambda: find(base_id, storage, cache), check, prepare, PATIENCE)
 
 
 def _fill(work: Path, model: Path, base_id: str, storage: Storage) -> None:
@@ -193,7 +192,7 @@ def _write(path: Path, model: Path, storage: Storage) -> None:
     header: dict[str, object] = {}
     end = 0
     for name, tensor in _published(model):
-        begin, end = end, end + _size(tensor.numel(), tensor.ndim, storage)
+        begin, end = end, end + stored_size(tensor.numel(), tensor.ndim, storage)
         shape = list(tensor.permute(0, 2, 3, 1).shape) if tensor.ndim == 4 else list(tensor.shape)
         header[name] = {"dtype": _NAMES[_dtype(tensor.ndim, storage)], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
@@ -220,8 +219,9 @@ def _dtype(dimensions: int, storage: Storage) -> torch.dtype:
     return DTYPES[storage] if dimensions > 1 else torch.float32
 
 
-def _size(numbers: int, dimensions: int, storage: Storage) -> int:
-    return int(numbers * math.ceil(torch.finfo(_dtype(dimensions, storage)).bits / 8))
+def stored_size(numbers: int, dimensions: int, storage: Storage) -> int:
+    """Bytes of a weight as it is stored: matrices in the given type, vectors in float32."""
+    return int(numbers * _dtype(dimensions, storage).itemsize)
 
 
 def laid_out(tensor: Tensor, storage: Storage) -> Tensor:

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.weak import WeakIdKeyDictionary
 
 from edge_sdk.adapter import LayerSet
-from edge_sdk.training.base_model import Storage, computed_again, empty_unet, freeze, laid_out, viewed
+from edge_sdk.training.base_model import Storage, computed_again, empty_unet, freeze, laid_out, stored_size, viewed
 from edge_sdk.training.lora import Slots, module_names
 from edge_sdk.training.precision import TrainingPrecision, fast_kernels, short_sequence
 from edge_sdk.training.threads import MAKING_MODULES
@@ -73,8 +73,7 @@ class DryRuns:
 
     def weights(self, storage: Storage) -> int:
         """Bytes of all weights: matrices as they are stored, vectors in float32."""
-        wide = {"bf16": 2, "fp32": 4}[storage]
-        return sum(math.prod(shape) * (wide if len(shape) > 1 else 4) for shape in self._shapes)
+        return sum(stored_size(math.prod(shape), len(shape), storage) for shape in self._shapes)
 
     def parameters(self, rank: int, layers: LayerSet) -> int:
         """Numbers of the factors of an adapter."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edge_sdk.adapter import LayerSet
 from edge_sdk.errors import TrainingError
-from edge_sdk.inference.bundle import read_config, weight_files
+from edge_sdk.inference.bundle import read_config
 from edge_sdk.inference.runtime import hardware, keep_no_large_blocks, parse_size
-from edge_sdk.training.base_model import Storage
+from edge_sdk.training.base_model import Storage, weights_size
 from edge_sdk.training.memory.budget import Budget, Facts, Way, chosen
 from edge_sdk.training.memory.dry_run import Case, DryRuns
 from edge_sdk.training.precision import TrainingPrecision
@@ -47,7 +47,7 @@ class Planner:
         self._precision = precision
         self._mapped = mapped
         self._runs = DryRuns(model)
-        self._process = hardware.process_memory().anonymous or _PROCESS
+        self._process = hardware.anonymous_memory() or _PROCESS
         unet, vae, text = (read_config(model / part / "config.json") for part in ("unet", "vae", "text_encoder"))
         self._latent = int(unet["in_channels"])
         self._halvings = len(vae.get("block_out_channels", (64,))) - 1
@@ -96,9 +96,5 @@ class Planner:
     def _encoding(self, size: int) -> int:
         """Bytes that encoding takes beside the process: the text encoder's weights, or half of the autoencoder's, in
         float32, and one picture at its first level."""
-        text, vae = (_file_size(self._model, part) for part in ("text_encoder", "vae"))
+        text, vae = (weights_size(self._model, part) for part in ("text_encoder", "vae"))
         return max(int(_TEXT * text), vae + 4 * _LEVELS * self._width * size * size)
-
-
-def _file_size(model: Path, component: str) -> int:
-    return sum(file.stat().st_size for file in weight_files(model, component))
