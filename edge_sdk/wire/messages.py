@@ -356,7 +356,7 @@ class ClusterStart(_Message, frozen=True, kw_only=True):
 
     attempt: as in a RoundStart; question: encoded, see docs/protocol.md; smallest: least number of devices in a
     cluster, by which the company of two sums has to differ if it differs at all; masking: the terms of the sum; noise:
-    what the answers keep by their noise, at level "local+dp", whose sums may lose devices; absent at level "local".
+    what the answers keep by their noise, at level "local+dp", whose sums may lose devices; nil at level "local".
     """
 
     attempt: Positive
