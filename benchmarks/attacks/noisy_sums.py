@@ -17,7 +17,7 @@ from benchmarks.attacks.sums import told_of_anybody
 from coordinator.methods.clustering.by_noisy_sums import Groups, Plan, State, begin, step, summed_with_noise
 from coordinator.rounds import LARGEST_SUM
 from edge_sdk.privacy import FARTHEST, Guarantee, nearest_centroid
-from edge_sdk.secure_aggregation import Policy, Terms
+from edge_sdk.secure_aggregation import Policy
 
 
 def clustered_with_noise(
@@ -32,8 +32,7 @@ def clustered_with_noise(
         rng: source of the noise, and of the choice of devices.
     """
     devices, policy = min(len(codes), LARGEST_SUM), Policy()
-    terms = Terms(federation="x", epoch=0, round=0, attempt=1, step=bytes(32), words=1, policy=policy)
-    honest = terms.honest(devices, policy.parameters(devices))
+    honest = policy.honest(devices, policy.fewest(devices, policy.parameters(devices)))
     below = random.Random(int(rng.integers(2**62))).randrange
     found: State | Groups = begin(Plan(epoch=1, clustering=1, clusters=clusters))
     while isinstance(found, State):

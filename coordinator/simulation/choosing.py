@@ -19,7 +19,7 @@ from coordinator.methods.aggregation import MaskableSettings
 from coordinator.methods.clustering import BySums, by_noisy_sums, by_sums
 from edge_sdk.errors import TooFewDevices
 from edge_sdk.privacy import Guarantee, answer, nearest_centroid
-from edge_sdk.secure_aggregation import Terms, policy_of
+from edge_sdk.secure_aggregation import policy_of
 
 
 def is_alone(federation: Federation) -> bool:
@@ -76,9 +76,7 @@ def _found_with_noise(
             f"{federation.min_devices}: give more folders, or a larger epsilon."
         )
     policy = policy_of(masking)
-    honest = Terms(
-        federation=federation.name, epoch=0, round=0, attempt=1, step=bytes(32), words=1, policy=policy
-    ).honest(devices, policy.parameters(devices))
+    honest = policy.honest(devices, policy.fewest(devices, policy.parameters(devices)))
     below = random.Random(f"{federation.name} {federation.seed}").randrange
     found: by_noisy_sums.State | by_noisy_sums.Groups = by_noisy_sums.begin(clustering.noisy_plan(0, 1))
     up = down = 0

@@ -107,6 +107,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return max(FEWEST_DEVICES, given.threshold, self.quorum(devices))
         return max(devices - share_of(devices, self.dropping), self.quorum(devices))
 
+    def honest(self, devices: int, left: int) -> int:
+        """The devices, of `left` of so many at a sum's beginning, that do not collude; one at least."""
+        return max(1, left - share_of(devices, self.colluding))
+
 
 def parameters(
     devices: int,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from edge_sdk.secure_aggregation.policy import Parameters, Policy, share_of
+from edge_sdk.secure_aggregation.policy import Parameters, Policy
 
 Hash = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -46,7 +46,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def honest(self, devices: int, given: Parameters) -> int:
         """The fewest devices of a sum of so many at its beginning that are left in it, and do not collude."""
-        return max(1, self.fewest(devices, given) - share_of(devices, self.policy.colluding))
+        return self.policy.honest(devices, self.fewest(devices, given))
 
     @property
     def numbers(self) -> tuple[int, int, int]:
