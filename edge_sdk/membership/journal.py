@@ -34,7 +34,7 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -98,14 +98,23 @@ def read_owner(path: Path) -> Owner | None:
 
     Reads only, and raises, as `read_trusted_key`.
     """
+    row = _read_row(path, "owner", "federation, device")
+    return Owner(*row) if row else None
+
+
+def _read_row(path: Path, table: str, columns: str) -> tuple[Any, ...] | None:
+    """The row of a table of the journal in `path`; None without the journal, the table or the row.
+
+    Reads only, and raises, as `read_trusted_key`.
+    """
     if not path.is_file():
         return None
     with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
-        _check_kind(sql, path)
-        if not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'owner'").fetchone():
+        there = "SELECT 1 FROM sqlite_schema WHERE name = ?"
+        if _check_kind(sql, path) or not sql.execute(there, (table,)).fetchone():
             return None
-        row = sql.execute("SELECT federation, device FROM owner").fetchone()
-    return Owner(*row) if row else None
+        row: tuple[Any, ...] | None = sql.execute(f"SELECT {columns} FROM {table}").fetchone()
+    return row
 
 
 def read_trusted_key(path: Path) -> bytes | None:
@@ -128,12 +137,7 @@ def read_own_key(path: Path) -> bytes | None:
 
     Reads only, and raises, as `read_trusted_key`.
     """
-    if not path.is_file():
-        return None
-    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
-        if _check_kind(sql, path) or not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'own_key'").fetchone():
-            return None
-        row = sql.execute("SELECT private FROM own_key").fetchone()
+    row = _read_row(path, "own_key", "private")
     return bytes(row[0]) if row else None
 
 
@@ -142,12 +146,7 @@ def read_spent(path: Path) -> Spent:
 
     Reads only, and raises, as `read_trusted_key`.
     """
-    if not path.is_file():
-        return Spent()
-    with _named_errors(path), closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", _BUSY, uri=True)) as sql:
-        if _check_kind(sql, path) or not sql.execute("SELECT 1 FROM sqlite_schema WHERE name = 'spent'").fetchone():
-            return Spent()
-        row = sql.execute("SELECT record FROM spent").fetchone()
+    row = _read_row(path, "spent", "record")
     return _decoded(path, row[0], Spent) if row else Spent()
 
 
