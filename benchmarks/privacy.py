@@ -39,7 +39,6 @@ If the base model has an image encoder, its picture codes are attacked and group
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,6 +58,7 @@ from benchmarks.attacks.recovery import nearest, recovered, voted
 from benchmarks.attacks.rivals import Colluders, Rotation, SignHash, principal_components
 from benchmarks.attacks.sums import clustered, named_without_names, singled, styles_of_lost
 from benchmarks.shared.harness import KEPT, Bar, Report, Row, arguments, cached, value_of
+from benchmarks.shared.runs import key_of
 from benchmarks.shared.stickers import base_id
 from coordinator.methods.clustering.by_noisy_sums import fewest_devices
 from edge_sdk.privacy import LEAVING, LEVELS, Basis, Coarse, Guarantee, Level
@@ -204,8 +204,7 @@ def _part_of(row: Row) -> str | None:
 
 def _kept(cell: str, size: Size, measure: Callable[[], Iterable[Row]]) -> list[Row]:
     """The rows of a piece, kept by its name, the size of the run and the base model."""
-    facts = json.dumps([base_id(), cell, asdict(size)])
-    file = PLACE / f"{hashlib.sha256(facts.encode()).hexdigest()[:20]}.json"
+    file = PLACE / f"{key_of({'base': base_id(), 'cell': cell, 'size': asdict(size)})}.json"
     rows: list[Row] = cached(file, lambda: [dict(row) for row in measure()])
     return rows
 

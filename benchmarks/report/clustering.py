@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from benchmarks.report.markdown import table
+from benchmarks.report.markdown import NOT_YET, table
 
 Result: TypeAlias = Mapping[str, Any]
-_NOT_YET = "Not measured yet."
 _RULES = ("silhouette", "eigengap", "significant")
 
 
@@ -16,7 +15,7 @@ def styles(result: Result) -> str:
     """ARI before training and after it, of the stickers' device styles: a column for each clusterer."""
     rows = _part(result, "styles")
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     clusterers = _named(rows, "clusterer")
     found = {(row["devices"], row["named"], row["level"], row["clusterer"]): row for row in rows}
     return table(
@@ -35,7 +34,7 @@ def evidence(result: Result) -> str:
     """ARI after training of synthetic federations at low noise: a column for each clusterer."""
     rows = [row for row in _part(result, "evidence") if row["noise"] in ("low", "middle")]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     clusterers = _named(rows, "clusterer")
     cases = ("devices", "noise", "named", "pictures")
     found = {(*(row[name] for name in cases), row["clusterer"]): row for row in rows}

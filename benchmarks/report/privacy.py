@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from benchmarks.report.markdown import or_empty, table
+from benchmarks.report.markdown import NOT_YET, or_empty, table
 
 Result: TypeAlias = Mapping[str, Any]
 _UNMEASURED = "Not measured yet: the base model of this run has no image encoder."
-_NOT_YET = "Not measured yet."
 _SHARES = ("found", "styled", "voted", "nearest", "informed", "chance")
 
 
@@ -84,7 +83,7 @@ def sums(result: Result) -> str:
     """Costs of clusters found by sums, ARI under losses and with larger groups, and devices that sums single out."""
     rows = [row for row in result["rows"] if row["part"] == "local"]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     found = {(row["devices"], row["style words"], row["number"]): row for row in rows}
 
     def line(devices: int, words: str) -> list[str]:
@@ -107,7 +106,7 @@ def sums_attacked(result: Result) -> str:
     """Shares that the server tells of any device by name from the sums of one clustering."""
     rows = [row for row in result["rows"] if row["part"] == "local attack"]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     return table(
         ["taken for the code", "devices", *_SHARES, *_guess_heads(rows)],
         [
@@ -121,7 +120,7 @@ def sums_with_losses(result: Result) -> str:
     """Styles of devices that are missing in one sum, and are not in the one before."""
     rows = [row for row in result["rows"] if row["part"] == "local lost"]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     found = {(row["devices"], row["together"]): row["style"] for row in rows}
     numbers = list(dict.fromkeys(row["together"] for row in rows))
     crowds = list(dict.fromkeys(row["devices"] for row in rows))
@@ -133,7 +132,7 @@ def noisy_sums(result: Result) -> str:
     """ARI of clusters found by sums with noise, by devices and epsilon."""
     rows = [row for row in result["rows"] if row["part"] == "local+dp"]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     found = {(row["devices"], row["style words"], row["epsilon"]): row for row in rows}
     epsilons = list(dict.fromkeys(row["epsilon"] for row in rows))
 
@@ -154,7 +153,7 @@ def noise_attacked(result: Result) -> str:
     """Shares that the server tells of any device by name from the centroids of one clustering with noise."""
     rows = [row for row in result["rows"] if row["part"] == "local+dp attack"]
     if not rows:
-        return _NOT_YET
+        return NOT_YET
     return table(
         ["devices", "epsilon", *_SHARES, *_guess_heads(rows)],
         [

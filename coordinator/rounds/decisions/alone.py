@@ -22,17 +22,15 @@ def asked(rules: Rules, state: State, now: float) -> frozenset[str] | None:
     assert rules.masking is not None, "questions are answered under masks"
     running, last, smallest = state.alone.asking, state.alone.last, rules.smallest
     here = frozenset(name for name, device in state.devices.items() if device.is_present(now))
+    seed, devices = b"", frozenset[str]()
     if running is not None:
+        seed, devices = running.question, running.devices
         here -= running.silent
     if rules.noise is not None:
-        begun = running is not None and bool(running.devices)
-        named = frozenset(in_order(here, running.question if running is not None else b"")[:LARGEST_SUM])
-        return (
-            named if len(here) >= enough_for_noise(rules, begun=begun) and allows(rules.masking, len(named)) else None
-        )
-    if running is not None:
-        here &= running.devices or here
-    seed = running.question if running is not None else b""
+        named = frozenset(in_order(here, seed)[:LARGEST_SUM])
+        enough = len(here) >= enough_for_noise(rules, begun=bool(devices))
+        return named if enough and allows(rules.masking, len(named)) else None
+    here &= devices or here
     kept, new, gone = in_order(here & last, seed), in_order(here - last, seed), len(last - here)
     if 0 < gone < smallest:
         kept = kept[: max(0, len(kept) - (smallest - gone))]

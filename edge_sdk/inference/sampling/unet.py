@@ -39,9 +39,9 @@ class Unet:
 
     def predict(self, run: Run) -> Latents:
         """The result of a run of the only drawing."""
-        feed, timesteps = run.branch.feed, np.full(len(run.x), run.t, np.float32)
         if self._reuse == 1:
-            return self._in_parts(run.x, timesteps, run.given, lambda inputs, _: self._whole(inputs, feed))
+            return self._joined([run])[0]
+        feed, timesteps = run.branch.feed, np.full(len(run.x), run.t, np.float32)
         number = run.branch.number
         is_whole = self._ran[number] % self._reuse == 0
         self._ran[number] += 1
@@ -77,12 +77,9 @@ class Unet:
             np.concatenate([run.x for run in runs]),
             np.repeat(np.array([run.t for run in runs], np.float32), lengths),
             {name: np.concatenate([run.given[name] for run in runs]) for name in runs[0].given},
-            lambda inputs, _: self._whole(inputs, feed),
+            lambda inputs, _: self._stages.run("unet", ["out_sample"], {**inputs, **feed})[0],
         )
         return np.split(found, np.cumsum(lengths)[:-1])
-
-    def _whole(self, inputs: Feed, feed: Feed) -> Latents:
-        return self._stages.run("unet", ["out_sample"], {**inputs, **feed})[0]
 
     def _in_parts(
         self, x: Latents, timesteps: Floats, given: Feed, predicted: Callable[[Feed, int], Latents]

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from edge_sdk.inference.sampling.schedulers.noise import (
-    NoiseSchedule,
-    NoiseSource,
-    Point,
-    SolverState,
-    Solving,
-    Start,
-)
+from edge_sdk.inference.sampling.schedulers.noise import NoiseSchedule, NoiseSource, Point, SolverState, Solving, Start
 
 
 def ddim(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:

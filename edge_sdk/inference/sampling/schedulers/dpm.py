@@ -8,14 +8,7 @@ from __future__ import annotations
 from itertools import pairwise
 from math import log
 
-from edge_sdk.inference.sampling.schedulers.noise import (
-    NoiseSchedule,
-    NoiseSource,
-    Point,
-    SolverState,
-    Solving,
-    Start,
-)
+from edge_sdk.inference.sampling.schedulers.noise import NoiseSchedule, NoiseSource, Point, SolverState, Solving, Start
 
 
 def dpm_solver_2m(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:

@@ -9,14 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from edge_sdk.inference.sampling.schedulers.noise import (
-    NoiseSchedule,
-    NoiseSource,
-    Point,
-    SolverState,
-    Solving,
-    Start,
-)
+from edge_sdk.inference.sampling.schedulers.noise import NoiseSchedule, NoiseSource, Point, SolverState, Solving, Start
 
 
 def euler(start: Start, schedule: NoiseSchedule, steps: int, fresh_noise: NoiseSource) -> Solving:
